@@ -1,0 +1,229 @@
+"""Training steps per second, open-ldm against diffusers: forward + loss + backward + AdamW.
+
+    python benchmarks/train_step.py                       # DiT-S/2 and mmDiT-S/2, float32 and bf16, latents 4x32x32, batch 8
+    python benchmarks/train_step.py --models mmdit --dtypes bf16 --steps 40 --json step.json
+
+The two sides take turns, step by step, in one process: clocks drift by 15-25 % between runs, so only the ratio of
+neighbouring steps says anything. See benchmarks/README.md for what is and is not compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, quantiles
+
+import diffusers
+import torch
+from contenders import Comparison, Contender, Geared, ModelName, Size, build
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from open_ldm.core.device import DeviceName, DtypeName, choose_machine
+
+WARM_UP_STEPS = 3
+PEAK_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per step of one side. `share_of_peak`: of this machine's own best matrix product in the same dtype."""
+
+    parameters: int
+    median_seconds: float
+    lower_quartile_seconds: float
+    upper_quartile_seconds: float
+    pictures_per_second: float
+    share_of_peak: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model in one dtype. `ratio`: the peer's median over ours, above 1 where open-ldm is faster."""
+
+    model: str
+    dtype: str
+    batch: int
+    side: int
+    steps: int
+    ours: Timing
+    peer: Timing
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All cells and where they were measured."""
+
+    date: str
+    machine: str
+    threads: int
+    torch: str
+    diffusers: str
+    float32_products: str
+    cells: tuple[Cell, ...]
+
+
+def measure(geared: Geared, steps: int) -> Cell:
+    """Alternate both sides for `steps` timed steps each, after a warm-up."""
+    comparison = build(geared)
+    seconds = _take_turns(comparison, steps, geared.device)
+    flops = _flops(comparison.ours)
+    peak = _peak_flops(geared)
+    ours, peer = (
+        _timing(side, taken, geared.batch, flops / peak)
+        for side, taken in zip((comparison.ours, comparison.peer), seconds, strict=True)
+    )
+    return Cell(
+        model=f"{geared.model}-{geared.size}/2",
+        dtype="bf16" if geared.dtype == torch.bfloat16 else "float32",
+        batch=geared.batch,
+        side=geared.side,
+        steps=steps,
+        ours=ours,
+        peer=peer,
+        ratio=peer.median_seconds / ours.median_seconds,
+    )
+
+
+def _take_turns(comparison: Comparison, steps: int, device: torch.device) -> tuple[list[float], list[float]]:
+    ours: list[float] = []
+    peer: list[float] = []
+    for step in range(WARM_UP_STEPS + steps):
+        for side, taken in ((comparison.ours, ours), (comparison.peer, peer)):
+            seconds = _timed(side.step, device)
+            if step >= WARM_UP_STEPS:
+                taken.append(seconds)
+    return ours, peer
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    _wait_for(device)
+    start = time.perf_counter()
+    work()
+    _wait_for(device)
+    return time.perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _timing(side: Contender, seconds: Sequence[float], batch: int, seconds_at_peak: float) -> Timing:
+    lower, _, upper = quantiles(seconds, n=4, method="inclusive")
+    middle = median(seconds)
+    return Timing(side.parameter_count, middle, lower, upper, batch / middle, seconds_at_peak / middle)
+
+
+def _flops(side: Contender) -> float:
+    """Floating-point operations of the matrix products of one step, attention written out so that it is counted."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        side.loss().backward()
+    for parameter in side.parameters:
+        parameter.grad = None
+    return float(counter.get_total_flops())
+
+
+def _peak_flops(geared: Geared) -> float:
+    """Operations per second of this machine's square matrix product in the same dtype: the best of ten."""
+    matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=geared.device).to(geared.dtype)
+    best = min(_timed(lambda: matrix @ matrix, geared.device) for _ in range(10))
+    return 2 * PEAK_SIDE**3 / best
+
+
+def measure_all(
+    models: Sequence[ModelName],
+    dtypes: Sequence[DtypeName],
+    *,
+    size: Size = "S",
+    batch: int = 8,
+    side: int = 32,
+    steps: int = 20,
+    device: DeviceName = "auto",
+) -> Report:
+    """Every model in every dtype. The float32 product precision is process-wide, so the peer gets the same one."""
+    cells = []
+    for model in models:
+        for dtype in dtypes:
+            machine = choose_machine(device, dtype)
+            cells.append(measure(Geared(model, size, batch, side, machine.device, machine.compute_dtype), steps))
+            print(line_of(cells[-1]), file=sys.stderr, flush=True)
+    return Report(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=_processor(machine.device),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        diffusers=diffusers.__version__,
+        float32_products=torch.get_float32_matmul_precision(),
+        cells=tuple(cells),
+    )
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return device.type
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), device.type)
+
+
+def line_of(cell: Cell) -> str:
+    """One comparison for people: medians with quartiles in milliseconds, pictures/s, share of peak, ratio."""
+
+    def side(timing: Timing) -> str:
+        return (
+            f"{timing.median_seconds * 1e3:7.1f} ms [{timing.lower_quartile_seconds * 1e3:.1f}, "
+            f"{timing.upper_quartile_seconds * 1e3:.1f}]  {timing.pictures_per_second:6.1f} pictures/s  "
+            f"{timing.share_of_peak:4.0%} of peak  {timing.parameters:,} parameters"
+        )
+
+    return (
+        f"{cell.model} {cell.dtype}  batch {cell.batch}  4x{cell.side}x{cell.side}\n"
+        f"  open-ldm   {side(cell.ours)}\n  diffusers  {side(cell.peer)}\n  ratio {cell.ratio:.2f}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description="Training steps per second, open-ldm against diffusers.")
+    parser.add_argument("--models", nargs="+", choices=["dit", "mmdit"], default=["dit", "mmdit"])
+    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bf16"], default=["float32", "bf16"])
+    parser.add_argument("--size", choices=["XS", "S", "B", "L", "XL"], default="S")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--side", type=int, default=32, help="height and width of the latents")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of each side")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
+    wished = parser.parse_args(arguments)
+    report = measure_all(
+        wished.models,
+        wished.dtypes,
+        size=wished.size,
+        batch=wished.batch,
+        side=wished.side,
+        steps=wished.steps,
+        device=wished.device,
+    )
+    print(
+        f"{report.machine}, {report.threads} threads, torch {report.torch}, diffusers {report.diffusers}, "
+        f"float32 products {report.float32_products!r} on both sides, {report.date}"
+    )
+    for cell in report.cells:
+        print(line_of(cell))
+    if wished.json is not None:
+        wished.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Pixels <-> raw latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Raw latents as a distribution: `mean` [B, C, h, w] and `std` likewise, None for an exact encoder."""
+
+    mean: Tensor
+    std: Tensor | None = None
+
+
+class Autoencoder(Protocol):
+    """images float [-1, 1] [B, 3, H, W] <-> raw latents [B, C, H / factor, W / factor]. Frozen while a denoiser trains."""
+
+    channels: int
+    factor: int
+    raw_range: tuple[float, float] | None
+    """Bounds of raw latents where there are any (pixels); sampling keeps its estimates within them."""
+
+    def encode(self, images: Tensor) -> Posterior:
+        """Posterior over raw latents."""
+
+    def decode(self, raw_latents: Tensor) -> Tensor:
+        """Images in about [-1, 1]."""

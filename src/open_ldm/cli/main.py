@@ -1,0 +1,90 @@
+"""The command line: arguments in, exit code out. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from open_ldm import __version__
+from open_ldm.cli.demo import demo
+from open_ldm.cli.models import models
+from open_ldm.cli.recipes import recipes
+from open_ldm.cli.sample import sample
+from open_ldm.cli.train import train
+from open_ldm.core.errors import OpenLdmError
+
+app = typer.Typer(
+    name="ldm",
+    help="Train latent diffusion models from scratch on your own pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(demo)
+app.command()(train)
+app.command()(sample)
+app.command()(recipes)
+app.command()(models)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `ldm`. Expected failures print one line; `--debug` or LDM_DEBUG=1 adds the traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given or os.environ.get("LDM_DEBUG", "") not in ("", "0")
+    given = [argument for argument in given if argument != "--debug"]
+    code = 0
+    try:
+        result = app(given, prog_name="ldm", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except typer.Exit as exit_:
+        code = exit_.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail(given, "interrupted", 130, debug=False)
+    except OpenLdmError as error:
+        code = _fail(given, error.one_line(), error.exit_code, debug)
+    except MemoryError as error:
+        code = _fail(given, f"out of memory ({error})", 71, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        message, code = _unexpected(error)
+        _fail(given, message, code, debug)
+    sys.exit(code)
+
+
+def _unexpected(error: Exception) -> tuple[str, int]:
+    """Message and exit code of anything that is not an OpenLdmError."""
+    if callable(usage := getattr(error, "format_message", None)):  # the parser's own errors, wherever typer keeps them
+        return f"{' '.join(str(usage()).split())}; fix: see ldm --help", 2
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+    if "out of memory" in text.lower():
+        return f"out of memory ({text}); fix: a smaller training.micro_batch_size", 71
+    return f"unexpected {text}; fix: run again with --debug and report what it prints", 70
+
+
+def _fail(given: Sequence[str], message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    if "--json" in given:
+        content: dict[str, Any] = {"error": message, "code": code}
+        print(json.dumps(content, ensure_ascii=False))
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    return code

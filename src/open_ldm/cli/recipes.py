@@ -1,0 +1,37 @@
+"""`ldm recipes [show NAME]`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from open_ldm.cli.options import Json, print_json
+from open_ldm.core.errors import ConfigError
+
+
+def recipes(
+    action: Annotated[str | None, typer.Argument(help="Nothing to list them, or: show")] = None,
+    name: Annotated[str | None, typer.Argument(help="The recipe to show.")] = None,
+    as_json: Json = False,
+) -> int:
+    """List the packaged recipes, or show one with its comments."""
+    from open_ldm.runs.catalogue import about, packaged, recipe_text
+
+    if action is None:
+        rows = {each: about(each) for each in packaged()}
+        if as_json:
+            print_json({"recipes": rows})
+        else:
+            width = max(len(each) for each in rows)
+            print("\n".join(f"{each:<{width}}  {line}" for each, line in rows.items()))
+            print("\nldm recipes show NAME prints one; ldm train NAME trains it")
+        return 0
+    if action != "show" or name is None:
+        raise ConfigError(f"ldm recipes {action} {name or ''}".strip(), needed="ldm recipes, or ldm recipes show NAME")
+    text = recipe_text(name)
+    if as_json:
+        print_json({"name": name, "text": text})
+    else:
+        print(text, end="")
+    return 0

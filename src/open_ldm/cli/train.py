@@ -1,0 +1,58 @@
+"""`ldm train RECIPE [key=value ...]`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from open_ldm.cli.options import Json, Out, print_json
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
+    ] = None,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Train a model. The same command again goes on where the run stopped."""
+    from open_ldm.runs.dry_run import dry_run as build_only
+    from open_ldm.runs.recipe import load_recipe
+    from open_ldm.runs.train import train as run_training
+
+    resolved = load_recipe(recipe, overrides or ())
+    folder = out or _default_folder(recipe, resolved.name)
+    if dry_run:
+        outcome = build_only(resolved)
+        if as_json:
+            print_json(outcome.to_json())
+        else:
+            print(outcome.text())
+        return 0
+    command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
+    result = run_training(resolved, folder, silent=as_json, command=command)
+    if as_json:
+        print_json(
+            {
+                "code": result.code,
+                "run": str(result.run),
+                "samples_seen": result.samples_seen,
+                "loss": result.loss,
+                "seconds": round(result.seconds, 1),
+            }
+        )
+    elif result.code == 75:
+        print(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
+    return result.code
+
+
+def _default_folder(given: str, name: str) -> Path:
+    """runs/NAME, or the run folder itself when that is what was given."""
+    path = Path(given)
+    return path if (path / "config.yaml").is_file() else Path("runs") / name

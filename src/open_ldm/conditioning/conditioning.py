@@ -1,0 +1,81 @@
+"""Conditioning: raw conditions and the time -> the two slots of a denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from open_ldm.conditioning.control import ControlEmbedding
+from open_ldm.conditioning.inputs import ConditionInputs, Conditions
+from open_ldm.conditioning.semantic import (
+    ClassCondition,
+    ClassSemantic,
+    NoSemantic,
+    SemanticConfig,
+    SemanticSlots,
+    TextCondition,
+    TextSemantic,
+)
+from open_ldm.controls import Control, ControlConfig
+from open_ldm.core.config import Config
+
+
+class ConditioningConfig(Config):
+    """What a model is told, by which route, and how often it is not told in training."""
+
+    semantic: SemanticConfig = NoSemantic()
+    semantic_drop: float = Field(default=0.1, ge=0, le=1)
+    controls: tuple[ControlConfig, ...] = ()
+    control_drop: float = Field(default=0.1, ge=0, le=1)
+
+    @field_validator("controls")
+    @classmethod
+    def _each_once(cls, controls: tuple[Control, ...]) -> tuple[Control, ...]:
+        kinds = [control.kind for control in controls]
+        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+            raise ValueError(f"control {', '.join(sorted(twice))} is listed twice")
+        return controls
+
+
+class Conditioning(nn.Module):
+    """Semantic and control conditions of a batch -> `Conditions`.
+
+    `width`: of the modulation slot. `classes`, `vocabulary`: sizes of the tables a class or word condition needs.
+    `controls` may hold any `Control`, also one that no union lists.
+    """
+
+    def __init__(
+        self,
+        semantic: NoSemantic | ClassSemantic | TextSemantic,
+        controls: Sequence[Control],
+        width: int,
+        classes: int = 0,
+        vocabulary: int = 0,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.semantic: ClassCondition | TextCondition | None = None
+        match semantic:
+            case ClassSemantic():
+                self.semantic = ClassCondition(semantic, classes, width)
+            case TextSemantic():
+                self.semantic = TextCondition(semantic, vocabulary, width)
+        self.controls = nn.ModuleDict({control.kind: ControlEmbedding(control, width) for control in controls})
+
+    @property
+    def context_dim(self) -> int | None:
+        """Width of context tokens, None when this conditioning fills no context."""
+        return None if self.semantic is None else self.semantic.context_dim
+
+    def forward(self, inputs: ConditionInputs, t: Tensor) -> Conditions:
+        """Inputs of B pictures and times t [B] in [0, 1] -> modulation [B, D] and context."""
+        slots = SemanticSlots() if self.semantic is None else self.semantic(inputs)
+        modulation = torch.zeros(len(inputs), self.width, device=t.device)
+        if slots.modulation is not None:
+            modulation = modulation + slots.modulation
+        for name, embedding in self.controls.items():
+            modulation = modulation + embedding(inputs.controls[name], inputs.keep_control, t)
+        return Conditions(modulation, slots.context, slots.mask)

@@ -1,0 +1,32 @@
+"""Control conditions -> modulation, each through a gate in time (method, section 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from open_ldm.controls.base import Control
+from open_ldm.controls.gate import gamma
+from open_ldm.core.sinusoid import sinusoidal_features
+
+FEATURES = 256
+
+
+class ControlEmbedding(nn.Module):
+    """gamma(t) E(phi): sinusoidal features of each number, Linear, SiLU, Linear. The last layer starts at zero, so an
+    untrained control changes nothing."""
+
+    def __init__(self, control: Control, width: int) -> None:
+        super().__init__()
+        self.gate = control.gate
+        self.hidden = nn.Linear(FEATURES * control.numbers, width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, values: Tensor, keep: Tensor, t: Tensor) -> Tensor:
+        """values [B, n], keep bool [B], t [B] -> [B, D]; zero where dropped and where the gate is shut."""
+        features = sinusoidal_features(values, FEATURES).flatten(1)
+        embedded: Tensor = self.out(torch.nn.functional.silu(self.hidden(features)))
+        # A product with 0, not a shortcut: an infinite embedding must not hide behind a shut gate.
+        return embedded * (gamma(self.gate, t) * keep).unsqueeze(1)

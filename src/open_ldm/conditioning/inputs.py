@@ -1,0 +1,78 @@
+"""What goes into the conditioning and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from open_ldm.text.tokens import TextTokens
+
+
+@dataclass(frozen=True)
+class ConditionInputs:
+    """Raw conditions of B pictures.
+
+    Semantic (what the picture shows): `labels` long [B], `text`. Control (how it was made): `controls` name -> [B, n].
+    `keep_semantic`, `keep_control` bool [B]: False where that kind of condition is dropped.
+    `padding_noise` [B, L, D]: unit noise for noisy_replicate padding.
+    """
+
+    keep_semantic: Tensor
+    keep_control: Tensor
+    labels: Tensor | None = None
+    text: TextTokens | None = None
+    controls: Mapping[str, Tensor] = field(default_factory=dict)
+    padding_noise: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.keep_semantic)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> ConditionInputs:
+        """The same inputs with `change` applied to every tensor."""
+
+        def maybe(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else change(tensor)
+
+        text = self.text
+        if text is not None:
+            text = TextTokens(change(text.tokens), change(text.mask), maybe(text.pooled))
+        return ConditionInputs(
+            keep_semantic=change(self.keep_semantic),
+            keep_control=change(self.keep_control),
+            labels=maybe(self.labels),
+            text=text,
+            controls={name: change(values) for name, values in self.controls.items()},
+            padding_noise=maybe(self.padding_noise),
+        )
+
+    def to(self, device: torch.device) -> ConditionInputs:
+        """Move every tensor."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def rows(self, start: int, stop: int) -> ConditionInputs:
+        """Pictures start..stop - 1."""
+        return self.map(lambda tensor: tensor[start:stop])
+
+    def repeated(self, times: int) -> ConditionInputs:
+        """The same pictures `times` times over, one copy after the other."""
+        return self.map(lambda tensor: torch.cat([tensor] * times))
+
+    def kept(self, semantic: Tensor, control: Tensor) -> ConditionInputs:
+        """With other keep masks."""
+        return replace(self, keep_semantic=semantic, keep_control=control)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The two condition slots every denoiser takes.
+
+    `modulation` [B, D] is added to the time embedding and acts through adaptive norms; `context` [B, L, context_dim] acts
+    through attention and is not attended where `context_mask` (bool [B, L]) is False.
+    """
+
+    modulation: Tensor
+    context: Tensor | None = None
+    context_mask: Tensor | None = None

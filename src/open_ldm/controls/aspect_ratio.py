@@ -1,0 +1,35 @@
+"""Aspect ratio of the original picture. A high-level control: wide pictures are composed differently."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+from open_ldm.controls.base import Control, ViewShape, split_numbers
+from open_ldm.controls.gate import ConstantGate, GateConfig
+from open_ldm.data.sample import TransformRecord
+
+
+class AspectRatio(Control):
+    """100 log2(width / height) of the original: 0 for a square, +100 for twice as wide as high, -100 for the reverse."""
+
+    kind: Literal["aspect_ratio"] = "aspect_ratio"
+    gate: GateConfig = ConstantGate()
+    numbers: ClassVar[int] = 1
+    option: ClassVar[str] = "aspect"
+    form: ClassVar[str] = "WIDTH:HEIGHT, e.g. aspect=4:3"
+
+    def of(self, record: TransformRecord) -> tuple[float, ...]:
+        """Logarithmic ratio of the original's sides."""
+        return (100 * math.log2(record.original_width_px / record.original_height_px),)
+
+    def default(self, view: ViewShape) -> tuple[float, ...]:
+        """The ratio of the view itself, as if nothing had been cut off."""
+        return (100 * math.log2(view.width_px / view.height_px),)
+
+    def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
+        """`W:H`; both positive."""
+        numbers = split_numbers(text, ":", 2)
+        if numbers is None or min(numbers) <= 0:
+            raise self.misread(text)
+        return (100 * math.log2(numbers[0] / numbers[1]),)

@@ -1,0 +1,40 @@
+"""Crop: where the view was cut from the resized picture. A high-level control: it changes the composition."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from open_ldm.controls.base import Control, ViewShape, split_numbers
+from open_ldm.controls.gate import ConstantGate, GateConfig
+from open_ldm.data.sample import TransformRecord
+
+
+class Crop(Control):
+    """(top, left) of the crop box in thousandths of the view's height and width; (0, 0) shows the picture's corner.
+
+    Differs from SDXL, which takes raw pixels: thousandths keep their meaning when a model moves to another resolution.
+    """
+
+    kind: Literal["crop"] = "crop"
+    gate: GateConfig = ConstantGate()
+    numbers: ClassVar[int] = 2
+    option: ClassVar[str] = "crop"
+    form: ClassVar[str] = "TOP,LEFT in pixels of the view, e.g. crop=0,0"
+
+    def of(self, record: TransformRecord) -> tuple[float, ...]:
+        """Offsets of the crop box relative to the view."""
+        return (
+            1000 * record.crop_top_px / record.height_px,
+            1000 * record.crop_left_px / record.width_px,
+        )
+
+    def default(self, view: ViewShape) -> tuple[float, ...]:
+        """The upper left corner: nothing cut off before the view begins."""
+        return 0.0, 0.0
+
+    def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
+        """`TOP,LEFT` in pixels of the view; neither negative."""
+        numbers = split_numbers(text, ",", 2)
+        if numbers is None or min(numbers) < 0:
+            raise self.misread(text)
+        return 1000 * numbers[0] / view.height_px, 1000 * numbers[1] / view.width_px

@@ -1,0 +1,78 @@
+"""One rule for devices and number formats: CUDA, else MPS, else CPU; bf16 where the chip multiplies it fast."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from open_ldm.core.errors import ConfigError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DtypeName = Literal["auto", "float32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes: `device` and the dtype of its matrix products."""
+
+    device: torch.device
+    compute_dtype: torch.dtype
+
+    @property
+    def sentence(self) -> str:
+        """For people: 'cpu (2 threads), bf16'."""
+        name = {torch.bfloat16: "bf16", torch.float32: "float32"}[self.compute_dtype]
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)}, {name}"
+        if self.device.type == "cpu":
+            return f"cpu ({torch.get_num_threads()} threads), {name}"
+        return f"{self.device.type}, {name}"
+
+
+def choose_machine(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Machine:
+    """Resolve both choices and set torch's float32 product accordingly. Raises when the named device is not there."""
+    chosen = torch.device(_device(device))
+    if chosen.type == "cuda" and "LOCAL_RANK" in os.environ:
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    compute = {"float32": torch.float32, "bf16": torch.bfloat16}.get(dtype) or _fast_dtype(chosen)
+    _set_float32_products(chosen)
+    return Machine(chosen, compute)
+
+
+def _device(name: DeviceName) -> str:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there[name]:
+        possible = ", ".join(device for device, present in there.items() if present)
+        raise ConfigError(f"training.device={name}: not on this machine", needed=f"one of auto, {possible}")
+    return name
+
+
+def _fast_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu" and cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        return torch.bfloat16
+    return torch.float32
+
+
+def _set_float32_products(device: torch.device) -> None:
+    """TF32 on CUDA. On CPUs oneDNN's path is twice as fast and exact, except with AMX, where it would round to bf16."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    elif device.type == "cpu" and cpu_flags() and "amx_bf16" not in cpu_flags():
+        torch.set_float32_matmul_precision("medium")
+
+
+def cpu_flags() -> frozenset[str]:
+    """Feature names of the processor as Linux lists them; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in text.splitlines() if line.startswith("flags")), "").split())

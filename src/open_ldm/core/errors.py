@@ -1,0 +1,85 @@
+"""Errors a user can act on: each says what was given, what is needed and how to fix it, in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OpenLdmError(Exception):
+    """A failure the user can mend. `exit_code` is what the command line returns (reliability contract, 3.9)."""
+
+    exit_code = 70
+
+    def __init__(self, problem: str, *, needed: str = "", fix: str = "") -> None:
+        self.problem = problem
+        self.needed = needed
+        self.fix = fix
+        super().__init__(self.one_line())
+
+    def one_line(self) -> str:
+        """The whole message on one line: problem, what is needed, how to fix it."""
+        parts = [self.problem]
+        if self.needed:
+            parts.append(f"needed: {self.needed}")
+        if self.fix:
+            parts.append(f"fix: {self.fix}")
+        return " ".join("; ".join(parts).split())
+
+
+class ConfigError(OpenLdmError):
+    """A recipe, an override or a command-line value that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(OpenLdmError):
+    """Pictures, shards or captions that cannot be used, or too many bad ones."""
+
+    exit_code = 65
+
+
+class CheckpointError(OpenLdmError):
+    """A checkpoint that is damaged, or none that verifies."""
+
+    exit_code = 65
+
+
+class NonFiniteError(OpenLdmError):
+    """Loss or gradients stayed infinite or NaN beyond the budget."""
+
+    exit_code = 70
+
+
+class RunLockedError(OpenLdmError):
+    """Another process is writing to the same run folder."""
+
+    exit_code = 73
+
+
+class DiskError(OpenLdmError):
+    """The disk refused a read or a write."""
+
+    exit_code = 74
+
+
+class Preempted(OpenLdmError):
+    """A stop signal arrived; the run was saved and the same command goes on."""
+
+    exit_code = 75
+
+
+def nearest(given: str, possible: Iterable[str]) -> str:
+    """'did you mean ...' for the closest of `possible`, or the list of what is possible."""
+    names = [str(name) for name in possible]
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}? possible: {shortened(names)}"
+    return f"possible: {shortened(names)}"
+
+
+def shortened(names: Iterable[str], limit: int = 24) -> str:
+    """Comma-separated names, cut after `limit` with a count of the rest."""
+    listed = list(names)
+    text = ", ".join(listed[:limit])
+    return text if len(listed) <= limit else f"{text}, ... ({len(listed) - limit} more)"

@@ -1,0 +1,283 @@
+"""The diary of a run (events.jsonl) and the progress line a person watches.
+
+Every line of events.jsonl is one JSON object {"event": NAME, "time": ISO-8601 UTC, "samples_seen": int, ...}. JSON has
+no NaN and no infinity: they are written as the strings "nan", "inf", "-inf", which `Event.number` reads back as floats.
+
+Events of a training run, with their own fields:
+    start       argv, parameters, device, data, fingerprint, total_samples
+    resume      bitwise ("yes", or "no (threads 2->1)")
+    train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share
+    preview     file (relative to the run folder), prompts or labels, seconds
+    checkpoint  name, bytes, seconds
+    warning     message
+    nonfinite   what was infinite or NaN
+    end         code, reason, seconds
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from open_ldm.core.errors import DiskError
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+_OWN_KEYS = ("event", "time", "samples_seen")
+_PLAIN_EVERY_SECONDS = 10.0
+_LIVE_EVERY_SECONDS = 0.125
+_RATE_WINDOW_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of events.jsonl. `time` is ISO-8601 UTC; `fields` holds what this kind of event adds."""
+
+    name: str
+    time: str
+    samples_seen: int
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def number(self, name: str) -> float | None:
+        """A numeric field as float ("nan", "inf" and "-inf" included), or None when it is absent or no number."""
+        value = self.fields.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            return None
+        if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
+            return None
+        return float(value)
+
+    def text(self, name: str) -> str:
+        """A field as text; empty when it is absent."""
+        value = self.fields.get(name)
+        return "" if value is None else str(value)
+
+
+class EventLog:
+    """Append-only writer of events.jsonl. Each line is one `write` call, so a killed process loses at most that line.
+
+    A file that ends in a half-written line gets a line break first: what follows stays readable.
+    Raises DiskError when the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            size = os.lseek(self._file, 0, os.SEEK_END)
+            if size:
+                os.lseek(self._file, size - 1, os.SEEK_SET)
+                if os.read(self._file, 1) != b"\n":
+                    os.write(self._file, b"\n")
+        except OSError as error:
+            raise DiskError(f"cannot write {path}: {error.strerror}", fix="check space and permissions") from error
+
+    def write(self, event: str, /, *, samples_seen: int, **fields: Any) -> None:
+        """Append one event. Fields may hold text, numbers, one-element tensors, paths, lists and mappings of these."""
+        if clash := [name for name in fields if name in _OWN_KEYS]:
+            raise ValueError(f"field {clash[0]!r} is taken by the event itself; choose another name")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        record = {"event": event, "time": now, "samples_seen": int(samples_seen), **_plain(fields)}
+        line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            raise DiskError(f"cannot write {self.path}: {error.strerror}", fix="free some space") from error
+        if written != len(line):
+            raise DiskError(f"only {written} of {len(line)} bytes fitted into {self.path}", fix="free some space")
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _plain(value: Any) -> Any:
+    """`value` in terms of JSON; non-finite floats become "nan", "inf", "-inf"."""
+    if hasattr(value, "item"):  # numpy and torch scalars, without importing either
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_events(path: Path) -> list[Event]:
+    """All events in the order written; [] without a file. Lines a killed process left unfinished are passed over."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DiskError(f"cannot read {path}: {error.strerror}", fix="check permissions") from error
+    return [event for line in content.split(b"\n") if (event := _parse(line)) is not None]
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        record = json.loads(line)
+        own = {name: record.pop(name) for name in _OWN_KEYS}
+        return Event(str(own["event"]), str(own["time"]), int(own["samples_seen"]), record)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def effective_events(events: Iterable[Event]) -> list[Event]:
+    """The history the model in the run folder really has.
+
+    A `resume` at n samples forgets every earlier event after n: that work was lost with the process and done again. A
+    second `start` (killed before the first checkpoint) does the same at its own `samples_seen`, 0.
+    """
+    kept: list[Event] = []
+    for event in events:
+        if event.name in ("resume", "start"):
+            kept = [earlier for earlier in kept if earlier.samples_seen <= event.samples_seen]
+        kept.append(event)
+    return kept
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: '8 s', '3 min 20 s', '2 h 05 min', '4 d 3 h'."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+@dataclass(frozen=True)
+class ProgressLine:
+    """What one progress line says. `rate` is in `unit` per second; `data_wait_share` in [0, 1]; None = not known."""
+
+    label: str
+    done: int
+    total: int
+    unit: str = "samples"
+    rate: float | None = None
+    loss: float | None = None
+    data_wait_share: float | None = None
+
+    def text(self) -> str:
+        """'train 12,800/100,000 samples (13 %) · loss 0.2134 · 460 samples/s · data wait 1 % · 3 min 10 s left'."""
+        share = min(self.done / self.total, 1.0) if self.total else 1.0
+        parts = [f"{self.label} {self.done:,}/{self.total:,} {self.unit} ({share:.0%})".replace("%)", " %)")]
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.4g}")
+        if self.rate:
+            parts.append(f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s")
+        if self.data_wait_share is not None and math.isfinite(self.data_wait_share):
+            parts.append(f"data wait {100 * self.data_wait_share:.0f} %")
+        if self.rate and self.done < self.total:
+            parts.append(f"{duration((self.total - self.done) / self.rate)} left")
+        return " · ".join(parts)
+
+
+class Progress:
+    """Shows how far a long task is: one live line on a terminal, plain lines elsewhere, nothing when `silent`.
+
+    Plain lines appear at the first update, then at most every ten seconds, and once more at the end. `unit` is what is
+    counted: samples in training, steps in sampling. `start` is where a resumed task begins. Use as a context manager.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        label: str = "train",
+        unit: str = "samples",
+        start: int = 0,
+        silent: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total, self.label, self.unit, self.silent = total, label, unit, silent
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._history = deque([(clock(), start)])
+        self._live: Live | None = None
+        self._line: ProgressLine | None = None
+        self._shown: ProgressLine | None = None
+        self._shown_at = -math.inf
+
+    def update(self, done: int, *, loss: float | None = None, data_wait_share: float | None = None) -> None:
+        """Tell that `done` of the total are done. Cheap to call often: a new line is shown only when one is due."""
+        now = self._clock()
+        self._history.append((now, done))
+        while len(self._history) > 2 and now - self._history[1][0] >= _RATE_WINDOW_SECONDS:
+            self._history.popleft()
+        then, before = self._history[0]
+        rate = (done - before) / (now - then) if now > then and done > before else None
+        self._line = ProgressLine(self.label, done, self.total, self.unit, rate, loss, data_wait_share)
+        if now - self._shown_at >= (_LIVE_EVERY_SECONDS if self._terminal else _PLAIN_EVERY_SECONDS):
+            self._show(now)
+
+    def say(self, text: str) -> None:
+        """Print one lasting line of text without disturbing the live line."""
+        if self.silent:
+            return
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Show the last state, if it was not shown yet, and leave the terminal in order."""
+        if self._line is not None and self._line is not self._shown:
+            self._show(self._clock())
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _show(self, now: float) -> None:
+        if self.silent or self._line is None:
+            return
+        self._shown, self._shown_at = self._line, now
+        if not self._terminal:
+            print(self._line.text(), file=self._stream, flush=True)
+            return
+        from rich.text import Text  # rich costs start-up time, and `ldm --help` must not pay for it
+
+        if self._live is None:
+            self._live = self._start_live()
+        self._live.update(Text(self._line.text(), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def _start_live(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        live = Live(
+            console=Console(file=self._stream), auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        live.start()
+        return live

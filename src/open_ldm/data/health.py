@@ -1,0 +1,79 @@
+"""Bad samples counted by reason, and the budget that ends a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from open_ldm.core.errors import DataError, shortened
+from open_ldm.data.sample import BadSample
+
+BUDGET_SHARE = 0.01
+"""A run ends when more than this share of the data set's samples is bad."""
+
+
+class Health:
+    """Tally of distinct bad samples of a data set of `pictures` samples.
+
+    The only mutable station of this floor. The caller persists `to_json()` as health.json and restores it on resume.
+    """
+
+    def __init__(self, pictures: int) -> None:
+        self.pictures = pictures
+        self._ids_by_reason: dict[str, dict[str, None]] = {}
+
+    @property
+    def bad(self) -> int:
+        """Number of distinct bad samples."""
+        return len({name for ids in self._ids_by_reason.values() for name in ids})
+
+    @property
+    def ids_by_reason(self) -> Mapping[str, tuple[str, ...]]:
+        """Ids of bad samples by reason, in the order found."""
+        return {reason: tuple(ids) for reason, ids in self._ids_by_reason.items()}
+
+    def add(self, bad: Iterable[BadSample]) -> tuple[BadSample, ...]:
+        """Count bad samples; returns those not known before, once each."""
+        new = []
+        for sample in bad:
+            ids = self._ids_by_reason.setdefault(sample.reason, {})
+            if sample.id not in ids:
+                ids[sample.id] = None
+                new.append(sample)
+        return tuple(new)
+
+    def check(self) -> None:
+        """Raise DataError (exit 65) when more than 1 % of the data set is bad."""
+        if self.bad > BUDGET_SHARE * self.pictures:
+            raise DataError(
+                self.sentence(),
+                needed=f"at most {BUDGET_SHARE:.0%} bad samples",
+                fix="mend or remove the files listed in health.json",
+            )
+
+    def sentence(self) -> str:
+        """One line: '3 of 1,204 pictures are bad: truncated or damaged 2 (a.jpg, b.jpg), not a picture 1 (c.jpg)'."""
+        if not self.bad:
+            return f"0 of {self.pictures:,} pictures found bad"
+        verb = "picture is" if self.bad == 1 else "pictures are"
+        parts = [f"{reason} {len(ids)} ({shortened(ids, 3)})" for reason, ids in self._ids_by_reason.items()]
+        return f"{self.bad:,} of {self.pictures:,} {verb} bad: {', '.join(parts)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: number of pictures, ids of bad samples by reason, and the sentence."""
+        return {
+            "pictures": self.pictures,
+            "bad": {reason: list(ids) for reason, ids in self._ids_by_reason.items()},
+            "sentence": self.sentence(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], pictures: int) -> Health:
+        """Restore a tally for a data set of now `pictures` samples. Raises DataError when `content` is not one."""
+        health = cls(pictures)
+        try:
+            for reason, ids in content["bad"].items():
+                health.add(BadSample(id=str(name), reason=str(reason)) for name in ids)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError("health.json does not hold a tally of bad samples", fix="remove it") from error
+        return health

@@ -1,0 +1,163 @@
+"""What flows out of a data set: Sample -> (transform) -> Batch, and the record of what was done to each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture as its source gives it, before any transform.
+
+    `pixels` uint8 [H, W, 3] (RGB). `original_height_px`, `original_width_px`: the size of the picture as it was first
+    made, which can be larger than the stored file when the source knows it (a `metadata.jsonl` column, say).
+    `label` is an index into the source's `class_names`. `captions` may hold several; one is drawn per view.
+    `attributes`: what a source knows for certain about the picture (the ground truth of `shapes`); metrics read it.
+    """
+
+    id: str
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    original_height_px: int
+    original_width_px: int
+    label: int | None = None
+    captions: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TransformRecord:
+    """How one training view was made from its picture: all that a control condition may know.
+
+    The original picture (`original_*_px`) was resized to `scaled_*_px`; from that a box of `height_px` x `width_px` was
+    cut whose upper left corner lies at (`crop_top_px`, `crop_left_px`); then mirrored left-right if `flip`.
+    """
+
+    original_height_px: int
+    original_width_px: int
+    scaled_height_px: int
+    scaled_width_px: int
+    crop_top_px: int
+    crop_left_px: int
+    height_px: int
+    width_px: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """One training view: the transformed picture, its record and what the picture shows."""
+
+    id: str
+    position: int
+    pixels: Tensor
+    """uint8 [3, H, W]."""
+    record: TransformRecord
+    label: int | None
+    caption: str | None
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """A sample that could not be used, and why. `reason` is a short fixed phrase, so that reasons can be counted."""
+
+    id: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views side by side. `pixels` uint8 [B, 3, H, W]; `labels` long [B] or None; `captions` one per view or None.
+
+    `positions`: place of each view in the endless sample order; every random draw of training is keyed by it.
+    `bad`: samples that had to be replaced while this batch was read.
+    """
+
+    ids: tuple[str, ...]
+    positions: tuple[int, ...]
+    pixels: Tensor
+    records: tuple[TransformRecord, ...]
+    labels: Tensor | None
+    captions: tuple[str, ...] | None
+    bad: tuple[BadSample, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What a source found, in words a user can check: '1,204 pictures, 4 classes, no captions'."""
+
+    pictures: int
+    classes: int
+    captioned: int
+    layout: str
+
+    def sentence(self) -> str:
+        """One line: number of pictures, classes and captions, and the detected layout."""
+        classes = f"{self.classes:,} classes" if self.classes else "no classes"
+        if self.captioned == self.pictures and self.pictures:
+            captions = "captions"
+        else:
+            captions = f"{self.captioned:,} captions" if self.captioned else "no captions"
+        return f"{self.pictures:,} pictures, {classes}, {captions} ({self.layout})"
+
+
+class Source(Protocol):
+    """A random-access data set: `len(source)`, `source[i]`. Everything about one sample follows from its index.
+
+    `source[i]` raises `BadPicture` for a sample that cannot be used; nothing else may escape for bad content.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order; empty when there are none."""
+
+    @property
+    def summary(self) -> SourceSummary:
+        """What was found."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the index: changes when pictures, labels or captions are added, removed or renamed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def sample_id(self, index: int) -> str:
+        """Id of a sample without reading it."""
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Original (height, width) in pixels without decoding. Raises `BadPicture` for an unusable header."""
+
+    def captions(self) -> list[str]:
+        """All captions, without reading pictures (to build a vocabulary); empty when there are none."""
+
+
+class BadPicture(Exception):  # noqa: N818 - a verdict about a picture, not a fault of the program
+    """A sample that cannot be used; the loader counts it and takes another."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+def collate(views: list[View], bad: tuple[BadSample, ...] = ()) -> Batch:
+    """Put views of equal size side by side."""
+    labels = [view.label for view in views if view.label is not None]
+    captions = tuple(view.caption for view in views if view.caption is not None)
+    return Batch(
+        ids=tuple(view.id for view in views),
+        positions=tuple(view.position for view in views),
+        pixels=torch.stack([view.pixels for view in views]),
+        records=tuple(view.record for view in views),
+        labels=torch.tensor(labels, dtype=torch.long) if len(labels) == len(views) else None,
+        captions=captions if len(captions) == len(views) else None,
+        bad=bad,
+    )

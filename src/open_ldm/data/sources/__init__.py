@@ -1,0 +1,19 @@
+"""Where pictures come from. A new kind of source is one file and one line in the union below."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from open_ldm.data.sample import Source
+from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.data.sources.shards import ShardsConfig
+
+SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig, Field(discriminator="kind")]
+
+
+def open_source(config: SourceConfig) -> Source:
+    """The data set a config describes. Raises ConfigError for a wrong path, DataError for unusable content."""
+    return config.open()

@@ -1,0 +1,49 @@
+"""All files below a folder, sorted, with hidden ones left out and pictures told from the rest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_ldm.core.errors import DataError
+from open_ldm.data.pictures import SUFFIXES
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """Names relative to the folder, with forward slashes, sorted. `pictures` are told by their suffix."""
+
+    pictures: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def only_folder(self) -> str | None:
+        """The one subfolder that holds all pictures, or None."""
+        tops = {name.partition("/")[0] if "/" in name else None for name in self.pictures}
+        return tops.pop() if len(tops) == 1 else None
+
+
+def find_files(root: Path) -> FoundFiles:
+    """Look through `root` and all folders below, following links but entering no folder twice.
+
+    Raises DataError when a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}", fix="check its permissions")
+
+    names: list[str] = []
+    entered: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=refuse):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        inside = Path(folder).relative_to(root)
+        names += [(inside / name).as_posix() for name in files if not name.startswith(".")]
+    names.sort()
+    pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+    others = [name for name in names if not name.lower().endswith(SUFFIXES)]
+    return FoundFiles(tuple(pictures), tuple(others))

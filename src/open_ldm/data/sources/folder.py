@@ -1,0 +1,219 @@
+"""A folder of pictures, in the layout it happens to have. The layout is detected, and said in `summary`.
+
+    metadata.jsonl, metadata.csv   columns file_name, and if known text, label, original_height, original_width
+    class folders                  two or more subfolders that hold all pictures; the first level names the class
+    flat                           anything else, read recursively
+    sidecars                       picture.txt beside picture.jpg: one caption per line; goes with the last two
+
+A folder without metadata whose pictures all lie in one subfolder is entered. Hidden files and folders are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
+from open_ldm.data import pictures
+from open_ldm.data.health import BUDGET_SHARE
+from open_ldm.data.sample import BadPicture, Sample, SourceSummary
+from open_ldm.data.sources.files import FoundFiles, find_files
+from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
+from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata
+
+BAD_CAPTION = "unreadable caption file"
+
+
+class FolderConfig(Config):
+    """`path`: the folder. A picture of more than `max_megapixels` (millions of pixels) is counted as bad."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    max_megapixels: float = Field(default=64.0, gt=0, le=pictures.MOST_MEGAPIXELS)
+
+    def open(self) -> FolderSource:
+        """Look through the folder. Raises ConfigError for a wrong path, DataError for content that makes no sense."""
+        return FolderSource(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One picture of the index. `fault`: why it cannot be used, known before reading; empty if nothing is wrong."""
+
+    name: str
+    captions: tuple[str, ...] = ()
+    label: int | str | None = None
+    original_size: tuple[int, int] | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What was found: pictures in order, their class names, and the layout in words."""
+
+    root: Path
+    entries: tuple[_Entry, ...]
+    class_names: tuple[str, ...]
+    words: str
+
+
+class FolderSource:
+    """Random-access data set over a folder; ids are file names relative to it, sorted."""
+
+    def __init__(self, config: FolderConfig) -> None:
+        self.config = config
+        layout = _detect(_checked_root(config.path))
+        self._root = layout.root
+        self._entries = layout.entries
+        self._class_names = layout.class_names
+        captioned = sum(bool(entry.captions) for entry in layout.entries)
+        self._summary = SourceSummary(len(layout.entries), len(layout.class_names), captioned, layout.words)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in label order; empty when there are none."""
+        return self._class_names
+
+    @property
+    def summary(self) -> SourceSummary:
+        """What was found."""
+        return self._summary
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of names, labels, captions and original sizes; not of the pictures' content."""
+        digest = hashlib.blake2b(repr(self._class_names).encode(), digest_size=16)
+        for entry in self._entries:
+            digest.update(repr((entry.name, entry.label, entry.captions, entry.original_size)).encode())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        entry = self._usable(index)
+        pixels = pictures.decode(self._root / entry.name, self.config.max_megapixels)
+        height, width = entry.original_size or pixels.shape[:2]
+        return Sample(
+            id=entry.name,
+            pixels=pixels,
+            original_height_px=height,
+            original_width_px=width,
+            label=self.label_of(index),
+            captions=entry.captions,
+        )
+
+    def sample_id(self, index: int) -> str:
+        """File name relative to the folder, with forward slashes."""
+        return self._entries[index].name
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Original (height, width) in pixels, from metadata or the file's header. Raises BadPicture."""
+        entry = self._usable(index)
+        return entry.original_size or pictures.size_of(self._root / entry.name, self.config.max_megapixels)
+
+    def label_of(self, index: int) -> int | None:
+        """Class of a picture, without reading it."""
+        label = self._entries[index].label
+        return label if isinstance(label, int) and label != NO_LABEL else None
+
+    def captions(self) -> list[str]:
+        """All captions, in the order of the pictures."""
+        return [caption for entry in self._entries for caption in entry.captions]
+
+    def _usable(self, index: int) -> _Entry:
+        entry = self._entries[index]
+        if entry.fault:
+            raise BadPicture(entry.fault, entry.name)
+        return entry
+
+
+def _checked_root(path: Path) -> Path:
+    root = path.expanduser()
+    if root.is_dir():
+        return root
+    if root.exists():
+        raise ConfigError(f"source.path {path} is a file", needed="a folder of pictures", fix=f"try {root.parent}")
+    try:
+        beside = sorted(item.name for item in root.parent.iterdir() if item.is_dir() and item.name[0] != ".")
+    except OSError:
+        beside = []
+    hint = nearest(root.name, beside) if beside else ""
+    raise ConfigError(f"source.path {path} does not exist", needed="a folder of pictures", fix=hint or "check the path")
+
+
+def _detect(root: Path) -> _Layout:
+    found = find_files(root)
+    present = [name for name in METADATA_FILES if name in found.others]
+    while not present and (only := found.only_folder()) is not None:
+        root = root / only
+        found = find_files(root)
+        present = [name for name in METADATA_FILES if name in found.others]
+    if len(present) > 1:
+        raise DataError(f"{root} holds both {' and '.join(present)}", fix="keep one of them")
+    if present:
+        return _metadata_layout(root, found, present[0])
+    if not found.pictures:
+        other = f" ({len(found.others)} other files)" if found.others else ""
+        raise DataError(f"{root} holds no pictures{other}", needed=f"files ending in {shortened(pictures.SUFFIXES)}")
+    return _plain_layout(root, found)
+
+
+def _metadata_layout(root: Path, found: FoundFiles, file: str) -> _Layout:
+    rows = read_metadata(root / file)
+    stored = {*found.pictures, *found.others}
+    entries = [_Entry(row.file_name, row.captions, row.label, row.original_size) for row in rows]
+    missing = [entry.name for entry in entries if entry.name not in stored]
+    if len(missing) > BUDGET_SHARE * len(entries):
+        raise DataError(
+            f"{root / file}: {len(missing):,} of {len(entries):,} files do not exist: {shortened(missing, 3)}",
+            fix="file_name is relative to the folder of the metadata",
+        )
+    absent = set(missing)
+    entries = [replace(entry, fault=pictures.MISSING) if entry.name in absent else entry for entry in entries]
+    unlisted = len(set(found.pictures) - {entry.name for entry in entries})
+    words = file + (f"; {unlisted:,} pictures not listed in it" if unlisted else "")
+    return _labelled(root, entries, words, str(root / file))
+
+
+def _plain_layout(root: Path, found: FoundFiles) -> _Layout:
+    others = set(found.others)
+    entries, used = [], set()
+    for name in found.pictures:
+        sidecar = str(Path(name).with_suffix(".txt").as_posix())
+        entry = _Entry(name)
+        if sidecar in others:
+            used.add(sidecar)
+            entry = _with_sidecar(entry, root / sidecar)
+        entries.append(entry)
+    folders = {name.partition("/")[0] for name in found.pictures if "/" in name}
+    by_class = len(folders) > 1 and all("/" in name for name in found.pictures)
+    if by_class:
+        entries = [replace(entry, label=entry.name.partition("/")[0]) for entry in entries]
+    spare = len(others - used - {"classes.json"})
+    words = ("class folders" if by_class else "flat") + (", sidecar captions" if used else "")
+    words += f"; {spare:,} other files ignored" if spare else ""
+    return _labelled(root, entries, words, str(root))
+
+
+def _with_sidecar(entry: _Entry, path: Path) -> _Entry:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return replace(entry, fault=BAD_CAPTION)
+    return replace(entry, captions=tuple(line.strip() for line in lines if line.strip()))
+
+
+def _labelled(root: Path, entries: Sequence[_Entry], words: str, where: str) -> _Layout:
+    labels = resolve_labels([entry.label for entry in entries], read_class_names(root), where)
+    resolved = []
+    for entry, label in zip(entries, labels.indices, strict=True):
+        unlabelled = BAD_LABEL if labels.class_names and label == NO_LABEL else ""
+        resolved.append(replace(entry, label=label, fault=entry.fault or unlabelled))
+    return _Layout(root, tuple(resolved), labels.class_names, words)

@@ -1,0 +1,77 @@
+"""Labels as users write them (numbers or names, in metadata, folders or shards) -> indices into class names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_ldm.core.errors import DataError
+from open_ldm.data.health import BUDGET_SHARE
+
+BAD_LABEL = "missing or unusable label"
+NO_LABEL = -1
+_MOST_CLASSES = 100_000
+"""A number beyond this is taken for a mistake, not for a class."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One index per sample (NO_LABEL where it has none that can be used), and the names of the classes.
+
+    `class_names` is empty when no sample has a label; otherwise a sample without one is at fault.
+    """
+
+    indices: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | None, where: str) -> Labels:
+    """Turn labels as given (all numbers or all names) into indices.
+
+    Numbers are indices; without `names` (from a `classes.json`) the classes are called '0', '1', ... Names are looked
+    up in `names`, or sorted. A label is unusable when missing while others are there, negative, or not in `names`.
+    Raises DataError, naming `where`, for numbers mixed with names and when more than 1 % of the labels are unusable.
+    """
+    numbers = [label for label in given if isinstance(label, int)]
+    words = [label for label in given if isinstance(label, str)]
+    if not numbers and not words:
+        return Labels((NO_LABEL,) * len(given), ())
+    if numbers and words:
+        raise DataError(
+            f"{where} mixes labels that are numbers ({numbers[0]}) and names ({words[0]!r})", needed="one of the two"
+        )
+    if names is None:
+        largest = max((number for number in numbers if number < _MOST_CLASSES), default=-1)
+        names = sorted(set(words)) if words else [str(number) for number in range(largest + 1)]
+    place = {name: index for index, name in enumerate(names)}
+    indices = []
+    for label in given:
+        index = place.get(label, NO_LABEL) if isinstance(label, str) else label
+        indices.append(index if index is not None and 0 <= index < len(names) else NO_LABEL)
+    unusable = [label for label, index in zip(given, indices, strict=True) if index == NO_LABEL]
+    if len(unusable) > BUDGET_SHARE * len(given):
+        missing = sum(label is None for label in unusable)
+        example = next((f", e.g. {label!r}" for label in unusable if label is not None), "")
+        raise DataError(
+            f"{where}: {len(unusable)} of {len(given)} samples lack a usable label ({missing} have none{example})",
+            needed=f"a label for all or for none, below {len(names)} classes",
+        )
+    return Labels(tuple(indices), tuple(names))
+
+
+def read_class_names(folder: Path) -> tuple[str, ...] | None:
+    """The names in `folder`/classes.json, None when there is no such file. Raises DataError when it is no such list."""
+    path = folder / "classes.json"
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path} is not a list of class names", needed='for example ["cat", "dog"]')
+    if len(set(names)) != len(names):
+        raise DataError(f"{path} names a class twice", needed="distinct names")
+    return tuple(names)

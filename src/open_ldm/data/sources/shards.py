@@ -1,0 +1,230 @@
+"""Tar shards with random access: KEY.jpg with KEY.cls (class number), KEY.txt (captions) or KEY.json.
+
+KEY.json may hold text, label, original_height and original_width. A `classes.json` beside the shards names the classes.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
+from open_ldm.data import pictures
+from open_ldm.data.sample import BadPicture, Sample, SourceSummary
+from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
+from open_ldm.data.sources.metadata import captions_from
+from open_ldm.data.sources.shard_index import ShardEntry, index_shard
+
+BAD_CAPTION = "unreadable caption"
+
+_MOST_OPEN_SHARDS = 64
+_ROW = np.dtype(
+    [
+        ("shard", "i4"),
+        ("label", "i4"),
+        ("offset", "i8"),
+        ("size", "i8"),
+        ("text_offset", "i8"),
+        ("text_size", "i8"),
+        ("text_is_json", "?"),
+        ("original_height", "i4"),
+        ("original_width", "i4"),
+    ]
+)
+"""Numbers of one sample. An array, because a million small objects would be copied into every worker."""
+
+
+class ShardsConfig(Config):
+    """`path`: a folder of .tar files, one .tar file, or a pattern such as data/train-*.tar. Larger pictures than
+    `max_megapixels` (millions of pixels) are not decoded but counted as bad."""
+
+    kind: Literal["shards"] = "shards"
+    path: str = Field(min_length=1)
+    max_megapixels: float = Field(default=64.0, gt=0, le=pictures.MOST_MEGAPIXELS)
+
+    def open(self) -> ShardsSource:
+        """Index the shards. Raises ConfigError for a wrong path, DataError naming the shard for damaged content."""
+        return ShardsSource(self)
+
+
+class ShardsSource:
+    """Random-access data set over tar shards; ids are SHARD/KEY. Files are opened when first read, in each process."""
+
+    def __init__(self, config: ShardsConfig) -> None:
+        self.config = config
+        self._shards = _find_shards(config.path)
+        self._handles: OrderedDict[int, int] = OrderedDict()
+        indices = [index_shard(shard) for shard in self._shards]
+        entries = [entry for index in indices for entry in index.entries]
+        if not entries:
+            raise DataError(f"no pictures in {config.path}", needed="members named KEY.jpg, .jpeg, .png or .webp")
+        labels = resolve_labels(
+            [entry.label for entry in entries], read_class_names(self._shards[0].parent), config.path
+        )
+        self._class_names = labels.class_names
+        self._keys = [entry.key for entry in entries]
+        self._faults = {row: entry.fault for row, entry in enumerate(entries) if entry.fault}
+        shard_of = [number for number, index in enumerate(indices) for _ in index.entries]
+        numbers = [_numbers(*each) for each in zip(entries, shard_of, labels.indices, strict=True)]
+        self._rows = np.array(numbers, _ROW)
+        if labels.class_names:
+            for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
+                self._faults.setdefault(int(row), BAD_LABEL)
+        self._summary = self._summarise(sum(index.without_picture for index in indices))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in label order; empty when there are none."""
+        return self._class_names
+
+    @property
+    def summary(self) -> SourceSummary:
+        """What was found."""
+        return self._summary
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of shard names, keys, labels, and place and size of every picture and caption; not of their content."""
+        names = [shard.name for shard in self._shards]
+        digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
+        digest.update("\0".join(self._keys).encode("utf-8", "surrogateescape"))
+        digest.update(self._rows.tobytes())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = self._usable(index)
+        content = self._read(index, int(row["offset"]), int(row["size"]))
+        pixels = pictures.decode(content, self.config.max_megapixels)
+        height, width = _original_size(row) or pixels.shape[:2]
+        return Sample(
+            id=self.sample_id(index),
+            pixels=pixels,
+            original_height_px=height,
+            original_width_px=width,
+            label=self.label_of(index),
+            captions=self._captions_of(index),
+        )
+
+    def sample_id(self, index: int) -> str:
+        """'SHARD/KEY', the shard without .tar."""
+        return f"{self._shards[self._rows[index]['shard']].stem}/{self._keys[index]}"
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
+        row = self._usable(index)
+        known = _original_size(row)
+        if known is not None:
+            return known
+        content = self._read(index, int(row["offset"]), int(row["size"]))
+        return pictures.size_of(content, self.config.max_megapixels)
+
+    def label_of(self, index: int) -> int | None:
+        """Class of a picture, without reading it."""
+        label = int(self._rows[index]["label"])
+        return None if label == NO_LABEL else label
+
+    def captions(self) -> list[str]:
+        """All captions, in the order of the pictures; those that cannot be read are left out."""
+        captions: list[str] = []
+        for index in range(len(self)):
+            try:
+                captions.extend(self._captions_of(index))
+            except BadPicture:
+                continue
+        return captions
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": OrderedDict()}
+
+    def __del__(self) -> None:
+        for handle in getattr(self, "_handles", {}).values():
+            os.close(handle)
+
+    def _summarise(self, without_picture: int) -> SourceSummary:
+        words = "1 tar shard" if len(self._shards) == 1 else f"{len(self._shards):,} tar shards"
+        words += f"; {without_picture:,} keys without a picture ignored" if without_picture else ""
+        captioned = int(np.count_nonzero(self._rows["text_size"]))
+        return SourceSummary(len(self), len(self._class_names), captioned, words)
+
+    def _usable(self, index: int) -> Any:
+        if index in self._faults:
+            raise BadPicture(self._faults[index], self.sample_id(index))
+        return self._rows[index]
+
+    def _captions_of(self, index: int) -> tuple[str, ...]:
+        row = self._rows[index]
+        if not row["text_size"]:
+            return ()
+        content = self._read(index, int(row["text_offset"]), int(row["text_size"]))
+        try:
+            text = content.decode("utf-8-sig")
+            return captions_from(json.loads(text)["text"] if row["text_is_json"] else text.splitlines(), "")
+        except (ValueError, KeyError, TypeError, OpenLdmError) as error:
+            raise BadPicture(BAD_CAPTION, self.sample_id(index)) from error
+
+    def _read(self, index: int, offset: int, size: int) -> bytes:
+        shard = int(self._rows[index]["shard"])
+        content = pictures.with_retries(lambda: os.pread(self._handle(shard), size, offset), self.sample_id(index))
+        if len(content) != size:
+            raise BadPicture(
+                pictures.CANNOT_READ, f"{self.sample_id(index)}: {self._shards[shard].name} became shorter"
+            )
+        return content
+
+    def _handle(self, shard: int) -> int:
+        """An open file for a shard. Reads say where (pread), so a handle inherited by fork does no harm."""
+        if shard not in self._handles:
+            if len(self._handles) >= _MOST_OPEN_SHARDS:
+                os.close(self._handles.popitem(last=False)[1])
+            self._handles[shard] = os.open(self._shards[shard], os.O_RDONLY)
+        self._handles.move_to_end(shard)
+        return self._handles[shard]
+
+
+def _numbers(entry: ShardEntry, shard: int, label: int) -> tuple[int, ...]:
+    return (
+        shard,
+        label,
+        entry.offset,
+        entry.size,
+        entry.text_offset,
+        entry.text_size,
+        entry.text_is_json,
+        entry.original_height,
+        entry.original_width,
+    )
+
+
+def _original_size(row: Any) -> tuple[int, int] | None:
+    return (int(row["original_height"]), int(row["original_width"])) if row["original_height"] else None
+
+
+def _matches(pattern: Path) -> list[Path]:
+    return [Path(name) for name in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 - takes absolute patterns
+
+
+def _find_shards(path: str) -> list[Path]:
+    given = Path(path).expanduser()
+    if given.is_dir():
+        shards = sorted(given.glob("*.tar"))
+        if not shards:
+            raise DataError(f"{path} holds no .tar files", fix="for pictures as single files use source.kind=folder")
+        return shards
+    shards = sorted(match for match in _matches(given) if match.is_file())
+    if not shards:
+        raise ConfigError(
+            f"source.path {path} matches no file", needed="a folder of .tar files or a pattern such as data/train-*.tar"
+        )
+    return shards

@@ -1,0 +1,120 @@
+"""What a data set looks like, from headers alone: sizes, aspect ratios, classes, captions, first bad samples."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from open_ldm.core.errors import DataError
+from open_ldm.core.seeds import key
+from open_ldm.data.sample import BadPicture, BadSample, Source
+
+_EXAMPLES = 8
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A source that knows a sample's class without reading its picture."""
+
+    def label_of(self, index: int) -> int | None:
+        """Class of a sample, None when it has none."""
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Values below which 0, 5, 25, 50, 75, 95 and 100 % of the samples lie."""
+
+    smallest: float
+    q05: float
+    q25: float
+    median: float
+    q75: float
+    q95: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class DataSurvey:
+    """Statistics over `examined` samples spread evenly over `pictures`.
+
+    Sizes are original sizes in pixels; `aspect_ratio` = width / height. `class_counts` counts the examined samples; it
+    is empty for a source without classes, or one that would have to read pictures to know.
+    """
+
+    sentence: str
+    pictures: int
+    examined: int
+    height_px: Quantiles
+    width_px: Quantiles
+    short_side_px: Quantiles
+    aspect_ratio: Quantiles
+    class_counts: Mapping[str, int]
+    example_captions: tuple[str, ...]
+    bad: tuple[BadSample, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data with the same names."""
+        return asdict(self)
+
+
+def survey(source: Source, limit: int = 2000) -> DataSurvey:
+    """Look at up to `limit` samples, one drawn from each of as many equal stretches, without decoding a picture.
+
+    Raises DataError when the data set is empty or none of the samples has a readable header.
+    """
+    chosen = _spread(len(source), limit)
+    sizes: list[tuple[int, int]] = []
+    bad: list[BadSample] = []
+    for index in chosen:
+        try:
+            sizes.append(source.size_of(index))
+        except BadPicture as verdict:
+            bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
+    if not sizes:
+        reasons = f", the first one: {bad[0].id} ({bad[0].reason})" if bad else ""
+        raise DataError(f"none of {len(chosen):,} samples can be read{reasons}", needed="readable pictures")
+    heights, widths = np.array(sizes, dtype=np.float64).T
+    captions = list(dict.fromkeys(source.captions()))
+    return DataSurvey(
+        sentence=source.summary.sentence(),
+        pictures=len(source),
+        examined=len(chosen),
+        height_px=_quantiles(heights),
+        width_px=_quantiles(widths),
+        short_side_px=_quantiles(np.minimum(heights, widths)),
+        aspect_ratio=_quantiles(widths / heights),
+        class_counts=_class_counts(source, chosen),
+        example_captions=tuple(captions[place] for place in _spread(len(captions), _EXAMPLES)),
+        bad=tuple(bad),
+    )
+
+
+def _spread(length: int, limit: int) -> list[int]:
+    """At most `limit` indices below `length`: one drawn from each of `limit` equal stretches, always the same ones.
+
+    Drawn, because a constant step may meet only every tenth class of a data set whose classes take turns.
+    """
+    count = min(length, limit)
+    edges = [index * length // count for index in range(count)] + [length] if count else []
+    stretches = enumerate(itertools.pairwise(edges))
+    return [start + key(0, "survey", index) % (end - start) for index, (start, end) in stretches]
+
+
+def _quantiles(values: np.ndarray[Any, np.dtype[np.float64]]) -> Quantiles:
+    shares = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+    return Quantiles(*(round(float(value), 4) for value in np.quantile(values, shares)))
+
+
+def _class_counts(source: Source, chosen: Sequence[int]) -> dict[str, int]:
+    if not source.class_names or not isinstance(source, Labelled):
+        return {}
+    counts = dict.fromkeys(source.class_names, 0)
+    for index in chosen:
+        label = source.label_of(index)
+        if label is not None:
+            counts[source.class_names[label]] += 1
+    return counts

@@ -1,0 +1,149 @@
+"""Picture -> training view of fixed size, and the record of how it was made. Pure functions of (seed, position).
+
+`plan_view` decides everything from sizes alone; `cut_view` carries a plan out. Two ways of going from a picture to a
+view: `global` shrinks the picture to the view, then crops; `local` brings it to a scale of its own, then crops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor
+
+from open_ldm.core.config import Config
+from open_ldm.core.seeds import key
+from open_ldm.data.sample import TransformRecord
+
+
+class GlobalCrop(Config):
+    """Resize until the view is just covered, then crop at a random place: the view shows nearly the whole picture."""
+
+    kind: Literal["global"] = "global"
+
+
+class LocalCrop(Config):
+    """Resize until the short side is `scale_px`, then crop at a random place: the view shows a part of the picture."""
+
+    kind: Literal["local"] = "local"
+    scale_px: PositiveInt
+
+
+class CenterCrop(Config):
+    """Resize until the view is just covered, then crop in the middle: nothing is drawn."""
+
+    kind: Literal["center"] = "center"
+
+
+CropConfig = Annotated[GlobalCrop | LocalCrop | CenterCrop, Field(discriminator="kind")]
+
+
+class TransformConfig(Config):
+    """Size of the views in pixels (one number for squares, or [height, width]), how they are cut, share mirrored."""
+
+    size_px: PositiveInt | tuple[PositiveInt, PositiveInt]
+    crop: CropConfig = GlobalCrop()
+    flip: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def height_px(self) -> int:
+        """Height of every view."""
+        return self.size_px if isinstance(self.size_px, int) else self.size_px[0]
+
+    @property
+    def width_px(self) -> int:
+        """Width of every view."""
+        return self.size_px if isinstance(self.size_px, int) else self.size_px[1]
+
+    @model_validator(mode="after")
+    def _local_scale_covers_the_view(self) -> TransformConfig:
+        if isinstance(self.crop, LocalCrop) and self.crop.scale_px < max(self.height_px, self.width_px):
+            size = f"{self.height_px}x{self.width_px}"
+            raise ValueError(f"crop.scale_px={self.crop.scale_px} is smaller than the view of {size} px")
+        return self
+
+
+@dataclass(frozen=True)
+class TransformedPicture:
+    """One view: `pixels` uint8 [3, H, W], and the record of how it was made."""
+
+    pixels: Tensor
+    record: TransformRecord
+
+
+def transform(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]],
+    original_size: tuple[int, int],
+    config: TransformConfig,
+    seed: int,
+    position: int,
+) -> TransformedPicture:
+    """Make the view of `pixels` (uint8 [H, W, 3]) for one position of the sample order.
+
+    `original_size`: (height, width) of the picture as first made, for the record; the stored pixels may be smaller.
+    """
+    height, width = pixels.shape[:2]
+    record = plan_view((height, width), original_size, config, seed, position)
+    return TransformedPicture(cut_view(pixels, record), record)
+
+
+def plan_view(
+    stored_size: tuple[int, int], original_size: tuple[int, int], config: TransformConfig, seed: int, position: int
+) -> TransformRecord:
+    """Decide scale, crop and flip for a picture stored at `stored_size` (height, width), without its pixels.
+
+    Scale s: `global` and `center` max(h / H, w / W) (both scaled sides cover the view), `local` scale_px / min(H, W).
+    Crop offsets are uniform over all places where the view fits.
+    """
+    stored_height, stored_width = stored_size
+    height, width = config.height_px, config.width_px
+    if isinstance(config.crop, LocalCrop):
+        scale = config.crop.scale_px / min(stored_size)
+    else:
+        scale = max(height / stored_height, width / stored_width)
+    scaled_height = max(height, round(stored_height * scale))
+    scaled_width = max(width, round(stored_width * scale))
+    spare_height, spare_width = scaled_height - height, scaled_width - width
+    if isinstance(config.crop, CenterCrop):
+        top, left = spare_height // 2, spare_width // 2
+    else:
+        top = key(seed, "crop_top", position) % (spare_height + 1)
+        left = key(seed, "crop_left", position) % (spare_width + 1)
+    return TransformRecord(
+        original_height_px=original_size[0],
+        original_width_px=original_size[1],
+        scaled_height_px=scaled_height,
+        scaled_width_px=scaled_width,
+        crop_top_px=top,
+        crop_left_px=left,
+        height_px=height,
+        width_px=width,
+        flip=key(seed, "flip", position) < int(config.flip * 2**63),
+    )
+
+
+def cut_view(pixels: np.ndarray[Any, np.dtype[np.uint8]], record: TransformRecord) -> Tensor:
+    """Carry out a record on the stored picture (uint8 [H, W, 3]): uint8 [3, height_px, width_px].
+
+    Antialiased bicubic resampling; a strong reduction is first done by whole-number box averages (to no less than three
+    times the target). Only the cropped box is resampled, so that a picture of extreme aspect ratio costs no memory.
+    """
+    stored_height, stored_width = pixels.shape[:2]
+    per_row = stored_height / record.scaled_height_px
+    per_column = stored_width / record.scaled_width_px
+    box = (
+        record.crop_left_px * per_column,
+        record.crop_top_px * per_row,
+        min(float(stored_width), (record.crop_left_px + record.width_px) * per_column),
+        min(float(stored_height), (record.crop_top_px + record.height_px) * per_row),
+    )
+    size = (record.width_px, record.height_px)
+    view = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    rows = np.asarray(view)
+    if record.flip:
+        rows = rows[:, ::-1]
+    return torch.from_numpy(rows.transpose(2, 0, 1).copy())  # [3, H, W]

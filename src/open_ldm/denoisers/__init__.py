@@ -1,0 +1,24 @@
+"""Denoisers: one file each, behind one contract. This union lists them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from open_ldm.conditioning.inputs import Conditions
+from open_ldm.denoisers.base import Denoiser, Prediction, Slots
+from open_ldm.denoisers.dit import DiT, DiTConfig
+from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
+
+DenoiserConfig = Annotated[DiTConfig | MMDiTConfig, Field(discriminator="kind")]
+
+
+def build_denoiser(config: DiTConfig | MMDiTConfig, slots: Slots) -> Denoiser:
+    """The denoiser a config describes, freshly initialised from torch's default generator (seed it first)."""
+    match config:
+        case DiTConfig():
+            return DiT(config, slots)
+        case MMDiTConfig():
+            return MMDiT(config, slots)
+
+
+__all__ = ["Conditions", "Denoiser", "DenoiserConfig", "DiTConfig", "MMDiTConfig", "Prediction", "Slots", "build_denoiser"]

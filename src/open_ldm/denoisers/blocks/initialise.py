@@ -1,0 +1,28 @@
+"""How a transformer denoiser starts: DiT's initialisation, used for mmDiT too, for which none was published."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from open_ldm.denoisers.blocks.embeddings import TimeEmbedding
+from open_ldm.denoisers.blocks.linear import Linear
+from open_ldm.denoisers.blocks.modulation import FinalLayer, Modulation
+
+
+def initialise(denoiser: nn.Module) -> None:
+    """Xavier linears with zero bias, N(0, 0.02) time MLP, zero modulations and a zero final layer.
+
+    Hence every block starts as the identity and an untrained network predicts exactly zero.
+    """
+    for part in denoiser.modules():
+        if isinstance(part, Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    for part in denoiser.modules():
+        match part:
+            case TimeEmbedding():
+                nn.init.normal_(part.mlp[0].weight, std=0.02)
+                nn.init.normal_(part.mlp[2].weight, std=0.02)
+            case Modulation() | FinalLayer():
+                nn.init.zeros_(part.linear.weight)

@@ -1,0 +1,59 @@
+"""Adaptive layer norm: shift, scale and gate computed from the modulation vector (adaLN-zero, DiT)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from open_ldm.denoisers.blocks.linear import Linear
+
+EPSILON = 1e-6
+
+
+class Modulation(nn.Module):
+    """SiLU, Linear: a vector [B, D] -> `count` vectors [B, 1, D]. Starts at zero, so that every block starts as identity."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.linear = Linear(width, count * width)
+
+    def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
+        """`vector` is the activated modulation: SiLU is applied once by the caller, not once per block."""
+        return self.linear(vector).unsqueeze(1).chunk(self.count, dim=-1)
+
+
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm(x) (1 + scale) + shift, in the dtype of `shift`; x [B, T, D] may be the float32 residual stream."""
+    normed = F.layer_norm(x, x.shape[-1:], eps=EPSILON).to(shift.dtype)
+    return torch.addcmul(shift, normed, 1 + scale)
+
+
+class Mlp(nn.Module):
+    """Linear, tanh-GELU, Linear with four times the width inside."""
+
+    def __init__(self, width: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.fc1 = Linear(width, ratio * width)
+        self.fc2 = Linear(ratio * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        hidden: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return hidden
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm, then tokens -> p p C numbers per patch. Starts at zero: an untrained network predicts zero."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.modulation = Modulation(width, 2)
+        self.linear = Linear(width, outputs)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """[B, T, D], activated modulation [B, D] -> [B, T, outputs]."""
+        shift, scale = self.modulation(vector)
+        projected: Tensor = self.linear(modulated_norm(x, shift, scale))
+        return projected

@@ -1,0 +1,94 @@
+"""DiT: a transformer over patches, modulated by adaLN-zero (Peebles & Xie 2023).
+
+Context tokens, when the conditioning uses that slot, join the image tokens in self-attention and are dropped at the end;
+without them the network is the published one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing import Literal
+
+from open_ldm.conditioning.inputs import Conditions
+from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig
+from open_ldm.denoisers.blocks.attention import attend, merge_heads, split_heads
+from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, Positions, TimeEmbedding, grid_of, unpatchify
+from open_ldm.denoisers.blocks.initialise import initialise
+from open_ldm.denoisers.blocks.linear import Linear
+from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, modulated_norm
+
+
+class DiTConfig(TransformerConfig):
+    """DiT-{XS,S,B,L,XL}/{patch}."""
+
+    kind: Literal["dit"] = "dit"
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with fused, biased q, k, v."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """[B, T, D], mask bool [B, T] or None -> [B, T, D]."""
+        q, k, v = split_heads(self.qkv(x), self.heads)
+        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask)))
+        return out
+
+
+class DiTBlock(nn.Module):
+    """x += gate Attention(norm x); x += gate MLP(norm x), all six vectors from the modulation."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = SelfAttention(width, heads)
+        self.mlp = Mlp(width)
+        self.modulation = Modulation(width, 6)
+
+    def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None) -> Tensor:
+        """x [B, T, D] float32, activated modulation [B, D] -> [B, T, D] float32."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(vector)
+        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), mask))
+        return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
+
+
+class DiT(Denoiser):
+    """See the module's docstring. Raises ConfigError when the latents do not divide into patches."""
+
+    def __init__(self, config: DiTConfig, slots: Slots) -> None:
+        super().__init__()
+        shape = config.geometry
+        self.slots, self.patch = slots, config.patch
+        self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
+        self.positions = Positions(shape.width)
+        self.time_embedding = TimeEmbedding(shape.width)
+        self.context_embedding = Linear(slots.context_dim, shape.width) if slots.context_dim else None
+        self.blocks = nn.ModuleList(DiTBlock(shape.width, shape.heads) for _ in range(shape.depth))
+        self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
+        initialise(self)
+
+    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
+        """See `Denoiser.forward`."""
+        grid = grid_of(x_t, self.patch)
+        x = self.patch_embedding(x_t.to(self.compute_dtype)) + self.positions(grid, x_t.device)  # [B, T, D]
+        vector = F.silu(self.time_embedding(time) + conditions.modulation).to(self.compute_dtype)  # [B, D]
+        tokens, mask = x.shape[1], None
+        if self.context_embedding is not None and conditions.context is not None:
+            context = self.context_embedding(conditions.context.to(self.compute_dtype))
+            x = torch.cat([x, context.to(x.dtype)], dim=1)  # [B, T + L, D]
+            mask = _with_image(conditions.context_mask, tokens)
+        for block in self.blocks:
+            x = block(x, vector, mask)
+        out = self.final_layer(x[:, :tokens], vector)  # [B, T, p p C]
+        return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
+
+
+def _with_image(context_mask: Tensor | None, tokens: int) -> Tensor | None:
+    """Mask [B, T + L]: image tokens are always attended."""
+    return None if context_mask is None else F.pad(context_mask, (tokens, 0), value=True)

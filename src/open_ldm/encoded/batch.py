@@ -1,0 +1,58 @@
+"""Batch -> EncodedBatch: pictures as raw latents, captions as tokens, transform records as control numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from open_ldm.autoencoders.base import Autoencoder, Posterior
+from open_ldm.controls.base import Control
+from open_ldm.core.pictures import to_images
+from open_ldm.data.sample import Batch
+from open_ldm.text.tokens import TextTokens
+from open_ldm.text.words import Vocabulary
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """All that training reads of B views. `posterior`: raw latents; `controls`: name -> numbers [B, n]."""
+
+    positions: tuple[int, ...]
+    posterior: Posterior
+    labels: Tensor | None
+    text: TextTokens | None
+    controls: Mapping[str, Tensor]
+
+
+class LiveEncoder:
+    """Encodes each batch as it comes. `vocabulary` and `text_length`: for captions; None when the model reads none."""
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        controls: Sequence[Control],
+        device: torch.device,
+        vocabulary: Vocabulary | None = None,
+        text_length: int = 0,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.controls = tuple(controls)
+        self.device = device
+        self.vocabulary = vocabulary
+        self.text_length = text_length
+
+    def encode(self, batch: Batch) -> EncodedBatch:
+        """Everything the model may see of a batch, on the encoder's device."""
+        text = None
+        if self.vocabulary is not None and batch.captions is not None:
+            text = self.vocabulary.encode(batch.captions, self.text_length)
+        return EncodedBatch(
+            positions=batch.positions,
+            posterior=self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True))),
+            labels=batch.labels,
+            text=text,
+            controls={control.kind: control.values(batch.records) for control in self.controls},
+        )

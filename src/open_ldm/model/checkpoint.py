@@ -1,0 +1,176 @@
+"""Checkpoints: a folder of safetensors and one manifest, written whole or not at all, verified before use.
+
+Protocol (reliability contract, 3.5 and 3.6): write to a temporary folder, fsync every file, hash it, write the
+manifest, fsync, rename, fsync the parent. Only then are older ones removed. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from open_ldm.core.errors import CheckpointError, DiskError
+from open_ldm.core.files import fsync_path, sha256_of, write_json
+
+MANIFEST = "MANIFEST.json"
+SCHEMA = 1
+PREFIX = "samples-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: `files` holds the tensors of each group (model, ema, optimizer); `content`: manifest."""
+
+    path: Path
+    files: Mapping[str, Mapping[str, Tensor]]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a save wrote."""
+
+    path: Path
+    bytes: int
+
+
+class CheckpointFolder:
+    """The `checkpoints/` folder of a run; keeps the newest `keep`."""
+
+    def __init__(self, root: Path, keep: int = 2) -> None:
+        self.root = root
+        self.keep = keep
+
+    def names(self) -> list[str]:
+        """Names of all finished checkpoints, newest first, verified or not."""
+        if not self.root.is_dir():
+            return []
+        return sorted((entry.name for entry in self.root.iterdir() if entry.name.startswith(PREFIX)), reverse=True)
+
+    def save(self, samples_seen: int, files: Mapping[str, Mapping[str, Tensor]], content: Mapping[str, Any]) -> Saved:
+        """Write one checkpoint and remove those beyond `keep`. `content` must be plain JSON data.
+
+        Raises DiskError when the disk refuses; older checkpoints are untouched then.
+        """
+        final = self.root / f"{PREFIX}{samples_seen:012d}"
+        temporary = self.root / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            self._remove_leftovers()
+            temporary.mkdir(parents=True)
+            described = {name: _write_group(temporary / f"{name}.safetensors", group) for name, group in files.items()}
+            manifest = {"schema": SCHEMA, "samples_seen": samples_seen, **content, "files": described}
+            write_json(temporary / MANIFEST, manifest)
+            fsync_path(temporary)
+            if final.exists():  # left behind by a fall-back: it did not verify, or it would have been resumed from
+                _remove(final)
+            temporary.rename(final)
+            fsync_path(self.root)
+        except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise DiskError(
+                f"checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}",
+                fix="free disk space or mend the permissions, then run the same command again",
+            ) from error
+        for name in self.names()[self.keep :]:
+            _remove(self.root / name)
+        return Saved(final, sum(entry["bytes"] for entry in described.values()))
+
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that verifies, and one line for each newer one that does not.
+
+        (None, []) when there are none at all; raises CheckpointError when there are some and none verifies.
+        """
+        problems: list[str] = []
+        for name in self.names():
+            try:
+                return load_checkpoint(self.root / name), problems
+            except CheckpointError as error:
+                problems.append(error.one_line())
+        if problems:
+            raise CheckpointError(
+                f"no checkpoint in {self.root} verifies ({problems[0]})",
+                fix="restore one from a copy, or train anew with another --out",
+            )
+        return None, []
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self.root.glob(".tmp-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
+    """Read a checkpoint after checking sizes, SHA-256, inventory and finiteness; CheckpointError names the fault.
+
+    `groups`: which files to read (all by default); the others are not touched.
+    """
+    content = _read_manifest(path)
+    files = {}
+    for name, described in content["files"].items():
+        if groups is None or name in groups:
+            try:
+                files[name] = _read_group(path / f"{name}.safetensors", described)
+            except (OSError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+                raise CheckpointError(f"{path.name}: {name} or its entry in {MANIFEST} is damaged") from error
+    return Checkpoint(path, files, content)
+
+
+def _write_group(path: Path, group: Mapping[str, Tensor]) -> dict[str, Any]:
+    tensors = {name: tensor.detach().contiguous() for name, tensor in group.items()}
+    save_file(tensors, path)
+    fsync_path(path)
+    return {
+        "bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        "tensors": {name: _described(tensor) for name, tensor in tensors.items()},
+    }
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("files"), dict):
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise CheckpointError(f"{path.name}: manifest of schema {found!r}", needed=f"schema {SCHEMA}")
+    return content
+
+
+def _read_group(path: Path, described: Mapping[str, Any]) -> dict[str, Tensor]:
+    where = f"{path.parent.name}/{path.name}"
+    if not path.is_file():
+        raise CheckpointError(f"{where} is missing")
+    if path.stat().st_size != described["bytes"]:
+        raise CheckpointError(f"{where} has {path.stat().st_size} bytes", needed=f"{described['bytes']}")
+    if sha256_of(path) != described["sha256"]:
+        raise CheckpointError(f"{where} is damaged: its SHA-256 differs from the manifest's")
+    tensors: dict[str, Tensor] = load_file(path)
+    inventory = described["tensors"]
+    if odd := sorted(tensors.keys() ^ inventory.keys()):
+        raise CheckpointError(f"{where}: tensor {odd[0]} is missing or not in the manifest")
+    for name, tensor in tensors.items():
+        if _described(tensor) != inventory[name]:
+            raise CheckpointError(f"{where}: tensor {name} has another shape or dtype than the manifest says")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{where}: tensor {name} holds NaN or infinity")
+    return tensors
+
+
+def _described(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint, manifest first, so that a half-removed one never verifies."""
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)

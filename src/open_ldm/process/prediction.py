@@ -1,0 +1,86 @@
+"""What a denoiser predicts, and exact conversions between the kinds.
+
+All conversions hold for every alpha and sigma; none assumes alpha^2 + sigma^2 = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from open_ldm.process.schedules import NoiseLevel
+
+PredictionKind = Literal["eps", "x_0", "v", "velocity"]
+"""eps: the noise. x_0: clean latents. v = alpha eps - sigma x_0 (Salimans & Ho 2022). velocity = eps - x_0."""
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoiser's answer in one currency: the estimate of x_0 [B, C, H, W].
+
+    `variance_fraction` [B, C, H, W], nominally in [-1, 1]: where a learned reverse variance lies between its two bounds
+    (process/learned_variance.py); None for a denoiser that does not learn it.
+    """
+
+    x_0: Tensor
+    variance_fraction: Tensor | None = None
+
+
+def target(kind: PredictionKind, x_0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
+    """What a denoiser of this kind should output for `x_0`, `eps` [B, ...] at `level` [B]."""
+    at = level.like(x_0)
+    match kind:
+        case "eps":
+            return eps
+        case "x_0":
+            return x_0
+        case "v":
+            return at.alpha * eps - at.sigma * x_0
+        case "velocity":
+            return eps - x_0
+
+
+def to_x_0(kind: PredictionKind, output: Tensor, x_t: Tensor, level: NoiseLevel) -> Tensor:
+    """x_0 from a prediction `output` and `x_t` [B, ...] at `level` [B].
+
+    eps: (x_t - sigma eps) / alpha.  v: (alpha x_t - sigma v) / (alpha^2 + sigma^2).
+    velocity: (x_t - sigma u) / (alpha + sigma).
+    Only eps is singular, at alpha = 0: pure noise says nothing of x_0, so the answer is 0, the mean of the latents.
+    """
+    at = level.like(x_t)
+    match kind:
+        case "eps":
+            return _ratio(x_t - at.sigma * output, at.alpha)
+        case "x_0":
+            return output
+        case "v":
+            return (at.alpha * x_t - at.sigma * output) / (at.alpha**2 + at.sigma**2)
+        case "velocity":
+            return (x_t - at.sigma * output) / (at.alpha + at.sigma)
+
+
+def to_eps(kind: PredictionKind, output: Tensor, x_t: Tensor, level: NoiseLevel) -> Tensor:
+    """eps from a prediction `output` and `x_t` [B, ...] at `level` [B].
+
+    x_0: (x_t - alpha x_0) / sigma.  v: (sigma x_t + alpha v) / (alpha^2 + sigma^2).
+    velocity: (x_t + alpha u) / (alpha + sigma).
+    Only x_0 is singular, at sigma = 0: data without noise says nothing of eps, so the answer is 0, its mean.
+    """
+    at = level.like(x_t)
+    match kind:
+        case "eps":
+            return output
+        case "x_0":
+            return _ratio(x_t - at.alpha * output, at.sigma)
+        case "v":
+            return (at.sigma * x_t + at.alpha * output) / (at.alpha**2 + at.sigma**2)
+        case "velocity":
+            return (x_t + at.alpha * output) / (at.alpha + at.sigma)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """numerator / denominator, 0 where the denominator is 0, with finite gradients there."""
+    zero = denominator == 0
+    return (numerator / denominator.masked_fill(zero, 1.0)).masked_fill(zero, 0.0)

@@ -1,0 +1,113 @@
+"""From a recipe to its parts: data set, what the model must know of it, latent statistics, trainer, generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, build_autoencoder
+from open_ldm.autoencoders.latent_stats import given, measure
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.controls import ViewShape
+from open_ldm.core.device import Machine
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.pictures import to_images
+from open_ldm.data.loader import default_workers, read_batches
+from open_ldm.data.sample import Source
+from open_ldm.data.survey import DataSurvey
+from open_ldm.encoded.batch import LiveEncoder
+from open_ldm.model.diffusion import DiffusionModel, ModelFacts, build_model
+from open_ldm.runs.recipe import Recipe
+from open_ldm.sampling.generate import Generator
+from open_ldm.text.words import Vocabulary
+from open_ldm.training.draws import Drawer
+from open_ldm.training.trainer import Trainer
+
+_MEASURED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a run learned of its data before training and keeps in every checkpoint."""
+
+    facts: ModelFacts
+    stats: LatentStats
+
+
+def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
+    """What the model must know of the data. Raises ConfigError when the recipe asks for labels or captions it lacks."""
+    semantic, words, names = recipe.conditioning.semantic, (), ()
+    if isinstance(semantic, ClassSemantic):
+        names = source.class_names
+        if not names:
+            raise ConfigError(
+                f"the data has no classes ({survey.sentence})",
+                needed="class folders, or a label column in metadata.jsonl",
+                fix="add labels, or use conditioning.semantic.kind=none (or text, with captions)",
+            )
+    if isinstance(semantic, TextSemantic):
+        words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
+    view = ViewShape(
+        recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median)
+    )
+    return ModelFacts(channels=recipe.latent_shape[0], view=view, class_names=names, words=words)
+
+
+def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, machine: Machine) -> LatentStats:
+    """The recipe's latent statistics: given, or measured on the first views training will see."""
+    if not isinstance(recipe.latent_stats, MeasuredStats):
+        return given(recipe.latent_stats, autoencoder.channels)
+    pictures = recipe.latent_stats.pictures
+    starts = range(0, pictures, _MEASURED_AT_ONCE)
+    ranges = [range(start, min(start + _MEASURED_AT_ONCE, pictures)) for start in starts]
+    batches = read_batches(
+        source, recipe.data.transform, seed=recipe.training.seed, position_ranges=ranges, workers=workers_of(recipe)
+    )
+    return measure(autoencoder.encode(to_images(batch.pixels.to(machine.device))).mean for batch in batches)
+
+
+def workers_of(recipe: Recipe) -> int:
+    """The recipe's number of reading processes, or the machine's default."""
+    return default_workers() if recipe.data.workers is None else recipe.data.workers
+
+
+def model_of(recipe: Recipe, facts: ModelFacts) -> DiffusionModel:
+    """The recipe's model, freshly initialised from its seed."""
+    return build_model(recipe.process, recipe.conditioning, recipe.denoiser, facts, recipe.training.seed)
+
+
+def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World) -> Trainer:
+    """A trainer at position 0."""
+    model = model_of(recipe, known.facts).to(machine.device).compute_in(machine.compute_dtype)
+    drawer = Drawer(
+        seed=recipe.training.seed,
+        stats=known.stats,
+        conditioning=recipe.conditioning,
+        time_density=recipe.objective.times,
+        discrete_steps=model.schedule.discrete_steps,
+        device=machine.device,
+    )
+    return Trainer(model, drawer, recipe.objective, recipe.training, world)
+
+
+def encoder_of(recipe: Recipe, known: Knowledge, autoencoder: Autoencoder, machine: Machine) -> LiveEncoder:
+    """Batch -> EncodedBatch for this recipe."""
+    semantic = recipe.conditioning.semantic
+    reads_text = isinstance(semantic, TextSemantic)
+    return LiveEncoder(
+        autoencoder,
+        recipe.conditioning.controls,
+        machine.device,
+        Vocabulary(known.facts.words) if reads_text else None,
+        semantic.encoder.length if reads_text else 0,
+    )
+
+
+def generator_of(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder) -> Generator:
+    """Draws pictures of the recipe's size."""
+    return Generator(model, autoencoder, known.stats, recipe.latent_shape[1:])
+
+
+def autoencoder_of(recipe: Recipe, machine: Machine) -> Autoencoder:
+    """The recipe's autoencoder, loaded."""
+    return build_autoencoder(recipe.autoencoder, machine.device)

@@ -1,0 +1,70 @@
+"""`ldm train RECIPE --dry-run`: resolve, build and count a recipe of any scale, without data and without memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from open_ldm.conditioning.semantic import ClassSemantic
+from open_ldm.controls import ViewShape
+from open_ldm.core.config import to_yaml
+from open_ldm.core.errors import OpenLdmError
+from open_ldm.data.sources import open_source
+from open_ldm.data.survey import survey
+from open_ldm.model.diffusion import ModelFacts
+from open_ldm.runs.assemble import facts_of
+from open_ldm.runs.census import count_model
+from open_ldm.runs.recipe import Recipe
+
+ASSUMED_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A recipe that builds. `data`: what the data set holds, or why it could not be opened here."""
+
+    recipe: Recipe
+    data: str
+    parameters: int
+    gmacs: float
+
+    def text(self) -> str:
+        """The resolved recipe, then the counts."""
+        updates = -(-self.recipe.training.samples // self.recipe.training.batch_size)
+        return (
+            f"{to_yaml(self.recipe)}\n# data: {self.data}\n"
+            f"# model: {self.parameters:,} parameters, {self.gmacs:.2f} GMACs per picture\n"
+            f"# training: {self.recipe.training.samples:,} samples in {updates:,} updates"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.data,
+            "parameters": self.parameters,
+            "gmacs": round(self.gmacs, 3),
+        }
+
+
+def dry_run(recipe: Recipe) -> DryRun:
+    """Build on the meta device. Without the data at hand the model is counted for 1000 classes and a small vocabulary."""
+    try:
+        source = open_source(recipe.data.source)
+        seen = survey(source, limit=200)
+    except OpenLdmError as error:
+        facts, data = _assumed_facts(recipe), f"not here ({error.problem}); counted for {ASSUMED_CLASSES} classes"
+    else:
+        facts, data = facts_of(recipe, source, seen), seen.sentence
+    count = count_model(recipe.process, recipe.conditioning, recipe.denoiser, facts, recipe.latent_shape[1:])
+    return DryRun(recipe, data, count.parameters, count.gmacs)
+
+
+def _assumed_facts(recipe: Recipe) -> ModelFacts:
+    size = recipe.data.transform
+    classes = ASSUMED_CLASSES if isinstance(recipe.conditioning.semantic, ClassSemantic) else 0
+    return ModelFacts(
+        channels=recipe.latent_shape[0],
+        view=ViewShape(size.height_px, size.width_px, min(size.height_px, size.width_px)),
+        class_names=tuple(str(index) for index in range(classes)),
+    )

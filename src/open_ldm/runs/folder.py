@@ -1,0 +1,126 @@
+"""The run folder: where everything lies, who may write to it, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from open_ldm.core.errors import DiskError, RunLockedError
+from open_ldm.core.files import write_json, write_text
+
+
+class RunFolder:
+    """Paths of a run. As a context manager it holds the run's lock; the lock dies with the process, however it dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @property
+    def config(self) -> Path:
+        """The resolved recipe, itself runnable."""
+        return self.path / "config.yaml"
+
+    @property
+    def events(self) -> Path:
+        """The diary."""
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints, newest last by name."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """Preview grids, one per time."""
+        return self.path / "samples"
+
+    @property
+    def data(self) -> Path:
+        """What data was seen."""
+        return self.path / "data.json"
+
+    @property
+    def health(self) -> Path:
+        """Bad samples by reason."""
+        return self.path / "health.json"
+
+    @property
+    def exit(self) -> Path:
+        """How the last process ended."""
+        return self.path / "exit.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    def __enter__(self) -> RunFolder:
+        lock = self.path / ".lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DiskError(
+                f"cannot write to run folder {self.path}: {error.strerror}", fix="choose another --out"
+            ) from error
+        if not _try_lock(self._lock):
+            owner = os.pread(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(self._lock)
+            self._lock = None
+            raise RunLockedError(
+                f"run folder {self.path} is in use by {owner}", fix="wait for it to end, or choose another --out"
+            )
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            with suppress(OSError):
+                os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+            self._lock = None
+
+    def write_config(self, text: str) -> None:
+        """Store the resolved recipe."""
+        write_text(self.config, text)
+
+    def write_exit(self, code: int, reason: str, samples_seen: int, hint: str = "") -> None:
+        """Say how the run ended, for schedulers that only see torchrun's exit code."""
+        content = {"code": code, "reason": reason, "samples_seen": samples_seen, "hint": hint}
+        write_json(self.exit, content)
+
+    def read_health(self) -> dict[str, object] | None:
+        """The stored tally of bad samples, None when there is none or it is damaged."""
+        try:
+            content = json.loads(self.health.read_text())
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def _try_lock(handle: int) -> bool:
+    if os.name == "nt":
+        import msvcrt
+
+        locking = getattr(msvcrt, "locking")  # noqa: B009 - absent from the type stubs of other systems
+        try:
+            locking(handle, getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""Open a finished or running run for sampling: the averaged weights of its newest good checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from open_ldm.autoencoders import Autoencoder, LatentStats
+from open_ldm.core.device import DeviceName, Machine, choose_machine
+from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.model.checkpoint import PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
+from open_ldm.model.diffusion import DiffusionModel, ModelFacts
+from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of
+from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.sampling.generate import Generator
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run ready to draw pictures."""
+
+    path: Path
+    recipe: Recipe
+    known: Knowledge
+    model: DiffusionModel
+    generator: Generator
+    samples_seen: int
+    machine: Machine
+    autoencoder: Autoencoder
+
+
+def knowledge_to_json(known: Knowledge) -> dict[str, Any]:
+    """Plain data for a manifest."""
+    return {
+        "facts": known.facts.to_json(),
+        "latent_stats": {"mean": list(known.stats.mean), "std": list(known.stats.std)},
+    }
+
+
+def knowledge_from_json(content: Any) -> Knowledge:
+    """The inverse; raises CheckpointError for a manifest that lacks it."""
+    try:
+        stats = content["latent_stats"]
+        return Knowledge(
+            ModelFacts.from_json(content["facts"]), LatentStats(tuple(stats["mean"]), tuple(stats["std"]))
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"the manifest lacks {error}", needed="a checkpoint written by this program") from error
+
+
+def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
+    """Open a run folder, or one checkpoint inside it. Raises ConfigError when it is neither."""
+    checkpoint = _checkpoint(path)
+    recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
+    known = knowledge_from_json(checkpoint.content)
+    machine = choose_machine(device, recipe.training.dtype)
+    model = model_of(recipe, known.facts)
+    try:
+        model.load_state_dict(dict(checkpoint.files["ema"]))
+    except RuntimeError as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit its own recipe: {str(error).splitlines()[-1]}") from error
+    model = model.to(machine.device).compute_in(machine.compute_dtype).eval().requires_grad_(False)
+    autoencoder = autoencoder_of(recipe, machine)
+    generator = generator_of(recipe, known, model, autoencoder)
+    samples_seen = int(checkpoint.content["samples_seen"])
+    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, autoencoder)
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    if path.name.startswith(PREFIX) and path.is_dir():
+        return load_checkpoint(path, ("ema",))
+    folder = RunFolder(path)
+    if not folder.path.is_dir():
+        raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
+    newest, _ = CheckpointFolder(folder.checkpoints).newest()
+    if newest is None:
+        raise ConfigError(
+            f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"
+        )
+    return newest

@@ -1,0 +1,111 @@
+"""A recipe: everything that determines a run, as one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from open_ldm.autoencoders import AutoencoderConfig, IdentityConfig, LatentStatsConfig, MeasuredStats, latent_shape
+from open_ldm.conditioning import ConditioningConfig
+from open_ldm.core.config import Config, apply_overrides, parse_yaml, read_yaml, validate
+from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.data.loader import DataConfig
+from open_ldm.denoisers import DenoiserConfig
+from open_ldm.model.diffusion import ProcessConfig
+from open_ldm.model.objective import ObjectiveConfig
+from open_ldm.runs.catalogue import packaged, recipe_text
+from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.training.settings import TrainingConfig
+
+
+class PreviewConfig(Config):
+    """The pictures drawn during training, always from the same seeds. `prompts`: captions or class names to show;
+    empty means taken from the data. `count`: how many pictures."""
+
+    count: int = Field(default=16, ge=1, le=256)
+    prompts: tuple[str, ...] = ()
+
+
+class Recipe(Config):
+    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataConfig
+    autoencoder: AutoencoderConfig = IdentityConfig()
+    latent_stats: LatentStatsConfig = MeasuredStats()
+    conditioning: ConditioningConfig
+    process: ProcessConfig = ProcessConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    denoiser: DenoiserConfig
+    training: TrainingConfig
+    sampling: SamplingConfig = SamplingConfig()
+    preview: PreviewConfig = PreviewConfig()
+
+    @model_validator(mode="after")
+    def _latents_fit_the_patches(self) -> Recipe:
+        _, height, width = self.latent_shape
+        if height % self.denoiser.patch or width % self.denoiser.patch or min(height, width) < 1:
+            raise ValueError(
+                f"latents of {height}x{width} cannot be cut in patches of {self.denoiser.patch};"
+                " needed: data.transform.size_px a multiple of denoiser.patch times the autoencoder's factor"
+            )
+        return self
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents."""
+        return latent_shape(self.autoencoder, self.data.transform.height_px, self.data.transform.width_px)
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """The settings that change the numbers of training: not how often it reports, nor how it samples."""
+        content = self.model_dump(mode="json", exclude={"name", "sampling", "preview"})
+        content["data"].pop("workers")
+        content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
+        for name in (
+            "samples",
+            "log_every_samples",
+            "preview_every_samples",
+            "checkpoint_every_samples",
+            "keep_checkpoints",
+        ):
+            if name != "samples" or self.training.optimizer.decay == "constant":
+                content["training"].pop(name)
+        return content
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A packaged recipe by name, or a YAML file or run folder by path, with `a.b=c` overrides applied."""
+    return recipe_from(_content(name), overrides, source=f"recipe {name}")
+
+
+def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
+    """Build a recipe from plain data."""
+    return validate(Recipe, apply_overrides(content, overrides), source=source)
+
+
+def _content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The plain data of a recipe; a block it gives replaces that block of the recipe it extends."""
+    content = _own_content(name)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if base in inside:
+        raise ConfigError(f"recipe {name} extends itself by way of {', '.join(inside)}", fix="remove one `extends`")
+    return {**_content(str(base), (*inside, str(base))), **content}
+
+
+def _own_content(name: str) -> dict[str, Any]:
+    if name in packaged():
+        return parse_yaml(recipe_text(name), f"recipe {name}")
+    path = Path(name).expanduser()
+    if path.is_dir() and (path / "config.yaml").is_file():
+        return read_yaml(path / "config.yaml")
+    if path.is_file():
+        return read_yaml(path)
+    raise ConfigError(
+        f"no recipe {name!r}", needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, packaged())}"
+    )

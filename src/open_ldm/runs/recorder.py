@@ -1,0 +1,204 @@
+"""What a training run leaves behind while it goes on: events, progress, previews, checkpoints, the report, its ending."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from open_ldm.core.config import to_yaml
+from open_ldm.core.device import Machine
+from open_ldm.core.events import EventLog, Progress, duration, read_events
+from open_ldm.core.files import write_json
+from open_ldm.core.pictures import grid, save_png
+from open_ldm.data.health import Health
+from open_ldm.data.sample import Batch
+from open_ldm.data.survey import DataSurvey
+from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.runs.assemble import Knowledge
+from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.load import knowledge_to_json
+from open_ldm.runs.preview import captions_of, draw
+from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.report import write_report
+from open_ldm.runs.wishes import Wish
+from open_ldm.sampling.generate import Generator
+from open_ldm.training.fingerprint import compare
+from open_ldm.training.loop import Every, Hooks, Report
+from open_ldm.training.signals import StopRequest
+from open_ldm.training.trainer import Trainer, Update
+
+_PREVIEW_COLUMNS = 8
+
+
+@dataclass
+class Recorder:
+    """Context manager around a training loop. Only the leading process writes."""
+
+    folder: RunFolder
+    recipe: Recipe
+    known: Knowledge
+    trainer: Trainer
+    generator: Generator
+    wishes: Sequence[Wish]
+    health: Health
+    store: CheckpointFolder
+    fingerprint: Mapping[str, str]
+    silent: bool
+    last_loss: float | None = None
+    _started: float = field(default_factory=time.perf_counter)
+    _stop: StopRequest = field(default_factory=StopRequest)
+
+    def __enter__(self) -> Recorder:
+        self._leads = self.trainer.world.leads
+        self._new = not read_events(self.folder.events)
+        self._events = EventLog(self.folder.events) if self._leads else None
+        start = self.trainer.progressed.samples_seen
+        self._progress = Progress(self.recipe.training.samples, start=start, silent=self.silent or not self._leads)
+        self._stop.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stop.__exit__(*error)
+        self._progress.close()
+        if self._events is not None:
+            self._events.close()
+
+    @property
+    def samples_seen(self) -> int:
+        """Position of the run."""
+        return self.trainer.progressed.samples_seen
+
+    def begin(
+        self,
+        seen: DataSurvey,
+        machine: Machine,
+        command: Sequence[str],
+        problems: Sequence[str],
+        resumed: Mapping[str, Any] | None,
+    ) -> None:
+        """Say what is about to happen. `problems`: checkpoints passed over; `resumed`: manifest of the one gone on from."""
+        parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
+        self._say(f"{self.recipe.name}: {seen.sentence}")
+        self._say(f"{self.recipe.denoiser.kind} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
+        if self._leads:
+            self.folder.exit.unlink(missing_ok=True)
+            self.folder.write_config(to_yaml(self.recipe))
+            write_json(self.folder.data, {"sentence": seen.sentence, "survey": seen.to_json()})
+        if self._new:
+            self._event(
+                "start",
+                argv=list(command),
+                parameters=parameters,
+                device=machine.sentence,
+                data=seen.sentence,
+                fingerprint=dict(self.fingerprint),
+            )
+        else:
+            bitwise = "yes" if resumed is None else compare(resumed["fingerprint"], self.fingerprint)
+            self._event("resume", bitwise=bitwise, device=machine.sentence, fingerprint=dict(self.fingerprint))
+            self._say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
+        for problem in problems:
+            self._warn(f"checkpoint passed over: {problem}")
+        if self.health.bad:
+            self._warn(self.health.sentence())
+
+    def hooks(self) -> Hooks:
+        """What the loop calls on the way."""
+        training = self.recipe.training
+        return Hooks(
+            report=self._report,
+            batch_read=self._batch_read,
+            not_finite=self._not_finite,
+            roll_back=self._roll_back,
+            stop_requested=lambda: self._stop.name is not None,
+            every=[
+                Every(training.preview_every_samples, self._preview),
+                Every(training.checkpoint_every_samples, self.save),
+            ],
+        )
+
+    def end(self, finished: bool) -> int:
+        """Save if stopped, say how it ended, write the report; returns the exit code."""
+        if not finished:
+            self.save()
+        code = 0 if finished else 75
+        seconds = time.perf_counter() - self._started
+        reason = "all samples seen" if finished else f"stopped by {self._stop.name or 'another process'} and saved"
+        self._event("end", code=code, reason=reason, seconds=round(seconds, 1))
+        if self._leads:
+            hint = "" if finished else "run the same command again to go on"
+            self.folder.write_exit(code, reason, self.samples_seen, hint)
+            write_report(self.folder.path)
+        self._progress.close()
+        self._say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
+        return code
+
+    def save(self) -> None:
+        """Write a checkpoint, then refresh the report."""
+        started = time.perf_counter()
+        if self._leads:
+            content = {
+                "counters": self.trainer.counters(),
+                "fingerprint": dict(self.fingerprint),
+                "recipe": self.recipe.model_dump(mode="json"),
+                **knowledge_to_json(self.known),
+            }
+            saved = self.store.save(self.samples_seen, self.trainer.tensors(), content)
+            seconds = time.perf_counter() - started
+            self._event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
+            write_report(self.folder.path)
+        self.trainer.world.barrier()
+
+    def _preview(self) -> None:
+        if self._leads:
+            started = time.perf_counter()
+            pixels = draw(self.recipe, self.known.facts, self.generator, self.wishes)
+            path = self.folder.samples / f"{self.samples_seen:012d}.png"
+            shown = captions_of(self.wishes)
+            save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
+            seconds = round(time.perf_counter() - started, 2)
+            self._event("preview", file=str(path.relative_to(self.folder.path)), prompts=shown, seconds=seconds)
+        self.trainer.world.barrier()
+
+    def _report(self, report: Report) -> None:
+        self.last_loss = report.loss
+        fields = asdict(report)
+        fields.pop("samples_seen")
+        self._event("train", **fields)
+        self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
+
+    def _batch_read(self, batch: Batch) -> None:
+        new = self.health.add(batch.bad)
+        if not new:
+            return
+        for sample in new:
+            self._warn(f"bad sample {sample.id}: {sample.reason} {sample.detail}".rstrip() + " (another one takes its place)")
+        if self._leads:
+            write_json(self.folder.health, self.health.to_json())
+        self.health.check()
+
+    def _not_finite(self, update: Update) -> None:
+        self._event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+        self._say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
+
+    def _roll_back(self) -> bool:
+        checkpoint, _ = self.store.newest()
+        if checkpoint is None:
+            return False
+        self.trainer.restore(checkpoint.files, checkpoint.content["counters"])
+        self._warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
+        return True
+
+    def _event(self, event: str, /, **fields: Any) -> None:
+        if self._events is not None:
+            self._events.write(event, samples_seen=self.samples_seen, **fields)
+
+    def _warn(self, message: str) -> None:
+        self._event("warning", message=message)
+        self._say(f"warning: {message}")
+
+    def _say(self, text: str) -> None:
+        if self._leads:
+            self._progress.say(text)

@@ -1,0 +1,78 @@
+"""What a user asks for (a prompt or class, a seed, control values) -> condition inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from open_ldm.conditioning import ConditioningConfig, ConditionInputs
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
+from open_ldm.core import seeds
+from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.model.diffusion import ModelFacts
+from open_ldm.text.words import Vocabulary
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One picture: its seed, its caption or class name (None: nothing said), and control options such as size=64x64."""
+
+    seed: int
+    shows: str | None = None
+    controls: Mapping[str, str] = field(default_factory=dict)
+
+
+def inputs_for(wishes: Sequence[Wish], conditioning: ConditioningConfig, facts: ModelFacts) -> ConditionInputs:
+    """Condition inputs, one row per wish. Raises ConfigError for unknown classes, words, controls or values."""
+    semantic = conditioning.semantic
+    said = [wish.shows for wish in wishes]
+    labels = text = noise = None
+    if isinstance(semantic, ClassSemantic):
+        labels = torch.tensor([0 if name is None else label_of(name, facts) for name in said])
+    if isinstance(semantic, TextSemantic):
+        vocabulary = Vocabulary(facts.words)
+        for caption in said:
+            vocabulary.require_known(caption or "")
+        text = vocabulary.encode([caption or "" for caption in said], semantic.encoder.length)
+    if (shape := noise_shape(semantic)) is not None:
+        noise = torch.cat([seeds.normal(wish.seed, "padding", [0], shape) for wish in wishes])
+    return ConditionInputs(
+        keep_semantic=torch.tensor([name is not None for name in said]),
+        keep_control=torch.ones(len(wishes), dtype=torch.bool),
+        labels=labels,
+        text=text,
+        controls=_controls(wishes, conditioning, facts),
+        padding_noise=noise,
+    )
+
+
+def label_of(name: str, facts: ModelFacts) -> int:
+    """Index of a class given by name, or by number."""
+    if name in facts.class_names:
+        return facts.class_names.index(name)
+    if name.isdigit() and int(name) < len(facts.class_names):
+        return int(name)
+    raise ConfigError(f"unknown class {name!r}", needed=nearest(name, facts.class_names))
+
+
+def _controls(
+    wishes: Sequence[Wish], conditioning: ConditioningConfig, facts: ModelFacts
+) -> dict[str, torch.Tensor]:
+    options = [control.option for control in conditioning.controls]
+    for wish in wishes:
+        for option in wish.controls:
+            if option not in options:
+                known = nearest(option, options) if options else "this model was trained without controls"
+                raise ConfigError(f"unknown control {option!r}", needed=known)
+    values = {}
+    for control in conditioning.controls:
+        rows = [
+            control.read(wish.controls[control.option], facts.view)
+            if control.option in wish.controls
+            else control.default(facts.view)
+            for wish in wishes
+        ]
+        values[control.kind] = torch.tensor(rows, dtype=torch.float32)
+    return values

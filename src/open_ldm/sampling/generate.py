@@ -1,0 +1,118 @@
+"""Pictures from a model: seeds and conditions in, images out. Picture i depends on its own seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from open_ldm.autoencoders import Autoencoder, LatentStats
+from open_ldm.conditioning import ConditionInputs
+from open_ldm.core import seeds
+from open_ldm.core.config import Config
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.process.prediction import Denoised
+from open_ldm.sampling.guidance import Branch, GuidanceConfig, guided
+from open_ldm.sampling.solvers import SOLVERS, Denoise
+from open_ldm.sampling.time_grid import time_grid
+
+SolverName = Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m"]
+
+
+class SamplingConfig(Config):
+    """`steps` of `solver`, with `guidance`. `batch_size`: pictures at once (memory only; it changes no picture)."""
+
+    solver: SolverName = "heun"
+    steps: int = Field(default=30, ge=1)
+    guidance: GuidanceConfig = GuidanceConfig()
+    batch_size: int = Field(default=64, ge=1)
+
+
+class Generator:
+    """Draws pictures from a model. `latent_size`: (height, width) of the latents."""
+
+    def __init__(
+        self, model: DiffusionModel, autoencoder: Autoencoder, stats: LatentStats, latent_size: tuple[int, int]
+    ) -> None:
+        self.model, self.autoencoder, self.stats, self.latent_size = model, autoencoder, stats, latent_size
+        self.device = next(model.parameters()).device
+        self.bounds = self._latent_bounds()
+
+    def images(
+        self,
+        inputs: ConditionInputs,
+        picture_seeds: Sequence[int],
+        config: SamplingConfig,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Images [B, 3, H, W] in about [-1, 1] on the CPU, one for each row of `inputs` and each seed.
+
+        `on_step` is told how many solver steps of all batches are done.
+        """
+        finished: list[Tensor] = []
+        for start in range(0, len(picture_seeds), config.batch_size):
+            stop = min(start + config.batch_size, len(picture_seeds))
+            before = len(finished) * config.steps
+
+            def count(step: int, x_0: Tensor, before: int = before) -> None:
+                if on_step is not None:
+                    on_step(before + step + 1)
+
+            latents = self._latents(inputs.rows(start, stop).to(self.device), picture_seeds[start:stop], config, count)
+            finished.append(self.autoencoder.decode(self.stats.denormalise(latents)).float().cpu())
+        return torch.cat(finished)
+
+    @torch.no_grad()
+    def _latents(
+        self,
+        inputs: ConditionInputs,
+        picture_seeds: Sequence[int],
+        config: SamplingConfig,
+        on_step: Callable[[int, Tensor], None],
+    ) -> Tensor:
+        shape = (self.model.facts.channels, *self.latent_size)
+
+        def noise(step: int) -> Tensor:
+            rows = [seeds.normal(seed, "sampling step", [step], shape) for seed in picture_seeds]
+            return torch.cat(rows).to(self.device)
+
+        start = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
+        times = time_grid(self.model.schedule, config.steps)
+        denoise = self._within_bounds(guided(self.branches_of(inputs), config.guidance))
+        return SOLVERS[config.solver](denoise, self.model.schedule, start, times, noise, on_step)
+
+    def branches_of(self, inputs: ConditionInputs) -> Callable[[Tensor, float, tuple[Branch, ...]], Denoised]:
+        """The model as guidance wants it: several condition branches of the same pictures, evaluated as one batch."""
+
+        def denoise_branches(x_t: Tensor, t: float, branches: tuple[Branch, ...]) -> Denoised:
+            semantic = torch.cat([inputs.keep_semantic & branch.semantic for branch in branches])
+            control = torch.cat([inputs.keep_control & branch.control for branch in branches])
+            times = torch.full((len(x_t),), t, device=self.device)
+            return self.model.denoise(x_t.float(), times, inputs.repeated(len(branches)).kept(semantic, control))
+
+        return denoise_branches
+
+    def _within_bounds(self, denoise: Denoise) -> Denoise:
+        """Keep estimates where data can be (pixels): an estimate outside is wrong whatever the network says."""
+        if self.bounds is None:
+            return denoise
+        low, high = self.bounds
+
+        def bounded(x_t: Tensor, t: float) -> Denoised:
+            denoised = denoise(x_t, t)
+            return replace(denoised, x_0=denoised.x_0.clamp(low, high))
+
+        return bounded
+
+    def _latent_bounds(self) -> tuple[Tensor, Tensor] | None:
+        if self.autoencoder.raw_range is None:
+            return None
+        ends = [
+            self.stats.normalise(torch.full((1, self.model.facts.channels, 1, 1), end, device=self.device))
+            for end in self.autoencoder.raw_range
+        ]
+        return ends[0], ends[1]

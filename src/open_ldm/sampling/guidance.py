@@ -1,0 +1,143 @@
+"""Guidance with two scales, one for what the picture shows and one for how it was made (method, section 3).
+
+    eps = eps(0, 0) + w_s [ eps(0, s) + w_c (eps(c, s) - eps(0, s)) - eps(0, 0) ]
+
+s: semantic condition, c: control conditions, 0: dropped. 1 means no guidance. It wraps a denoiser from outside, so a
+network, and what a condition is, stay unknown here.
+Differs from the paper / unverified: two scales are stated there, this form is reconstructed (arXiv 2411.03177).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
+from open_ldm.process.prediction import Denoised
+from open_ldm.sampling.solvers import Denoise
+
+
+class ConstantGuidance(Config):
+    """The scales as they are, at every time."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class PowerCosineGuidance(Config):
+    """w(t) = 1 + (scale - 1) (1 - cos(pi (1 - t)^power)) / 2: none at noise, all at data (MDTv2, arXiv 2303.14389)."""
+
+    kind: Literal["power_cosine"] = "power_cosine"
+    power: float = Field(default=4.0, gt=0)
+
+
+GuidanceScheduleConfig = Annotated[ConstantGuidance | PowerCosineGuidance, Field(discriminator="kind")]
+
+
+class GuidanceConfig(Config):
+    """How strongly conditions are pushed; by default not at all.
+
+    `interval`: [low, high], guide only at times low <= t <= high (Kynkäänniemi et al. 2024); None guides always.
+    `channels`: guide only the first so many latent channels, as some published models do; None, the normal case, all.
+    """
+
+    semantic_scale: float = Field(default=1.0, ge=0)
+    control_scale: float = Field(default=1.0, ge=0)
+    interval: tuple[float, float] | None = None
+    schedule: GuidanceScheduleConfig = ConstantGuidance()
+    channels: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _means_something(self) -> GuidanceConfig:
+        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1] <= 1:
+            raise ValueError(f"interval {list(self.interval)} must be [low, high] with 0 <= low < high <= 1")
+        if self.semantic_scale == self.control_scale == 1:
+            idle = [name for name in ("interval", "channels") if getattr(self, name) is not None]
+            idle += [] if isinstance(self.schedule, ConstantGuidance) else ["schedule"]
+            if idle:
+                raise ValueError(f"{idle[0]} has no effect while semantic_scale and control_scale are 1")
+        return self
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One evaluation of the denoiser: which of the two kinds of condition it sees."""
+
+    semantic: bool
+    control: bool
+
+
+CONDITIONAL = Branch(semantic=True, control=True)
+SEMANTIC_ONLY = Branch(semantic=True, control=False)
+UNCONDITIONAL = Branch(semantic=False, control=False)
+
+DenoiseBranches = Callable[[Tensor, float, tuple[Branch, ...]], Denoised]
+"""(x_t repeated once per branch [K B, C, H, W], t, the K branches) -> Denoised [K B, ...]; rows k B .. (k + 1) B - 1
+are evaluated under branches[k]."""
+
+
+def branch_weights(semantic_scale: float, control_scale: float) -> dict[Branch, float]:
+    """Weight of each branch in the sum, most conditional first, only those that are not 0; the weights sum to 1."""
+    weights = {
+        CONDITIONAL: semantic_scale * control_scale,
+        SEMANTIC_ONLY: semantic_scale * (1 - control_scale),
+        UNCONDITIONAL: 1 - semantic_scale,
+    }
+    return {branch: value for branch, value in weights.items() if value != 0}
+
+
+def branches(semantic_scale: float, control_scale: float) -> tuple[Branch, ...]:
+    """The evaluations these scales need, most conditional first: (1, 1) one, (w, 1) and (1, w) two, others three."""
+    return tuple(branch_weights(semantic_scale, control_scale))
+
+
+def scales(config: GuidanceConfig, t: float) -> tuple[float, float]:
+    """(semantic, control) scale in force at time `t`; (1, 1) outside the interval."""
+    if config.interval is not None and not config.interval[0] <= t <= config.interval[1]:
+        return 1.0, 1.0
+    match config.schedule:
+        case ConstantGuidance():
+            return config.semantic_scale, config.control_scale
+        case PowerCosineGuidance(power=power):
+            share = (1 - math.cos(math.pi * (1 - t) ** power)) / 2
+            return 1 + (config.semantic_scale - 1) * share, 1 + (config.control_scale - 1) * share
+
+
+def combine(denoised: Denoised, semantic_scale: float, control_scale: float, channels: int | None = None) -> Denoised:
+    """The guided estimate [B, C, H, W] from the branches' estimates [K B, C, H, W], in the order of `branches`.
+
+    Acting on x_0 equals acting on eps, v or velocity: at a given x_t all are affine in x_0 and the weights sum to 1.
+    Channels beyond `channels` and the learned variance are those of the most conditional branch. Raises ConfigError
+    if `channels` leaves none out.
+    """
+    weights = branch_weights(semantic_scale, control_scale)
+    estimates = denoised.x_0.chunk(len(weights))
+    if channels is not None and channels >= estimates[0].shape[1]:
+        raise ConfigError(
+            f"guidance of {channels} channels of {estimates[0].shape[1]}", needed="fewer", fix="leave `channels` out"
+        )
+    if len(weights) == 1:
+        return denoised
+    x_0 = torch.stack([value * part for value, part in zip(weights.values(), estimates, strict=True)]).sum(0)
+    if channels is not None:
+        x_0 = torch.cat([x_0[:, :channels], estimates[0][:, channels:]], 1)
+    fraction = denoised.variance_fraction
+    return Denoised(x_0, None if fraction is None else fraction.chunk(len(weights))[0])
+
+
+def guided(denoise_branches: DenoiseBranches, config: GuidanceConfig) -> Denoise:
+    """A denoiser under guidance; the branches that a time needs are evaluated as one batch, and no others."""
+
+    def denoise(x_t: Tensor, t: float) -> Denoised:
+        semantic_scale, control_scale = scales(config, t)
+        needed = branches(semantic_scale, control_scale)
+        repeated = x_t.repeat(len(needed), *(1,) * (x_t.ndim - 1))
+        return combine(denoise_branches(repeated, t, needed), semantic_scale, control_scale, config.channels)
+
+    return denoise

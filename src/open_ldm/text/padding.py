@@ -1,0 +1,71 @@
+"""Padding: what fills the places a caption leaves free (method, section 2; arXiv 2411.03177).
+
+Padding tokens receive attention and gradient though they mean nothing. `noisy_replicate` fills the places with copies of
+the caption's own tokens and a little noise, so that every place means something and no two are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+PaddingKind = Literal["zero", "mask", "encoder", "replicate", "noisy_replicate"]
+NOISE_SCALE = 0.02
+
+
+@dataclass(frozen=True)
+class PaddedText:
+    """Tokens [B, L, D] with every place filled, and the attention mask bool [B, L] if padding must not be attended."""
+
+    tokens: Tensor
+    mask: Tensor | None
+
+
+def pad(tokens: Tensor, mask: Tensor, kind: PaddingKind, noise: Tensor | None = None) -> PaddedText:
+    """Fill the places of `tokens` [B, L, D] where `mask` [B, L] is False.
+
+    zero: zeros, attended. mask: zeros, not attended. encoder: what the encoder put there. replicate: pad_j = token_(j mod n).
+    noisy_replicate: pad_j = token_(j mod n) + 0.02 sqrt(m - 1) std eta with m = ceil(L / n) the number of repeats, std the
+    per-channel standard deviation over the caption's tokens and eta = `noise` [B, L, D]. Real tokens must come first in
+    each row and stay untouched. A caption without tokens is padded with zeros.
+
+    Differs from the paper / unverified: the formula and the 0.02 are reconstructed.
+    """
+    if kind == "encoder":
+        return PaddedText(tokens, None)
+    real = mask.unsqueeze(-1)
+    if kind in ("zero", "mask"):
+        filled = torch.where(real, tokens, torch.zeros_like(tokens))
+        return PaddedText(filled, _never_empty(mask) if kind == "mask" else None)
+    count = mask.sum(dim=1)
+    place = torch.arange(tokens.shape[1], device=tokens.device)
+    origin = place.unsqueeze(0) % count.clamp(min=1).unsqueeze(1)
+    copies = tokens.gather(1, origin.unsqueeze(-1).expand_as(tokens))
+    if kind == "noisy_replicate":
+        if noise is None:
+            raise ValueError("noisy_replicate needs noise [B, L, D]")
+        repeats = torch.ceil(tokens.shape[1] / count.clamp(min=1))
+        strength = NOISE_SCALE * (repeats - 1).clamp(min=0).sqrt().view(-1, 1, 1)
+        copies = copies + (strength * _deviation(tokens, real, count) * noise).to(tokens.dtype)
+    filled = torch.where(real, tokens, copies)
+    return PaddedText(torch.where((count > 0).view(-1, 1, 1), filled, torch.zeros_like(filled)), None)
+
+
+def _deviation(tokens: Tensor, real: Tensor, count: Tensor) -> Tensor:
+    """Per-channel standard deviation [B, 1, D] over the real tokens."""
+    number = count.clamp(min=1).view(-1, 1, 1)
+    kept = tokens.masked_fill(~real, 0).float()
+    mean = kept.sum(dim=1, keepdim=True) / number
+    # The square root has an infinite slope at 0 (a caption of one word); the floor keeps its gradient finite.
+    variance = ((kept - mean).masked_fill(~real, 0) ** 2).sum(dim=1, keepdim=True) / number
+    return variance.clamp(min=1e-12).sqrt()
+
+
+def _never_empty(mask: Tensor) -> Tensor:
+    """An attention row with nothing to attend to is NaN: a caption without tokens keeps its first place."""
+    first = torch.zeros_like(mask)
+    first[:, 0] = True
+    return mask | (first & ~mask.any(dim=1, keepdim=True))

@@ -1,0 +1,78 @@
+"""A small vocabulary learned with the model: captions -> word ids. For controlled data and machines without a text encoder."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError, shortened
+from open_ldm.text.tokens import TextTokens
+
+PAD, UNKNOWN = 0, 1
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+
+class WordsConfig(Config):
+    """`length`: places per caption; longer captions are cut. `max_words`: vocabulary size. `width`: features per word."""
+
+    kind: Literal["words"] = "words"
+    length: int = Field(default=16, ge=1, le=512)
+    max_words: int = Field(default=4096, ge=1)
+    min_count: int = Field(default=1, ge=1)
+    width: int = Field(default=128, ge=8)
+
+
+def words_of(caption: str) -> list[str]:
+    """Lower-case words of a caption; punctuation separates and is dropped."""
+    return _WORD.findall(caption.lower())
+
+
+class Vocabulary:
+    """The words a model knows. Id 0 pads, id 1 stands for every unknown word, the rest follow `words`."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self._ids = {word: index + 2 for index, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words) + 2
+
+    @classmethod
+    def from_captions(cls, captions: Iterable[str], config: WordsConfig) -> Vocabulary:
+        """The `max_words` most frequent words of the captions, ties in alphabetical order. Raises when there are none."""
+        counts = Counter(word for caption in captions for word in words_of(caption))
+        frequent = [word for word, count in counts.items() if count >= config.min_count]
+        if not frequent:
+            raise ConfigError(
+                "the data has no captions to learn words from",
+                needed="captions (metadata.jsonl with a text column, or a .txt file beside each picture)",
+                fix="add captions, or use conditioning.semantic.kind=class or none",
+            )
+        frequent.sort(key=lambda word: (-counts[word], word))
+        return cls(sorted(frequent[: config.max_words]))
+
+    def unknown(self, caption: str) -> list[str]:
+        """The words of a caption that this vocabulary does not hold."""
+        return [word for word in words_of(caption) if word not in self._ids]
+
+    def require_known(self, caption: str) -> None:
+        """Raise ConfigError when a prompt holds words the model never saw."""
+        if missing := self.unknown(caption):
+            raise ConfigError(
+                f"prompt {caption!r}: the model never saw {shortened(missing)}",
+                needed=f"words it was trained with: {shortened(self.words)}",
+            )
+
+    def encode(self, captions: Sequence[str], length: int) -> TextTokens:
+        """Word ids [B, length] and mask; captions longer than `length` are cut."""
+        ids = torch.full((len(captions), length), PAD, dtype=torch.long)
+        for row, caption in enumerate(captions):
+            known = [self._ids.get(word, UNKNOWN) for word in words_of(caption)][:length]
+            ids[row, : len(known)] = torch.tensor(known, dtype=torch.long)
+        return TextTokens(tokens=ids, mask=ids != PAD)

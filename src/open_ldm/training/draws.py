@@ -1,0 +1,65 @@
+"""Every random draw of a training step, each a function of (seed, sample position, purpose)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from open_ldm.autoencoders import LatentStats
+from open_ldm.conditioning import ConditionInputs, ConditioningConfig
+from open_ldm.conditioning.dropout import draw_kept
+from open_ldm.conditioning.semantic import noise_shape
+from open_ldm.core import seeds
+from open_ldm.encoded.batch import EncodedBatch
+from open_ldm.process.time_density import TimeDensityConfig, times
+
+
+@dataclass(frozen=True)
+class NoisedBatch:
+    """What one forward pass of training needs: clean latents, unit noise, times and conditions of B pictures."""
+
+    x_0: Tensor
+    eps: Tensor
+    t: Tensor
+    inputs: ConditionInputs
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Draws for batches of one run. `discrete_steps`: of the schedule, None for a continuous one."""
+
+    seed: int
+    stats: LatentStats
+    conditioning: ConditioningConfig
+    time_density: TimeDensityConfig
+    discrete_steps: int | None
+    device: torch.device
+
+    def draw(self, batch: EncodedBatch) -> NoisedBatch:
+        """Latents of a batch with their noise, times, dropped conditions and padding noise, on the device."""
+        positions, raw = batch.positions, batch.posterior.mean
+        shape = raw.shape[1:]
+        if batch.posterior.std is not None:
+            raw = raw + batch.posterior.std * self._to(seeds.normal(self.seed, "posterior", positions, shape))
+        kept = draw_kept(self.seed, positions, self.conditioning.semantic_drop, self.conditioning.control_drop)
+        noise = noise_shape(self.conditioning.semantic)
+        inputs = ConditionInputs(
+            keep_semantic=kept.semantic,
+            keep_control=kept.control,
+            labels=batch.labels,
+            text=batch.text,
+            controls=batch.controls,
+            padding_noise=None if noise is None else seeds.normal(self.seed, "padding", positions, noise),
+        )
+        u = seeds.uniform(self.seed, "time", positions)
+        return NoisedBatch(
+            x_0=self.stats.normalise(raw),
+            eps=self._to(seeds.normal(self.seed, "noise", positions, shape)),
+            t=self._to(times(self.time_density, u, self.discrete_steps)),
+            inputs=inputs.to(self.device),
+        )
+
+    def _to(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)

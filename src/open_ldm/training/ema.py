@@ -1,0 +1,31 @@
+"""The exponential moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.training.settings import EmaConfig
+
+
+class Ema:
+    """Averaged copy of a model, starting equal to it: ema += (1 - decay) (weights - ema) after every update."""
+
+    def __init__(self, model: DiffusionModel, config: EmaConfig) -> None:
+        self.config = config
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._averaged = list(self.model.parameters())
+        self._weights = list(model.parameters())
+
+    def decay_at(self, updates: int) -> float:
+        """The decay used for update number `updates` (the first is 1)."""
+        if not self.config.warmup:
+            return self.config.decay
+        return min(self.config.decay, (1 + updates) / (10 + updates))
+
+    @torch.no_grad()
+    def update(self, updates: int) -> None:
+        """Move towards the model's current weights."""
+        torch._foreach_lerp_(self._averaged, self._weights, 1 - self.decay_at(updates))

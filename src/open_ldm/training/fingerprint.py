@@ -1,0 +1,44 @@
+"""The numerics fingerprint: what must be equal for a resumed run to be bit-equal (reliability contract, 3.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+import open_ldm
+from open_ldm.core.device import Machine
+from open_ldm.core.distributed import World
+
+
+def fingerprint(machine: Machine, world: World, micro_batch_size: int, data: str, recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Named facts about this process. `data`: hash of the source's index; `recipe`: the settings that change numbers."""
+    chip = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {
+        "open_ldm": open_ldm.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": machine.device.type,
+        "chip": chip,
+        "threads": str(torch.get_num_threads()),
+        "dtype": str(machine.compute_dtype).removeprefix("torch."),
+        "float32_products": torch.get_float32_matmul_precision(),
+        "processes": str(world.size),
+        "micro_batch_size": str(micro_batch_size),
+        "data": data,
+        "recipe": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
+    }
+
+
+def compare(saved: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """'yes', or 'no (threads 2→1, ...)' naming every difference."""
+    differing = [
+        f"{name} {saved.get(name, '?')}→{now.get(name, '?')}"
+        for name in sorted({*saved, *now})
+        if saved.get(name) != now.get(name)
+    ]
+    return f"no ({', '.join(differing)})" if differing else "yes"

@@ -1,0 +1,66 @@
+"""AdamW (fused), its learning rate as a function of samples seen, and its state as named tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from open_ldm.core.errors import CheckpointError
+from open_ldm.training.settings import OptimizerConfig
+
+_STATE = ("exp_avg", "exp_avg_sq", "step")
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over all parameters, in torch's fused kernel."""
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate_at(config: OptimizerConfig, samples_seen: int, samples: int) -> float:
+    """Learning rate for the update that ends at `samples_seen` of `samples`: linear warm-up, then constant or decay to 0."""
+    if samples_seen < config.warmup_samples:
+        return config.learning_rate * samples_seen / config.warmup_samples
+    done = (samples_seen - config.warmup_samples) / max(1, samples - config.warmup_samples)
+    match config.decay:
+        case "linear":
+            return config.learning_rate * max(0.0, 1 - done)
+        case "cosine":
+            return config.learning_rate * (1 + math.cos(math.pi * min(1.0, done))) / 2
+        case _:
+            return config.learning_rate
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+    """The optimiser's state as `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`; empty before the first update."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        for entry in _STATE:
+            if entry in optimizer.state.get(parameter, {}):
+                tensors[f"{entry}.{name}"] = optimizer.state[parameter][entry]
+    return tensors
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave. Raises CheckpointError when it belongs to other parameters."""
+    if not tensors:
+        optimizer.state.clear()
+        return
+    wanted = {f"{entry}.{name}" for name, _ in model.named_parameters() for entry in _STATE}
+    if wanted != set(tensors):
+        odd = sorted(wanted.symmetric_difference(tensors))[0]
+        raise CheckpointError(f"the optimiser's state does not fit the model (first difference: {odd})")
+    for name, parameter in model.named_parameters():
+        # The fused kernel wants `step` as a float32 tensor on the parameter's own device.
+        optimizer.state[parameter] = {
+            entry: tensors[f"{entry}.{name}"].clone().to(parameter.device) for entry in _STATE
+        }

@@ -1,0 +1,51 @@
+"""Which positions of the sample order each process reads, in which portions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """A global batch cut over `world.size` processes and into micro-batches; the global batch never changes."""
+
+    batch_size: int
+    micro_batch_size: int
+    world: World
+
+    @property
+    def micro_batches(self) -> int:
+        """Forward passes per update and process."""
+        return self.batch_size // self.world.size // self.micro_batch_size
+
+    def ranges(self, start: int) -> Iterator[range]:
+        """Positions of every micro-batch of this process from global position `start` on, without end."""
+        share = self.batch_size // self.world.size
+        for batch in itertools.count(start, self.batch_size):
+            first = batch + self.world.rank * share
+            for begin in range(first, first + share, self.micro_batch_size):
+                yield range(begin, begin + self.micro_batch_size)
+
+
+def plan_batches(batch_size: int, micro_batch_size: int | None, world: World) -> BatchPlan:
+    """The plan; raises ConfigError with the legal values when the batch cannot be cut evenly."""
+    if batch_size % world.size:
+        legal = [size for size in range(1, min(batch_size, 128) + 1) if batch_size % size == 0]
+        raise ConfigError(
+            f"training.batch_size={batch_size} cannot be shared by {world.size} processes",
+            needed=f"a number of processes out of {', '.join(map(str, legal))}",
+        )
+    share = batch_size // world.size
+    micro = micro_batch_size or share
+    if share % micro:
+        legal = [size for size in range(1, share + 1) if share % size == 0]
+        raise ConfigError(
+            f"training.micro_batch_size={micro} does not divide the {share} pictures of one process",
+            needed=f"one of {', '.join(map(str, legal))}",
+        )
+    return BatchPlan(batch_size, micro, world)

@@ -1,0 +1,55 @@
+"""Settings of a training run. The clock is samples seen, never iterations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from open_ldm.core.config import Config
+from open_ldm.core.device import DeviceName, DtypeName
+
+
+class OptimizerConfig(Config):
+    """AdamW. `warmup_samples`: the learning rate rises linearly over them; `decay`: its course from there to the end."""
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_samples: int = Field(default=0, ge=0)
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    clip_norm: float | None = Field(default=1.0, gt=0)
+
+
+class EmaConfig(Config):
+    """The averaged weights that sampling uses. `decay` per update; with `warmup` it is min(decay, (1 + n) / (10 + n))."""
+
+    decay: float = Field(default=0.9999, ge=0, lt=1)
+    warmup: bool = True
+
+
+class TrainingConfig(Config):
+    """`batch_size`: pictures per update over all processes; `micro_batch_size`: pictures per forward pass, per process.
+
+    `log_every_samples`, `preview_every_samples`, `checkpoint_every_samples`: 0 turns previews off.
+    """
+
+    seed: int = 0
+    samples: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: EmaConfig = EmaConfig()
+    device: DeviceName = "auto"
+    dtype: DtypeName = "auto"
+    log_every_samples: int = Field(default=1024, ge=1)
+    preview_every_samples: int = Field(default=0, ge=0)
+    checkpoint_every_samples: int = Field(ge=1)
+    keep_checkpoints: int = Field(default=2, ge=2)
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingConfig:
+        if self.samples < self.batch_size:
+            raise ValueError(f"samples {self.samples} is less than one batch of {self.batch_size}")
+        return self

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from open_ldm.autoencoders import GivenStats, LatentStats
+from open_ldm.autoencoders.latent_stats import given, measure
+from tests.helpers import randn
+
+SHIFT = torch.tensor([3.0, -200.0, 0.0, 0.01]).view(1, 4, 1, 1)
+SCALE = torch.tensor([1.0, 0.5, 100.0, 1e-3]).view(1, 4, 1, 1)
+RAW = randn(12, 4, 5, 7) * SCALE + SHIFT
+
+
+def test_measured_equals_numpy_whatever_the_batches() -> None:
+    wanted = RAW.double().numpy()
+    for sizes in ([12], [5, 7], [1] * 12):
+        stats = measure(RAW.split(sizes))
+        np.testing.assert_allclose(stats.mean, wanted.mean(axis=(0, 2, 3)), rtol=1e-9)
+        np.testing.assert_allclose(stats.std, wanted.std(axis=(0, 2, 3)), rtol=1e-6)
+
+
+def test_normalised_latents_have_mean_0_and_deviation_1() -> None:
+    latents = measure([RAW]).normalise(RAW)
+    np.testing.assert_allclose(latents.mean(dim=(0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(latents.std(dim=(0, 2, 3), unbiased=False), 1, rtol=1e-4)
+
+
+def test_normalise_and_denormalise_are_inverse() -> None:
+    stats = LatentStats(mean=(3.0, -2.0, 0.0, 0.01), std=(1.0, 0.5, 100.0, 1e-3))
+    raw = RAW.double()
+    torch.testing.assert_close(stats.denormalise(stats.normalise(raw)), raw, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(stats.normalise(stats.denormalise(raw)), raw, rtol=1e-12, atol=1e-12)
+    assert stats.normalise(RAW).dtype == torch.float32
+
+
+def test_a_constant_channel_keeps_deviation_1() -> None:
+    raw = torch.cat([torch.full((3, 1, 2, 2), 0.25), randn(3, 1, 2, 2)], dim=1)
+    stats = measure([raw])
+    assert stats.std[0] == 1
+    assert not stats.normalise(raw)[:, 0].any()
+
+
+def test_given_is_shift_then_scale() -> None:
+    stats = given(GivenStats(scale=1.5305, shift=0.0609), channels=4)
+    torch.testing.assert_close(stats.normalise(RAW), (RAW - 0.0609) * 1.5305)
+    with pytest.raises(ValueError, match="greater than 0"):
+        GivenStats(scale=0)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from open_ldm.controls import AspectRatio, Control, ControlConfig, Crop, Flip, OriginalSize
+from open_ldm.controls.gate import ConstantGate, PowerCosineGate
+from open_ldm.core.errors import ConfigError
+from tests.helpers import VIEW, record
+
+CONTROLS: list[Control] = [OriginalSize(), Crop(), Flip(), AspectRatio()]
+
+
+def test_values_say_how_the_view_was_made() -> None:
+    made = record(original_height_px=300, original_width_px=600, crop_top_px=2, crop_left_px=4, flip=True)
+    assert OriginalSize().of(made) == (300, 600)
+    assert Crop().of(made) == (250, 500)
+    assert Flip().of(made) == (1,)
+    assert Flip().of(record()) == (0,)
+    assert AspectRatio().of(made) == (100,)
+    assert AspectRatio().of(record(original_height_px=90, original_width_px=45)) == (-100,)
+
+
+def test_crop_is_relative_to_its_own_axis() -> None:
+    assert Crop().of(record(height_px=4, width_px=16, crop_top_px=1, crop_left_px=1)) == (250, 62.5)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.kind)
+def test_values_of_a_batch_have_one_row_each(control: Control) -> None:
+    records = [record(), record(flip=True, original_height_px=10, crop_top_px=3), record(original_width_px=7)]
+    values = control.values(records)
+    assert values.shape == (3, control.numbers)
+    assert values.dtype == torch.float32
+    for row, made in zip(values, records, strict=True):
+        assert row.tolist() == pytest.approx(control.of(made), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("control", "text", "wanted"),
+    [
+        (OriginalSize(), "256x128", (256, 128)),
+        (OriginalSize(), "256X128", (256, 128)),
+        (Crop(), "0,0", (0, 0)),
+        (Crop(), "2,4", (250, 500)),
+        (Flip(), "0", (0,)),
+        (Flip(), "1", (1,)),
+        (AspectRatio(), "2:1", (100,)),
+        (AspectRatio(), "4:3", (100 * math.log2(4 / 3),)),
+    ],
+)
+def test_a_typed_value_means_what_a_record_means(control: Control, text: str, wanted: tuple[float, ...]) -> None:
+    assert control.read(text, VIEW) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("control", "text"),
+    [
+        (OriginalSize(), "256"),
+        (OriginalSize(), "0x64"),
+        (OriginalSize(), "-1x64"),
+        (OriginalSize(), "nanx64"),
+        (OriginalSize(), "infx64"),
+        (OriginalSize(), "1x2x3"),
+        (OriginalSize(), ""),
+        (Crop(), "-1,0"),
+        (Crop(), "1"),
+        (Crop(), "a,b"),
+        (Flip(), "2"),
+        (Flip(), "yes"),
+        (Flip(), ""),
+        (AspectRatio(), "4/3"),
+        (AspectRatio(), "0:1"),
+    ],
+)
+def test_a_misread_value_is_one_line_with_the_form(control: Control, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        control.read(text, VIEW)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"{control.option}={text!r}" in message
+    assert f"needed: {control.option}={control.form}" in message
+
+
+def test_defaults() -> None:
+    assert OriginalSize().default(VIEW) == (64, 64)
+    assert Crop().default(VIEW) == (0, 0)
+    assert Flip().default(VIEW) == (0,)
+    assert AspectRatio().default(VIEW) == (0,)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.kind)
+def test_default_has_as_many_numbers_as_announced(control: Control) -> None:
+    assert len(control.default(VIEW)) == control.numbers
+
+
+def test_low_level_control_enters_late_and_high_level_ones_at_once() -> None:
+    assert OriginalSize().gate == PowerCosineGate(alpha=8)
+    assert {control.gate for control in CONTROLS[1:]} == {ConstantGate()}
+
+
+def test_kind_and_option_are_unique_and_the_union_lists_all() -> None:
+    adapter = TypeAdapter(ControlConfig)
+    for control in CONTROLS:
+        assert adapter.validate_python({"kind": control.kind}) == control
+    assert len({control.option for control in CONTROLS}) == len(CONTROLS)
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"kind": "colour"})

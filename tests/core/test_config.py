@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from open_ldm.core.config import Config, apply_overrides, parse_override, read_yaml, to_yaml, validate
+from open_ldm.core.errors import ConfigError
+
+
+class Adam(Config):
+    kind: Literal["adam"] = "adam"
+    learning_rate: float = Field(1e-4, gt=0)
+
+
+class Momentum(Config):
+    kind: Literal["momentum"] = "momentum"
+    momentum: float = 0.9
+
+
+class Recipe(Config):
+    batch_size: int = 32
+    optimizer: Annotated[Adam | Momentum, Field(discriminator="kind")] = Adam()
+    name: str = "x"
+
+
+def complaint(content: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(Recipe, content, source="my.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_config_is_immutable_and_its_yaml_gives_it_back(tmp_path: Path) -> None:
+    recipe = validate(Recipe, {"batch_size": 8, "optimizer": {"kind": "momentum"}, "name": "Bär"}, source="x")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+    assert validate(Recipe, read_yaml(path), source="x") == recipe
+    with pytest.raises(ValidationError):
+        recipe.batch_size = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"batch_sise": 8}, ["my.yaml", "'batch_sise'", "did you mean 'batch_size'"]),
+        ({"optimizer": {"kind": "adam", "learning_rat": 1}}, ["optimizer", "did you mean 'learning_rate'"]),
+        ({"optimizer": {"kind": "adm"}}, ["kind='adm'", "did you mean 'adam'"]),
+        ({"optimizer": {"learning_rate": 1}}, ["optimizer.kind"]),
+        ({"batch_size": "many"}, ["batch_size='many'"]),
+        ({"optimizer": {"kind": "adam", "learning_rate": -1}}, ["learning_rate=-1"]),
+    ],
+)
+def test_what_does_not_fit_is_explained_in_one_line(content: dict[str, Any], said: list[str]) -> None:
+    message = complaint(content)
+    assert all(part in message for part in said), message
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a.b=1", 1), ("a.b=1e-4", 1e-4), ("a.b=[1, 2]", [1, 2]), ("a.b=null", None), ("a.b=", None), ("a.b=x=y", "x=y")],
+)
+def test_override_values_are_what_they_look_like(text: str, value: object) -> None:
+    assert parse_override(text) == (["a", "b"], value)
+
+
+@pytest.mark.parametrize("text", ["a", "=1", "a..b=1", "a=[1"])
+def test_a_misshapen_override_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_override(text)
+
+
+def test_overrides_reach_lists_by_number_and_by_kind_and_leave_the_original_alone() -> None:
+    content = {"controls": [{"kind": "flip"}, {"kind": "crop", "gate": {"kind": "constant"}}]}
+    changed = apply_overrides(content, ["controls.0.gate.kind=constant", "controls.crop.gate.alpha=2", "new.deep=3"])
+    assert changed["controls"] == [
+        {"kind": "flip", "gate": {"kind": "constant"}},
+        {"kind": "crop", "gate": {"kind": "constant", "alpha": 2}},
+    ]
+    assert changed["new"] == {"deep": 3}
+    assert content["controls"][0] == {"kind": "flip"}
+    with pytest.raises(ConfigError, match="no item 'size'"):
+        apply_overrides(content, ["controls.size.gate=1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("a: [1", "not valid YAML at line"), ("- 1", "holds a list"), (None, "cannot read recipe")]
+)
+def test_files_that_are_no_recipe(tmp_path: Path, content: str | None, said: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        read_yaml(path)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from open_ldm.core import seeds
+from open_ldm.core.errors import DataError, OpenLdmError, nearest, shortened
+from open_ldm.core.files import sha256_of, write_bytes, write_json
+
+
+def test_an_error_is_one_line_with_what_is_needed_and_the_fix() -> None:
+    error = DataError("no\npictures", needed="at least 1", fix="check the path")
+    assert str(error) == "no pictures; needed: at least 1; fix: check the path"
+    assert isinstance(error, OpenLdmError)
+    assert error.exit_code == 65
+
+
+def test_the_nearest_name_is_offered() -> None:
+    assert nearest("pixrat", ["dit", "pixart"]).startswith("did you mean 'pixart'?")
+    assert nearest("zzz", ["dit", "unet"]) == "possible: dit, unet"
+    assert shortened([str(n) for n in range(30)], 3) == "0, 1, 2, ... (27 more)"
+
+
+def test_a_draw_depends_on_seed_purpose_and_position_alone() -> None:
+    whole = seeds.normal(1, "noise", [3, 4, 5], (2, 7))
+    assert torch.equal(seeds.normal(1, "noise", [5], (2, 7))[0], whole[2])
+    assert torch.equal(seeds.normal(1, "noise", [5, 3], (2, 7)), whole[[2, 0]])
+    others = [seeds.key(2, "noise", 3), seeds.key(1, "time", 3), seeds.key(1, "noise", 4), seeds.key(1, "noise", 3)]
+    assert len(set(others)) == 4
+    assert seeds.key(1, "noise", 3) == seeds.key(1, "noise", 3) < 2**63
+
+
+def test_draws_have_their_distribution_and_leave_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    normal = seeds.normal(0, "a", range(4000))
+    uniform = seeds.uniform(0, "b", range(4000))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert abs(float(normal.mean())) < 0.06
+    assert float(normal.std()) == pytest.approx(1, abs=0.05)
+    assert float(uniform.mean()) == pytest.approx(0.5, abs=0.03)
+    assert 0 <= float(uniform.min()) < float(uniform.max()) < 1
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "file.json"
+    write_json(path, {"a": "é"})
+    assert path.read_text(encoding="utf-8") == '{\n  "a": "é"\n}\n'
+
+    def refuse(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        write_bytes(path, b"half")
+    assert path.read_text(encoding="utf-8").startswith("{")
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
+
+
+def test_the_hash_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

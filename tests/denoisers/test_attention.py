@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from open_ldm.denoisers.blocks import attention
+from tests.helpers import randn
+
+
+@pytest.mark.parametrize("length", [3, 64, 300])
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_kernel_gives_the_same(length: int, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = (randn(2, 2, length, 8, seed=seed).requires_grad_() for seed in range(3))
+    mask = torch.arange(length) < torch.tensor([[length], [2]]) if masked else None
+    wanted = F.scaled_dot_product_attention(
+        q.double(), k.double(), v.double(), None if mask is None else mask[:, None, None, :]
+    )
+    gradients = torch.autograd.grad(wanted.square().sum(), (q, k, v))
+    for written_out in (False, True):
+        monkeypatch.setattr(attention, "_written_out_is_faster", lambda q, k, chosen=written_out: chosen)
+        found = attention.attend(q, k, v, mask)
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+        for ours, theirs in zip(torch.autograd.grad(found.square().sum(), (q, k, v)), gradients, strict=True):
+            torch.testing.assert_close(ours, theirs.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_heads_are_split_as_q_k_v_and_merged_back() -> None:
+    qkv = torch.arange(2 * 3 * 24.0).view(2, 3, 24)
+    q, k, v = attention.split_heads(qkv, heads=2)
+    assert q.shape == (2, 2, 3, 4)
+    assert torch.equal(attention.merge_heads(q), qkv[..., :8])
+    assert torch.equal(attention.merge_heads(k), qkv[..., 8:16])
+    assert torch.equal(v[:, 1], qkv[..., 20:])

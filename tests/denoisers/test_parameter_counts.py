@@ -1,0 +1,50 @@
+"""Parameter counts of the published sizes, on the meta device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from open_ldm.conditioning import Conditioning
+from open_ldm.conditioning.semantic import ClassSemantic
+from open_ldm.denoisers import DiTConfig, MMDiTConfig, Slots, build_denoiser
+
+PATCHES = 256  # of 32 x 32 latents; the published table of positions counts as parameters, ours is computed
+
+
+def count(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("size", "published"), [("S", 32_963_360), ("B", 130_512_416), ("L", 458_102_816), ("XL", 675_129_632)]
+)
+def test_dit(size: Any, published: int) -> None:
+    config = DiTConfig(size=size, patch=2)
+    with torch.device("meta"):
+        denoiser = build_denoiser(config, Slots(4, None, learned_variance=True))
+        classes = Conditioning(ClassSemantic(route="modulation"), (), config.modulation_dim, classes=1000)
+    assert count(denoiser, classes) + PATCHES * config.modulation_dim == published
+
+
+@pytest.mark.parametrize(
+    ("geometry", "published"),
+    [
+        ({"size": "S"}, 65_018_176),
+        ({"size": "B"}, 254_784_064),
+        ({"size": "L"}, 903_952_448),
+        ({"size": "XL"}, 1_334_262_592),
+        ({"depth": 18, "width": 1152, "heads": 18}, 856_159_552),
+        ({"depth": 24, "width": 1536, "heads": 24}, 2_028_328_000),
+    ],
+)
+def test_mmdit(geometry: dict[str, Any], published: int) -> None:
+    config = MMDiTConfig(**geometry, patch=2)
+    width = config.modulation_dim
+    with torch.device("meta"):
+        denoiser = build_denoiser(config, Slots(16, 4096))
+        pooled = nn.Sequential(nn.Linear(2048, width), nn.SiLU(), nn.Linear(width, width))
+    assert count(denoiser, pooled) == published

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from open_ldm.core.errors import CheckpointError, DiskError
+from open_ldm.core.files import sha256_of
+from open_ldm.model import checkpoint as module
+from open_ldm.model.checkpoint import MANIFEST, SCHEMA, CheckpointFolder, load_checkpoint
+from tests.helpers import randn
+
+Files = dict[str, dict[str, Tensor]]
+
+
+def files_at(seed: int) -> Files:
+    return {
+        "model": {"weight": randn(3, 4, seed=seed), "bias": randn(3, seed=seed).to(torch.bfloat16)},
+        "ema": {"weight": randn(4, 3, seed=seed).t(), "count": torch.tensor(seed)},
+        "optimizer": {},
+    }
+
+
+def equal(found: Any, wanted: Files) -> bool:
+    return found.keys() == wanted.keys() and all(
+        found[group].keys() == tensors.keys()
+        and all(torch.equal(found[group][name], tensor) for name, tensor in tensors.items())
+        for group, tensors in wanted.items()
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CheckpointFolder:
+    """Holds two good checkpoints, at 100 and at 200 samples."""
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    store.save(100, files_at(1), {"note": "older"})
+    store.save(200, files_at(2), {"note": "newer"})
+    return store
+
+
+def newest_path(folder: CheckpointFolder) -> Path:
+    return folder.root / folder.names()[0]
+
+
+def test_round_trip_is_bit_equal(folder: CheckpointFolder) -> None:
+    found, problems = folder.newest()
+    assert found is not None
+    assert problems == []
+    assert equal(found.files, files_at(2))
+    assert found.files["model"]["bias"].dtype == torch.bfloat16
+    assert found.content["note"] == "newer"
+    assert found.content["samples_seen"] == 200
+
+
+def test_saved_says_what_was_written(tmp_path: Path) -> None:
+    saved = CheckpointFolder(tmp_path).save(5, files_at(1), {})
+    assert saved.bytes == sum(file.stat().st_size for file in saved.path.glob("*.safetensors"))
+    assert {file.suffix for file in saved.path.iterdir()} == {".safetensors", ".json"}
+
+
+def test_one_group_can_be_read_alone(folder: CheckpointFolder) -> None:
+    path = newest_path(folder)
+    (path / "optimizer.safetensors").unlink()
+    assert list(load_checkpoint(path, ("ema",)).files) == ["ema"]
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+def test_no_checkpoints_at_all(tmp_path: Path) -> None:
+    assert CheckpointFolder(tmp_path / "none").newest() == (None, [])
+
+
+def flip_byte(path: Path) -> None:
+    file = path / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    file = path / "ema.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def with_manifest(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def corrupt(path: Path) -> None:
+        content = json.loads((path / MANIFEST).read_text())
+        change(content)
+        (path / MANIFEST).write_text(json.dumps(content))
+
+    return corrupt
+
+
+def replaced(tensors: dict[str, Tensor]) -> Callable[[Path], None]:
+    """Another file with a manifest that owns up to it, but not to its tensors."""
+
+    def corrupt(path: Path) -> None:
+        file = path / "model.safetensors"
+        save_file(tensors, file)
+        entry = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        with_manifest(lambda content: content["files"]["model"].update(entry))(path)
+
+    return corrupt
+
+
+def garbage_with_its_own_hash(path: Path) -> None:
+    file = path / "model.safetensors"
+    file.write_bytes(b"not a safetensors file")
+    entry = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    with_manifest(lambda content: content["files"]["model"].update(entry))(path)
+
+
+GOOD = files_at(2)["model"]
+CORRUPTIONS: dict[str, Callable[[Path], None]] = {
+    "flipped byte": flip_byte,
+    "truncated file": truncate,
+    "missing file": lambda path: (path / "optimizer.safetensors").unlink(),
+    "file is a folder": lambda path: ((path / "ema.safetensors").unlink(), (path / "ema.safetensors").mkdir())[-1],
+    "missing manifest": lambda path: (path / MANIFEST).unlink(),
+    "empty manifest": lambda path: (path / MANIFEST).write_text("") and None,
+    "binary manifest": lambda path: (path / MANIFEST).write_bytes(b"\xff\xfe\x00") and None,
+    "half a manifest": lambda path: (path / MANIFEST).write_text((path / MANIFEST).read_text()[:80]) and None,
+    "manifest of a list": lambda path: (path / MANIFEST).write_text("[1, 2]") and None,
+    "other schema": with_manifest(lambda content: content.update(schema=SCHEMA + 1)),
+    "no schema": with_manifest(lambda content: content.pop("schema")),
+    "files is a list": with_manifest(lambda content: content.update(files=[])),
+    "entry is text": with_manifest(lambda content: content["files"].update(model="x")),
+    "entry without hash": with_manifest(lambda content: content["files"]["model"].pop("sha256")),
+    "entry without inventory": with_manifest(lambda content: content["files"]["model"].pop("tensors")),
+    "inventory is a list": with_manifest(lambda content: content["files"]["model"].update(tensors=["weight"])),
+    "NaN tensor": replaced({**GOOD, "weight": torch.full((3, 4), float("nan"))}),
+    "infinite tensor": replaced({**GOOD, "bias": torch.full((3,), float("inf"), dtype=torch.bfloat16)}),
+    "wrong shape": replaced({**GOOD, "weight": torch.zeros(4, 3)}),
+    "wrong dtype": replaced({**GOOD, "weight": torch.zeros(3, 4, dtype=torch.float64)}),
+    "missing tensor": replaced({"weight": GOOD["weight"]}),
+    "unexpected tensor": replaced({**GOOD, "extra": torch.zeros(1)}),
+    "garbage with its own hash": garbage_with_its_own_hash,
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_damaged_checkpoint_is_named_in_one_line_and_the_older_one_taken(folder: CheckpointFolder, name: str) -> None:
+    path = newest_path(folder)
+    CORRUPTIONS[name](path)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value)
+    found, problems = folder.newest()
+    assert found is not None
+    assert equal(found.files, files_at(1))
+    assert problems == [str(caught.value)]
+
+
+def test_none_verifies_is_an_error_and_never_a_fresh_start(folder: CheckpointFolder) -> None:
+    for name in folder.names():
+        flip_byte(folder.root / name)
+    with pytest.raises(CheckpointError, match="no checkpoint in .* verifies") as caught:
+        folder.newest()
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 65
+
+
+def test_the_newest_k_are_kept(tmp_path: Path) -> None:
+    store = CheckpointFolder(tmp_path, keep=3)
+    for samples in (1, 20, 300, 4000, 50_000):
+        store.save(samples, files_at(samples), {})
+    assert store.names() == [f"samples-{samples:012d}" for samples in (50_000, 4000, 300)]
+    assert all(load_checkpoint(tmp_path / name) for name in store.names())
+
+
+def test_saving_again_where_a_damaged_one_lies_replaces_it(folder: CheckpointFolder) -> None:
+    flip_byte(newest_path(folder))
+    folder.save(200, files_at(5), {})
+    found, problems = folder.newest()
+    assert found is not None
+    assert problems == []
+    assert equal(found.files, files_at(5))
+
+
+class Crash(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def fail(*args: Any, **named: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("where", ["save_file", "write_json", "sha256_of", "os.rename"])
+def test_a_crash_while_writing_leaves_the_older_ones_and_nothing_half_made(
+    folder: CheckpointFolder, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        place: Any = where if where == "os.rename" else f"{module.__name__}.{where}"
+        patched.setattr(place, raising(Crash()))
+        # A process that is killed cleans nothing up.
+        patched.setattr("shutil.rmtree", lambda *args, **named: None)
+        with pytest.raises(Crash):
+            folder.save(300, files_at(3), {})
+    assert list(folder.root.glob(".tmp-*"))
+    found, problems = folder.newest()
+    assert found is not None
+    assert problems == []
+    assert equal(found.files, files_at(2))
+    assert len(folder.names()) == 2
+    folder.save(300, files_at(3), {})
+    assert not list(folder.root.glob(".tmp-*"))
+    assert folder.names()[0] == "samples-000000000300"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
+    folder: CheckpointFolder, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "save_file", raising(error))
+        with pytest.raises(DiskError, match=r"could not be written: .*space.*; fix: ") as caught:
+            folder.save(300, files_at(3), {})
+    assert "\n" not in str(caught.value)
+    assert not list(folder.root.glob(".tmp-*"))
+    found, _ = folder.newest()
+    assert found is not None
+    assert equal(found.files, files_at(2))
+
+
+def test_removal_starts_with_the_manifest(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", raising(Crash()))
+        with pytest.raises(Crash):
+            folder.save(300, files_at(3), {})
+    with pytest.raises(CheckpointError, match="is missing or damaged"):
+        load_checkpoint(folder.root / "samples-000000000100")
+    found, _ = folder.newest()
+    assert found is not None
+    assert equal(found.files, files_at(3))

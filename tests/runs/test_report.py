@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from open_ldm.core.pictures import grid, png_bytes
+from open_ldm.runs.record import Preview, busy_seconds, read_record
+from open_ldm.runs.report import CaptionedPicture, Section, write_report
+from open_ldm.runs.report_history import recipe_name
+from open_ldm.runs.report_sections import evenly
+
+HOSTILE = '<script>alert("x")</script> & "quotes"'
+VOID = {"meta", "img", "br", "input", "line", "path"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text, and insists that every tag is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@pytest.fixture
+def run(fake_run: Path, tmp_path: Path) -> Path:
+    """A copy a test may damage."""
+    return Path(shutil.copytree(fake_run, tmp_path / "run"))
+
+
+def page_of(run: Path, *sections: Section) -> Page:
+    return Page(write_report(run, sections).read_text(encoding="utf-8"))
+
+
+def test_the_page_is_well_formed_self_contained_and_without_script(run: Path) -> None:
+    page = page_of(run)
+    assert page.links, "previews are shown"
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert "url(" not in (run / "report.html").read_text()
+
+
+def test_everything_from_outside_is_escaped(run: Path) -> None:
+    added = Section(HOSTILE, HOSTILE, [CaptionedPicture(HOSTILE, b"x")], [HOSTILE], [[HOSTILE]])
+    page = page_of(run, added)
+    assert "script" not in page.tags
+    # In the caller's section five times, and in the recipe, the data, the bad ids, the captions and the warning.
+    assert page.text.count(HOSTILE) >= 9
+
+
+def test_the_pictures_are_the_files_newest_first(run: Path) -> None:
+    page = page_of(run)
+    assert len(page.links) == 12
+    inlined = [base64.b64decode(link.split(",", 1)[1]) for link in page.links]
+    assert inlined[0] == (run / "samples/000120000.png").read_bytes()
+    assert inlined[1] == (run / "samples/000001600.png").read_bytes()
+
+
+def test_a_preview_of_lost_work_is_left_out(run: Path) -> None:
+    shutil.copy(run / "samples/000001600.png", run / "samples/000200000.png")
+    assert "000200000" not in [preview.path.stem for preview in read_record(run).previews]
+    (run / "events.jsonl").unlink()
+    assert "000200000" in [preview.path.stem for preview in read_record(run).previews]
+
+
+def test_previews_are_spread_evenly_with_both_ends() -> None:
+    previews = [Preview(Path(str(number)), number, ()) for number in range(100)]
+    seen = [preview.samples_seen for preview in evenly(previews, 12)]
+    assert seen == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]
+    assert evenly(previews[:3], 12) == previews[:3]
+
+
+def test_the_head_says_what_the_run_is(run: Path) -> None:
+    text = page_of(run).text
+    for expected in ("finished", "recipe shapes-text", "mmdit XS", "1.812M", "bf16"):
+        assert expected in text, expected
+
+
+def test_the_commands_to_go_on_can_be_typed(run: Path) -> None:
+    text = page_of(run).text
+    assert "ldm train shapes-text denoiser.size=XS" in text
+    assert f"ldm sample {run} --prompt 'a large red circle on the left' --count 16" in text
+    assert "size=256x256 crop=0,0 flip=0 aspect=4:3" in text
+
+
+def test_controls_with_equal_gates_share_a_curve(run: Path) -> None:
+    text = page_of(run).text
+    assert "crop, flip (constant)" in text
+    assert "original size (power cosine α = 8)" in text
+    (run / "config.yaml").write_text("conditioning: {controls: [{kind: flip, gate: {kind: unheard_of}}, 3]}")
+    assert "Gates" not in page_of(run).text
+
+
+def test_a_resume_forgets_what_was_lost_and_the_time_counts_it(run: Path) -> None:
+    record = read_record(run)
+    seen = [event.samples_seen for event in record.named("train")]
+    assert seen == sorted(set(seen)), "each sample count once"
+    assert len([event for event in record.events if event.name == "train"]) > len(seen)
+    assert busy_seconds(record.events) == pytest.approx(64_000 / 450 + (412 - 140 - 57_600 / 450), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "missing", ["config.yaml", "events.jsonl", "samples", "data.json", "exit.json", "everything"], ids=str
+)
+def test_what_is_missing_is_left_out(run: Path, missing: str) -> None:
+    for path in list(run.iterdir()):
+        if missing in ("everything", path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = page_of(run)
+    assert ("Gates of the controls" in page.text) == (missing not in ("config.yaml", "everything"))
+    assert ("Samples through time" in page.text) == (missing not in ("samples", "everything"))
+    assert ("What happened" in page.text) == (missing not in ("events.jsonl", "everything"))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b'"text"', b"\xff\xfe\x00", b"conditioning: {controls: 7}"])
+def test_what_is_damaged_is_left_out(run: Path, content: bytes) -> None:
+    for name in ("config.yaml", "events.jsonl", "data.json", "exit.json", "samples/000120000.png"):
+        (run / name).write_bytes(content)
+    assert "not started" in page_of(run).text
+
+
+@pytest.mark.parametrize(
+    "survey", [{}, {"a": None}, {"a": []}, {"a": {}}, {"a": [1, "b"]}, {"a": {"b": {"c": 1}}}, {"a": True}, 5, [1]]
+)
+def test_any_survey_is_shown(run: Path, survey: object) -> None:
+    health = {"bad": {"one": 3, "two": {"count": 7, "ids": ["x"]}, "three": None}}
+    (run / "data.json").write_text(json.dumps({"survey": survey, "health": health}))
+    assert "Pictures that could not be used" in page_of(run).text
+
+
+@pytest.mark.parametrize("health", [{"bad": ["a.png"]}, {"bad": 3}, {"bad": {}}, {}, 7, None])
+def test_any_health_is_shown_or_left_out(run: Path, health: object) -> None:
+    (run / "data.json").write_text(json.dumps({"sentence": "5 pictures", "health": health}))
+    text = page_of(run).text
+    assert "5 pictures" in text
+    assert "could not be used" not in text
+
+
+def test_losses_that_are_never_finite_do_not_break_the_page(run: Path) -> None:
+    events = (run / "events.jsonl").read_text()
+    (run / "events.jsonl").write_text(re.sub(r'"loss": [^,]+,', '"loss": "nan",', events))
+    text = page_of(run).text
+    assert "no finite values yet" in text
+    assert "Loss, running mean" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [(0, "finished"), (75, "preempted"), (70, "stopped, exit code 70"), (None, "running")]
+)
+def test_the_state_is_the_last_end(run: Path, code: int | None, word: str) -> None:
+    lines = (run / "events.jsonl").read_text().splitlines()[:-2]
+    (run / "exit.json").unlink()
+    if code is not None:
+        lines.append(json.dumps({"event": "end", "time": "2026-03-14T10:00:00+00:00", "samples_seen": 1, "code": code}))
+    (run / "events.jsonl").write_text("\n".join(lines) + "\n")
+    assert read_record(run).state.word == word
+
+
+def test_an_exit_file_older_than_the_log_is_from_another_process(run: Path) -> None:
+    lines = (run / "events.jsonl").read_text().splitlines()[:-2]
+    (run / "events.jsonl").write_text("\n".join(lines) + "\n")
+    (run / "exit.json").write_text('{"code": 75, "reason": "SIGTERM"}')
+    assert read_record(run).state.word == "preempted"
+    os.utime(run / "exit.json", (0, 0))
+    assert read_record(run).state.word == "running"
+
+
+def test_the_recipe_name_is_read_from_the_command() -> None:
+    assert recipe_name(["ldm", "train", "shapes-text", "a.b=c", "--out", "x"]) == "shapes-text"
+    assert recipe_name(["ldm", "train", "--json", "my/recipes/own.yaml"]) == "own"
+    assert recipe_name(["ldm", "demo"]) == "demo"
+    assert recipe_name([]) == ""
+
+
+def test_a_callers_section_is_shown(run: Path) -> None:
+    png = png_bytes(grid(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 2))
+    added = Section(
+        "Agreement", "One.\n\nTwo.", [CaptionedPicture("sweep", png)], ["what", "share"], [["colour", "91 %"]]
+    )
+    page = page_of(run, added)
+    assert all(word in page.text for word in ("Agreement", "One.", "Two.", "sweep", "colour", "91 %"))
+    assert "data:image/png;base64," + base64.b64encode(png).decode() in page.links

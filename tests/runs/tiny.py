@@ -1,0 +1,63 @@
+"""A recipe small enough to train in seconds, and ways to run it in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from open_ldm.core.events import effective_events, read_events
+
+TINY = {
+    "name": "tiny",
+    "data": {
+        "source": {"kind": "shapes", "length": 50, "max_shapes": 1},
+        "transform": {"size_px": 16, "flip": 0.5},
+        "workers": 0,
+    },
+    "latent_stats": {"kind": "measured", "pictures": 16},
+    "conditioning": {
+        "semantic": {"kind": "text", "encoder": {"kind": "words", "length": 10, "width": 16}},
+        "controls": [{"kind": "original_size"}, {"kind": "crop"}, {"kind": "flip"}, {"kind": "aspect_ratio"}],
+    },
+    "denoiser": {"kind": "mmdit", "size": "XS", "patch": 4, "depth": 2, "width": 32, "heads": 2},
+    "training": {
+        "samples": 96,
+        "batch_size": 4,
+        "optimizer": {"learning_rate": 0.001},
+        "dtype": "float32",
+        "log_every_samples": 4,
+        "checkpoint_every_samples": 16,
+    },
+    "sampling": {"solver": "euler", "steps": 3, "guidance": {"semantic_scale": 2.0}},
+    "preview": {"count": 4},
+}
+
+DENOISERS = {"mmdit": [], "dit": ["denoiser.kind=dit"]}
+
+
+def tiny_recipe(folder: Path) -> Path:
+    """Write the tiny recipe into `folder`."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """`ldm ARGUMENTS` in a process of its own."""
+    command = [sys.executable, "-m", "open_ldm", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def losses(run: Path) -> list[tuple[int, float | None]]:
+    """(samples seen, loss) of every update that counts."""
+    events = effective_events(read_events(run / "events.jsonl"))
+    return [(event.samples_seen, event.number("loss")) for event in events if event.name == "train"]
+
+
+def last_seen(run: Path) -> int:
+    """Samples seen according to the newest training event, finished or not."""
+    events = [event for event in read_events(run / "events.jsonl") if event.name in ("train", "resume")]
+    return events[-1].samples_seen if events else -1

@@ -1,0 +1,126 @@
+"""The house rules that a parser can check: imports point down, files and functions stay small."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "open_ldm"
+FLOORS = {
+    "core": 0,
+    "data": 1,
+    "controls": 2,
+    "autoencoders": 2,
+    "text": 2,
+    "process": 2,
+    "encoded": 3,
+    "conditioning": 3,
+    "denoisers": 4,
+    "model": 5,
+    "training": 6,
+    "sampling": 6,
+    "evaluation": 7,
+    "runs": 8,
+    "studies": 9,
+    "cli": 10,
+}
+RESOURCES = {"recipes"}  # packaged YAML, no code
+FILE_LINES = 320
+FUNCTION_LINES = 60
+
+
+def modules(source: Path) -> list[Path]:
+    return sorted(source.rglob("*.py"))
+
+
+def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import, also inside functions; `package` resolves relative ones."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from open_ldm import training` names a package in its second half.
+            names = [f"{module}.{alias.name}" for alias in node.names] if module == "open_ldm" else [module]
+            yield from ((node.lineno, name) for name in names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            name = node.args[0] if node.args else None
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield node.lineno, name.value
+
+
+def wrong_imports(source: Path) -> list[str]:
+    found = []
+    for path in modules(source):
+        parts = path.relative_to(source).with_suffix("").parts
+        if len(parts) == 1:
+            continue  # open_ldm/__init__.py and __main__.py belong to no floor
+        here = parts[0]
+        for line, module in imported(ast.parse(path.read_text(encoding="utf-8")), ("open_ldm", *parts[:-1])):
+            names = module.split(".")
+            if names[0] != "open_ldm" or len(names) < 2 or names[1] == here or names[1] not in FLOORS:
+                continue
+            if FLOORS[names[1]] >= FLOORS.get(here, -1):
+                way = "sideways" if FLOORS[names[1]] == FLOORS.get(here, -1) else "upwards"
+                found.append(f"{path.relative_to(source)}:{line} imports {module}: {way}")
+    return found
+
+
+def too_long(source: Path) -> list[str]:
+    found = []
+    for path in modules(source):
+        text = path.read_text(encoding="utf-8")
+        name = path.relative_to(source)
+        if (lines := len(text.splitlines())) > FILE_LINES:
+            found.append(f"{name} has {lines} lines, more than {FILE_LINES}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > FUNCTION_LINES:
+                    found.append(f"{name}:{node.lineno} {node.name} has {length} lines, more than {FUNCTION_LINES}")
+    return found
+
+
+def test_imports_point_down() -> None:
+    assert not (found := wrong_imports(SOURCE)), "\n" + "\n".join(found)
+
+
+def test_files_and_functions_are_small() -> None:
+    assert not (found := too_long(SOURCE)), "\n" + "\n".join(found)
+
+
+def test_every_package_has_a_floor() -> None:
+    packages = {path.name for path in SOURCE.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert packages - RESOURCES <= set(FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "way"),
+    [
+        ("data/x.py", "from open_ldm.training.loop import run", "upwards"),
+        ("data/x.py", "def f():\n    import open_ldm.model", "upwards"),
+        ("training/x.py", "from open_ldm import sampling", "sideways"),
+        ("training/deep/x.py", "from ...sampling import euler", "sideways"),
+        ("process/x.py", "import importlib\nimportlib.import_module('open_ldm.text')", "sideways"),
+        ("core/x.py", "if False:\n    from open_ldm.data.sample import Batch", "upwards"),
+        ("data/sources/x.py", "from open_ldm.data.sample import Sample\nfrom . import y\nfrom ..order import z", None),
+        ("cli/x.py", "from open_ldm.core.errors import OpenLdmError\nimport torch", None),
+    ],
+)
+def test_the_check_sees_wrong_imports(tmp_path: Path, file: str, code: str, way: str | None) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(code)
+    found = wrong_imports(tmp_path)
+    assert (len(found) == 1 and found[0].endswith(way)) if way else found == []
+
+
+def test_the_check_sees_what_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n" * (FILE_LINES + 1))
+    (tmp_path / "b.py").write_text("def f():\n" + "    x = 1\n" * FUNCTION_LINES)
+    (tmp_path / "c.py").write_text("def f():\n" + "    x = 1\n" * (FUNCTION_LINES - 1))
+    assert [line.split(" has")[0] for line in too_long(tmp_path)] == ["a.py", "b.py:1 f"]

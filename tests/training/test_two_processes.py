@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.small_run import all_tensors, run_updates, small_trainer
+
+UPDATES = 5
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.worker", str(tmp_path), str(UPDATES)],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    one = small_trainer()
+    wanted = [update.loss for update in run_updates(one, UPDATES)]
+    one.update([])
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["losses"][0] == pytest.approx(wanted[0], rel=1e-6)
+    assert told["losses"] == pytest.approx(wanted, rel=1e-5)
+    assert told["stop"] == [[0, True], [1, True]]  # a signal that reaches one process stops all
+    found = load_file(tmp_path / "end.safetensors")
+    for name, tensor in all_tensors(one).items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5)

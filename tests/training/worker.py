@@ -1,0 +1,32 @@
+"""One process of a small run under torchrun's environment: python -m tests.training.worker OUT UPDATES."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import distributed
+
+from open_ldm.core.distributed import join_world
+from tests.training.small_run import CPU, all_tensors, run_updates, settings, small_trainer
+
+
+def main(out: Path, updates: int) -> None:
+    torch.set_num_threads(1)
+    world = join_world(CPU)
+    trainer = small_trainer(settings(), world=world)
+    done = run_updates(trainer, updates, micro=2)
+    stop = trainer.update([], stop_requested=world.rank == 1).stop_requested
+    told = world.gathered((world.rank, stop))
+    if world.leads:
+        save_file({name: tensor.contiguous() for name, tensor in all_tensors(trainer).items()}, out / "end.safetensors")
+        (out / "told.json").write_text(json.dumps({"losses": [update.loss for update in done], "stop": told}))
+    world.barrier()
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
