@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_ldm.conditioning import ConditionInputs, ConditioningConfig
+from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
 from open_ldm.controls import ViewShape
 from open_ldm.core import seeds
@@ -80,9 +80,7 @@ def small_model(
 ) -> DiffusionModel:
     """A model with no weight left at its constant start."""
     facts = ModelFacts(channels, VIEW, CLASSES, WORDS)
-    return randomise(
-        build_model(process or ProcessConfig(), conditioning or ConditioningConfig(), denoiser, facts, seed=1)
-    )
+    return randomise(build_model(process or ProcessConfig(), conditioning or ConditioningConfig(), denoiser, facts, seed=1))
 
 
 def inputs_for(conditioning: ConditioningConfig, count: int, **changes: Any) -> ConditionInputs:

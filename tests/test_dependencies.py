@@ -15,9 +15,7 @@ ROOT = Path(__file__).parents[1]
 UNWANTED = {"torchvision", "torch-fidelity", "clean-fid", "lpips", "open-clip-torch", "timm"}
 # Put together here, so that this file does not hold what it looks for.
 PRIVATE_PATHS = re.compile(r"(?<![\w.~$}])/(?:" + "|".join(["home", "root", "work", "Users"]) + r")/[\w.-]+")
-PACKAGE_HOSTS = re.compile(
-    r"\b(?:[\w-]+\.)*(?:artifactory|nexus|devpi|pypi|pythonhosted|jfrog)[\w-]*(?:\.[\w-]+)+", re.I
-)
+PACKAGE_HOSTS = re.compile(r"\b(?:[\w-]+\.)*(?:artifactory|nexus|devpi|pypi|pythonhosted|jfrog)[\w-]*(?:\.[\w-]+)+", re.I)
 INDEX_OPTIONS = re.compile("-" + r"-(?:extra-)?index-url|-" + r"-trusted-host|-" + r"-find-links")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
 
 from open_ldm.autoencoders import IdentityConfig, KLConfig, build_autoencoder, latent_shape
 from open_ldm.core.errors import ConfigError
@@ -95,6 +96,19 @@ def test_kl_takes_safetensors_only(tiny: AutoencoderKL, tmp_path: Path) -> None:
 def test_kl_with_a_damaged_file(tiny: AutoencoderKL, tmp_path: Path, name: str) -> None:
     tiny.save_pretrained(tmp_path)
     (tmp_path / name).write_bytes(b"\x10garbage")
+    fails(tmp_path)
+
+
+def test_kl_that_lacks_weights_is_not_filled_with_random_ones(tiny: AutoencoderKL, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["decoder.conv_in.weight"]
+    save_file(tensors, file)
+    with pytest.raises(ConfigError, match=r"lacks 1 weights, decoder\.conv_in\.weight first; needed: ") as caught:
+        build_autoencoder(KLConfig(path=str(tmp_path), channels=5, factor=2), CPU)
+    assert "\n" not in str(caught.value)
+    save_file({**tensors, "decoder.conv_in.weight": torch.zeros(3)}, file)
     fails(tmp_path)
 
 

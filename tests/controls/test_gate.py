@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_formulas(alpha: float) -> None:
 
 def test_larger_alpha_enters_later() -> None:
     inside = TIMES[1:-1]
-    for low, high in zip(POWERS, POWERS[1:], strict=False):
+    for low, high in pairwise(POWERS):
         assert bool((gamma(PowerCosineGate(alpha=high), inside) <= gamma(PowerCosineGate(alpha=low), inside)).all())
 
 

@@ -72,8 +72,7 @@ def test_sidecar_captions(tmp_path: Path, encode: Encode) -> None:
 def test_metadata_jsonl(tmp_path: Path, encode: Encode) -> None:
     fill(tmp_path, encode(), "x/b.png", "x/a.png", "x/spare.png")
     rows = [
-        {"file_name": "x/b.png", "text": ["one", " ", "two"], "label": "dog"}
-        | {"original_height": 240, "original_width": 320},
+        {"file_name": "x/b.png", "text": ["one", " ", "two"], "label": "dog"} | {"original_height": 240, "original_width": 320},
         {"file_name": "./x/a.png", "text": "three", "label": "cat", "camera": "ignored"},
     ]
     (tmp_path / "metadata.jsonl").write_text(lines(*rows) + "\n\n")

@@ -173,6 +173,15 @@ def test_errors_of_a_worker_arrive_as_they_are(workers: int) -> None:
         read(FailsAt(9, ZeroDivisionError()), ranges(0, 8, 8), workers)
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError(), DataError("the disk is gone")])
+def test_workers_are_gone_when_an_error_arrives(error: Exception) -> None:
+    before = set(multiprocessing.active_children())
+    with pytest.raises(type(error)) as held:
+        read(FailsAt(9, error), ranges(0, 8, 8), workers=2)
+    assert set(multiprocessing.active_children()) <= before
+    assert held.value is not None
+
+
 def endless() -> Iterator[range]:
     return (range(4 * i, 4 * i + 4) for i in itertools.count())
 

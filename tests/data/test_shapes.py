@@ -100,9 +100,7 @@ def test_captions_are_read_back_and_other_sentences_refused() -> None:
 
 def test_summary_and_bounds() -> None:
     shapes = open_source(ShapesConfig(length=1204, max_shapes=1))
-    assert shapes.summary.sentence() == (
-        "1,204 pictures, 24 classes, captions (one shape drawn on the fly, split train)"
-    )
+    assert shapes.summary.sentence() == ("1,204 pictures, 24 classes, captions (one shape drawn on the fly, split train)")
     assert shapes.class_names == CLASS_NAMES
     for index in (-1, 1204):
         with pytest.raises(IndexError):

@@ -50,9 +50,7 @@ def test_every_offset_is_drawn_and_both_flips() -> None:
     places = {(record.crop_top_px, record.crop_left_px) for record in records}
     assert places == {(top, left) for top in range(3) for left in range(3)}
     assert 0.2 < np.mean([record.flip for record in records]) < 0.3
-    assert not any(
-        plan_view((68, 68), (68, 68), TransformConfig(size_px=32), 1, position).flip for position in range(100)
-    )
+    assert not any(plan_view((68, 68), (68, 68), TransformConfig(size_px=32), 1, position).flip for position in range(100))
     always = TransformConfig(size_px=32, flip=1)
     assert all(plan_view((68, 68), (68, 68), always, 1, position).flip for position in range(100))
 
@@ -78,9 +76,7 @@ def test_a_view_is_the_resized_picture_cropped_and_mirrored(image: Callable[...,
     flips = set()
     for position in range(20):
         record = plan_view((90, 120), (90, 120), config, 3, position)
-        resized = np.asarray(
-            picture.resize((record.scaled_width_px, record.scaled_height_px), Image.Resampling.BICUBIC)
-        )
+        resized = np.asarray(picture.resize((record.scaled_width_px, record.scaled_height_px), Image.Resampling.BICUBIC))
         top, left = record.crop_top_px, record.crop_left_px
         expected = resized[top : top + 32, left : left + 32]
         expected = expected[:, ::-1] if record.flip else expected

@@ -35,9 +35,7 @@ def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("t", [0.001, 0.5, 1.0])
-@pytest.mark.parametrize(
-    ("patch", "grid", "learned_variance"), [(2, (2, 8), True), (2, (4, 4), False), (4, (8, 2), True)]
-)
+@pytest.mark.parametrize(("patch", "grid", "learned_variance"), [(2, (2, 8), True), (2, (4, 4), False), (4, (8, 2), True)])
 def test_dit(patch: int, grid: tuple[int, int], learned_variance: bool, t: float) -> None:
     ours = randomise(DiT(DiTConfig(**GEOMETRY, patch=patch), Slots(4, None, learned_variance)))
     conditioning = Conditioning(ClassSemantic(route="modulation"), (), GEOMETRY["width"], classes=CLASSES)

@@ -21,9 +21,7 @@ from open_ldm.evaluation.shape_attributes import (
 )
 
 
-def views(
-    side: int, count: int, max_shapes: int, blur: float = 0
-) -> Iterator[tuple[Tensor, tuple[DrawnShape, ...], bool]]:
+def views(side: int, count: int, max_shapes: int, blur: float = 0) -> Iterator[tuple[Tensor, tuple[DrawnShape, ...], bool]]:
     """Centred views with their truth, and whether they are mirrored."""
     source = ShapesConfig(length=count, seed=11, max_shapes=max_shapes, split="all").open()
     config = TransformConfig(size_px=side, crop=CenterCrop(), flip=0.5)
@@ -69,9 +67,7 @@ WRONG: dict[str, Callable[[ShapeWords], tuple[ShapeWords, ...]]] = {
 
 @pytest.mark.parametrize("attribute", WRONG)
 def test_one_wrong_word_is_noticed_and_only_that_one(attribute: str) -> None:
-    agreements = [
-        agreement(pixels, WRONG[attribute](shapes[0]), mirrored=flip) for pixels, shapes, flip in views(32, 80, 1)
-    ]
+    agreements = [agreement(pixels, WRONG[attribute](shapes[0]), mirrored=flip) for pixels, shapes, flip in views(32, 80, 1)]
     shares = vars(mean_agreement(agreements))
     assert shares.pop(attribute) < 0.05
     others = [shares[name] for name in ("colour", "kind", "place", "size", "count") if name != attribute]
@@ -82,9 +78,7 @@ def test_one_wrong_word_is_noticed_and_only_that_one(attribute: str) -> None:
 def test_captions_of_other_pictures_do_not_agree() -> None:
     for max_shapes in (1, 2):
         seen = list(views(32, 120, max_shapes))
-        others = [
-            agreement(pixels, following[1], mirrored=flip) for (pixels, _, flip), following in itertools.pairwise(seen)
-        ]
+        others = [agreement(pixels, following[1], mirrored=flip) for (pixels, _, flip), following in itertools.pairwise(seen)]
         assert mean_agreement(others).all < 0.08
 
 

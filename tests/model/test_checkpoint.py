@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line_and_the_older_one_taken(folde
 def test_none_verifies_is_an_error_and_never_a_fresh_start(folder: CheckpointFolder) -> None:
     for name in folder.names():
         flip_byte(folder.root / name)
-    with pytest.raises(CheckpointError, match="no checkpoint in .* verifies") as caught:
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* verifies") as caught:
         folder.newest()
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 65

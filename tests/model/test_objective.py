@@ -35,9 +35,7 @@ BATCH = 4
 X_0, EPS = randn(BATCH, 3, 8, 8, seed=1).clamp(-1, 1), randn(BATCH, 3, 8, 8, seed=2)
 TIMES = torch.tensor([0.05, 0.4, 0.7, 0.95])
 NOTHING = inputs_for(ConditioningConfig(), BATCH)
-every_process = pytest.mark.parametrize(
-    ("kind", "schedule"), [(kind, schedule) for kind in KINDS for schedule in SCHEDULES]
-)
+every_process = pytest.mark.parametrize(("kind", "schedule"), [(kind, schedule) for kind in KINDS for schedule in SCHEDULES])
 
 
 class Answer(Denoiser):
@@ -69,9 +67,7 @@ def losses_of(model: DiffusionModel, objective: ObjectiveConfig | None = None) -
 
 
 @every_process
-def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_its_square(
-    kind: PredictionKind, schedule: ScheduleConfig
-) -> None:
+def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_its_square(kind: PredictionKind, schedule: ScheduleConfig) -> None:
     assert not losses_of(model_saying(kind, schedule)).any()
     torch.testing.assert_close(losses_of(model_saying(kind, schedule, 0.5)), torch.full((BATCH,), 0.25))
 

@@ -97,9 +97,7 @@ def test_shapes_and_negative_times() -> None:
     for schedule in SCHEDULES.values():
         for shape in [(), (3,), (2, 3)]:
             level = schedule.level(torch.full(shape, 0.3))
-            assert (
-                level.alpha.shape == level.sigma.shape == schedule.network_time(torch.full(shape, 0.3)).shape == shape
-            )
+            assert level.alpha.shape == level.sigma.shape == schedule.network_time(torch.full(shape, 0.3)).shape == shape
     with pytest.raises((IndexError, RuntimeError)):
         SCHEDULES["linear"].level(torch.tensor([-0.1]))
 

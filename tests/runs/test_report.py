@@ -133,9 +133,7 @@ def test_a_resume_forgets_what_was_lost_and_the_time_counts_it(run: Path) -> Non
     assert busy_seconds(record.events) == pytest.approx(64_000 / 450 + (412 - 140 - 57_600 / 450), abs=0.1)
 
 
-@pytest.mark.parametrize(
-    "missing", ["config.yaml", "events.jsonl", "samples", "data.json", "exit.json", "everything"], ids=str
-)
+@pytest.mark.parametrize("missing", ["config.yaml", "events.jsonl", "samples", "data.json", "exit.json", "everything"], ids=str)
 def test_what_is_missing_is_left_out(run: Path, missing: str) -> None:
     for path in list(run.iterdir()):
         if missing in ("everything", path.name):
@@ -208,9 +206,7 @@ def test_the_recipe_name_is_read_from_the_command() -> None:
 
 def test_a_callers_section_is_shown(run: Path) -> None:
     png = png_bytes(grid(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 2))
-    added = Section(
-        "Agreement", "One.\n\nTwo.", [CaptionedPicture("sweep", png)], ["what", "share"], [["colour", "91 %"]]
-    )
+    added = Section("Agreement", "One.\n\nTwo.", [CaptionedPicture("sweep", png)], ["what", "share"], [["colour", "91 %"]])
     page = page_of(run, added)
     assert all(word in page.text for word in ("Agreement", "One.", "Two.", "sweep", "colour", "91 %"))
     assert "data:image/png;base64," + base64.b64encode(png).decode() in page.links

@@ -21,9 +21,7 @@ def drawn(*series: Series, y_axis: Axis = "linear", marks: tuple[Mark, ...] = ()
 
 def curves(root: ElementTree.Element) -> list[list[tuple[str, float, float]]]:
     paths = [path.get("d", "") for path in root.iter(f"{SVG}path")]
-    return [
-        [(move, float(x), float(y)) for move, x, y in re.findall(r"([ML])([-.\d]+) ([-.\d]+)", path)] for path in paths
-    ]
+    return [[(move, float(x), float(y)) for move, x, y in re.findall(r"([ML])([-.\d]+) ([-.\d]+)", path)] for path in paths]
 
 
 def words(root: ElementTree.Element) -> list[str]:
@@ -32,9 +30,7 @@ def words(root: ElementTree.Element) -> list[str]:
 
 def test_text_and_attributes_are_escaped_and_markup_is_not() -> None:
     hostile = "<b>&\"'"
-    assert element("p", hostile, title=hostile) == (
-        '<p title="&lt;b&gt;&amp;&quot;&#x27;">&lt;b&gt;&amp;&quot;&#x27;</p>'
-    )
+    assert element("p", hostile, title=hostile) == ('<p title="&lt;b&gt;&amp;&quot;&#x27;">&lt;b&gt;&amp;&quot;&#x27;</p>')
     assert element("p", element("b", "x")) == "<p><b>x</b></p>"
     assert joined(["<", Markup("<br/>")]) == "&lt;<br/>"
     assert element("line", x1=1.0, x2=0.126, stroke_width=2, class_="a", id=None) == (
@@ -88,9 +84,7 @@ def test_long_series_are_thinned_but_keep_spikes_and_gaps() -> None:
 
 
 def test_several_series_have_a_legend_and_marks_have_their_text() -> None:
-    root = drawn(
-        *(Series(f"series number {n}", [0, 1], [n, n]) for n in range(7)), marks=(Mark(0.5, "resumed <here>"),)
-    )
+    root = drawn(*(Series(f"series number {n}", [0, 1], [n, n]) for n in range(7)), marks=(Mark(0.5, "resumed <here>"),))
     assert [f"series number {n}" in words(root) for n in range(7)] == [True] * 7
     assert "resumed <here>" in [title.text for title in root.iter(f"{SVG}title")]
     assert len(curves(root)) == 7
@@ -126,9 +120,7 @@ def test_log_ticks_are_few_and_inside(low: float, factor: float) -> None:
 
 def test_ticks_of_known_ranges() -> None:
     assert linear_ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    assert [tick for tick in log_ticks(0.02, 1.0) if 0.02 <= tick <= 1.0] == pytest.approx(
-        [0.02, 0.05, 0.1, 0.2, 0.5, 1]
-    )
+    assert [tick for tick in log_ticks(0.02, 1.0) if 0.02 <= tick <= 1.0] == pytest.approx([0.02, 0.05, 0.1, 0.2, 0.5, 1])
 
 
 @pytest.mark.parametrize(

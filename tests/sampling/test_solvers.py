@@ -72,9 +72,7 @@ def test_whole_paths_of_a_gaussian(name: str) -> None:
 def test_data_of_one_point_is_met_exactly(name: str, solver: str) -> None:
     schedule = SCHEDULES[name]
     x = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    end = SOLVERS[solver](
-        lambda x_t, t: Denoised(torch.full_like(x_t, 0.25)), schedule, x, time_grid(schedule, 4), no_noise
-    )
+    end = SOLVERS[solver](lambda x_t, t: Denoised(torch.full_like(x_t, 0.25)), schedule, x, time_grid(schedule, 4), no_noise)
     assert end.dtype == torch.float32
     torch.testing.assert_close(end, torch.full_like(x, 0.25))
 

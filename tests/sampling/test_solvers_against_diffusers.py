@@ -69,9 +69,7 @@ def test_ddim(kind: PredictionKind, eta: float) -> None:
     theirs = x
     for i, timestep in enumerate(published.timesteps.tolist()):
         output = network(theirs, timestep)
-        theirs = published.step(
-            output, timestep, theirs, eta=eta, variance_noise=noises[i] if eta else None
-        ).prev_sample
+        theirs = published.step(output, timestep, theirs, eta=eta, variance_noise=noises[i] if eta else None).prev_sample
     ours = ddim(through(schedule, kind), schedule, x, time_grid(schedule, STEPS), lambda i: noises[i], eta=eta)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 

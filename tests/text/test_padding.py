@@ -66,9 +66,7 @@ def test_noise_makes_copies_differ_and_replicate_does_not() -> None:
 
 def test_noise_beyond_the_caption_alone_matters() -> None:
     other = torch.where(MASK.unsqueeze(-1), NOISE + 1, NOISE)
-    assert torch.equal(
-        pad(TOKENS, MASK, "noisy_replicate", NOISE).tokens, pad(TOKENS, MASK, "noisy_replicate", other).tokens
-    )
+    assert torch.equal(pad(TOKENS, MASK, "noisy_replicate", NOISE).tokens, pad(TOKENS, MASK, "noisy_replicate", other).tokens)
 
 
 def test_what_an_encoder_leaves_behind_a_caption_does_not_matter() -> None:

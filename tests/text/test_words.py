@@ -52,7 +52,7 @@ def test_every_id_lies_in_the_table() -> None:
 def test_a_prompt_with_unknown_words_is_one_line() -> None:
     vocabulary = Vocabulary(("a", "red"))
     vocabulary.require_known("A red, red a")
-    with pytest.raises(ConfigError, match="never saw green, fox; needed: .*a, red") as caught:
+    with pytest.raises(ConfigError, match=r"never saw green, fox; needed: .*a, red") as caught:
         vocabulary.require_known("a green fox")
     assert "\n" not in str(caught.value)
 

@@ -29,9 +29,7 @@ from tests.helpers import SMALL_DIT, SMALL_WORDS, WORDS, batch_at, small_model
 
 CPU = torch.device("cpu")
 STATS = LatentStats(mean=(0.1, 0.0, -0.1), std=(0.5, 0.6, 0.7))
-CONDITIONING = ConditioningConfig(
-    semantic=TextSemantic(encoder=SMALL_WORDS, route="both"), controls=(OriginalSize(), Flip())
-)
+CONDITIONING = ConditioningConfig(semantic=TextSemantic(encoder=SMALL_WORDS, route="both"), controls=(OriginalSize(), Flip()))
 BATCH_SIZE = 8
 
 

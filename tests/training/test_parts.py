@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import signal
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from open_ldm.autoencoders import Posterior
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError
@@ -112,19 +114,19 @@ def test_optimizer_state_of_another_model_is_refused(change: str) -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize("micro", [None, 1, 2, 3])
-@pytest.mark.parametrize("start", [0, 36])
+@pytest.mark.parametrize("start", [0, 72])
 def test_plan_covers_every_position_once(world: int, micro: int | None, start: int) -> None:
+    share = 24 // world
     seen: list[list[int]] = []
     for rank in range(world):
-        plan = plan_batches(12, micro, World(rank, world))
-        assert plan.micro_batches * plan.micro_batch_size * world == 12
+        plan = plan_batches(24, micro, World(rank, world))
+        assert plan.micro_batches * plan.micro_batch_size == share
         ranges = list(islice(plan.ranges(start), 3 * plan.micro_batches))
         assert all(len(part) == plan.micro_batch_size for part in ranges)
         seen.append(positions_of(ranges))
     for update in range(3):
-        share = 12 // world
         batch = positions_of(one[update * share : (update + 1) * share] for one in seen)
-        assert batch == list(range(start + 12 * update, start + 12 * (update + 1)))
+        assert batch == list(range(start + 24 * update, start + 24 * (update + 1)))
 
 
 def test_a_batch_that_cannot_be_cut_evenly_is_refused_with_what_is_legal() -> None:
@@ -159,10 +161,6 @@ def test_draws_are_those_of_seed_and_position() -> None:
 
 
 def test_a_posterior_is_sampled_anew_for_every_position() -> None:
-    from dataclasses import replace
-
-    from open_ldm.autoencoders import Posterior
-
     batch = encoder().encode(batch_at(range(400)))
     mean, std = torch.full_like(batch.posterior.mean, 0.3), torch.full_like(batch.posterior.mean, 0.2)
     x_0 = drawer().draw(replace(batch, posterior=Posterior(mean, std))).x_0

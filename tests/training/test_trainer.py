@@ -15,7 +15,7 @@ from open_ldm.core.errors import CheckpointError
 from open_ldm.data.sample import TransformRecord
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.objective import ObjectiveConfig
+from open_ldm.model.objective import ObjectiveConfig, losses
 from open_ldm.training.settings import EmaConfig, OptimizerConfig
 from open_ldm.training.trainer import Trainer
 from tests.helpers import DENOISERS, SMALL_MMDIT, batch_at, small_model
@@ -85,11 +85,9 @@ def test_micro_batches_give_the_gradient_of_the_whole(monkeypatch: pytest.Monkey
 def test_the_loss_is_the_mean_over_pictures() -> None:
     trainer = small_trainer()
     (batch,) = micro_batches(trainer)
-    from open_ldm.model.objective import losses
-
     drawn = trainer.drawer.draw(batch)
     each = losses(trainer.model, trainer.objective, drawn.x_0, drawn.eps, drawn.t, drawn.inputs)
-    assert trainer.update([batch]).loss == pytest.approx(float(each.mean()), rel=1e-6)
+    assert trainer.update([batch]).loss == pytest.approx(each.mean().item(), rel=1e-6)
 
 
 def test_clipping_bounds_the_step() -> None:
@@ -176,9 +174,7 @@ class Weekday(Control):
 @pytest.mark.parametrize("name", DENOISERS)
 def test_a_control_of_ones_own_trains_without_touching_anything_else(name: str) -> None:
     config = ConditioningConfig(semantic=ClassSemantic()).model_copy(update={"controls": (Weekday(),)})
-    trainer = Trainer(
-        small_model(DENOISERS[name], config), drawer(conditioning=config), ObjectiveConfig(), settings(), World()
-    )
+    trainer = Trainer(small_model(DENOISERS[name], config), drawer(conditioning=config), ObjectiveConfig(), settings(), World())
     own: Any = trainer.model.conditioning.controls["weekday"]
     before = copy_of(dict(own.named_parameters()))
     assert before.keys() == {"hidden.weight", "hidden.bias", "out.weight", "out.bias"}

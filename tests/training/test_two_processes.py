@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.training.small_run import all_tensors, run_updates, small_trainer
 
@@ -47,4 +48,12 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     assert told["stop"] == [[0, True], [1, True]]  # a signal that reaches one process stops all
     found = load_file(tmp_path / "end.safetensors")
     for name, tensor in all_tensors(one).items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(determined(name, found[name]), determined(name, tensor), rtol=1e-5, atol=1e-5)
+
+
+def determined(name: str, tensor: Tensor) -> Tensor:
+    """Without the biases of keys: softmax ignores them, so their gradient is rounding, and Adam makes steps of it."""
+    if not name.endswith("qkv.bias") or tensor.ndim == 0:
+        return tensor
+    query, _, value = tensor.chunk(3)
+    return torch.cat([query, value])

@@ -60,10 +60,20 @@ def load(path: str) -> Any:
     from diffusers import AutoencoderKL
 
     try:
-        return AutoencoderKL.from_pretrained(path, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
+        network, found = AutoencoderKL.from_pretrained(
+            path, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         where = "folder" if Path(path).exists() else "folder or reachable hub name"
         raise ConfigError(
             f"autoencoder.path={path!r} cannot be loaded ({str(error).splitlines()[0][:160]})",
             needed=f"a {where} holding a diffusers AutoencoderKL in safetensors",
         ) from error
+    # diffusers fills absent weights with random numbers and only warns.
+    if missing := sorted(found["missing_keys"]):
+        raise ConfigError(
+            f"autoencoder.path={path!r} lacks {len(missing)} weights, {missing[0]} first",
+            needed="a whole diffusers AutoencoderKL",
+            fix="copy or download it again",
+        )
+    return network

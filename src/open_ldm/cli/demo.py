@@ -11,9 +11,7 @@ from open_ldm.cli.options import Json, Out, print_json
 
 
 def demo(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the demo recipe.")
-    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the demo recipe.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> int:

@@ -15,7 +15,5 @@ def models(as_json: Json = False) -> int:
         return 0
     print(f"{'denoiser':<10}{'size':<6}{'patch':>5}{'parameters':>16}{'GMACs':>10}   counted for")
     for row in rows:
-        print(
-            f"{row.denoiser:<10}{row.size:<6}{row.patch:>5}{row.parameters:>16,}{row.gmacs:>10.2f}   {row.setting}"
-        )
+        print(f"{row.denoiser:<10}{row.size:<6}{row.patch:>5}{row.parameters:>16,}{row.gmacs:>10.2f}   {row.setting}")
     return 0

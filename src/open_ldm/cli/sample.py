@@ -43,9 +43,7 @@ def sample(
     folder = out or _next_folder(run)
     written = sampling.write_samples(loaded, wishes, pixels, settings, folder)
     if as_json:
-        print_json(
-            {"folder": str(folder), "grid": str(written.grid), "pictures": [str(path) for path in written.pictures]}
-        )
+        print_json({"folder": str(folder), "grid": str(written.grid), "pictures": [str(path) for path in written.pictures]})
     else:
         print(f"{len(wishes)} pictures in {folder}; all at once: {written.grid}")
     return 0

@@ -63,12 +63,6 @@ class DiskError(OpenLdmError):
     exit_code = 74
 
 
-class Preempted(OpenLdmError):
-    """A stop signal arrived; the run was saved and the same command goes on."""
-
-    exit_code = 75
-
-
 def nearest(given: str, possible: Iterable[str]) -> str:
     """'did you mean ...' for the closest of `possible`, or the list of what is possible."""
     names = [str(name) for name in possible]

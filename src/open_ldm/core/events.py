@@ -276,8 +276,6 @@ class Progress:
         from rich.console import Console
         from rich.live import Live
 
-        live = Live(
-            console=Console(file=self._stream), auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-        )
+        live = Live(console=Console(file=self._stream), auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         live.start()
         return live

@@ -159,9 +159,7 @@ def _text_height(texts: Sequence[Sequence[str]]) -> int:
 
 def _enlarged(picture: Image.Image, factor: int) -> Image.Image:
     return (
-        picture
-        if factor == 1
-        else picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+        picture if factor == 1 else picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     )
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -111,7 +112,7 @@ def read_batches(
                 raise batch.error
             yield batch
     finally:
-        del batches  # ends the worker processes
+        _end(batches)
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ class _BatchReader(Dataset[Batch | _Failure]):
             return _Failure(error)
 
 
-def _started(
-    reader: _BatchReader, position_ranges: Iterable[Sequence[int]], workers: int
-) -> Iterator[Batch | _Failure]:
+def _started(reader: _BatchReader, position_ranges: Iterable[Sequence[int]], workers: int) -> Iterator[Batch | _Failure]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user's number stands
         loader = DataLoader(
@@ -156,6 +155,20 @@ def _started(
             generator=torch.Generator().manual_seed(0),  # else torch draws from the global generator
         )
         return iter(loader)
+
+
+def _end(batches: Any) -> None:
+    """End the worker processes now.
+
+    torch leaves this to garbage collection, which an exception that is being handled delays; a process forked meanwhile
+    inherits the iterator and tears down queues that are not its own. Hence the private method, which acts only once.
+    Workers ignore SIGTERM, so one that is stuck after torch's five seconds of patience must be killed.
+    """
+    with suppress(RuntimeError):  # a worker that dies now has nothing left to lose
+        batches._shutdown_workers()
+    for worker in batches._workers:
+        worker.kill()
+        worker.join(timeout=5)
 
 
 def _as_read(batch: Any) -> Any:

@@ -21,4 +21,13 @@ def build_denoiser(config: DiTConfig | MMDiTConfig, slots: Slots) -> Denoiser:
             return MMDiT(config, slots)
 
 
-__all__ = ["Conditions", "Denoiser", "DenoiserConfig", "DiTConfig", "MMDiTConfig", "Prediction", "Slots", "build_denoiser"]
+__all__ = [
+    "Conditions",
+    "Denoiser",
+    "DenoiserConfig",
+    "DiTConfig",
+    "MMDiTConfig",
+    "Prediction",
+    "Slots",
+    "build_denoiser",
+]

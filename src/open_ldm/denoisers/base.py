@@ -83,7 +83,8 @@ class TransformerConfig(Config):
         depth, width, heads = self.depth or named.depth, self.width or named.width, self.heads or named.heads
         if width % heads or width % 4:
             raise ConfigError(
-                f"denoiser.width={width} with heads={heads} does not fit", needed="a width divisible by 4 and by the heads"
+                f"denoiser.width={width} with heads={heads} does not fit",
+                needed="a width divisible by 4 and by the heads",
             )
         return Geometry(depth, width, heads)
 

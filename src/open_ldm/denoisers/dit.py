@@ -6,10 +6,11 @@ without them the network is the published one.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing import Literal
 
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig

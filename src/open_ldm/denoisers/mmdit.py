@@ -14,7 +14,7 @@ from open_ldm.denoisers.blocks.attention import attend, merge_heads, split_heads
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, Positions, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
-from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, modulated_norm
+from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, RMSNorm, modulated_norm
 
 
 class MMDiTConfig(TransformerConfig):
@@ -35,8 +35,8 @@ class Stream(nn.Module):
         self.heads, self.gives_only = heads, gives_only
         self.modulation = Modulation(width, 2 if gives_only else 6)
         self.qkv = Linear(width, 3 * width)
-        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
-        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_q = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.norm_k = RMSNorm(width // heads) if qk_norm else nn.Identity()
         if not gives_only:
             self.proj = Linear(width, width)
             self.mlp = Mlp(width)
@@ -44,7 +44,7 @@ class Stream(nn.Module):
     def give(self, x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v [B, heads, T, head_dim] of this stream's tokens [B, T, D]."""
         q, k, v = split_heads(self.qkv(modulated_norm(x, shift, scale)), self.heads)
-        return self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v
+        return self.norm_q(q), self.norm_k(k), v
 
     def take(self, x: Tensor, attended: Tensor, vectors: tuple[Tensor, ...]) -> Tensor:
         """Residual updates of this stream from what attention returned."""
@@ -89,8 +89,7 @@ class MMDiT(Denoiser):
         else:
             self.context_embedding = Linear(slots.context_dim, shape.width)
         self.blocks = nn.ModuleList(
-            JointBlock(shape.width, shape.heads, config.qk_norm == "rms", last=i == shape.depth - 1)
-            for i in range(shape.depth)
+            JointBlock(shape.width, shape.heads, config.qk_norm == "rms", last=i == shape.depth - 1) for i in range(shape.depth)
         )
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)

@@ -36,7 +36,9 @@ class Knowledge:
 
 def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
     """What the model must know of the data. Raises ConfigError when the recipe asks for labels or captions it lacks."""
-    semantic, words, names = recipe.conditioning.semantic, (), ()
+    semantic = recipe.conditioning.semantic
+    names: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     if isinstance(semantic, ClassSemantic):
         names = source.class_names
         if not names:
@@ -47,9 +49,7 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
             )
     if isinstance(semantic, TextSemantic):
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
-    view = ViewShape(
-        recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median)
-    )
+    view = ViewShape(recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median))
     return ModelFacts(channels=recipe.latent_shape[0], view=view, class_names=names, words=words)
 
 
@@ -93,14 +93,10 @@ def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World)
 def encoder_of(recipe: Recipe, known: Knowledge, autoencoder: Autoencoder, machine: Machine) -> LiveEncoder:
     """Batch -> EncodedBatch for this recipe."""
     semantic = recipe.conditioning.semantic
-    reads_text = isinstance(semantic, TextSemantic)
-    return LiveEncoder(
-        autoencoder,
-        recipe.conditioning.controls,
-        machine.device,
-        Vocabulary(known.facts.words) if reads_text else None,
-        semantic.encoder.length if reads_text else 0,
-    )
+    controls = recipe.conditioning.controls
+    if not isinstance(semantic, TextSemantic):
+        return LiveEncoder(autoencoder, controls, machine.device)
+    return LiveEncoder(autoencoder, controls, machine.device, Vocabulary(known.facts.words), semantic.encoder.length)
 
 
 def generator_of(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder) -> Generator:

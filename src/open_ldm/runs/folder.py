@@ -66,9 +66,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise DiskError(
-                f"cannot write to run folder {self.path}: {error.strerror}", fix="choose another --out"
-            ) from error
+            raise DiskError(f"cannot write to run folder {self.path}: {error.strerror}", fix="choose another --out") from error
         if not _try_lock(self._lock):
             owner = os.pread(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(self._lock)
@@ -80,9 +78,7 @@ class RunFolder:
         os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock is not None:
             with suppress(OSError):
                 os.ftruncate(self._lock, 0)

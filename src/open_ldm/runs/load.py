@@ -43,9 +43,7 @@ def knowledge_from_json(content: Any) -> Knowledge:
     """The inverse; raises CheckpointError for a manifest that lacks it."""
     try:
         stats = content["latent_stats"]
-        return Knowledge(
-            ModelFacts.from_json(content["facts"]), LatentStats(tuple(stats["mean"]), tuple(stats["std"]))
-        )
+        return Knowledge(ModelFacts.from_json(content["facts"]), LatentStats(tuple(stats["mean"]), tuple(stats["std"])))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"the manifest lacks {error}", needed="a checkpoint written by this program") from error
 

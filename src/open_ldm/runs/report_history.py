@@ -58,9 +58,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if record.events:
         seen = f"{record.samples_seen:,}"
-        facts.append(
-            ("Samples seen", f"{seen} of {short_number(total)}" if total and record.samples_seen < total else seen)
-        )
+        facts.append(("Samples seen", f"{seen} of {short_number(total)}" if total and record.samples_seen < total else seen))
     train = record.named("train")
     losses = smoothed([math.nan if (loss := event.number("loss")) is None else loss for event in train])
     if losses and math.isfinite(losses[-1]):
@@ -86,8 +84,7 @@ def history_section(record: RunRecord) -> Markup:
     told = [event for event in record.events if event.name in ("start", "resume", "warning", "nonfinite", "end")]
     newest = record.last("checkpoint")
     rows = [
-        [event.time[:19].replace("T", " "), f"{event.samples_seen:,}", _happening(event)]
-        for event in told[-_MOST_HAPPENINGS:]
+        [event.time[:19].replace("T", " "), f"{event.samples_seen:,}", _happening(event)] for event in told[-_MOST_HAPPENINGS:]
     ]
     left_out = f"{len(told) - _MOST_HAPPENINGS} earlier entries are in events.jsonl." if len(told) > len(rows) else ""
     return section(
@@ -142,9 +139,7 @@ def commands_section(record: RunRecord) -> Markup:
         blocks = blocks[1:]
     if not options:
         blocks = blocks[:-1]
-    return section(
-        "Go on", joined(joined([element("p", why, class_="step"), element("pre", do)]) for why, do in blocks)
-    )
+    return section("Go on", joined(joined([element("p", why, class_="step"), element("pre", do)]) for why, do in blocks))
 
 
 def _argv(start: Event | None) -> list[str]:
@@ -172,7 +167,5 @@ def config_section(record: RunRecord) -> Markup:
     """The resolved recipe, folded."""
     if not record.config_text.strip():
         return Markup()
-    shown = element(
-        "details", element("summary", "config.yaml, resolved and runnable"), element("pre", record.config_text)
-    )
+    shown = element("details", element("summary", "config.yaml, resolved and runnable"), element("pre", record.config_text))
     return section("Recipe", shown)

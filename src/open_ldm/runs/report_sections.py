@@ -84,17 +84,12 @@ def training_section(record: RunRecord) -> Markup:
         return Markup()
     marks = [
         *(Mark(event.samples_seen, f"resumed at {event.samples_seen:,} samples") for event in record.named("resume")),
-        *(
-            Mark(event.samples_seen, f"not finite at {event.samples_seen:,} samples")
-            for event in record.named("nonfinite")
-        ),
+        *(Mark(event.samples_seen, f"not finite at {event.samples_seen:,} samples") for event in record.named("nonfinite")),
     ]
     loss = _curve(train, "loss", smooth=True)
     positive = [value for value in loss.y if math.isfinite(value) and value > 0]
     steep = bool(positive) and max(positive) > 4 * min(positive)
-    plot = Plot(
-        "Loss", "samples seen", "loss", [loss], marks, y_axis="log" if steep else "linear", width=690, height=400
-    )
+    plot = Plot("Loss", "samples seen", "loss", [loss], marks, y_axis="log" if steep else "linear", width=690, height=400)
     # Text in an SVG shrinks with it, so a narrow page gets a drawing of its own.
     wide, narrow = line_plot(plot), line_plot(replace(plot, width=380, height=270))
     both = joined([element("div", wide, class_="wide"), element("div", narrow, class_="narrow")])
@@ -107,18 +102,14 @@ def training_section(record: RunRecord) -> Markup:
 
 def _curve(train: Sequence[Event], name: str, smooth: bool = False) -> Series:
     values = [event.number(name) for event in train]
-    return Series(
-        name, [event.samples_seen for event in train], [math.nan if v is None else v for v in values], smooth=smooth
-    )
+    return Series(name, [event.samples_seen for event in train], [math.nan if v is None else v for v in values], smooth=smooth)
 
 
 def _small_plot(train: Sequence[Event], name: str, title: str, unit: str) -> Markup:
     curve = _curve(train, name)
     if not any(math.isfinite(value) for value in curve.y):
         return Markup()
-    return captioned(
-        line_plot(Plot(title, "samples seen", unit, [curve], from_zero=True, width=380, height=200)), f"{title}."
-    )
+    return captioned(line_plot(Plot(title, "samples seen", unit, [curve], from_zero=True, width=380, height=200)), f"{title}.")
 
 
 def gates_section(record: RunRecord) -> Markup:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
+from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError, DiskError, nearest
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png, to_picture, to_pixels
@@ -62,23 +64,17 @@ def settings_from(
     control_scale: float | None = None,
 ) -> SamplingConfig:
     """The run's sampling settings with the command line's changes."""
-    guidance = run.recipe.sampling.guidance
-    scales = {
-        "semantic_scale": guidance.semantic_scale if semantic_scale is None else semantic_scale,
-        "control_scale": guidance.control_scale if control_scale is None else control_scale,
-    }
-    if scales["semantic_scale"] == scales["control_scale"] == 1:
-        new_guidance = type(guidance)()  # without guidance its interval and schedule mean nothing
-    else:
-        new_guidance = type(guidance).model_validate({**guidance.model_dump(), **scales})
-    changes = {"steps": steps, "solver": solver}
-    return SamplingConfig.model_validate(
-        {
-            **run.recipe.sampling.model_dump(),
-            **{name: value for name, value in changes.items() if value is not None},
-            "guidance": new_guidance.model_dump(),
-        }
-    )
+    content = run.recipe.sampling.model_dump()
+    guidance = content["guidance"]
+    guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
+    if guidance["semantic_scale"] == guidance["control_scale"] == 1:
+        content["guidance"] = {}  # without guidance its interval and schedule mean nothing
+    return validate(SamplingConfig, content | _given(steps=steps, solver=solver), source="ldm sample")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def draw(
@@ -89,9 +85,7 @@ def draw(
     return to_pixels(run.generator.images(inputs, [wish.seed for wish in wishes], settings, on_step))
 
 
-def write_samples(
-    run: LoadedRun, wishes: Sequence[Wish], pixels: Tensor, settings: SamplingConfig, out: Path
-) -> SampledFolder:
+def write_samples(run: LoadedRun, wishes: Sequence[Wish], pixels: Tensor, settings: SamplingConfig, out: Path) -> SampledFolder:
     """Write the PNGs, grid.png and samples.json into `out`. Raises DiskError when the disk refuses."""
     paths = [out / f"{index:05d}.png" for index in range(len(wishes))]
     try:

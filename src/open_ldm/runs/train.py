@@ -63,6 +63,7 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
     if not world.leads:
         return _run(recipe, folder, machine, world, silent=True, command=command)
     with folder:
+        _require_same_recipe(recipe, folder)  # a refusal leaves the run as it was, its exit.json too
         try:
             return _run(recipe, folder, machine, world, silent=silent, command=command)
         except OpenLdmError as error:
@@ -78,7 +79,6 @@ def _run(
 ) -> TrainingResult:
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
-    _require_same_recipe(recipe, folder)
     checkpoint, problems = store.newest()
     source = open_source(recipe.data.source)
     seen = survey(source)

@@ -57,16 +57,14 @@ def label_of(name: str, facts: ModelFacts) -> int:
     raise ConfigError(f"unknown class {name!r}", needed=nearest(name, facts.class_names))
 
 
-def _controls(
-    wishes: Sequence[Wish], conditioning: ConditioningConfig, facts: ModelFacts
-) -> dict[str, torch.Tensor]:
+def _controls(wishes: Sequence[Wish], conditioning: ConditioningConfig, facts: ModelFacts) -> dict[str, torch.Tensor]:
     options = [control.option for control in conditioning.controls]
     for wish in wishes:
         for option in wish.controls:
             if option not in options:
                 known = nearest(option, options) if options else "this model was trained without controls"
                 raise ConfigError(f"unknown control {option!r}", needed=known)
-    values = {}
+    values: dict[str, torch.Tensor] = {}
     for control in conditioning.controls:
         rows = [
             control.read(wish.controls[control.option], facts.view)

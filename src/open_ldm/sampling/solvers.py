@@ -84,9 +84,7 @@ class _Point:
         return (x - self.alpha * x_0) / self.sigma
 
 
-def ddpm(
-    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, noise: Noise, on_step: OnStep | None = None
-) -> Tensor:
+def ddpm(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, noise: Noise, on_step: OnStep | None = None) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, algorithm 2): x_s ~ N(posterior mean at the estimated x_0, variance).
 
     The variance is the posterior's, or lies between it and beta where the denoiser learned a fraction (Nichol &
@@ -144,9 +142,7 @@ def euler(
     return x
 
 
-def heun(
-    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, noise: Noise, on_step: OnStep | None = None
-) -> Tensor:
+def heun(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, noise: Noise, on_step: OnStep | None = None) -> Tensor:
     """Heun's method on dz / dtau = eps - x_0: the mean of the slopes at both ends of a step, second order.
 
     A step that ends at t = 0 is Euler's (Karras et al. 2022, algorithm 1): eps cannot be read off an x without noise.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor
 
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.training.settings import EmaConfig
@@ -16,8 +17,8 @@ class Ema:
     def __init__(self, model: DiffusionModel, config: EmaConfig) -> None:
         self.config = config
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._averaged = list(self.model.parameters())
-        self._weights = list(model.parameters())
+        self._averaged: list[Tensor] = list(self.model.parameters())
+        self._weights: list[Tensor] = list(model.parameters())
 
     def decay_at(self, updates: int) -> float:
         """The decay used for update number `updates` (the first is 1)."""

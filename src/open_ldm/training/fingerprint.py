@@ -17,7 +17,9 @@ from open_ldm.core.distributed import World
 
 def fingerprint(machine: Machine, world: World, micro_batch_size: int, data: str, recipe: Mapping[str, Any]) -> dict[str, str]:
     """Named facts about this process. `data`: hash of the source's index; `recipe`: the settings that change numbers."""
-    chip = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    chip = (
+        torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    )
     return {
         "open_ldm": open_ldm.__version__,
         "torch": torch.__version__,

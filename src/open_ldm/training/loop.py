@@ -77,9 +77,7 @@ class _Meter:
 class Loop:
     """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on."""
 
-    def __init__(
-        self, trainer: Trainer, plan: BatchPlan, batches: Iterator[Batch], encoder: LiveEncoder, hooks: Hooks
-    ) -> None:
+    def __init__(self, trainer: Trainer, plan: BatchPlan, batches: Iterator[Batch], encoder: LiveEncoder, hooks: Hooks) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
 
     def run(self) -> bool:

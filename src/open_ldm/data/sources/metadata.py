@@ -118,9 +118,7 @@ def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]
         contents: list[tuple[int, dict[str, Any]]] = []
         for content in table:
             if None in content or None in content.values():
-                raise DataError(
-                    f"{path} line {table.line_num} does not have one value per column", fix="mend that line"
-                )
+                raise DataError(f"{path} line {table.line_num} does not have one value per column", fix="mend that line")
             contents.append((table.line_num, content))
     except csv.Error as error:
         raise DataError(f"{path} line {table.line_num} is not CSV: {error}", fix="mend that line") from error

@@ -156,9 +156,7 @@ class ShapesSource:
             shapes.append(self._shape(draws, "second", count, other_place, (height, width), avoid=first.colour))
         return Scene(height, width, round(draws.between("background", 222, 252)), tuple(shapes))
 
-    def _shape(
-        self, draws: _Draws, which: str, count: int, place: str, size: tuple[int, int], avoid: str
-    ) -> DrawnShape:
+    def _shape(self, draws: _Draws, which: str, count: int, place: str, size: tuple[int, int], avoid: str) -> DrawnShape:
         height, width = size
         colour, kind = draws.one_of(f"{which} pair", [pair for pair in self._pairs if pair[0] != avoid])
         word = draws.one_of(f"{which} size", SIZES)

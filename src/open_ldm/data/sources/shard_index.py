@@ -126,9 +126,7 @@ def _read_headers(path: Path) -> ShardIndex:
             entries = [_entry(key, spans, file.fileno()) for key, spans in members.items() if "picture" in spans]
     except tarfile.TarError as error:
         reason = "cut off" if "unexpected end" in str(error) else str(error)
-        raise DataError(
-            f"shard {path} cannot be read as tar: {reason}", needed="a whole, uncompressed tar file"
-        ) from error
+        raise DataError(f"shard {path} cannot be read as tar: {reason}", needed="a whole, uncompressed tar file") from error
     except OSError as error:
         raise DataError(f"shard {path} cannot be read: {error.strerror or error}") from error
     return ShardIndex(tuple(entries), len(members) - len(entries))

@@ -67,9 +67,7 @@ class ShardsSource:
         entries = [entry for index in indices for entry in index.entries]
         if not entries:
             raise DataError(f"no pictures in {config.path}", needed="members named KEY.jpg, .jpeg, .png or .webp")
-        labels = resolve_labels(
-            [entry.label for entry in entries], read_class_names(self._shards[0].parent), config.path
-        )
+        labels = resolve_labels([entry.label for entry in entries], read_class_names(self._shards[0].parent), config.path)
         self._class_names = labels.class_names
         self._keys = [entry.key for entry in entries]
         self._faults = {row: entry.fault for row, entry in enumerate(entries) if entry.fault}
@@ -178,9 +176,7 @@ class ShardsSource:
         shard = int(self._rows[index]["shard"])
         content = pictures.with_retries(lambda: os.pread(self._handle(shard), size, offset), self.sample_id(index))
         if len(content) != size:
-            raise BadPicture(
-                pictures.CANNOT_READ, f"{self.sample_id(index)}: {self._shards[shard].name} became shorter"
-            )
+            raise BadPicture(pictures.CANNOT_READ, f"{self.sample_id(index)}: {self._shards[shard].name} became shorter")
         return content
 
     def _handle(self, shard: int) -> int:

@@ -22,7 +22,8 @@ def initialise(denoiser: nn.Module) -> None:
     for part in denoiser.modules():
         match part:
             case TimeEmbedding():
-                nn.init.normal_(part.mlp[0].weight, std=0.02)
-                nn.init.normal_(part.mlp[2].weight, std=0.02)
+                for layer in part.mlp:
+                    if isinstance(layer, Linear):
+                        nn.init.normal_(layer.weight, std=0.02)
             case Modulation() | FinalLayer():
                 nn.init.zeros_(part.linear.weight)

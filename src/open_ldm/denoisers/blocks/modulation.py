@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from open_ldm.denoisers.blocks.activation import tanh_gelu
 from open_ldm.denoisers.blocks.linear import Linear
 
 EPSILON = 1e-6
@@ -21,13 +22,26 @@ class Modulation(nn.Module):
 
     def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
         """`vector` is the activated modulation: SiLU is applied once by the caller, not once per block."""
-        return self.linear(vector).unsqueeze(1).chunk(self.count, dim=-1)
+        vectors: Tensor = self.linear(vector)
+        return vectors.unsqueeze(1).chunk(self.count, dim=-1)
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm(x) (1 + scale) + shift, in the dtype of `shift`; x [B, T, D] may be the float32 residual stream."""
     normed = F.layer_norm(x, x.shape[-1:], eps=EPSILON).to(shift.dtype)
     return torch.addcmul(shift, normed, 1 + scale)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last dimension; `weight` starts at one and follows the activations' dtype."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., width]."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), EPSILON)
 
 
 class Mlp(nn.Module):
@@ -40,7 +54,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        hidden: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        hidden: Tensor = self.fc2(tanh_gelu(self.fc1(x)))
         return hidden
 
 

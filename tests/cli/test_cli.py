@@ -1,0 +1,197 @@
+"""What a user types and what comes back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from open_ldm.cli.main import main
+from tests.runs.tiny import tiny_recipe
+
+
+def ldm(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `ldm ARGUMENTS`."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from open_ldm.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'pydantic', 'diffusers', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout and "sample" in done.stdout
+
+
+def test_a_run_folder_holds_what_it_promises(text_run: Path) -> None:
+    for name in ("config.yaml", "events.jsonl", "report.html", "exit.json", "data.json"):
+        assert (text_run / name).stat().st_size > 0
+    assert sorted(path.name for path in (text_run / "samples").iterdir()) == ["000000000016.png", "000000000032.png"]
+    assert sorted(path.name for path in (text_run / "checkpoints").iterdir()) == [
+        "samples-000000000016",
+        "samples-000000000032",
+    ]
+    assert json.loads((text_run / "exit.json").read_text())["code"] == 0
+
+
+def test_train_goes_on_by_its_own_config_and_ends_at_once_when_done(capsys: pytest.CaptureFixture[str], text_run: Path) -> None:
+    code, out, _ = ldm(capsys, "train", text_run, "--json")
+    assert code == 0
+    assert json.loads(out)["samples_seen"] == 32 and json.loads(out)["run"] == str(text_run)
+
+
+def test_sample_writes_pictures_a_grid_and_how_they_were_made(
+    capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path
+) -> None:
+    prompts = ["--prompt", "a large red circle on the left", "--prompt", "a small blue square on the right"]
+    arguments = ["--count", 2, "--seed", 7, "--steps", 2, "--solver", "ddim", "--semantic-scale", 3, "--control-scale", 2]
+    controls = ["size=64x48", "crop=0,3", "flip=1", "aspect=4:3"]
+    code, out, _ = ldm(capsys, "sample", text_run, *prompts, *arguments, *controls, "--out", tmp_path, "--json")
+    assert code == 0 and len(json.loads(out)["pictures"]) == 4
+    assert Image.open(tmp_path / "00003.png").size == (16, 16)
+    assert Image.open(tmp_path / "grid.png").width > 64
+    told = json.loads((tmp_path / "samples.json").read_text())
+    assert [picture["seed"] for picture in told["pictures"]] == [7, 8, 7, 8]
+    assert told["pictures"][0]["controls"] == {"size": "64x48", "crop": "0,3", "flip": "1", "aspect": "4:3"}
+    assert told["sampling"]["solver"] == "ddim" and told["sampling"]["guidance"]["semantic_scale"] == 3
+
+
+def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFixture[str], class_run: Path) -> None:
+    for number in ("0001", "0002"):
+        code, out, _ = ldm(capsys, "sample", class_run, "--class", "red circle", "--class", 3, "--count", 1, "--json")
+        assert code == 0 and json.loads(out)["folder"].endswith(f"drawn/{number}")
+
+
+def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ldm(capsys, "recipes")
+    assert code == 0 and "demo" in out and "cifar10-dit" in out
+    code, out, _ = ldm(capsys, "recipes", "show", "demo")
+    assert code == 0 and out.startswith("# ") and "name: demo" in out
+    code, out, _ = ldm(capsys, "models", "--json")
+    rows = {(row["denoiser"], row["size"]): row for row in json.loads(out)["models"]}
+    assert round(rows["dit", "XL"]["gmacs"], 2) == 118.62
+    assert round(rows["mmdit", "L"]["gmacs"], 1) == 105.8
+
+
+def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = ldm(capsys, "train", "demo", "--dry-run")
+    assert code == 0
+    (tmp_path / "again.yaml").write_text(out)
+    code, again, _ = ldm(capsys, "train", tmp_path / "again.yaml", "--dry-run")
+    assert code == 0 and again == out
+
+
+MISTAKES: list[tuple[list[str], int, str]] = [
+    (["trane"], 2, "No such command"),
+    (["train"], 2, "Missing argument"),
+    (["train", "demoo"], 2, "did you mean 'demo'"),
+    (["train", "demo", "--what"], 2, "No such option"),
+    (["train", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
+    (["train", "demo", "data.source={kind: folder, path: /does/not/exist}"], 2, "/does/not/exist"),
+    (["train", "demo", "training.device=cuda"], 2, "not on this machine"),
+    (["train", "demo", "training.batch_size=32", "training.micro_batch_size=5", "--out", "RUN"], 2, "1, 2, 4, 8, 16, 32"),
+    (["recipes", "show", "nothing"], 2, "unknown recipe"),
+    (["recipes", "list"], 2, "ldm recipes show NAME"),
+    (["sample", "/does/not/exist"], 2, "no run folder"),
+    (["sample", "TEXT", "--prompt", "a crimson circle"], 2, "never saw crimson"),
+    (["sample", "TEXT", "--class", "ship"], 2, "--prompt TEXT"),
+    (["sample", "CLASS", "--prompt", "a circle"], 2, "--class"),
+    (["sample", "CLASS", "--class", "red circel"], 2, "did you mean 'red circle'"),
+    (["sample", "CLASS", "flip=1"], 2, "without controls"),
+    (["sample", "TEXT", "size=big"], 2, "HEIGHTxWIDTH"),
+    (["sample", "TEXT", "size=-4x4"], 2, "HEIGHTxWIDTH"),
+    (["sample", "TEXT", "crop=1"], 2, "TOP,LEFT"),
+    (["sample", "TEXT", "flip=maybe"], 2, "0 or 1"),
+    (["sample", "TEXT", "colour=red"], 2, "possible: size, crop, flip, aspect"),
+    (["sample", "TEXT", "--solver", "magic"], 2, "solver"),
+    (["sample", "TEXT", "--steps", "0"], 2, "steps"),
+    (["sample", "TEXT", "--count", "many"], 2, "count"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), MISTAKES, ids=[" ".join(row[0])[:60] for row in MISTAKES])
+def test_mistakes_get_one_line(
+    capsys: pytest.CaptureFixture[str],
+    text_run: Path,
+    class_run: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    places = {"TEXT": str(text_run), "CLASS": str(class_run), "RUN": str(tmp_path / "run")}
+    given = [places.get(argument, argument) for argument in arguments]
+    found, out, err = ldm(capsys, *given)
+    assert found == code, err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert said in err
+    assert not out
+    found, out, _ = ldm(capsys, *given, "--json")
+    assert found == code and json.loads(out)["code"] == code
+
+
+def test_another_recipe_in_the_same_folder_is_refused(
+    capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path
+) -> None:
+    code, _, err = ldm(capsys, "train", tiny_recipe(tmp_path), "training.batch_size=8", "--out", text_run)
+    assert code == 2 and "training.batch_size=4 (now 8)" in err and "another --out" in err
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_none_left_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from tests.cli.conftest import trained
+
+    run = trained(tmp_path)
+    older, newest = sorted((run / "checkpoints").iterdir())
+    weights = newest / "ema.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-7] ^= 1
+    weights.write_bytes(content)
+    code, _, _ = ldm(capsys, "sample", run, "--count", 1, "--steps", 1, "--out", tmp_path / "drawn")
+    assert code == 0
+    assert json.loads((tmp_path / "drawn" / "samples.json").read_text())["samples_seen"] == 16
+
+    code, _, err = ldm(capsys, "train", run)
+    assert code == 0 and "checkpoint passed over: samples-000000000032/ema.safetensors is damaged" in err
+
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / "MANIFEST.json").write_text("{")
+    code, _, err = ldm(capsys, "train", run)
+    assert code == 65 and "no checkpoint" in err
+    assert json.loads((run / "exit.json").read_text())["code"] == 65
+
+
+def test_too_many_bad_pictures_end_the_run_with_65(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(30):
+        Image.new("RGB", (20, 20), (index * 8, 0, 0)).save(pictures / f"{index:02d}.png")
+    (pictures / "03.png").write_bytes(b"not a picture")
+    recipe = tiny_recipe(tmp_path)
+    given = [f"data.source={{kind: folder, path: {pictures}}}", "conditioning.semantic={kind: none}"]
+    code, _, err = ldm(capsys, "train", recipe, *given, "--out", tmp_path / "run")
+    assert code == 65 and "1 of 30" in err and "03.png" in err
+    health = json.loads((tmp_path / "run" / "health.json").read_text())
+    assert health["bad"]
+
+
+def test_a_run_in_use_is_not_touched(capsys: pytest.CaptureFixture[str], text_run: Path) -> None:
+    from open_ldm.runs.folder import RunFolder
+
+    with RunFolder(text_run):
+        code, _, err = ldm(capsys, "train", text_run)
+    assert code == 73 and "in use by process" in err
+    assert json.loads((text_run / "exit.json").read_text())["code"] == 0
