@@ -29,7 +29,7 @@ LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True)
-class Geared:
+class Setting:
     """What both sides of a comparison share: model, size, latents [batch, 4, side, side], device and dtype of products."""
 
     model: ModelName
@@ -76,31 +76,31 @@ class Comparison:
     peer: Contender
 
 
-def build(geared: Geared) -> Comparison:
+def build(setting: Setting) -> Comparison:
     """Both sides on the same inputs, drawn from a fixed seed."""
     torch.manual_seed(0)
-    with torch.device(geared.device):
-        x_t = torch.randn(geared.batch, CHANNELS, geared.side, geared.side)
-        eps, t = torch.randn_like(x_t), torch.rand(geared.batch)
-    return _dit(geared, x_t, eps, t) if geared.model == "dit" else _mmdit(geared, x_t, eps, t)
+    with torch.device(setting.device):
+        x_t = torch.randn(setting.batch, CHANNELS, setting.side, setting.side)
+        eps, t = torch.randn_like(x_t), torch.rand(setting.batch)
+    return _dit(setting, x_t, eps, t) if setting.model == "dit" else _mmdit(setting, x_t, eps, t)
 
 
-def _dit(geared: Geared, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
-    labels = torch.randint(CLASSES, (geared.batch,), device=x_t.device)
+def _dit(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
+    labels = torch.randint(CLASSES, (setting.batch,), device=x_t.device)
     kept = torch.ones_like(labels, dtype=torch.bool)
     model = build_model(
         ProcessConfig(schedule=LinearSchedule(), prediction="eps"),
         ConditioningConfig(semantic=ClassSemantic(route="modulation")),
-        DiTConfig(size=geared.size, patch=PATCH),
+        DiTConfig(size=setting.size, patch=PATCH),
         ModelFacts(CHANNELS, ViewShape(256, 256, 256), tuple(str(label) for label in range(CLASSES))),
         seed=0,
     )
-    model = model.to(x_t.device).compute_in(geared.dtype)
+    model = model.to(x_t.device).compute_in(setting.dtype)
     inputs = ConditionInputs(keep_semantic=kept, keep_control=kept, labels=labels)
     ours = Contender("open-ldm", model, lambda: model.predict(x_t, t, inputs).mean, eps)
 
-    shape = SIZES[geared.size]
-    peer = DiTTransformer2DModel(**_peer_geometry(shape, geared.side), out_channels=CHANNELS, norm_eps=1e-6)
+    shape = SIZES[setting.size]
+    peer = DiTTransformer2DModel(**_peer_geometry(shape, setting.side), out_channels=CHANNELS, norm_eps=1e-6)
     for block in peer.transformer_blocks[1:]:
         # diffusers stores the time MLP and class table once per block; sharing them gives the published parameter count
         # and spares the peer their optimiser steps.
@@ -109,7 +109,7 @@ def _dit(geared: Geared, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
     steps = (t * 999).round().long()
 
     def predict() -> Tensor:
-        with _as_people_train(geared):
+        with _as_people_train(setting):
             out: Tensor = peer(x_t, timestep=steps, class_labels=labels, return_dict=False)[0]
         return out
 
@@ -130,25 +130,25 @@ class _WithPooled(nn.Module):
         return mean
 
 
-def _mmdit(geared: Geared, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
-    context = torch.randn(geared.batch, CONTEXT_TOKENS, CONTEXT_DIM, device=x_t.device)
-    pooled, time = torch.randn(geared.batch, POOLED_DIM, device=x_t.device), t * 1000
-    model = _WithPooled(geared.size).to(x_t.device)
-    model.denoiser.compute_dtype = geared.dtype
+def _mmdit(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
+    context = torch.randn(setting.batch, CONTEXT_TOKENS, CONTEXT_DIM, device=x_t.device)
+    pooled, time = torch.randn(setting.batch, POOLED_DIM, device=x_t.device), t * 1000
+    model = _WithPooled(setting.size).to(x_t.device)
+    model.denoiser.compute_dtype = setting.dtype
     ours = Contender("open-ldm", model, lambda: model(x_t, time, context, pooled), eps)
 
-    shape = SIZES[geared.size]
+    shape = SIZES[setting.size]
     peer = SD3Transformer2DModel(
-        **_peer_geometry(shape, geared.side),
+        **_peer_geometry(shape, setting.side),
         out_channels=CHANNELS,
         joint_attention_dim=CONTEXT_DIM,
         caption_projection_dim=shape.width,
         pooled_projection_dim=POOLED_DIM,
-        pos_embed_max_size=geared.side // PATCH,
+        pos_embed_max_size=setting.side // PATCH,
     ).to(x_t.device)
 
     def predict() -> Tensor:
-        with _as_people_train(geared):
+        with _as_people_train(setting):
             out: Tensor = peer(x_t, context, pooled, time, return_dict=False)[0]
         return out
 
@@ -166,11 +166,11 @@ def _peer_geometry(shape: Geometry, side: int) -> dict[str, int]:
     }
 
 
-def _as_people_train(geared: Geared) -> AbstractContextManager[object]:
+def _as_people_train(setting: Setting) -> AbstractContextManager[object]:
     """The peer's bf16: autocast over float32 parameters."""
-    if geared.dtype == torch.float32:
+    if setting.dtype == torch.float32:
         return nullcontext()
-    return torch.autocast(geared.device.type, geared.dtype)
+    return torch.autocast(setting.device.type, setting.dtype)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from statistics import median, quantiles
 
 import diffusers
 import torch
-from contenders import Comparison, Contender, Geared, ModelName, Size, build
+from contenders import Comparison, Contender, Setting, ModelName, Size, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -70,21 +70,21 @@ class Report:
     cells: tuple[Cell, ...]
 
 
-def measure(geared: Geared, steps: int) -> Cell:
+def measure(setting: Setting, steps: int) -> Cell:
     """Alternate both sides for `steps` timed steps each, after a warm-up."""
-    comparison = build(geared)
-    seconds = _take_turns(comparison, steps, geared.device)
+    comparison = build(setting)
+    seconds = _take_turns(comparison, steps, setting.device)
     flops = _flops(comparison.ours)
-    peak = _peak_flops(geared)
+    peak = _peak_flops(setting)
     ours, peer = (
-        _timing(side, taken, geared.batch, flops / peak)
+        _timing(side, taken, setting.batch, flops / peak)
         for side, taken in zip((comparison.ours, comparison.peer), seconds, strict=True)
     )
     return Cell(
-        model=f"{geared.model}-{geared.size}/2",
-        dtype="bf16" if geared.dtype == torch.bfloat16 else "float32",
-        batch=geared.batch,
-        side=geared.side,
+        model=f"{setting.model}-{setting.size}/2",
+        dtype="bf16" if setting.dtype == torch.bfloat16 else "float32",
+        batch=setting.batch,
+        side=setting.side,
         steps=steps,
         ours=ours,
         peer=peer,
@@ -133,10 +133,10 @@ def _flops(side: Contender) -> float:
     return float(counter.get_total_flops())
 
 
-def _peak_flops(geared: Geared) -> float:
+def _peak_flops(setting: Setting) -> float:
     """Operations per second of this machine's square matrix product in the same dtype: the best of ten."""
-    matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=geared.device).to(geared.dtype)
-    best = min(_timed(lambda: matrix @ matrix, geared.device) for _ in range(10))
+    matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=setting.device).to(setting.dtype)
+    best = min(_timed(lambda: matrix @ matrix, setting.device) for _ in range(10))
     return 2 * PEAK_SIDE**3 / best
 
 
@@ -155,7 +155,7 @@ def measure_all(
     for model in models:
         for dtype in dtypes:
             machine = choose_machine(device, dtype)
-            cells.append(measure(Geared(model, size, batch, side, machine.device, machine.compute_dtype), steps))
+            cells.append(measure(Setting(model, size, batch, side, machine.device, machine.compute_dtype), steps))
             print(line_of(cells[-1]), file=sys.stderr, flush=True)
     return Report(
         date=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,0 +1,74 @@
+"""The speed comparison runs, and both sides are the same size and learn the same thing. No timing is judged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from open_ldm.denoisers.base import SIZES, Geometry
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+pytest.importorskip("diffusers")
+
+
+@pytest.fixture
+def train_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/train_step.py with a size that takes milliseconds."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setitem(SIZES, "XS", Geometry(depth=1, width=32, heads=2))
+    import train_step
+
+    yield train_step
+    for name in ("train_step", "contenders"):
+        sys.modules.pop(name, None)
+
+
+def test_the_report_names_both_sides_and_the_machine(
+    train_step: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "step.json"
+    arguments = ["--size", "XS", "--side", "4", "--batch", "2", "--steps", "3", "--device", "cpu", "--json", str(file)]
+    train_step.main(arguments)
+    report = json.loads(file.read_text())
+    assert [(cell["model"], cell["dtype"]) for cell in report["cells"]] == [
+        ("dit-XS/2", "float32"),
+        ("dit-XS/2", "bf16"),
+        ("mmdit-XS/2", "float32"),
+        ("mmdit-XS/2", "bf16"),
+    ]
+    for cell in report["cells"]:
+        ours, peer = cell["ours"], cell["peer"]
+        assert cell["ratio"] == pytest.approx(peer["median_seconds"] / ours["median_seconds"])
+        for side in (ours, peer):
+            assert side["lower_quartile_seconds"] <= side["median_seconds"] <= side["upper_quartile_seconds"]
+            assert side["pictures_per_second"] == pytest.approx(2 / side["median_seconds"])
+    assert report["torch"] == torch.__version__
+    assert report["threads"] == torch.get_num_threads()
+    printed = capsys.readouterr().out
+    assert "diffusers" in printed
+    assert f"ratio {report['cells'][0]['ratio']:.2f}" in printed
+
+
+@pytest.mark.parametrize("model", ["dit", "mmdit"])
+def test_both_sides_have_the_same_size_and_learn(train_step: ModuleType, model: str) -> None:
+    contenders = sys.modules["contenders"]
+    both = contenders.build(contenders.Setting(model, "XS", 2, 4, torch.device("cpu"), torch.float32))
+    for side in (both.ours, both.peer):
+        losses = [float(side.step()) for _ in range(40)]
+        assert losses[-1] < losses[0]
+        assert all(parameter.grad is None for parameter in side.parameters)
+    assert both.ours.parameter_count == pytest.approx(both.peer.parameter_count, rel=0.01)
+
+
+def test_operations_are_counted_with_attention(train_step: ModuleType) -> None:
+    contenders = sys.modules["contenders"]
+    both = contenders.build(contenders.Setting("dit", "XS", 2, 4, torch.device("cpu"), torch.float32))
+    D, tokens, batch = 32, 4, 2
+    per_token = 12 * D * D + 2 * tokens * D  # q, k, v, projection, MLP; the two products of attention
+    block = 3 * 2 * batch * tokens * per_token  # forward and two backward products, two operations each
+    assert block < train_step._flops(both.ours) < 3 * block  # the rest: time, modulation and patches
