@@ -12,7 +12,7 @@ from diffusers import DiTTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from open_ldm.conditioning import ConditionInputs, ConditioningConfig, Conditions
+from open_ldm.conditioning import ConditioningConfig, ConditionInputs, Conditions
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.denoisers import DiTConfig, MMDiTConfig, Slots, build_denoiser
@@ -62,7 +62,7 @@ class Contender:
     def step(self) -> Tensor:
         """Forward, loss, backward, AdamW (fused), gradients dropped."""
         loss = self.loss()
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return loss.detach()

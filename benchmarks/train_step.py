@@ -21,10 +21,10 @@ from statistics import median, quantiles
 
 import diffusers
 import torch
-from contenders import Comparison, Contender, Setting, ModelName, Size, build
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from contenders import Comparison, Contender, ModelName, Setting, Size, build
 from open_ldm.core.device import DeviceName, DtypeName, choose_machine
 
 WARM_UP_STEPS = 3
@@ -127,7 +127,7 @@ def _timing(side: Contender, seconds: Sequence[float], batch: int, seconds_at_pe
 def _flops(side: Contender) -> float:
     """Floating-point operations of the matrix products of one step, attention written out so that it is counted."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        side.loss().backward()
+        torch.autograd.backward(side.loss())
     for parameter in side.parameters:
         parameter.grad = None
     return float(counter.get_total_flops())

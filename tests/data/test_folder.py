@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -146,7 +147,7 @@ BAD_METADATA = {
         "metadata.jsonl", '{"file_name": "a.png", "label": 1}\n{"file_name": "b.png", "label": "x"}', "mixes labels",
     ),
     "some labels": ("metadata.jsonl", '{"file_name": "a.png", "label": 1}\n{"file_name": "b.png"}', "1 of 2 samples"),
-    "negative label": ("metadata.jsonl", '{"file_name": "a.png", "label": -1}', "e.g. -1"),
+    "negative label": ("metadata.jsonl", '{"file_name": "a.png", "label": -2}', "e.g. -2"),
     "giant label": ("metadata.jsonl", '{"file_name": "a.png", "label": 1000000000}', "lack a usable label"),
     "csv without column": ("metadata.csv", "name,text\na.png,x\n", "no column file_name; needed: file_name; found"),
     "csv with a cell too many": ("metadata.csv", "file_name,text\na.png,x,y\n", "line 2 does not have one value per"),
@@ -213,7 +214,11 @@ def test_fingerprint_follows_names_labels_and_captions(tmp_path: Path, encode: E
     assert len(set(seen)) == 4
 
 
-def test_links_in_a_circle_end(tmp_path: Path, encode: Encode) -> None:
+def test_no_folder_is_looked_through_twice(tmp_path: Path, encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, encode(), "x/a.png", "y/b.png")
     (tmp_path / "x" / "round").symlink_to(tmp_path, target_is_directory=True)
+    listed = []
+    original = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or original(path))
     assert len(opened(tmp_path)) == 2
+    assert len(listed) == 4  # the folder, x, y, and the link once

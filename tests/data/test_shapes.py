@@ -68,7 +68,7 @@ def test_captions_classes_and_sizes_say_what_is_drawn() -> None:
 
 def test_the_truth_lies_where_the_pixels_are() -> None:
     """Centre and extent of every shape, measured on the picture as deviation from the background."""
-    shapes = source(max_shapes=1)
+    shapes = source(two_shapes=0)
     for index in range(100):
         sample = shapes[index]
         (shape,) = sample.attributes["shapes"]
@@ -82,12 +82,12 @@ def test_the_truth_lies_where_the_pixels_are() -> None:
 
 
 def test_all_captions_of_a_split_are_listed_once() -> None:
-    for settings in ({}, {"max_shapes": 1}, {"split": "held_out"}):
+    for settings in ({}, {"two_shapes": 0}, {"split": "held_out"}):
         shapes = source(**settings)
         listed = shapes.captions()
         assert len(set(listed)) == len(listed)
         assert {caption for i in range(400) for caption in shapes[i].captions} <= set(listed)
-    assert len(source(max_shapes=1).captions()) == 20 * 2 * 2
+    assert len(source(two_shapes=0).captions()) == 20 * 2 * 2
 
 
 def test_captions_are_read_back_and_other_sentences_refused() -> None:
@@ -99,7 +99,7 @@ def test_captions_are_read_back_and_other_sentences_refused() -> None:
 
 
 def test_summary_and_bounds() -> None:
-    shapes = open_source(ShapesConfig(length=1204, max_shapes=1))
+    shapes = open_source(ShapesConfig(length=1204, two_shapes=0))
     assert shapes.summary.sentence() == ("1,204 pictures, 24 classes, captions (one shape drawn on the fly, split train)")
     assert shapes.class_names == CLASS_NAMES
     for index in (-1, 1204):

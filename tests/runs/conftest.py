@@ -30,7 +30,7 @@ PROMPTS = [
 ]
 CONFIG = f"""\
 data:
-  source: {{kind: shapes, length: 100000, max_shapes: 2}}
+  source: {{kind: shapes, length: 100000, two_shapes: 0.5}}
   # {HOSTILE}
 conditioning:
   semantic: {{kind: text, route: context}}

@@ -13,7 +13,7 @@ from open_ldm.core.events import effective_events, read_events
 TINY = {
     "name": "tiny",
     "data": {
-        "source": {"kind": "shapes", "length": 50, "max_shapes": 1},
+        "source": {"kind": "shapes", "length": 50, "two_shapes": 0},
         "transform": {"size_px": 16, "flip": 0.5},
         "workers": 0,
     },

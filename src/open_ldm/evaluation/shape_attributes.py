@@ -41,7 +41,7 @@ _SMALLEST_AREA = 0.015
 """Share of the picture below which a region is taken for a speck."""
 _SECOND_COLOUR_SHARE = 0.25
 """Share of a region that another colour must have to be a second shape touching the first."""
-_LARGE_EXTENT = 0.37
+_LARGE_EXTENT = 0.39
 _FILL = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5, "cross": 5 / 9}
 """Share of its bounding box that a shape covers."""
 _SUBPIXELS = 4

@@ -13,7 +13,7 @@ from open_ldm.core.events import EventLog, Progress, duration, read_events
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.health import Health
-from open_ldm.data.sample import Batch
+from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.assemble import Knowledge
@@ -49,6 +49,7 @@ class Recorder:
     last_loss: float | None = None
     _started: float = field(default_factory=time.perf_counter)
     _stop: StopRequest = field(default_factory=StopRequest)
+    _bad: list[BadSample] = field(default_factory=list)
 
     def __enter__(self) -> Recorder:
         self._leads = self.trainer.world.leads
@@ -85,7 +86,8 @@ class Recorder:
         if self._leads:
             self.folder.exit.unlink(missing_ok=True)
             self.folder.write_config(to_yaml(self.recipe))
-            write_json(self.folder.data, {"sentence": seen.sentence, "survey": seen.to_json()})
+            survey = {name: value for name, value in seen.to_json().items() if name != "sentence"}
+            write_json(self.folder.data, {"sentence": seen.sentence, "survey": survey})
         if self._new:
             self._event(
                 "start",
@@ -163,6 +165,8 @@ class Recorder:
         self.trainer.world.barrier()
 
     def _report(self, report: Report) -> None:
+        if self.trainer.world.size > 1:
+            self._count_bad()
         self.last_loss = report.loss
         fields = asdict(report)
         fields.pop("samples_seen")
@@ -170,12 +174,18 @@ class Recorder:
         self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
 
     def _batch_read(self, batch: Batch) -> None:
-        new = self.health.add(batch.bad)
-        if not new:
-            return
+        self._bad.extend(batch.bad)
+        if self._bad and self.trainer.world.size == 1:
+            self._count_bad()
+
+    def _count_bad(self) -> None:
+        """Add what every process found; all of them reach the same verdict. Raises DataError beyond the budget."""
+        found = [sample for bad in self.trainer.world.gathered(self._bad) for sample in bad]
+        self._bad.clear()
+        new = self.health.add(found)
         for sample in new:
             self._warn(f"bad sample {sample.id}: {sample.reason} {sample.detail}".rstrip() + " (another one takes its place)")
-        if self._leads:
+        if new and self._leads:
             write_json(self.folder.health, self.health.to_json())
         self.health.check()
 

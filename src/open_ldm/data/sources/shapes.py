@@ -31,22 +31,23 @@ _RGB = {
     "black": (20, 20, 20),
 }
 _SHORT_SIDE_PX = (20.0, 160.0)
-_EXTENT = {"small": (0.26, 0.32), "large": (0.42, 0.48)}
+_EXTENT = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 """Side of a shape's bounding box, as a fraction of the picture's short side."""
 _SUPERSAMPLING = 4
-_DRAWING = 2
+_DRAWING = 3
 """Number of this drawing rule; part of the fingerprint."""
 
 T = TypeVar("T")
 
 
 class ShapesConfig(Config):
-    """`split`: `train` never shows the held-out combinations of colour and kind, `held_out` shows nothing else."""
+    """`two_shapes`: share of pictures that show two. `split`: `train` never shows the held-out combinations of colour and
+    kind, `held_out` shows nothing else."""
 
     kind: Literal["shapes"] = "shapes"
     length: int = Field(default=100_000, ge=1)
     seed: int = Field(default=0, ge=0)
-    max_shapes: Literal[1, 2] = 2
+    two_shapes: float = Field(default=0.5, ge=0, le=1)
     split: Literal["train", "held_out", "all"] = "train"
 
     def open(self) -> ShapesSource:
@@ -94,7 +95,7 @@ class ShapesSource:
     @property
     def summary(self) -> SourceSummary:
         """What was found."""
-        shapes = "one shape" if self.config.max_shapes == 1 else "one or two shapes"
+        shapes = "one or two shapes" if self.config.two_shapes else "one shape"
         layout = f"{shapes} drawn on the fly, split {self.config.split}"
         return SourceSummary(len(self), len(CLASS_NAMES), len(self), layout)
 
@@ -137,7 +138,7 @@ class ShapesSource:
         """Every caption this split can show, once each (not one per sample: the sentences repeat)."""
         nouns = [(colour, kind, size) for colour, kind in self._pairs for size in SIZES]
         captions = [caption_of([ShapeWords(*noun, place)]) for noun in nouns for place in PLACES]
-        if self.config.max_shapes == 2:
+        if self.config.two_shapes:
             for first, second in itertools.product(nouns, nouns):
                 if first[0] != second[0]:
                     captions += [caption_of([ShapeWords(*first, place), ShapeWords(*second, "")]) for place in PLACES]
@@ -147,7 +148,7 @@ class ShapesSource:
         """Decide picture `index` without drawing it."""
         draws = _Draws(self.config.seed, index)
         height, width = _picture_size(draws)
-        count = 1 if self.config.max_shapes == 1 else draws.one_of("count", (1, 2))
+        count = 1 + (draws.between("count", 0, 1) < self.config.two_shapes)
         place = draws.one_of("place", PLACES)
         first = self._shape(draws, "first", count, place, (height, width), avoid="")
         shapes = [first]

@@ -30,7 +30,8 @@ def _attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) ->
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [B, heads, T, L]
     if mask is not None:
         logits = logits.masked_fill(~mask[:, None, None, :], float("-inf"))
-    return logits.softmax(dim=-1) @ v
+    attended: Tensor = logits.softmax(dim=-1) @ v
+    return attended
 
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
