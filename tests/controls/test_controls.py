@@ -18,7 +18,7 @@ def test_values_say_how_the_view_was_made() -> None:
     made = record(original_height_px=300, original_width_px=600, crop_top_px=2, crop_left_px=4, flip=True)
     assert OriginalSize().of(made) == (300, 600)
     assert Crop().of(made) == (250, 500)
-    assert Flip().of(made) == (1,)
+    assert Flip().of(made) == (1000,)
     assert Flip().of(record()) == (0,)
     assert AspectRatio().of(made) == (100,)
     assert AspectRatio().of(record(original_height_px=90, original_width_px=45)) == (-100,)

@@ -7,6 +7,7 @@ from diffusers import DiTTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 
 from open_ldm.conditioning import Conditioning
+from open_ldm.denoisers.blocks.modulation import RMSNorm
 from open_ldm.denoisers.dit import DiT
 from open_ldm.denoisers.mmdit import MMDiT
 
@@ -54,7 +55,7 @@ def mmdit_peer(ours: MMDiT, pooled: nn.Sequential, grid: tuple[int, int]) -> SD3
     """diffusers' SD3 transformer for a grid of patches; `pooled`: Linear, SiLU, Linear of the pooled text vector."""
     state, patch = ours.state_dict(), ours.patch
     width, context_dim = state["context_embedding.weight"].shape
-    heads, rms = ours.blocks[0].image.heads, isinstance(ours.blocks[0].image.norm_q, nn.RMSNorm)
+    heads, rms = ours.blocks[0].image.heads, isinstance(ours.blocks[0].image.norm_q, RMSNorm)
     theirs = SD3Transformer2DModel(
         sample_size=max(grid) * patch,
         patch_size=patch,
