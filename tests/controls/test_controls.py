@@ -46,7 +46,7 @@ def test_values_of_a_batch_have_one_row_each(control: Control) -> None:
         (Crop(), "0,0", (0, 0)),
         (Crop(), "2,4", (250, 500)),
         (Flip(), "0", (0,)),
-        (Flip(), "1", (1,)),
+        (Flip(), "1", (1000,)),
         (AspectRatio(), "2:1", (100,)),
         (AspectRatio(), "4:3", (100 * math.log2(4 / 3),)),
     ],

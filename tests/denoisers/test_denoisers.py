@@ -118,7 +118,7 @@ def test_order_in_the_batch_does_not_matter(name: str) -> None:
 
 
 @KINDS
-@pytest.mark.parametrize("size", [(8, 8), (34, 34)])  # the larger one takes torch's own attention kernel
+@pytest.mark.parametrize("size", [(8, 8), (48, 48)])  # the larger one takes torch's own attention kernel
 def test_masked_context_changes_nothing(name: str, size: tuple[int, int]) -> None:
     denoiser, x = build(name), randn(2, 4, *size)
     mask = torch.tensor([[True, True, False, True, False], [True, False, False, False, False]])
