@@ -38,7 +38,7 @@ cat "$OUT/machine.txt"
 
 if compgen -G ".whl/*.whl" >/dev/null; then
     # Without dependencies: the machine's own torch must stay.
-    part wheels 60 "$PYTHON" -m pip install --no-index --no-deps --find-links .whl .whl/*.whl
+    part wheels 60 "$PYTHON" -m pip install --no-index --no-deps .whl/*.whl
 fi
 
 part tests 120 "$PYTHON" -m pytest -p no:cacheprovider -m "not data" \

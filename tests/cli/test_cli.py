@@ -155,7 +155,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_none_left_is_an_error(
     from tests.cli.conftest import trained
 
     run = trained(tmp_path)
-    older, newest = sorted((run / "checkpoints").iterdir())
+    _, newest = sorted((run / "checkpoints").iterdir())
     weights = newest / "ema.safetensors"
     content = bytearray(weights.read_bytes())
     content[-7] ^= 1

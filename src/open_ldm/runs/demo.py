@@ -146,9 +146,7 @@ def _draw(run: LoadedRun, label: str, wishes: Sequence[Wish], silent: bool) -> T
         return draw(run, wishes, settings, lambda done: progress.update(done))
 
 
-def _sections(
-    checked: Sequence[Checked], sweeps: Mapping[str, bytes], leaks: Sequence[Influence]
-) -> list[Section]:
+def _sections(checked: Sequence[Checked], sweeps: Mapping[str, bytes], leaks: Sequence[Influence]) -> list[Section]:
     unseen = checked[0]
     png = png_bytes(grid(unseen.pixels[:_SHOWN], 8, captions=unseen.captions[:_SHOWN]))
     return [
@@ -171,8 +169,8 @@ def _sections(
         ),
         Section(
             "Does the size control leak into the content?",
-            "The same noise and captions under size=24x24 and size=160x160: how much the model's prediction changes, relative to"
-            " its own size. At t = 1 the picture's content is decided; a gate that is shut there lets nothing through.",
+            "The same noise and captions under size=24x24 and size=160x160: how much the model's prediction changes, relative"
+            " to its own size. At t = 1 the picture's content is decided; a gate that is shut there lets nothing through.",
             columns=["t", "change of the prediction"],
             rows=[[f"{each.t:g}", _change(each)] for each in leaks],
         ),

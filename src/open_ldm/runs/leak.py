@@ -14,7 +14,7 @@ from open_ldm.runs.wishes import Wish, inputs_for
 
 @dataclass(frozen=True)
 class Influence:
-    """`change`: root mean square change of the prediction relative to its own size, at time `t`; `exact`: not one bit differs."""
+    """`change`: root mean square change of the prediction at time `t`, relative to its own size. `exact`: no bit differs."""
 
     t: float
     change: float
@@ -32,7 +32,9 @@ def influence(
     """
     device = run.machine.device
     pair = [
-        inputs_for([Wish(i, caption, {option: value}) for i, caption in enumerate(captions)], run.recipe.conditioning, run.known.facts)
+        inputs_for(
+            [Wish(i, caption, {option: value}) for i, caption in enumerate(captions)], run.recipe.conditioning, run.known.facts
+        )
         for value in values
     ]
     shape = run.recipe.latent_shape

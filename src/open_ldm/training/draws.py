@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.autoencoders import LatentStats
-from open_ldm.conditioning import ConditionInputs, ConditioningConfig
+from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.dropout import draw_kept
 from open_ldm.conditioning.semantic import noise_shape
 from open_ldm.core import seeds

@@ -61,6 +61,4 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.AdamW, tensors: M
         raise CheckpointError(f"the optimiser's state does not fit the model (first difference: {odd})")
     for name, parameter in model.named_parameters():
         # The fused kernel wants `step` as a float32 tensor on the parameter's own device.
-        optimizer.state[parameter] = {
-            entry: tensors[f"{entry}.{name}"].clone().to(parameter.device) for entry in _STATE
-        }
+        optimizer.state[parameter] = {entry: tensors[f"{entry}.{name}"].clone().to(parameter.device) for entry in _STATE}
