@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from open_ldm.autoencoders import IdentityConfig, KLConfig, build_autoencoder, latent_shape
@@ -115,3 +116,9 @@ def test_kl_that_lacks_weights_is_not_filled_with_random_ones(tiny: AutoencoderK
 def test_latent_shape_without_loading() -> None:
     assert latent_shape(IdentityConfig(), 32, 48) == (3, 32, 48)
     assert latent_shape(KLConfig(path="nowhere", channels=16, factor=8), 64, 128) == (16, 8, 16)
+
+
+@pytest.mark.parametrize("wrong", ["channels", "factor"])
+def test_kl_channels_and_factor_are_at_least_one(wrong: str) -> None:
+    with pytest.raises(ValidationError, match=wrong):
+        KLConfig(path="x", **{wrong: 0})

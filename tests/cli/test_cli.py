@@ -195,3 +195,87 @@ def test_a_run_in_use_is_not_touched(capsys: pytest.CaptureFixture[str], text_ru
         code, _, err = ldm(capsys, "train", text_run)
     assert code == 73 and "in use by process" in err
     assert json.loads((text_run / "exit.json").read_text())["code"] == 0
+
+
+def own_pictures(folder: Path, classes: tuple[str, ...]) -> Path:
+    """Class folders with six pictures each."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(6):
+            Image.new("RGB", (24 + index, 20), (40 * number, index * 30, 90)).save(folder / name / f"{index}.png")
+    return folder
+
+
+SHORT = ["training.samples=16", "training.checkpoint_every_samples=8", "preview.count=2", "data.workers=0"]
+
+
+def test_the_readme_command_for_own_pictures_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    line = next(line for line in readme.splitlines() if line.startswith("ldm train photos-dit"))
+    pictures = own_pictures(tmp_path / "pictures", ("cat", "dog"))
+    words = [word.replace("/path/to/my/pictures", str(pictures)) for word in line.split()[1:]]
+    words[words.index("runs/mine")] = str(tmp_path / "run")
+    small = ["denoiser.depth=1", "denoiser.width=32", "denoiser.heads=2", "training.batch_size=8", "latent_stats.pictures=8"]
+    code, _, err = ldm(capsys, *words, *SHORT, *small)
+    assert code == 0, err
+
+
+def test_another_kind_starts_from_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ldm(capsys, "train", "demo", "conditioning.semantic.kind=class", "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(out)["recipe"]["conditioning"]["semantic"] == {"kind": "class", "route": "context"}
+
+
+def test_a_class_that_appears_later_does_not_shift_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pictures = own_pictures(tmp_path / "pictures", ("cat", "dog"))
+    given = [f"data.source={{kind: folder, path: {pictures}}}", "conditioning.semantic={kind: class}", *SHORT]
+    arguments = ["train", tiny_recipe(tmp_path), *given, "--out", tmp_path / "run"]
+    assert ldm(capsys, *arguments)[0] == 0
+    own_pictures(pictures, ("ant",))
+    code, _, err = ldm(capsys, *arguments)
+    assert code == 65 and "ant" in err and "another --out" in err
+    assert json.loads((tmp_path / "run" / "exit.json").read_text())["code"] == 65
+
+
+def test_mended_pictures_no_longer_count(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pictures = own_pictures(tmp_path / "pictures", ("cat",))
+    (pictures / "cat" / "0.png").write_bytes(b"broken")
+    given = [f"data.source={{kind: folder, path: {pictures}}}", "conditioning.semantic={kind: none}", *SHORT]
+    arguments = ["train", tiny_recipe(tmp_path), *given, "--out", tmp_path / "run"]
+    assert ldm(capsys, *arguments)[0] == 65
+    assert (tmp_path / "run" / "health.json").is_file()
+    (pictures / "cat" / "0.png").unlink()
+    assert ldm(capsys, *arguments)[0] == 0
+    assert not (tmp_path / "run" / "health.json").exists()
+
+
+def test_a_run_goes_on_in_smaller_portions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    assert ldm(capsys, "train", recipe, "training.samples=16", "--out", tmp_path / "run")[0] == 0
+    again = ["training.samples=32", "training.micro_batch_size=2"]
+    code, _, err = ldm(capsys, "train", recipe, *again, "--out", tmp_path / "run")
+    assert code == 0 and "bitwise: no (micro_batch_size 4→2)" in err
+
+
+def test_sample_says_when_it_had_to_use_older_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from tests.cli.conftest import trained
+
+    run = trained(tmp_path)
+    (max((run / "checkpoints").iterdir()) / "ema.safetensors").write_bytes(b"")
+    code, out, err = ldm(capsys, "sample", run, "--count", 1, "--steps", 1, "--json")
+    assert code == 0 and "passed over: samples-000000000032" in err
+    assert json.loads((Path(json.loads(out)["folder"]) / "samples.json").read_text())["passed_over"]
+
+
+def test_a_report_that_cannot_be_written_does_not_end_the_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    (run / "report.html").mkdir(parents=True)
+    code, _, err = ldm(capsys, "train", tiny_recipe(tmp_path), "training.samples=16", "--out", run)
+    assert code == 0 and "warning: cannot write" in err
+
+
+def test_bare_ldm_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ldm(capsys)
+    assert code == 0 and "Usage: ldm" in out and not err

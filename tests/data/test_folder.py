@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from open_ldm.data import pictures
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.sources.folder import BAD_CAPTION, FolderConfig, FolderSource
 from open_ldm.data.sources.labels import BAD_LABEL
+from open_ldm.data.survey import survey
 
 Encode = Callable[..., bytes]
 
@@ -146,9 +148,6 @@ BAD_METADATA = {
     "mixed labels": (
         "metadata.jsonl", '{"file_name": "a.png", "label": 1}\n{"file_name": "b.png", "label": "x"}', "mixes labels",
     ),
-    "some labels": ("metadata.jsonl", '{"file_name": "a.png", "label": 1}\n{"file_name": "b.png"}', "1 of 2 samples"),
-    "negative label": ("metadata.jsonl", '{"file_name": "a.png", "label": -2}', "e.g. -2"),
-    "giant label": ("metadata.jsonl", '{"file_name": "a.png", "label": 1000000000}', "lack a usable label"),
     "csv without column": ("metadata.csv", "name,text\na.png,x\n", "no column file_name; needed: file_name; found"),
     "csv with a cell too many": ("metadata.csv", "file_name,text\na.png,x,y\n", "line 2 does not have one value per"),
     "csv with a cell too few": ("metadata.csv", "file_name,text\na.png\n", "line 2 does not have one value per column"),
@@ -222,3 +221,68 @@ def test_no_folder_is_looked_through_twice(tmp_path: Path, encode: Encode, monke
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or original(path))
     assert len(opened(tmp_path)) == 2
     assert len(listed) == 4  # the folder, x, y, and the link once
+
+
+UNUSABLE_LABELS = {
+    "on some": (["label", 1], [], "labels on 1 of 2 ignored"),
+    "negative": (["label", 0], ["label", -2], "labels on 1 of 2 ignored, -2 is none of the 1 classes"),
+    "giant": (["label", 0], ["label", 10**9], "labels on 1 of 2 ignored, 1000000000 is none of the 1 classes"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE_LABELS)
+def test_labels_that_cannot_be_used_are_ignored_and_said(name: str, tmp_path: Path, encode: Encode) -> None:
+    first, second, said = UNUSABLE_LABELS[name]
+    fill(tmp_path, encode(), "a.png", "b.png")
+    rows = [
+        {"file_name": file, "text": "caption"} | dict([given] if given else [])
+        for file, given in (("a.png", first), ("b.png", second))
+    ]
+    (tmp_path / "metadata.jsonl").write_text(lines(*rows))
+    source = opened(tmp_path)
+    assert source.summary.sentence() == f"2 pictures, no classes, captions (metadata.jsonl; {said})"
+    assert source.class_names == ()
+    assert [(source[i].label, source[i].captions) for i in range(2)] == [(None, ("caption",))] * 2
+
+
+def test_names_that_are_not_utf8_are_spelt_out_and_still_opened(tmp_path: Path, encode: Encode) -> None:
+    for name in (b"caf\xe9/\xff.png", b"caf\xe8/b.png", b"plain/broken.png"):
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode())
+    (tmp_path / os.fsdecode(b"caf\xe8/b.png")).write_bytes(b"")
+    source = opened(tmp_path)
+    ids = [source.sample_id(i) for i in range(len(source))]
+    assert ids == ["caf\\udce8/b.png", "caf\\udce9/\\udcff.png", "plain/broken.png"]
+    assert source.class_names == ("caf\\udce8", "caf\\udce9", "plain")
+    assert (source[1].id, source[1].label) == (ids[1], 1)
+    with pytest.raises(BadPicture) as verdict:
+        source[0]
+    seen = survey(source)
+    for text in (json.dumps([seen.to_json(), ids], ensure_ascii=False), str(verdict.value), source.fingerprint):
+        assert text.encode()
+
+
+def test_an_error_about_a_folder_that_is_not_utf8_can_be_written(tmp_path: Path, encode: Encode) -> None:
+    inner = tmp_path / os.fsdecode(b"caf\xe9")
+    inner.mkdir()
+    fill(inner, encode(), "a.png")
+    fill(inner, b"", "metadata.csv", "metadata.jsonl")
+    assert "caf\\udce9 holds both" in refused(tmp_path).problem.encode().decode()
+
+
+def test_lone_surrogates_in_metadata_do_no_harm(tmp_path: Path, encode: Encode) -> None:
+    fill(tmp_path, encode(), "a.png")
+    (tmp_path / "metadata.jsonl").write_text(r'{"file_name": "a.png", "text": "caf\ud83d", "label": "\ud83d"}')
+    source = opened(tmp_path)
+    assert (source.captions(), source.class_names) == (["caf\\ud83d"], ("\\ud83d",))
+
+
+@pytest.mark.parametrize(("on_disk", "in_metadata"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_file_names_are_found_in_another_normal_form(on_disk: str, in_metadata: str, tmp_path: Path, encode: Encode) -> None:
+    name = unicodedata.normalize(on_disk, "café.png")
+    fill(tmp_path, encode(), name)
+    (tmp_path / "metadata.jsonl").write_text(lines({"file_name": unicodedata.normalize(in_metadata, name), "text": "x"}))
+    source = opened(tmp_path)
+    assert (source[0].id, source[0].captions) == (name, ("x",))
+    assert source.summary.layout == "metadata.jsonl"

@@ -199,8 +199,9 @@ def test_ambiguous_and_empty_shards(tmp_path: Path, tar: Tar, encode: Encode) ->
     two_captions = tar(tmp_path / "b.tar", [("0.png", encode()), ("0.txt", b"x"), ("0.txt", b"y")])
     assert "two .txt members for key 0" in str(refused(two_captions))
     assert "no pictures in" in str(refused(tar(tmp_path / "c.tar", {"0.txt": b"x"})))
-    unlabelled = tar(tmp_path / "d.tar", {"0.png": encode(), "0.cls": b"1", "1.png": encode()})
-    assert "1 of 2 samples lack a usable label" in str(refused(unlabelled))
+    unlabelled = opened(tar(tmp_path / "d.tar", {"0.png": encode(), "0.cls": b"1", "1.png": encode()}))
+    assert unlabelled.summary.sentence() == "2 pictures, no classes, no captions (1 tar shard; labels on 1 of 2 ignored)"
+    assert [unlabelled[index].label for index in range(2)] == [None, None]
     mixed = tar(tmp_path / "e.tar", {"0.png": encode(), "0.cls": b"1", "1.png": encode(), "1.json": b'{"label": "x"}'})
     assert "mixes labels" in str(refused(mixed))
 
@@ -245,3 +246,27 @@ def test_a_shard_that_shrinks_after_indexing_gives_bad_samples(shards: Path) -> 
     with pytest.raises(BadPicture):
         source.size_of(2)
     assert source[3].pixels.shape == (20, 30, 3)
+
+
+def test_names_that_are_not_utf8_are_spelt_out(tmp_path: Path, tar: Tar, encode: Encode) -> None:
+    shard = tmp_path / os.fsdecode(b"caf\xe9.tar")
+    tar(shard, {os.fsdecode(b"\xff.png"): encode(), os.fsdecode(b"\xff.cls"): b"0"})
+    source = opened(tmp_path)
+    assert (source.sample_id(0), source[0].label) == ("caf\\udce9/\\udcff", 0)
+    assert source.fingerprint == opened(tmp_path).fingerprint
+    key = os.fsdecode(b"\xff")
+    tar(shard, {f"{key}.png": encode(), f"{key}.jpg": encode(None, "JPEG")})
+    assert "two pictures for key \\udcff" in refused(tmp_path).problem.encode().decode()
+
+
+def test_captions_are_read_from_the_shards_once(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = opened(shards)
+    before = len(pickle.dumps(source))
+    first = source.captions()
+    assert len(pickle.dumps(source)) == before
+    reads: list[int] = []
+    monkeypatch.setattr(source, "_read", lambda index, *_: reads.append(index))
+    again = source.captions()
+    again.clear()
+    assert source.captions() == first
+    assert reads == []

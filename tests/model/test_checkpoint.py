@@ -14,10 +14,11 @@ from torch import Tensor
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.files import sha256_of
 from open_ldm.model import checkpoint as module
-from open_ldm.model.checkpoint import MANIFEST, SCHEMA, CheckpointFolder, load_checkpoint
+from open_ldm.model.checkpoint import MANIFEST, MANIFEST_SHA256, REQUIRED, SCHEMA, CheckpointFolder, load_checkpoint
 from tests.helpers import randn
 
 Files = dict[str, dict[str, Tensor]]
+RUN: dict[str, Any] = {"recipe": {"name": "é"}, "counters": {"samples_seen": 1}, "facts": {}, "latent_stats": {"mean": [0.1]}}
 
 
 def files_at(seed: int) -> Files:
@@ -40,8 +41,8 @@ def equal(found: Any, wanted: Files) -> bool:
 def folder(tmp_path: Path) -> CheckpointFolder:
     """Holds two good checkpoints, at 100 and at 200 samples."""
     store = CheckpointFolder(tmp_path / "checkpoints")
-    store.save(100, files_at(1), {"note": "older"})
-    store.save(200, files_at(2), {"note": "newer"})
+    store.save(100, files_at(1), {**RUN, "note": "older"})
+    store.save(200, files_at(2), {**RUN, "note": "newer"})
     return store
 
 
@@ -60,7 +61,7 @@ def test_round_trip_is_bit_equal(folder: CheckpointFolder) -> None:
 
 
 def test_saved_says_what_was_written(tmp_path: Path) -> None:
-    saved = CheckpointFolder(tmp_path).save(5, files_at(1), {})
+    saved = CheckpointFolder(tmp_path).save(5, files_at(1), RUN)
     assert saved.bytes == sum(file.stat().st_size for file in saved.path.glob("*.safetensors"))
     assert {file.suffix for file in saved.path.iterdir()} == {".safetensors", ".json"}
 
@@ -93,9 +94,22 @@ def with_manifest(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], 
     def corrupt(path: Path) -> None:
         content = json.loads((path / MANIFEST).read_text())
         change(content)
+        content[MANIFEST_SHA256] = module._sha256_of_content({k: v for k, v in content.items() if k != MANIFEST_SHA256})
         (path / MANIFEST).write_text(json.dumps(content))
 
     return corrupt
+
+
+def one_digit_of_the_manifest(path: Path) -> None:
+    text = (path / MANIFEST).read_text()
+    assert "0.1" in text
+    (path / MANIFEST).write_text(text.replace("0.1", "0.7"))
+
+
+def without_hash(path: Path) -> None:
+    content = json.loads((path / MANIFEST).read_text())
+    del content[MANIFEST_SHA256]
+    (path / MANIFEST).write_text(json.dumps(content))
 
 
 def replaced(tensors: dict[str, Tensor]) -> Callable[[Path], None]:
@@ -135,6 +149,13 @@ CORRUPTIONS: dict[str, Callable[[Path], None]] = {
     "entry without hash": with_manifest(lambda content: content["files"]["model"].pop("sha256")),
     "entry without inventory": with_manifest(lambda content: content["files"]["model"].pop("tensors")),
     "inventory is a list": with_manifest(lambda content: content["files"]["model"].update(tensors=["weight"])),
+    "entry without size": with_manifest(lambda content: content["files"]["ema"].pop("bytes")),
+    "one digit of the manifest": one_digit_of_the_manifest,
+    "no hash of the manifest": without_hash,
+    **{
+        f"no {name}": with_manifest(lambda content, name=name: (content.pop(name, 0), content["files"].pop(name, 0))[-1])
+        for name in REQUIRED
+    },
     "NaN tensor": replaced({**GOOD, "weight": torch.full((3, 4), float("nan"))}),
     "infinite tensor": replaced({**GOOD, "bias": torch.full((3,), float("inf"), dtype=torch.bfloat16)}),
     "wrong shape": replaced({**GOOD, "weight": torch.zeros(4, 3)}),
@@ -171,14 +192,14 @@ def test_none_verifies_is_an_error_and_never_a_fresh_start(folder: CheckpointFol
 def test_the_newest_k_are_kept(tmp_path: Path) -> None:
     store = CheckpointFolder(tmp_path, keep=3)
     for samples in (1, 20, 300, 4000, 50_000):
-        store.save(samples, files_at(samples), {})
+        store.save(samples, files_at(samples), RUN)
     assert store.names() == [f"samples-{samples:012d}" for samples in (50_000, 4000, 300)]
     assert all(load_checkpoint(tmp_path / name) for name in store.names())
 
 
 def test_saving_again_where_a_damaged_one_lies_replaces_it(folder: CheckpointFolder) -> None:
     flip_byte(newest_path(folder))
-    folder.save(200, files_at(5), {})
+    folder.save(200, files_at(5), RUN)
     found, problems = folder.newest()
     assert found is not None
     assert problems == []
@@ -206,14 +227,14 @@ def test_a_crash_while_writing_leaves_the_older_ones_and_nothing_half_made(
         # A process that is killed cleans nothing up.
         patched.setattr("shutil.rmtree", lambda *args, **named: None)
         with pytest.raises(Crash):
-            folder.save(300, files_at(3), {})
+            folder.save(300, files_at(3), RUN)
     assert list(folder.root.glob(".tmp-*"))
     found, problems = folder.newest()
     assert found is not None
     assert problems == []
     assert equal(found.files, files_at(2))
     assert len(folder.names()) == 2
-    folder.save(300, files_at(3), {})
+    folder.save(300, files_at(3), RUN)
     assert not list(folder.root.glob(".tmp-*"))
     assert folder.names()[0] == "samples-000000000300"
 
@@ -225,7 +246,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
     with monkeypatch.context() as patched:
         patched.setattr(module, "save_file", raising(error))
         with pytest.raises(DiskError, match=r"could not be written: .*space.*; fix: ") as caught:
-            folder.save(300, files_at(3), {})
+            folder.save(300, files_at(3), RUN)
     assert "\n" not in str(caught.value)
     assert not list(folder.root.glob(".tmp-*"))
     found, _ = folder.newest()
@@ -237,9 +258,52 @@ def test_removal_starts_with_the_manifest(folder: CheckpointFolder, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", raising(Crash()))
         with pytest.raises(Crash):
-            folder.save(300, files_at(3), {})
+            folder.save(300, files_at(3), RUN)
     with pytest.raises(CheckpointError, match="is missing or damaged"):
         load_checkpoint(folder.root / "samples-000000000100")
     found, _ = folder.newest()
     assert found is not None
     assert equal(found.files, files_at(3))
+
+
+def test_manifests_of_before_the_hash_are_read(folder: CheckpointFolder) -> None:
+    with_manifest(lambda content: content.update(schema=1))(newest_path(folder))
+    without_hash(newest_path(folder))
+    found, problems = folder.newest()
+    assert found is not None
+    assert (found.content["note"], problems) == ("newer", [])
+
+
+def test_only_what_the_reader_requires_must_be_there(tmp_path: Path) -> None:
+    saved = CheckpointFolder(tmp_path).save(5, {"ema": files_at(1)["ema"]}, {"recipe": {}})
+    assert load_checkpoint(saved.path, required=("recipe", "ema")).content["samples_seen"] == 5
+    with pytest.raises(CheckpointError, match="lacks counters, facts, latent_stats, model, optimizer"):
+        load_checkpoint(saved.path, ("ema",))
+
+
+def test_other_names_are_no_checkpoints(folder: CheckpointFolder) -> None:
+    for name in ("samples-000000000300.bak", "samples-new", "samples-0000000000300", "samples-00000000030٣"):
+        (folder.root / name).mkdir()
+    assert folder.names() == ["samples-000000000200", "samples-000000000100"]
+    folder.save(300, files_at(3), RUN)
+    assert (folder.root / "samples-000000000300.bak").is_dir()
+
+
+def test_damaged_ones_do_not_count_as_kept(folder: CheckpointFolder) -> None:
+    folder.keep = 3
+    for samples in (300, 400):
+        flip_byte(folder.save(samples, files_at(3), RUN).path)
+    folder.newest()
+    folder.keep = 2
+    folder.save(250, files_at(4), RUN)
+    assert folder.names() == [f"samples-{samples:012d}" for samples in (400, 300, 250, 200)]
+    folder.save(500, files_at(4), RUN)
+    assert folder.names() == [f"samples-{samples:012d}" for samples in (500, 400, 300, 250)]
+    folder.save(600, files_at(4), RUN)
+    assert folder.names() == [f"samples-{samples:012d}" for samples in (600, 500)]
+
+
+def test_the_one_just_written_stays_whatever_is_newer(folder: CheckpointFolder) -> None:
+    other = CheckpointFolder(folder.root, keep=2)
+    other.save(50, files_at(5), RUN)
+    assert "samples-000000000050" in other.names()

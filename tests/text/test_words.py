@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 import torch
 
@@ -62,3 +64,9 @@ def test_a_prompt_with_unknown_words_is_one_line() -> None:
 def test_data_without_words_is_refused(captions: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="no captions"):
         Vocabulary.from_captions(captions, WordsConfig(min_count=2))
+
+
+def test_decomposed_accents_are_the_same_words() -> None:
+    decomposed = unicodedata.normalize("NFD", "Un Café naïf")
+    assert words_of(decomposed) == words_of("un café naïf") == ["un", "café", "naïf"]
+    Vocabulary(("café",)).require_known(unicodedata.normalize("NFD", "café"))

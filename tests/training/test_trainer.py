@@ -42,7 +42,8 @@ def test_resumed_training_is_bit_equal(name: str, dtype: torch.dtype, tmp_path: 
     interrupted, store = small_trainer(denoiser=DENOISERS[name], dtype=dtype), CheckpointFolder(tmp_path)
     before = run_updates(interrupted, 3)
     seen = interrupted.progressed.samples_seen
-    store.save(seen, interrupted.tensors(), {"counters": interrupted.counters()})
+    others = {name: {} for name in ("recipe", "facts", "latent_stats")}
+    store.save(seen, interrupted.tensors(), {**others, "counters": interrupted.counters()})
     run_updates(interrupted, 1)  # what came after the save is lost
 
     resumed = small_trainer(denoiser=DENOISERS[name], dtype=dtype)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from open_ldm.autoencoders.base import Posterior
@@ -21,8 +22,8 @@ class KLConfig(Config):
 
     kind: Literal["kl"] = "kl"
     path: str
-    channels: int = 4
-    factor: int = 8
+    channels: int = Field(default=4, ge=1)
+    factor: int = Field(default=8, ge=1)
 
 
 class KLAutoencoder:

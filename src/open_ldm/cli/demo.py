@@ -20,7 +20,7 @@ def demo(
     from open_ldm.runs.recipe import load_recipe
 
     folder = out or Path("runs") / "demo"
-    result = run_demo(load_recipe("demo", overrides or ()), folder, silent=as_json)
+    result = run_demo(load_recipe("demo", overrides or ()), folder, silent=as_json, overrides=overrides or ())
     if as_json:
         print_json(result.to_json())
     return result.code

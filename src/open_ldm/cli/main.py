@@ -17,12 +17,11 @@ from open_ldm.cli.models import models
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
 from open_ldm.cli.train import train
-from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.errors import OpenLdmError, exit_code_of
 
 app = typer.Typer(
     name="ldm",
-    help="Train latent diffusion models from scratch on your own pictures.",
-    no_args_is_help=True,
+    help="Train latent diffusion models from scratch on your own pictures. --debug anywhere adds the traceback to an error.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `ldm`. Expected failures print one line; `--debug` or LDM_DEBUG=1 adds the traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("LDM_DEBUG", "") not in ("", "0")
-    given = [argument for argument in given if argument != "--debug"]
+    given = [argument for argument in given if argument != "--debug"] or ["--help"]
     code = 0
     try:
         result = app(given, prog_name="ldm", standalone_mode=False)
@@ -56,27 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = exit_.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = _fail(given, "interrupted", 130, debug=False)
-    except OpenLdmError as error:
-        code = _fail(given, error.one_line(), error.exit_code, debug)
-    except MemoryError as error:
-        code = _fail(given, f"out of memory ({error})", 71, debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
-        message, code = _unexpected(error)
+        message, code = _explained(error)
         _fail(given, message, code, debug)
     sys.exit(code)
 
 
-def _unexpected(error: Exception) -> tuple[str, int]:
-    """Message and exit code of anything that is not an OpenLdmError."""
+def _explained(error: Exception) -> tuple[str, int]:
+    """One line and the exit code for any error."""
+    if isinstance(error, OpenLdmError):
+        return error.one_line(), error.exit_code
     if callable(usage := getattr(error, "format_message", None)):  # the parser's own errors, wherever typer keeps them
         return f"{' '.join(str(usage()).split())}; fix: see ldm --help", 2
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-    if "out of memory" in text.lower():
-        return f"out of memory ({text}); fix: a smaller training.micro_batch_size", 71
-    return f"unexpected {text}; fix: run again with --debug and report what it prints", 70
+    match code := exit_code_of(error):
+        case 71:
+            return f"out of memory ({text}); fix: a smaller training.micro_batch_size, or sampling.batch_size", code
+        case 74 | 77:
+            return f"the disk refused ({text}); fix: check space and permissions", code
+        case _:
+            return f"unexpected {text}; fix: run again with --debug and report what it prints", code
 
 
 def _fail(given: Sequence[str], message: str, code: int, debug: bool) -> int:

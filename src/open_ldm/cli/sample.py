@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ def sample(
     from open_ldm.runs.load import load_run
 
     loaded = load_run(run)
+    for problem in loaded.problems:
+        print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
     wishes = sampling.wishes_from(
         loaded, prompt or (), class_name or (), count, seed, sampling.read_controls(controls or (), loaded)
     )
@@ -45,6 +48,8 @@ def sample(
     if as_json:
         print_json({"folder": str(folder), "grid": str(written.grid), "pictures": [str(path) for path in written.pictures]})
     else:
+        if all(wish.shows is None for wish in wishes) and loaded.recipe.conditioning.semantic.kind != "none":
+            print("nothing was asked for, so nothing was said to the model; see --prompt and --class")
         print(f"{len(wishes)} pictures in {folder}; all at once: {written.grid}")
     return 0
 

@@ -31,7 +31,10 @@ class ClassSemantic(Config):
 
 
 class TextSemantic(Config):
-    """A caption. `context`: its tokens for attention; `modulation`: one pooled vector; `both`: as Stable Diffusion 3."""
+    """A caption. `context`: its tokens for attention; `modulation`: one pooled vector; `both`: as Stable Diffusion 3.
+
+    `padding` fills the places of the context that a caption leaves free; `route: modulation` has none, and does without.
+    """
 
     kind: Literal["text"] = "text"
     route: Route = "context"

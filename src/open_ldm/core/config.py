@@ -85,13 +85,22 @@ def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dic
             last = depth == len(keys) - 1
             if isinstance(node, list):
                 node = _list_item(node, name, keys, value, last)
-            elif isinstance(node, dict):
+            elif not isinstance(node, dict):
+                raise ConfigError(f"override {text!r}: {'.'.join(keys[:depth])} is a single value, it has no {name!r}")
+            else:
                 if last:
-                    node[name] = value
+                    _set(node, name, value)
                 elif not isinstance(node.get(name), dict | list):
                     node[name] = {}
                 node = node.get(name)
     return result
+
+
+def _set(node: dict[str, Any], name: str, value: Any) -> None:
+    """node[name] = value; another `kind` starts from that kind's defaults, since its settings are not the old one's."""
+    if name == "kind" and node.get("kind", value) != value:
+        node.clear()
+    node[name] = value
 
 
 def _list_item(node: list[Any], name: str, keys: Sequence[str], value: Any, last: bool) -> Any:

@@ -37,8 +37,14 @@ class Machine:
         return f"{self.device.type}, {name}"
 
 
-def choose_machine(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Machine:
-    """Resolve both choices and set torch's float32 product accordingly. Raises when the named device is not there."""
+def choose_machine(device: DeviceName = "auto", dtype: DtypeName = "auto", deterministic: bool = False) -> Machine:
+    """Resolve both choices and set torch's float32 product accordingly. Raises when the named device is not there.
+
+    `deterministic`: torch may use only kernels that give the same bits every time.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
     chosen = torch.device(_device(device))
     if chosen.type == "cuda" and "LOCAL_RANK" in os.environ:
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

@@ -58,9 +58,33 @@ class RunLockedError(OpenLdmError):
 
 
 class DiskError(OpenLdmError):
-    """The disk refused a read or a write."""
+    """The disk refused a read or a write. Where permission is missing the exit code is 77."""
 
     exit_code = 74
+
+    @classmethod
+    def of(cls, what: str, error: OSError, *, fix: str = "check space and permissions") -> DiskError:
+        """The error for `what` could not be done."""
+        disk = cls(f"{what}: {error.strerror or error}", fix=fix)
+        disk.exit_code = 77 if isinstance(error, PermissionError) else 74
+        return disk
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code for any error: an OpenLdmError's own, else the one of its sort (reliability contract, 3.9)."""
+    match error:
+        case OpenLdmError():
+            return error.exit_code
+        case KeyboardInterrupt():
+            return 130
+        case MemoryError():
+            return 71
+        case PermissionError():
+            return 77
+        case OSError():
+            return 74
+        case _:
+            return 71 if "out of memory" in str(error).lower() else 70
 
 
 def nearest(given: str, possible: Iterable[str]) -> str:

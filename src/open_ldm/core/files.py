@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from open_ldm.core.errors import DiskError
+
 
 def fsync_path(path: Path) -> None:
     """Flush a file or a folder's entries to the disk."""
@@ -20,7 +22,17 @@ def fsync_path(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically: temporary file beside it, fsync, rename, fsync of the folder."""
+    """Write `content` to `path` atomically: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Raises DiskError when the disk refuses; the old file, if any, is untouched then.
+    """
+    try:
+        _write_bytes(path, content)
+    except OSError as error:
+        raise DiskError.of(f"cannot write {path}", error) from error
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -139,13 +139,21 @@ class Source(Protocol):
         """All captions, without reading pictures (to build a vocabulary); empty when there are none."""
 
 
+def printable(name: str) -> str:
+    """A name that can be written as UTF-8: bytes that are none (lone surrogates, as Python reads them) are spelt out.
+
+    Different names stay different. To open a file, use the name as it was.
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 class BadPicture(Exception):  # noqa: N818 - a verdict about a picture, not a fault of the program
     """A sample that cannot be used; the loader counts it and takes another."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.detail = printable(detail)
+        super().__init__(f"{reason}: {self.detail}" if detail else reason)
 
 
 def collate(views: list[View], bad: tuple[BadSample, ...] = ()) -> Batch:

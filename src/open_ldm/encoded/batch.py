@@ -28,7 +28,8 @@ class EncodedBatch:
 
 
 class LiveEncoder:
-    """Encodes each batch as it comes. `vocabulary` and `text_length`: for captions; None when the model reads none."""
+    """Encodes each batch as it comes. `vocabulary` and `text_length`: for captions; None when the model reads none.
+    `label_order` long [classes of the source]: the model's label of each; None when they are the same."""
 
     def __init__(
         self,
@@ -37,22 +38,27 @@ class LiveEncoder:
         device: torch.device,
         vocabulary: Vocabulary | None = None,
         text_length: int = 0,
+        label_order: Tensor | None = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.controls = tuple(controls)
         self.device = device
         self.vocabulary = vocabulary
         self.text_length = text_length
+        self.label_order = label_order
 
     def encode(self, batch: Batch) -> EncodedBatch:
         """Everything the model may see of a batch, on the encoder's device."""
         text = None
         if self.vocabulary is not None and batch.captions is not None:
             text = self.vocabulary.encode(batch.captions, self.text_length)
+        labels = batch.labels
+        if labels is not None and self.label_order is not None:
+            labels = self.label_order[labels]
         return EncodedBatch(
             positions=batch.positions,
             posterior=self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True))),
-            labels=batch.labels,
+            labels=labels,
             text=text,
             controls={control.kind: control.values(batch.records) for control in self.controls},
         )

@@ -1,12 +1,14 @@
 """Checkpoints: a folder of safetensors and one manifest, written whole or not at all, verified before use.
 
 Protocol (reliability contract, 3.5 and 3.6): write to a temporary folder, fsync every file, hash it, write the
-manifest, fsync, rename, fsync the parent. Only then are older ones removed. Nothing is ever pickled.
+manifest with a hash of itself, fsync, rename, fsync the parent. Only then are older ones removed. Nothing is ever pickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -23,8 +25,15 @@ from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.files import fsync_path, sha256_of, write_json
 
 MANIFEST = "MANIFEST.json"
-SCHEMA = 1
+MANIFEST_SHA256 = "manifest_sha256"
+SCHEMA = 2
 PREFIX = "samples-"
+REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
+"""What a run needs to go on: entries of the manifest, and groups of tensors."""
+
+_SCHEMA_WITHOUT_HASH = 1
+_NAME = re.compile(PREFIX + "[0-9]{12}")
+_OF_A_FILE = frozenset({"bytes", "sha256", "tensors"})
 
 
 @dataclass(frozen=True)
@@ -45,20 +54,21 @@ class Saved:
 
 
 class CheckpointFolder:
-    """The `checkpoints/` folder of a run; keeps the newest `keep`."""
+    """The `checkpoints/` folder of a run; keeps the newest `keep`, not counting those it found damaged."""
 
     def __init__(self, root: Path, keep: int = 2) -> None:
         self.root = root
         self.keep = keep
+        self._damaged: set[str] = set()
 
     def names(self) -> list[str]:
         """Names of all finished checkpoints, newest first, verified or not."""
         if not self.root.is_dir():
             return []
-        return sorted((entry.name for entry in self.root.iterdir() if entry.name.startswith(PREFIX)), reverse=True)
+        return sorted((entry.name for entry in self.root.iterdir() if _NAME.fullmatch(entry.name)), reverse=True)
 
     def save(self, samples_seen: int, files: Mapping[str, Mapping[str, Tensor]], content: Mapping[str, Any]) -> Saved:
-        """Write one checkpoint and remove those beyond `keep`. `content` must be plain JSON data.
+        """Write one checkpoint and remove those older than the newest `keep`. `content` must be plain JSON data.
 
         Raises DiskError when the disk refuses; older checkpoints are untouched then.
         """
@@ -69,20 +79,21 @@ class CheckpointFolder:
             temporary.mkdir(parents=True)
             described = {name: _write_group(temporary / f"{name}.safetensors", group) for name, group in files.items()}
             manifest = {"schema": SCHEMA, "samples_seen": samples_seen, **content, "files": described}
-            write_json(temporary / MANIFEST, manifest)
+            manifest = json.loads(json.dumps(manifest))  # what is hashed must be what will be read back
+            write_json(temporary / MANIFEST, {**manifest, MANIFEST_SHA256: _sha256_of_content(manifest)})
             fsync_path(temporary)
             if final.exists():  # left behind by a fall-back: it did not verify, or it would have been resumed from
                 _remove(final)
             temporary.rename(final)
             fsync_path(self.root)
-        except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+        except (OSError, DiskError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
             shutil.rmtree(temporary, ignore_errors=True)
             raise DiskError(
                 f"checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}",
                 fix="free disk space or mend the permissions, then run the same command again",
             ) from error
-        for name in self.names()[self.keep :]:
-            _remove(self.root / name)
+        self._damaged.discard(final.name)
+        self._prune(final.name)
         return Saved(final, sum(entry["bytes"] for entry in described.values()))
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
@@ -93,8 +104,11 @@ class CheckpointFolder:
         problems: list[str] = []
         for name in self.names():
             try:
-                return load_checkpoint(self.root / name), problems
+                checkpoint = load_checkpoint(self.root / name)
+                self._damaged.discard(name)
+                return checkpoint, problems
             except CheckpointError as error:
+                self._damaged.add(name)
                 problems.append(error.one_line())
         if problems:
             raise CheckpointError(
@@ -103,17 +117,28 @@ class CheckpointFolder:
             )
         return None, []
 
+    def _prune(self, just_written: str) -> None:
+        """Remove what is older than the newest `keep` that are good as far as is known; never the one just written."""
+        good = 0
+        for name in self.names():
+            if good >= self.keep and name != just_written:
+                _remove(self.root / name)
+            good += name not in self._damaged
+
     def _remove_leftovers(self) -> None:
         for leftover in self.root.glob(".tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
+def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None, required: tuple[str, ...] = REQUIRED) -> Checkpoint:
     """Read a checkpoint after checking sizes, SHA-256, inventory and finiteness; CheckpointError names the fault.
 
-    `groups`: which files to read (all by default); the others are not touched.
+    `groups`: which files to read (all by default); the others are not touched. `required`: entries that the manifest
+    must have, and groups that it must list, read or not.
     """
     content = _read_manifest(path)
+    if missing := [name for name in required if name not in content and name not in content["files"]]:
+        raise CheckpointError(f"{path.name}: {MANIFEST} lacks {', '.join(missing)}")
     files = {}
     for name, described in content["files"].items():
         if groups is None or name in groups:
@@ -140,10 +165,27 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         content = json.loads((path / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("files"), dict):
-        found = content.get("schema") if isinstance(content, dict) else None
-        raise CheckpointError(f"{path.name}: manifest of schema {found!r}", needed=f"schema {SCHEMA}")
-    return content
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema not in (SCHEMA, _SCHEMA_WITHOUT_HASH):
+        raise CheckpointError(f"{path.name}: manifest of schema {schema!r:.60}", needed=f"schema {SCHEMA}")
+    stated = content.pop(MANIFEST_SHA256, None)
+    if stated != _sha256_of_content(content) and (stated is not None or schema != _SCHEMA_WITHOUT_HASH):
+        raise CheckpointError(f"{path.name}: {MANIFEST} is damaged: its SHA-256 differs from the one it states")
+    _check_files(path, content.get("files"))
+    return dict(content)
+
+
+def _sha256_of_content(content: Mapping[str, Any]) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, ASCII."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _check_files(path: Path, files: Any) -> None:
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{path.name}: {MANIFEST} lists no files")
+    for name, described in files.items():
+        if not isinstance(described, dict) or _OF_A_FILE - described.keys():
+            raise CheckpointError(f"{path.name}: {MANIFEST} does not describe {name}", needed=", ".join(sorted(_OF_A_FILE)))
 
 
 def _read_group(path: Path, described: Mapping[str, Any]) -> dict[str, Tensor]:

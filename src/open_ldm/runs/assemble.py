@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, build_autoencoder
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import default_workers, read_batches
 from open_ldm.data.sample import Source
@@ -90,13 +93,27 @@ def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World)
     return Trainer(model, drawer, recipe.objective, recipe.training, world)
 
 
-def encoder_of(recipe: Recipe, known: Knowledge, autoencoder: Autoencoder, machine: Machine) -> LiveEncoder:
-    """Batch -> EncodedBatch for this recipe."""
+def encoder_of(recipe: Recipe, known: Knowledge, autoencoder: Autoencoder, machine: Machine, source: Source) -> LiveEncoder:
+    """Batch -> EncodedBatch for this recipe. Raises DataError when the data now has classes the model does not know."""
     semantic = recipe.conditioning.semantic
     controls = recipe.conditioning.controls
+    if isinstance(semantic, ClassSemantic):
+        return LiveEncoder(autoencoder, controls, machine.device, label_order=_label_order(known.facts, source))
     if not isinstance(semantic, TextSemantic):
         return LiveEncoder(autoencoder, controls, machine.device)
     return LiveEncoder(autoencoder, controls, machine.device, Vocabulary(known.facts.words), semantic.encoder.length)
+
+
+def _label_order(facts: ModelFacts, source: Source) -> Tensor:
+    """The model's label of each of the source's classes: folders added or removed since it started must not shift them."""
+    unknown = [name for name in source.class_names if name not in facts.class_names]
+    if unknown:
+        raise DataError(
+            f"the data has classes this run was not started with: {shortened(unknown)}",
+            needed=f"the classes {shortened(facts.class_names)}",
+            fix="remove them, or start another run with another --out",
+        )
+    return torch.tensor([facts.class_names.index(name) for name in source.class_names], dtype=torch.long)
 
 
 def generator_of(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder) -> Generator:

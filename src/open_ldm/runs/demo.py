@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
@@ -69,12 +70,19 @@ class DemoResult:
         }
 
 
-def run_demo(recipe: Recipe, out: Path, *, silent: bool = False) -> DemoResult:
-    """Train (or go on), sample captions with combinations never seen, sweep size and flip, write report.html."""
+def run_demo(recipe: Recipe, out: Path, *, silent: bool = False, overrides: Sequence[str] = ()) -> DemoResult:
+    """Train (or go on), sample captions with combinations never seen, sweep size and flip, write report.html.
+
+    `overrides`: what was changed in the recipe, for the report. Raises ConfigError, before anything is trained, when the recipe
+    lacks what the demo shows.
+    """
     if not isinstance(recipe.data.source, ShapesConfig):
         raise ConfigError(f"ldm demo draws shapes, given data.source.kind={recipe.data.source.kind}", fix="use ldm train")
+    missing = {"size", "flip"} - {control.option for control in recipe.conditioning.controls}
+    if missing or not isinstance(recipe.conditioning.semantic, TextSemantic):
+        raise ConfigError("the demo shows captions and the size and flip controls", needed="a recipe that has them")
     started = time.perf_counter()
-    result = train(recipe, out, silent=silent, command=["ldm", "demo", "--out", str(out)])
+    result = train(recipe, out, silent=silent, command=["ldm", "demo", *overrides, "--out", str(out)])
     if result.code:
         return DemoResult(result.code, out, out / "report.html", {}, (), result.seconds)
     run = load_run(out)
@@ -97,9 +105,9 @@ def run_demo(recipe: Recipe, out: Path, *, silent: bool = False) -> DemoResult:
 
 def caption_groups() -> dict[str, tuple[str, ...]]:
     """Captions to check: one shape in combinations never seen, one shape in seen ones, two shapes."""
-    unseen = [caption_of([ShapeWords(c, k, s, p)]) for c, k in HELD_OUT for s in SIZES for p in PLACES]
+    unseen = [caption_of([ShapeWords(*pair, size, place)]) for pair in HELD_OUT for size in SIZES for place in PLACES]
     pairs = [(colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in HELD_OUT]
-    seen = [caption_of([ShapeWords(c, k, s, p)]) for c, k in pairs for s in SIZES for p in PLACES]
+    seen = [caption_of([ShapeWords(*pair, size, place)]) for pair in pairs for size in SIZES for place in PLACES]
     two = []
     for i, (colour, kind) in enumerate(pairs):
         other = next(pair for pair in (pairs[(i + 7 + j) % len(pairs)] for j in range(len(pairs))) if pair[0] != colour)

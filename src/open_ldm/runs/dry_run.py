@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from open_ldm.conditioning.semantic import ClassSemantic
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import to_yaml
-from open_ldm.core.errors import OpenLdmError
 from open_ldm.data.sources import open_source
+from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.survey import survey
 from open_ldm.model.diffusion import ModelFacts
 from open_ldm.runs.assemble import facts_of
@@ -21,7 +21,7 @@ ASSUMED_CLASSES = 1000
 
 @dataclass(frozen=True)
 class DryRun:
-    """A recipe that builds. `data`: what the data set holds, or why it could not be opened here."""
+    """A recipe that builds. `data`: what the data set holds, or that it is not here and what was assumed of it."""
 
     recipe: Recipe
     data: str
@@ -48,16 +48,29 @@ class DryRun:
 
 
 def dry_run(recipe: Recipe) -> DryRun:
-    """Build on the meta device. Without the data at hand the model is counted for 1000 classes and a small vocabulary."""
+    """Build on the meta device. Without the data at hand the model is counted for 1000 classes, or for no words.
+
+    Raises what training would raise for data that are there but of no use to this recipe.
+    """
     try:
         source = open_source(recipe.data.source)
-        seen = survey(source, limit=200)
-    except OpenLdmError as error:
-        facts, data = _assumed_facts(recipe), f"not here ({error.problem}); counted for {ASSUMED_CLASSES} classes"
+    except NoSuchPath as error:
+        facts, data = _assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
+        seen = survey(source, limit=200)
         facts, data = facts_of(recipe, source, seen), seen.sentence
     count = count_model(recipe.process, recipe.conditioning, recipe.denoiser, facts, recipe.latent_shape[1:])
     return DryRun(recipe, data, count.parameters, count.gmacs)
+
+
+def _assumption(recipe: Recipe) -> str:
+    match recipe.conditioning.semantic:
+        case ClassSemantic():
+            return f"; counted for {ASSUMED_CLASSES} classes"
+        case TextSemantic():
+            return "; counted without the vectors of the words that the data will bring"
+        case _:
+            return ""
 
 
 def _assumed_facts(recipe: Recipe) -> ModelFacts:

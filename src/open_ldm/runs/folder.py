@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
 import socket
 from contextlib import suppress
@@ -66,7 +66,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise DiskError(f"cannot write to run folder {self.path}: {error.strerror}", fix="choose another --out") from error
+            raise DiskError.of(f"cannot write to run folder {self.path}", error, fix="choose another --out") from error
         if not _try_lock(self._lock):
             owner = os.pread(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(self._lock)
@@ -94,27 +94,8 @@ class RunFolder:
         content = {"code": code, "reason": reason, "samples_seen": samples_seen, "hint": hint}
         write_json(self.exit, content)
 
-    def read_health(self) -> dict[str, object] | None:
-        """The stored tally of bad samples, None when there is none or it is damaged."""
-        try:
-            content = json.loads(self.health.read_text())
-        except (OSError, ValueError):
-            return None
-        return content if isinstance(content, dict) else None
-
 
 def _try_lock(handle: int) -> bool:
-    if os.name == "nt":
-        import msvcrt
-
-        locking = getattr(msvcrt, "locking")  # noqa: B009 - absent from the type stubs of other systems
-        try:
-            locking(handle, getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009
-        except OSError:
-            return False
-        return True
-    import fcntl
-
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.autoencoders import Autoencoder, LatentStats
+from open_ldm.autoencoders import LatentStats
 from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.checkpoint import PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
@@ -28,7 +28,8 @@ class LoadedRun:
     generator: Generator
     samples_seen: int
     machine: Machine
-    autoencoder: Autoencoder
+    problems: tuple[str, ...]
+    """Newer checkpoints that were passed over, and why."""
 
 
 def knowledge_to_json(known: Knowledge) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def knowledge_from_json(content: Any) -> Knowledge:
 
 def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     """Open a run folder, or one checkpoint inside it. Raises ConfigError when it is neither."""
-    checkpoint = _checkpoint(path)
+    checkpoint, problems = _checkpoint(path)
     recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
     known = knowledge_from_json(checkpoint.content)
     machine = choose_machine(device, recipe.training.dtype)
@@ -63,18 +64,18 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     autoencoder = autoencoder_of(recipe, machine)
     generator = generator_of(recipe, known, model, autoencoder)
     samples_seen = int(checkpoint.content["samples_seen"])
-    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, autoencoder)
+    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, tuple(problems))
 
 
-def _checkpoint(path: Path) -> Checkpoint:
+def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
     if path.name.startswith(PREFIX) and path.is_dir():
-        return load_checkpoint(path, ("ema",))
+        return load_checkpoint(path, ("ema",)), []
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
-    newest, _ = CheckpointFolder(folder.checkpoints).newest()
+    newest, problems = CheckpointFolder(folder.checkpoints).newest()
     if newest is None:
         raise ConfigError(
             f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"
         )
-    return newest
+    return newest, problems

@@ -8,7 +8,14 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from open_ldm.autoencoders import AutoencoderConfig, IdentityConfig, LatentStatsConfig, MeasuredStats, latent_shape
+from open_ldm.autoencoders import (
+    AutoencoderConfig,
+    IdentityConfig,
+    KLConfig,
+    LatentStatsConfig,
+    MeasuredStats,
+    latent_shape,
+)
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.core.config import Config, apply_overrides, parse_yaml, read_yaml, validate
 from open_ldm.core.errors import ConfigError, nearest
@@ -28,6 +35,12 @@ class PreviewConfig(Config):
     count: int = Field(default=16, ge=1, le=256)
     prompts: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _all_are_shown(self) -> PreviewConfig:
+        if len(self.prompts) > self.count:
+            raise ValueError(f"count {self.count} is less than the {len(self.prompts)} prompts")
+        return self
+
 
 class Recipe(Config):
     """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME."""
@@ -45,12 +58,15 @@ class Recipe(Config):
     preview: PreviewConfig = PreviewConfig()
 
     @model_validator(mode="after")
-    def _latents_fit_the_patches(self) -> Recipe:
-        _, height, width = self.latent_shape
-        if height % self.denoiser.patch or width % self.denoiser.patch or min(height, width) < 1:
+    def _pictures_fit_the_patches(self) -> Recipe:
+        height, width = self.data.transform.height_px, self.data.transform.width_px
+        factor = self.autoencoder.factor if isinstance(self.autoencoder, KLConfig) else 1
+        side = factor * self.denoiser.patch
+        if height % side or width % side:
+            behind = f" behind an autoencoder of factor {factor}" if factor > 1 else ""
             raise ValueError(
-                f"latents of {height}x{width} cannot be cut in patches of {self.denoiser.patch};"
-                " needed: data.transform.size_px a multiple of denoiser.patch times the autoencoder's factor"
+                f"pictures of {height}x{width} px cannot be cut in patches of {self.denoiser.patch}{behind};"
+                f" needed: data.transform.size_px in multiples of {side}"
             )
         return self
 
@@ -63,6 +79,8 @@ class Recipe(Config):
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
         content = self.model_dump(mode="json", exclude={"name", "sampling", "preview"})
+        for name in ("device", "dtype", "deterministic", "micro_batch_size"):  # the fingerprint tells of these one by one
+            content["training"].pop(name)
         content["data"].pop("workers")
         content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
         for name in (
@@ -88,14 +106,26 @@ def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source:
 
 
 def _content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The plain data of a recipe; a block it gives replaces that block of the recipe it extends."""
+    """The plain data of a recipe; a block it gives replaces that block of the recipe it extends.
+
+    `extends` names a packaged recipe, or a file seen from the folder of the recipe that says so.
+    """
     content = _own_content(name)
     base = content.pop("extends", None)
     if base is None:
         return content
+    base = _base_of(name, str(base))
     if base in inside:
         raise ConfigError(f"recipe {name} extends itself by way of {', '.join(inside)}", fix="remove one `extends`")
-    return {**_content(str(base), (*inside, str(base))), **content}
+    return {**_content(base, (*inside, base)), **content}
+
+
+def _base_of(name: str, base: str) -> str:
+    if base in packaged():
+        return base
+    given = Path(name).expanduser()
+    folder = given if given.is_dir() else given.parent
+    return str((folder / Path(base).expanduser()).resolve())
 
 
 def _own_content(name: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from open_ldm.core.config import to_yaml
 from open_ldm.core.device import Machine
-from open_ldm.core.events import EventLog, Progress, duration, read_events
+from open_ldm.core.errors import DiskError
+from open_ldm.core.events import EventLog, Progress, duration
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.health import Health
@@ -34,7 +35,7 @@ _PREVIEW_COLUMNS = 8
 
 @dataclass
 class Recorder:
-    """Context manager around a training loop. Only the leading process writes."""
+    """Context manager around a training loop. Only the leading process writes. `stop`: the signal that ends it."""
 
     folder: RunFolder
     recipe: Recipe
@@ -45,23 +46,20 @@ class Recorder:
     health: Health
     store: CheckpointFolder
     fingerprint: Mapping[str, str]
+    stop: StopRequest
     silent: bool
     last_loss: float | None = None
     _started: float = field(default_factory=time.perf_counter)
-    _stop: StopRequest = field(default_factory=StopRequest)
     _bad: list[BadSample] = field(default_factory=list)
 
     def __enter__(self) -> Recorder:
         self._leads = self.trainer.world.leads
-        self._new = not read_events(self.folder.events)
         self._events = EventLog(self.folder.events) if self._leads else None
         start = self.trainer.progressed.samples_seen
         self._progress = Progress(self.recipe.training.samples, start=start, silent=self.silent or not self._leads)
-        self._stop.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._stop.__exit__(*error)
         self._progress.close()
         if self._events is not None:
             self._events.close()
@@ -88,18 +86,18 @@ class Recorder:
             self.folder.write_config(to_yaml(self.recipe))
             survey = {name: value for name, value in seen.to_json().items() if name != "sentence"}
             write_json(self.folder.data, {"sentence": seen.sentence, "survey": survey})
-        if self._new:
+        facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
+        if resumed is None:
             self._event(
                 "start",
-                argv=list(command),
+                **facts,
                 parameters=parameters,
-                device=machine.sentence,
                 data=seen.sentence,
                 fingerprint=dict(self.fingerprint),
             )
         else:
-            bitwise = "yes" if resumed is None else compare(resumed["fingerprint"], self.fingerprint)
-            self._event("resume", bitwise=bitwise, device=machine.sentence, fingerprint=dict(self.fingerprint))
+            bitwise = compare(resumed["fingerprint"], self.fingerprint)
+            self._event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
             self._say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
         for problem in problems:
             self._warn(f"checkpoint passed over: {problem}")
@@ -114,7 +112,7 @@ class Recorder:
             batch_read=self._batch_read,
             not_finite=self._not_finite,
             roll_back=self._roll_back,
-            stop_requested=lambda: self._stop.name is not None,
+            stop_requested=lambda: self.stop.name is not None,
             every=[
                 Every(training.preview_every_samples, self._preview),
                 Every(training.checkpoint_every_samples, self.save),
@@ -127,12 +125,12 @@ class Recorder:
             self.save()
         code = 0 if finished else 75
         seconds = time.perf_counter() - self._started
-        reason = "all samples seen" if finished else f"stopped by {self._stop.name or 'another process'} and saved"
+        reason = "all samples seen" if finished else f"stopped by {self.stop.name or 'another process'} and saved"
         self._event("end", code=code, reason=reason, seconds=round(seconds, 1))
         if self._leads:
             hint = "" if finished else "run the same command again to go on"
             self.folder.write_exit(code, reason, self.samples_seen, hint)
-            write_report(self.folder.path)
+            self._write_report()
         self._progress.close()
         self._say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
         return code
@@ -150,8 +148,15 @@ class Recorder:
             saved = self.store.save(self.samples_seen, self.trainer.tensors(), content)
             seconds = time.perf_counter() - started
             self._event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
-            write_report(self.folder.path)
+            self._write_report()
         self.trainer.world.barrier()
+
+    def _write_report(self) -> None:
+        """Refresh the page; a page that cannot be written is no reason to end a good run."""
+        try:
+            write_report(self.folder.path)
+        except DiskError as error:
+            self._warn(error.one_line())
 
     def _preview(self) -> None:
         if self._leads:

@@ -96,6 +96,7 @@ def write_samples(run: LoadedRun, wishes: Sequence[Wish], pixels: Tensor, settin
         content = {
             "run": str(run.path),
             "samples_seen": run.samples_seen,
+            "passed_over": list(run.problems),
             "sampling": settings.model_dump(mode="json"),
             "pictures": [
                 {"file": path.name, "seed": wish.seed, "shows": wish.shows, "controls": dict(wish.controls)}

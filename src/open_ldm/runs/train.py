@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from open_ldm.autoencoders import Autoencoder
 from open_ldm.core.config import read_yaml
 from open_ldm.core.device import Machine, choose_machine
 from open_ldm.core.distributed import World, join_world
-from open_ldm.core.errors import ConfigError, OpenLdmError
+from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code_of
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.files import write_json
 from open_ldm.data.health import Health
@@ -39,6 +40,7 @@ from open_ldm.runs.recorder import Recorder
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
 from open_ldm.training.plan import plan_batches
+from open_ldm.training.signals import StopRequest
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
 
     Raises OpenLdmError subclasses; whatever happens, exit.json says so. SIGTERM, SIGINT and SIGUSR1 save and end with 75.
     """
-    machine = choose_machine(recipe.training.device, recipe.training.dtype)
+    machine = choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
     world = join_world(machine.device)
     folder = RunFolder(out)
     if not world.leads:
@@ -66,23 +68,38 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
         _require_same_recipe(recipe, folder)  # a refusal leaves the run as it was, its exit.json too
         try:
             return _run(recipe, folder, machine, world, silent=silent, command=command)
-        except OpenLdmError as error:
-            folder.write_exit(error.exit_code, error.problem, _samples_seen(folder), error.fix)
-            raise
         except BaseException as error:
-            folder.write_exit(70, f"{type(error).__name__}: {error}", _samples_seen(folder))
+            reason, fix = f"{type(error).__name__}: {error}", ""
+            if isinstance(error, OpenLdmError):
+                reason, fix = error.problem, error.fix
+            with suppress(DiskError):  # a full disk must not hide what went wrong first
+                folder.write_exit(exit_code_of(error), reason, _samples_seen(folder), fix)
             raise
 
 
 def _run(
     recipe: Recipe, folder: RunFolder, machine: Machine, world: World, *, silent: bool, command: Sequence[str]
 ) -> TrainingResult:
+    with StopRequest() as stop:  # from here on a signal is remembered until there is something to save
+        return _trained(recipe, folder, machine, world, stop, silent=silent, command=command)
+
+
+def _trained(
+    recipe: Recipe,
+    folder: RunFolder,
+    machine: Machine,
+    world: World,
+    stop: StopRequest,
+    *,
+    silent: bool,
+    command: Sequence[str],
+) -> TrainingResult:
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
     source = open_source(recipe.data.source)
     seen = survey(source)
-    health = _health(folder, source, seen)
+    health = _health(folder, source, seen, world.leads)
     autoencoder = autoencoder_of(recipe, machine)
     known = _knowledge(recipe, source, seen, checkpoint, autoencoder, machine)
     trainer = trainer_of(recipe, known, machine, world)
@@ -99,6 +116,7 @@ def _run(
         health=health,
         store=store,
         fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
+        stop=stop,
         silent=silent,
     )
     batches = read_batches(
@@ -110,7 +128,7 @@ def _run(
     )
     with recorder:
         recorder.begin(seen, machine, command, problems, None if checkpoint is None else checkpoint.content)
-        loop = Loop(trainer, plan, batches, encoder_of(recipe, known, autoencoder, machine), recorder.hooks())
+        loop = Loop(trainer, plan, batches, encoder_of(recipe, known, autoencoder, machine, source), recorder.hooks())
         code = recorder.end(finished=loop.run())
     seconds = time.perf_counter() - started
     return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
@@ -130,13 +148,17 @@ def _knowledge(
     return Knowledge(facts_of(recipe, source, seen), latent_stats_of(recipe, source, autoencoder, machine))
 
 
-def _health(folder: RunFolder, source: Source, seen: DataSurvey) -> Health:
-    """The tally of bad samples, with those the survey found; raises DataError when there are too many."""
-    stored = folder.read_health()
-    health = Health(len(source)) if stored is None else Health.from_json(stored, len(source))
+def _health(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
+    """A new tally with what the survey found; raises DataError when there are too many.
+
+    It starts anew with every process, so that files mended or removed since the last one no longer count.
+    """
+    health = Health(len(source))
     health.add(seen.bad)
-    if health.bad:
-        write_json(folder.health, health.to_json())
+    if leads:
+        folder.health.unlink(missing_ok=True)
+        if health.bad:
+            write_json(folder.health, health.to_json())
     health.check()
     return health
 

@@ -52,7 +52,8 @@ def label_of(name: str, facts: ModelFacts) -> int:
     """Index of a class given by name, or by number."""
     if name in facts.class_names:
         return facts.class_names.index(name)
-    if name.isdigit() and int(name) < len(facts.class_names):
+    is_number = name.isascii() and name.isdecimal() and len(name) < 10  # isdecimal alone takes other scripts' digits
+    if is_number and int(name) < len(facts.class_names):
         return int(name)
     raise ConfigError(f"unknown class {name!r}", needed=nearest(name, facts.class_names))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -29,8 +30,8 @@ class WordsConfig(Config):
 
 
 def words_of(caption: str) -> list[str]:
-    """Lower-case words of a caption; punctuation separates and is dropped."""
-    return _WORD.findall(caption.lower())
+    """Lower-case words of a caption, accents composed (NFC); punctuation separates and is dropped."""
+    return _WORD.findall(unicodedata.normalize("NFC", caption).lower())
 
 
 class Vocabulary:

@@ -29,6 +29,7 @@ def fingerprint(machine: Machine, world: World, micro_batch_size: int, data: str
         "threads": str(torch.get_num_threads()),
         "dtype": str(machine.compute_dtype).removeprefix("torch."),
         "float32_products": torch.get_float32_matmul_precision(),
+        "deterministic": str(machine.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()),
         "processes": str(world.size),
         "micro_batch_size": str(micro_batch_size),
         "data": data,
@@ -37,10 +38,12 @@ def fingerprint(machine: Machine, world: World, micro_batch_size: int, data: str
 
 
 def compare(saved: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """'yes', or 'no (threads 2→1, ...)' naming every difference."""
+    """'yes', or 'no (threads 2→1, ...)' naming every difference, or that the device gives other bits each time."""
     differing = [
         f"{name} {saved.get(name, '?')}→{now.get(name, '?')}"
         for name in sorted({*saved, *now})
         if saved.get(name) != now.get(name)
     ]
+    if not differing and now.get("deterministic") == "False":
+        differing = [f"training.deterministic is false on {now.get('device')}"]
     return f"no ({', '.join(differing)})" if differing else "yes"

@@ -96,7 +96,7 @@ class Loop:
             if finished or _passed(before, done.samples_seen, config.log_every_samples):
                 self.hooks.report(meter.report(done.samples_seen, update.learning_rate))
                 meter = _Meter()
-            if update.stop_requested:
+            if update.stop_requested and done.samples_seen < config.samples:
                 return False
             started = time.perf_counter()
             for hook in self.hooks.every:

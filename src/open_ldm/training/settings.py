@@ -32,6 +32,7 @@ class EmaConfig(Config):
 class TrainingConfig(Config):
     """`batch_size`: pictures per update over all processes; `micro_batch_size`: pictures per forward pass, per process.
 
+    `deterministic`: only kernels that give the same bits every time (CUDA needs it for a bit-equal resume; CPUs always do).
     `log_every_samples`, `preview_every_samples`, `checkpoint_every_samples`: 0 turns previews off.
     """
 
@@ -46,6 +47,7 @@ class TrainingConfig(Config):
     log_every_samples: int = Field(default=1024, ge=1)
     preview_every_samples: int = Field(default=0, ge=0)
     checkpoint_every_samples: int = Field(ge=1)
+    deterministic: bool = False
     keep_checkpoints: int = Field(default=2, ge=2)
 
     @model_validator(mode="after")

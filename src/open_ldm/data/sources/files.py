@@ -6,8 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from open_ldm.core.errors import DataError
+from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.pictures import SUFFIXES
+from open_ldm.data.sample import printable
+
+
+class NoSuchPath(ConfigError):  # noqa: N818 - it is said as it is
+    """There is nothing at the path a recipe names; a dry run goes on without."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ def find_files(root: Path) -> FoundFiles:
     """
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}", fix="check its permissions")
+        raise DataError(f"{printable(str(error.filename))} cannot be read: {error.strerror}", fix="check its permissions")
 
     names: list[str] = []
     entered: set[tuple[int, int]] = set()

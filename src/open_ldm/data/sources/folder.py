@@ -22,10 +22,10 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
-from open_ldm.data.sample import BadPicture, Sample, SourceSummary
-from open_ldm.data.sources.files import FoundFiles, find_files
+from open_ldm.data.sample import BadPicture, Sample, SourceSummary, printable
+from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
-from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata
+from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
 
 BAD_CAPTION = "unreadable caption file"
 
@@ -44,7 +44,7 @@ class FolderConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One picture of the index. `fault`: why it cannot be used, known before reading; empty if nothing is wrong."""
+    """One picture of the index; `name` opens its file. `fault`: why it cannot be used, known before reading, or empty."""
 
     name: str
     captions: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class _Layout:
 
 
 class FolderSource:
-    """Random-access data set over a folder; ids are file names relative to it, sorted."""
+    """Random-access data set over a folder; ids are file names relative to it, sorted, and printable."""
 
     def __init__(self, config: FolderConfig) -> None:
         self.config = config
@@ -101,7 +101,7 @@ class FolderSource:
         pixels = pictures.decode(self._root / entry.name, self.config.max_megapixels)
         height, width = entry.original_size or pixels.shape[:2]
         return Sample(
-            id=entry.name,
+            id=self.sample_id(index),
             pixels=pixels,
             original_height_px=height,
             original_width_px=width,
@@ -111,7 +111,7 @@ class FolderSource:
 
     def sample_id(self, index: int) -> str:
         """File name relative to the folder, with forward slashes."""
-        return self._entries[index].name
+        return printable(self._entries[index].name)
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Original (height, width) in pixels, from metadata or the file's header. Raises BadPicture."""
@@ -141,11 +141,12 @@ def _checked_root(path: Path) -> Path:
     if root.exists():
         raise ConfigError(f"source.path {path} is a file", needed="a folder of pictures", fix=f"try {root.parent}")
     try:
-        beside = sorted(item.name for item in root.parent.iterdir() if item.is_dir() and item.name[0] != ".")
+        folders = [item.name for item in root.parent.iterdir() if item.is_dir() and item.name[0] != "."]
+        beside = sorted(map(printable, folders))
     except OSError:
         beside = []
     hint = nearest(root.name, beside) if beside else ""
-    raise ConfigError(f"source.path {path} does not exist", needed="a folder of pictures", fix=hint or "check the path")
+    raise NoSuchPath(f"source.path {path} does not exist", needed="a folder of pictures", fix=hint or "check the path")
 
 
 def _detect(root: Path) -> _Layout:
@@ -155,31 +156,36 @@ def _detect(root: Path) -> _Layout:
         root = root / only
         found = find_files(root)
         present = [name for name in METADATA_FILES if name in found.others]
+    where = printable(str(root))
     if len(present) > 1:
-        raise DataError(f"{root} holds both {' and '.join(present)}", fix="keep one of them")
+        raise DataError(f"{where} holds both {' and '.join(present)}", fix="keep one of them")
     if present:
         return _metadata_layout(root, found, present[0])
     if not found.pictures:
         other = f" ({len(found.others)} other files)" if found.others else ""
-        raise DataError(f"{root} holds no pictures{other}", needed=f"files ending in {shortened(pictures.SUFFIXES)}")
+        raise DataError(f"{where} holds no pictures{other}", needed=f"files ending in {shortened(pictures.SUFFIXES)}")
     return _plain_layout(root, found)
 
 
 def _metadata_layout(root: Path, found: FoundFiles, file: str) -> _Layout:
-    rows = read_metadata(root / file)
     stored = {*found.pictures, *found.others}
-    entries = [_Entry(row.file_name, row.captions, row.label, row.original_size) for row in rows]
+    entries = [
+        _Entry(stored_name(row.file_name, stored), row.captions, row.label, row.original_size)
+        for row in read_metadata(root / file)
+    ]
+    entries.sort(key=lambda entry: entry.name)
+    where = printable(str(root / file))
     missing = [entry.name for entry in entries if entry.name not in stored]
     if len(missing) > BUDGET_SHARE * len(entries):
         raise DataError(
-            f"{root / file}: {len(missing):,} of {len(entries):,} files do not exist: {shortened(missing, 3)}",
+            f"{where}: {len(missing):,} of {len(entries):,} files do not exist: {printable(shortened(missing, 3))}",
             fix="file_name is relative to the folder of the metadata",
         )
     absent = set(missing)
     entries = [replace(entry, fault=pictures.MISSING) if entry.name in absent else entry for entry in entries]
     unlisted = len(set(found.pictures) - {entry.name for entry in entries})
     words = file + (f"; {unlisted:,} pictures not listed in it" if unlisted else "")
-    return _labelled(root, entries, words, str(root / file))
+    return _labelled(root, entries, words, where)
 
 
 def _plain_layout(root: Path, found: FoundFiles) -> _Layout:
@@ -199,7 +205,7 @@ def _plain_layout(root: Path, found: FoundFiles) -> _Layout:
     spare = len(others - used - {"classes.json"})
     words = ("class folders" if by_class else "flat") + (", sidecar captions" if used else "")
     words += f"; {spare:,} other files ignored" if spare else ""
-    return _labelled(root, entries, words, str(root))
+    return _labelled(root, entries, words, printable(str(root)))
 
 
 def _with_sidecar(entry: _Entry, path: Path) -> _Entry:
@@ -216,4 +222,5 @@ def _labelled(root: Path, entries: Sequence[_Entry], words: str, where: str) -> 
     for entry, label in zip(entries, labels.indices, strict=True):
         unlabelled = BAD_LABEL if labels.class_names and label == NO_LABEL else ""
         resolved.append(replace(entry, label=label, fault=entry.fault or unlabelled))
+    words += f"; {labels.ignored}" if labels.ignored else ""
     return _Layout(root, tuple(resolved), labels.class_names, words)

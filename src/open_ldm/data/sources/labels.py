@@ -9,6 +9,7 @@ from pathlib import Path
 
 from open_ldm.core.errors import DataError
 from open_ldm.data.health import BUDGET_SHARE
+from open_ldm.data.sample import printable
 
 BAD_LABEL = "missing or unusable label"
 NO_LABEL = -1
@@ -20,11 +21,13 @@ _MOST_CLASSES = 100_000
 class Labels:
     """One index per sample (NO_LABEL where it has none that can be used), and the names of the classes.
 
-    `class_names` is empty when no sample has a label; otherwise a sample without one is at fault.
+    `class_names` is empty when no sample has a label, or when `ignored` says why those that are there cannot be used;
+    otherwise a sample without one is at fault.
     """
 
     indices: tuple[int, ...]
     class_names: tuple[str, ...]
+    ignored: str = ""
 
 
 def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | None, where: str) -> Labels:
@@ -32,8 +35,10 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
 
     Numbers are indices; without `names` (from a `classes.json`) the classes are called '0', '1', ... Names are looked
     up in `names`, or sorted. A label is unusable when missing while others are there, negative, or not in `names`.
-    Raises DataError, naming `where`, for numbers mixed with names and when more than 1 % of the labels are unusable.
+    When more than 1 % are unusable, all labels are ignored: a run that does not ask for classes does without them.
+    Raises DataError, naming `where`, for numbers mixed with names.
     """
+    given = [printable(label) if isinstance(label, str) else label for label in given]
     numbers = [label for label in given if isinstance(label, int)]
     words = [label for label in given if isinstance(label, str)]
     if not numbers and not words:
@@ -52,12 +57,9 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         indices.append(index if index is not None and 0 <= index < len(names) else NO_LABEL)
     unusable = [label for label, index in zip(given, indices, strict=True) if index == NO_LABEL]
     if len(unusable) > BUDGET_SHARE * len(given):
-        missing = sum(label is None for label in unusable)
-        example = next((f", e.g. {label!r}" for label in unusable if label is not None), "")
-        raise DataError(
-            f"{where}: {len(unusable)} of {len(given)} samples lack a usable label ({missing} have none{example})",
-            needed=f"a label for all or for none, below {len(names)} classes",
-        )
+        wrong = next((f", {label!r:.60} is none of the {len(names)} classes" for label in unusable if label is not None), "")
+        ignored = f"labels on {len(given) - len(unusable):,} of {len(given):,} ignored{wrong}"
+        return Labels((NO_LABEL,) * len(given), (), ignored)
     return Labels(tuple(indices), tuple(names))
 
 
@@ -72,6 +74,7 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path} is not a list of class names", needed='for example ["cat", "dog"]')
+    names = [printable(name) for name in names]
     if len(set(names)) != len(names):
         raise DataError(f"{path} names a class twice", needed="distinct names")
     return tuple(names)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
+from open_ldm.data.sample import printable
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 
@@ -46,6 +48,15 @@ def read_metadata(path: Path) -> list[MetadataRow]:
     return [rows[name] for name in sorted(rows)]
 
 
+def stored_name(name: str, stored: Collection[str]) -> str:
+    """The one of `stored` that is `name`, be it in another Unicode normal form; `name` itself when there is none.
+
+    Disks and archives compose or decompose accents, editors the other way round.
+    """
+    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return next((form for form in forms if form in stored), name)
+
+
 def parse_row(content: Mapping[str, Any], where: str) -> MetadataRow:
     """Check one row. Raises DataError starting with `where`."""
     name = content.get("file_name")
@@ -69,7 +80,7 @@ def captions_from(text: Any, where: str) -> tuple[str, ...]:
     listed = text if isinstance(text, list) else [text]
     if not all(isinstance(caption, str) for caption in listed):
         raise DataError(f"{where}: text is {text!r:.60}", needed="a string or a list of strings")
-    return tuple(caption.strip() for caption in listed if caption.strip())
+    return tuple(printable(caption.strip()) for caption in listed if caption.strip())
 
 
 def label_from(label: Any, where: str) -> int | str | None:

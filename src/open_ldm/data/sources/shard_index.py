@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from open_ldm.core.errors import DataError, OpenLdmError
+from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import write_bytes
+from open_ldm.data.sample import printable
 from open_ldm.data.sources.metadata import label_from, original_size_from
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -69,12 +70,12 @@ def index_shard(path: Path) -> ShardIndex:
     status = path.stat()
     place = str(path.resolve())
     stamp = {"version": _VERSION, "path": place, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    cache = _cache_folder() / f"{hashlib.blake2b(place.encode(), digest_size=12).hexdigest()}.json"
+    cache = _cache_folder() / f"{hashlib.blake2b(os.fsencode(place), digest_size=12).hexdigest()}.json"
     known = _from_cache(cache, stamp)
     if known is not None:
         return known
     index = _read_headers(path)
-    with suppress(OSError):
+    with suppress(DiskError):
         rows = [list(asdict(entry).values()) for entry in index.entries]
         write_bytes(cache, json.dumps({**stamp, "without_picture": index.without_picture, "rows": rows}).encode())
     return index
@@ -111,6 +112,7 @@ def _fits(value: Any, annotation: str) -> bool:
 
 def _read_headers(path: Path) -> ShardIndex:
     members: dict[str, dict[str, _Span]] = {}
+    where = printable(str(path))
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
@@ -122,13 +124,13 @@ def _read_headers(path: Path) -> ShardIndex:
             end = archive.offset
             # Without this, a shard cut between two members, or with a broken header inside, would pass for a shorter.
             if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
-                raise DataError(f"shard {path} is truncated or damaged at byte {end:,}", fix="fetch or write it again")
+                raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="fetch or write it again")
             entries = [_entry(key, spans, file.fileno()) for key, spans in members.items() if "picture" in spans]
     except tarfile.TarError as error:
         reason = "cut off" if "unexpected end" in str(error) else str(error)
-        raise DataError(f"shard {path} cannot be read as tar: {reason}", needed="a whole, uncompressed tar file") from error
+        raise DataError(f"shard {where} cannot be read as tar: {reason}", needed="a whole, uncompressed tar file") from error
     except OSError as error:
-        raise DataError(f"shard {path} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"shard {where} cannot be read: {error.strerror or error}") from error
     return ShardIndex(tuple(entries), len(members) - len(entries))
 
 
@@ -139,7 +141,7 @@ def _add(members: dict[str, dict[str, _Span]], key: str, suffix: str, span: _Spa
     spans = members.setdefault(key, {})
     if role in spans:
         what = "pictures" if role == "picture" else f"{role} members"
-        raise DataError(f"shard {path} holds two {what} for key {key}", needed="one of each per key")
+        raise DataError(printable(f"shard {path} holds two {what} for key {key}"), needed="one of each per key")
     spans[role] = span
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from pydantic import Field
 
 from open_ldm.core.config import Config
-from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
+from open_ldm.core.errors import DataError, OpenLdmError
 from open_ldm.data import pictures
-from open_ldm.data.sample import BadPicture, Sample, SourceSummary
+from open_ldm.data.sample import BadPicture, Sample, SourceSummary, printable
+from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
 from open_ldm.data.sources.shard_index import ShardEntry, index_shard
@@ -57,12 +58,13 @@ class ShardsConfig(Config):
 
 
 class ShardsSource:
-    """Random-access data set over tar shards; ids are SHARD/KEY. Files are opened when first read, in each process."""
+    """Random-access data set over tar shards; printable ids SHARD/KEY. Files are opened when first read, in each process."""
 
     def __init__(self, config: ShardsConfig) -> None:
         self.config = config
         self._shards = _find_shards(config.path)
         self._handles: OrderedDict[int, int] = OrderedDict()
+        self._captions: tuple[str, ...] | None = None
         indices = [index_shard(shard) for shard in self._shards]
         entries = [entry for index in indices for entry in index.entries]
         if not entries:
@@ -77,7 +79,7 @@ class ShardsSource:
         if labels.class_names:
             for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
                 self._faults.setdefault(int(row), BAD_LABEL)
-        self._summary = self._summarise(sum(index.without_picture for index in indices))
+        self._summary = self._summarise(sum(index.without_picture for index in indices), labels.ignored)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -94,7 +96,7 @@ class ShardsSource:
         """Hash of shard names, keys, labels, and place and size of every picture and caption; not of their content."""
         names = [shard.name for shard in self._shards]
         digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
-        digest.update("\0".join(self._keys).encode("utf-8", "surrogateescape"))
+        digest.update("\0".join(map(printable, self._keys)).encode())
         digest.update(self._rows.tobytes())
         return digest.hexdigest()
 
@@ -117,7 +119,7 @@ class ShardsSource:
 
     def sample_id(self, index: int) -> str:
         """'SHARD/KEY', the shard without .tar."""
-        return f"{self._shards[self._rows[index]['shard']].stem}/{self._keys[index]}"
+        return printable(f"{self._shards[self._rows[index]['shard']].stem}/{self._keys[index]}")
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
@@ -134,7 +136,12 @@ class ShardsSource:
         return None if label == NO_LABEL else label
 
     def captions(self) -> list[str]:
-        """All captions, in the order of the pictures; those that cannot be read are left out."""
+        """All captions, in the order of the pictures; those that cannot be read are left out. Read once, then kept."""
+        if self._captions is None:
+            self._captions = tuple(self._read_captions())
+        return list(self._captions)
+
+    def _read_captions(self) -> list[str]:
         captions: list[str] = []
         for index in range(len(self)):
             try:
@@ -144,15 +151,16 @@ class ShardsSource:
         return captions
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handles": OrderedDict()}
+        return {**self.__dict__, "_handles": OrderedDict(), "_captions": None}
 
     def __del__(self) -> None:
         for handle in getattr(self, "_handles", {}).values():
             os.close(handle)
 
-    def _summarise(self, without_picture: int) -> SourceSummary:
+    def _summarise(self, without_picture: int, ignored: str) -> SourceSummary:
         words = "1 tar shard" if len(self._shards) == 1 else f"{len(self._shards):,} tar shards"
         words += f"; {without_picture:,} keys without a picture ignored" if without_picture else ""
+        words += f"; {ignored}" if ignored else ""
         captioned = int(np.count_nonzero(self._rows["text_size"]))
         return SourceSummary(len(self), len(self._class_names), captioned, words)
 
@@ -220,7 +228,7 @@ def _find_shards(path: str) -> list[Path]:
         return shards
     shards = sorted(match for match in _matches(given) if match.is_file())
     if not shards:
-        raise ConfigError(
+        raise NoSuchPath(
             f"source.path {path} matches no file", needed="a folder of .tar files or a pattern such as data/train-*.tar"
         )
     return shards

@@ -21,8 +21,11 @@ class Modulation(nn.Module):
         self.linear = Linear(width, count * width)
 
     def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
-        """`vector` is the activated modulation: SiLU is applied once by the caller, not once per block."""
-        vectors: Tensor = self.linear(vector)
+        """`vector` is the activated modulation: SiLU is applied once by the caller, not once per block. Results have its dtype.
+
+        The product is float32: it has one row per picture, and casting its matrix would cost more than multiplying by it.
+        """
+        vectors: Tensor = self.linear(vector.float()).to(vector.dtype)
         return vectors.unsqueeze(1).chunk(self.count, dim=-1)
 
 

@@ -1,0 +1,41 @@
+"""Sizes that fit, and recipes that extend others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.runs.recipe import load_recipe
+
+KL = "autoencoder={kind: kl, path: x, channels: 4, factor: 8}"
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [("64", True), ("[32, 96]", True), ("100", False), ("[64, 68]", False), ("16", False)]
+)
+def test_pictures_are_a_multiple_of_factor_times_patch(size: str, fits: bool) -> None:
+    overrides = [KL, "denoiser.patch=4", f"data.transform.size_px={size}"]
+    if fits:
+        load_recipe("demo", overrides)
+        return
+    with pytest.raises(ConfigError, match=r"patches of 4 behind .* factor 8; needed: .*multiples of 32$") as caught:
+        load_recipe("demo", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_extends_is_seen_from_the_recipe_that_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, elsewhere = tmp_path / "recipes" / "inner", tmp_path / "elsewhere"
+    inner.mkdir(parents=True)
+    elsewhere.mkdir()
+    (inner.parent / "base.yaml").write_text(yaml.safe_dump({"extends": "demo", "name": "base", "preview": {"count": 3}}))
+    (inner / "top.yaml").write_text(yaml.safe_dump({"extends": "../base.yaml", "name": "top"}))
+    monkeypatch.chdir(elsewhere)
+    recipe = load_recipe("../recipes/inner/top.yaml")
+    assert (recipe.name, recipe.preview.count) == ("top", 3)
+    (inner / "a.yaml").write_text(yaml.safe_dump({"extends": "b.yaml"}))
+    (inner / "b.yaml").write_text(yaml.safe_dump({"extends": "a.yaml"}))
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_recipe(str(inner / "a.yaml"))
