@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from open_ldm.autoencoders import (
     AutoencoderConfig,
@@ -101,8 +101,12 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
-    """Build a recipe from plain data."""
-    return validate(Recipe, apply_overrides(content, overrides), source=source)
+    """Build a recipe from plain data. Overrides reach defaults too, whether or not the recipe mentions them."""
+    try:
+        whole = Recipe.model_validate(content).model_dump(mode="json")
+    except ValidationError:
+        whole = dict(content)  # an override may supply what is missing; if not, the error below says what
+    return validate(Recipe, apply_overrides(whole, overrides), source=source)
 
 
 def _content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
