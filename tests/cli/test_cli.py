@@ -267,9 +267,7 @@ def test_sample_says_when_it_had_to_use_older_weights(capsys: pytest.CaptureFixt
     assert json.loads((Path(json.loads(out)["folder"]) / "samples.json").read_text())["passed_over"]
 
 
-def test_a_report_that_cannot_be_written_does_not_end_the_run(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_report_that_cannot_be_written_does_not_end_the_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "report.html").mkdir(parents=True)
     code, _, err = ldm(capsys, "train", tiny_recipe(tmp_path), "training.samples=16", "--out", run)
