@@ -263,12 +263,6 @@ def test_removal_starts_with_the_manifest(folder: CheckpointFolder, monkeypatch:
     assert equal(found.files, files_at(3))
 
 
-def test_manifests_of_before_the_hash_are_read(folder: CheckpointFolder) -> None:
-    with_manifest(lambda content: content.update(schema=1))(newest_path(folder))
-    without_hash(newest_path(folder))
-    assert load_checkpoint(newest_path(folder)).content["note"] == "newer"
-
-
 def test_only_what_the_reader_requires_must_be_there(tmp_path: Path) -> None:
     saved = CheckpointFolder(tmp_path).save(5, {"ema": files_at(1)["ema"]}, {"recipe": {}})
     assert load_checkpoint(saved.path, required=("recipe", "ema")).content["samples_seen"] == 5

@@ -90,3 +90,9 @@ def test_mistakes_are_answered_in_one_line(overrides: list[str], said: str) -> N
     with pytest.raises(ConfigError) as caught:
         load_recipe("demo", overrides)
     assert said in caught.value.one_line() and "\n" not in caught.value.one_line()
+
+
+@pytest.mark.parametrize("denoiser", ["dit", "mmdit"])
+def test_every_denoiser_is_counted_without_conditions(denoiser: str) -> None:
+    recipe = load_recipe("demo", ["conditioning.semantic.kind=none", "conditioning.controls=[]", f"denoiser.kind={denoiser}"])
+    assert dry_run(recipe).parameters > 0

@@ -26,12 +26,11 @@ from open_ldm.core.files import fsync_path, sha256_of, write_json
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_SHA256 = "manifest_sha256"
-SCHEMA = 2
+SCHEMA = 1
 PREFIX = "samples-"
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
 """What a run needs to go on: entries of the manifest, and groups of tensors."""
 
-_SCHEMA_WITHOUT_HASH = 1
 _NAME = re.compile(PREFIX + "[0-9]{12}")
 _OF_A_FILE = frozenset({"bytes", "sha256", "tensors"})
 
@@ -166,10 +165,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
     schema = content.get("schema") if isinstance(content, dict) else None
-    if schema not in (SCHEMA, _SCHEMA_WITHOUT_HASH):
+    if schema != SCHEMA:
         raise CheckpointError(f"{path.name}: manifest of schema {schema!r:.60}", needed=f"schema {SCHEMA}")
-    stated = content.pop(MANIFEST_SHA256, None)
-    if stated != _sha256_of_content(content) and (stated is not None or schema != _SCHEMA_WITHOUT_HASH):
+    if content.pop(MANIFEST_SHA256, None) != _sha256_of_content(content):
         raise CheckpointError(f"{path.name}: {MANIFEST} is damaged: its SHA-256 differs from the one it states")
     _check_files(path, content.get("files"))
     return dict(content)

@@ -51,7 +51,7 @@ def count_model(
 ) -> Count:
     """Build on the meta device and count; 1 multiply-add = 1 MAC, as the DiT paper counts its 'Gflops'."""
     with torch.device("meta"):
-        model = DiffusionModel(process, conditioning, denoiser, facts)
+        model = DiffusionModel(process, conditioning, denoiser, facts).requires_grad_(False)
         x_t, t = torch.empty(1, facts.channels, *latent_size), torch.empty(1)
         inputs = _empty_inputs(conditioning)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
