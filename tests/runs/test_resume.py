@@ -45,7 +45,7 @@ def kill_at(process: subprocess.Popen[bytes], run: Path, samples: int) -> bool:
             process.send_signal(signal.SIGKILL)
             process.wait()
             return True
-        time.sleep(0.002)
+        time.sleep(0.01)
     raise AssertionError("the run did not get on")
 
 
