@@ -8,7 +8,7 @@ import pytest
 
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
-from tests.runs.tiny import tiny_recipe
+from tests.runs.tiny import DENOISERS, tiny_recipe
 
 
 def trained(folder: Path, *overrides: str) -> Path:
@@ -27,5 +27,5 @@ def text_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def class_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A class model without controls."""
-    overrides = ("conditioning.semantic={kind: class}", "conditioning.controls=[]", "denoiser.kind=dit")
+    overrides = ("conditioning.semantic={kind: class}", "conditioning.controls=[]", *DENOISERS["dit"])
     return trained(tmp_path_factory.mktemp("class"), *overrides)

@@ -35,7 +35,7 @@ TINY = {
     "preview": {"count": 4},
 }
 
-DENOISERS = {"mmdit": [], "dit": ["denoiser.kind=dit"]}
+DENOISERS = {"mmdit": [], "dit": ["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"]}
 
 
 def tiny_recipe(folder: Path) -> Path:
