@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from open_ldm.core import seeds
-from open_ldm.core.errors import DataError, OpenLdmError, nearest, shortened
+from open_ldm.core.errors import DataError, DiskError, OpenLdmError, nearest, shortened
 from open_ldm.core.files import sha256_of, write_bytes, write_json
 
 
@@ -53,8 +53,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DiskError, match="disk full") as refused:
         write_bytes(path, b"half")
+    assert refused.value.exit_code == 74
     assert path.read_text(encoding="utf-8").startswith("{")
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
 
