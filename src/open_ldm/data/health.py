@@ -15,7 +15,7 @@ BUDGET_SHARE = 0.01
 class Health:
     """Tally of distinct bad samples of a data set of `pictures` samples.
 
-    The only mutable station of this floor. The caller persists `to_json()` as health.json and restores it on resume.
+    The only mutable station of this floor. The caller writes `to_json()` to health.json.
     """
 
     def __init__(self, pictures: int) -> None:
@@ -66,14 +66,3 @@ class Health:
             "bad": {reason: list(ids) for reason, ids in self._ids_by_reason.items()},
             "sentence": self.sentence(),
         }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any], pictures: int) -> Health:
-        """Restore a tally for a data set of now `pictures` samples. Raises DataError when `content` is not one."""
-        health = cls(pictures)
-        try:
-            for reason, ids in content["bad"].items():
-                health.add(BadSample(id=str(name), reason=str(reason)) for name in ids)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError("health.json does not hold a tally of bad samples", fix="remove it") from error
-        return health

@@ -31,11 +31,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Every:
-    """Do `action` whenever another `samples` have been seen (and, with `at_end`, when training ends); 0 means never."""
+    """Do `action` whenever another `samples` have been seen, and when training ends; 0 means never."""
 
     samples: int
     action: Callable[[], None]
-    at_end: bool = True
 
 
 @dataclass
@@ -100,7 +99,7 @@ class Loop:
                 return False
             started = time.perf_counter()
             for hook in self.hooks.every:
-                if _passed(before, done.samples_seen, hook.samples) or (finished and hook.at_end and hook.samples):
+                if _passed(before, done.samples_seen, hook.samples) or (finished and hook.samples):
                     hook.action()
             meter.since += time.perf_counter() - started
         return True

@@ -1,0 +1,36 @@
+"""A class that disappears from the data must not shift the labels of those that stay."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from open_ldm.autoencoders.identity import IdentityAutoencoder
+from open_ldm.controls import ViewShape
+from open_ldm.core.errors import DataError
+from open_ldm.data.sample import Batch
+from open_ldm.encoded.batch import LiveEncoder
+from open_ldm.model.diffusion import ModelFacts
+from open_ldm.runs.assemble import _label_order
+
+FACTS = ModelFacts(3, ViewShape(8, 8, 8), class_names=("ant", "cat", "dog"))
+
+
+def source(*names: str) -> Any:
+    return SimpleNamespace(class_names=names)
+
+
+def test_labels_are_those_the_model_was_started_with() -> None:
+    order = _label_order(FACTS, source("dog", "ant"))
+    encoder = LiveEncoder(IdentityAutoencoder(), (), torch.device("cpu"), label_order=order)
+    pixels = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    encoded = encoder.encode(Batch(("a", "b", "c"), (0, 1, 2), pixels, (), torch.tensor([0, 1, 0]), None))
+    assert encoded.labels is not None and encoded.labels.tolist() == [2, 0, 2]
+
+
+def test_an_unknown_class_is_refused() -> None:
+    with pytest.raises(DataError, match="bee"):
+        _label_order(FACTS, source("ant", "bee"))
