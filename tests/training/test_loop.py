@@ -84,7 +84,7 @@ class Run:
             every=[
                 Every(save_every * BATCH_SIZE, self.save),
                 Every(0, lambda: self.previews.append(-1)),
-                Every(3 * BATCH_SIZE, lambda: self.previews.append(self.seen), at_end=False),
+                Every(3 * BATCH_SIZE, lambda: self.previews.append(self.seen)),
             ],
         )
         plan = plan_batches(BATCH_SIZE, self.micro, World())
@@ -96,7 +96,7 @@ def test_every_sample_once_and_hooks_on_time() -> None:
     assert run.run() is True
     assert [position for positions in run.read for position in positions] == list(range(10 * BATCH_SIZE))
     assert run.saved_at == [4, 8, 10]
-    assert run.previews == [3, 6, 9]
+    assert run.previews == [3, 6, 9, 10]  # and once more at the end
     assert [report.samples_seen // BATCH_SIZE for report in run.reports] == [2, 4, 6, 8, 10]
     assert all(report.loss > 0 and report.samples_per_second > 0 for report in run.reports)
     assert all(0 <= report.data_wait_share <= 1 for report in run.reports)
