@@ -98,9 +98,10 @@ class CheckpointFolder:
         return Saved(final, sum(entry["bytes"] for entry in described.values()))
 
     def newest(self, required: tuple[str, ...] = REQUIRED) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that verifies, and one line for each newer one that does not. `required`: see `load_checkpoint`.
+        """The newest checkpoint that verifies, and one line for each newer one that does not.
 
         (None, []) when there are none at all; raises CheckpointError when there are some and none verifies.
+        `required`: as in `load_checkpoint`.
         """
         problems: list[str] = []
         for name in self.names():

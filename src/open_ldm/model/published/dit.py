@@ -12,10 +12,10 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.blocks.positions import GridPositions, StoredPositions
 from open_ldm.denoisers.dit import DiTConfig
 from open_ldm.model.published.family import (
+    Description,
     Family,
     Layout,
     Model,
-    Settings,
     count_blocks,
     geometry,
     refuse_controls,
@@ -27,6 +27,9 @@ from open_ldm.model.published.keymap import Copies, KeyMap, Move, Same, State, l
 from open_ldm.model.published.tables import patch_move, positions_of, table_move
 
 CLASS_TABLE = "conditioning.semantic.table.weight"
+GUIDED = 3
+"""Latent channels that DiT's and MDT's own samplers guide; diffusers' pipeline guides all."""
+
 _QKV = ("to_q", "to_k", "to_v")
 
 
@@ -98,7 +101,7 @@ class DiTFamily(Family):
 
     recipe = "imagenet256-dit-xl2"
 
-    def settings(self, file: WeightFile, state: State) -> Settings:
+    def describe(self, file: WeightFile, state: State) -> Description:
         kernel = "pos_embed.proj.weight" if file.is_diffusers else "x_embedder.proj.weight"
         blocks = "transformer_blocks" if file.is_diffusers else "blocks"
         out = "proj_out_2.weight" if file.is_diffusers else "final_layer.linear.weight"
@@ -112,11 +115,11 @@ class DiTFamily(Family):
             grid = square_side(shape_of(state, "pos_embed")[1], "pos_embed")
             settings["denoiser.positions"] = positions_of(state["pos_embed"], GridPositions(), (grid, grid)).model_dump()
             side = grid * patch
-        return settings | {"latent_side": side, "sampling.guidance.channels": 3}
-
-    def class_count(self, file: WeightFile, state: State) -> int:
-        name = "transformer_blocks.0.norm1.emb.class_embedder" if file.is_diffusers else "y_embedder"
-        return shape_of(state, f"{name}.embedding_table.weight")[0] - 1
+            if channels > GUIDED:
+                settings["sampling.guidance.channels"] = GUIDED
+        table = "transformer_blocks.0.norm1.emb.class_embedder" if file.is_diffusers else "y_embedder"
+        classes = shape_of(state, f"{table}.embedding_table.weight")[0] - 1
+        return Description(settings, side, classes)
 
     def key_map(self, model: Model, layout: Layout) -> KeyMap:
         config = _config(model)

@@ -38,8 +38,18 @@ class Model:
         return self.facts.channels * (2 if self.learned_variance else 1)
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a published file says of its model. `settings`: of the recipe, its quirks among them; `latent_side`: of the square
+    latents it was trained at; `classes`: without the null class, 0 for captions."""
+
+    settings: Settings
+    latent_side: int
+    classes: int = 0
+
+
 class Family(ABC):
-    """One architecture. `recipe`: the packaged recipe an import starts from; `classes`: whether it knows class labels."""
+    """One architecture. `recipe`: the packaged recipe an import starts from."""
 
     recipe: str
 
@@ -48,12 +58,8 @@ class Family(ABC):
         return file.state
 
     @abstractmethod
-    def settings(self, file: WeightFile, state: State) -> Settings:
-        """What the shapes (and a diffusers config) say of the model, and the quirks of the published weights, as settings."""
-
-    @abstractmethod
-    def class_count(self, file: WeightFile, state: State) -> int:
-        """Number of classes, without the null class; 0 for a model of captions."""
+    def describe(self, file: WeightFile, state: State) -> Description:
+        """What the shapes (and a diffusers config) say of the model, and the quirks of the published weights."""
 
     @abstractmethod
     def key_map(self, model: Model, layout: Layout) -> KeyMap:
