@@ -96,7 +96,7 @@ class PixArtFinalLayer(nn.Module):
 
 
 class PixArt(Denoiser):
-    """See the module's docstring. `conditions.modulation` is added to the time embedding, as PixArt adds size and aspect ratio."""
+    """See the module's docstring. `conditions.modulation` joins the time embedding, as PixArt's size and aspect ratio do."""
 
     def __init__(self, config: PixArtConfig, slots: Slots) -> None:
         super().__init__()
@@ -136,9 +136,9 @@ class PixArt(Denoiser):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Where PixArt starts otherwise than DiT: modulation and context projection N(0, 0.02), cross-attention and output zero.
+        """Where PixArt starts otherwise than DiT: modulation and context projection N(0, 0.02), cross-attention zero.
 
-        The patches' bias stays as a convolution's starts. Hence an untrained network predicts exactly zero.
+        The patches' bias starts as a convolution's. The final layer is zero, so an untrained network predicts exactly zero.
         """
         patches = self.patch_embedding.proj
         nn.init.uniform_(patches.bias, -(patches.in_features**-0.5), patches.in_features**-0.5)
