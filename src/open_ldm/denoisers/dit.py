@@ -23,9 +23,11 @@ from open_ldm.denoisers.blocks.positions import Positions
 
 
 class DiTConfig(TransformerConfig):
-    """DiT-{XS,S,B,L,XL}/{patch}."""
+    """DiT-{XS,S,B,L,XL}/{patch}. `time_frequency_shift` 1: time features as diffusers' own DiT computes them, which differ
+    from the published network's; for weights trained there."""
 
     kind: Literal["dit"] = "dit"
+    time_frequency_shift: Literal[0, 1] = 0
 
 
 class SelfAttention(nn.Module):
@@ -69,7 +71,7 @@ class DiT(Denoiser):
         self.slots, self.patch = slots, config.patch
         self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
         self.positions = Positions(config.positions, shape.width)
-        self.time_embedding = TimeEmbedding(shape.width)
+        self.time_embedding = TimeEmbedding(shape.width, config.time_frequency_shift)
         self.context_embedding = Linear(slots.context_dim, shape.width) if slots.context_dim else None
         self.blocks = nn.ModuleList(DiTBlock(shape.width, shape.heads) for _ in range(shape.depth))
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)

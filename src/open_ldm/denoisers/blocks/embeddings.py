@@ -13,15 +13,16 @@ FEATURES = 256
 
 
 class TimeEmbedding(nn.Module):
-    """The network's time -> sinusoidal features -> Linear, SiLU, Linear."""
+    """The network's time -> sinusoidal features -> Linear, SiLU, Linear. `shift`: of the features' frequencies."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, shift: int = 0) -> None:
         super().__init__()
+        self.shift = shift
         self.mlp = nn.Sequential(Linear(FEATURES, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, time: Tensor) -> Tensor:
         """[B] -> [B, D], float32."""
-        embedded: Tensor = self.mlp(sinusoidal_features(time, FEATURES))
+        embedded: Tensor = self.mlp(sinusoidal_features(time, FEATURES, self.shift))
         return embedded
 
 

@@ -5,13 +5,31 @@ Ours are the names of a `DiffusionModel` with the class in its modulation slot.
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import nn
 
+from open_ldm.conditioning.semantic import ClassSemantic
+from open_ldm.core.errors import ConfigError
+from open_ldm.denoisers.blocks.positions import GridPositions, StoredPositions
 from open_ldm.denoisers.dit import DiTConfig
-from open_ldm.model.published.keymap import Copies, KeyMap, Move, Same, layers, stacked_layers
-from open_ldm.model.published.tables import patch_move, table_move
+from open_ldm.model.published.family import (
+    Description,
+    Family,
+    Layout,
+    Model,
+    count_blocks,
+    geometry,
+    refuse_controls,
+    shape_of,
+    square_side,
+)
+from open_ldm.model.published.files import WeightFile
+from open_ldm.model.published.keymap import Copies, KeyMap, Move, Same, State, layers, stacked_layers
+from open_ldm.model.published.tables import patch_move, positions_of, table_move
 
 CLASS_TABLE = "conditioning.semantic.table.weight"
+GUIDED = 3
+"""Latent channels that DiT's and MDT's own samplers guide; diffusers' pipeline guides all."""
+
 _QKV = ("to_q", "to_k", "to_v")
 
 
@@ -78,6 +96,75 @@ def diffusers(config: DiTConfig, channels: int) -> KeyMap:
     return KeyMap([*moves, *layers(pairs)])
 
 
-def is_original(state: dict[str, Tensor]) -> bool:
-    """Whether the names are those of the original file."""
-    return "x_embedder.proj.weight" in state
+class DiTFamily(Family):
+    """DiT-{S,B,L,XL}/p, class-conditional, as released; null class last in the table."""
+
+    recipe = "imagenet256-dit-xl2"
+
+    def describe(self, file: WeightFile, state: State) -> Description:
+        kernel = "pos_embed.proj.weight" if file.is_diffusers else "x_embedder.proj.weight"
+        blocks = "transformer_blocks" if file.is_diffusers else "blocks"
+        out = "proj_out_2.weight" if file.is_diffusers else "final_layer.linear.weight"
+        width, channels, patch, _ = shape_of(state, kernel)
+        settings = geometry(width, count_blocks(state, blocks), file.config.get("num_attention_heads"))
+        settings |= {"denoiser.patch": patch, "autoencoder.channels": channels}
+        settings["process.learned_variance"] = shape_of(state, out)[0] == 2 * channels * patch**2
+        if file.is_diffusers:
+            side = int(file.config["sample_size"])
+        else:
+            grid = square_side(shape_of(state, "pos_embed")[1], "pos_embed")
+            settings["denoiser.positions"] = positions_of(state["pos_embed"], GridPositions(), (grid, grid)).model_dump()
+            side = grid * patch
+            if channels > GUIDED:
+                settings["sampling.guidance.channels"] = GUIDED
+        table = "transformer_blocks.0.norm1.emb.class_embedder" if file.is_diffusers else "y_embedder"
+        classes = shape_of(state, f"{table}.embedding_table.weight")[0] - 1
+        return Description(settings, side, classes)
+
+    def key_map(self, model: Model, layout: Layout) -> KeyMap:
+        config = _config(model)
+        if layout == "diffusers":
+            return diffusers(config, model.facts.channels)
+        height, width = model.facts.latent_size
+        return original(config, model.facts.channels, (height // config.patch, width // config.patch))
+
+    def peer(self, model: Model) -> nn.Module:
+        from diffusers import DiTTransformer2DModel
+
+        config = _config(model)
+        refuse_controls(model)
+        if not (isinstance(model.conditioning.semantic, ClassSemantic) and model.conditioning.semantic.route == "modulation"):
+            raise ConfigError("diffusers' DiT takes a class by modulation alone", fix="sample from the run folder")
+        if isinstance(config.positions, StoredPositions) or config.positions != GridPositions():
+            raise ConfigError("diffusers' DiT has no place for this position table", fix="use the run folder")
+        height, width = model.facts.latent_size
+        if height != width:
+            raise ConfigError(f"diffusers' DiT is square, this model's latents are {height}x{width}")
+        shape = config.geometry
+        network: nn.Module = DiTTransformer2DModel(
+            num_attention_heads=shape.heads,
+            attention_head_dim=shape.width // shape.heads,
+            in_channels=model.facts.channels,
+            out_channels=model.output_channels,
+            num_layers=shape.depth,
+            sample_size=height,
+            patch_size=config.patch,
+            num_embeds_ada_norm=len(model.facts.class_names),
+            norm_eps=1e-6,
+        )
+        return network
+
+    def notes(self, model: Model) -> str:
+        if _config(model).time_frequency_shift == 1:
+            return ""
+        return (
+            "diffusers' DiT computes its time features with another frequency than the published network, for which these\n"
+            "weights were trained. After from_pretrained, for equal output:\n\n"
+            "    for block in model.transformer_blocks:\n"
+            "        block.norm1.emb.time_proj.downscale_freq_shift = 0\n"
+        )
+
+
+def _config(model: Model) -> DiTConfig:
+    assert isinstance(model.denoiser, DiTConfig)
+    return model.denoiser
