@@ -1,5 +1,4 @@
 """PixArt-alpha written plainly in float64 over a state dict in the original layout: one picture at a time, no batching.
-And random files in that layout, by the published names and shapes.
 
 An independent reference: it shares no line with the library. Captions are restricted to their real tokens by leaving the
 others out, as the original's block-diagonal attention does.
@@ -14,35 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tests.helpers import randn
-
-CHANNELS, PATCH, CAPTION, LENGTH = 4, 2, 20, 6
-
-
-def random_file(depth: int, width: int, base: int, lewei_scale: float, multi_scale: bool) -> dict[str, Tensor]:
-    """Random non-zero weights that keep activations of the order 1, the variance learned; one position table."""
-    D, outputs = width, PATCH**2 * 2 * CHANNELS
-    shapes: dict[str, tuple[int, ...]] = {
-        "x_embedder.proj": (D, CHANNELS, PATCH, PATCH),
-        "t_embedder.mlp.0": (D, 256),
-        "t_embedder.mlp.2": (D, D),
-        "t_block.1": (6 * D, D),
-        "y_embedder.y_proj.fc1": (D, CAPTION),
-        "y_embedder.y_proj.fc2": (D, D),
-        "final_layer.linear": (outputs, D),
-    }
-    for name in ("csize_embedder", "ar_embedder") if multi_scale else ():
-        shapes |= {f"{name}.mlp.0": (D // 3, 256), f"{name}.mlp.2": (D // 3, D // 3)}
-    for i in range(depth):
-        block = {"attn.qkv": (3 * D, D), "attn.proj": (D, D), "mlp.fc1": (4 * D, D), "mlp.fc2": (D, 4 * D)}
-        block |= {"cross_attn.q_linear": (D, D), "cross_attn.kv_linear": (2 * D, D), "cross_attn.proj": (D, D)}
-        shapes |= {f"blocks.{i}.{name}": shape for name, shape in block.items()}
-    whole = {f"{name}.weight": shape for name, shape in shapes.items()}
-    whole |= {f"{name}.bias": shape[:1] for name, shape in shapes.items()}
-    whole |= {f"blocks.{i}.scale_shift_table": (6, D) for i in range(depth)}
-    whole |= {"final_layer.scale_shift_table": (2, D), "y_embedder.y_embedding": (LENGTH, CAPTION)}
-    state = {name: randn(*shape, seed=i) * math.prod(shape[1:]) ** -0.5 for i, (name, shape) in enumerate(whole.items())}
-    return state | {"pos_embed": position_table(D, (base, base), base, lewei_scale).float().unsqueeze(0)}
+PATCH = 2
 
 
 def position_table(width: int, grid: tuple[int, int], base: int, lewei_scale: float) -> Tensor:

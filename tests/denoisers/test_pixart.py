@@ -2,72 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from diffusers import PixArtTransformer2DModel
 from torch import Tensor
 
-from open_ldm.conditioning import Conditioning, Conditions
-from open_ldm.conditioning.inputs import ConditionInputs
-from open_ldm.conditioning.semantic import NoSemantic
-from open_ldm.denoisers import PixArtConfig, Prediction, Slots, build_denoiser
-from open_ldm.denoisers.blocks.positions import GridPositions
+from open_ldm.conditioning import ConditioningConfig, ConditionInputs
+from open_ldm.conditioning.inputs import Conditions
+from open_ldm.conditioning.semantic import TextSemantic
+from open_ldm.core.config import validate
+from open_ldm.denoisers import PixArtConfig, Slots, build_denoiser
 from open_ldm.denoisers.pixart import PixArt
+from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
 from open_ldm.model.published import pixart
-from open_ldm.process.schedules import LinearSchedule, build_schedule
-from tests.denoisers.pixart_reference import CAPTION, CHANNELS, LENGTH, Picture, Reference, random_file
-from tests.helpers import SMALL, randn, randomise, relative
+from open_ldm.model.published.family import Model
+from open_ldm.process.schedules import LinearSchedule
+from open_ldm.text import HuggingFaceConfig, TextTokens
+from tests.denoisers.pixart_reference import Picture, Reference
+from tests.helpers import SMALL, VIEW, randn, randomise, relative
+from tests.model.published.layouts import original_pixart
 
-WIDTH, HEADS, SIDE = 48, 3, 8
-GEOMETRY: dict[str, Any] = {"size": "XS", "depth": 3, "width": WIDTH, "heads": HEADS}
+DEPTH, WIDTH, HEADS, CAPTION, LENGTH, SIDE = 3, 48, 3, 20, 6, 8
 BOUND = 1e-5
+FAMILY = pixart.PixArtFamily()
+TEXT = validate(HuggingFaceConfig, {"models": [[{"path": "none", "length": LENGTH, "width": CAPTION}]]}, source="test")
+SEMANTIC = TextSemantic(encoder=TEXT, padding="mask", null_kind="table", null_keeps_mask=True)
 MASK = torch.arange(LENGTH) < torch.tensor([[LENGTH], [LENGTH // 2], [1]])  # a whole, a half-padded and a one-word caption
 SIZES, RATIO = torch.tensor([[768.0, 1024.0], [512.0, 512.0], [1333.0, 31.0]]), torch.tensor([[0.75], [1.0], [4.0]])
 
 
 class Ours:
-    """A network and its controls, read from a random file in the original layout."""
+    """A model read from a random file in the original layout, for SIDE tokens a side at a scale of the position table."""
 
     def __init__(self, scale: float, multi_scale: bool) -> None:
-        self.config = PixArtConfig(**GEOMETRY, positions=pixart.positions_for(SIDE, scale))
-        self.file = random_file(GEOMETRY["depth"], WIDTH, SIDE, scale, multi_scale)
-        self.state = pixart.original(self.config, CHANNELS, (SIDE, SIDE), multi_scale=multi_scale).read(self.file)
-        self.denoiser = PixArt(self.config, Slots(CHANNELS, CAPTION, learned_variance=True))
-        self.conditioning = Conditioning(NoSemantic(), pixart.CONTROLS if multi_scale else (), WIDTH)
-        for part, prefix in ((self.denoiser, "denoiser."), (self.conditioning.controls, "conditioning.controls.")):
-            part.load_state_dict(
-                {name[len(prefix) :]: tensor for name, tensor in self.state.items() if name.startswith(prefix)}
-            )
+        self.file = original_pixart(DEPTH, WIDTH, CAPTION, LENGTH, multi_scale)
+        geometry = {"size": "XS", "depth": DEPTH, "width": WIDTH, "heads": HEADS}
+        config = PixArtConfig(**geometry, positions=pixart.positions_for(SIDE, scale))
+        conditioning = ConditioningConfig(semantic=SEMANTIC, controls=pixart.CONTROLS if multi_scale else ())
+        facts = ModelFacts(4, VIEW, latent_size=(2 * SIDE, 2 * SIDE))
+        process = ProcessConfig(schedule=LinearSchedule(), prediction="eps", learned_variance=True)
+        self.parts = Model(config, conditioning, facts, learned_variance=True)
+        self.model = DiffusionModel(process, conditioning, config, facts)
+        self.model.load_state_dict(FAMILY.key_map(self.parts, "original").read(self.file))
 
-    def __call__(self, x: Tensor, time: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        keep = torch.ones(len(x), dtype=torch.bool)
-        given = {"original_size": SIZES, "aspect_ratio": RATIO}
-        modulation = self.conditioning(ConditionInputs(keep, keep, controls=given), torch.full((len(x),), 0.5)).modulation
-        prediction: Prediction = self.denoiser(x, time, Conditions(modulation, context, mask))
+    def __call__(self, x: Tensor, t: Tensor, context: Tensor, keep: bool = True) -> Tensor:
+        kept, all_kept = torch.full((3,), keep), torch.ones(3, dtype=torch.bool)
+        controls = {"original_size": SIZES, "aspect_ratio": RATIO} if self.parts.conditioning.controls else {}
+        inputs = ConditionInputs(kept, all_kept, text=TextTokens(context, MASK), controls=controls)
+        prediction = self.model.predict(x, t, inputs)
         assert prediction.variance_fraction is not None
         return torch.cat([prediction.mean, prediction.variance_fraction], dim=1)
 
 
-def diffusers_peer(ours: Ours, scale: float, multi_scale: bool) -> PixArtTransformer2DModel:
-    theirs = PixArtTransformer2DModel(
-        num_attention_heads=HEADS,
-        attention_head_dim=WIDTH // HEADS,
-        out_channels=2 * CHANNELS,
-        num_layers=GEOMETRY["depth"],
-        cross_attention_dim=WIDTH,
-        sample_size=2 * SIDE,
-        interpolation_scale=scale,
-        use_additional_conditions=multi_scale,
-        caption_channels=CAPTION,
-    ).eval()
-    theirs.load_state_dict(pixart.diffusers(ours.config, CHANNELS, multi_scale=multi_scale).write(ours.state))
+def diffusers_peer(ours: Ours) -> PixArtTransformer2DModel:
+    written, tensors = FAMILY.for_export(ours.parts, ours.model.state_dict())
+    theirs = FAMILY.peer(written).eval()
+    theirs.load_state_dict(FAMILY.key_map(written, "diffusers").write(tensors))
     return theirs
 
 
 def output_and_gradient(output: Tensor, *leaves: Tensor) -> list[Tensor]:
     return [output.detach(), *torch.autograd.grad((output * randn(*output.shape, seed=9)).sum(), leaves)]
+
+
+def agree(found: list[Tensor], wanted: list[Tensor]) -> bool:
+    assert float(wanted[0].abs().max()) > 0.1
+    return all(relative(one, other.float()) <= BOUND for one, other in zip(found, wanted, strict=True))
 
 
 @pytest.mark.parametrize("t", [0.001, 0.5, 1.0])
@@ -76,33 +76,33 @@ def output_and_gradient(output: Tensor, *leaves: Tensor) -> list[Tensor]:
 def test_the_same_numbers_as_diffusers(multi_scale: bool, scale: float, t: float) -> None:
     ours = Ours(scale, multi_scale)
     x, context = randn(3, 4, 8, 12).requires_grad_(), randn(3, LENGTH, CAPTION, seed=1).requires_grad_()
-    time = build_schedule(LinearSchedule()).network_time(torch.full((3,), t))
+    times = torch.full((3,), t)
+    found = output_and_gradient(ours(x, times, context), x, context)
+
+    time = ours.model.schedule.network_time(times)
     assert float(time[0]) == pytest.approx(1000 * t - 1, abs=1e-3)
-    found = output_and_gradient(ours(x, time, context, MASK), x, context)
-
     added = {"resolution": SIZES, "aspect_ratio": RATIO} if multi_scale else {"resolution": None, "aspect_ratio": None}
-    theirs = diffusers_peer(ours, scale, multi_scale)(
-        x, context, timestep=time, added_cond_kwargs=added, encoder_attention_mask=MASK.float()
-    )
-    wanted = output_and_gradient(theirs.sample, x, context)
-    assert float(wanted[0].abs().max()) > 0.1
-    assert all(relative(one, other) <= BOUND for one, other in zip(found, wanted, strict=True))
+    theirs = diffusers_peer(ours)
+    assert theirs.config.interpolation_scale == scale and theirs.config.use_additional_conditions == multi_scale
+    output = theirs(x, context, timestep=time, added_cond_kwargs=added, encoder_attention_mask=MASK.float()).sample
+    assert agree(found, output_and_gradient(output, x, context))
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("multi_scale", [False, True])
-def test_the_same_numbers_as_a_plain_reference_of_the_original_layout(multi_scale: bool) -> None:
+def test_the_same_numbers_as_a_plain_reference_of_the_original_layout(multi_scale: bool, keep: bool) -> None:
     ours = Ours(0.5, multi_scale)
     x, context = randn(3, 4, 8, 12).requires_grad_(), randn(3, LENGTH, CAPTION, seed=1).requires_grad_()
-    found = output_and_gradient(ours(x, torch.tensor([0.0, 499.0, 999.0]), context, MASK), x, context)
+    leaves = (x, context) if keep else (x,)  # a dropped caption is not read
+    found = output_and_gradient(ours(x, torch.tensor([0.001, 0.5, 1.0]), context, keep), *leaves)
 
     reference = Reference(ours.file, HEADS, base=SIDE, lewei_scale=0.5)
     rows = []
     for i, t in enumerate((0.0, 499.0, 999.0)):
         sizes = (tuple(SIZES[i].tolist()), float(RATIO[i])) if multi_scale else (None, None)
-        rows.append(reference(Picture(x[i], t, context[i], MASK[i], *sizes)))
-    wanted = output_and_gradient(torch.stack(rows), x, context)
-    assert float(wanted[0].abs().max()) > 0.1
-    assert all(relative(one, other.float()) <= BOUND for one, other in zip(found, wanted, strict=True))
+        caption = context[i] if keep else ours.file["y_embedder.y_embedding"]
+        rows.append(reference(Picture(x[i], t, caption, MASK[i], *sizes)))
+    assert agree(found, output_and_gradient(torch.stack(rows), *leaves))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -153,9 +153,3 @@ def test_without_a_context_slot_there_is_no_cross_attention() -> None:
     assert not [name for name, _ in denoiser.named_parameters() if "cross" in name or "context" in name]
     with pytest.raises(ValueError, match="got no context"):
         PixArt(PixArtConfig(**SMALL), Slots(4, 8))(randn(1, 4, 8, 8), torch.zeros(1), Conditions(randn(1, SMALL["width"])))
-
-
-def test_the_released_sizes_share_one_grid() -> None:
-    sides = {256: 16, 512: 32, 1024: 64}
-    positions = [pixart.positions_for(sides[px], scale) for px, scale in zip(sides, pixart.LEWEI_SCALES, strict=True)]
-    assert positions == [GridPositions(base=32)] * 3
