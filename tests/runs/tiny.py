@@ -35,7 +35,11 @@ TINY = {
     "preview": {"count": 4},
 }
 
-DENOISERS = {"mmdit": [], "dit": ["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"]}
+DENOISERS = {
+    "mmdit": [],
+    "dit": ["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"],
+    "pixart": ["denoiser={kind: pixart, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"],
+}
 
 
 def tiny_recipe(folder: Path) -> Path:

@@ -8,17 +8,20 @@ from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots
 from open_ldm.denoisers.dit import DiT, DiTConfig
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
+from open_ldm.denoisers.pixart import PixArt, PixArtConfig
 
-DenoiserConfig = Annotated[DiTConfig | MMDiTConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[DiTConfig | MMDiTConfig | PixArtConfig, Field(discriminator="kind")]
 
 
-def build_denoiser(config: DiTConfig | MMDiTConfig, slots: Slots) -> Denoiser:
+def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
     """The denoiser a config describes, freshly initialised from torch's default generator (seed it first)."""
     match config:
         case DiTConfig():
             return DiT(config, slots)
         case MMDiTConfig():
             return MMDiT(config, slots)
+        case PixArtConfig():
+            return PixArt(config, slots)
 
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "DenoiserConfig",
     "DiTConfig",
     "MMDiTConfig",
+    "PixArtConfig",
     "Prediction",
     "Slots",
     "build_denoiser",

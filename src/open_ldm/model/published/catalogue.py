@@ -6,11 +6,12 @@ from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.model.published.dit import DiTFamily
 from open_ldm.model.published.family import Family
 from open_ldm.model.published.mmdit import MMDiTFamily
+from open_ldm.model.published.pixart import PixArtFamily
 
-FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mmdit": MMDiTFamily()}
+FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mmdit": MMDiTFamily(), "pixart": PixArtFamily()}
 """By the denoiser's kind."""
 
-NAMES = {"dit-xl-2": "dit", "sd3-medium": "mmdit"}
+NAMES = {"dit-xl-2": "dit", "sd3-medium": "mmdit", "pixart-xl-2": "pixart"}
 """Name on the command line -> kind. Geometry is read from the file, so a name stands for every size of its family."""
 
 
