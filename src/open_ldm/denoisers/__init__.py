@@ -7,16 +7,19 @@ from pydantic import Field
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots
 from open_ldm.denoisers.dit import DiT, DiTConfig
+from open_ldm.denoisers.mdtv2 import MDTv2, MDTv2Config
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
 
-DenoiserConfig = Annotated[DiTConfig | MMDiTConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig, Field(discriminator="kind")]
 
 
-def build_denoiser(config: DiTConfig | MMDiTConfig, slots: Slots) -> Denoiser:
+def build_denoiser(config: DiTConfig | MDTv2Config | MMDiTConfig, slots: Slots) -> Denoiser:
     """The denoiser a config describes, freshly initialised from torch's default generator (seed it first)."""
     match config:
         case DiTConfig():
             return DiT(config, slots)
+        case MDTv2Config():
+            return MDTv2(config, slots)
         case MMDiTConfig():
             return MMDiT(config, slots)
 
@@ -26,6 +29,7 @@ __all__ = [
     "Denoiser",
     "DenoiserConfig",
     "DiTConfig",
+    "MDTv2Config",
     "MMDiTConfig",
     "Prediction",
     "Slots",
