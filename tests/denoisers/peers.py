@@ -6,45 +6,31 @@ import torch
 from diffusers import DiTTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 
-from open_ldm.conditioning import Conditioning
+from open_ldm.conditioning import Conditioning, ConditioningConfig
+from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.denoisers.blocks.modulation import RMSNorm
-from open_ldm.denoisers.dit import DiT
+from open_ldm.denoisers.dit import DiT, DiTConfig
 from open_ldm.denoisers.mmdit import MMDiT
+from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.published.dit import DiTFamily
+from open_ldm.model.published.family import Model
+from tests.helpers import VIEW
 
 State = dict[str, Tensor]
 
 
-def dit_peer(ours: DiT, conditioning: Conditioning, grid: tuple[int, int]) -> DiTTransformer2DModel:
+def dit_peer(ours: DiT, config: DiTConfig, conditioning: Conditioning, grid: tuple[int, int]) -> DiTTransformer2DModel:
     """diffusers' class-conditional DiT for a grid of patches, its class table that of `conditioning` (modulation)."""
-    state, table = ours.state_dict(), conditioning.get_parameter("semantic.table.weight")
-    heads, width, patch = ours.blocks[0].attention.heads, table.shape[1], ours.patch
-    theirs = DiTTransformer2DModel(
-        num_attention_heads=heads,
-        attention_head_dim=width // heads,
-        in_channels=ours.slots.channels,
-        out_channels=ours.slots.output_channels,
-        num_layers=len(ours.blocks),
-        sample_size=grid[0] * patch,
-        patch_size=patch,
-        num_embeds_ada_norm=len(table) - 1,
-        norm_eps=1e-6,
-    ).eval()
-    peer: State = {"pos_embed.proj.weight": _as_convolution(state, ours.slots.channels, patch)}
-    peer["pos_embed.proj.bias"] = state["patch_embedding.proj.bias"]
-    for i in range(len(ours.blocks)):
-        there, here = f"transformer_blocks.{i}", f"blocks.{i}"
-        peer[f"{there}.norm1.emb.class_embedder.embedding_table.weight"] = table
-        for number, part in ((1, 0), (2, 2)):
-            _copy(peer, f"{there}.norm1.emb.timestep_embedder.linear_{number}", state, f"time_embedding.mlp.{part}")
-        _copy(peer, f"{there}.norm1.linear", state, f"{here}.modulation.linear")
-        _split_qkv(peer, [f"{there}.attn1.to_{name}" for name in "qkv"], state, f"{here}.attention.qkv")
-        _copy(peer, f"{there}.attn1.to_out.0", state, f"{here}.attention.proj")
-        _copy(peer, f"{there}.ff.net.0.proj", state, f"{here}.mlp.fc1")
-        _copy(peer, f"{there}.ff.net.2", state, f"{here}.mlp.fc2")
-        theirs.transformer_blocks[i].norm1.emb.time_proj.downscale_freq_shift = 0
-    _copy(peer, "proj_out_1", state, "final_layer.modulation.linear")
-    _copy(peer, "proj_out_2", state, "final_layer.linear")
-    theirs.load_state_dict(peer)
+    classes = tuple(map(str, range(len(conditioning.get_parameter("semantic.table.weight")) - 1)))
+    facts = ModelFacts(ours.slots.channels, VIEW, classes, latent_size=(grid[0] * ours.patch,) * 2)
+    semantic = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
+    model = Model(config, semantic, facts, ours.slots.learned_variance)
+    theirs = DiTFamily().peer(model).eval()
+    state = {f"denoiser.{name}": tensor for name, tensor in ours.state_dict().items()}
+    state |= {f"conditioning.{name}": tensor for name, tensor in conditioning.state_dict().items()}
+    theirs.load_state_dict(DiTFamily().key_map(model, "diffusers").write(state))
+    for block in theirs.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = config.time_frequency_shift
     embedding = theirs.pos_embed
     embedding.height, embedding.width = grid  # so that it takes the table as it is
     embedding.pos_embed = ours.positions(grid, torch.device("cpu")).unsqueeze(0)

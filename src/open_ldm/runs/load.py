@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from open_ldm.autoencoders import LatentStats
+from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.checkpoint import DRAWABLE, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts
-from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of
+from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.runs.wishes import Wish, inputs_for
 from open_ldm.sampling.generate import Generator
+from open_ldm.text import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,13 @@ class LoadedRun:
     generator: Generator
     samples_seen: int
     machine: Machine
+    text_encoder: TextEncoder | None
     problems: tuple[str, ...]
     """Newer checkpoints that were passed over, and why."""
+
+    def inputs_for(self, wishes: Sequence[Wish]) -> ConditionInputs:
+        """Condition inputs of this model, one row per wish. Raises ConfigError for what the model does not know."""
+        return inputs_for(wishes, self.recipe.conditioning, self.known.facts, self.text_encoder)
 
 
 def knowledge_to_json(known: Knowledge) -> dict[str, Any]:
@@ -64,7 +73,8 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     autoencoder = autoencoder_of(recipe, machine)
     generator = generator_of(recipe, known, model, autoencoder)
     samples_seen = int(checkpoint.content["samples_seen"])
-    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, tuple(problems))
+    text_encoder = text_encoder_of(recipe, known.facts, machine)
+    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, text_encoder, tuple(problems))
 
 
 def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
