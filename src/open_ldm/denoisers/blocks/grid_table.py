@@ -12,7 +12,7 @@ from open_ldm.denoisers.blocks.positions import Grid
 def resized(values: Tensor, grid: Grid, to: Grid) -> Tensor:
     """Vectors [rows x columns + N, D] of a grid, row by row, brought to another grid by bicubic interpolation of each channel.
 
-    The last N vectors, which lie nowhere, stay as they are. Both grids cover the same area, places in the middle of their cells.
+    The last N vectors, which lie nowhere, stay as they are. Both grids cover one area, places in the middle of cells.
     """
     if grid == to:
         return values
