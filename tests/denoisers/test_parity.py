@@ -62,7 +62,8 @@ def test_dit(patch: int, grid: tuple[int, int], learned_variance: bool, shift: A
 @pytest.mark.parametrize("qk_norm", ["none", "rms"])
 @pytest.mark.parametrize(("patch", "grid"), [(2, (3, 5)), (4, (4, 2))])
 def test_mmdit(patch: int, grid: tuple[int, int], qk_norm: Any, length: int, t: float) -> None:
-    ours = randomise(MMDiT(MMDiTConfig(**GEOMETRY, patch=patch, qk_norm=qk_norm), Slots(6, 20)))
+    config = MMDiTConfig(**GEOMETRY, patch=patch, qk_norm=qk_norm)
+    ours = randomise(MMDiT(config, Slots(6, 20)))
     width = GEOMETRY["width"]
     pooled = nn.Sequential(nn.Linear(12, width), nn.SiLU(), nn.Linear(width, width))
     x = randn(2, 6, grid[0] * patch, grid[1] * patch).requires_grad_()
@@ -71,6 +72,6 @@ def test_mmdit(patch: int, grid: tuple[int, int], qk_norm: Any, length: int, t: 
     assert float(time[0]) == 1000 * t
     found = output_and_gradient(ours(x, time, Conditions(pooled(vector), context)).mean, x)
 
-    theirs = mmdit_peer(ours, pooled, grid)
+    theirs = mmdit_peer(ours, config, pooled, grid)
     wanted = theirs(x, encoder_hidden_states=context, pooled_projections=vector, timestep=time).sample
     same(found, output_and_gradient(wanted, x))

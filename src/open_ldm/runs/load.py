@@ -58,8 +58,20 @@ def knowledge_from_json(content: Any) -> Knowledge:
         raise CheckpointError(f"the manifest lacks {error}", needed="a checkpoint written by this program") from error
 
 
-def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
-    """Open a run folder, or one checkpoint inside it. Raises ConfigError when it is neither."""
+@dataclass(frozen=True)
+class LoadedModel:
+    """A run's averaged model alone, in evaluation mode, without autoencoder or text encoder."""
+
+    recipe: Recipe
+    known: Knowledge
+    model: DiffusionModel
+    samples_seen: int
+    machine: Machine
+    problems: tuple[str, ...]
+
+
+def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
+    """The model of a run folder, or of one checkpoint inside it. Raises ConfigError when it is neither."""
     checkpoint, problems = _checkpoint(path)
     recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
     known = knowledge_from_json(checkpoint.content)
@@ -70,11 +82,16 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint.path} does not fit its own recipe: {str(error).splitlines()[-1]}") from error
     model = model.to(machine.device).compute_in(machine.compute_dtype).eval().requires_grad_(False)
-    autoencoder = autoencoder_of(recipe, machine)
-    generator = generator_of(recipe, known, model, autoencoder)
-    samples_seen = int(checkpoint.content["samples_seen"])
+    return LoadedModel(recipe, known, model, int(checkpoint.content["samples_seen"]), machine, tuple(problems))
+
+
+def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
+    """Open a run folder, or one checkpoint inside it, with all that drawing needs. Raises as `load_model`."""
+    loaded = load_model(path, device)
+    recipe, known, machine = loaded.recipe, loaded.known, loaded.machine
+    generator = generator_of(recipe, known, loaded.model, autoencoder_of(recipe, machine))
     text_encoder = text_encoder_of(recipe, known.facts, machine)
-    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, text_encoder, tuple(problems))
+    return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
 
 
 def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:

@@ -6,11 +6,12 @@ from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.model.published.dit import DiTFamily
 from open_ldm.model.published.family import Family
 from open_ldm.model.published.mdtv2 import MDTv2Family
+from open_ldm.model.published.mmdit import MMDiTFamily
 
-FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mdtv2": MDTv2Family()}
+FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mdtv2": MDTv2Family(), "mmdit": MMDiTFamily()}
 """By the denoiser's kind."""
 
-NAMES = {"dit-xl-2": "dit", "dit": "dit", "mdtv2-xl-2": "mdtv2", "mdtv2": "mdtv2"}
+NAMES = {"dit-xl-2": "dit", "mdtv2-xl-2": "mdtv2", "sd3-medium": "mmdit"}
 """Name on the command line -> kind. Geometry is read from the file, so a name stands for every size of its family."""
 
 
