@@ -7,10 +7,11 @@ from pydantic import Field
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots
 from open_ldm.denoisers.dit import DiT, DiTConfig
+from open_ldm.denoisers.mdtv2 import MDTv2, MDTv2Config
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
 from open_ldm.denoisers.pixart import PixArt, PixArtConfig
 
-DenoiserConfig = Annotated[DiTConfig | MMDiTConfig | PixArtConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig | PixArtConfig, Field(discriminator="kind")]
 
 
 def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
@@ -18,6 +19,8 @@ def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
     match config:
         case DiTConfig():
             return DiT(config, slots)
+        case MDTv2Config():
+            return MDTv2(config, slots)
         case MMDiTConfig():
             return MMDiT(config, slots)
         case PixArtConfig():
@@ -29,6 +32,7 @@ __all__ = [
     "Denoiser",
     "DenoiserConfig",
     "DiTConfig",
+    "MDTv2Config",
     "MMDiTConfig",
     "PixArtConfig",
     "Prediction",
