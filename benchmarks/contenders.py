@@ -20,7 +20,7 @@ from open_ldm.denoisers.base import SIZES, Geometry
 from open_ldm.model.diffusion import ModelFacts, ProcessConfig, build_model
 from open_ldm.process.schedules import LinearSchedule
 
-ModelName = Literal["dit", "mmdit"]
+ModelName = Literal["dit", "mmdit", "pixart"]
 Size = Literal["XS", "S", "B", "L", "XL"]
 
 PATCH, CHANNELS, CLASSES = 2, 4, 1000
@@ -82,6 +82,10 @@ def build(setting: Setting) -> Comparison:
     with torch.device(setting.device):
         x_t = torch.randn(setting.batch, CHANNELS, setting.side, setting.side)
         eps, t = torch.randn_like(x_t), torch.rand(setting.batch)
+    if setting.model == "pixart":
+        from contend_pixart import pixart
+
+        return pixart(setting, x_t, eps, t)
     return _dit(setting, x_t, eps, t) if setting.model == "dit" else _mmdit(setting, x_t, eps, t)
 
 

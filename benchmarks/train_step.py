@@ -1,6 +1,6 @@
 """Training steps per second, open-ldm against diffusers: forward + loss + backward + AdamW.
 
-    python benchmarks/train_step.py                       # DiT-S/2 and mmDiT-S/2, float32 and bf16, latents 4x32x32, batch 8
+    python benchmarks/train_step.py                       # all models of size S/2, float32 and bf16, latents 4x32x32, batch 8
     python benchmarks/train_step.py --models mmdit --dtypes bf16 --steps 40 --json step.json
 
 The two sides take turns, step by step, in one process: clocks drift by 15-25 % between runs, so only the ratio of
@@ -197,7 +197,7 @@ def line_of(cell: Cell) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description="Training steps per second, open-ldm against diffusers.")
-    parser.add_argument("--models", nargs="+", choices=["dit", "mmdit"], default=["dit", "mmdit"])
+    parser.add_argument("--models", nargs="+", choices=["dit", "mmdit", "pixart"], default=["dit", "mmdit", "pixart"])
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bf16"], default=["float32", "bf16"])
     parser.add_argument("--size", choices=["XS", "S", "B", "L", "XL"], default="S")
     parser.add_argument("--batch", type=int, default=8)

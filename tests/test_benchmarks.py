@@ -27,7 +27,7 @@ def train_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setattr(train_step, "PEAK_SIDE", 64)
 
     yield train_step
-    for name in ("train_step", "contenders"):
+    for name in ("train_step", "contenders", "contend_pixart"):
         sys.modules.pop(name, None)
 
 
@@ -43,6 +43,8 @@ def test_the_report_names_both_sides_and_the_machine(
         ("dit-XS/2", "bf16"),
         ("mmdit-XS/2", "float32"),
         ("mmdit-XS/2", "bf16"),
+        ("pixart-XS/2", "float32"),
+        ("pixart-XS/2", "bf16"),
     ]
     for cell in report["cells"]:
         ours, peer = cell["ours"], cell["peer"]
@@ -57,7 +59,7 @@ def test_the_report_names_both_sides_and_the_machine(
     assert f"ratio {report['cells'][0]['ratio']:.2f}" in printed
 
 
-@pytest.mark.parametrize("model", ["dit", "mmdit"])
+@pytest.mark.parametrize("model", ["dit", "mmdit", "pixart"])
 def test_both_sides_have_the_same_size_and_learn(train_step: ModuleType, model: str) -> None:
     contenders = sys.modules["contenders"]
     both = contenders.build(contenders.Setting(model, "XS", 2, 4, torch.device("cpu"), torch.float32))
