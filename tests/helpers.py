@@ -13,7 +13,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_sh
 from open_ldm.controls import ViewShape
 from open_ldm.core import seeds
 from open_ldm.data.sample import Batch, TransformRecord, View, collate
-from open_ldm.denoisers import DiTConfig, MMDiTConfig
+from open_ldm.denoisers import DenoiserConfig, DiTConfig, MMDiTConfig, UNetConfig
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig, build_model
 from open_ldm.text.tokens import TextTokens
 from open_ldm.text.words import WordsConfig
@@ -25,7 +25,14 @@ VIEW = ViewShape(height_px=8, width_px=8, typical_original_px=64)
 SMALL = {"size": "XS", "depth": 2, "width": 32, "heads": 2, "patch": 2}
 SMALL_DIT = DiTConfig(**SMALL)
 SMALL_MMDIT = MMDiTConfig(**SMALL)
-DENOISERS = {"dit": SMALL_DIT, "mmdit": SMALL_MMDIT, "mmdit_rms": MMDiTConfig(**SMALL, qk_norm="rms")}
+SMALL_UNET = {"size": "XS", "model_channels": 8, "multipliers": (1, 2), "attention_factors": (1, 2), "heads": 2, "groups": 4}
+DENOISERS = {
+    "dit": SMALL_DIT,
+    "mmdit": SMALL_MMDIT,
+    "mmdit_rms": MMDiTConfig(**SMALL, qk_norm="rms"),
+    "unet": UNetConfig(**SMALL_UNET),
+    "unet_scale_shift": UNetConfig(**SMALL_UNET, adaptive_norm="scale_shift"),
+}
 
 
 def randomise(module: nn.Module, seed: int = 0) -> Any:
@@ -73,7 +80,7 @@ def _view(position: int) -> View:
 
 
 def small_model(
-    denoiser: DiTConfig | MMDiTConfig = SMALL_DIT,
+    denoiser: DenoiserConfig = SMALL_DIT,
     conditioning: ConditioningConfig | None = None,
     process: ProcessConfig | None = None,
     channels: int = 3,

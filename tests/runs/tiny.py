@@ -35,7 +35,11 @@ TINY = {
     "preview": {"count": 4},
 }
 
-DENOISERS = {"mmdit": [], "dit": ["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"]}
+DENOISERS = {
+    "mmdit": [],
+    "dit": ["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"],
+    "unet": ["denoiser={kind: unet, size: XS, model_channels: 16, multipliers: [1, 2], attention_factors: [2], groups: 4}"],
+}
 
 
 def tiny_recipe(folder: Path) -> Path:

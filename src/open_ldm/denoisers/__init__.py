@@ -8,17 +8,20 @@ from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots
 from open_ldm.denoisers.dit import DiT, DiTConfig
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
+from open_ldm.denoisers.unet import UNet, UNetConfig
 
-DenoiserConfig = Annotated[DiTConfig | MMDiTConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[DiTConfig | MMDiTConfig | UNetConfig, Field(discriminator="kind")]
 
 
-def build_denoiser(config: DiTConfig | MMDiTConfig, slots: Slots) -> Denoiser:
+def build_denoiser(config: DiTConfig | MMDiTConfig | UNetConfig, slots: Slots) -> Denoiser:
     """The denoiser a config describes, freshly initialised from torch's default generator (seed it first)."""
     match config:
         case DiTConfig():
             return DiT(config, slots)
         case MMDiTConfig():
             return MMDiT(config, slots)
+        case UNetConfig():
+            return UNet(config, slots)
 
 
 __all__ = [
@@ -29,5 +32,6 @@ __all__ = [
     "MMDiTConfig",
     "Prediction",
     "Slots",
+    "UNetConfig",
     "build_denoiser",
 ]

@@ -6,11 +6,12 @@ from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.model.published.dit import DiTFamily
 from open_ldm.model.published.family import Family
 from open_ldm.model.published.mmdit import MMDiTFamily
+from open_ldm.model.published.unet import UNetFamily
 
-FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mmdit": MMDiTFamily()}
+FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mmdit": MMDiTFamily(), "unet": UNetFamily()}
 """By the denoiser's kind."""
 
-NAMES = {"dit-xl-2": "dit", "sd3-medium": "mmdit"}
+NAMES = {"dit-xl-2": "dit", "sd3-medium": "mmdit", "ldm-4-g": "unet"}
 """Name on the command line -> kind. Geometry is read from the file, so a name stands for every size of its family."""
 
 
