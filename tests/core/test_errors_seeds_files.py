@@ -63,3 +63,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 def test_the_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_draws_of_a_step_are_its_samples_own_and_shared_ones_its_batch_s() -> None:
+    device = torch.device("cpu")
+    whole, part = seeds.Draws(3, (8, 9, 10, 11), 4, device), seeds.Draws(3, (10, 11), 4, device)
+    assert torch.equal(whole.normal("noise", (5,))[2:], part.normal("noise", (5,)))
+    assert torch.equal(whole.uniform("mask", (5,))[2:], part.uniform("mask", (5,)))
+    assert whole.shared_uniform("share") == part.shared_uniform("share")
+    assert whole.shared_uniform("share") != seeds.Draws(3, (12,), 4, device).shared_uniform("share")
+    assert not torch.equal(whole.normal("noise", (5,)), whole.normal("other", (5,)))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.seeds import Draws
 from open_ldm.denoisers import Denoiser, DiTConfig, MMDiTConfig, Prediction, Slots, build_denoiser
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, unpatchify
 from tests.helpers import DENOISERS, SMALL, randn, randomise, relative
@@ -179,7 +180,7 @@ def test_a_geometry_that_does_not_fit_is_one_line(kind: Any, geometry: dict[str,
 
 def test_one_training_pass_is_the_network_itself() -> None:
     denoiser = build("dit")
-    (only,) = denoiser.training_passes()
-    prediction = only(randn(1, 4, 8, 8), times(1), conditions(1))
+    (only,) = denoiser.training_passes(Draws(0, (0,), 1, torch.device("cpu")))
+    prediction = only.forward(randn(1, 4, 8, 8), times(1), conditions(1))
     assert isinstance(prediction, Prediction)
     assert torch.equal(prediction.mean, denoiser(randn(1, 4, 8, 8), times(1), conditions(1)).mean)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.inputs import Conditions
-from open_ldm.denoisers.base import Denoiser, Prediction
+from open_ldm.core.seeds import Draws
+from open_ldm.denoisers.base import Denoiser, Prediction, TrainingPass
 from open_ldm.model.diffusion import DiffusionModel, ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig, losses
 from open_ldm.process.learned_variance import variational_bound_bits
@@ -48,8 +49,8 @@ class Answer(Denoiser):
     def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
         return self.answer()
 
-    def training_passes(self) -> list[Callable[[Tensor, Tensor, Conditions], Prediction]]:
-        return [self] * self.passes
+    def training_passes(self, draws: Draws) -> list[TrainingPass]:
+        return [TrainingPass(self)] * self.passes
 
 
 def model_saying(
@@ -62,8 +63,17 @@ def model_saying(
     return model
 
 
+class Known(Draws):
+    """Draws whose noise is EPS."""
+
+    def normal(self, purpose: str, shape: Sequence[int] = ()) -> Tensor:
+        assert (purpose, tuple(shape)) == ("noise", EPS.shape[1:])
+        return EPS
+
+
 def losses_of(model: DiffusionModel, objective: ObjectiveConfig | None = None) -> Tensor:
-    return losses(model, objective or ObjectiveConfig(), X_0, EPS, TIMES, NOTHING)
+    draws = Known(0, tuple(range(BATCH)), BATCH, torch.device("cpu"))
+    return losses(model, objective or ObjectiveConfig(), X_0, TIMES, NOTHING, draws)
 
 
 @every_process

@@ -51,7 +51,7 @@ def encoder() -> LiveEncoder:
 
 
 def drawer(seed: int = 5, conditioning: ConditioningConfig = CONDITIONING) -> Drawer:
-    return Drawer(seed, STATS, conditioning, LogitNormalTimes(), None, CPU)
+    return Drawer(seed, BATCH_SIZE, STATS, conditioning, LogitNormalTimes(), None, CPU)
 
 
 def small_trainer(

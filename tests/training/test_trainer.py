@@ -87,7 +87,7 @@ def test_the_loss_is_the_mean_over_pictures() -> None:
     trainer = small_trainer()
     (batch,) = micro_batches(trainer)
     drawn = trainer.drawer.draw(batch)
-    each = losses(trainer.model, trainer.objective, drawn.x_0, drawn.eps, drawn.t, drawn.inputs)
+    each = losses(trainer.model, trainer.objective, drawn.x_0, drawn.t, drawn.inputs, drawn.draws)
     assert trainer.update([batch]).loss == pytest.approx(each.mean().item(), rel=1e-6)
 
 

@@ -14,6 +14,7 @@ import typer
 from open_ldm import __version__
 from open_ldm.cli.demo import demo
 from open_ldm.cli.models import models
+from open_ldm.cli.published import export, import_
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
 from open_ldm.cli.train import train
@@ -31,6 +32,8 @@ app.command()(train)
 app.command()(sample)
 app.command()(recipes)
 app.command()(models)
+app.command("import")(import_)
+app.command()(export)
 
 
 @app.callback(invoke_without_command=True)

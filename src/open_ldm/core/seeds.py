@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,3 +48,28 @@ def normal(seed: int, purpose: str, positions: Sequence[int], shape: Sequence[in
 def uniform(seed: int, purpose: str, positions: Sequence[int], shape: Sequence[int] = ()) -> Tensor:
     """Uniform draws in [0, 1) [len(positions), *shape], float32 on the CPU; row i depends on positions[i] alone."""
     return _per_position(seed, purpose, positions, shape, lambda row, source: row.uniform_(generator=source))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The draws that one micro-batch of a training step may ask for, whatever the number of processes or micro-batches.
+
+    `positions`: of its samples; `batch_size`: of the global batch, whose draws all its micro-batches share.
+    """
+
+    seed: int
+    positions: tuple[int, ...]
+    batch_size: int
+    device: torch.device
+
+    def normal(self, purpose: str, shape: Sequence[int] = ()) -> Tensor:
+        """Standard normal draws [B, *shape], each row its sample's own."""
+        return normal(self.seed, purpose, self.positions, shape).to(self.device, non_blocking=True)
+
+    def uniform(self, purpose: str, shape: Sequence[int] = ()) -> Tensor:
+        """Uniform draws in [0, 1) [B, *shape], each row its sample's own."""
+        return uniform(self.seed, purpose, self.positions, shape).to(self.device, non_blocking=True)
+
+    def shared_uniform(self, purpose: str) -> float:
+        """One uniform draw in [0, 1) for the whole global batch."""
+        return float(uniform(self.seed, purpose, [self.positions[0] // self.batch_size])[0])

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.seeds import Draws
+from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,30 @@ class Prediction:
     variance_fraction: Tensor | None = None
 
 
+Forward = Callable[[Tensor, Tensor, Conditions], Prediction]
+"""(x_t [B, C, H, W], time [B], conditions) -> Prediction."""
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """One forward pass of a training step. `noise`: purpose of the unit noise its x_t is made with; passes of different
+    purposes see the same x_0 and t under independent noise."""
+
+    forward: Forward
+    noise: str = "noise"
+
+
 @dataclass(frozen=True)
 class Slots:
-    """What a denoiser must accept: latent channels, width of context tokens (None: no context) and learned variance."""
+    """What a denoiser must accept: latent channels, width of context tokens (None: no context) and learned variance.
+
+    `latent_size`: (height, width) it is trained at, for networks whose tables have a size; others take any.
+    """
 
     channels: int
     context_dim: int | None
     learned_variance: bool = False
+    latent_size: tuple[int, int] = (32, 32)
 
     @property
     def output_channels(self) -> int:
@@ -50,9 +69,9 @@ class Denoiser(nn.Module):
     def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
         """x_t [B, C, H, W], time [B] (`Schedule.network_time`) -> Prediction of [B, C, H, W], float32."""
 
-    def training_passes(self) -> Sequence[Callable[[Tensor, Tensor, Conditions], Prediction]]:
-        """The forward passes whose losses one training step sums; a masked twin adds itself here."""
-        return (self,)
+    def training_passes(self, draws: Draws) -> Sequence[TrainingPass]:
+        """The forward passes whose losses one training step sums; a masked twin adds itself here, drawing from `draws`."""
+        return (TrainingPass(self),)
 
     def split(self, output: Tensor, slots: Slots) -> Prediction:
         """Separate the mean from the variance channels of [B, C or 2C, H, W]."""
@@ -63,13 +82,27 @@ class Denoiser(nn.Module):
 
 
 class TransformerConfig(Config):
-    """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels."""
+    """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels.
+
+    `positions`: the fixed position table.
+    """
 
     size: Literal["XS", "S", "B", "L", "XL"] = "B"
     patch: int = Field(default=2, ge=1, le=32)
     depth: int | None = Field(default=None, ge=1)
     width: int | None = Field(default=None, ge=8)
     heads: int | None = Field(default=None, ge=1)
+    positions: PositionsConfig = GridPositions()
+
+    @property
+    def side_multiple(self) -> int:
+        """What both sides of the latents must be a multiple of."""
+        return self.patch
+
+    @property
+    def side_use(self) -> str:
+        """Why, as it ends a sentence: 'latents cannot be ...'."""
+        return f"cut in patches of {self.patch}"
 
     @property
     def modulation_dim(self) -> int:

@@ -15,16 +15,19 @@ from torch.nn import functional as F
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.attention import attend, merge_heads, split_heads
-from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, Positions, TimeEmbedding, grid_of, unpatchify
+from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, modulated_norm
+from open_ldm.denoisers.blocks.positions import Positions
 
 
 class DiTConfig(TransformerConfig):
-    """DiT-{XS,S,B,L,XL}/{patch}."""
+    """DiT-{XS,S,B,L,XL}/{patch}. `time_frequency_shift` 1: time features as diffusers' own DiT computes them, which differ
+    from the published network's; for weights trained there."""
 
     kind: Literal["dit"] = "dit"
+    time_frequency_shift: Literal[0, 1] = 0
 
 
 class SelfAttention(nn.Module):
@@ -67,8 +70,8 @@ class DiT(Denoiser):
         shape = config.geometry
         self.slots, self.patch = slots, config.patch
         self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
-        self.positions = Positions(shape.width)
-        self.time_embedding = TimeEmbedding(shape.width)
+        self.positions = Positions(config.positions, shape.width)
+        self.time_embedding = TimeEmbedding(shape.width, config.time_frequency_shift)
         self.context_embedding = Linear(slots.context_dim, shape.width) if slots.context_dim else None
         self.blocks = nn.ModuleList(DiTBlock(shape.width, shape.heads) for _ in range(shape.depth))
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.attention import attend, merge_heads, split_heads
-from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, Positions, TimeEmbedding, grid_of, unpatchify
+from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, RMSNorm, modulated_norm
+from open_ldm.denoisers.blocks.positions import Positions
 
 
 class MMDiTConfig(TransformerConfig):
@@ -82,7 +83,7 @@ class MMDiT(Denoiser):
         shape = config.geometry
         self.slots, self.patch = slots, config.patch
         self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
-        self.positions = Positions(shape.width)
+        self.positions = Positions(config.positions, shape.width)
         self.time_embedding = TimeEmbedding(shape.width)
         if slots.context_dim is None:
             self.no_context = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)

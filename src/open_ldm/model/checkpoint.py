@@ -30,6 +30,8 @@ SCHEMA = 1
 PREFIX = "samples-"
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
 """What a run needs to go on: entries of the manifest, and groups of tensors."""
+DRAWABLE = ("recipe", "facts", "latent_stats", "ema")
+"""What sampling needs, and all that imported weights have."""
 
 _NAME = re.compile(PREFIX + "[0-9]{12}")
 _OF_A_FILE = frozenset({"bytes", "sha256", "tensors"})
@@ -95,15 +97,16 @@ class CheckpointFolder:
         self._prune(final.name)
         return Saved(final, sum(entry["bytes"] for entry in described.values()))
 
-    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+    def newest(self, required: tuple[str, ...] = REQUIRED) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that verifies, and one line for each newer one that does not.
 
         (None, []) when there are none at all; raises CheckpointError when there are some and none verifies.
+        `required`: as in `load_checkpoint`.
         """
         problems: list[str] = []
         for name in self.names():
             try:
-                checkpoint = load_checkpoint(self.root / name)
+                checkpoint = load_checkpoint(self.root / name, required=required)
                 self._damaged.discard(name)
                 return checkpoint, problems
             except CheckpointError as error:

@@ -31,12 +31,14 @@ class ModelFacts:
     """What a model must know of its data to be built and used; saved with it.
 
     `channels`: of the latents. `class_names`: in label order. `words`: vocabulary of a word-conditional model.
+    `latent_size`: (height, width) of the latents it is trained at.
     """
 
     channels: int
     view: ViewShape
     class_names: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    latent_size: tuple[int, int] = (32, 32)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a manifest."""
@@ -50,6 +52,7 @@ class ModelFacts:
             view=ViewShape(**content["view"]),
             class_names=tuple(content["class_names"]),
             words=tuple(content["words"]),
+            latent_size=(content["latent_size"][0], content["latent_size"][1]),
         )
 
 
@@ -71,7 +74,7 @@ class DiffusionModel(nn.Module):
             classes=len(facts.class_names),
             vocabulary=len(Vocabulary(facts.words)),
         )
-        slots = Slots(facts.channels, self.conditioning.context_dim, process.learned_variance)
+        slots = Slots(facts.channels, self.conditioning.context_dim, process.learned_variance, facts.latent_size)
         self.denoiser = build_denoiser(denoiser, slots)
 
     def compute_in(self, dtype: torch.dtype) -> DiffusionModel:

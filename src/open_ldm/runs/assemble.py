@@ -53,7 +53,8 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
     if isinstance(semantic, TextSemantic):
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
     view = ViewShape(recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median))
-    return ModelFacts(channels=recipe.latent_shape[0], view=view, class_names=names, words=words)
+    channels, *latent_size = recipe.latent_shape
+    return ModelFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
 
 def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, machine: Machine) -> LatentStats:
@@ -84,6 +85,7 @@ def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World)
     model = model_of(recipe, known.facts).to(machine.device).compute_in(machine.compute_dtype)
     drawer = Drawer(
         seed=recipe.training.seed,
+        batch_size=recipe.training.batch_size,
         stats=known.stats,
         conditioning=recipe.conditioning,
         time_density=recipe.objective.times,

@@ -80,4 +80,5 @@ def _assumed_facts(recipe: Recipe) -> ModelFacts:
         channels=recipe.latent_shape[0],
         view=ViewShape(size.height_px, size.width_px, min(size.height_px, size.width_px)),
         class_names=tuple(str(index) for index in range(classes)),
+        latent_size=recipe.latent_shape[1:],
     )

@@ -9,7 +9,7 @@ from typing import Any
 from open_ldm.autoencoders import LatentStats
 from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.model.checkpoint import PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
+from open_ldm.model.checkpoint import DRAWABLE, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts
 from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of
 from open_ldm.runs.folder import RunFolder
@@ -69,11 +69,11 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
 
 def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
     if path.name.startswith(PREFIX) and path.is_dir():
-        return load_checkpoint(path, ("ema",)), []
+        return load_checkpoint(path, ("ema",), DRAWABLE), []
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
-    newest, problems = CheckpointFolder(folder.checkpoints).newest()
+    newest, problems = CheckpointFolder(folder.checkpoints).newest(DRAWABLE)
     if newest is None:
         raise ConfigError(
             f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"

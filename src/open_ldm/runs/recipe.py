@@ -61,11 +61,11 @@ class Recipe(Config):
     def _pictures_fit_the_patches(self) -> Recipe:
         height, width = self.data.transform.height_px, self.data.transform.width_px
         factor = self.autoencoder.factor if isinstance(self.autoencoder, KLConfig) else 1
-        side = factor * self.denoiser.patch
+        side = factor * self.denoiser.side_multiple
         if height % side or width % side:
             behind = f" behind an autoencoder of factor {factor}" if factor > 1 else ""
             raise ValueError(
-                f"pictures of {height}x{width} px cannot be cut in patches of {self.denoiser.patch}{behind};"
+                f"pictures of {height}x{width} px cannot be {self.denoiser.side_use}{behind};"
                 f" needed: data.transform.size_px in multiples of {side}"
             )
         return self

@@ -17,28 +17,30 @@ from open_ldm.process.time_density import TimeDensityConfig, times
 
 
 @dataclass(frozen=True)
-class NoisedBatch:
-    """What one forward pass of training needs: clean latents, unit noise, times and conditions of B pictures."""
+class DrawnBatch:
+    """What the objective needs of B pictures: clean latents, times, conditions, and the draws of noise and masks."""
 
     x_0: Tensor
-    eps: Tensor
     t: Tensor
     inputs: ConditionInputs
+    draws: seeds.Draws
 
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws for batches of one run. `discrete_steps`: of the schedule, None for a continuous one."""
+    """Draws for batches of one run. `batch_size`: of the global batch; `discrete_steps`: of the schedule, None for a
+    continuous one."""
 
     seed: int
+    batch_size: int
     stats: LatentStats
     conditioning: ConditioningConfig
     time_density: TimeDensityConfig
     discrete_steps: int | None
     device: torch.device
 
-    def draw(self, batch: EncodedBatch) -> NoisedBatch:
-        """Latents of a batch with their noise, times, dropped conditions and padding noise, on the device."""
+    def draw(self, batch: EncodedBatch) -> DrawnBatch:
+        """Latents of a batch with their times, dropped conditions and padding noise, on the device."""
         positions, raw = batch.positions, batch.posterior.mean
         shape = raw.shape[1:]
         if batch.posterior.std is not None:
@@ -54,11 +56,11 @@ class Drawer:
             padding_noise=None if noise is None else seeds.normal(self.seed, "padding", positions, noise),
         )
         u = seeds.uniform(self.seed, "time", positions)
-        return NoisedBatch(
+        return DrawnBatch(
             x_0=self.stats.normalise(raw),
-            eps=self._to(seeds.normal(self.seed, "noise", positions, shape)),
             t=self._to(times(self.time_density, u, self.discrete_steps)),
             inputs=inputs.to(self.device),
+            draws=seeds.Draws(self.seed, positions, self.batch_size, self.device),
         )
 
     def _to(self, tensor: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Trainer:
         total = torch.zeros((), device=self.drawer.device)
         for batch in micro_batches:
             drawn = self.drawer.draw(batch)
-            each = losses(self.model, self.objective, drawn.x_0, drawn.eps, drawn.t, drawn.inputs)
+            each = losses(self.model, self.objective, drawn.x_0, drawn.t, drawn.inputs, drawn.draws)
             loss = each.sum() / self.config.batch_size
             torch.autograd.backward(loss)
             total += loss.detach()

@@ -1,8 +1,7 @@
-"""Embeddings shared by the transformers: time, patches and positions."""
+"""Embeddings shared by the transformers: time and patches."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from open_ldm.core.errors import ConfigError
@@ -14,15 +13,16 @@ FEATURES = 256
 
 
 class TimeEmbedding(nn.Module):
-    """The network's time -> sinusoidal features -> Linear, SiLU, Linear."""
+    """The network's time -> sinusoidal features -> Linear, SiLU, Linear. `shift`: of the features' frequencies."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, shift: int = 0) -> None:
         super().__init__()
+        self.shift = shift
         self.mlp = nn.Sequential(Linear(FEATURES, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, time: Tensor) -> Tensor:
         """[B] -> [B, D], float32."""
-        embedded: Tensor = self.mlp(sinusoidal_features(time, FEATURES))
+        embedded: Tensor = self.mlp(sinusoidal_features(time, FEATURES, self.shift))
         return embedded
 
 
@@ -64,40 +64,3 @@ def unpatchify(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
     rows, columns = grid
     pieces = tokens.view(B, rows, columns, patch, patch, -1).permute(0, 5, 1, 3, 2, 4)
     return pieces.reshape(B, -1, rows * patch, columns * patch)
-
-
-class Positions(nn.Module):
-    """The fixed 2-D sinusoidal position table, made for any grid and kept for the last one used.
-
-    The first D/2 channels encode the column, the last D/2 the row; each half is [sin | cos] of coordinate
-    10000^(-i / (D/4)), computed in float64.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        if width % 4:
-            raise ConfigError(f"denoiser.width={width} does not fit 2-D positions", needed="a multiple of 4")
-        self.width = width
-        self._kept: tuple[tuple[int, int, torch.device], Tensor] | None = None
-
-    def forward(self, grid: tuple[int, int], device: torch.device) -> Tensor:
-        """(rows, columns) -> [T, D], float32."""
-        wanted = (*grid, device)
-        if self._kept is None or self._kept[0] != wanted:
-            rows = torch.arange(grid[0], dtype=torch.float64)
-            columns = torch.arange(grid[1], dtype=torch.float64)
-            self._kept = (wanted, sinusoidal_table(rows, columns, self.width).float().to(device))
-        return self._kept[1]
-
-
-def sinusoidal_table(rows: Tensor, columns: Tensor, width: int) -> Tensor:
-    """Row and column coordinates (float64) -> [rows x columns, width], tokens row by row."""
-    by_row, by_column = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.cat([_axis(by_column.flatten(), width // 2), _axis(by_row.flatten(), width // 2)], dim=1)
-
-
-def _axis(coordinate: Tensor, width: int) -> Tensor:
-    quarter = width // 2
-    frequencies = 10000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    angles = coordinate.unsqueeze(1) * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
