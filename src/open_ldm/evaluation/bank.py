@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-COLUMNS = ("keys", "numbers", "vectors", "probabilities", "scores")
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -27,17 +25,29 @@ class Rows:
 
     def take(self, places: Tensor) -> Rows:
         """The rows at `places`."""
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        return Rows(**{name: None if column is None else column[places] for name, column in columns.items()})
+        return Rows(
+            self.keys[places],
+            self.numbers[places],
+            self.vectors[places],
+            None if self.probabilities is None else self.probabilities[places],
+            None if self.scores is None else self.scores[places],
+        )
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """All rows of all parts, which must have the same columns."""
-    columns = {}
-    for name in COLUMNS:
-        found = [getattr(part, name) for part in parts]
-        columns[name] = torch.cat(found) if found[0] is not None else None
-    return Rows(**columns)
+    """All rows of all parts; a column that a part lacks is left out."""
+
+    def maybe(columns: Sequence[Tensor | None]) -> Tensor | None:
+        there = [column for column in columns if column is not None]
+        return torch.cat(there) if len(there) == len(parts) else None
+
+    return Rows(
+        torch.cat([part.keys for part in parts]),
+        torch.cat([part.numbers for part in parts]),
+        torch.cat([part.vectors for part in parts]),
+        maybe([part.probabilities for part in parts]),
+        maybe([part.scores for part in parts]),
+    )
 
 
 @dataclass

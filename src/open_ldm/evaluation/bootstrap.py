@@ -70,4 +70,3 @@ def estimate_mean(name: str, values: Tensor, config: BootstrapConfig, scale: flo
     values = values.double() * scale
     replicates = weights(config, len(values), name) @ values / len(values)
     return estimate(name, float(values.mean()), replicates, config, len(values))
-

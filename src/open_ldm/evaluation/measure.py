@@ -56,9 +56,7 @@ def _passport(
     if metric.needs_reference and reference is not None:
         against = {"reference": reference.pictures.hash, "reference_n": _count(reference)}
     size = samples.pictures.size_px
-    return make_passport(
-        metric.protocol, samples.extractor, size, _count(samples), bootstrap, sampling=sampling, **against
-    )
+    return make_passport(metric.protocol, samples.extractor, size, _count(samples), bootstrap, sampling=sampling, **against)
 
 
 def _count(found: Statistics) -> str:

@@ -110,7 +110,7 @@ def compare(one: Result, other: Result, varied: Collection[str] = ()) -> Differe
         apart.insert(0, f"{one.estimate.name} against {other.estimate.name}")
     if apart:
         raise ConfigError(
-            f"{one.estimate.name} of protocols {one.passport.id} and {other.passport.id} cannot be compared: {'; '.join(apart)}",
+            f"{one.estimate.name} of protocols {one.passport.id} and {other.passport.id} is not comparable: {'; '.join(apart)}",
             fix="measure both alike",
         )
     first, second = one.estimate, other.estimate

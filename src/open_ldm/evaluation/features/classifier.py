@@ -15,7 +15,8 @@ from open_ldm.core.files import sha256_of
 from open_ldm.evaluation.features.base import ExtractorId, Features, rounded
 from open_ldm.evaluation.features.resize import antialiased, antialiased_rule
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig
-from open_ldm.evaluation.features.weights import load_exactly, read_tensors
+from open_ldm.evaluation.features.weights import load_exactly
+from open_ldm.model.published.files import read_weights
 
 WEIGHTS = "classifier.safetensors"
 DESCRIPTION = "classifier.json"
@@ -41,7 +42,7 @@ class ClassifierExtractor:
         self.class_names = tuple(described["class_names"])
         self.accuracy = float(described["accuracy"])
         network = SmallNetwork(settings, len(self.class_names))
-        load_exactly(network, read_tensors(config.path / WEIGHTS), config.path / WEIGHTS)
+        load_exactly(network, read_weights(config.path / WEIGHTS).state, config.path / WEIGHTS)
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device
         self.size_px = settings.size_px

@@ -42,7 +42,9 @@ class CLIPExtractor:
 
             self._tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
         except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(f"clip.path={config.path!r} has no usable tokenizer", needed="tokenizer.json beside it") from error
+            raise ConfigError(
+                f"clip.path={config.path!r} has no usable tokenizer", needed="tokenizer.json beside it"
+            ) from error
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> Features:

@@ -21,7 +21,8 @@ def distance(one: Features, other: Features, over: DistanceName) -> Tensor:
     weighted). vectors: Euclidean. Raises ConfigError for layers where the extractor gives none.
     """
     if over == "vectors":
-        return (one.vectors.double() - other.vectors.double()).norm(dim=1)
+        apart: Tensor = (one.vectors.double() - other.vectors.double()).norm(dim=1)
+        return apart
     if not one.layers:
         raise ConfigError("this extractor gives no layers", needed="lpips, classifier or random", fix="distance=vectors")
     total = torch.zeros(len(one.vectors), dtype=torch.float64, device=one.vectors.device)

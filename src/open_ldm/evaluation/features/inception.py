@@ -21,7 +21,8 @@ from open_ldm.evaluation.features.inception_blocks import (
     mean_of_neighbours,
 )
 from open_ldm.evaluation.features.resize import TENSORFLOW, tensorflow_bilinear
-from open_ldm.evaluation.features.weights import find_file, hash_of, load_exactly, read_tensors
+from open_ldm.evaluation.features.weights import find_file, hash_of, load_exactly
+from open_ldm.model.published.files import read_weights
 
 SIZE_PX = 299
 CLASSES = 1008
@@ -97,7 +98,7 @@ class InceptionExtractor:
         with torch.device("meta"):
             network = InceptionV3()
         network.to_empty(device="cpu")
-        load_exactly(network, read_tensors(file), file)
+        load_exactly(network, read_weights(file).state, file)
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device
         self.id = ExtractorId(

@@ -14,7 +14,8 @@ from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.evaluation.features.base import ExtractorId, Features, rounded
 from open_ldm.evaluation.features.distance import pooled, unit_channels
 from open_ldm.evaluation.features.lpips_trunks import TAPS, Trunk, TrunkName
-from open_ldm.evaluation.features.weights import find_file, hash_of, load_exactly, read_tensors
+from open_ldm.evaluation.features.weights import find_file, hash_of, load_exactly
+from open_ldm.model.published.files import read_weights
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
@@ -45,10 +46,10 @@ class LPIPSExtractor:
     def __init__(self, config: LPIPSConfig, device: torch.device) -> None:
         trunk_file, heads_file = find_file(config.weights, "lpips.weights"), find_file(config.heads, "lpips.heads")
         trunk = Trunk(config.trunk)
-        own = {name: tensor for name, tensor in read_tensors(trunk_file).items() if name.startswith("features.")}
+        own = {name: tensor for name, tensor in read_weights(trunk_file).state.items() if name.startswith("features.")}
         load_exactly(trunk, own, trunk_file)
         self.trunk = trunk.to(device).eval().requires_grad_(False)
-        self.roots = [head.sqrt().to(device) for head in _heads(read_tensors(heads_file), config.trunk, heads_file)]
+        self.roots = [head.sqrt().to(device) for head in _heads(read_weights(heads_file).state, config.trunk, heads_file)]
         self.device = device
         self.least_px = TAPS[config.trunk].least_px
         self.dim = sum(TAPS[config.trunk].channels)

@@ -29,7 +29,7 @@ def _lines(values: Tensor, size: int, dim: int) -> Tensor:
 
 
 def antialiased(images: Tensor, size_px: int, mode: Literal["bilinear", "bicubic"]) -> Tensor:
-    """[B, C, H, W] -> [B, C, size_px, size_px], antialiased when it shrinks, squashed when not square; as it is when it fits."""
+    """[B, C, H, W] -> [B, C, size_px, size_px], antialiased where it shrinks; squashed if not square; untouched if it fits."""
     if images.shape[-2:] == (size_px, size_px):
         return images
     return F.interpolate(images, size=(size_px, size_px), mode=mode, align_corners=False, antialias=True)

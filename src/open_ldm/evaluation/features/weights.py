@@ -1,15 +1,12 @@
-"""Published weight files: from a path or the hub, hashed, and never unpickled beyond plain tensors."""
+"""Published weight files: found on the disk or the hub, hashed, and loaded whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from open_ldm.core.errors import ConfigError
@@ -57,27 +54,11 @@ def find_folder(path: str, key: str) -> Path:
         ) from error
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file, or of a .pt or .pth as published weights often come.
-
-    The latter are pickles, which can run code when read; only plain tensors are accepted (weights_only=True).
-    """
-    try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ConfigError(
-            f"{file} cannot be read as weights ({_first_line(error)})",
-            needed="tensors in .safetensors, or a .pt or .pth of nothing but tensors",
-        ) from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ConfigError(f"{file} holds something other than named tensors", needed="a state dict")
-    return dict(content)
-
-
 def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Fill a network. Raises ConfigError when a tensor is missing, left over, of another shape or not finite."""
+    """Fill a network with the tensors of `file`.
+
+    Raises ConfigError when one is missing, left over, of another shape or not finite.
+    """
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
     given = {name: tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
     if missing := sorted(wanted.keys() - given.keys()):

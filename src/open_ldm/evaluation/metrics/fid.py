@@ -31,7 +31,8 @@ class FIDConfig(Config):
 
     Heusel et al. 2017, eq. 6, after Fréchet 1957 and Dowson & Landau 1982. The value falls with the number of pictures, so
     only values of equal number are comparable. With no more pictures than dimensions a covariance is singular and the
-    number says little: that is refused. Below 10 pictures a dimension the value comes with a warning.
+    number says little: that is refused. Below 10 pictures a dimension the value comes with a warning. The bootstrap's interval
+    is right where the sets differ, and up to about twice too wide, never too narrow, where they are alike.
     """
 
     kind: Literal["fid"] = "fid"
@@ -90,7 +91,7 @@ def weighted_gaussian(vectors: Tensor, drawn: Tensor, centre: Tensor) -> Gaussia
     first = torch.zeros_like(centre)
     second = torch.zeros(len(centre), len(centre), dtype=torch.float64)
     places = drawn.nonzero().squeeze(1)
-    for block in places.split(_BLOCK):
+    for block in torch.split(places, _BLOCK):
         rows = vectors[block].double() - centre
         heavy = rows * drawn[block].unsqueeze(1)
         first += heavy.sum(dim=0)

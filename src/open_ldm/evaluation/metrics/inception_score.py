@@ -48,4 +48,5 @@ def weighted_score(probabilities: Tensor, drawn: Tensor) -> Tensor:
     shares = drawn / drawn.sum(dim=1, keepdim=True)
     own = torch.special.xlogy(probabilities, probabilities).sum(dim=1)
     marginal = shares @ probabilities
-    return (shares @ own - torch.special.xlogy(marginal, marginal).sum(dim=1)).exp()
+    scores: Tensor = (shares @ own - torch.special.xlogy(marginal, marginal).sum(dim=1)).exp()
+    return scores
