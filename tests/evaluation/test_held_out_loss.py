@@ -12,7 +12,7 @@ from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
 from open_ldm.model.diffusion import DiffusionModel, ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
 from tests.evaluation.sets import Process
-from tests.helpers import batch_at, small_model
+from tests.helpers import SMALL_WORDS, batch_at, small_model
 from tests.training.small_run import CONDITIONING, STATS, encoder
 
 TIMES = (0.1, 0.5, 0.9)
@@ -39,7 +39,8 @@ def test_it_is_the_error_of_the_prediction_at_each_time() -> None:
     eps = seeds.normal(7, "held-out noise", [3, 5], x_0.shape[1:])
     everything = torch.ones(2, dtype=torch.bool)
     assert batch.text is not None
-    inputs = ConditionInputs(everything, everything, text=batch.text, controls=batch.controls)
+    padding = seeds.normal(7, "padding", [3, 5], (SMALL_WORDS.length, SMALL_WORDS.width))
+    inputs = ConditionInputs(everything, everything, text=batch.text, controls=batch.controls, padding_noise=padding)
     for time, level in zip(TIMES, found.levels, strict=True):
         t = torch.full((2,), time)
         with torch.no_grad():
@@ -84,7 +85,8 @@ def test_a_better_model_has_a_lower_loss() -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     x_0 = STATS.normalise(batch.posterior.mean)
     everything = torch.ones(8, dtype=torch.bool)
-    inputs = ConditionInputs(everything, everything, text=batch.text, controls=batch.controls)
+    padding = seeds.normal(0, "padding", range(8), (SMALL_WORDS.length, SMALL_WORDS.width))
+    inputs = ConditionInputs(everything, everything, text=batch.text, controls=batch.controls, padding_noise=padding)
     for step in range(20):
         eps = seeds.normal(1, "x", range(step * 8, step * 8 + 8), x_0.shape[1:])
         t = seeds.uniform(1, "t", range(step * 8, step * 8 + 8))

@@ -80,7 +80,7 @@ def test_its_passport_names_control_values_and_distance() -> None:
     assert layers[0].passport.entries["metric"] == "control_influence(size=64|128|256|512|1024, over=layers)"
     assert layers[0].passport.entries["n"] == "9"
     assert layers[0].passport.entries["sampling.seeds"] == "0..8"
-    with pytest.raises(ConfigError, match="over=layers.* against .*over=vectors"):
+    with pytest.raises(ConfigError, match=r"over=layers.* against .*over=vectors"):
         compare(layers[0], vectors[0])
     weaker = pair_distances([controlled(0.2, range(9))], EXTRACTOR).results(QUICK, sampling)
     assert compare(layers[0], weaker[0]).value < 0
