@@ -19,6 +19,7 @@ from open_ldm.model.published.files import read_weights
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.published import export_to_diffusers, import_weights
 from tests.helpers import randn, relative
+from tests.model.published import layouts
 
 CLASSES, WIDTH, DEPTH, HEADS, SIDE = 5, 48, 3, 3, 8
 
@@ -38,24 +39,10 @@ def original_dit(positions: bool = True) -> dict[str, Tensor]:
     """A file in the layout of the original DiT, every number random; its position table the published one or random too."""
     from open_ldm.denoisers.blocks.positions import GridPositions, Positions
 
-    layers = {"x_embedder.proj": (WIDTH, 4, 2, 2), "t_embedder.mlp.0": (WIDTH, 256), "t_embedder.mlp.2": (WIDTH, WIDTH)}
-    for i in range(DEPTH):
-        layers |= {
-            f"blocks.{i}.attn.qkv": (3 * WIDTH, WIDTH),
-            f"blocks.{i}.attn.proj": (WIDTH, WIDTH),
-            f"blocks.{i}.mlp.fc1": (4 * WIDTH, WIDTH),
-            f"blocks.{i}.mlp.fc2": (WIDTH, 4 * WIDTH),
-            f"blocks.{i}.adaLN_modulation.1": (6 * WIDTH, WIDTH),
-        }
-    layers |= {"final_layer.linear": (2 * 4 * 4, WIDTH), "final_layer.adaLN_modulation.1": (2 * WIDTH, WIDTH)}
     grid = SIDE // 2
     table = Positions(GridPositions(), WIDTH)((grid, grid), torch.device("cpu")).unsqueeze(0)
-    state = {"pos_embed": table if positions else randn(1, grid * grid, WIDTH)}
-    state["y_embedder.embedding_table.weight"] = randn(CLASSES + 1, WIDTH, seed=5)
-    for number, (name, shape) in enumerate(layers.items()):
-        state[f"{name}.weight"] = randn(*shape, seed=number) * 0.2
-        state[f"{name}.bias"] = randn(shape[0], seed=100 + number) * 0.2
-    return state
+    state = layouts.original_dit(DEPTH, WIDTH, 4, 2, CLASSES)
+    return state | {"pos_embed": table if positions else randn(1, grid * grid, WIDTH)}
 
 
 def predicted(run: LoadedRun, x_t: Tensor) -> Tensor:

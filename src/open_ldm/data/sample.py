@@ -135,6 +135,9 @@ class Source(Protocol):
     def size_of(self, index: int) -> tuple[int, int]:
         """Original (height, width) in pixels without decoding. Raises `BadPicture` for an unusable header."""
 
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """Captions of one sample, without reading its picture; none where they cannot be read."""
+
     def captions(self) -> list[str]:
         """All captions, without reading pictures (to build a vocabulary); empty when there are none."""
 

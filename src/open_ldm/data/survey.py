@@ -66,7 +66,7 @@ def survey(source: Source, limit: int = 2000) -> DataSurvey:
 
     Raises DataError when the data set is empty or none of the samples has a readable header.
     """
-    chosen = _spread(len(source), limit)
+    chosen = spread(len(source), limit)
     sizes: list[tuple[int, int]] = []
     bad: list[BadSample] = []
     for index in chosen:
@@ -88,12 +88,12 @@ def survey(source: Source, limit: int = 2000) -> DataSurvey:
         short_side_px=_quantiles(np.minimum(heights, widths)),
         aspect_ratio=_quantiles(widths / heights),
         class_counts=_class_counts(source, chosen),
-        example_captions=tuple(captions[place] for place in _spread(len(captions), _EXAMPLES)),
+        example_captions=tuple(captions[place] for place in spread(len(captions), _EXAMPLES)),
         bad=tuple(bad),
     )
 
 
-def _spread(length: int, limit: int) -> list[int]:
+def spread(length: int, limit: int) -> list[int]:
     """At most `limit` indices below `length`: one drawn from each of `limit` equal stretches, always the same ones.
 
     Drawn, because a constant step may meet only every tenth class of a data set whose classes take turns.

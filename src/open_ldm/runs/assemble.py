@@ -13,7 +13,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError, DataError, shortened
+from open_ldm.core.errors import CheckpointError, ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import default_workers, read_batches
 from open_ldm.data.sample import Source
@@ -22,11 +22,13 @@ from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, build_model
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sampling.generate import Generator
-from open_ldm.text.words import Vocabulary
+from open_ldm.text import HuggingFaceEncoder, TextEncoder, Vocabulary, WordsConfig, WordsEncoder
+from open_ldm.text.remembered import RememberingEncoder
 from open_ldm.training.draws import Drawer
 from open_ldm.training.trainer import Trainer
 
 _MEASURED_AT_ONCE = 64
+_REMEMBERED_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
                 needed="class folders, or a label column in metadata.jsonl",
                 fix="add labels, or use conditioning.semantic.kind=none (or text, with captions)",
             )
-    if isinstance(semantic, TextSemantic):
+    if isinstance(semantic, TextSemantic) and isinstance(semantic.encoder, WordsConfig):
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
     view = ViewShape(recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median))
     channels, *latent_size = recipe.latent_shape
@@ -95,15 +97,53 @@ def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World)
     return Trainer(model, drawer, recipe.objective, recipe.training, world)
 
 
-def encoder_of(recipe: Recipe, known: Knowledge, autoencoder: Autoencoder, machine: Machine, source: Source) -> LiveEncoder:
+def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> TextEncoder | None:
+    """The recipe's text encoder, loaded; None when the model reads no captions.
+
+    Frozen encoders run in float32 on CPUs, where short captions gain nothing from bf16, else in the machine's compute dtype.
+    Raises CheckpointError when it is not the one that the model was trained with.
+    """
+    semantic = recipe.conditioning.semantic
+    if not isinstance(semantic, TextSemantic):
+        return None
+    encoder: TextEncoder
+    if isinstance(semantic.encoder, WordsConfig):
+        encoder = WordsEncoder(Vocabulary(facts.words), semantic.encoder.length)
+    else:
+        dtype = torch.float32 if machine.device.type == "cpu" else machine.compute_dtype
+        encoder = HuggingFaceEncoder(semantic.encoder, machine.device, dtype)
+    if facts.text_encoder and facts.text_encoder != encoder.fingerprint:
+        raise CheckpointError(
+            f"the text encoder has fingerprint {encoder.fingerprint}",
+            needed=f"the one this model was trained with, {facts.text_encoder}",
+            fix="put its files back in their place",
+        )
+    return encoder
+
+
+def remembering(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEncoder:
+    """The encoder made to read each caption of a data set once, when the tokens of all of them fit in half a gigabyte."""
+    semantic = recipe.conditioning.semantic
+    if not isinstance(semantic, TextSemantic) or isinstance(semantic.encoder, WordsConfig):
+        return encoder
+    most = _REMEMBERED_BYTES // (4 * semantic.encoder.length * semantic.encoder.width)
+    return RememberingEncoder(encoder) if len(set(source.captions())) <= most else encoder
+
+
+def encoder_of(
+    recipe: Recipe,
+    known: Knowledge,
+    autoencoder: Autoencoder,
+    machine: Machine,
+    source: Source,
+    text_encoder: TextEncoder | None = None,
+) -> LiveEncoder:
     """Batch -> EncodedBatch for this recipe. Raises DataError when the data now has classes the model does not know."""
     semantic = recipe.conditioning.semantic
     controls = recipe.conditioning.controls
     if isinstance(semantic, ClassSemantic):
         return LiveEncoder(autoencoder, controls, machine.device, label_order=_label_order(known.facts, source))
-    if not isinstance(semantic, TextSemantic):
-        return LiveEncoder(autoencoder, controls, machine.device)
-    return LiveEncoder(autoencoder, controls, machine.device, Vocabulary(known.facts.words), semantic.encoder.length)
+    return LiveEncoder(autoencoder, controls, machine.device, text_encoder)
 
 
 def _label_order(facts: ModelFacts, source: Source) -> Tensor:

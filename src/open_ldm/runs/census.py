@@ -14,8 +14,7 @@ from open_ldm.controls import ViewShape
 from open_ldm.denoisers import DenoiserConfig, DiTConfig, MMDiTConfig
 from open_ldm.denoisers.base import SIZES
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
-from open_ldm.text.tokens import TextTokens
-from open_ldm.text.words import WordsConfig
+from open_ldm.text import HuggingFaceConfig, TextTokens, WordsConfig
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,7 @@ def count_model(
 def _empty_inputs(conditioning: ConditioningConfig) -> ConditionInputs:
     """One picture's conditions, of the right shapes, holding nothing."""
     semantic = conditioning.semantic
-    text = None
-    if isinstance(semantic, TextSemantic):
-        length = semantic.encoder.length
-        text = TextTokens(torch.empty(1, length, dtype=torch.long), torch.empty(1, length, dtype=torch.bool))
+    text = _empty_text(semantic.encoder) if isinstance(semantic, TextSemantic) else None
     shape = noise_shape(semantic)
     return ConditionInputs(
         keep_semantic=torch.empty(1, dtype=torch.bool),
@@ -76,6 +72,14 @@ def _empty_inputs(conditioning: ConditioningConfig) -> ConditionInputs:
         controls={control.kind: torch.empty(1, control.numbers) for control in conditioning.controls},
         padding_noise=None if shape is None else torch.empty(1, *shape),
     )
+
+
+def _empty_text(encoder: WordsConfig | HuggingFaceConfig) -> TextTokens:
+    mask = torch.empty(1, encoder.length, dtype=torch.bool)
+    if isinstance(encoder, WordsConfig):
+        return TextTokens(torch.empty(1, encoder.length, dtype=torch.long), mask)
+    pooled = torch.empty(1, encoder.pooled_width) if encoder.pooled_width else None
+    return TextTokens(torch.empty(1, encoder.length, encoder.width), mask, pooled)
 
 
 def census() -> list[CensusRow]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from open_ldm.autoencoders import GivenStats
@@ -25,10 +26,11 @@ from open_ldm.model.published.family import Description, Layout, Model
 from open_ldm.model.published.files import WeightFile, read_weights
 from open_ldm.runs.assemble import Knowledge
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.load import knowledge_to_json, load_run
+from open_ldm.runs.load import knowledge_to_json, load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 
 EXPORTED = "open_ldm.json"
+BESIDE = "conditioning.safetensors"
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,13 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
     """
     if out.exists():
         raise ConfigError(f"{out} exists already", fix="choose another --out")
-    loaded = load_run(run, "cpu")
+    loaded = load_model(run, "cpu")
     family = FAMILIES[loaded.recipe.denoiser.kind]
     model, ours = family.for_export(model_of(loaded.recipe, loaded.known.facts), loaded.model.state_dict())
     network = family.peer(model)
-    network.load_state_dict(family.key_map(model, "diffusers").write(ours))
+    layout = family.key_map(model, "diffusers")
+    network.load_state_dict(layout.write(ours))
+    beside = {name: tensor.contiguous() for name, tensor in ours.items() if name not in layout.ours}
     temporary = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
     try:
         network.save_pretrained(temporary, safe_serialization=True)  # type: ignore[operator]
@@ -163,7 +167,9 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
             "schedule": loaded.recipe.process.model_dump(mode="json"),
         }
         write_json(temporary / EXPORTED, about)
-        write_text(temporary / "README.md", _readme(type(network).__name__, family.notes(model)))
+        if beside:
+            save_file(beside, temporary / BESIDE)
+        write_text(temporary / "README.md", _readme(type(network).__name__, family.notes(model), sorted(beside)))
         fsync_path(temporary)
         temporary.rename(out)
     except OSError as error:
@@ -173,9 +179,11 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
     return out
 
 
-def _readme(kind: str, notes: str) -> str:
+def _readme(kind: str, notes: str, beside: Sequence[str]) -> str:
     lines = [
         f"Weights for diffusers' `{kind}`: `{kind}.from_pretrained(FOLDER)`.",
         f"`{EXPORTED}` holds what diffusers has no place for: latent statistics, schedule, class names.",
     ]
+    if beside:
+        lines.append(f"`{BESIDE}` holds our conditioning, whose output the network takes: {', '.join(beside)}.")
     return "\n".join(lines) + "\n" + (f"\n{notes}" if notes else "")

@@ -83,6 +83,9 @@ class Recipe(Config):
             content["training"].pop(name)
         content["data"].pop("workers")
         content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
+        for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
+            for model in group:
+                model.pop("path")  # likewise the text encoder's
         for name in (
             "samples",
             "log_every_samples",

@@ -25,6 +25,8 @@ from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.report import write_report
 from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import Generator
+from open_ldm.text import TextEncoder
+from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.loop import Every, Hooks, Report
 from open_ldm.training.signals import StopRequest
@@ -43,6 +45,7 @@ class Recorder:
     trainer: Trainer
     generator: Generator
     wishes: Sequence[Wish]
+    text_encoder: TextEncoder | None
     health: Health
     store: CheckpointFolder
     fingerprint: Mapping[str, str]
@@ -72,6 +75,7 @@ class Recorder:
     def begin(
         self,
         seen: DataSurvey,
+        captions: CaptionSurvey | None,
         machine: Machine,
         command: Sequence[str],
         problems: Sequence[str],
@@ -85,6 +89,7 @@ class Recorder:
             self.folder.exit.unlink(missing_ok=True)
             self.folder.write_config(to_yaml(self.recipe))
             survey = {name: value for name, value in seen.to_json().items() if name != "sentence"}
+            survey |= {} if captions is None else {"captions": captions.to_json()}
             write_json(self.folder.data, {"sentence": seen.sentence, "survey": survey})
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
@@ -101,6 +106,8 @@ class Recorder:
             self._say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
         for problem in problems:
             self._warn(f"checkpoint passed over: {problem}")
+        for problem in [] if captions is None else captions.problems():
+            self._warn(problem)
         if self.health.bad:
             self._warn(self.health.sentence())
 
@@ -161,7 +168,7 @@ class Recorder:
     def _preview(self) -> None:
         if self._leads:
             started = time.perf_counter()
-            pixels = draw(self.recipe, self.known.facts, self.generator, self.wishes)
+            pixels = draw(self.recipe, self.known.facts, self.generator, self.wishes, self.text_encoder)
             path = self.folder.samples / f"{self.samples_seen:012d}.png"
             shown = captions_of(self.wishes)
             save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))

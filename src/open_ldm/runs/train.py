@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.files import write_json
 from open_ldm.data.health import Health
-from open_ldm.data.loader import read_batches
+from open_ldm.data.loader import open_data, read_batches
 from open_ldm.data.sample import Source
-from open_ldm.data.sources import open_source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.model.checkpoint import Checkpoint, CheckpointFolder
 from open_ldm.runs.assemble import (
@@ -29,6 +28,8 @@ from open_ldm.runs.assemble import (
     facts_of,
     generator_of,
     latent_stats_of,
+    remembering,
+    text_encoder_of,
     trainer_of,
     workers_of,
 )
@@ -37,6 +38,7 @@ from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_wishes
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.recorder import Recorder
+from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
 from open_ldm.training.plan import plan_batches
@@ -97,11 +99,15 @@ def _trained(
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
-    source = open_source(recipe.data.source)
+    source = open_data(recipe.data)
     seen = survey(source)
     health = _health(folder, source, seen, world.leads)
     autoencoder = autoencoder_of(recipe, machine)
     known = _knowledge(recipe, source, seen, checkpoint, autoencoder, machine)
+    text_encoder = text_encoder_of(recipe, known.facts, machine)
+    if text_encoder is not None:
+        known = replace(known, facts=replace(known.facts, text_encoder=text_encoder.fingerprint))
+        text_encoder = remembering(text_encoder, recipe, source)
     trainer = trainer_of(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.restore(checkpoint.files, checkpoint.content["counters"])
@@ -112,7 +118,8 @@ def _trained(
         known=known,
         trainer=trainer,
         generator=generator_of(recipe, known, trainer.ema.model, autoencoder),
-        wishes=preview_wishes(recipe, known.facts, source),
+        wishes=preview_wishes(recipe, known.facts, source, text_encoder),
+        text_encoder=text_encoder,
         health=health,
         store=store,
         fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
@@ -127,8 +134,10 @@ def _trained(
         workers=workers_of(recipe),
     )
     with recorder:
-        recorder.begin(seen, machine, command, problems, None if checkpoint is None else checkpoint.content)
-        loop = Loop(trainer, plan, batches, encoder_of(recipe, known, autoencoder, machine, source), recorder.hooks())
+        captions = None if text_encoder is None else survey_captions(text_encoder, source)
+        recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content)
+        encoder = encoder_of(recipe, known, autoencoder, machine, source, text_encoder)
+        loop = Loop(trainer, plan, batches, encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
     seconds = time.perf_counter() - started
     return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)

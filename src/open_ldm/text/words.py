@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -27,6 +28,16 @@ class WordsConfig(Config):
     max_words: int = Field(default=4096, ge=1)
     min_count: int = Field(default=1, ge=1)
     width: int = Field(default=128, ge=8)
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Places that are padded together: all of them."""
+        return (self.length,)
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled vector, which is the mean of the words."""
+        return self.width
 
 
 def words_of(caption: str) -> list[str]:
@@ -77,3 +88,27 @@ class Vocabulary:
             known = [self._ids.get(word, UNKNOWN) for word in words_of(caption)][:length]
             ids[row, : len(known)] = torch.tensor(known, dtype=torch.long)
         return TextTokens(tokens=ids, mask=ids != PAD)
+
+
+class WordsEncoder:
+    """A vocabulary as a text encoder of `length` places. Its tokens are word ids; their vectors are part of the model."""
+
+    def __init__(self, vocabulary: Vocabulary, length: int) -> None:
+        self.vocabulary, self.length = vocabulary, length
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the words and the number of places."""
+        return hashlib.sha256(repr((self.vocabulary.words, self.length)).encode()).hexdigest()[:32]
+
+    def encode(self, captions: Sequence[str]) -> TextTokens:
+        """Word ids [B, L] and mask."""
+        return self.vocabulary.encode(captions, self.length)
+
+    def cut(self, captions: Sequence[str]) -> list[bool]:
+        """Which captions have more words than places."""
+        return [len(words_of(caption)) > self.length for caption in captions]
+
+    def check_prompt(self, caption: str) -> None:
+        """Raise ConfigError when a prompt holds words the model never saw."""
+        self.vocabulary.require_known(caption)

@@ -8,7 +8,7 @@ import torch
 
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.files import sha256_of
-from open_ldm.data.subset import Subset
+from open_ldm.data.holdout import Part
 from open_ldm.evaluation.features import ClassifierConfig, build_extractor
 from open_ldm.evaluation.features.classifier_fit import FitConfig, fit
 from open_ldm.evaluation.features.small_network import SmallNetworkConfig
@@ -64,15 +64,15 @@ def test_the_same_data_and_seed_give_the_same_file(folder: Path, tmp_path: Path)
 
 
 def test_held_out_pictures_are_never_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts: list[Subset] = []
+    parts: list[Part] = []
     monkeypatch.setattr(
-        "open_ldm.evaluation.features.classifier_fit.Subset",
-        lambda source, indices: parts.append(Subset(source, indices)) or parts[-1],
+        "open_ldm.evaluation.features.classifier_fit.Part",
+        lambda *arguments: parts.append(Part(*arguments)) or parts[-1],
     )
     fit(SOURCE, tmp_path, TINY.model_copy(update={"pictures": 32}))
-    train, test = (set(part.indices.tolist()) for part in parts)
+    train, test = ({part.sample_id(index) for index in range(len(part))} for part in parts)
     assert train.isdisjoint(test)
-    assert train | test == set(range(400))
+    assert train | test == {SOURCE.sample_id(index) for index in range(400)}
 
 
 def test_what_cannot_be_used_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -123,6 +123,10 @@ class FolderSource:
         label = self._entries[index].label
         return label if isinstance(label, int) and label != NO_LABEL else None
 
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """Captions of a picture, without reading it."""
+        return self._entries[index].captions
+
     def captions(self) -> list[str]:
         """All captions, in the order of the pictures."""
         return [caption for entry in self._entries for caption in entry.captions]

@@ -134,6 +134,10 @@ class ShapesSource:
         """Class of a picture, without drawing."""
         return CLASS_NAMES.index(self.scene(index).shapes[0].class_name)
 
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The caption of a picture, without drawing."""
+        return (caption_of(self.scene(index).shapes),)
+
     def captions(self) -> list[str]:
         """Every caption this split can show, once each (not one per sample: the sentences repeat)."""
         nouns = [(colour, kind, size) for colour, kind in self._pairs for size in SIZES]

@@ -12,14 +12,13 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from open_ldm.core import seeds
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.core.files import sha256_of, write_bytes, write_json
 from open_ldm.core.pictures import to_images
+from open_ldm.data.holdout import HoldoutConfig, Part
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
-from open_ldm.data.subset import Subset
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
 from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
@@ -86,18 +85,16 @@ def fit(
     return fitted
 
 
-def _split(source: Source, config: FitConfig) -> tuple[Subset, Subset]:
-    """Training and held-out pictures; which is which follows from the seed and a picture's place in the source."""
+def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
+    """Training and held-out pictures; which is which follows from the seed and a picture's id."""
     if len(source.class_names) < 2:
         raise DataError(
             f"the data has {len(source.class_names)} classes ({source.summary.sentence()})",
             needed="at least 2 to learn features from",
             fix="add labels, or measure with inception or dinov2",
         )
-    limit = config.held_out * 2**63
-    held = [seeds.key(config.seed, "held out", index) < limit for index in range(len(source))]
-    train = Subset(source, [index for index, out in enumerate(held) if not out])
-    test = Subset(source, [index for index, out in enumerate(held) if out])
+    holdout = HoldoutConfig(share=config.held_out, seed=config.seed)
+    train, test = Part(source, holdout, "train"), Part(source, holdout, "held_out")
     if len(test) < _LEAST_HELD_OUT or len(train) < config.batch_size:
         raise DataError(
             f"{len(source)} pictures: {len(train)} to learn from, {len(test)} held out",

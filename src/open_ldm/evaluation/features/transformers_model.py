@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.model_folders import content_hash
 from open_ldm.evaluation.features.base import ExtractorId, rounded
 from open_ldm.evaluation.features.resize import antialiased, antialiased_rule
-from open_ldm.evaluation.features.weights import find_folder, hash_of
+from open_ldm.evaluation.features.weights import find_folder
 
 _PREPROCESSOR = "preprocessor_config.json"
 
@@ -49,14 +50,11 @@ class LoadedEncoder:
 
 
 def load_encoder(path: str, class_name: str, size_px: int, kind: str, device: torch.device) -> LoadedEncoder:
-    """A model by folder or hub name. Raises ConfigError when it, its preprocessor's numbers or the library is missing."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise ConfigError(f"{kind}: the package transformers is not installed", fix="pip install transformers") from error
+    """A model by folder or hub name. Raises ConfigError when it or its preprocessor's numbers are missing."""
+    import transformers
+
     folder = find_folder(path, f"{kind}.path")
-    files = list(folder.glob("*.safetensors"))
-    if not files:
+    if not list(folder.glob("*.safetensors")):
         raise ConfigError(f"{kind}.path={path!r} holds no weights", needed="model.safetensors")
     preparation = _preparation(folder, size_px, kind)
     try:
@@ -74,7 +72,7 @@ def load_encoder(path: str, class_name: str, size_px: int, kind: str, device: to
         )
     model = model.to(device).eval().requires_grad_(False)
     name = f"{kind} {type(model).__name__} {Path(path).name}"
-    return LoadedEncoder(model, folder, preparation, ExtractorId(name, hash_of(files), preparation.rule))
+    return LoadedEncoder(model, folder, preparation, ExtractorId(name, content_hash(folder), preparation.rule))
 
 
 def _preparation(folder: Path, size_px: int, kind: str) -> Preparation:

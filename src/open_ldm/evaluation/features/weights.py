@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import sha256_of
+from open_ldm.core.model_folders import located
 
 _COUNTER = "num_batches_tracked"  # batch norm's count of training steps: of no use, and absent from older files
 _HUB_PARTS = 3
@@ -38,8 +39,8 @@ def find_file(path: str, key: str) -> Path:
 
 
 def find_folder(path: str, key: str) -> Path:
-    """A local folder of a transformers model, or OWNER/NAME on the hub (downloaded once)."""
-    local = Path(path).expanduser()
+    """A local folder of a transformers model, package:NAME/FOLDER, or OWNER/NAME on the hub (downloaded once)."""
+    local = Path(located(path))
     if local.is_dir():
         return local
     from huggingface_hub import snapshot_download

@@ -5,11 +5,12 @@ from __future__ import annotations
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.model.published.dit import DiTFamily
 from open_ldm.model.published.family import Family
+from open_ldm.model.published.mmdit import MMDiTFamily
 
-FAMILIES: dict[str, Family] = {"dit": DiTFamily()}
+FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mmdit": MMDiTFamily()}
 """By the denoiser's kind."""
 
-NAMES = {"dit-xl-2": "dit", "dit": "dit"}
+NAMES = {"dit-xl-2": "dit", "sd3-medium": "mmdit"}
 """Name on the command line -> kind. Geometry is read from the file, so a name stands for every size of its family."""
 
 

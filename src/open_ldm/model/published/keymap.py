@@ -160,6 +160,11 @@ class KeyMap:
         """Every tensor of the published layout."""
         return [name for move in self.moves for name in move.theirs]
 
+    @property
+    def ours(self) -> set[str]:
+        """Every tensor of ours that the layout holds."""
+        return {name for move in self.moves for name in move.ours}
+
     def read(self, state: State) -> dict[str, Tensor]:
         """Published tensors -> ours. Raises CheckpointError naming tensors that are missing or that no move takes."""
         missing = [name for name in self.theirs if name not in state]

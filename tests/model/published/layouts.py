@@ -1,0 +1,63 @@
+"""Random files in published layouts, written down from their key lists and not from our key maps."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tests.helpers import randn
+
+
+def random_layers(shapes: dict[str, tuple[int, ...]], scale: float = 0.2) -> dict[str, Tensor]:
+    """Weight and bias of each layer by its weight's shape, all numbers random."""
+    state = {}
+    for number, (name, shape) in enumerate(shapes.items()):
+        state[f"{name}.weight"] = randn(*shape, seed=number) * scale
+        state[f"{name}.bias"] = randn(shape[0], seed=1000 + number) * scale
+    return state
+
+
+def original_dit(depth: int, width: int, channels: int, patch: int, classes: int) -> dict[str, Tensor]:
+    """A file in the layout of DiT-XL-2-256x256.pt without its position table, the variance learned."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "x_embedder.proj": (width, channels, patch, patch),
+        "t_embedder.mlp.0": (width, 256),
+        "t_embedder.mlp.2": (width, width),
+        "final_layer.linear": (patch * patch * 2 * channels, width),
+        "final_layer.adaLN_modulation.1": (2 * width, width),
+    }
+    for i in range(depth):
+        shapes |= {
+            f"blocks.{i}.attn.qkv": (3 * width, width),
+            f"blocks.{i}.attn.proj": (width, width),
+            f"blocks.{i}.mlp.fc1": (4 * width, width),
+            f"blocks.{i}.mlp.fc2": (width, 4 * width),
+            f"blocks.{i}.adaLN_modulation.1": (6 * width, width),
+        }
+    return random_layers(shapes) | {"y_embedder.embedding_table.weight": randn(classes + 1, width, seed=5)}
+
+
+def original_sd3(depth: int, width: int, channels: int, context: int, pooled: int, side: int, rms: bool) -> dict[str, Tensor]:
+    """A file in the layout of sd3_medium.safetensors, behind its prefix; the position table random too."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "x_embedder.proj": (width, channels, 2, 2),
+        "t_embedder.mlp.0": (width, 256),
+        "t_embedder.mlp.2": (width, width),
+        "y_embedder.mlp.0": (width, pooled),
+        "y_embedder.mlp.2": (width, width),
+        "context_embedder": (width, context),
+        "final_layer.linear": (4 * channels, width),
+        "final_layer.adaLN_modulation.1": (2 * width, width),
+    }
+    norms = {}
+    for i in range(depth):
+        for stream in ("x_block", "context_block"):
+            block, last = f"joint_blocks.{i}.{stream}", stream == "context_block" and i == depth - 1
+            shapes[f"{block}.attn.qkv"] = (3 * width, width)
+            shapes[f"{block}.adaLN_modulation.1"] = ((2 if last else 6) * width, width)
+            if not last:
+                shapes |= {f"{block}.attn.proj": (width, width)}
+                shapes |= {f"{block}.mlp.fc1": (4 * width, width), f"{block}.mlp.fc2": (width, 4 * width)}
+            if rms:
+                norms |= {f"{block}.attn.ln_{name}.weight": randn(64, seed=i) for name in "qk"}
+    state = random_layers(shapes) | norms | {"pos_embed": randn(1, side * side, width, seed=77)}
+    return {f"model.diffusion_model.{name}": tensor for name, tensor in state.items()}
