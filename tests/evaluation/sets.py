@@ -74,7 +74,7 @@ class Patterns:
 
     def __getitem__(self, index: int) -> Sample:
         draws = np.random.default_rng(index)
-        y, x = np.indices((self.size_px, self.size_px)) // 2 + draws.integers(2)
+        y, x = (np.indices((self.size_px, self.size_px)) + draws.integers(8)) // 4
         mask = np.stack([y, x, x + y])[self.label_of(index)] % 2
         colours = np.stack([draws.uniform(0, 90, 3), draws.uniform(165, 255, 3)])
         pixels = colours[mask] + draws.normal(0, 10, (self.size_px, self.size_px, 3))
