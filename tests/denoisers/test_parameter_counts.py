@@ -11,7 +11,7 @@ from torch import nn
 from open_ldm.conditioning import Conditioning, ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
-from open_ldm.denoisers import DiTConfig, MMDiTConfig, PixArtConfig, Slots, build_denoiser
+from open_ldm.denoisers import DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, Slots, build_denoiser
 from open_ldm.model.diffusion import ModelFacts, ProcessConfig
 from open_ldm.runs.census import count_model
 from open_ldm.text.words import WordsConfig
@@ -32,6 +32,25 @@ def test_dit(size: Any, published: int) -> None:
         denoiser = build_denoiser(config, Slots(4, None, learned_variance=True))
         classes = Conditioning(ClassSemantic(route="modulation"), (), config.modulation_dim, classes=1000)
     assert count(denoiser, classes) + PATCHES * config.modulation_dim == published
+
+
+@pytest.mark.parametrize(
+    ("geometry", "published", "gmacs"),
+    [
+        ({"size": "S"}, 38_454_872, 6.74),
+        ({"size": "S", "decode_layers": 4}, 38_159_576, 6.66),
+        ({"size": "B"}, 150_931_856, 25.42),
+        ({"size": "L"}, 507_015_776, 88.21),
+        ({"size": "XL"}, 742_263_904, 129.49),
+    ],
+)
+def test_mdtv2(geometry: dict[str, Any], published: int, gmacs: float) -> None:
+    """All of it is trained: position tables and side block too. The sampling pass is counted."""
+    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
+    by_class = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
+    found = count_model(ProcessConfig(learned_variance=True), by_class, MDTv2Config(**geometry), facts, (32, 32))
+    assert found.parameters == published
+    assert found.gmacs == pytest.approx(gmacs, rel=1e-3)
 
 
 @pytest.mark.parametrize(

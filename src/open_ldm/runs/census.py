@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
 from open_ldm.controls import ViewShape
-from open_ldm.denoisers import DenoiserConfig, DiTConfig, MMDiTConfig, PixArtConfig
+from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig
 from open_ldm.denoisers.base import SIZES
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
 from open_ldm.text import HuggingFaceConfig, TextTokens, WordsConfig
@@ -99,7 +99,7 @@ def census() -> list[CensusRow]:
         by_text = ConditioningConfig(semantic=TextSemantic(encoder=encoder, padding="zero"))
         count = count_model(ProcessConfig(), by_text, mmdit, facts, (32, 32))
         rows.append(CensusRow("mmdit", size, 2, count.parameters, count.gmacs, "4x32x32 latents, 77 text tokens of 2048"))
-    return [*rows, *_pixart()]
+    return [*rows, *_mdtv2(), *_pixart()]
 
 
 def _pixart() -> list[CensusRow]:
@@ -111,4 +111,16 @@ def _pixart() -> list[CensusRow]:
     for size in SIZES:
         count = count_model(process, by_text, PixArtConfig.model_validate({"size": size}), facts, (32, 32))
         rows.append(CensusRow("pixart", size, 2, count.parameters, count.gmacs, setting))
+    return rows
+
+
+def _mdtv2() -> list[CensusRow]:
+    """As published; the masked pass of a training step comes on top."""
+    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
+    by_class = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
+    process, setting = ProcessConfig(learned_variance=True), "4x32x32 latents, 1000 classes, learned variance"
+    rows = []
+    for size in SIZES:
+        count = count_model(process, by_class, MDTv2Config.model_validate({"size": size}), facts, (32, 32))
+        rows.append(CensusRow("mdtv2", size, 2, count.parameters, count.gmacs, setting))
     return rows
