@@ -13,7 +13,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_sh
 from open_ldm.controls import ViewShape
 from open_ldm.core import seeds
 from open_ldm.data.sample import Batch, TransformRecord, View, collate
-from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig
+from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig, build_model
 from open_ldm.text.tokens import TextTokens
 from open_ldm.text.words import WordsConfig
@@ -29,6 +29,7 @@ DENOISERS = {
     "dit": SMALL_DIT,
     "mmdit": SMALL_MMDIT,
     "mmdit_rms": MMDiTConfig(**SMALL, qk_norm="rms"),
+    "pixart": PixArtConfig(**SMALL),
     "mdtv2": MDTv2Config(**{**SMALL, "depth": 3}, decode_layers=1),
 }
 

@@ -9,11 +9,12 @@ from open_ldm.denoisers.base import Denoiser, Prediction, Slots
 from open_ldm.denoisers.dit import DiT, DiTConfig
 from open_ldm.denoisers.mdtv2 import MDTv2, MDTv2Config
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
+from open_ldm.denoisers.pixart import PixArt, PixArtConfig
 
-DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig | PixArtConfig, Field(discriminator="kind")]
 
 
-def build_denoiser(config: DiTConfig | MDTv2Config | MMDiTConfig, slots: Slots) -> Denoiser:
+def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
     """The denoiser a config describes, freshly initialised from torch's default generator (seed it first)."""
     match config:
         case DiTConfig():
@@ -22,6 +23,8 @@ def build_denoiser(config: DiTConfig | MDTv2Config | MMDiTConfig, slots: Slots) 
             return MDTv2(config, slots)
         case MMDiTConfig():
             return MMDiT(config, slots)
+        case PixArtConfig():
+            return PixArt(config, slots)
 
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "DiTConfig",
     "MDTv2Config",
     "MMDiTConfig",
+    "PixArtConfig",
     "Prediction",
     "Slots",
     "build_denoiser",

@@ -64,6 +64,38 @@ def original_sd3(depth: int, width: int, channels: int, context: int, pooled: in
     return {f"model.diffusion_model.{name}": tensor for name, tensor in state.items()}
 
 
+def original_pixart(depth: int, width: int, caption: int, length: int, multi_scale: bool) -> dict[str, Tensor]:
+    """A file in the layout of PixArt-XL-2-512x512.pth or -1024-MS.pth without its position table, the variance learned."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "x_embedder.proj": (width, 4, 2, 2),
+        "t_embedder.mlp.0": (width, 256),
+        "t_embedder.mlp.2": (width, width),
+        "t_block.1": (6 * width, width),
+        "y_embedder.y_proj.fc1": (width, caption),
+        "y_embedder.y_proj.fc2": (width, width),
+        "final_layer.linear": (4 * 8, width),
+    }
+    tables = {
+        "final_layer.scale_shift_table": randn(2, width, seed=70),
+        "y_embedder.y_embedding": randn(length, caption, seed=71),
+    }
+    for i in range(depth):
+        shapes |= {
+            f"blocks.{i}.attn.qkv": (3 * width, width),
+            f"blocks.{i}.attn.proj": (width, width),
+            f"blocks.{i}.cross_attn.q_linear": (width, width),
+            f"blocks.{i}.cross_attn.kv_linear": (2 * width, width),
+            f"blocks.{i}.cross_attn.proj": (width, width),
+            f"blocks.{i}.mlp.fc1": (4 * width, width),
+            f"blocks.{i}.mlp.fc2": (width, 4 * width),
+        }
+        tables[f"blocks.{i}.scale_shift_table"] = randn(6, width, seed=80 + i) * 0.2
+    for name in ("csize_embedder", "ar_embedder") if multi_scale else ():
+        shapes |= {f"{name}.mlp.0": (width // 3, 256), f"{name}.mlp.2": (width // 3, width // 3)}
+    # Larger weights sharpen attention until float32 gradients, anyone's, are off by 1e-5.
+    return random_layers(shapes, scale=0.1) | tables
+
+
 def original_mdtv2(half: int, decoder: int, width: int, heads: int, side: int, classes: int) -> dict[str, Tensor]:
     """A file in the layout of mdt_xl2_v2_ckpt.pt: patches of 2, 4 channels, the variance learned, tables of side x side tokens."""
     shapes: dict[str, tuple[int, ...]] = {

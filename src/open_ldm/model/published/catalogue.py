@@ -7,11 +7,12 @@ from open_ldm.model.published.dit import DiTFamily
 from open_ldm.model.published.family import Family
 from open_ldm.model.published.mdtv2 import MDTv2Family
 from open_ldm.model.published.mmdit import MMDiTFamily
+from open_ldm.model.published.pixart import PixArtFamily
 
-FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mdtv2": MDTv2Family(), "mmdit": MMDiTFamily()}
+FAMILIES: dict[str, Family] = {"dit": DiTFamily(), "mdtv2": MDTv2Family(), "mmdit": MMDiTFamily(), "pixart": PixArtFamily()}
 """By the denoiser's kind."""
 
-NAMES = {"dit-xl-2": "dit", "mdtv2-xl-2": "mdtv2", "sd3-medium": "mmdit"}
+NAMES = {"dit-xl-2": "dit", "mdtv2-xl-2": "mdtv2", "pixart-xl-2": "pixart", "sd3-medium": "mmdit"}
 """Name on the command line -> kind. Geometry is read from the file, so a name stands for every size of its family."""
 
 
