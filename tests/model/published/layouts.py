@@ -97,7 +97,7 @@ def original_pixart(depth: int, width: int, caption: int, length: int, multi_sca
 
 
 def original_mdtv2(half: int, decoder: int, width: int, heads: int, side: int, classes: int) -> dict[str, Tensor]:
-    """A file in the layout of mdt_xl2_v2_ckpt.pt: patches of 2, 4 channels, the variance learned, tables of side x side tokens."""
+    """A file in the layout of mdt_xl2_v2_ckpt.pt: patches of 2, 4 channels, side x side tokens, the variance learned."""
     shapes: dict[str, tuple[int, ...]] = {
         "x_embedder.proj": (width, 4, 2, 2),
         "t_embedder.mlp.0": (width, 256),

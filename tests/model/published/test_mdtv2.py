@@ -36,7 +36,9 @@ def published() -> dict[str, Tensor]:
 
 def imported(state: dict[str, Tensor], folder: Path, *overrides: str) -> Path:
     save_file(state, folder / "ema_0.9999_000001.safetensors")
-    import_weights("mdtv2-xl-2", folder / "ema_0.9999_000001.safetensors", folder / "run", ["training.dtype=float32", *overrides])
+    import_weights(
+        "mdtv2-xl-2", folder / "ema_0.9999_000001.safetensors", folder / "run", ["training.dtype=float32", *overrides]
+    )
     return folder / "run"
 
 
