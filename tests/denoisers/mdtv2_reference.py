@@ -66,8 +66,8 @@ class Reference:
         image = [patches[0, :, n // columns, n % columns] + self["pos_embed"][0, n] for n in range(count)]
         tokens, asked = image + context, [True] * count + visible
 
-        angles = t.double() * torch.tensor([10000 ** (-i / 128) for i in range(128)], dtype=torch.float64)
-        time = F.silu(self.linear("t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()])))
+        angles = t.float() * torch.exp(-math.log(10000) * torch.arange(128.0) / 128)  # float32, as published: it shows
+        time = F.silu(self.linear("t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()]).double()))
         c = self.linear("t_embedder.mlp.2", time) + self["y_embedder.embedding_table.weight"][label]
 
         seen = range(len(tokens)) if kept is None else [*kept, *range(count, len(tokens))]

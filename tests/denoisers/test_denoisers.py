@@ -10,11 +10,13 @@ from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.seeds import Draws
 from open_ldm.denoisers import Denoiser, DiTConfig, MDTv2Config, MMDiTConfig, Prediction, Slots, build_denoiser
+from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, unpatchify
 from tests.helpers import DENOISERS, SMALL, randn, randomise, relative
 
 WIDTH, CONTEXT = 32, 20
 KINDS = pytest.mark.parametrize("name", DENOISERS)
+PATCHED = pytest.mark.parametrize("name", [name for name, config in DENOISERS.items() if isinstance(config, TransformerConfig)])
 
 
 def build(name: str, channels: int = 4, context: int | None = CONTEXT, variance: bool = False, **geometry: Any) -> Denoiser:
@@ -42,7 +44,7 @@ def test_any_size_and_number_of_channels(name: str, size: tuple[int, int], chann
     assert prediction.variance_fraction is None
 
 
-@KINDS
+@PATCHED
 @pytest.mark.parametrize("patch", [2, 4, 8])
 def test_patches_and_learned_variance(name: str, patch: int) -> None:
     x = randn(2, 4, 8, 16)
@@ -52,7 +54,7 @@ def test_patches_and_learned_variance(name: str, patch: int) -> None:
     assert not torch.allclose(prediction.mean, prediction.variance_fraction)
 
 
-@KINDS
+@PATCHED
 @pytest.mark.parametrize("size", [(6, 8), (8, 6)])
 def test_a_size_that_does_not_divide_is_refused(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match=r"latents of .* cannot be cut in patches of 4; needed: .*multiple of 4"):

@@ -10,8 +10,9 @@ from open_ldm.denoisers.dit import DiT, DiTConfig
 from open_ldm.denoisers.mdtv2 import MDTv2, MDTv2Config
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
 from open_ldm.denoisers.pixart import PixArt, PixArtConfig
+from open_ldm.denoisers.unet import UNet, UNetConfig
 
-DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig | PixArtConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig | PixArtConfig | UNetConfig, Field(discriminator="kind")]
 
 
 def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
@@ -25,6 +26,8 @@ def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
             return MMDiT(config, slots)
         case PixArtConfig():
             return PixArt(config, slots)
+        case UNetConfig():
+            return UNet(config, slots)
 
 
 __all__ = [
@@ -37,5 +40,6 @@ __all__ = [
     "PixArtConfig",
     "Prediction",
     "Slots",
+    "UNetConfig",
     "build_denoiser",
 ]

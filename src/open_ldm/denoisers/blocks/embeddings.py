@@ -13,16 +13,16 @@ FEATURES = 256
 
 
 class TimeEmbedding(nn.Module):
-    """The network's time -> sinusoidal features -> Linear, SiLU, Linear. `shift`: of the features' frequencies."""
+    """The network's time -> `features` sinusoidal features -> Linear, SiLU, Linear. `shift`: of their frequencies."""
 
-    def __init__(self, width: int, shift: int = 0) -> None:
+    def __init__(self, width: int, shift: int = 0, features: int = FEATURES) -> None:
         super().__init__()
-        self.shift = shift
-        self.mlp = nn.Sequential(Linear(FEATURES, width), nn.SiLU(), Linear(width, width))
+        self.shift, self.features = shift, features
+        self.mlp = nn.Sequential(Linear(features, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, time: Tensor) -> Tensor:
         """[B] -> [B, D], float32."""
-        embedded: Tensor = self.mlp(sinusoidal_features(time, FEATURES, self.shift))
+        embedded: Tensor = self.mlp(sinusoidal_features(time, self.features, self.shift))
         return embedded
 
 

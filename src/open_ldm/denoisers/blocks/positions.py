@@ -177,7 +177,7 @@ def resized(values: Tensor, grid: Grid, to: Grid) -> Tensor:
         return values
     places = grid[0] * grid[1]
     planes = values[:places].t().reshape(1, -1, *grid)  # [1, D, rows, columns]
-    there = F.interpolate(planes, to, mode="bicubic", align_corners=False)
+    there = F.interpolate(planes, to, mode="bicubic", antialias=True)  # without antialias torch's kernel bends a slope
     return torch.cat([there.flatten(2)[0].t(), values[places:]])
 
 
