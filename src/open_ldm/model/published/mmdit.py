@@ -220,8 +220,10 @@ class MMDiTFamily(Family):
 
 
 def square_table(positions: ComputedPositions, grid: Grid, width: int) -> Tensor:
-    """A table [side, side, D] whose middle of `grid` tokens is what `positions` give there. Raises ConfigError where there is none:
-    for a grid that is not square."""
+    """A table [side, side, D] whose middle of `grid` tokens is what `positions` give there.
+
+    Raises ConfigError where there is none: resampled or interpolated positions of a grid that is not square.
+    """
     if isinstance(positions, ResampledPositions | BicubicPositions):
         if grid[0] != grid[1]:
             raise ConfigError("diffusers' SD3 wants a square position table", fix="use the run folder")
