@@ -228,6 +228,10 @@ class UNetFamily(Family):
         if not isinstance(semantic, NoSemantic | ClassSemantic) and semantic.route != "context":
             raise ConfigError("diffusers' UNet has no place for a pooled text vector", fix="sample from the run folder")
         shape = config.geometry
+        if shape.channels[0] != shape.model_channels:
+            raise ConfigError(
+                "diffusers' UNet starts with the channels of its first level", needed="multipliers that begin with 1"
+            )
         levels = range(len(shape.channels))
         kinds = ["CrossAttn" if shape.attends(level) else "" for level in levels]
         by_time = isinstance(semantic, ClassSemantic) and semantic.route == "modulation"
