@@ -13,7 +13,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_sh
 from open_ldm.controls import ViewShape
 from open_ldm.core import seeds
 from open_ldm.data.sample import Batch, TransformRecord, View, collate
-from open_ldm.denoisers import DenoiserConfig, DiTConfig, MMDiTConfig, UNetConfig
+from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, UNetConfig
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig, build_model
 from open_ldm.text.tokens import TextTokens
 from open_ldm.text.words import WordsConfig
@@ -30,6 +30,8 @@ DENOISERS = {
     "dit": SMALL_DIT,
     "mmdit": SMALL_MMDIT,
     "mmdit_rms": MMDiTConfig(**SMALL, qk_norm="rms"),
+    "pixart": PixArtConfig(**SMALL),
+    "mdtv2": MDTv2Config(**{**SMALL, "depth": 3}, decode_layers=1),
     "unet": UNetConfig(**SMALL_UNET),
     "unet_scale_shift": UNetConfig(**SMALL_UNET, adaptive_norm="scale_shift"),
 }
@@ -86,7 +88,7 @@ def small_model(
     channels: int = 3,
 ) -> DiffusionModel:
     """A model with no weight left at its constant start."""
-    facts = ModelFacts(channels, VIEW, CLASSES, WORDS)
+    facts = ModelFacts(channels, VIEW, CLASSES, WORDS, latent_size=(8, 8))
     return randomise(build_model(process or ProcessConfig(), conditioning or ConditioningConfig(), denoiser, facts, seed=1))
 
 

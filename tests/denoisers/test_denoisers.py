@@ -9,7 +9,7 @@ from torch import Tensor
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.seeds import Draws
-from open_ldm.denoisers import Denoiser, DiTConfig, MMDiTConfig, Prediction, Slots, build_denoiser
+from open_ldm.denoisers import Denoiser, DiTConfig, MDTv2Config, MMDiTConfig, Prediction, Slots, build_denoiser
 from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, unpatchify
 from tests.helpers import DENOISERS, SMALL, randn, randomise, relative
@@ -77,9 +77,11 @@ def test_gradient_reaches_every_parameter_and_both_slots(name: str, context: int
     leaves = [given.modulation, *([given.context] if given.context is not None else [])]
     for leaf in leaves:
         leaf.requires_grad_()
-    prediction = denoiser(randn(2, 4, 8, 8), times(2), given)
-    assert prediction.variance_fraction is not None
-    torch.autograd.backward((prediction.mean + prediction.variance_fraction.square()).square().sum())
+    x = randn(2, 4, 8, 8)
+    for each in denoiser.training_passes(Draws(0, (0, 1), 2, torch.device("cpu"))):
+        prediction = each.forward(x, times(2), given)
+        assert prediction.variance_fraction is not None
+        torch.autograd.backward((prediction.mean + prediction.variance_fraction.square()).square().sum())
     for label, tensor in [*denoiser.named_parameters(), *((f"slot {i}", leaf) for i, leaf in enumerate(leaves))]:
         assert tensor.grad is not None, label
         assert bool(torch.isfinite(tensor.grad).all()), label
@@ -175,7 +177,7 @@ def test_patches_are_a_convolution_and_unpatchify_its_layout() -> None:
 
 
 @pytest.mark.parametrize("geometry", [{"width": 30, "heads": 2}, {"width": 32, "heads": 3}])
-@pytest.mark.parametrize("kind", [DiTConfig, MMDiTConfig])
+@pytest.mark.parametrize("kind", [DiTConfig, MDTv2Config, MMDiTConfig])
 def test_a_geometry_that_does_not_fit_is_one_line(kind: Any, geometry: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="divisible by 4 and by the heads"):
         build_denoiser(kind(**{**SMALL, **geometry}), Slots(3, None))

@@ -69,7 +69,7 @@ def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, ma
     batches = read_batches(
         source, recipe.data.transform, seed=recipe.training.seed, position_ranges=ranges, workers=workers_of(recipe)
     )
-    return measure(autoencoder.encode(to_images(batch.pixels.to(machine.device))).mean for batch in batches)
+    return measure(autoencoder.encode(to_images(batch.pixels.to(machine.device))) for batch in batches)
 
 
 def workers_of(recipe: Recipe) -> int:

@@ -100,7 +100,7 @@ def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
-    newest, problems = CheckpointFolder(folder.checkpoints).newest(DRAWABLE)
+    newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest()
     if newest is None:
         raise ConfigError(
             f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"

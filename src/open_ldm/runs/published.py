@@ -134,6 +134,7 @@ def _quirks(recipe: Recipe, description: Description, layout: Layout) -> dict[st
 def _about(
     name: str, file: WeightFile, layout: Layout, state: Mapping[str, Tensor], quirks: Mapping[str, Any]
 ) -> dict[str, Any]:
+    kept = {id(tensor) for tensor in state.values()}
     return {
         "name": name,
         "file": file.path.name,
@@ -141,7 +142,7 @@ def _about(
         "layout": layout,
         "weights": file.weights,
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}),
-        "left_out": sorted(set(file.state) - set(state))[:20],
+        "left_out": sorted(name for name, tensor in file.state.items() if id(tensor) not in kept)[:20],
         "quirks": dict(quirks),
     }
 

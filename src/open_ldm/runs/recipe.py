@@ -10,12 +10,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from open_ldm.autoencoders import (
     AutoencoderConfig,
+    GivenStats,
     IdentityConfig,
-    KLConfig,
     LatentStatsConfig,
     MeasuredStats,
     latent_shape,
 )
+from open_ldm.autoencoders.latent_stats import given
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.core.config import Config, apply_overrides, parse_yaml, read_yaml, validate
 from open_ldm.core.errors import ConfigError, nearest
@@ -60,7 +61,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _pictures_fit_the_patches(self) -> Recipe:
         height, width = self.data.transform.height_px, self.data.transform.width_px
-        factor = self.autoencoder.factor if isinstance(self.autoencoder, KLConfig) else 1
+        factor = self.autoencoder.factor
         side = factor * self.denoiser.side_multiple
         if height % side or width % side:
             behind = f" behind an autoencoder of factor {factor}" if factor > 1 else ""
@@ -68,6 +69,15 @@ class Recipe(Config):
                 f"pictures of {height}x{width} px cannot be {self.denoiser.side_use}{behind};"
                 f" needed: data.transform.size_px in multiples of {side}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stats_fit_the_channels(self) -> Recipe:
+        if isinstance(self.latent_stats, GivenStats):
+            try:
+                given(self.latent_stats, self.autoencoder.channels)
+            except ConfigError as error:
+                raise ValueError(error.one_line()) from error
         return self
 
     @property

@@ -48,7 +48,12 @@ class PatchEmbedding(nn.Module):
 
 def grid_of(x: Tensor, patch: int) -> tuple[int, int]:
     """Rows and columns of patches in latents [B, C, H, W]. Raises when a side is not a multiple of the patch."""
-    H, W = x.shape[-2:]
+    return patches_of((x.shape[-2], x.shape[-1]), patch)
+
+
+def patches_of(latent_size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches in latents of (height, width). Raises when a side is not a multiple of the patch."""
+    H, W = latent_size
     if H % patch or W % patch:
         raise ConfigError(
             f"latents of {H}x{W} cannot be cut in patches of {patch}",
