@@ -85,6 +85,7 @@ def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert round(rows["mmdit", "L"]["gmacs"], 1) == 105.8
     assert round(rows["pixart", "XL"]["gmacs"], 2) == 149.05
     assert round(rows["mdtv2", "XL"]["gmacs"], 2) == 129.49
+    assert round(rows["unet", "L"]["gmacs"], 2) == 25.24
 
 
 def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class UNetConfig(Config):
     """
 
     kind: Literal["unet"] = "unet"
-    size: Literal["XS", "S", "B", "L"] = "L"
+    size: Literal["XS", "S", "B", "L"] = "B"
     model_channels: int | None = Field(default=None, ge=4, multiple_of=2)
     multipliers: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     blocks_per_level: int | None = Field(default=None, ge=1)
