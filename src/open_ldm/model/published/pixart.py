@@ -250,8 +250,8 @@ def _context_dim(model: Model) -> int:
     match model.conditioning.semantic:
         case TextSemantic(route="context", encoder=encoder):
             return encoder.width
-        case ClassSemantic(route="context"):
-            return model.denoiser.modulation_dim
+        case ClassSemantic(route="context", width=width):
+            return width or model.denoiser.modulation_dim
         case _:
             raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
 
