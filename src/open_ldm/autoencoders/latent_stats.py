@@ -70,9 +70,7 @@ class LatentStats:
 
 def given(config: GivenStats, channels: int) -> LatentStats:
     """The published convention as mean and deviation. Raises ConfigError when it is about another number of channels."""
-    shift, scale = (
-        values if isinstance(values, tuple) else (values,) * channels for values in (config.shift, config.scale)
-    )
+    shift, scale = (values if isinstance(values, tuple) else (values,) * channels for values in (config.shift, config.scale))
     if odd := [len(values) for values in (shift, scale) if len(values) != channels]:
         raise ConfigError(
             f"latent_stats are given for {odd[0]} channels",

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from open_ldm import __version__
+from open_ldm.cli import autoencoder, data
 from open_ldm.cli.demo import demo
 from open_ldm.cli.models import models
 from open_ldm.cli.recipes import recipes
@@ -31,6 +32,8 @@ app.command()(train)
 app.command()(sample)
 app.command()(recipes)
 app.command()(models)
+app.add_typer(autoencoder.app, name="autoencoder")
+app.add_typer(data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)
