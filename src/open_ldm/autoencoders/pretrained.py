@@ -24,6 +24,7 @@ class PretrainedConfig(Config):
     without loading it.
     """
 
+    kind: str
     path: str
     channels: int = Field(default=4, ge=1)
     factor: int = Field(default=8, ge=1)
