@@ -112,7 +112,7 @@ def fit(emoji: Emoji, steps: int, batch: int = 128) -> Check:
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-            progress.update(step + 1, loss=float(loss))
+            progress.update(step + 1, loss=float(loss.detach()))
     return check.eval()
 
 
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="How often a sample is nearest to its own caption's emoji.")
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600, help="updates of the check, 128 emoji each")
+    parser.add_argument("--steps", type=int, default=300, help="updates of the check, 128 emoji each")
     parser.add_argument("--each", type=int, default=8, help="pictures per caption")
     parser.add_argument("--captions", type=int, default=32, help="half seen, half held out")
     wished = parser.parse_args(arguments)
