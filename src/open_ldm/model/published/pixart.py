@@ -17,7 +17,14 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import AspectRatio, OriginalSize
 from open_ldm.controls.gate import ConstantGate
 from open_ldm.core.errors import ConfigError
-from open_ldm.denoisers.blocks.positions import Grid, GridPositions, Positions, PositionsConfig, StoredPositions
+from open_ldm.denoisers.blocks.positions import (
+    Grid,
+    GridPositions,
+    Positions,
+    PositionsConfig,
+    ResampledPositions,
+    StoredPositions,
+)
 from open_ldm.denoisers.pixart import PixArtConfig
 from open_ldm.model.published.family import (
     Description,
@@ -182,8 +189,13 @@ class PixArtFamily(Family):
             without = semantic.model_copy(update={"null_kind": "zeros"})
             model = replace(model, conditioning=model.conditioning.model_copy(update={"semantic": without}))
         height, width = model.facts.latent_size
+        base = None
         if config.positions == GridPositions() and height == width:
-            positions = GridPositions(base=height / config.patch)
+            base = height / config.patch
+        elif isinstance(config.positions, ResampledPositions) and config.positions.of == GridPositions():
+            base = config.positions.rows if config.positions.rows == config.positions.columns else None
+        if base is not None:
+            positions = GridPositions(base=base)
             model = replace(model, denoiser=config.model_copy(update={"positions": positions}))
         return model, ours
 
