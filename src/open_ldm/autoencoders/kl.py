@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,19 @@ from torch import Tensor
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.hashes import hash_of_content, hash_of_tensors
+
+_OF_THE_ENCODER = (
+    "act_fn",
+    "block_out_channels",
+    "down_block_types",
+    "latent_channels",
+    "layers_per_block",
+    "mid_block_add_attention",
+    "norm_num_groups",
+    "use_quant_conv",
+)
+"""Settings of diffusers' AutoencoderKL that change what its encoder computes."""
 
 
 class KLConfig(Config):
@@ -42,6 +56,14 @@ class KLAutoencoder:
             )
         self.channels, self.factor = found
         self.network = network.to(device).eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the encoder half: another decoder leaves raw latents as they are."""
+        state = self.network.state_dict()
+        weights = {name: state[name] for name in state if name.startswith(("encoder.", "quant_conv."))}
+        shape = {name: value for name, value in self.network.config.items() if name in _OF_THE_ENCODER}
+        return hash_of_content(["kl", hash_of_tensors(weights), shape])
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Posterior:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,20 +12,31 @@ from torch import Tensor
 from open_ldm.autoencoders.base import Autoencoder, Posterior
 from open_ldm.controls.base import Control
 from open_ldm.core.pictures import to_images
-from open_ldm.data.sample import Batch
+from open_ldm.data.sample import BadSample, Batch
 from open_ldm.text.tokens import TextTokens
 from open_ldm.text.words import Vocabulary
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """All that training reads of B views. `posterior`: raw latents; `controls`: name -> numbers [B, n]."""
+    """All that training reads of B views. `posterior`: raw latents; `controls`: name -> numbers [B, n].
+
+    `bad`: samples that had to be replaced while the views were read; a cache tells of them when it is opened.
+    """
 
     positions: tuple[int, ...]
     posterior: Posterior
     labels: Tensor | None
     text: TextTokens | None
     controls: Mapping[str, Tensor]
+    bad: tuple[BadSample, ...] = ()
+
+
+class BatchEncoder(Protocol):
+    """The step from what a reader yields to what training reads: from a Batch, or from a cached EncodedBatch."""
+
+    def encode(self, batch: Any) -> EncodedBatch:
+        """Everything the model may see of a batch, on the device of the training."""
 
 
 class LiveEncoder:
@@ -61,4 +73,5 @@ class LiveEncoder:
             labels=labels,
             text=text,
             controls={control.kind: control.values(batch.records) for control in self.controls},
+            bad=batch.bad,
         )

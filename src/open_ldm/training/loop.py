@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from open_ldm.core.errors import NonFiniteError
-from open_ldm.data.sample import Batch
-from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
+from open_ldm.encoded.batch import BatchEncoder, EncodedBatch
 from open_ldm.training.plan import BatchPlan
 from open_ldm.training.trainer import Trainer, Update
 
@@ -42,7 +42,7 @@ class Hooks:
     """What the loop calls on the way. `rolled_back` restores the last good state and returns False if there is none."""
 
     report: Callable[[Report], None]
-    batch_read: Callable[[Batch], None]
+    batch_read: Callable[[EncodedBatch], None]
     not_finite: Callable[[Update], None]
     roll_back: Callable[[], bool]
     stop_requested: Callable[[], bool]
@@ -74,9 +74,10 @@ class _Meter:
 
 
 class Loop:
-    """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on."""
+    """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on, as
+    `encoder` takes them."""
 
-    def __init__(self, trainer: Trainer, plan: BatchPlan, batches: Iterator[Batch], encoder: LiveEncoder, hooks: Hooks) -> None:
+    def __init__(self, trainer: Trainer, plan: BatchPlan, batches: Iterator[Any], encoder: BatchEncoder, hooks: Hooks) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
 
     def run(self) -> bool:
@@ -111,8 +112,8 @@ class Loop:
             started = time.perf_counter()
             batch = next(self.batches)
             waited += time.perf_counter() - started
-            self.hooks.batch_read(batch)
             encoded.append(self.encoder.encode(batch))
+            self.hooks.batch_read(encoded[-1])
         return encoded, waited
 
     def _not_finite(self, update: Update) -> None:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
-from open_ldm.data.sample import Sample, SourceSummary
+from open_ldm.data.sample import IndexHashes, Sample, SourceSummary
 from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, caption_of
 
 _RGB = {
@@ -104,6 +104,11 @@ class ShapesSource:
         """Hash of the config and of the drawing rule's number."""
         return hashlib.blake2b(f"{_DRAWING}/{self.config.model_dump_json()}".encode(), digest_size=16).hexdigest()
 
+    @property
+    def hashes(self) -> IndexHashes:
+        """All follows from the config, so all three change with it."""
+        return IndexHashes(self.fingerprint, self.fingerprint, self.fingerprint)
+
     def __len__(self) -> int:
         return self.config.length
 
@@ -133,6 +138,10 @@ class ShapesSource:
     def label_of(self, index: int) -> int:
         """Class of a picture, without drawing."""
         return CLASS_NAMES.index(self.scene(index).shapes[0].class_name)
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The sentence of a picture, without drawing."""
+        return (caption_of(self.scene(index).shapes),)
 
     def captions(self) -> list[str]:
         """Every caption this split can show, once each (not one per sample: the sentences repeat)."""

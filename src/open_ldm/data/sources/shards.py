@@ -19,7 +19,7 @@ from pydantic import Field
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, OpenLdmError
 from open_ldm.data import pictures
-from open_ldm.data.sample import BadPicture, Sample, SourceSummary, printable
+from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
@@ -100,6 +100,24 @@ class ShardsSource:
         digest.update(self._rows.tobytes())
         return digest.hexdigest()
 
+    @property
+    def hashes(self) -> IndexHashes:
+        """By shard names and keys, and the place and size of each picture and caption in its shard."""
+        settings = (sorted(self._faults.items()), self.config.max_megapixels)
+        return IndexHashes(
+            pictures=self._hash_of(settings, "offset", "size", "original_height", "original_width"),
+            captions=self._hash_of((), "text_offset", "text_size", "text_is_json"),
+            labels=self._hash_of(self._class_names, "label"),
+        )
+
+    def _hash_of(self, also: object, *columns: str) -> str:
+        stated = ([shard.name for shard in self._shards], also, columns)
+        digest = hashlib.blake2b(repr(stated).encode("utf-8", "backslashreplace"), digest_size=16)
+        digest.update("\0".join(map(printable, self._keys)).encode())
+        for column in ("shard", *columns):
+            digest.update(self._rows[column].tobytes())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self._keys)
 
@@ -114,7 +132,7 @@ class ShardsSource:
             original_height_px=height,
             original_width_px=width,
             label=self.label_of(index),
-            captions=self._captions_of(index),
+            captions=self.captions_of(index),
         )
 
     def sample_id(self, index: int) -> str:
@@ -135,6 +153,18 @@ class ShardsSource:
         label = int(self._rows[index]["label"])
         return None if label == NO_LABEL else label
 
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """Captions of a picture; its BAD_CAPTION is a BadPicture."""
+        row = self._rows[index]
+        if not row["text_size"]:
+            return ()
+        content = self._read(index, int(row["text_offset"]), int(row["text_size"]))
+        try:
+            text = content.decode("utf-8-sig")
+            return captions_from(json.loads(text)["text"] if row["text_is_json"] else text.splitlines(), "")
+        except (ValueError, KeyError, TypeError, OpenLdmError) as error:
+            raise BadPicture(BAD_CAPTION, self.sample_id(index)) from error
+
     def captions(self) -> list[str]:
         """All captions, in the order of the pictures; those that cannot be read are left out. Read once, then kept."""
         if self._captions is None:
@@ -145,7 +175,7 @@ class ShardsSource:
         captions: list[str] = []
         for index in range(len(self)):
             try:
-                captions.extend(self._captions_of(index))
+                captions.extend(self.captions_of(index))
             except BadPicture:
                 continue
         return captions
@@ -168,17 +198,6 @@ class ShardsSource:
         if index in self._faults:
             raise BadPicture(self._faults[index], self.sample_id(index))
         return self._rows[index]
-
-    def _captions_of(self, index: int) -> tuple[str, ...]:
-        row = self._rows[index]
-        if not row["text_size"]:
-            return ()
-        content = self._read(index, int(row["text_offset"]), int(row["text_size"]))
-        try:
-            text = content.decode("utf-8-sig")
-            return captions_from(json.loads(text)["text"] if row["text_is_json"] else text.splitlines(), "")
-        except (ValueError, KeyError, TypeError, OpenLdmError) as error:
-            raise BadPicture(BAD_CAPTION, self.sample_id(index)) from error
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = int(self._rows[index]["shard"])
