@@ -20,7 +20,7 @@ from open_ldm.denoisers import DiTConfig, MMDiTConfig
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.process.time_density import LogitNormalTimes
-from open_ldm.text.words import Vocabulary
+from open_ldm.text.words import Vocabulary, WordsEncoder
 from open_ldm.training.draws import Drawer
 from open_ldm.training.plan import BatchPlan, plan_batches
 from open_ldm.training.settings import EmaConfig, OptimizerConfig, TrainingConfig
@@ -47,7 +47,7 @@ def settings(**changes: Any) -> TrainingConfig:
 
 
 def encoder() -> LiveEncoder:
-    return LiveEncoder(IdentityAutoencoder(), CONDITIONING.controls, CPU, Vocabulary(WORDS), SMALL_WORDS.length)
+    return LiveEncoder(IdentityAutoencoder(), CONDITIONING.controls, CPU, WordsEncoder(Vocabulary(WORDS), SMALL_WORDS.length))
 
 
 def drawer(seed: int = 5, conditioning: ConditioningConfig = CONDITIONING) -> Drawer:

@@ -14,7 +14,7 @@ from open_ldm.controls.base import Control
 from open_ldm.core.pictures import to_images
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.text.tokens import TextTokens
-from open_ldm.text.words import Vocabulary
+from open_ldm.text.words import WordsEncoder
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class BatchEncoder(Protocol):
 
 
 class LiveEncoder:
-    """Encodes each batch as it comes. `vocabulary` and `text_length`: for captions; None when the model reads none.
+    """Encodes each batch as it comes. `text_encoder`: for captions; None when the model reads none.
     `label_order` long [classes of the source]: the model's label of each; None when they are the same."""
 
     def __init__(
@@ -48,22 +48,20 @@ class LiveEncoder:
         autoencoder: Autoencoder,
         controls: Sequence[Control],
         device: torch.device,
-        vocabulary: Vocabulary | None = None,
-        text_length: int = 0,
+        text_encoder: WordsEncoder | None = None,
         label_order: Tensor | None = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.controls = tuple(controls)
         self.device = device
-        self.vocabulary = vocabulary
-        self.text_length = text_length
+        self.text_encoder = text_encoder
         self.label_order = label_order
 
     def encode(self, batch: Batch) -> EncodedBatch:
         """Everything the model may see of a batch, on the encoder's device."""
         text = None
-        if self.vocabulary is not None and batch.captions is not None:
-            text = self.vocabulary.encode(batch.captions, self.text_length)
+        if self.text_encoder is not None and batch.captions is not None:
+            text = self.text_encoder.encode(batch.captions)
         labels = batch.labels
         if labels is not None and self.label_order is not None:
             labels = self.label_order[labels]

@@ -22,7 +22,7 @@ from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, build_model
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sampling.generate import Generator
-from open_ldm.text.words import Vocabulary
+from open_ldm.text.words import Vocabulary, WordsEncoder
 from open_ldm.training.draws import Drawer
 from open_ldm.training.trainer import Trainer
 
@@ -61,13 +61,22 @@ def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, ma
     """The recipe's latent statistics: given, or measured on the first views training will see."""
     if not isinstance(recipe.latent_stats, MeasuredStats):
         return given(recipe.latent_stats, autoencoder.channels)
-    pictures = recipe.latent_stats.pictures
-    starts = range(0, pictures, _MEASURED_AT_ONCE)
-    ranges = [range(start, min(start + _MEASURED_AT_ONCE, pictures)) for start in starts]
+    ranges = measured_ranges(recipe.latent_stats)
     batches = read_batches(
-        source, recipe.data.transform, seed=recipe.training.seed, position_ranges=ranges, workers=workers_of(recipe)
+        source,
+        recipe.data.transform,
+        seed=recipe.training.seed,
+        position_ranges=ranges,
+        workers=workers_of(recipe),
+        views=recipe.data.views,
     )
     return measure(autoencoder.encode(to_images(batch.pixels.to(machine.device))).mean for batch in batches)
+
+
+def measured_ranges(config: MeasuredStats) -> list[range]:
+    """Positions of the views that latent statistics are measured on."""
+    starts = range(0, config.pictures, _MEASURED_AT_ONCE)
+    return [range(start, min(start + _MEASURED_AT_ONCE, config.pictures)) for start in starts]
 
 
 def workers_of(recipe: Recipe) -> int:
@@ -95,15 +104,30 @@ def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World)
     return Trainer(model, drawer, recipe.objective, recipe.training, world)
 
 
-def encoder_of(recipe: Recipe, known: Knowledge, autoencoder: Autoencoder, machine: Machine, source: Source) -> LiveEncoder:
-    """Batch -> EncodedBatch for this recipe. Raises DataError when the data now has classes the model does not know."""
+def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> WordsEncoder | None:
+    """The recipe's text encoder; None when the model reads no captions."""
     semantic = recipe.conditioning.semantic
-    controls = recipe.conditioning.controls
-    if isinstance(semantic, ClassSemantic):
-        return LiveEncoder(autoencoder, controls, machine.device, label_order=_label_order(known.facts, source))
     if not isinstance(semantic, TextSemantic):
-        return LiveEncoder(autoencoder, controls, machine.device)
-    return LiveEncoder(autoencoder, controls, machine.device, Vocabulary(known.facts.words), semantic.encoder.length)
+        return None
+    return WordsEncoder(Vocabulary(facts.words), semantic.encoder.length)
+
+
+def encoder_of(
+    recipe: Recipe,
+    facts: ModelFacts,
+    autoencoder: Autoencoder,
+    machine: Machine,
+    source: Source,
+    text_encoder: WordsEncoder | None = None,
+) -> LiveEncoder:
+    """Batch -> EncodedBatch for this recipe. Raises DataError when the data now has classes the model does not know."""
+    order = label_order_of(recipe, facts, source)
+    return LiveEncoder(autoencoder, recipe.conditioning.controls, machine.device, text_encoder, order)
+
+
+def label_order_of(recipe: Recipe, facts: ModelFacts, source: Source) -> Tensor | None:
+    """The model's label of each of the source's classes, None when it reads none. Raises DataError for unknown classes."""
+    return _label_order(facts, source) if isinstance(recipe.conditioning.semantic, ClassSemantic) else None
 
 
 def _label_order(facts: ModelFacts, source: Source) -> Tensor:

@@ -21,6 +21,7 @@ from open_ldm.core.config import Config, apply_overrides, parse_yaml, read_yaml,
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.data.loader import DataConfig
 from open_ldm.denoisers import DenoiserConfig
+from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.runs.catalogue import packaged, recipe_text
@@ -43,10 +44,14 @@ class PreviewConfig(Config):
 
 
 class Recipe(Config):
-    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME."""
+    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME.
+
+    `cache`: keep what the encoders give on the disk, and train from there; null encodes every batch anew.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig
+    cache: CacheConfig | None = None
     autoencoder: AutoencoderConfig = IdentityConfig()
     latent_stats: LatentStatsConfig = MeasuredStats()
     conditioning: ConditioningConfig
@@ -70,6 +75,12 @@ class Recipe(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _a_cache_holds_fixed_views(self) -> Recipe:
+        if self.cache is not None and self.data.views is None:
+            raise ValueError("a cache holds fixed views; needed: data.views, the number of each picture, such as data.views=4")
+        return self
+
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the latents."""
@@ -82,6 +93,8 @@ class Recipe(Config):
         for name in ("device", "dtype", "deterministic", "micro_batch_size"):  # the fingerprint tells of these one by one
             content["training"].pop(name)
         content["data"].pop("workers")
+        kept = content.pop("cache") or {}
+        content["cache"] = {name: kept.get(name, "float32") for name in ("latents", "tokens")}  # float32 is as good as live
         content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
         for name in (
             "samples",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.autoencoders import Autoencoder
 from open_ldm.core.config import read_yaml
 from open_ldm.core.device import Machine, choose_machine
 from open_ldm.core.distributed import World, join_world
@@ -17,24 +16,15 @@ from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.files import write_json
 from open_ldm.data.health import Health
-from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Source
 from open_ldm.data.sources import open_source
 from open_ldm.data.survey import DataSurvey, survey
-from open_ldm.model.checkpoint import Checkpoint, CheckpointFolder
-from open_ldm.runs.assemble import (
-    Knowledge,
-    autoencoder_of,
-    encoder_of,
-    facts_of,
-    generator_of,
-    latent_stats_of,
-    trainer_of,
-    workers_of,
-)
+from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.runs.assemble import Knowledge, autoencoder_of, facts_of, generator_of, text_encoder_of, trainer_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_wishes
+from open_ldm.runs.reading import cached_reading, live_reading
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.recorder import Recorder
 from open_ldm.training.fingerprint import fingerprint
@@ -99,9 +89,18 @@ def _trained(
     checkpoint, problems = store.newest()
     source = open_source(recipe.data.source)
     seen = survey(source)
-    health = _health(folder, source, seen, world.leads)
+    health = _health(folder, source, seen, world)
     autoencoder = autoencoder_of(recipe, machine)
-    known = _knowledge(recipe, source, seen, checkpoint, autoencoder, machine)
+    facts = facts_of(recipe, source, seen) if checkpoint is None else knowledge_from_json(checkpoint.content).facts
+    text_encoder = text_encoder_of(recipe, facts, machine)
+    encoders = (recipe, source, facts, autoencoder, text_encoder, machine)
+    if recipe.cache is None:
+        reading = live_reading(*encoders)
+    else:
+        reading = cached_reading(*encoders, health=health, stop=stop, world=world, silent=silent)
+        _write_health(folder, health, world)
+    # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
+    known = Knowledge(facts, reading.latent_stats()) if checkpoint is None else knowledge_from_json(checkpoint.content)
     trainer = trainer_of(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.restore(checkpoint.files, checkpoint.content["counters"])
@@ -115,52 +114,36 @@ def _trained(
         wishes=preview_wishes(recipe, known.facts, source),
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
+        fingerprint=fingerprint(machine, world, plan.micro_batch_size, reading.fingerprint, recipe.numerics),
         stop=stop,
         silent=silent,
     )
-    batches = read_batches(
-        source,
-        recipe.data.transform,
-        seed=recipe.training.seed,
-        position_ranges=plan.ranges(trainer.progressed.samples_seen),
-        workers=workers_of(recipe),
-    )
     with recorder:
         recorder.begin(seen, machine, command, problems, None if checkpoint is None else checkpoint.content)
-        loop = Loop(trainer, plan, batches, encoder_of(recipe, known, autoencoder, machine, source), recorder.hooks())
+        batches = reading.batches(plan.ranges(trainer.progressed.samples_seen))
+        loop = Loop(trainer, plan, batches, reading.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
     seconds = time.perf_counter() - started
     return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
 
 
-def _knowledge(
-    recipe: Recipe,
-    source: Source,
-    seen: DataSurvey,
-    checkpoint: Checkpoint | None,
-    autoencoder: Autoencoder,
-    machine: Machine,
-) -> Knowledge:
-    """A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents."""
-    if checkpoint is not None:
-        return knowledge_from_json(checkpoint.content)
-    return Knowledge(facts_of(recipe, source, seen), latent_stats_of(recipe, source, autoencoder, machine))
-
-
-def _health(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
+def _health(folder: RunFolder, source: Source, seen: DataSurvey, world: World) -> Health:
     """A new tally with what the survey found; raises DataError when there are too many.
 
     It starts anew with every process, so that files mended or removed since the last one no longer count.
     """
     health = Health(len(source))
     health.add(seen.bad)
-    if leads:
+    _write_health(folder, health, world)
+    health.check()
+    return health
+
+
+def _write_health(folder: RunFolder, health: Health, world: World) -> None:
+    if world.leads:
         folder.health.unlink(missing_ok=True)
         if health.bad:
             write_json(folder.health, health.to_json())
-    health.check()
-    return health
 
 
 def _require_same_recipe(recipe: Recipe, folder: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -77,3 +78,19 @@ class Vocabulary:
             known = [self._ids.get(word, UNKNOWN) for word in words_of(caption)][:length]
             ids[row, : len(known)] = torch.tensor(known, dtype=torch.long)
         return TextTokens(tokens=ids, mask=ids != PAD)
+
+
+class WordsEncoder:
+    """A vocabulary as a text encoder of `length` places. Its tokens are word ids; their vectors are part of the model."""
+
+    def __init__(self, vocabulary: Vocabulary, length: int) -> None:
+        self.vocabulary, self.length = vocabulary, length
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the words and the number of places."""
+        return hashlib.sha256(repr((self.vocabulary.words, self.length)).encode()).hexdigest()[:32]
+
+    def encode(self, captions: Sequence[str]) -> TextTokens:
+        """Word ids [B, L] and mask."""
+        return self.vocabulary.encode(captions, self.length)

@@ -23,18 +23,18 @@ _VIEW_RULE = 1
 
 
 def latents_plan(
-    source: Source, transform: TransformConfig, view: int, autoencoder: Autoencoder, config: CacheConfig
+    pictures: str, length: int, transform: TransformConfig, view: int, autoencoder: Autoencoder, config: CacheConfig
 ) -> SectionPlan:
-    """Fixed view number `view` of all samples, encoded."""
+    """Fixed view number `view` of all samples, encoded. `pictures`: the source's hash of them; `length`: how many."""
     made_from = {
-        "pictures": source.hashes.pictures,
+        "pictures": pictures,
         "transform": transform.model_dump(mode="json"),
         "view": view,
         "view_rule": _VIEW_RULE,
         "autoencoder": autoencoder.fingerprint,
         "dtype": config.latents,
     }
-    return SectionPlan("latents", made_from, len(source))
+    return SectionPlan("latents", made_from, length)
 
 
 class LatentsMaker:
@@ -101,4 +101,4 @@ class LatentsMaker:
 
 def record_of(numbers: Sequence[Any]) -> TransformRecord:
     """The inverse of a stored record."""
-    return TransformRecord(*numbers[:-1], bool(numbers[-1]))
+    return TransformRecord(*[*numbers[:-1], bool(numbers[-1])])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from open_ldm.data.sample import Source
+from open_ldm.data.sample import IndexHashes, Source
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
 
@@ -15,11 +15,10 @@ ROWS_PER_SHARD = 1 << 16
 NO_LABEL = -1
 
 
-def samples_plan(source: Source) -> SectionPlan:
+def samples_plan(hashes: IndexHashes, length: int, class_names: Sequence[str]) -> SectionPlan:
     """Labels and ids of all samples."""
-    hashes = source.hashes
-    made_from = {"pictures": hashes.pictures, "labels": hashes.labels, "class_names": list(source.class_names)}
-    return SectionPlan("samples", made_from, len(source))
+    made_from = {"pictures": hashes.pictures, "labels": hashes.labels, "class_names": list(class_names)}
+    return SectionPlan("samples", made_from, length)
 
 
 class SamplesMaker:

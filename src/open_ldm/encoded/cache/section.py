@@ -151,10 +151,15 @@ class Section:
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         """Read everything; each finished shard whose bytes are not those written, and what is wrong with it."""
-        for shard in range(self.shards):
-            record = self._record(shard)
-            if record is not None and sha256_of(self.file(shard)) != record.sha256:
-                yield shard, f"{self.path.name}/{self.file(shard).name} is damaged: its SHA-256 is not the one recorded"
+        known = self.index() or [self._record(shard) for shard in range(self.shards)]
+        for shard, record in enumerate(known):
+            if record is None:
+                continue
+            file = self.file(shard)
+            if _bytes_of(file) != record.bytes:
+                yield shard, f"{self.path.name}/{file.name} is missing or not as long as it was written"
+            elif sha256_of(file) != record.sha256:
+                yield shard, f"{self.path.name}/{file.name} is damaged: its SHA-256 is not the one recorded"
 
     def discard(self, shard: int) -> None:
         """Forget a shard, so that it is missing. Raises DataError when another process is at it."""

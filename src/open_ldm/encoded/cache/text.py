@@ -29,15 +29,16 @@ class CaptionEncoder(Protocol):
         """Tokens of captions."""
 
 
-def text_plan(source: Source, encoder: CaptionEncoder, config: CacheConfig, *, all_places: bool) -> SectionPlan:
-    """The captions of all samples. `all_places`: also what the encoder put where a caption has no token."""
+def text_plan(captions: str, length: int, encoder: CaptionEncoder, config: CacheConfig, *, all_places: bool) -> SectionPlan:
+    """The captions of all samples. `captions`: the source's hash of them; `length`: number of samples; `all_places`: also
+    what the encoder put where a caption has no token."""
     made_from = {
-        "captions": source.hashes.captions,
+        "captions": captions,
         "encoder": encoder.fingerprint,
         "places": "all" if all_places else "tokens",
         "dtype": config.tokens,
     }
-    return SectionPlan("text", made_from, len(source))
+    return SectionPlan("text", made_from, length)
 
 
 class TextMaker:
