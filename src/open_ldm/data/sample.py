@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -121,6 +122,11 @@ class IndexHashes:
     captions: str
     labels: str
 
+    def of_rows(self, indices: Iterable[int]) -> IndexHashes:
+        """The hashes of a part of the source: the samples at `indices`, in that order."""
+        rows = hashlib.blake2b(b"".join(index.to_bytes(8) for index in indices), digest_size=16).hexdigest()
+        return IndexHashes(f"{self.pictures}/{rows}", f"{self.captions}/{rows}", f"{self.labels}/{rows}")
+
 
 class Source(Protocol):
     """A random-access data set: `len(source)`, `source[i]`. Everything about one sample follows from its index.
@@ -155,10 +161,10 @@ class Source(Protocol):
         """Original (height, width) in pixels without decoding. Raises `BadPicture` for an unusable header."""
 
     def label_of(self, index: int) -> int | None:
-        """Class of a sample, None when it has none, without reading its picture."""
+        """Class of a sample without reading its picture, None when it has none."""
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a sample, without reading its picture. Raises `BadPicture` when they cannot be read."""
+        """Captions of one sample, without reading its picture; none where they cannot be read."""
 
     def captions(self) -> list[str]:
         """All captions, without reading pictures (to build a vocabulary); empty when there are none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +12,7 @@ from open_ldm.autoencoders.base import Autoencoder, Posterior
 from open_ldm.controls.base import Control
 from open_ldm.core.pictures import to_images
 from open_ldm.data.sample import BadSample, Batch
-from open_ldm.text.tokens import TextTokens
-from open_ldm.text.words import WordsEncoder
+from open_ldm.text import TextEncoder, TextTokens
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,6 @@ class EncodedBatch:
     bad: tuple[BadSample, ...] = ()
 
 
-class BatchEncoder(Protocol):
-    """The step from what a reader yields to what training reads: from a Batch, or from a cached EncodedBatch."""
-
-    def encode(self, batch: Any) -> EncodedBatch:
-        """Everything the model may see of a batch, on the device of the training."""
-
-
 class LiveEncoder:
     """Encodes each batch as it comes. `text_encoder`: for captions; None when the model reads none.
     `label_order` long [classes of the source]: the model's label of each; None when they are the same."""
@@ -48,7 +39,7 @@ class LiveEncoder:
         autoencoder: Autoencoder,
         controls: Sequence[Control],
         device: torch.device,
-        text_encoder: WordsEncoder | None = None,
+        text_encoder: TextEncoder | None = None,
         label_order: Tensor | None = None,
     ) -> None:
         self.autoencoder = autoencoder

@@ -31,7 +31,8 @@ class ModelFacts:
     """What a model must know of its data to be built and used; saved with it.
 
     `channels`: of the latents. `class_names`: in label order. `words`: vocabulary of a word-conditional model.
-    `latent_size`: (height, width) of the latents it is trained at.
+    `latent_size`: (height, width) of the latents it is trained at. `text_encoder`: fingerprint of the frozen text encoder
+    whose tokens it was trained with, if there is one.
     """
 
     channels: int
@@ -39,6 +40,7 @@ class ModelFacts:
     class_names: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     latent_size: tuple[int, int] = (32, 32)
+    text_encoder: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a manifest."""
@@ -53,6 +55,7 @@ class ModelFacts:
             class_names=tuple(content["class_names"]),
             words=tuple(content["words"]),
             latent_size=(content["latent_size"][0], content["latent_size"][1]),
+            text_encoder=content.get("text_encoder", ""),
         )
 
 

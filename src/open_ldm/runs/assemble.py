@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, build_autoencoder
+from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior, build_autoencoder
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError, DataError, shortened
+from open_ldm.core.errors import CheckpointError, ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import default_workers, read_batches
-from open_ldm.data.sample import Source
+from open_ldm.data.sample import Batch, Source
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, build_model
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sampling.generate import Generator
-from open_ldm.text.words import Vocabulary, WordsEncoder
+from open_ldm.text import HuggingFaceEncoder, TextEncoder, Vocabulary, WordsConfig, WordsEncoder
+from open_ldm.text.remembered import RememberingEncoder
 from open_ldm.training.draws import Drawer
 from open_ldm.training.trainer import Trainer
 
 _MEASURED_AT_ONCE = 64
+_REMEMBERED_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -50,33 +53,51 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
                 needed="class folders, or a label column in metadata.jsonl",
                 fix="add labels, or use conditioning.semantic.kind=none (or text, with captions)",
             )
-    if isinstance(semantic, TextSemantic):
+    if isinstance(semantic, TextSemantic) and isinstance(semantic.encoder, WordsConfig):
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
     view = ViewShape(recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median))
     channels, *latent_size = recipe.latent_shape
     return ModelFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
 
-def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, machine: Machine) -> LatentStats:
-    """The recipe's latent statistics: given, or measured on the first views training will see."""
+def latent_stats_of(
+    recipe: Recipe,
+    source: Source,
+    autoencoder: Autoencoder,
+    machine: Machine,
+    on_batch: Callable[[Batch], None] = lambda batch: None,
+) -> LatentStats:
+    """The recipe's latent statistics: given, or measured on the first views training will see.
+
+    `on_batch` is told every batch that is measured.
+    """
     if not isinstance(recipe.latent_stats, MeasuredStats):
         return given(recipe.latent_stats, autoencoder.channels)
-    ranges = measured_ranges(recipe.latent_stats)
-    batches = read_batches(
-        source,
-        recipe.data.transform,
-        seed=recipe.training.seed,
-        position_ranges=ranges,
-        workers=workers_of(recipe),
-        views=recipe.data.views,
-    )
-    return measure(autoencoder.encode(to_images(batch.pixels.to(machine.device))).mean for batch in batches)
+    batches = read_live(recipe, source, measured_ranges(recipe.latent_stats))
+
+    def posterior(batch: Batch) -> Posterior:
+        on_batch(batch)
+        return autoencoder.encode(to_images(batch.pixels.to(machine.device)))
+
+    return measure(map(posterior, batches))
 
 
 def measured_ranges(config: MeasuredStats) -> list[range]:
     """Positions of the views that latent statistics are measured on."""
     starts = range(0, config.pictures, _MEASURED_AT_ONCE)
     return [range(start, min(start + _MEASURED_AT_ONCE, config.pictures)) for start in starts]
+
+
+def read_live(recipe: Recipe, source: Source, position_ranges: Iterable[Sequence[int]]) -> Iterator[Batch]:
+    """The recipe's views at these positions, from their pictures."""
+    return read_batches(
+        source,
+        recipe.data.transform,
+        seed=recipe.training.seed,
+        position_ranges=position_ranges,
+        workers=workers_of(recipe),
+        views=recipe.data.views,
+    )
 
 
 def workers_of(recipe: Recipe) -> int:
@@ -104,25 +125,63 @@ def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World)
     return Trainer(model, drawer, recipe.objective, recipe.training, world)
 
 
-def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> WordsEncoder | None:
-    """The recipe's text encoder; None when the model reads no captions."""
+@dataclass(frozen=True)
+class Encoders:
+    """What turns pictures and captions into what training reads. `text`: None when the model reads no captions."""
+
+    autoencoder: Autoencoder
+    text: TextEncoder | None
+    machine: Machine
+
+
+def encoders_of(recipe: Recipe, source: Source, facts: ModelFacts, machine: Machine) -> Encoders:
+    """The recipe's encoders, loaded. Raises ConfigError or CheckpointError when they are not those the recipe describes."""
+    text = text_encoder_of(recipe, facts, machine)
+    return Encoders(autoencoder_of(recipe, machine), None if text is None else remembering(text, recipe, source), machine)
+
+
+def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> TextEncoder | None:
+    """The recipe's text encoder, loaded; None when the model reads no captions.
+
+    Frozen encoders run in float32 on CPUs, where short captions gain nothing from bf16, else in the machine's compute dtype.
+    Raises CheckpointError when it is not the one that the model was trained with.
+    """
     semantic = recipe.conditioning.semantic
     if not isinstance(semantic, TextSemantic):
         return None
-    return WordsEncoder(Vocabulary(facts.words), semantic.encoder.length)
+    encoder: TextEncoder
+    if isinstance(semantic.encoder, WordsConfig):
+        encoder = WordsEncoder(Vocabulary(facts.words), semantic.encoder.length)
+    else:
+        dtype = torch.float32 if machine.device.type == "cpu" else machine.compute_dtype
+        encoder = HuggingFaceEncoder(semantic.encoder, machine.device, dtype)
+    if facts.text_encoder and facts.text_encoder != encoder.fingerprint:
+        raise CheckpointError(
+            f"the text encoder has fingerprint {encoder.fingerprint}",
+            needed=f"the one this model was trained with, {facts.text_encoder}",
+            fix="put its files back in their place",
+        )
+    return encoder
+
+
+def remembering(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEncoder:
+    """The encoder made to read each caption of a data set once, when the tokens of all of them fit in half a gigabyte."""
+    semantic = recipe.conditioning.semantic
+    if not isinstance(semantic, TextSemantic) or isinstance(semantic.encoder, WordsConfig):
+        return encoder
+    most = _REMEMBERED_BYTES // (4 * semantic.encoder.length * semantic.encoder.width)
+    return RememberingEncoder(encoder) if len(set(source.captions())) <= most else encoder
 
 
 def encoder_of(
     recipe: Recipe,
     facts: ModelFacts,
-    autoencoder: Autoencoder,
-    machine: Machine,
     source: Source,
-    text_encoder: WordsEncoder | None = None,
+    encoders: Encoders,
 ) -> LiveEncoder:
     """Batch -> EncodedBatch for this recipe. Raises DataError when the data now has classes the model does not know."""
     order = label_order_of(recipe, facts, source)
-    return LiveEncoder(autoencoder, recipe.conditioning.controls, machine.device, text_encoder, order)
+    return LiveEncoder(encoders.autoencoder, recipe.conditioning.controls, encoders.machine.device, encoders.text, order)
 
 
 def label_order_of(recipe: Recipe, facts: ModelFacts, source: Source) -> Tensor | None:

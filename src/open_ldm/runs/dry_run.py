@@ -8,13 +8,14 @@ from typing import Any
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import to_yaml
-from open_ldm.data.sources import open_source
+from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.survey import survey
 from open_ldm.model.diffusion import ModelFacts
 from open_ldm.runs.assemble import facts_of
 from open_ldm.runs.census import count_model
 from open_ldm.runs.recipe import Recipe
+from open_ldm.text import WordsConfig
 
 ASSUMED_CLASSES = 1000
 
@@ -53,7 +54,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     Raises what training would raise for data that are there but of no use to this recipe.
     """
     try:
-        source = open_source(recipe.data.source)
+        source = open_data(recipe.data)
     except NoSuchPath as error:
         facts, data = _assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
@@ -67,7 +68,7 @@ def _assumption(recipe: Recipe) -> str:
     match recipe.conditioning.semantic:
         case ClassSemantic():
             return f"; counted for {ASSUMED_CLASSES} classes"
-        case TextSemantic():
+        case TextSemantic(encoder=WordsConfig()):
             return "; counted without the vectors of the words that the data will bring"
         case _:
             return ""

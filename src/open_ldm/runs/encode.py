@@ -8,23 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.autoencoders import Autoencoder
 from open_ldm.conditioning.semantic import TextSemantic
-from open_ldm.core.device import Machine, choose_machine
+from open_ldm.core.device import choose_machine
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import DataError
 from open_ldm.core.events import Progress, duration
 from open_ldm.core.files import write_json
 from open_ldm.data.health import Health
+from open_ldm.data.loader import open_data
 from open_ldm.data.sample import BadSample, Source
-from open_ldm.data.sources import open_source
 from open_ldm.data.survey import survey
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache, CaptionSettings
 from open_ldm.encoded.cache.verify import Checked, check_entries, drop_damaged
-from open_ldm.runs.assemble import autoencoder_of, facts_of, text_encoder_of, workers_of
+from open_ldm.runs.assemble import Encoders, encoders_of, facts_of, workers_of
 from open_ldm.runs.recipe import Recipe
-from open_ldm.text.words import WordsEncoder
 from open_ldm.training.signals import StopRequest
 
 _ENTRIES = 16
@@ -81,11 +79,10 @@ def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> Enc
     with StopRequest() as stop:
         machine = choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
         world = join_world(machine.device)
-        source = open_source(recipe.data.source)
+        source = open_data(recipe.data)
         seen = survey(source)
         facts = facts_of(recipe, source, seen)
-        text_encoder = text_encoder_of(recipe, facts, machine)
-        with cache_of(recipe, source, autoencoder_of(recipe, machine), text_encoder, machine) as cache:
+        with cache_of(recipe, source, encoders_of(recipe, source, facts, machine)) as cache:
             filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
             opening = time.perf_counter() - started
             damaged = filler.drop_damaged() if verify and world.leads else ()
@@ -103,23 +100,21 @@ def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> Enc
     return result
 
 
-def cache_of(
-    recipe: Recipe, source: Source, autoencoder: Autoencoder, text_encoder: WordsEncoder | None, machine: Machine
-) -> Cache:
+def cache_of(recipe: Recipe, source: Source, encoders: Encoders) -> Cache:
     """The recipe's cache, filled or not."""
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic
     captions = None
-    if isinstance(semantic, TextSemantic) and text_encoder is not None and source.summary.captioned:
-        captions = CaptionSettings(text_encoder, all_places=semantic.padding == "encoder")
+    if isinstance(semantic, TextSemantic) and encoders.text is not None and source.summary.captioned:
+        captions = CaptionSettings(encoders.text, all_places=semantic.padding == "encoder")
     return Cache(
         recipe.cache,
         source,
         recipe.data.transform,
         recipe.data.views,
-        autoencoder,
+        encoders.autoencoder,
         captions,
-        machine.device,
+        encoders.machine.device,
         workers_of(recipe),
     )
 

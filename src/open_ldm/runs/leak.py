@@ -9,7 +9,7 @@ import torch
 
 from open_ldm.core import seeds
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.wishes import Wish, inputs_for
+from open_ldm.runs.wishes import Wish
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,7 @@ def influence(
     Raises ConfigError for a control the model does not have.
     """
     device = run.machine.device
-    pair = [
-        inputs_for(
-            [Wish(i, caption, {option: value}) for i, caption in enumerate(captions)], run.recipe.conditioning, run.known.facts
-        )
-        for value in values
-    ]
+    pair = [run.inputs_for([Wish(i, caption, {option: value}) for i, caption in enumerate(captions)]) for value in values]
     shape = run.recipe.latent_shape
     x_t = seeds.normal(0, "leak", range(len(captions)), shape).to(device)
     found = []

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from open_ldm.autoencoders import LatentStats
+from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.model.checkpoint import PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
+from open_ldm.model.checkpoint import DRAWABLE, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts
-from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of
+from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.runs.wishes import Wish, inputs_for
 from open_ldm.sampling.generate import Generator
+from open_ldm.text import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,13 @@ class LoadedRun:
     generator: Generator
     samples_seen: int
     machine: Machine
+    text_encoder: TextEncoder | None
     problems: tuple[str, ...]
     """Newer checkpoints that were passed over, and why."""
+
+    def inputs_for(self, wishes: Sequence[Wish]) -> ConditionInputs:
+        """Condition inputs of this model, one row per wish. Raises ConfigError for what the model does not know."""
+        return inputs_for(wishes, self.recipe.conditioning, self.known.facts, self.text_encoder)
 
 
 def knowledge_to_json(known: Knowledge) -> dict[str, Any]:
@@ -49,8 +58,20 @@ def knowledge_from_json(content: Any) -> Knowledge:
         raise CheckpointError(f"the manifest lacks {error}", needed="a checkpoint written by this program") from error
 
 
-def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
-    """Open a run folder, or one checkpoint inside it. Raises ConfigError when it is neither."""
+@dataclass(frozen=True)
+class LoadedModel:
+    """A run's averaged model alone, in evaluation mode, without autoencoder or text encoder."""
+
+    recipe: Recipe
+    known: Knowledge
+    model: DiffusionModel
+    samples_seen: int
+    machine: Machine
+    problems: tuple[str, ...]
+
+
+def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
+    """The model of a run folder, or of one checkpoint inside it. Raises ConfigError when it is neither."""
     checkpoint, problems = _checkpoint(path)
     recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
     known = knowledge_from_json(checkpoint.content)
@@ -61,19 +82,29 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint.path} does not fit its own recipe: {str(error).splitlines()[-1]}") from error
     model = model.to(machine.device).compute_in(machine.compute_dtype).eval().requires_grad_(False)
-    autoencoder = autoencoder_of(recipe, machine)
-    generator = generator_of(recipe, known, model, autoencoder)
-    samples_seen = int(checkpoint.content["samples_seen"])
-    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, tuple(problems))
+    return LoadedModel(recipe, known, model, int(checkpoint.content["samples_seen"]), machine, tuple(problems))
+
+
+def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
+    """Open a run folder, or one checkpoint inside it, with all that drawing needs. Raises as `load_model`."""
+    loaded = load_model(path, device)
+    recipe, known, machine = loaded.recipe, loaded.known, loaded.machine
+    generator = generator_of(recipe, known, loaded.model, autoencoder_of(recipe, machine))
+    text_encoder = text_encoder_of(recipe, known.facts, machine)
+    return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
 
 
 def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
     if path.name.startswith(PREFIX) and path.is_dir():
-        return load_checkpoint(path, ("ema",)), []
+        return load_checkpoint(path, ("ema",), DRAWABLE), []
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
-    newest, problems = CheckpointFolder(folder.checkpoints).newest()
+    if (path / "autoencoder" / "config.json").is_file():
+        raise ConfigError(
+            f"{path} holds an autoencoder", needed="a run of ldm train", fix=f"autoencoder.path={path}/autoencoder"
+        )
+    newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest()
     if newest is None:
         raise ConfigError(
             f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"

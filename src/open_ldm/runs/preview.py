@@ -14,11 +14,12 @@ from open_ldm.model.diffusion import ModelFacts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.wishes import Wish, inputs_for
 from open_ldm.sampling.generate import Generator
+from open_ldm.text import TextEncoder
 
 PREVIEW_SEED = 1000
 
 
-def preview_wishes(recipe: Recipe, facts: ModelFacts, source: Source) -> list[Wish]:
+def preview_wishes(recipe: Recipe, facts: ModelFacts, source: Source, text_encoder: TextEncoder | None) -> list[Wish]:
     """The recipe's prompts, or captions and classes taken evenly from the data, repeated to `preview.count` pictures."""
     if isinstance(recipe.conditioning.semantic, NoSemantic):
         if recipe.preview.prompts:
@@ -31,13 +32,15 @@ def preview_wishes(recipe: Recipe, facts: ModelFacts, source: Source) -> list[Wi
     else:
         shown = evenly(sorted(set(source.captions())), recipe.preview.count)
     wishes = [Wish(PREVIEW_SEED + i, shown[i % len(shown)]) for i in range(recipe.preview.count)]
-    inputs_for(wishes, recipe.conditioning, facts)  # an unknown prompt must fail now, not after an hour
+    inputs_for(wishes, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
     return wishes
 
 
-def draw(recipe: Recipe, facts: ModelFacts, generator: Generator, wishes: Sequence[Wish]) -> Tensor:
+def draw(
+    recipe: Recipe, facts: ModelFacts, generator: Generator, wishes: Sequence[Wish], text_encoder: TextEncoder | None
+) -> Tensor:
     """Pixels uint8 [N, 3, H, W] for the wishes, by the recipe's sampling settings."""
-    inputs = inputs_for(wishes, recipe.conditioning, facts)
+    inputs = inputs_for(wishes, recipe.conditioning, facts, text_encoder)
     return to_pixels(generator.images(inputs, [wish.seed for wish in wishes], recipe.sampling))
 
 

@@ -7,20 +7,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats
+from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.autoencoders.latent_stats import given, measure
-from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.data.health import Health
-from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Source
-from open_ldm.encoded.batch import BatchEncoder
+from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.encoded.cache.reader import CacheReader, ToDevice
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.runs.assemble import encoder_of, label_order_of, latent_stats_of, measured_ranges, workers_of
+from open_ldm.runs.assemble import (
+    Encoders,
+    encoder_of,
+    label_order_of,
+    latent_stats_of,
+    measured_ranges,
+    read_live,
+    workers_of,
+)
 from open_ldm.runs.encode import CacheFiller, cache_of
 from open_ldm.runs.recipe import Recipe
-from open_ldm.text.words import WordsEncoder
 from open_ldm.training.signals import StopRequest
 
 
@@ -32,63 +37,45 @@ class Reading:
 
     fingerprint: str
     batches: Callable[[Iterable[Sequence[int]]], Iterator[Any]]
-    encoder: BatchEncoder
+    encoder: LiveEncoder | ToDevice
     latent_stats: Callable[[], LatentStats]
 
 
-def live_reading(
-    recipe: Recipe,
-    source: Source,
-    facts: ModelFacts,
-    autoencoder: Autoencoder,
-    text_encoder: WordsEncoder | None,
-    machine: Machine,
-) -> Reading:
+def live_reading(recipe: Recipe, source: Source, facts: ModelFacts, encoders: Encoders) -> Reading:
     """Read and encode every batch when its turn comes."""
-
-    def batches(position_ranges: Iterable[Sequence[int]]) -> Iterator[Any]:
-        return read_batches(
-            source,
-            recipe.data.transform,
-            seed=recipe.training.seed,
-            position_ranges=position_ranges,
-            workers=workers_of(recipe),
-            views=recipe.data.views,
-        )
-
-    encoder = encoder_of(recipe, facts, autoencoder, machine, source, text_encoder)
-    stats = partial(latent_stats_of, recipe, source, autoencoder, machine)
-    return Reading(source.fingerprint, batches, encoder, stats)
+    return Reading(
+        fingerprint=source.fingerprint,
+        batches=partial(read_live, recipe, source),
+        encoder=encoder_of(recipe, facts, source, encoders),
+        latent_stats=partial(latent_stats_of, recipe, source, encoders.autoencoder, encoders.machine),
+    )
 
 
 def cached_reading(
     recipe: Recipe,
     source: Source,
     facts: ModelFacts,
-    autoencoder: Autoencoder,
-    text_encoder: WordsEncoder | None,
-    machine: Machine,
-    *,
+    encoders: Encoders,
     health: Health,
     stop: StopRequest,
     world: World,
+    *,
     silent: bool,
 ) -> Reading:
     """Read a cache, after making what it lacks. Bad samples met when it was made count as met now.
 
     Raises DataError when there are too many, StoppedError on a stop signal.
     """
-    with cache_of(recipe, source, autoencoder, text_encoder, machine) as cache:
+    with cache_of(recipe, source, encoders) as cache:
         CacheFiller(cache, health, stop, world, silent=silent).fill()
         data = cache.open()
     reader = CacheReader(data, recipe.training.seed, recipe.conditioning.controls, label_order_of(recipe, facts, source))
-    encoder = ToDevice(machine.device)
+    encoder = ToDevice(encoders.machine.device)
     batches = partial(reader.batches, threads=workers_of(recipe))
 
     def latent_stats() -> LatentStats:
         if not isinstance(recipe.latent_stats, MeasuredStats):
-            return given(recipe.latent_stats, autoencoder.channels)
-        ranges = measured_ranges(recipe.latent_stats)
-        return measure(encoder.encode(batch).posterior.mean for batch in batches(ranges))
+            return given(recipe.latent_stats, encoders.autoencoder.channels)
+        return measure(encoder.encode(batch).posterior for batch in batches(measured_ranges(recipe.latent_stats)))
 
     return Reading(data.content_hash, batches, encoder, latent_stats)

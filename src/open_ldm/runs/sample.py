@@ -15,7 +15,7 @@ from open_ldm.core.errors import ConfigError, DiskError, nearest
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png, to_picture, to_pixels
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.wishes import Wish, inputs_for
+from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import SamplingConfig
 
 _GRID_COLUMNS = 8
@@ -81,7 +81,7 @@ def draw(
     run: LoadedRun, wishes: Sequence[Wish], settings: SamplingConfig, on_step: Callable[[int], None] | None = None
 ) -> Tensor:
     """Pixels uint8 [N, 3, H, W], one picture per wish."""
-    inputs = inputs_for(wishes, run.recipe.conditioning, run.known.facts)
+    inputs = run.inputs_for(wishes)
     return to_pixels(run.generator.images(inputs, [wish.seed for wish in wishes], settings, on_step))
 
 

@@ -12,7 +12,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_sh
 from open_ldm.core import seeds
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.text.words import Vocabulary
+from open_ldm.text import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,24 @@ class Wish:
     controls: Mapping[str, str] = field(default_factory=dict)
 
 
-def inputs_for(wishes: Sequence[Wish], conditioning: ConditioningConfig, facts: ModelFacts) -> ConditionInputs:
-    """Condition inputs, one row per wish. Raises ConfigError for unknown classes, words, controls or values."""
+def inputs_for(
+    wishes: Sequence[Wish], conditioning: ConditioningConfig, facts: ModelFacts, text_encoder: TextEncoder | None = None
+) -> ConditionInputs:
+    """Condition inputs, one row per wish. Raises ConfigError for unknown classes, words, controls or values.
+
+    `text_encoder`: needed by a model of captions.
+    """
     semantic = conditioning.semantic
     said = [wish.shows for wish in wishes]
     labels = text = noise = None
     if isinstance(semantic, ClassSemantic):
         labels = torch.tensor([0 if name is None else label_of(name, facts) for name in said])
     if isinstance(semantic, TextSemantic):
-        vocabulary = Vocabulary(facts.words)
+        if text_encoder is None:
+            raise ValueError("a text-conditional model needs its text encoder")
         for caption in said:
-            vocabulary.require_known(caption or "")
-        text = vocabulary.encode([caption or "" for caption in said], semantic.encoder.length)
+            text_encoder.check_prompt(caption or "")
+        text = text_encoder.encode([caption or "" for caption in said])
     if (shape := noise_shape(semantic)) is not None:
         noise = torch.cat([seeds.normal(wish.seed, "padding", [0], shape) for wish in wishes])
     return ConditionInputs(

@@ -6,6 +6,7 @@ the caption's own tokens and a little noise, so that every place means something
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,23 @@ def pad(tokens: Tensor, mask: Tensor, kind: PaddingKind, noise: Tensor | None = 
         copies = copies + (strength * _deviation(tokens, real, count) * noise).to(tokens.dtype)
     filled = torch.where(real, tokens, copies)
     return PaddedText(torch.where((count > 0).view(-1, 1, 1), filled, torch.zeros_like(filled)), None)
+
+
+def pad_segments(
+    tokens: Tensor, mask: Tensor, segments: Sequence[int], kind: PaddingKind, noise: Tensor | None = None
+) -> PaddedText:
+    """`pad` for a sequence [B, L, D] made of parts of `segments` places, each with a caption's tokens first.
+
+    Every part is filled from its own tokens: copies of one encoder's features must not stand among another's.
+    """
+    if len(segments) == 1:
+        return pad(tokens, mask, kind, noise)
+    sizes = list(segments)
+    noises = [None] * len(sizes) if noise is None else torch.split(noise, sizes, dim=1)
+    parts = zip(torch.split(tokens, sizes, dim=1), torch.split(mask, sizes, dim=1), noises, strict=True)
+    padded = [pad(part, its_mask, kind, its_noise) for part, its_mask, its_noise in parts]
+    masks = [one.mask for one in padded if one.mask is not None]
+    return PaddedText(torch.cat([one.tokens for one in padded], dim=1), torch.cat(masks, dim=1) if masks else None)
 
 
 def _deviation(tokens: Tensor, real: Tensor, count: Tensor) -> Tensor:

@@ -29,6 +29,16 @@ class WordsConfig(Config):
     min_count: int = Field(default=1, ge=1)
     width: int = Field(default=128, ge=8)
 
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Places that are padded together: all of them."""
+        return (self.length,)
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled vector, which is the mean of the words."""
+        return self.width
+
 
 def words_of(caption: str) -> list[str]:
     """Lower-case words of a caption, accents composed (NFC); punctuation separates and is dropped."""
@@ -94,3 +104,11 @@ class WordsEncoder:
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Word ids [B, L] and mask."""
         return self.vocabulary.encode(captions, self.length)
+
+    def cut(self, captions: Sequence[str]) -> list[bool]:
+        """Which captions have more words than places."""
+        return [len(words_of(caption)) > self.length for caption in captions]
+
+    def check_prompt(self, caption: str) -> None:
+        """Raise ConfigError when a prompt holds words the model never saw."""
+        self.vocabulary.require_known(caption)

@@ -136,8 +136,8 @@ class FolderSource:
         return label if isinstance(label, int) and label != NO_LABEL else None
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a picture."""
-        return self._usable(index).captions
+        """Captions of a picture, without reading it."""
+        return self._entries[index].captions
 
     def captions(self) -> list[str]:
         """All captions, in the order of the pictures."""

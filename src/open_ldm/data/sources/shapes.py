@@ -140,7 +140,7 @@ class ShapesSource:
         return CLASS_NAMES.index(self.scene(index).shapes[0].class_name)
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """The sentence of a picture, without drawing."""
+        """The caption of a picture, without drawing."""
         return (caption_of(self.scene(index).shapes),)
 
     def captions(self) -> list[str]:

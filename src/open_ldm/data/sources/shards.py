@@ -132,7 +132,7 @@ class ShardsSource:
             original_height_px=height,
             original_width_px=width,
             label=self.label_of(index),
-            captions=self.captions_of(index),
+            captions=self._read_caption(index),
         )
 
     def sample_id(self, index: int) -> str:
@@ -154,31 +154,17 @@ class ShardsSource:
         return None if label == NO_LABEL else label
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a picture; its BAD_CAPTION is a BadPicture."""
-        row = self._rows[index]
-        if not row["text_size"]:
-            return ()
-        content = self._read(index, int(row["text_offset"]), int(row["text_size"]))
+        """Captions of a picture, without reading it; none where they cannot be read."""
         try:
-            text = content.decode("utf-8-sig")
-            return captions_from(json.loads(text)["text"] if row["text_is_json"] else text.splitlines(), "")
-        except (ValueError, KeyError, TypeError, OpenLdmError) as error:
-            raise BadPicture(BAD_CAPTION, self.sample_id(index)) from error
+            return self._read_caption(index)
+        except BadPicture:
+            return ()
 
     def captions(self) -> list[str]:
         """All captions, in the order of the pictures; those that cannot be read are left out. Read once, then kept."""
         if self._captions is None:
-            self._captions = tuple(self._read_captions())
+            self._captions = tuple(caption for index in range(len(self)) for caption in self.captions_of(index))
         return list(self._captions)
-
-    def _read_captions(self) -> list[str]:
-        captions: list[str] = []
-        for index in range(len(self)):
-            try:
-                captions.extend(self.captions_of(index))
-            except BadPicture:
-                continue
-        return captions
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handles": OrderedDict(), "_captions": None}
@@ -198,6 +184,17 @@ class ShardsSource:
         if index in self._faults:
             raise BadPicture(self._faults[index], self.sample_id(index))
         return self._rows[index]
+
+    def _read_caption(self, index: int) -> tuple[str, ...]:
+        row = self._rows[index]
+        if not row["text_size"]:
+            return ()
+        content = self._read(index, int(row["text_offset"]), int(row["text_size"]))
+        try:
+            text = content.decode("utf-8-sig")
+            return captions_from(json.loads(text)["text"] if row["text_is_json"] else text.splitlines(), "")
+        except (ValueError, KeyError, TypeError, OpenLdmError) as error:
+            raise BadPicture(BAD_CAPTION, self.sample_id(index)) from error
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = int(self._rows[index]["shard"])

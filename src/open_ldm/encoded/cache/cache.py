@@ -18,14 +18,15 @@ from open_ldm.encoded.cache.mapped import MappedSection
 from open_ldm.encoded.cache.reader import CachedData
 from open_ldm.encoded.cache.samples import ROWS_PER_SHARD, SamplesMaker, samples_plan
 from open_ldm.encoded.cache.section import Section
-from open_ldm.encoded.cache.text import CaptionEncoder, TextMaker, text_plan
+from open_ldm.encoded.cache.text import TextMaker, text_plan
+from open_ldm.text import TextEncoder
 
 
 @dataclass(frozen=True)
 class CaptionSettings:
     """How captions are read. `all_places`: the model also reads what the encoder puts where a caption has no token."""
 
-    encoder: CaptionEncoder
+    encoder: TextEncoder
     all_places: bool
 
 

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from open_ldm.data.sample import BadPicture, Source
+from open_ldm.data.sample import Source
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.config import DTYPES, CacheConfig
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
-from open_ldm.text.tokens import TextTokens
+from open_ldm.text import TextEncoder, TextTokens
 
 _CAPTIONS_AT_ONCE = 64
 _PROBED_SAMPLES = 256
 
 
-class CaptionEncoder(Protocol):
-    """Captions -> tokens."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that determines the tokens of a caption."""
-
-    def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Tokens of captions."""
-
-
-def text_plan(captions: str, length: int, encoder: CaptionEncoder, config: CacheConfig, *, all_places: bool) -> SectionPlan:
+def text_plan(captions: str, length: int, encoder: TextEncoder, config: CacheConfig, *, all_places: bool) -> SectionPlan:
     """The captions of all samples. `captions`: the source's hash of them; `length`: number of samples; `all_places`: also
     what the encoder put where a caption has no token."""
     made_from = {
@@ -44,7 +32,7 @@ def text_plan(captions: str, length: int, encoder: CaptionEncoder, config: Cache
 class TextMaker:
     """Makes the shards of a text section. A caption that occurs again within a shard is stored once."""
 
-    def __init__(self, source: Source, encoder: CaptionEncoder, config: CacheConfig, *, all_places: bool) -> None:
+    def __init__(self, source: Source, encoder: TextEncoder, config: CacheConfig, *, all_places: bool) -> None:
         self.source, self.encoder, self.config, self.all_places = source, encoder, config, all_places
 
     def row_bytes(self) -> int:
@@ -88,10 +76,7 @@ class TextMaker:
 
     def _captions(self, row: int) -> tuple[str, ...]:
         """As live reading gives them: a picture without a caption has the empty one."""
-        try:
-            return self.source.captions_of(row) or ("",)
-        except BadPicture:  # nobody will ask: another sample takes its place
-            return ("",)
+        return self.source.captions_of(row) or ("",)
 
     def _packed(self, text: TextTokens) -> dict[str, Tensor]:
         tokens, mask = text.tokens.cpu(), text.mask.cpu()

@@ -1,0 +1,109 @@
+"""A share of the data set that training never sees, chosen by name, so that an evaluation can ask for exactly that part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import DataError
+from open_ldm.core.seeds import key
+from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
+from open_ldm.data.survey import Labelled
+
+PartName = Literal["train", "held_out"]
+
+
+class HoldoutConfig(Config):
+    """`share` of the samples is held out: those whose id, hashed with `seed`, falls below it.
+
+    A sample stays on its side whatever is added to the data set or taken from it, as long as its id (a file's name in a
+    folder, SHARD/KEY in shards) stays the same. The share is met to within the luck of the draw.
+    """
+
+    share: float = Field(gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+    def holds_out(self, sample_id: str) -> bool:
+        """Whether a sample belongs to the held-out part."""
+        return key(self.seed, f"holdout {sample_id}") < self.share * 2**63
+
+
+class Part:
+    """The samples of `source` on one side of a holdout, in their order; itself a `Source`.
+
+    Raises DataError when no sample falls on that side.
+    """
+
+    def __init__(self, source: Source, holdout: HoldoutConfig, part: PartName) -> None:
+        self._source, self._holdout, self.part = source, holdout, part
+        wanted = part == "held_out"
+        chosen = [index for index in range(len(source)) if holdout.holds_out(source.sample_id(index)) == wanted]
+        if not chosen:
+            raise DataError(
+                f"data.holdout.share={holdout.share:g} of {len(source):,} samples leaves none in the part {part}",
+                fix="another share",
+            )
+        self._indices = np.array(chosen, dtype=np.int64)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the whole data set: both parts number their labels alike."""
+        return self._source.class_names
+
+    @property
+    def summary(self) -> SourceSummary:
+        """What this part holds."""
+        whole = self._source.summary
+        captioned = whole.captioned
+        if 0 < captioned < whole.pictures:
+            captioned = sum(bool(captions) for captions in self._captions())
+        elif captioned:
+            captioned = len(self)
+        layout = f"{whole.layout}; {self.part.replace('_', ' ')} part of {whole.pictures:,}"
+        return replace(whole, pictures=len(self), captioned=captioned, layout=layout)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the whole data set's, the holdout and the side."""
+        content = f"{self._source.fingerprint}/{self._holdout.model_dump_json()}/{self.part}"
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    @property
+    def hashes(self) -> IndexHashes:
+        """Those of this part."""
+        return self._source.hashes.of_rows(self._indices.tolist())
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._source[int(self._indices[index])]
+
+    def sample_id(self, index: int) -> str:
+        """Id of a sample without reading it, as in the whole data set."""
+        return self._source.sample_id(int(self._indices[index]))
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Original (height, width) in pixels without decoding. Raises BadPicture."""
+        return self._source.size_of(int(self._indices[index]))
+
+    def label_of(self, index: int) -> int | None:
+        """Class of a sample without reading it; None for a source that cannot tell."""
+        return self._source.label_of(int(self._indices[index])) if isinstance(self._source, Labelled) else None
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """Captions of a sample without reading its picture."""
+        return self._source.captions_of(int(self._indices[index]))
+
+    def captions(self) -> list[str]:
+        """All captions of this part."""
+        return [caption for captions in self._captions() for caption in captions]
+
+    def _captions(self) -> Iterator[tuple[str, ...]]:
+        return (self.captions_of(index) for index in range(len(self)))

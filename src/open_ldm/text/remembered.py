@@ -1,0 +1,48 @@
+"""A text encoder that reads each caption once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from open_ldm.text.base import TextEncoder
+from open_ldm.text.tokens import TextTokens
+
+
+class RememberingEncoder:
+    """Wraps a frozen encoder and keeps the tokens of every caption it has met.
+
+    Each is encoded alone: what a caption gives then depends on nothing that stood beside it in a batch, and a run that was
+    killed and forgot everything goes on with the same bits.
+    """
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+        self._known: dict[str, TextTokens] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoder's own."""
+        return self._encoder.fingerprint
+
+    def encode(self, captions: Sequence[str]) -> TextTokens:
+        """As the encoder would."""
+        for caption in captions:
+            if caption not in self._known:
+                self._known[caption] = self._encoder.encode([caption])
+        rows = [self._known[caption] for caption in captions]
+        pooled = [row.pooled for row in rows if row.pooled is not None]
+        return TextTokens(
+            torch.cat([row.tokens for row in rows]),
+            torch.cat([row.mask for row in rows]),
+            torch.cat(pooled) if pooled else None,
+        )
+
+    def cut(self, captions: Sequence[str]) -> list[bool]:
+        """As the encoder says."""
+        return self._encoder.cut(captions)
+
+    def check_prompt(self, caption: str) -> None:
+        """As the encoder says."""
+        self._encoder.check_prompt(caption)

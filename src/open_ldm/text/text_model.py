@@ -1,0 +1,218 @@
+"""One text model of transformers (CLIP, T5, BERT and their like), frozen: captions -> features of their tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.model_folders import content_hash, located
+from open_ldm.text.tokens import TextTokens
+
+_CLIP = ("clip", "clip_text_model")
+
+
+class TextModelConfig(Config):
+    """A text model with its tokenizer.
+
+    `path`: a folder with transformers' config.json, tokenizer files and safetensors; `package:NAME/FOLDER`, such a folder
+    inside an installed package; or a hub name. `subfolder`: of the path, where weights lie (`text_encoder_2`);
+    `tokenizer_subfolder` likewise. `length`: places per caption, with the marks of beginning and end that the tokenizer
+    adds. `width` of a token's features and `pooled_width` repeat what the model has, so that a recipe can be built and
+    counted without loading it.
+
+    `layer`: -1 takes the last one after the model's final norm; -2 the output of the block before the last, without that
+    norm, as Stable Diffusion XL and 3 take CLIP's; and so on downwards.
+    `pooled`: one vector per caption: CLIP's `eos` token after the final norm, the same `projected` into the space it shares
+    with pictures, or the `mean` of a caption's tokens, as sentence encoders take it. `pooled_width` is stated for `projected`;
+    the others are as wide as a token.
+    `attend_padding`: the model itself attends to its padding, as CLIP does in Stable Diffusion and T5 in Stable Diffusion 3.
+    """
+
+    path: str
+    subfolder: str = ""
+    tokenizer_subfolder: str = ""
+    length: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1)
+    layer: int = Field(default=-1, le=-1)
+    pooled: Literal["none", "eos", "projected", "mean"] = "none"
+    pooled_width: int | None = Field(default=None, ge=1)
+    attend_padding: bool = False
+
+    @model_validator(mode="after")
+    def _pooled_width_where_it_says_something(self) -> TextModelConfig:
+        if self.pooled == "projected" and self.pooled_width is None:
+            raise ValueError("pooled: projected needs pooled_width, the model's projection_dim")
+        if self.pooled != "projected" and self.pooled_width is not None:
+            raise ValueError(f"pooled_width has no effect with pooled: {self.pooled}; remove it")
+        return self
+
+    @property
+    def vector(self) -> int:
+        """Width of the pooled vector; 0 when there is none."""
+        if self.pooled == "none":
+            return 0
+        return self.pooled_width or self.width
+
+
+class TextModel:
+    """A loaded model in eval mode, in `dtype` on `device`. Its tokens come out in float32."""
+
+    def __init__(self, config: TextModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+        self.config, self.device = config, device
+        self.place = located(config.path)
+        self.tokenizer = _load_tokenizer(config, self.place)
+        network = _load_network(config, self.place, dtype)
+        _require_as_stated(config, network)
+        self.network = network.to(device).eval().requires_grad_(False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the model's files (of a hub model: its name and commit) and of the settings that change its tokens."""
+        folder = Path(self.place)
+        if folder.is_dir():
+            parts = {folder / self.config.subfolder, folder / self.config.tokenizer_subfolder}
+            content = [content_hash(part) for part in sorted(parts)]
+        else:
+            content = [self.place, str(getattr(self.network.config, "_commit_hash", None))]
+        settings = self.config.model_dump(mode="json", exclude={"path", "subfolder", "tokenizer_subfolder"})
+        return hashlib.sha256(repr((content, sorted(settings.items()))).encode()).hexdigest()
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str]) -> TextTokens:
+        """tokens [B, L, D], mask [B, L] (the marks of beginning and end belong to a caption), pooled [B, P] or None."""
+        written = self.tokenizer(
+            list(captions), padding="max_length", truncation=True, max_length=self.config.length, return_tensors="pt"
+        )
+        ids, attended = written["input_ids"].to(self.device), written["attention_mask"].to(self.device)
+        given = self.network(
+            input_ids=ids,
+            attention_mask=None if self.config.attend_padding else attended,
+            output_hidden_states=self.config.layer != -1,
+        )
+        tokens = given.last_hidden_state if self.config.layer == -1 else given.hidden_states[self.config.layer]
+        mask = attended.bool()
+        pooled = self._pooled(given, tokens, mask)
+        return TextTokens(tokens.float(), mask, None if pooled is None else pooled.float())
+
+    def _pooled(self, given: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
+        match self.config.pooled:
+            case "eos":
+                eos: Tensor = given.pooler_output
+                return eos
+            case "projected":
+                projected: Tensor = given.text_embeds
+                return projected
+            case "mean":
+                real = mask.unsqueeze(-1)
+                return (tokens.float() * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+            case _:
+                return None
+
+    def cut(self, captions: Sequence[str]) -> list[bool]:
+        """Which captions have more tokens than places."""
+        if not captions:
+            return []
+        return [len(ids) > self.config.length for ids in self.tokenizer(list(captions), verbose=False)["input_ids"]]
+
+
+def _load_tokenizer(config: TextModelConfig, place: str) -> Any:
+    from transformers import AutoTokenizer
+
+    with _one_line_errors(config), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(place, subfolder=config.tokenizer_subfolder)
+    tokenizer.padding_side = tokenizer.truncation_side = "right"  # a caption's own tokens come first
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_network(config: TextModelConfig, place: str, dtype: torch.dtype) -> Any:
+    """The text half of whatever lies there, safetensors only. Raises ConfigError when it cannot be had or is not whole."""
+    with _one_line_errors(config), _quiet():
+        network, found = _class_for(config, place).from_pretrained(
+            place, subfolder=config.subfolder, use_safetensors=True, dtype=dtype, output_loading_info=True
+        )
+    # transformers fills absent weights with random numbers and only warns. BERT's own pooler is not read here.
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
+        raise ConfigError(
+            f"text encoder {config.path!r} lacks {len(missing)} weights, {missing[0]} first",
+            needed="a whole model" + (" with a projection" if config.pooled == "projected" else ""),
+            fix="pooled: eos, or another model" if config.pooled == "projected" else "copy or download it again",
+        )
+    return network
+
+
+def _class_for(config: TextModelConfig, place: str) -> Any:
+    """The transformers class that reads captions alone: CLIP's with or without projection, an encoder without its decoder."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+
+    known = transformers.AutoConfig.from_pretrained(place, subfolder=config.subfolder)
+    clip = known.model_type in _CLIP
+    if config.pooled in ("eos", "projected") and not clip:
+        raise ConfigError(
+            f"text encoder {config.path!r} is a {known.model_type}",
+            needed=f"CLIP for pooled: {config.pooled}",
+            fix="pooled: mean",
+        )
+    if clip:
+        return transformers.CLIPTextModelWithProjection if config.pooled == "projected" else transformers.CLIPTextModel
+    if type(known) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return transformers.AutoModelForTextEncoding
+    return transformers.AutoModel
+
+
+def _require_as_stated(config: TextModelConfig, network: Any) -> None:
+    """Raise ConfigError giving the right values where the recipe states others than the model has."""
+    has = network.config
+    right: dict[str, Any] = {}
+    if config.width != has.hidden_size:
+        right["width"] = has.hidden_size
+    if config.pooled == "projected" and config.pooled_width != has.projection_dim:
+        right["pooled_width"] = has.projection_dim
+    most = getattr(has, "max_position_embeddings", None)
+    if most is not None and config.length > most:
+        right["length"] = f"{most} at most"
+    if -config.layer > has.num_hidden_layers + 1:
+        right["layer"] = f"-{has.num_hidden_layers + 1} to -1"
+    if right:
+        stated = ", ".join(f"{name}={getattr(config, name)}" for name in right)
+        needed = ", ".join(f"{name} {value}" for name, value in right.items())
+        raise ConfigError(f"text encoder {config.path!r} does not have what the recipe states ({stated})", needed=needed)
+
+
+@contextmanager
+def _one_line_errors(config: TextModelConfig) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(
+            f"text encoder {config.path!r} cannot be loaded ({said[:200]})",
+            needed="a folder, package:NAME/FOLDER or a hub name in reach, holding a transformers text model in safetensors",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and notes: what matters is checked, and said as an error."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
