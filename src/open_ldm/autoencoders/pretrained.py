@@ -18,20 +18,18 @@ from open_ldm.core.hashes import hash_of_content, hash_of_tensors
 
 _PIXELS_AT_ONCE = 2**20  # 16 pictures of 256 px: a published KL autoencoder then needs about 3 GB
 
-_OF_THE_ENCODER = frozenset(
-    [
-        "act_fn",
-        "block_out_channels",
-        "down_block_types",
-        "encoder_block_out_channels",
-        "in_channels",
-        "latent_channels",
-        "layers_per_block",
-        "mid_block_add_attention",
-        "norm_num_groups",
-        "num_encoder_blocks",
-        "use_quant_conv",
-    ]
+_OF_THE_ENCODER = (
+    "act_fn",
+    "block_out_channels",
+    "down_block_types",
+    "encoder_block_out_channels",
+    "in_channels",
+    "latent_channels",
+    "layers_per_block",
+    "mid_block_add_attention",
+    "norm_num_groups",
+    "num_encoder_blocks",
+    "use_quant_conv",
 )
 """Settings of diffusers' autoencoders that change what their encoders compute; a later diffusers may add others."""
 

@@ -14,7 +14,6 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
 from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
-from open_ldm.data.survey import Labelled
 
 PartName = Literal["train", "held_out"]
 
@@ -94,8 +93,8 @@ class Part:
         return self._source.size_of(int(self._indices[index]))
 
     def label_of(self, index: int) -> int | None:
-        """Class of a sample without reading it; None for a source that cannot tell."""
-        return self._source.label_of(int(self._indices[index])) if isinstance(self._source, Labelled) else None
+        """Class of a sample without reading it."""
+        return self._source.label_of(int(self._indices[index]))
 
     def captions_of(self, index: int) -> tuple[str, ...]:
         """Captions of a sample without reading its picture."""
