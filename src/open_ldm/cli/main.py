@@ -14,6 +14,7 @@ import typer
 from open_ldm import __version__
 from open_ldm.cli import autoencoder, data
 from open_ldm.cli.demo import demo
+from open_ldm.cli.encode import encode
 from open_ldm.cli.models import models
 from open_ldm.cli.published import export, import_
 from open_ldm.cli.recipes import recipes
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(train)
+app.command()(encode)
 app.command()(sample)
 app.command()(recipes)
 app.command()(models)

@@ -11,7 +11,7 @@ from typing import overload
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.seeds import key
 from open_ldm.data.order import sample_at
-from open_ldm.data.sample import Sample, Source, SourceSummary
+from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Part:
         ends = (len(self), self.indices[0], self.indices[-1])
         return hashlib.blake2b(f"{self.source.fingerprint}/{ends}".encode(), digest_size=16).hexdigest()
 
+    @property
+    def hashes(self) -> IndexHashes:
+        """Those of this part."""
+        return self.source.hashes.of_rows(self.indices)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -76,6 +81,10 @@ class Part:
     def size_of(self, index: int) -> tuple[int, int]:
         """Original (height, width) in pixels."""
         return self.source.size_of(self.indices[index])
+
+    def label_of(self, index: int) -> int | None:
+        """Class of a sample, without reading its picture."""
+        return self.source.label_of(self.indices[index])
 
     def captions(self) -> list[str]:
         """Those of the whole source: which belong to which sample is not known without reading it."""

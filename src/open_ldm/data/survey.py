@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,6 @@ from open_ldm.core.seeds import key
 from open_ldm.data.sample import BadPicture, BadSample, Source
 
 _EXAMPLES = 8
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """A source that knows a sample's class without reading its picture."""
-
-    def label_of(self, index: int) -> int | None:
-        """Class of a sample, None when it has none."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,7 @@ class DataSurvey:
     """Statistics over `examined` samples spread evenly over `pictures`.
 
     Sizes are original sizes in pixels; `aspect_ratio` = width / height. `class_counts` counts the examined samples; it
-    is empty for a source without classes, or one that would have to read pictures to know.
+    is empty for a source without classes.
     """
 
     sentence: str
@@ -129,7 +121,7 @@ def _quantiles(values: np.ndarray[Any, np.dtype[np.float64]]) -> Quantiles:
 
 
 def _class_counts(source: Source, chosen: Sequence[int]) -> dict[str, int]:
-    if not source.class_names or not isinstance(source, Labelled):
+    if not source.class_names:
         return {}
     counts = dict.fromkeys(source.class_names, 0)
     for index in chosen:

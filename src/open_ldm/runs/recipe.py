@@ -22,6 +22,7 @@ from open_ldm.core.config import C, Config, PlainData, apply_overrides, parse_ya
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.data.loader import DataConfig
 from open_ldm.denoisers import DenoiserConfig
+from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.runs.catalogue import all_packaged, packaged, recipe_text
@@ -60,10 +61,14 @@ class PreviewConfig(Config):
 
 
 class Recipe(Config):
-    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME."""
+    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME.
+
+    `cache`: keep what the encoders give on the disk, and train from there; null encodes every batch anew.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig
+    cache: CacheConfig | None = None
     autoencoder: AutoencoderConfig = IdentityConfig()
     latent_stats: LatentStatsConfig = MeasuredStats()
     conditioning: ConditioningConfig
@@ -88,6 +93,12 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _a_cache_holds_fixed_views(self) -> Recipe:
+        if self.cache is not None and self.data.views is None:
+            raise ValueError("a cache holds fixed views; needed: data.views, the number of each picture, such as data.views=4")
+        return self
+
+    @model_validator(mode="after")
     def _stats_fit_the_channels(self) -> Recipe:
         if isinstance(self.latent_stats, GivenStats):
             try:
@@ -108,6 +119,8 @@ class Recipe(Config):
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
                 model.pop("path")  # the encoder's own fingerprint tells whether it is the same
+        kept = content.pop("cache") or {}
+        content["cache"] = {name: kept.get(name, "float32") for name in ("latents", "tokens")}  # float32 is as good as live
         return numerics_of(content, self.training)
 
 

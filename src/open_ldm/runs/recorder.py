@@ -17,6 +17,7 @@ from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
+from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.assemble import Knowledge
 from open_ldm.runs.folder import RunFolder
@@ -201,7 +202,7 @@ class RunRecorder(ABC):
         self.event("train", **fields)
         self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
 
-    def _batch_read(self, batch: Batch) -> None:
+    def _batch_read(self, batch: Batch | EncodedBatch) -> None:
         self._bad.extend(batch.bad)
         if self._bad and self.trainer.world.size == 1:
             self._count_bad()

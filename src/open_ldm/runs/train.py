@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from open_ldm.autoencoders import Autoencoder
 from open_ldm.core.config import read_yaml
 from open_ldm.core.device import Machine, choose_machine
 from open_ldm.core.distributed import World, join_world
@@ -17,25 +16,15 @@ from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.files import write_json
 from open_ldm.data.health import Health
-from open_ldm.data.loader import open_data, read_batches
+from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import DataSurvey, survey
-from open_ldm.model.checkpoint import Checkpoint, CheckpointFolder
-from open_ldm.runs.assemble import (
-    Knowledge,
-    autoencoder_of,
-    encoder_of,
-    facts_of,
-    generator_of,
-    latent_stats_of,
-    remembering,
-    text_encoder_of,
-    trainer_of,
-    workers_of,
-)
+from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.runs.assemble import Knowledge, encoders_of, facts_of, generator_of, trainer_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_wishes
+from open_ldm.runs.reading import cached_reading, live_reading
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
 from open_ldm.runs.recorder import Recorder
 from open_ldm.text.survey import survey_captions
@@ -123,12 +112,19 @@ def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[st
     source = open_data(recipe.data)
     seen = survey(source)
     health = health_of(folder, source, seen, world.leads)
-    autoencoder = autoencoder_of(recipe, machine)
-    known = _knowledge(recipe, source, seen, checkpoint, autoencoder, machine)
-    text_encoder = text_encoder_of(recipe, known.facts, machine)
+    # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
+    before = None if checkpoint is None else knowledge_from_json(checkpoint.content)
+    facts = facts_of(recipe, source, seen) if before is None else before.facts
+    encoders = encoders_of(recipe, source, facts, machine)
+    text_encoder = encoders.text
     if text_encoder is not None:
-        known = replace(known, facts=replace(known.facts, text_encoder=text_encoder.fingerprint))
-        text_encoder = remembering(text_encoder, recipe, source)
+        facts = replace(facts, text_encoder=text_encoder.fingerprint)
+    if recipe.cache is None:
+        reading = live_reading(recipe, source, facts, encoders)
+    else:
+        reading = cached_reading(recipe, source, facts, encoders, health, place.stop, world, silent=silent)
+        write_health(folder, health, world.leads)
+    known = Knowledge(facts, reading.latent_stats() if before is None else before.stats)
     trainer = trainer_of(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.restore(checkpoint.files, checkpoint.content["counters"])
@@ -138,44 +134,23 @@ def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[st
         recipe=recipe,
         known=known,
         trainer=trainer,
-        generator=generator_of(recipe, known, trainer.ema.model, autoencoder),
+        generator=generator_of(recipe, known, trainer.ema.model, encoders.autoencoder),
         wishes=preview_wishes(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
+        fingerprint=fingerprint(machine, world, plan.micro_batch_size, reading.fingerprint, recipe.numerics),
         stop=place.stop,
         silent=silent,
-    )
-    batches = read_batches(
-        source,
-        recipe.data.transform,
-        seed=recipe.training.seed,
-        position_ranges=plan.ranges(trainer.progressed.samples_seen),
-        workers=workers_of(recipe),
     )
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
         recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content)
-        encoder = encoder_of(recipe, known, autoencoder, machine, source, text_encoder)
-        loop = Loop(trainer, plan, batches, encoder, recorder.hooks())
+        batches = reading.batches(plan.ranges(trainer.progressed.samples_seen))
+        loop = Loop(trainer, plan, batches, reading.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
     seconds = time.perf_counter() - started
     return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
-
-
-def _knowledge(
-    recipe: Recipe,
-    source: Source,
-    seen: DataSurvey,
-    checkpoint: Checkpoint | None,
-    autoencoder: Autoencoder,
-    machine: Machine,
-) -> Knowledge:
-    """A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents."""
-    if checkpoint is not None:
-        return knowledge_from_json(checkpoint.content)
-    return Knowledge(facts_of(recipe, source, seen), latent_stats_of(recipe, source, autoencoder, machine))
 
 
 def health_of(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
@@ -185,12 +160,17 @@ def health_of(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) 
     """
     health = Health(len(source))
     health.add(seen.bad)
+    write_health(folder, health, leads)
+    health.check()
+    return health
+
+
+def write_health(folder: RunFolder, health: Health, leads: bool) -> None:
+    """Say in the run folder which samples are bad, if any."""
     if leads:
         folder.health.unlink(missing_ok=True)
         if health.bad:
             write_json(folder.health, health.to_json())
-    health.check()
-    return health
 
 
 def _require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:

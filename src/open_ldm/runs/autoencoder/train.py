@@ -76,6 +76,7 @@ def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: 
         seed=training.seed,
         position_ranges=plan.ranges(trainer.progressed.samples_seen),
         workers=default_workers() if recipe.data.workers is None else recipe.data.workers,
+        views=recipe.data.views,
     )
     encoder = ImageEncoder(recipe.network.in_channels, machine.device)
     with recorder:
