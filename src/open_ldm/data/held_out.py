@@ -34,14 +34,15 @@ def hold_out(source: Source, count: int, seed: int) -> Split:
             fix=f"held_out.pictures={max(1, len(source) // 20)}",
         )
     drawn = sorted(sample_at(key(seed, "held out"), position, len(source)) for position in range(count))
-    return Split(Part(source, _AllBut(len(source), drawn)), Part(source, drawn))
+    told = f"{count} held out by seed {seed}"
+    return Split(Part(source, _AllBut(len(source), drawn), f"all but {told}"), Part(source, drawn, told))
 
 
 class Part:
-    """The samples of a source at some of its indices. `captions` stay those of the whole source."""
+    """The samples of a source at some of its indices; `told`: which, in words that no other part of it has."""
 
-    def __init__(self, source: Source, indices: Sequence[int]) -> None:
-        self.source, self.indices = source, indices
+    def __init__(self, source: Source, indices: Sequence[int], told: str) -> None:
+        self.source, self.indices, self.told = source, indices, told
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -60,8 +61,7 @@ class Part:
     @property
     def fingerprint(self) -> str:
         """Hash of the whole source's and of which part this is."""
-        ends = (len(self), self.indices[0], self.indices[-1])
-        return hashlib.blake2b(f"{self.source.fingerprint}/{ends}".encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(f"{self.source.fingerprint}/{self.told}".encode(), digest_size=16).hexdigest()
 
     @property
     def hashes(self) -> IndexHashes:
