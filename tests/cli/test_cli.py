@@ -83,6 +83,8 @@ def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {(row["denoiser"], row["size"]): row for row in json.loads(out)["models"]}
     assert round(rows["dit", "XL"]["gmacs"], 2) == 118.62
     assert round(rows["mmdit", "L"]["gmacs"], 1) == 105.8
+    assert round(rows["pixart", "XL"]["gmacs"], 2) == 149.05
+    assert round(rows["mdtv2", "XL"]["gmacs"], 2) == 129.49
 
 
 def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

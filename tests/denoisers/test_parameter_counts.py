@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from open_ldm.conditioning import Conditioning
-from open_ldm.conditioning.semantic import ClassSemantic
-from open_ldm.denoisers import DiTConfig, MMDiTConfig, Slots, build_denoiser
+from open_ldm.conditioning import Conditioning, ConditioningConfig
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.controls import ViewShape
+from open_ldm.denoisers import DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, Slots, build_denoiser
+from open_ldm.model.diffusion import ModelFacts, ProcessConfig
+from open_ldm.runs.census import count_model
+from open_ldm.text.words import WordsConfig
 
 PATCHES = 256  # of 32 x 32 latents; the published table of positions counts as parameters, ours is computed
 
@@ -31,6 +35,25 @@ def test_dit(size: Any, published: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("geometry", "published", "gmacs"),
+    [
+        ({"size": "S"}, 38_454_872, 6.74),
+        ({"size": "S", "decode_layers": 4}, 38_159_576, 6.66),
+        ({"size": "B"}, 150_931_856, 25.42),
+        ({"size": "L"}, 507_015_776, 88.21),
+        ({"size": "XL"}, 742_263_904, 129.49),
+    ],
+)
+def test_mdtv2(geometry: dict[str, Any], published: int, gmacs: float) -> None:
+    """All of it is trained: position tables and side block too. The sampling pass is counted."""
+    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
+    by_class = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
+    found = count_model(ProcessConfig(learned_variance=True), by_class, MDTv2Config(**geometry), facts, (32, 32))
+    assert found.parameters == published
+    assert found.gmacs == pytest.approx(gmacs, rel=1e-3)
+
+
+@pytest.mark.parametrize(
     ("geometry", "published"),
     [
         ({"size": "S"}, 65_018_176),
@@ -48,3 +71,23 @@ def test_mmdit(geometry: dict[str, Any], published: int) -> None:
         denoiser = build_denoiser(config, Slots(16, 4096))
         pooled = nn.Sequential(nn.Linear(2048, width), nn.SiLU(), nn.Linear(width, width))
     assert count(denoiser, pooled) == published
+
+
+@pytest.mark.parametrize(
+    ("size", "published", "gmacs"),
+    [
+        ("S", 31_273_376, 7.87),
+        ("B", 121_529_120, 29.30),
+        ("L", 416_027_680, 101.61),
+        ("XL", 610_856_096, 149.05),
+    ],
+)
+def test_pixart(size: Any, published: int, gmacs: float) -> None:
+    config = PixArtConfig(size=size, patch=2)
+    with torch.device("meta"):
+        assert count(build_denoiser(config, Slots(4, 4096, learned_variance=True))) == published
+    text = TextSemantic(encoder=WordsConfig(length=120, width=4096), padding="mask")
+    facts = ModelFacts(4, ViewShape(256, 256, 256), words=("word",))
+    process = ProcessConfig(learned_variance=True)
+    counted = count_model(process, ConditioningConfig(semantic=text), config, facts, (32, 32))
+    assert counted.gmacs == pytest.approx(gmacs, rel=1e-3)

@@ -24,10 +24,19 @@ class NoSemantic(Config):
 
 
 class ClassSemantic(Config):
-    """A class label. `modulation`: summed with the time (as published); `context`: one token for attention (improved)."""
+    """A class label. `modulation`: summed with the time (as DiT was published); `context`: one token for attention (improved,
+    and as the UNet was published). `width`: of that token, by default the modulation's.
+    """
 
     kind: Literal["class"] = "class"
     route: Literal["modulation", "context"] = "context"
+    width: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> ClassSemantic:
+        if self.width is not None and self.route == "modulation":
+            raise ValueError("width has no effect with route: modulation, whose vectors are as wide as the time's")
+        return self
 
 
 class TextSemantic(Config):
@@ -78,6 +87,7 @@ class ClassCondition(nn.Module):
 
     def __init__(self, config: ClassSemantic, classes: int, width: int) -> None:
         super().__init__()
+        width = config.width or width
         self.route = config.route
         self.context_dim = width if config.route == "context" else None
         self.null = classes

@@ -56,6 +56,25 @@ class DataSurvey:
     example_captions: tuple[str, ...]
     bad: tuple[BadSample, ...]
 
+    def text(self) -> str:
+        """For people: the sentence, a table of sizes, classes and captions, and what is bad."""
+        shares = ("0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
+        lines = [f"{self.sentence}; {self.examined:,} examined", f"{'':<14}" + "".join(f"{share:>9}" for share in shares)]
+        for name in ("height_px", "width_px", "short_side_px", "aspect_ratio"):
+            values = asdict(getattr(self, name)).values()
+            lines.append(f"{name:<14}" + "".join(f"{value:>9g}" for value in values))
+        if self.class_counts:
+            least = min(self.class_counts, key=self.class_counts.__getitem__)
+            most = max(self.class_counts, key=self.class_counts.__getitem__)
+            lines.append(
+                f"{len(self.class_counts):,} classes, from {least} ({self.class_counts[least]:,}) to {most}"
+                f" ({self.class_counts[most]:,})"
+            )
+        lines += [f"caption: {caption}" for caption in self.example_captions]
+        lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]
+        more = len(self.bad) - _EXAMPLES
+        return "\n".join(lines + ([f"bad: {more:,} more"] if more > 0 else []))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data with the same names."""
         return asdict(self)

@@ -39,10 +39,10 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """[B, T, D], mask bool [B, T] or None -> [B, T, D]."""
+    def forward(self, x: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """[B, T, D], mask bool [B, T] or None, bias [1 or B, heads, T, T] of the logits -> [B, T, D]."""
         q, k, v = split_heads(self.qkv(x), self.heads)
-        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask)))
+        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask, bias)))
         return out
 
 
@@ -55,10 +55,10 @@ class DiTBlock(nn.Module):
         self.mlp = Mlp(width)
         self.modulation = Modulation(width, 6)
 
-    def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
         """x [B, T, D] float32, activated modulation [B, D] -> [B, T, D] float32."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(vector)
-        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), mask))
+        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), mask, bias))
         return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
 
 

@@ -55,11 +55,15 @@ class Saved:
 
 
 class CheckpointFolder:
-    """The `checkpoints/` folder of a run; keeps the newest `keep`, not counting those it found damaged."""
+    """The `checkpoints/` folder of a run; keeps the newest `keep`, not counting those it found damaged.
 
-    def __init__(self, root: Path, keep: int = 2) -> None:
+    `required`: what one must hold to be gone on from, as for `load_checkpoint`.
+    """
+
+    def __init__(self, root: Path, keep: int = 2, required: tuple[str, ...] = REQUIRED) -> None:
         self.root = root
         self.keep = keep
+        self.required = required
         self._damaged: set[str] = set()
 
     def names(self) -> list[str]:
@@ -97,16 +101,15 @@ class CheckpointFolder:
         self._prune(final.name)
         return Saved(final, sum(entry["bytes"] for entry in described.values()))
 
-    def newest(self, required: tuple[str, ...] = REQUIRED) -> tuple[Checkpoint | None, list[str]]:
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that verifies, and one line for each newer one that does not.
 
         (None, []) when there are none at all; raises CheckpointError when there are some and none verifies.
-        `required`: as in `load_checkpoint`.
         """
         problems: list[str] = []
         for name in self.names():
             try:
-                checkpoint = load_checkpoint(self.root / name, required=required)
+                checkpoint = load_checkpoint(self.root / name, required=self.required)
                 self._damaged.discard(name)
                 return checkpoint, problems
             except CheckpointError as error:

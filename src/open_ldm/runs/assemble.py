@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, build_autoencoder
+from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior, build_autoencoder
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
@@ -16,7 +17,7 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import default_workers, read_batches
-from open_ldm.data.sample import Source
+from open_ldm.data.sample import Batch, Source
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, build_model
@@ -59,8 +60,17 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
     return ModelFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
 
-def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, machine: Machine) -> LatentStats:
-    """The recipe's latent statistics: given, or measured on the first views training will see."""
+def latent_stats_of(
+    recipe: Recipe,
+    source: Source,
+    autoencoder: Autoencoder,
+    machine: Machine,
+    on_batch: Callable[[Batch], None] = lambda batch: None,
+) -> LatentStats:
+    """The recipe's latent statistics: given, or measured on the first views training will see.
+
+    `on_batch` is told every batch that is measured.
+    """
     if not isinstance(recipe.latent_stats, MeasuredStats):
         return given(recipe.latent_stats, autoencoder.channels)
     pictures = recipe.latent_stats.pictures
@@ -69,7 +79,12 @@ def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, ma
     batches = read_batches(
         source, recipe.data.transform, seed=recipe.training.seed, position_ranges=ranges, workers=workers_of(recipe)
     )
-    return measure(autoencoder.encode(to_images(batch.pixels.to(machine.device))).mean for batch in batches)
+
+    def posterior(batch: Batch) -> Posterior:
+        on_batch(batch)
+        return autoencoder.encode(to_images(batch.pixels.to(machine.device)))
+
+    return measure(map(posterior, batches))
 
 
 def workers_of(recipe: Recipe) -> int:

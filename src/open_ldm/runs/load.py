@@ -100,7 +100,11 @@ def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
-    newest, problems = CheckpointFolder(folder.checkpoints).newest(DRAWABLE)
+    if (path / "autoencoder" / "config.json").is_file():
+        raise ConfigError(
+            f"{path} holds an autoencoder", needed="a run of ldm train", fix=f"autoencoder.path={path}/autoencoder"
+        )
+    newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest()
     if newest is None:
         raise ConfigError(
             f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"

@@ -31,6 +31,8 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 
 EXPORTED = "open_ldm.json"
 BESIDE = "conditioning.safetensors"
+OURS = "conditioning."
+"""How names begin in it: those of our model, taken as they are when such a folder is imported."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def import_weights(name: str, path: Path, out: Path, overrides: Sequence[str] = 
         recipe = _recipe(name, family.recipe, description, overrides)
         known = _knowledge(recipe, description)
         layout: Layout = "diffusers" if file.is_diffusers else "original"
-        ours = family.key_map(model_of(recipe, known.facts), layout).read(state)
+        beside = {name: tensor for name, tensor in state.items() if name.startswith(OURS)}
+        theirs = {name: tensor for name, tensor in state.items() if name not in beside}
+        ours = {**family.key_map(model_of(recipe, known.facts), layout).read(theirs), **beside}
         tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in ours.items()}
         _check(recipe, known.facts, tensors)
         quirks = _quirks(recipe, description, layout)
@@ -130,6 +134,7 @@ def _quirks(recipe: Recipe, description: Description, layout: Layout) -> dict[st
 def _about(
     name: str, file: WeightFile, layout: Layout, state: Mapping[str, Tensor], quirks: Mapping[str, Any]
 ) -> dict[str, Any]:
+    kept = {id(tensor) for tensor in state.values()}
     return {
         "name": name,
         "file": file.path.name,
@@ -137,7 +142,7 @@ def _about(
         "layout": layout,
         "weights": file.weights,
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}),
-        "left_out": sorted(set(file.state) - set(state))[:20],
+        "left_out": sorted(name for name, tensor in file.state.items() if id(tensor) not in kept)[:20],
         "quirks": dict(quirks),
     }
 

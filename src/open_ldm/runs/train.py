@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from open_ldm.autoencoders import Autoencoder
 from open_ldm.core.config import read_yaml
@@ -36,7 +36,7 @@ from open_ldm.runs.assemble import (
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_wishes
-from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
 from open_ldm.runs.recorder import Recorder
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
@@ -56,20 +56,51 @@ class TrainingResult:
     loss: float | None
 
 
+class RecipeParser(Protocol):
+    """`recipe_from` and its like."""
+
+    def __call__(self, content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> TrainingRecipe:
+        """A recipe from plain data."""
+
+
 def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:
     """Train a recipe in the folder `out`, going on from its newest good checkpoint when it has one.
 
     Raises OpenLdmError subclasses; whatever happens, exit.json says so. SIGTERM, SIGINT and SIGUSR1 save and end with 75.
     """
+
+    def body(place: Place) -> TrainingResult:
+        return _trained(recipe, place, silent=silent or not place.world.leads, command=command)
+
+    return run_in_folder(recipe, out, recipe_from, body)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run writes, on what it computes, with whom, and whether it has been asked to stop."""
+
+    folder: RunFolder
+    machine: Machine
+    world: World
+    stop: StopRequest
+
+
+def run_in_folder(
+    recipe: TrainingRecipe, out: Path, parse: RecipeParser, body: Callable[[Place], TrainingResult]
+) -> TrainingResult:
+    """Lock the run folder `out`, refuse settings it was not started with, and do `body`; exit.json tells of any failure.
+
+    `parse`: reads back the recipe that the folder was started with.
+    """
     machine = choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
     world = join_world(machine.device)
     folder = RunFolder(out)
     if not world.leads:
-        return _run(recipe, folder, machine, world, silent=True, command=command)
+        return _stoppable(folder, machine, world, body)
     with folder:
-        _require_same_recipe(recipe, folder)  # a refusal leaves the run as it was, its exit.json too
+        _require_same_recipe(recipe, folder, parse)  # a refusal leaves the run as it was, its exit.json too
         try:
-            return _run(recipe, folder, machine, world, silent=silent, command=command)
+            return _stoppable(folder, machine, world, body)
         except BaseException as error:
             reason, fix = f"{type(error).__name__}: {error}", ""
             if isinstance(error, OpenLdmError):
@@ -79,29 +110,19 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
             raise
 
 
-def _run(
-    recipe: Recipe, folder: RunFolder, machine: Machine, world: World, *, silent: bool, command: Sequence[str]
-) -> TrainingResult:
+def _stoppable(folder: RunFolder, machine: Machine, world: World, body: Callable[[Place], TrainingResult]) -> TrainingResult:
     with StopRequest() as stop:  # from here on a signal is remembered until there is something to save
-        return _trained(recipe, folder, machine, world, stop, silent=silent, command=command)
+        return body(Place(folder, machine, world, stop))
 
 
-def _trained(
-    recipe: Recipe,
-    folder: RunFolder,
-    machine: Machine,
-    world: World,
-    stop: StopRequest,
-    *,
-    silent: bool,
-    command: Sequence[str],
-) -> TrainingResult:
+def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[str]) -> TrainingResult:
+    folder, machine, world = place.folder, place.machine, place.world
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
     source = open_data(recipe.data)
     seen = survey(source)
-    health = _health(folder, source, seen, world.leads)
+    health = health_of(folder, source, seen, world.leads)
     autoencoder = autoencoder_of(recipe, machine)
     known = _knowledge(recipe, source, seen, checkpoint, autoencoder, machine)
     text_encoder = text_encoder_of(recipe, known.facts, machine)
@@ -123,7 +144,7 @@ def _trained(
         health=health,
         store=store,
         fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
-        stop=stop,
+        stop=place.stop,
         silent=silent,
     )
     batches = read_batches(
@@ -157,7 +178,7 @@ def _knowledge(
     return Knowledge(facts_of(recipe, source, seen), latent_stats_of(recipe, source, autoencoder, machine))
 
 
-def _health(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
+def health_of(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
     """A new tally with what the survey found; raises DataError when there are too many.
 
     It starts anew with every process, so that files mended or removed since the last one no longer count.
@@ -172,11 +193,11 @@ def _health(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) ->
     return health
 
 
-def _require_same_recipe(recipe: Recipe, folder: RunFolder) -> None:
+def _require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:
     """Refuse to go on with a run under settings that change its numbers."""
     if not folder.config.is_file() or not CheckpointFolder(folder.checkpoints).names():
         return
-    before = flattened(recipe_from(read_yaml(folder.config), (), source=str(folder.config)).numerics)
+    before = flattened(parse(read_yaml(folder.config), (), source=str(folder.config)).numerics)
     now = flattened(recipe.numerics)
     differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if differing:

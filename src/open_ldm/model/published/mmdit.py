@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.blocks.positions import (
+    BicubicPositions,
     CentredPositions,
+    ComputedPositions,
     Grid,
-    GridPositions,
     Positions,
+    ResampledPositions,
     StoredPositions,
+    computed_table,
     sinusoidal_table,
 )
 from open_ldm.denoisers.mmdit import MMDiTConfig
@@ -216,8 +219,15 @@ class MMDiTFamily(Family):
         return f"{pooled}timestep = 1000 t, t = 1 is noise; encoder_hidden_states are the tokens after padding.\n"
 
 
-def square_table(positions: GridPositions | CentredPositions, grid: Grid, width: int) -> Tensor:
-    """A table [side, side, D] whose middle of `grid` tokens is what `positions` give there."""
+def square_table(positions: ComputedPositions, grid: Grid, width: int) -> Tensor:
+    """A table [side, side, D] whose middle of `grid` tokens is what `positions` give there.
+
+    Raises ConfigError where there is none: resampled or interpolated positions of a grid that is not square.
+    """
+    if isinstance(positions, ResampledPositions | BicubicPositions):
+        if grid[0] != grid[1]:
+            raise ConfigError("diffusers' SD3 wants a square position table", fix="use the run folder")
+        return computed_table(positions, grid, width).float().view(*grid, width)
     if isinstance(positions, CentredPositions):
         side = positions.side
         whole: Tensor = Positions(positions, width)((side, side), torch.device("cpu"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from open_ldm.denoisers.base import TransformerConfig
+from open_ldm.denoisers.base import GeometryConfig, TransformerConfig
 from open_ldm.denoisers.blocks.positions import Grid, Positions, PositionsConfig, StoredPositions
 from open_ldm.model.published.keymap import Computed, Move, Reshaped
 
@@ -28,7 +28,7 @@ def table_move(name: str, config: TransformerConfig, grid: Grid) -> Move:
     return Computed(name, Positions(config.positions, width)(grid, torch.device("cpu")).unsqueeze(0))
 
 
-def patch_move(name: str, config: TransformerConfig, channels: int) -> Move:
+def patch_move(name: str, config: GeometryConfig, channels: int) -> Move:
     """The move of a patch convolution's kernel [D, C, p, p] named `name`: ours is a matrix."""
     width, patch = config.geometry.width, config.patch
     shape = (width, channels, patch, patch)
