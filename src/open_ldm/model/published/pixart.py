@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls import AspectRatio, OriginalSize
 from open_ldm.controls.gate import ConstantGate
 from open_ldm.core.errors import ConfigError
@@ -219,7 +219,7 @@ class PixArtFamily(Family):
             patch_size=config.patch,
             interpolation_scale=side // config.patch / config.positions.base,
             use_additional_conditions=bool(model.conditioning.controls),
-            caption_channels=_context_dim(model),
+            caption_channels=model.context_dim,
         )
         return network
 
@@ -256,16 +256,6 @@ def positions_in(table: Tensor) -> PositionsConfig:
 def is_multi_scale(state: State) -> bool:
     """Whether a state of either layout reads the original size and the aspect ratio."""
     return "csize_embedder.mlp.0.weight" in state or "adaln_single.emb.resolution_embedder.linear_1.weight" in state
-
-
-def _context_dim(model: Model) -> int:
-    match model.conditioning.semantic:
-        case TextSemantic(route="context", encoder=encoder):
-            return encoder.width
-        case ClassSemantic(route="context", width=width):
-            return width or model.denoiser.modulation_dim
-        case _:
-            raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
 
 
 def _config(model: Model) -> PixArtConfig:
