@@ -78,7 +78,7 @@ def _view(position: int) -> View:
     pixels = (seeds.uniform(7, "pixels", [position], (3, 8, 8))[0] * 256).to(torch.uint8)
     made = record(original_height_px=32 + position % 100, flip=position % 2 == 1)
     caption = " ".join(WORDS[: 1 + position % len(WORDS)])
-    return View(f"v{position}", position, pixels, made, position % len(CLASSES), caption)
+    return View(f"v{position}", position, pixels, made, position % len(CLASSES), caption, position)
 
 
 def small_model(

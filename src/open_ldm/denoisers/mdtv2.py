@@ -30,7 +30,7 @@ from open_ldm.denoisers.blocks.grid_table import GridTable
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import FinalLayer
-from open_ldm.denoisers.blocks.positions import Grid, GridPositions, coordinates, sinusoidal_table
+from open_ldm.denoisers.blocks.positions import Grid, GridPositions, computed_table
 from open_ldm.denoisers.blocks.relative_bias import RelativeBias, TokenPairs, token_pairs
 from open_ldm.denoisers.dit import DiTBlock
 
@@ -216,5 +216,4 @@ class MDTv2(Denoiser):
 
 def _sinusoidal(grid: Grid, width: int) -> Tensor:
     """What a learned position table starts as, [T, D]."""
-    rows, columns = (coordinates(GridPositions(), size) for size in grid)
-    return sinusoidal_table(rows, columns, width).float()
+    return computed_table(GridPositions(), grid, width).float()

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from open_ldm.denoisers.blocks.positions import Grid
-
-
-def resized(values: Tensor, grid: Grid, to: Grid) -> Tensor:
-    """Vectors [rows x columns + N, D] of a grid, row by row, brought to another grid by bicubic interpolation of each channel.
-
-    The last N vectors, which lie nowhere, stay as they are. Both grids cover one area, places in the middle of cells.
-    """
-    if grid == to:
-        return values
-    places = grid[0] * grid[1]
-    planes = values[:places].t().reshape(1, -1, *grid)  # [1, D, rows, columns]
-    there = F.interpolate(planes, to, mode="bicubic", antialias=True)  # without antialias torch's kernel bends a slope
-    return torch.cat([there.flatten(2)[0].t(), values[places:]])
+from open_ldm.denoisers.blocks.positions import Grid, GridChange, resized
 
 
 class GridTable(nn.Module):
     """Learned vectors `values` [rows x columns + N, D]; for another grid than their own they are resized, and kept for the
-    last one while no gradient is asked for."""
+    last one while no gradient is asked for.
 
-    def __init__(self, values: Tensor, grid: Grid) -> None:
+    `centred`: the middle of the grid is its origin (a table of offsets), not the first place.
+    """
+
+    def __init__(self, values: Tensor, grid: Grid, *, centred: bool = False) -> None:
         super().__init__()
-        self.values, self.grid = nn.Parameter(values), grid
+        self.values, self.grid, self.centred = nn.Parameter(values), grid, centred
         self._kept: tuple[object, Tensor] | None = None
 
     def forward(self, grid: Grid) -> Tensor:
@@ -39,3 +28,23 @@ class GridTable(nn.Module):
         if self._kept is None or self._kept[0] != wanted:
             self._kept = (wanted, resized(self.values, self.grid, grid))
         return self._kept[1]
+
+    def brought(self, values: Tensor, source: GridTable, fresh: Tensor, how: GridChange) -> Tensor:
+        """The vectors of another grid on this one (`SizedByGrid`): interpolated, or for `extrapolate` each at its own place,
+        with `fresh` ones where the other grid had none."""
+        if how != "extrapolate":
+            return resized(values, source.grid, self.grid)
+        places, own = source.grid[0] * source.grid[1], self.grid[0] * self.grid[1]
+        there = values[:places].view(*source.grid, -1)
+        here = fresh[:own].clone().view(*self.grid, -1)
+        (from_rows, to_rows), (from_columns, to_columns) = (
+            self._overlap(theirs, ours) for theirs, ours in zip(source.grid, self.grid, strict=True)
+        )
+        here[to_rows, to_columns] = there[from_rows, from_columns]
+        return torch.cat([here.flatten(0, 1), values[places:]])
+
+    def _overlap(self, theirs: int, ours: int) -> tuple[slice, slice]:
+        """The places both grids have along one axis, in theirs and in ours."""
+        both = min(theirs, ours)
+        starts = [(size - both) // 2 if self.centred else 0 for size in (theirs, ours)]
+        return slice(starts[0], starts[0] + both), slice(starts[1], starts[1] + both)

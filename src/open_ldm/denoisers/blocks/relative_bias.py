@@ -54,7 +54,7 @@ class RelativeBias(nn.Module):
         super().__init__()
         offsets = _offsets(grid)
         values = torch.empty(offsets[0] * offsets[1] + SPARE_ROWS, heads)
-        self.table = GridTable(nn.init.trunc_normal_(values, std=0.02), offsets)
+        self.table = GridTable(nn.init.trunc_normal_(values, std=0.02), offsets, centred=True)
 
     def forward(self, pairs: TokenPairs) -> Tensor:
         """[1 or B, heads, N, N], float32."""

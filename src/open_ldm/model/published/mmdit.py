@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.blocks.positions import (
+    BicubicPositions,
     CentredPositions,
+    ComputedPositions,
     Grid,
-    GridPositions,
     Positions,
+    ResampledPositions,
     StoredPositions,
+    computed_table,
     sinusoidal_table,
 )
 from open_ldm.denoisers.mmdit import MMDiTConfig
@@ -198,7 +201,7 @@ class MMDiTFamily(Family):
             num_layers=shape.depth,
             attention_head_dim=shape.width // shape.heads,
             num_attention_heads=shape.heads,
-            joint_attention_dim=context_dim(model),
+            joint_attention_dim=model.context_dim,
             caption_projection_dim=shape.width,
             pooled_projection_dim=_pooled_dim(model),
             pos_embed_max_size=config.positions.rows,
@@ -216,8 +219,15 @@ class MMDiTFamily(Family):
         return f"{pooled}timestep = 1000 t, t = 1 is noise; encoder_hidden_states are the tokens after padding.\n"
 
 
-def square_table(positions: GridPositions | CentredPositions, grid: Grid, width: int) -> Tensor:
-    """A table [side, side, D] whose middle of `grid` tokens is what `positions` give there."""
+def square_table(positions: ComputedPositions, grid: Grid, width: int) -> Tensor:
+    """A table [side, side, D] whose middle of `grid` tokens is what `positions` give there.
+
+    Raises ConfigError where there is none: resampled or interpolated positions of a grid that is not square.
+    """
+    if isinstance(positions, ResampledPositions | BicubicPositions):
+        if grid[0] != grid[1]:
+            raise ConfigError("diffusers' SD3 wants a square position table", fix="use the run folder")
+        return computed_table(positions, grid, width).float().view(*grid, width)
     if isinstance(positions, CentredPositions):
         side = positions.side
         whole: Tensor = Positions(positions, width)((side, side), torch.device("cpu"))
@@ -229,14 +239,6 @@ def square_table(positions: GridPositions | CentredPositions, grid: Grid, width:
         for size in grid
     )
     return sinusoidal_table(rows, columns, width).float().view(side, side, width)
-
-
-def context_dim(model: Model) -> int:
-    """Width of the context tokens, as the conditioning gives them."""
-    semantic = model.conditioning.semantic
-    if isinstance(semantic, TextSemantic):
-        return semantic.encoder.width
-    return model.denoiser.modulation_dim
 
 
 def _pooled_dim(model: Model) -> int:

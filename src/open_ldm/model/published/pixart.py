@@ -13,11 +13,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls import AspectRatio, OriginalSize
 from open_ldm.controls.gate import ConstantGate
 from open_ldm.core.errors import ConfigError
-from open_ldm.denoisers.blocks.positions import Grid, GridPositions, Positions, PositionsConfig, StoredPositions
+from open_ldm.denoisers.blocks.positions import (
+    Grid,
+    GridPositions,
+    Positions,
+    PositionsConfig,
+    ResampledPositions,
+    StoredPositions,
+)
 from open_ldm.denoisers.pixart import PixArtConfig
 from open_ldm.model.published.family import (
     Description,
@@ -182,8 +189,13 @@ class PixArtFamily(Family):
             without = semantic.model_copy(update={"null_kind": "zeros"})
             model = replace(model, conditioning=model.conditioning.model_copy(update={"semantic": without}))
         height, width = model.facts.latent_size
+        base = None
         if config.positions == GridPositions() and height == width:
-            positions = GridPositions(base=height / config.patch)
+            base = height / config.patch
+        elif isinstance(config.positions, ResampledPositions) and config.positions.of == GridPositions():
+            base = config.positions.rows if config.positions.rows == config.positions.columns else None
+        if base is not None:
+            positions = GridPositions(base=base)
             model = replace(model, denoiser=config.model_copy(update={"positions": positions}))
         return model, ours
 
@@ -207,7 +219,7 @@ class PixArtFamily(Family):
             patch_size=config.patch,
             interpolation_scale=side // config.patch / config.positions.base,
             use_additional_conditions=bool(model.conditioning.controls),
-            caption_channels=_context_dim(model),
+            caption_channels=model.context_dim,
         )
         return network
 
@@ -244,16 +256,6 @@ def positions_in(table: Tensor) -> PositionsConfig:
 def is_multi_scale(state: State) -> bool:
     """Whether a state of either layout reads the original size and the aspect ratio."""
     return "csize_embedder.mlp.0.weight" in state or "adaln_single.emb.resolution_embedder.linear_1.weight" in state
-
-
-def _context_dim(model: Model) -> int:
-    match model.conditioning.semantic:
-        case TextSemantic(route="context", encoder=encoder):
-            return encoder.width
-        case ClassSemantic(route="context"):
-            return model.denoiser.modulation_dim
-        case _:
-            raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
 
 
 def _config(model: Model) -> PixArtConfig:

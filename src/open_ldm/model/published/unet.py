@@ -244,7 +244,7 @@ class UNetFamily(Family):
             block_out_channels=shape.channels,
             layers_per_block=shape.blocks_per_level,
             norm_num_groups=shape.groups,
-            cross_attention_dim=context_dim(model),
+            cross_attention_dim=model.context_dim or 1,
             transformer_layers_per_block=config.transformer_depth,
             attention_head_dim=tuple(max(1, shape.heads_of(level)) for level in levels),  # their name; it is a number of heads
             resnet_time_scale_shift="scale_shift" if config.adaptive_norm == "scale_shift" else "default",
@@ -259,16 +259,6 @@ class UNetFamily(Family):
         if isinstance(semantic, ClassSemantic):
             return "encoder_hidden_states [B, 1, D] is each picture's row of the class table; the last row is the null class.\n"
         return "encoder_hidden_states are the tokens after padding.\n"
-
-
-def context_dim(model: Model) -> int:
-    """Width of the context tokens, as the conditioning gives them; 1 where there are none."""
-    semantic = model.conditioning.semantic
-    if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
-        return 1
-    if isinstance(semantic, ClassSemantic):
-        return semantic.width or model.denoiser.modulation_dim
-    return semantic.encoder.width
 
 
 def _config(model: Model) -> UNetConfig:
