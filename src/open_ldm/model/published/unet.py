@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic
+from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers.unet import UNetConfig, UNetGeometry
 from open_ldm.model.published.family import Description, Family, Layout, Model, refuse_controls
@@ -124,9 +124,9 @@ def _stage(at: Part, j: int, attends: bool, skip: bool) -> Iterator[Part]:
         yield Part("transformer", f"{at.original}.1", f"{at.diffusers}.attentions.{j}", f"{at.ours}.transformer")
 
 
-def key_map(config: UNetConfig, layout: Layout, semantic: object) -> KeyMap:
+def key_map(config: UNetConfig, layout: Layout, semantic: NoSemantic | ClassSemantic | TextSemantic) -> KeyMap:
     """The whole layout of a model of this geometry and semantic condition."""
-    names, has_context = _NAMES[layout], getattr(semantic, "route", "modulation") != "modulation"
+    names, has_context = _NAMES[layout], not (isinstance(semantic, NoSemantic) or semantic.route == "modulation")
     time_1, time_2, conv_in, norm_out, conv_out = (
         (theirs, f"denoiser.{ours}") for theirs, ours in zip(names.ends, _OURS.ends, strict=True)
     )
