@@ -51,6 +51,7 @@ def train(name: str, samples: int, out: Path, overrides: Sequence[str]) -> None:
     """Train one recipe to its end, or go on with it."""
     command = [sys.executable, "-m", "open_ldm", "train", name, *overrides]
     command += [f"training.samples={samples}", f"training.preview_every_samples={samples // 2}", "data.workers=0"]
+    command += ["training.batch_size=16", "training.log_every_samples=320"]
     subprocess.run([*command, "--out", str(out)], check=True)
 
 
