@@ -25,7 +25,7 @@ from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig
-from open_ldm.runs.catalogue import all_packaged, packaged, recipe_text
+from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
 
@@ -195,5 +195,5 @@ def _own_content(name: str) -> dict[str, Any]:
     if path.is_file():
         return read_yaml(path)
     raise ConfigError(
-        f"no recipe {name!r}", needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, packaged())}"
+        f"no recipe {name!r}", needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, all_packaged())}"
     )
