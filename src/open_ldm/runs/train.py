@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from open_ldm.core.config import read_yaml
+from open_ldm.core.config import flattened, read_yaml
 from open_ldm.core.device import Machine, choose_machine
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code_of
@@ -188,20 +188,6 @@ def _require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recip
             needed="the same settings to go on with it",
             fix="leave the change out, or choose another --out",
         )
-
-
-def flattened(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {'a.b': value}; list items are numbered, or named by their kind."""
-    if isinstance(content, dict):
-        items = [(str(name), item) for name, item in content.items()]
-    elif isinstance(content, list) and any(isinstance(item, dict) for item in content):
-        items = [(str(item.get("kind", i)) if isinstance(item, dict) else str(i), item) for i, item in enumerate(content)]
-    else:
-        return {prefix: content}
-    flat: dict[str, Any] = {}
-    for name, item in items:
-        flat.update(flattened(item, f"{prefix}.{name}" if prefix else name))
-    return flat
 
 
 def _samples_seen(folder: RunFolder) -> int:
