@@ -20,7 +20,7 @@ from open_ldm.denoisers.base import SIZES, Geometry
 from open_ldm.model.diffusion import ModelFacts, ProcessConfig, build_model
 from open_ldm.process.schedules import LinearSchedule
 
-ModelName = Literal["dit", "mdtv2", "mmdit", "pixart"]
+ModelName = Literal["dit", "mdtv2", "mmdit", "pixart", "unet"]
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 Size = Literal["XS", "S", "B", "L", "XL"]
 
@@ -92,6 +92,10 @@ def build(setting: Setting) -> Comparison:
         from contend_mdtv2 import mdtv2
 
         return mdtv2(setting, x_t, eps, t)
+    if setting.model == "unet":
+        from contend_unet import unet
+
+        return unet(setting, x_t, eps, t)
     return _dit(setting, x_t, eps, t) if setting.model == "dit" else _mmdit(setting, x_t, eps, t)
 
 

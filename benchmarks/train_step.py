@@ -82,7 +82,7 @@ def measure(setting: Setting, steps: int) -> Cell:
     ours = _timing(comparison.ours, seconds[0], setting.batch, flops / peak)
     peer = _timing(comparison.peer, seconds[1], setting.batch, flops / work / peak)
     return Cell(
-        model=f"{setting.model}-{setting.size}/2",
+        model=f"{setting.model}-{setting.size}" + ("" if setting.model == "unet" else "/2"),
         dtype="bf16" if setting.dtype == torch.bfloat16 else "float32",
         batch=setting.batch,
         side=setting.side,

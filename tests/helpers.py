@@ -25,7 +25,7 @@ VIEW = ViewShape(height_px=8, width_px=8, typical_original_px=64)
 SMALL = {"size": "XS", "depth": 2, "width": 32, "heads": 2, "patch": 2}
 SMALL_DIT = DiTConfig(**SMALL)
 SMALL_MMDIT = MMDiTConfig(**SMALL)
-SMALL_UNET = {"size": "XS", "model_channels": 8, "multipliers": (1, 2), "attention_factors": (1, 2), "heads": 2, "groups": 4}
+SMALL_UNET = {"size": "XS", "model_channels": 8, "multipliers": (1, 2), "attention_factors": (2,), "heads": 2, "groups": 2}
 DENOISERS = {
     "dit": SMALL_DIT,
     "mmdit": SMALL_MMDIT,
@@ -78,7 +78,7 @@ def _view(position: int) -> View:
     pixels = (seeds.uniform(7, "pixels", [position], (3, 8, 8))[0] * 256).to(torch.uint8)
     made = record(original_height_px=32 + position % 100, flip=position % 2 == 1)
     caption = " ".join(WORDS[: 1 + position % len(WORDS)])
-    return View(f"v{position}", position, pixels, made, position % len(CLASSES), caption)
+    return View(f"v{position}", position, pixels, made, position % len(CLASSES), caption, position)
 
 
 def small_model(

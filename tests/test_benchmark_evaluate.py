@@ -21,7 +21,6 @@ def test_the_report_adds_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cap
     report = json.loads(file.read_text())
     assert 0 < report["extractor_seconds"] <= report["pass_seconds"]
     assert report["other_share"] == pytest.approx(1 - report["extractor_seconds"] / report["pass_seconds"])
-    assert report["pictures_per_second"] == pytest.approx(96 / report["pass_seconds"])
     assert set(report["metric_seconds"]) == {"fid", "kid"}
     printed = capsys.readouterr().out
     assert "random (64 features) on cpu" in printed

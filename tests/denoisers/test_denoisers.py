@@ -21,6 +21,7 @@ PATCHED = pytest.mark.parametrize("name", [name for name, config in DENOISERS.it
 
 def build(name: str, channels: int = 4, context: int | None = CONTEXT, variance: bool = False, **geometry: Any) -> Denoiser:
     config = DENOISERS[name].model_copy(update=geometry)
+    torch.manual_seed(0)
     return randomise(build_denoiser(config, Slots(channels, context, variance))).eval()
 
 

@@ -139,7 +139,7 @@ def test_it_starts_as_published() -> None:
     config = PixArtConfig(**{**SMALL, "width": 96, "heads": 4})
     torch.manual_seed(0)
     denoiser = PixArt(config, Slots(4, 4096))
-    for layer in (*denoiser.time_embedding.mlp[::2], denoiser.modulation.linear, denoiser.context_projection.fc1):
+    for layer in (*denoiser.time_embedding.mlp[::2], denoiser.modulation.linear, *denoiser.context_projection.children()):
         assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
         assert not layer.bias.any()
     for block in denoiser.blocks:

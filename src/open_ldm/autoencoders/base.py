@@ -28,6 +28,10 @@ class Autoencoder(Protocol):
     raw_range: tuple[float, float] | None
     """Bounds of raw latents where there are any (pixels); sampling keeps its estimates within them."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that raw latents depend on: weights and shape of the encoder, not where they lie."""
+
     def encode(self, images: Tensor) -> Posterior:
         """Posterior over raw latents."""
 

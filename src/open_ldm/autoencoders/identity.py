@@ -32,6 +32,7 @@ class IdentityAutoencoder:
     channels = 3
     factor = 1
     raw_range: tuple[float, float] | None = (-1.0, 1.0)
+    fingerprint = "identity"
 
     def encode(self, images: Tensor) -> Posterior:
         """The images, exactly."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,24 @@ from torch import Tensor
 from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.hashes import hash_of_content, hash_of_tensors
 
 _PIXELS_AT_ONCE = 2**20  # 16 pictures of 256 px: a published KL autoencoder then needs about 3 GB
+
+_OF_THE_ENCODER = (
+    "act_fn",
+    "block_out_channels",
+    "down_block_types",
+    "encoder_block_out_channels",
+    "in_channels",
+    "latent_channels",
+    "layers_per_block",
+    "mid_block_add_attention",
+    "norm_num_groups",
+    "num_encoder_blocks",
+    "use_quant_conv",
+)
+"""Settings of diffusers' autoencoders that change what their encoders compute; a later diffusers may add others."""
 
 
 class PretrainedConfig(Config):
@@ -24,6 +41,7 @@ class PretrainedConfig(Config):
     without loading it.
     """
 
+    kind: str
     path: str
     channels: int = Field(default=4, ge=1)
     factor: int = Field(default=8, ge=1)
@@ -47,6 +65,14 @@ class Pretrained:
             )
         self.channels, self.factor = found
         self.network = network.to(device).eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the encoder's weights and settings: another decoder leaves raw latents as they are."""
+        state = self.network.state_dict()
+        weights = {name: state[name] for name in state if name.startswith(("encoder.", "quant_conv."))}
+        settings = {name: value for name, value in self.network.config.items() if name in _OF_THE_ENCODER}
+        return hash_of_content([type(self.network).__name__, hash_of_tensors(weights), settings])
 
     @torch.no_grad()
     def encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:

@@ -37,7 +37,7 @@ class UNetConfig(Config):
     """
 
     kind: Literal["unet"] = "unet"
-    size: Literal["XS", "S", "B", "L"] = "L"
+    size: Literal["XS", "S", "B", "L"] = "B"
     model_channels: int | None = Field(default=None, ge=4, multiple_of=2)
     multipliers: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     blocks_per_level: int | None = Field(default=None, ge=1)
@@ -59,11 +59,6 @@ class UNetConfig(Config):
         for level, channels in enumerate(shape.channels):
             if channels % shape.groups:
                 raise ValueError(f"level {level} has {channels} channels; needed: a multiple of the {shape.groups} groups")
-            if channels == shape.groups and self.adaptive_norm == "shift":
-                raise ValueError(
-                    f"level {level} has one channel in each of the {shape.groups} groups, whose norm undoes the modulation;"
-                    " needed: fewer groups, or adaptive_norm: scale_shift"
-                )
             part = shape.heads or shape.head_dim or 1
             if channels % part and (shape.attends(level) or level == len(factors) - 1):
                 name = "heads" if shape.heads else "head_dim"

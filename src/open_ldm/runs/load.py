@@ -100,6 +100,10 @@ def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
+    if (path / "autoencoder" / "config.json").is_file():
+        raise ConfigError(
+            f"{path} holds an autoencoder", needed="a run of ldm train", fix=f"autoencoder.path={path}/autoencoder"
+        )
     newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest()
     if newest is None:
         raise ConfigError(

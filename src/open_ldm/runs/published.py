@@ -31,6 +31,8 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 
 EXPORTED = "open_ldm.json"
 BESIDE = "conditioning.safetensors"
+OURS = "conditioning."
+"""How names begin in it: those of our model, taken as they are when such a folder is imported."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def import_weights(name: str, path: Path, out: Path, overrides: Sequence[str] = 
         recipe = _recipe(name, family.recipe, description, overrides)
         known = _knowledge(recipe, description)
         layout: Layout = "diffusers" if file.is_diffusers else "original"
-        ours = family.key_map(model_of(recipe, known.facts), layout).read(state)
+        beside = {name: tensor for name, tensor in state.items() if name.startswith(OURS)}
+        theirs = {name: tensor for name, tensor in state.items() if name not in beside}
+        ours = {**family.key_map(model_of(recipe, known.facts), layout).read(theirs), **beside}
         tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in ours.items()}
         _check(recipe, known.facts, tensors)
         quirks = _quirks(recipe, description, layout)

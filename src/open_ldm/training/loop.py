@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from open_ldm.core.errors import NonFiniteError
-from open_ldm.data.sample import Batch
 from open_ldm.training.plan import BatchPlan
 from open_ldm.training.trainer import Learner, Update
 
@@ -39,10 +38,11 @@ class Every:
 
 @dataclass
 class Hooks:
-    """What the loop calls on the way. `rolled_back` restores the last good state and returns False if there is none."""
+    """What the loop calls on the way. `batch_read` gets what the reader yields; `roll_back` restores the last good state and
+    returns False if there is none."""
 
     report: Callable[[Report], None]
-    batch_read: Callable[[Batch], None]
+    batch_read: Callable[[Any], None]
     not_finite: Callable[[Update], None]
     roll_back: Callable[[], bool]
     stop_requested: Callable[[], bool]
@@ -78,17 +78,18 @@ B_co = TypeVar("B_co", covariant=True)
 
 
 class Encoder(Protocol[B_co]):
-    """Batch -> what the trainer learns from."""
+    """What a reader yields -> what the trainer learns from."""
 
-    def encode(self, batch: Batch) -> B_co:
+    def encode(self, batch: Any) -> B_co:
         """All that training reads of a batch, on the training device."""
 
 
 class Loop(Generic[B]):
-    """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on."""
+    """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on, as
+    `encoder` takes them."""
 
     def __init__(
-        self, trainer: Learner[Any, B], plan: BatchPlan, batches: Iterator[Batch], encoder: Encoder[B], hooks: Hooks
+        self, trainer: Learner[Any, B], plan: BatchPlan, batches: Iterator[Any], encoder: Encoder[B], hooks: Hooks
     ) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
 

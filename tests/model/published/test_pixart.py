@@ -168,14 +168,15 @@ def model_of(conditioning: ConditioningConfig, **geometry: Any) -> Model:
     return Model(config, conditioning, ModelFacts(4, VIEW, CLASSES, latent_size=(8, 8)), learned_variance=False)
 
 
-def test_a_class_model_of_ours_is_written_for_its_grid() -> None:
-    conditioning = ConditioningConfig(semantic=ClassSemantic(route="context"))
+@pytest.mark.parametrize("width", [None, 20])
+def test_a_class_model_of_ours_is_written_for_its_grid(width: int | None) -> None:
+    conditioning = ConditioningConfig(semantic=ClassSemantic(route="context", width=width))
     parts = model_of(conditioning, positions=GridPositions())
     model = DiffusionModel(ProcessConfig(), conditioning, parts.denoiser, parts.facts)
     written, ours = FAMILY.for_export(parts, model.state_dict())
     theirs = FAMILY.peer(written)
     theirs.load_state_dict(FAMILY.key_map(written, "diffusers").write(ours))
-    assert (theirs.config.interpolation_scale, theirs.config.caption_channels) == (1.0, WIDTH)
+    assert (theirs.config.interpolation_scale, theirs.config.caption_channels) == (1.0, width or WIDTH)
     wanted = model.denoiser.positions((4, 4), torch.device("cpu"))
     torch.testing.assert_close(theirs.pos_embed.pos_embed[0], wanted, rtol=0, atol=1e-6)
 

@@ -38,11 +38,11 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, vector: Tensor, dtype: torch.dtype) -> Tensor:
         """x [B, C, H, W], activated modulation [B, M] -> [B, C', H, W]; all float32, convolutions in `dtype`."""
         vectors = self.modulation(vector)[:, :, None, None]
-        h = self.conv_1(F.silu(self.norm_1(x).to(dtype)))  # [B, C', H, W]
+        h = self.conv_1(F.silu(self.norm_1(x)).to(dtype))  # [B, C', H, W]
         if self.adaptive_norm == "shift":
             h = self.norm_2(h + vectors)
         else:
             scale, shift = vectors.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm_2(h.float()), 1 + scale)
         kept = x if self.skip is None else self.skip(x.to(dtype)).float()
-        return torch.add(kept, self.conv_2(F.silu(h.to(dtype))))
+        return torch.add(kept, self.conv_2(F.silu(h).to(dtype)))

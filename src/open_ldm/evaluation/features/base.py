@@ -71,9 +71,11 @@ def rounded_pixels(images: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
         raise DataError(f"pictures of {given}", needed="images float [B, 3, H, W] in [-1, 1]")
-    if not torch.isfinite(images).all():
-        row = int((~torch.isfinite(images).flatten(1).all(dim=1)).nonzero()[0])
-        raise DataError(f"picture {row} of a batch holds NaN or infinity", fix="look at the model that drew it")
+    if not torch.isfinite(images.sum(dtype=torch.float32)):  # a sum costs a tenth of looking at every number
+        good = torch.isfinite(images).flatten(1).all(dim=1)
+        if not good.all():
+            row = int((~good).nonzero()[0])
+            raise DataError(f"picture {row} of a batch holds NaN or infinity", fix="look at the model that drew it")
     return to_pixels(images)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from open_ldm.conditioning import ConditioningConfig
+from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.base import SIZES
@@ -36,6 +37,16 @@ class Model:
     def output_channels(self) -> int:
         """Channels the network predicts."""
         return self.facts.channels * (2 if self.learned_variance else 1)
+
+    @property
+    def context_dim(self) -> int | None:
+        """Width of the context tokens as the conditioning gives them, None where there are none."""
+        semantic = self.conditioning.semantic
+        if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
+            return None
+        if isinstance(semantic, ClassSemantic):
+            return semantic.width or self.denoiser.modulation_dim
+        return semantic.encoder.width
 
 
 @dataclass(frozen=True)

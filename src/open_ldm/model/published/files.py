@@ -24,6 +24,7 @@ GROUP_END = "::"
 _AVERAGED = ("ema", "state_dict_ema", "model_ema", "ema_state_dict")
 _PLAIN = ("model", "state_dict", "module")
 _WRAPPINGS = ("module.", "_orig_mod.")
+_LIT_EMA = "model_ema"
 _UNPICKLE_SECONDS = 1800
 
 
@@ -58,7 +59,7 @@ def read_weights(path: Path) -> WeightFile:
         tensors = _unpickled(path)
     else:
         raise ConfigError(f"{path.name} is no weight file", needed=f"one of .safetensors, {', '.join(PICKLES)}")
-    chosen, state = _chosen(tensors)
+    chosen, state = _averaged_in_place(*_chosen(tensors))
     return WeightFile(path, {_unwrapped(name): tensor for name, tensor in state.items()}, sha256_of(path), chosen)
 
 
@@ -117,6 +118,22 @@ def _chosen(tensors: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor]]:
     if "" in groups:
         return "the only ones", groups[""]
     raise CheckpointError(f"the file holds {', '.join(groups)}", needed=f"one of {', '.join((*_AVERAGED, *_PLAIN))}")
+
+
+def _averaged_in_place(chosen: str, state: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor]]:
+    """latent-diffusion's files keep the average of `model.a.b` beside it as `model_ema.ab`, without dots: it takes its place.
+
+    What is not averaged there (autoencoder, conditions) stays as it is.
+    """
+    averages = {name for name in state if name.startswith(f"{_LIT_EMA}.")}
+    if not averages:
+        return chosen, state
+    found = {}
+    for name in state.keys() - averages:
+        outer, _, inner = name.partition(".")
+        average = f"{_LIT_EMA}.{inner.replace('.', '')}" if outer == "model" else name
+        found[name] = state.get(average, state[name])
+    return _LIT_EMA, found
 
 
 def _unwrapped(name: str) -> str:

@@ -201,7 +201,7 @@ class MMDiTFamily(Family):
             num_layers=shape.depth,
             attention_head_dim=shape.width // shape.heads,
             num_attention_heads=shape.heads,
-            joint_attention_dim=context_dim(model),
+            joint_attention_dim=model.context_dim,
             caption_projection_dim=shape.width,
             pooled_projection_dim=_pooled_dim(model),
             pos_embed_max_size=config.positions.rows,
@@ -239,14 +239,6 @@ def square_table(positions: ComputedPositions, grid: Grid, width: int) -> Tensor
         for size in grid
     )
     return sinusoidal_table(rows, columns, width).float().view(side, side, width)
-
-
-def context_dim(model: Model) -> int:
-    """Width of the context tokens, as the conditioning gives them."""
-    semantic = model.conditioning.semantic
-    if isinstance(semantic, TextSemantic):
-        return semantic.encoder.width
-    return model.denoiser.modulation_dim
 
 
 def _pooled_dim(model: Model) -> int:

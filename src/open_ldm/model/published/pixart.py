@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls import AspectRatio, OriginalSize
 from open_ldm.controls.gate import ConstantGate
 from open_ldm.core.errors import ConfigError
@@ -202,11 +202,13 @@ class PixArtFamily(Family):
     def peer(self, model: Model) -> nn.Module:
         from diffusers import PixArtTransformer2DModel
 
-        config, shape = _config(model), _config(model).geometry
+        config, shape, semantic = _config(model), _config(model).geometry, model.conditioning.semantic
         if model.conditioning.controls != CONTROLS:
             refuse_controls(model)
         if not isinstance(config.positions, GridPositions) or config.positions.base is None:
             raise ConfigError("diffusers' PixArt has no place for this position table", fix="use the run folder")
+        if model.context_dim is None or (isinstance(semantic, TextSemantic) and semantic.route == "both"):
+            raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
         side = max(model.facts.latent_size)
         network: nn.Module = PixArtTransformer2DModel(
             num_attention_heads=shape.heads,
@@ -219,7 +221,7 @@ class PixArtFamily(Family):
             patch_size=config.patch,
             interpolation_scale=side // config.patch / config.positions.base,
             use_additional_conditions=bool(model.conditioning.controls),
-            caption_channels=_context_dim(model),
+            caption_channels=model.context_dim,
         )
         return network
 
@@ -256,16 +258,6 @@ def positions_in(table: Tensor) -> PositionsConfig:
 def is_multi_scale(state: State) -> bool:
     """Whether a state of either layout reads the original size and the aspect ratio."""
     return "csize_embedder.mlp.0.weight" in state or "adaln_single.emb.resolution_embedder.linear_1.weight" in state
-
-
-def _context_dim(model: Model) -> int:
-    match model.conditioning.semantic:
-        case TextSemantic(route="context", encoder=encoder):
-            return encoder.width
-        case ClassSemantic(route="context"):
-            return model.denoiser.modulation_dim
-        case _:
-            raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
 
 
 def _config(model: Model) -> PixArtConfig:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic
+from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers.unet import UNetConfig, UNetGeometry
 from open_ldm.model.published.family import Description, Family, Layout, Model, refuse_controls
@@ -124,9 +124,9 @@ def _stage(at: Part, j: int, attends: bool, skip: bool) -> Iterator[Part]:
         yield Part("transformer", f"{at.original}.1", f"{at.diffusers}.attentions.{j}", f"{at.ours}.transformer")
 
 
-def key_map(config: UNetConfig, layout: Layout, semantic: object) -> KeyMap:
+def key_map(config: UNetConfig, layout: Layout, semantic: NoSemantic | ClassSemantic | TextSemantic) -> KeyMap:
     """The whole layout of a model of this geometry and semantic condition."""
-    names, has_context = _NAMES[layout], getattr(semantic, "route", "modulation") != "modulation"
+    names, has_context = _NAMES[layout], not (isinstance(semantic, NoSemantic) or semantic.route == "modulation")
     time_1, time_2, conv_in, norm_out, conv_out = (
         (theirs, f"denoiser.{ours}") for theirs, ours in zip(names.ends, _OURS.ends, strict=True)
     )
@@ -228,6 +228,10 @@ class UNetFamily(Family):
         if not isinstance(semantic, NoSemantic | ClassSemantic) and semantic.route != "context":
             raise ConfigError("diffusers' UNet has no place for a pooled text vector", fix="sample from the run folder")
         shape = config.geometry
+        if shape.channels[0] != shape.model_channels:
+            raise ConfigError(
+                "diffusers' UNet starts with the channels of its first level", needed="multipliers that begin with 1"
+            )
         levels = range(len(shape.channels))
         kinds = ["CrossAttn" if shape.attends(level) else "" for level in levels]
         by_time = isinstance(semantic, ClassSemantic) and semantic.route == "modulation"
@@ -240,7 +244,7 @@ class UNetFamily(Family):
             block_out_channels=shape.channels,
             layers_per_block=shape.blocks_per_level,
             norm_num_groups=shape.groups,
-            cross_attention_dim=context_dim(model),
+            cross_attention_dim=model.context_dim or 1,
             transformer_layers_per_block=config.transformer_depth,
             attention_head_dim=tuple(max(1, shape.heads_of(level)) for level in levels),  # their name; it is a number of heads
             resnet_time_scale_shift="scale_shift" if config.adaptive_norm == "scale_shift" else "default",
@@ -255,16 +259,6 @@ class UNetFamily(Family):
         if isinstance(semantic, ClassSemantic):
             return "encoder_hidden_states [B, 1, D] is each picture's row of the class table; the last row is the null class.\n"
         return "encoder_hidden_states are the tokens after padding.\n"
-
-
-def context_dim(model: Model) -> int:
-    """Width of the context tokens, as the conditioning gives them; 1 where there are none."""
-    semantic = model.conditioning.semantic
-    if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
-        return 1
-    if isinstance(semantic, ClassSemantic):
-        return semantic.width or model.denoiser.modulation_dim
-    return semantic.encoder.width
 
 
 def _config(model: Model) -> UNetConfig:

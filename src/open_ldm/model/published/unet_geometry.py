@@ -122,11 +122,11 @@ def _of_config(config: Mapping[str, Any]) -> Settings:
     attending = [level for level in range(len(widths)) if attends[level] or level == len(widths) - 1]
     given = config.get("attention_head_dim", 8)  # a number of heads, whatever its name says
     heads = [given[level] if isinstance(given, Sequence) else given for level in attending]
-    sizes = [widths[level] // count for level, count in zip(attending, heads, strict=True)]
+    sizes = [widths[level] / count for level, count in zip(attending, heads, strict=True)]
     if len(set(heads)) == 1:
         settings["denoiser.heads"] = heads[0]
     elif len(set(sizes)) == 1:
-        settings["denoiser.head_dim"] = sizes[0]
+        settings["denoiser.head_dim"] = int(sizes[0])
     else:
         raise CheckpointError(f"the UNet has {heads} heads", needed="as many in every level, or all of one width")
     return settings | {"denoiser.groups": config.get("norm_num_groups", 32)}

@@ -21,8 +21,13 @@ from torch import Tensor
 from open_ldm.model.published.files import GROUP_END
 
 _CPU_SECONDS = 1200
+_LIGHTNING_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 _GROWTH = 4
 """Largest size of the output, in sizes of the input; half precision and shared tensors grow."""
+
+
+class NamedOnly:
+    """Stands for a class that training files name, and of which no object is made."""
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
@@ -44,7 +49,8 @@ def main(source: str, target: str) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     size = _GROWTH * Path(source).stat().st_size + (1 << 20)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    torch.serialization.add_safe_globals([argparse.Namespace])  # DiT's training files keep their arguments
+    # DiT's training files keep their arguments, latent-diffusion's what a callback of Lightning remembered.
+    torch.serialization.add_safe_globals([argparse.Namespace, (NamedOnly, _LIGHTNING_CALLBACK)])
     save_file(tensors_of(torch.load(source, map_location="cpu", weights_only=True)), target)
 
 
