@@ -28,6 +28,7 @@ from open_ldm.runs.assemble import (
     facts_of,
     generator_of,
     latent_stats_of,
+    libraries_of,
     remembering,
     text_encoder_of,
     trainer_of,
@@ -122,7 +123,9 @@ def _trained(
         text_encoder=text_encoder,
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
+        fingerprint=fingerprint(
+            machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics, libraries_of(recipe)
+        ),
         stop=stop,
         silent=silent,
     )
