@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from diffusers import DiTTransformer2DModel, SD3Transformer2DModel
@@ -20,7 +20,8 @@ from open_ldm.denoisers.base import SIZES, Geometry
 from open_ldm.model.diffusion import ModelFacts, ProcessConfig, build_model
 from open_ldm.process.schedules import LinearSchedule
 
-ModelName = Literal["dit", "mmdit"]
+ModelName = Literal["dit", "mdtv2", "mmdit", "pixart", "unet"]
+MODELS: tuple[ModelName, ...] = get_args(ModelName)
 Size = Literal["XS", "S", "B", "L", "XL"]
 
 PATCH, CHANNELS, CLASSES = 2, 4, 1000
@@ -70,10 +71,11 @@ class Contender:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our network and the peer."""
+    """Our network and the peer. `same_work`: whether a step of both is the same operations; else they are counted."""
 
     ours: Contender
     peer: Contender
+    same_work: bool = True
 
 
 def build(setting: Setting) -> Comparison:
@@ -82,6 +84,18 @@ def build(setting: Setting) -> Comparison:
     with torch.device(setting.device):
         x_t = torch.randn(setting.batch, CHANNELS, setting.side, setting.side)
         eps, t = torch.randn_like(x_t), torch.rand(setting.batch)
+    if setting.model == "pixart":
+        from contend_pixart import pixart
+
+        return pixart(setting, x_t, eps, t)
+    if setting.model == "mdtv2":
+        from contend_mdtv2 import mdtv2
+
+        return mdtv2(setting, x_t, eps, t)
+    if setting.model == "unet":
+        from contend_unet import unet
+
+        return unet(setting, x_t, eps, t)
     return _dit(setting, x_t, eps, t) if setting.model == "dit" else _mmdit(setting, x_t, eps, t)
 
 
@@ -98,7 +112,11 @@ def _dit(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
     model = model.to(x_t.device).compute_in(setting.dtype)
     inputs = ConditionInputs(keep_semantic=kept, keep_control=kept, labels=labels)
     ours = Contender("open-ldm", model, lambda: model.predict(x_t, t, inputs).mean, eps)
+    return Comparison(ours, dit_peer(setting, x_t, eps, t, labels))
 
+
+def dit_peer(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor, labels: Tensor) -> Contender:
+    """diffusers' class-conditional DiT."""
     shape = SIZES[setting.size]
     peer = DiTTransformer2DModel(**_peer_geometry(shape, setting.side), out_channels=CHANNELS, norm_eps=1e-6)
     for block in peer.transformer_blocks[1:]:
@@ -113,7 +131,7 @@ def _dit(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
             out: Tensor = peer(x_t, timestep=steps, class_labels=labels, return_dict=False)[0]
         return out
 
-    return Comparison(ours, Contender("diffusers", peer, predict, eps))
+    return Contender("diffusers", peer, predict, eps)
 
 
 class _WithPooled(nn.Module):

@@ -1,6 +1,6 @@
 """Training steps per second, open-ldm against diffusers: forward + loss + backward + AdamW.
 
-    python benchmarks/train_step.py                       # DiT-S/2 and mmDiT-S/2, float32 and bf16, latents 4x32x32, batch 8
+    python benchmarks/train_step.py                       # all models of size S/2, float32 and bf16, latents 4x32x32, batch 8
     python benchmarks/train_step.py --models mmdit --dtypes bf16 --steps 40 --json step.json
 
 The two sides take turns, step by step, in one process: clocks drift by 15-25 % between runs, so only the ratio of
@@ -24,7 +24,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from contenders import Comparison, Contender, ModelName, Setting, Size, build
+from contenders import MODELS, Comparison, Contender, ModelName, Setting, Size, build
 from open_ldm.core.device import DeviceName, DtypeName, choose_machine
 
 WARM_UP_STEPS = 3
@@ -45,7 +45,8 @@ class Timing:
 
 @dataclass(frozen=True)
 class Cell:
-    """One model in one dtype. `ratio`: the peer's median over ours, above 1 where open-ldm is faster."""
+    """One model in one dtype. `work`: operations of our step over the peer's where the networks differ, else 1.
+    `ratio`: `work` x the peer's median / ours, above 1 where open-ldm is faster."""
 
     model: str
     dtype: str
@@ -54,6 +55,7 @@ class Cell:
     steps: int
     ours: Timing
     peer: Timing
+    work: float
     ratio: float
 
 
@@ -75,20 +77,20 @@ def measure(setting: Setting, steps: int) -> Cell:
     comparison = build(setting)
     seconds = _take_turns(comparison, steps, setting.device)
     flops = _flops(comparison.ours)
+    work = 1.0 if comparison.same_work else flops / _flops(comparison.peer)
     peak = _peak_flops(setting)
-    ours, peer = (
-        _timing(side, taken, setting.batch, flops / peak)
-        for side, taken in zip((comparison.ours, comparison.peer), seconds, strict=True)
-    )
+    ours = _timing(comparison.ours, seconds[0], setting.batch, flops / peak)
+    peer = _timing(comparison.peer, seconds[1], setting.batch, flops / work / peak)
     return Cell(
-        model=f"{setting.model}-{setting.size}/2",
+        model=f"{setting.model}-{setting.size}" + ("" if setting.model == "unet" else "/2"),
         dtype="bf16" if setting.dtype == torch.bfloat16 else "float32",
         batch=setting.batch,
         side=setting.side,
         steps=steps,
         ours=ours,
         peer=peer,
-        ratio=peer.median_seconds / ours.median_seconds,
+        work=work,
+        ratio=work * peer.median_seconds / ours.median_seconds,
     )
 
 
@@ -191,13 +193,14 @@ def line_of(cell: Cell) -> str:
     return (
         f"{cell.model} {cell.dtype}  batch {cell.batch}  4x{cell.side}x{cell.side}\n"
         f"  open-ldm   {side(cell.ours)}\n  diffusers  {side(cell.peer)}\n  ratio {cell.ratio:.2f}"
+        + (f" per operation; ours does {cell.work:.2f} times as many" if cell.work != 1 else "")
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description="Training steps per second, open-ldm against diffusers.")
-    parser.add_argument("--models", nargs="+", choices=["dit", "mmdit"], default=["dit", "mmdit"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bf16"], default=["float32", "bf16"])
     parser.add_argument("--size", choices=["XS", "S", "B", "L", "XL"], default="S")
     parser.add_argument("--batch", type=int, default=8)

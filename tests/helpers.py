@@ -13,7 +13,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_sh
 from open_ldm.controls import ViewShape
 from open_ldm.core import seeds
 from open_ldm.data.sample import Batch, TransformRecord, View, collate
-from open_ldm.denoisers import DiTConfig, MMDiTConfig
+from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, UNetConfig
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig, build_model
 from open_ldm.text.tokens import TextTokens
 from open_ldm.text.words import WordsConfig
@@ -25,7 +25,16 @@ VIEW = ViewShape(height_px=8, width_px=8, typical_original_px=64)
 SMALL = {"size": "XS", "depth": 2, "width": 32, "heads": 2, "patch": 2}
 SMALL_DIT = DiTConfig(**SMALL)
 SMALL_MMDIT = MMDiTConfig(**SMALL)
-DENOISERS = {"dit": SMALL_DIT, "mmdit": SMALL_MMDIT, "mmdit_rms": MMDiTConfig(**SMALL, qk_norm="rms")}
+SMALL_UNET = {"size": "XS", "model_channels": 8, "multipliers": (1, 2), "attention_factors": (2,), "heads": 2, "groups": 2}
+DENOISERS = {
+    "dit": SMALL_DIT,
+    "mmdit": SMALL_MMDIT,
+    "mmdit_rms": MMDiTConfig(**SMALL, qk_norm="rms"),
+    "pixart": PixArtConfig(**SMALL),
+    "mdtv2": MDTv2Config(**{**SMALL, "depth": 3}, decode_layers=1),
+    "unet": UNetConfig(**SMALL_UNET),
+    "unet_scale_shift": UNetConfig(**SMALL_UNET, adaptive_norm="scale_shift"),
+}
 
 
 def randomise(module: nn.Module, seed: int = 0) -> Any:
@@ -69,17 +78,17 @@ def _view(position: int) -> View:
     pixels = (seeds.uniform(7, "pixels", [position], (3, 8, 8))[0] * 256).to(torch.uint8)
     made = record(original_height_px=32 + position % 100, flip=position % 2 == 1)
     caption = " ".join(WORDS[: 1 + position % len(WORDS)])
-    return View(f"v{position}", position, pixels, made, position % len(CLASSES), caption)
+    return View(f"v{position}", position, pixels, made, position % len(CLASSES), caption, position)
 
 
 def small_model(
-    denoiser: DiTConfig | MMDiTConfig = SMALL_DIT,
+    denoiser: DenoiserConfig = SMALL_DIT,
     conditioning: ConditioningConfig | None = None,
     process: ProcessConfig | None = None,
     channels: int = 3,
 ) -> DiffusionModel:
     """A model with no weight left at its constant start."""
-    facts = ModelFacts(channels, VIEW, CLASSES, WORDS)
+    facts = ModelFacts(channels, VIEW, CLASSES, WORDS, latent_size=(8, 8))
     return randomise(build_model(process or ProcessConfig(), conditioning or ConditioningConfig(), denoiser, facts, seed=1))
 
 

@@ -21,14 +21,32 @@ pytest.importorskip("diffusers")
 def train_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """benchmarks/train_step.py with a size that takes milliseconds."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setitem(SIZES, "XS", Geometry(depth=2, width=32, heads=2))
+    monkeypatch.setitem(SIZES, "XS", Geometry(depth=4, width=32, heads=2))
     import train_step
 
     monkeypatch.setattr(train_step, "PEAK_SIDE", 64)
 
     yield train_step
-    for name in ("train_step", "contenders"):
+    for name in ("train_step", "contenders", "contend_mdtv2", "contend_pixart"):
         sys.modules.pop(name, None)
+
+
+def test_the_cache_benchmark_reads_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import cache
+
+    for name, value in {"TOKENS": 3, "WIDTH": 4, "ROUNDS": 1, "LATENT": (4, 2, 2)}.items():
+        monkeypatch.setattr(cache, name, value)
+    file = tmp_path / "cache.json"
+    cache.main(["--samples", "40", "--batch", "8", "--threads", "0", "2", "--folder", str(tmp_path), "--json", str(file)])
+    sys.modules.pop("cache", None)
+    rates = json.loads(file.read_text())["rates"]
+    assert [rate["threads"] for rate in rates] == [0, 2]
+    assert all(rate["samples_per_second"] > 0 and rate["bare_processor_us"] > 0 for rate in rates)
+    assert "2 threads:" in capsys.readouterr().out
+    assert not list(tmp_path.glob("tmp*"))
 
 
 def test_the_report_names_both_sides_and_the_machine(
@@ -41,12 +59,17 @@ def test_the_report_names_both_sides_and_the_machine(
     assert [(cell["model"], cell["dtype"]) for cell in report["cells"]] == [
         ("dit-XS/2", "float32"),
         ("dit-XS/2", "bf16"),
+        ("mdtv2-XS/2", "float32"),
+        ("mdtv2-XS/2", "bf16"),
         ("mmdit-XS/2", "float32"),
         ("mmdit-XS/2", "bf16"),
+        ("pixart-XS/2", "float32"),
+        ("pixart-XS/2", "bf16"),
     ]
     for cell in report["cells"]:
         ours, peer = cell["ours"], cell["peer"]
-        assert cell["ratio"] == pytest.approx(peer["median_seconds"] / ours["median_seconds"])
+        assert cell["ratio"] == pytest.approx(cell["work"] * peer["median_seconds"] / ours["median_seconds"])
+        assert (cell["work"] == 1) == (cell["model"] != "mdtv2-XS/2")
         for side in (ours, peer):
             assert side["lower_quartile_seconds"] <= side["median_seconds"] <= side["upper_quartile_seconds"]
             assert side["pictures_per_second"] == pytest.approx(2 / side["median_seconds"])
@@ -57,7 +80,7 @@ def test_the_report_names_both_sides_and_the_machine(
     assert f"ratio {report['cells'][0]['ratio']:.2f}" in printed
 
 
-@pytest.mark.parametrize("model", ["dit", "mmdit"])
+@pytest.mark.parametrize("model", ["dit", "mdtv2", "mmdit", "pixart"])
 def test_both_sides_have_the_same_size_and_learn(train_step: ModuleType, model: str) -> None:
     contenders = sys.modules["contenders"]
     both = contenders.build(contenders.Setting(model, "XS", 2, 4, torch.device("cpu"), torch.float32))
@@ -65,7 +88,21 @@ def test_both_sides_have_the_same_size_and_learn(train_step: ModuleType, model: 
         losses = [float(side.step()) for _ in range(12)]
         assert losses[-1] < losses[0]
         assert all(parameter.grad is None for parameter in side.parameters)
-    assert both.ours.parameter_count == pytest.approx(both.peer.parameter_count, rel=0.01)
+    assert both.same_work == (model != "mdtv2")
+    assert both.ours.parameter_count == pytest.approx(both.peer.parameter_count, rel=0.01 if both.same_work else 0.5)
+
+
+def test_mdtv2_counts_both_of_its_passes(train_step: ModuleType) -> None:
+    contenders = sys.modules["contenders"]
+    both = contenders.build(contenders.Setting("mdtv2", "XS", 2, 4, torch.device("cpu"), torch.float32))
+    D, tokens, kept, batch = 32, 4, 2, 2  # int(4 * 0.6) of 4 tokens are kept
+
+    def blocks(count: int, seen: int) -> int:
+        return batch * count * (seen * 12 * D * D + 2 * seen**2 * D + 6 * D * D)
+
+    joins = batch * (3 * tokens + kept + 2 * tokens) * 2 * D * D  # an out block and two decoder blocks in each pass
+    both_passes = blocks(4, tokens) + blocks(2, kept) + blocks(3, tokens) + joins  # one side block
+    assert 6 * both_passes < train_step._flops(both.ours) < 1.2 * 6 * both_passes  # the rest: time, patches, final layer
 
 
 def test_operations_are_counted_with_attention(train_step: ModuleType) -> None:
@@ -73,6 +110,6 @@ def test_operations_are_counted_with_attention(train_step: ModuleType) -> None:
     both = contenders.build(contenders.Setting("dit", "XS", 2, 4, torch.device("cpu"), torch.float32))
     D, tokens, batch = 32, 4, 2
     per_token = 12 * D * D + 2 * tokens * D  # q, k, v, projection, MLP; the two products of attention
-    blocks = 2 * 3 * 2 * batch * tokens * per_token  # two blocks, forward and two backward products, two operations each
-    modulation = 2 * 3 * 2 * batch * 6 * D * D
+    blocks = 4 * 3 * 2 * batch * tokens * per_token  # four blocks, forward and two backward products, two operations each
+    modulation = 4 * 3 * 2 * batch * 6 * D * D
     assert blocks + modulation < train_step._flops(both.ours) < 1.5 * (blocks + modulation)  # the rest: time and patches

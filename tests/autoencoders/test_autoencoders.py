@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from open_ldm.autoencoders import IdentityConfig, KLConfig, build_autoencoder, latent_shape
+from open_ldm.autoencoders import IdentityConfig, KLConfig, TinyConfig, build_autoencoder, latent_shape, pretrained
+from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.errors import ConfigError
 from tests.helpers import randn
 
@@ -122,3 +123,103 @@ def test_latent_shape_without_loading() -> None:
 def test_kl_channels_and_factor_are_at_least_one(wrong: str) -> None:
     with pytest.raises(ValidationError, match=wrong):
         KLConfig(path="x", **{wrong: 0})
+
+
+def kl_of(path: Path, channels: int) -> AutoencoderKL:
+    """A KL autoencoder of pictures of `channels` channels, saved in `path`."""
+    torch.manual_seed(1)
+    network = AutoencoderKL(
+        in_channels=channels, out_channels=channels, block_out_channels=(8,), norm_num_groups=4, latent_channels=2
+    ).eval()
+    network.save_pretrained(path)
+    return network
+
+
+def test_a_grey_autoencoder_takes_luma_and_gives_rgb(tmp_path: Path) -> None:
+    network = kl_of(tmp_path, 1)
+    autoencoder = build_autoencoder(KLConfig(path=str(tmp_path), channels=2, factor=1), CPU)
+    images = randn(2, 3, 8, 8)
+    grey = (0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2]).unsqueeze(1)
+    with torch.no_grad():
+        wanted = network.encode(grey).latent_dist.mean
+        decoded = network.decode(wanted).sample
+    torch.testing.assert_close(autoencoder.encode(images).mean, wanted)
+    torch.testing.assert_close(autoencoder.encode(grey).mean, wanted)
+    found = autoencoder.decode(wanted)
+    assert found.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(found, decoded.expand(-1, 3, -1, -1))
+
+
+def test_another_number_of_channels_passes_through_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    kl_of(tmp_path, 5)
+    autoencoder = build_autoencoder(KLConfig(path=str(tmp_path), channels=2, factor=1), CPU)
+    images = randn(2, 5, 8, 8)
+    assert autoencoder.decode(autoencoder.encode(images).mean).shape == images.shape
+    with pytest.raises(ConfigError, match=r"pictures of 3 channels for an autoencoder of 5; needed: .*; fix: ") as caught:
+        autoencoder.encode(randn(2, 3, 8, 8))
+    assert "\n" not in str(caught.value)
+
+
+def test_grey_stays_grey_whatever_the_way_round() -> None:
+    grey = randn(2, 1, 4, 4)
+    torch.testing.assert_close(with_channels(with_channels(grey, 3), 1), grey)
+
+
+def test_a_large_batch_is_done_in_portions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    autoencoder = build_autoencoder(KLConfig(path=str(folder), channels=5, factor=2), CPU)
+    images = randn(5, 3, 8, 8)
+    whole = autoencoder.encode(images)
+    decoded = autoencoder.decode(whole.mean)
+    monkeypatch.setattr(pretrained, "_PIXELS_AT_ONCE", 2 * 8 * 8)
+    sizes: list[int] = []
+    decode = autoencoder.network.decode
+    monkeypatch.setattr(autoencoder.network, "decode", lambda portion: sizes.append(len(portion)) or decode(portion))
+    found = autoencoder.encode(images)
+    torch.testing.assert_close(found.mean, whole.mean)
+    torch.testing.assert_close(found.std, whole.std)
+    torch.testing.assert_close(autoencoder.decode(whole.mean), decoded)
+    assert sizes == [2, 2, 1]
+
+
+@pytest.fixture(scope="module")
+def taesd(tmp_path_factory: pytest.TempPathFactory) -> tuple[AutoencoderTiny, Path]:
+    """Random weights in TAESD's format, of factor 4."""
+    torch.manual_seed(2)
+    network = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    ).eval()
+    path = tmp_path_factory.mktemp("tiny")
+    network.save_pretrained(path)
+    return network, path
+
+
+def test_tiny_is_exact_and_keeps_to_its_conventions(taesd: tuple[AutoencoderTiny, Path]) -> None:
+    network, path = taesd
+    autoencoder = build_autoencoder(TinyConfig(path=str(path), channels=4, factor=4), CPU)
+    images = randn(2, 3, 16, 8).clamp(-1, 1)
+    posterior = autoencoder.encode(images)
+    assert posterior.std is None and posterior.mean.shape == (2, 4, 4, 2)
+    with torch.no_grad():
+        # Pictures in [0, 1] inside, latents bent by 3 tanh(x / 3), no scaling factor and no bytes in between.
+        torch.testing.assert_close(posterior.mean, network.encoder.layers((images + 1) / 2))
+        wanted = network.decoder.layers(3 * torch.tanh(posterior.mean / 3)) * 2 - 1
+    torch.testing.assert_close(autoencoder.decode(posterior.mean), wanted)
+    assert (autoencoder.channels, autoencoder.factor, autoencoder.raw_range) == (4, 4, None)
+    assert not autoencoder.decode(posterior.mean.requires_grad_()).requires_grad
+
+
+def test_tiny_is_checked_like_kl(taesd: tuple[AutoencoderTiny, Path], folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fix: autoencoder.channels=4 autoencoder.factor=4"):
+        build_autoencoder(TinyConfig(path=str(taesd[1])), CPU)
+    for config in (TinyConfig(path=str(folder)), KLConfig(path=str(taesd[1]))):
+        with pytest.raises(ConfigError, match="needed: ") as caught:
+            build_autoencoder(config, CPU)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_config_tells_channels_and_factor() -> None:
+    assert (IdentityConfig().channels, IdentityConfig().factor) == (3, 1)
+    assert latent_shape(TinyConfig(path="nowhere", channels=16), 64, 128) == (16, 8, 16)

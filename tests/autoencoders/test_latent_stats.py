@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from open_ldm.autoencoders import GivenStats, LatentStats
+from open_ldm.autoencoders import GivenStats, LatentStats, Posterior
 from open_ldm.autoencoders.latent_stats import given, measure
+from open_ldm.core.errors import ConfigError
 from tests.helpers import randn
 
 SHIFT = torch.tensor([3.0, -200.0, 0.0, 0.01]).view(1, 4, 1, 1)
@@ -47,3 +48,38 @@ def test_given_is_shift_then_scale() -> None:
     torch.testing.assert_close(stats.normalise(RAW), (RAW - 0.0609) * 1.5305)
     with pytest.raises(ValueError, match="greater than 0"):
         GivenStats(scale=0)
+
+
+def test_given_for_each_channel() -> None:
+    stats = given(GivenStats(scale=(1.0, 2.0, 4.0, 8.0), shift=(0.0, 1.0, -1.0, 3.0)), channels=4)
+    scale, shift = torch.tensor([1.0, 2.0, 4.0, 8.0]).view(1, 4, 1, 1), torch.tensor([0.0, 1.0, -1.0, 3.0]).view(1, 4, 1, 1)
+    torch.testing.assert_close(stats.normalise(RAW), (RAW - shift) * scale)
+    one_of_each = given(GivenStats(scale=(1.0, 2.0), shift=0.5), channels=2)
+    assert one_of_each == LatentStats(mean=(0.5, 0.5), std=(1.0, 0.5))
+
+
+@pytest.mark.parametrize("wrong", [{"scale": (1.0, 2.0)}, {"scale": 1.0, "shift": (0.0,) * 5}])
+def test_given_for_another_number_of_channels(wrong: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ConfigError, match=r"given for [25] channels; needed: one number, or 4.*; fix: ldm data stats"):
+        given(GivenStats(**wrong), channels=4)
+
+
+@pytest.mark.parametrize("wrong", [{"scale": (1.0, 2.0), "shift": (0.0,)}, {"scale": ()}, {"scale": (1.0, 0.0)}])
+def test_given_lists_that_make_no_sense(wrong: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        GivenStats(**wrong)
+
+
+def test_measured_can_be_written_down_and_given() -> None:
+    stats = measure([RAW])
+    again = given(stats.as_given(), channels=4)
+    np.testing.assert_allclose(again.mean, stats.mean, rtol=1e-5)
+    np.testing.assert_allclose(again.std, stats.std, rtol=1e-5)
+
+
+def test_a_posterior_counts_as_its_draws() -> None:
+    std = randn(12, 4, 5, 7, seed=1).abs() * SCALE
+    stats = measure([Posterior(RAW[:5], std[:5]), Posterior(RAW[5:], std[5:])])
+    draws = RAW.double() + std.double() * torch.randn(4000, *std.shape, generator=torch.Generator().manual_seed(2)).double()
+    np.testing.assert_allclose(stats.mean, measure([RAW]).mean)
+    np.testing.assert_allclose(stats.std, draws.std(dim=(0, 1, 3, 4)), rtol=2e-3)

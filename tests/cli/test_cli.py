@@ -8,9 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
+from open_ldm.autoencoders import GivenStats
+from open_ldm.autoencoders.latent_stats import given
 from open_ldm.cli.main import main
+from open_ldm.core.pictures import to_images
+from open_ldm.data.loader import read_batches
+from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.data.transforms import TransformConfig
+from open_ldm.runs.recipe import load_recipe
+from tests.runs.autoencoder.tiny import tiny_recipe as tiny_autoencoder_recipe
 from tests.runs.tiny import tiny_recipe
 
 
@@ -113,6 +122,9 @@ def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {(row["denoiser"], row["size"]): row for row in json.loads(out)["models"]}
     assert round(rows["dit", "XL"]["gmacs"], 2) == 118.62
     assert round(rows["mmdit", "L"]["gmacs"], 1) == 105.8
+    assert round(rows["pixart", "XL"]["gmacs"], 2) == 149.05
+    assert round(rows["mdtv2", "XL"]["gmacs"], 2) == 129.49
+    assert round(rows["unet", "L"]["gmacs"], 2) == 25.24
 
 
 def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -121,6 +133,57 @@ def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], t
     (tmp_path / "again.yaml").write_text(out)
     code, again, _ = ldm(capsys, "train", tmp_path / "again.yaml", "--dry-run")
     assert code == 0 and again == out
+
+
+def test_data_stats_are_those_a_recipe_can_state(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    code, out, _ = ldm(capsys, "data", "stats", recipe, "latent_stats.pictures=40", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["pictures"] == 40 and len(told["mean"]) == len(told["std"]) == 3
+    batch = next(
+        read_batches(
+            ShapesConfig(length=50, two_shapes=0).open(),
+            TransformConfig(size_px=16, flip=0.5),
+            seed=0,
+            position_ranges=[range(40)],
+            workers=0,
+        )
+    )
+    images = to_images(batch.pixels).double()
+    assert told["mean"] == pytest.approx(images.mean(dim=(0, 2, 3)).tolist(), rel=1e-6)
+    assert told["std"] == pytest.approx(images.std(dim=(0, 2, 3), correction=0).tolist(), rel=1e-6)
+
+    code, out, _ = ldm(capsys, "data", "stats", recipe, "latent_stats.pictures=40")
+    line = out.strip().splitlines()[-1]
+    stated = yaml.safe_load(line)["latent_stats"]
+    assert code == 0 and stated == told["latent_stats"]
+    resolved = load_recipe(str(recipe), [f"latent_stats={json.dumps(stated)}"])
+    assert isinstance(resolved.latent_stats, GivenStats)
+    assert given(resolved.latent_stats, 3).std == pytest.approx(told["std"], rel=1e-5)
+
+
+def test_data_survey_of_either_kind_of_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for recipe in (tiny_recipe(tmp_path), tiny_autoencoder_recipe(tmp_path)):
+        code, out, _ = ldm(capsys, "data", "survey", recipe)
+        assert code == 0 and "pictures" in out and "short_side_px" in out and "caption: " in out
+    code, out, _ = ldm(capsys, "data", "survey", tiny_recipe(tmp_path), "--json")
+    assert code == 0 and json.loads(out)["pictures"] == 50
+
+
+def test_autoencoder_train(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe, run = tiny_autoencoder_recipe(tmp_path), tmp_path / "run"
+    command = ["autoencoder", "train", recipe, "training.samples=8"]
+    code, out, _ = ldm(capsys, *command, "--dry-run", "--json")
+    assert code == 0 and json.loads(out)["values_per_latent"] == 3
+    assert not run.exists()
+    code, out, _ = ldm(capsys, *command, "--out", run, "--json")
+    told = json.loads(out)
+    assert code == 0 and told["samples_seen"] == 8 and told["worst_psnr_db"] < told["mean_psnr_db"]
+    assert told["autoencoder"] == {"kind": "kl", "path": str(run / "autoencoder"), "channels": 4, "factor": 2}
+    code, out, _ = ldm(capsys, "autoencoder", "train", run)
+    assert code == 0
+    setting = yaml.safe_load(out.strip().splitlines()[-1].removeprefix("use it in a recipe: "))
+    assert setting == {"autoencoder": told["autoencoder"]}
 
 
 MISTAKES: list[tuple[list[str], int, str]] = [
@@ -132,6 +195,14 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["train", "demo", "data.source={kind: folder, path: /does/not/exist}"], 2, "/does/not/exist"),
     (["train", "demo", "training.device=cuda"], 2, "not on this machine"),
     (["train", "demo", "training.batch_size=32", "training.micro_batch_size=5", "--out", "RUN"], 2, "1, 2, 4, 8, 16, 32"),
+    (["train", "photos-autoencoder"], 2, "ldm autoencoder train"),
+    (["autoencoder", "train", "demo"], 2, "fix: ldm train"),
+    (["autoencoder", "train", "photos-autoencodr"], 2, "did you mean 'photos-autoencoder'"),
+    (["autoencoder", "train", "photos-autoencoder", "network.in_channels=2"], 2, "docs/autoencoders.md"),
+    (["autoencoder", "trane"], 2, "No such command"),
+    (["data", "stats"], 2, "Missing argument"),
+    (["data", "stats", "photos-autoencoder"], 2, "trains an autoencoder"),
+    (["data", "survey", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
     (["recipes", "show", "nothing"], 2, "unknown recipe"),
     (["recipes", "list"], 2, "ldm recipes show NAME"),
     (["sample", "/does/not/exist"], 2, "no run folder"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from open_ldm.core.errors import ConfigError
 from tests.helpers import VIEW, record
 
 CONTROLS: list[Control] = [OriginalSize(), Crop(), Flip(), AspectRatio()]
+RATIO = AspectRatio(measure="height_over_width")
 
 
 def test_values_say_how_the_view_was_made() -> None:
@@ -22,6 +24,8 @@ def test_values_say_how_the_view_was_made() -> None:
     assert Flip().of(record()) == (0,)
     assert AspectRatio().of(made) == (100,)
     assert AspectRatio().of(record(original_height_px=90, original_width_px=45)) == (-100,)
+    assert RATIO.of(made) == (0.5,)
+    assert RATIO.of(record(original_height_px=90, original_width_px=45)) == (2,)
 
 
 def test_crop_is_relative_to_its_own_axis() -> None:
@@ -49,6 +53,7 @@ def test_values_of_a_batch_have_one_row_each(control: Control) -> None:
         (Flip(), "1", (1000,)),
         (AspectRatio(), "2:1", (100,)),
         (AspectRatio(), "4:3", (100 * math.log2(4 / 3),)),
+        (RATIO, "4:3", (0.75,)),
     ],
 )
 def test_a_typed_value_means_what_a_record_means(control: Control, text: str, wanted: tuple[float, ...]) -> None:
@@ -89,6 +94,7 @@ def test_defaults() -> None:
     assert Crop().default(VIEW) == (0, 0)
     assert Flip().default(VIEW) == (0,)
     assert AspectRatio().default(VIEW) == (0,)
+    assert RATIO.default(replace(VIEW, height_px=12)) == (1.5,)
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.kind)

@@ -10,18 +10,22 @@ from tests.helpers import randn
 
 @pytest.mark.parametrize("length", [3, 64, 300])
 @pytest.mark.parametrize("masked", [False, True])
-def test_every_kernel_gives_the_same(length: int, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [0, 1, 2])  # of the bias: none, one for all pictures, one each
+def test_every_kernel_gives_the_same(length: int, masked: bool, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (randn(2, 2, length, 8, seed=seed).requires_grad_() for seed in range(3))
     mask = torch.arange(length) < torch.tensor([[length], [2]]) if masked else None
-    wanted = F.scaled_dot_product_attention(
-        q.double(), k.double(), v.double(), None if mask is None else mask[:, None, None, :]
-    )
-    gradients = torch.autograd.grad(wanted.square().sum(), (q, k, v))
+    bias = randn(rows, 2, length, length, seed=3).requires_grad_() if rows else None
+    leaves = (q, k, v) if bias is None else (q, k, v, bias)
+    added = torch.zeros(1, 1, 1, 1, dtype=torch.float64) if bias is None else bias.double()
+    if mask is not None:
+        added = added.masked_fill(~mask[:, None, None, :], float("-inf"))
+    wanted = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), added.expand(-1, -1, length, length))
+    gradients = torch.autograd.grad(wanted.square().sum(), leaves)
     for written_out in (False, True):
         monkeypatch.setattr(attention, "_written_out_is_faster", lambda q, k, chosen=written_out: chosen)
-        found = attention.attend(q, k, v, mask)
+        found = attention.attend(q, k, v, mask, bias)
         torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
-        for ours, theirs in zip(torch.autograd.grad(found.square().sum(), (q, k, v)), gradients, strict=True):
+        for ours, theirs in zip(torch.autograd.grad(found.square().sum(), leaves), gradients, strict=True):
             torch.testing.assert_close(ours, theirs.float(), rtol=1e-4, atol=1e-4)
 
 

@@ -35,9 +35,11 @@ def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("t", [0.001, 0.5, 1.0])
+@pytest.mark.parametrize("shift", [0, 1])
 @pytest.mark.parametrize(("patch", "grid", "learned_variance"), [(2, (2, 8), True), (2, (4, 4), False), (4, (8, 2), True)])
-def test_dit(patch: int, grid: tuple[int, int], learned_variance: bool, t: float) -> None:
-    ours = randomise(DiT(DiTConfig(**GEOMETRY, patch=patch), Slots(4, None, learned_variance)))
+def test_dit(patch: int, grid: tuple[int, int], learned_variance: bool, shift: Any, t: float) -> None:
+    config = DiTConfig(**GEOMETRY, patch=patch, time_frequency_shift=shift)
+    ours = randomise(DiT(config, Slots(4, None, learned_variance)))
     conditioning = Conditioning(ClassSemantic(route="modulation"), (), GEOMETRY["width"], classes=CLASSES)
     labels = torch.tensor([0, 3, CLASSES])  # the last one is the null class
     x = randn(3, 4, grid[0] * patch, grid[1] * patch).requires_grad_()
@@ -48,7 +50,7 @@ def test_dit(patch: int, grid: tuple[int, int], learned_variance: bool, t: float
     parts = [prediction.mean] + ([prediction.variance_fraction] if learned_variance else [])
     found = output_and_gradient(torch.cat(parts, dim=1), x)
 
-    theirs = dit_peer(ours, conditioning, grid)
+    theirs = dit_peer(ours, config, conditioning, grid)
     tokens: list[Tensor] = []  # diffusers puts tokens together as if every grid were square
     theirs.proj_out_2.register_forward_hook(lambda module, args, output: tokens.append(output))
     theirs(x, timestep=time, class_labels=labels)
@@ -60,7 +62,8 @@ def test_dit(patch: int, grid: tuple[int, int], learned_variance: bool, t: float
 @pytest.mark.parametrize("qk_norm", ["none", "rms"])
 @pytest.mark.parametrize(("patch", "grid"), [(2, (3, 5)), (4, (4, 2))])
 def test_mmdit(patch: int, grid: tuple[int, int], qk_norm: Any, length: int, t: float) -> None:
-    ours = randomise(MMDiT(MMDiTConfig(**GEOMETRY, patch=patch, qk_norm=qk_norm), Slots(6, 20)))
+    config = MMDiTConfig(**GEOMETRY, patch=patch, qk_norm=qk_norm)
+    ours = randomise(MMDiT(config, Slots(6, 20)))
     width = GEOMETRY["width"]
     pooled = nn.Sequential(nn.Linear(12, width), nn.SiLU(), nn.Linear(width, width))
     x = randn(2, 6, grid[0] * patch, grid[1] * patch).requires_grad_()
@@ -69,6 +72,6 @@ def test_mmdit(patch: int, grid: tuple[int, int], qk_norm: Any, length: int, t: 
     assert float(time[0]) == 1000 * t
     found = output_and_gradient(ours(x, time, Conditions(pooled(vector), context)).mean, x)
 
-    theirs = mmdit_peer(ours, pooled, grid)
+    theirs = mmdit_peer(ours, config, pooled, grid)
     wanted = theirs(x, encoder_hidden_states=context, pooled_projections=vector, timestep=time).sample
     same(found, output_and_gradient(wanted, x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from open_ldm.process.resolution import ResolutionConfig, rescaled
 from open_ldm.process.schedules import (
     CosineSchedule,
     LinearSchedule,
@@ -18,4 +19,6 @@ SCHEDULES: dict[str, Schedule] = {
     "scaled_linear": build_schedule(ScaledLinearSchedule()),
     "cosine": build_schedule(CosineSchedule()),
     "rectified_flow": build_schedule(RectifiedFlowSchedule()),
+    "linear_rescaled": rescaled(build_schedule(LinearSchedule()), ResolutionConfig(from_px=256, to_px=384)),
+    "rectified_flow_rescaled": rescaled(build_schedule(RectifiedFlowSchedule()), ResolutionConfig(from_px=256, to_px=384)),
 }

@@ -17,7 +17,7 @@ from open_ldm.process.schedules import (
 )
 from tests.process.cases import SCHEDULES
 
-TABLES = [name for name in SCHEDULES if name != "rectified_flow"]
+TABLES = [name for name in SCHEDULES if not name.startswith("rectified_flow")]
 LDM_4_G = ScaledLinearSchedule(beta_start=0.0015, beta_end=0.0195)
 
 

@@ -103,7 +103,7 @@ def test_captions_are_remembered_when_all_fit(bert: Path, tmp_path: Path, monkey
 
 
 def test_a_recipe_is_counted_without_its_encoder(tmp_path: Path) -> None:
-    counted = dry_run(load_recipe(str(tiny_recipe(tmp_path)), [semantic("not/there", null="table")]))
-    without = dry_run(load_recipe(str(tiny_recipe(tmp_path)), [semantic("not/there", null="zeros")]))
+    counted = dry_run(load_recipe(str(tiny_recipe(tmp_path)), [semantic("not/there", null_kind="table")]))
+    without = dry_run(load_recipe(str(tiny_recipe(tmp_path)), [semantic("not/there", null_kind="zeros")]))
     assert counted.parameters - without.parameters == 8 * 24 + 24
     assert counted.gmacs > 0

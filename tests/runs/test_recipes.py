@@ -9,7 +9,9 @@ import yaml
 
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import ConfigError
-from open_ldm.runs.catalogue import about, packaged, recipe_text
+from open_ldm.runs.autoencoder.dry_run import dry_run as dry_run_of_autoencoder
+from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
+from open_ldm.runs.catalogue import about, all_packaged, packaged, recipe_text
 from open_ldm.runs.dry_run import dry_run
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import flattened
@@ -24,7 +26,13 @@ def test_every_recipe_builds_on_the_meta_device(name: str) -> None:
     assert counted.parameters > 0 and counted.gmacs > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", packaged("autoencoder"))
+def test_every_autoencoder_recipe_builds_on_the_meta_device(name: str) -> None:
+    counted = dry_run_of_autoencoder(load_autoencoder_recipe(name))
+    assert 100_000 < counted.parameters < 10_000_000 and counted.values_per_latent > 1
+
+
+@pytest.mark.parametrize("name", all_packaged())
 def test_every_recipe_opens_with_what_it_costs_and_shows(name: str) -> None:
     text = recipe_text(name)
     opening = text.split("name:")[0]
@@ -39,6 +47,9 @@ def test_each_recipe_of_the_main_job_has_a_baseline() -> None:
         "demo",
         "shapes-text",
         "cifar10-dit",
+        "cifar10-pixart",
+        "cifar10-mdtv2",
+        "cifar10-unet",
         "emoji-mmdit",
         "photos-dit",
     }
@@ -53,9 +64,21 @@ def test_a_baseline_differs_in_the_conditioning_alone(name: str) -> None:
     assert all(key == "name" or key.startswith("conditioning.") for key in differing)
 
 
+@pytest.mark.parametrize("name", ["cifar10-mdtv2", "cifar10-mmdit", "cifar10-pixart", "cifar10-unet"])
+def test_the_small_twins_differ_in_the_denoiser_alone(name: str) -> None:
+    """Whatever the network: the same data, conditions, objective, training and sampling."""
+    one, other = (load_recipe(recipe).model_dump(mode="json") for recipe in ("cifar10-dit", name))
+    assert {key for key in one if one[key] != other[key]} == {"name", "denoiser"}
+
+
 def test_the_published_scale_has_the_published_parameters() -> None:
     # DiT-XL/2 without its frozen position table (architectures: 675,129,632 with it).
     assert dry_run(load_recipe("imagenet256-dit-xl2")).parameters == 675_129_632 - 256 * 1152
+    # PixArt-XL/2 reads tokens of the width 1152 in place of 4096, and keeps a table of 1001 of them.
+    assert dry_run(load_recipe("imagenet256-pixart-xl2")).parameters == 610_856_096 - (4096 - 1152) * 1152 + 1001 * 1152
+    assert dry_run(load_recipe("imagenet256-mdtv2-xl2")).parameters == 742_263_904
+    # LDM-4-G's network on 4 channels, and its table of 1001 class tokens of 512.
+    assert dry_run(load_recipe("imagenet256-unet-ldm4g")).parameters == 400_924_036 + 1001 * 512
 
 
 def test_the_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:
@@ -92,7 +115,7 @@ def test_mistakes_are_answered_in_one_line(overrides: list[str], said: str) -> N
     assert said in caught.value.one_line() and "\n" not in caught.value.one_line()
 
 
-@pytest.mark.parametrize("denoiser", ["dit", "mmdit"])
+@pytest.mark.parametrize("denoiser", ["dit", "mdtv2", "mmdit", "pixart", "unet"])
 def test_every_denoiser_is_counted_without_conditions(denoiser: str) -> None:
     recipe = load_recipe("demo", ["conditioning.semantic.kind=none", "conditioning.controls=[]", f"denoiser.kind={denoiser}"])
     assert dry_run(recipe).parameters > 0

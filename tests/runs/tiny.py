@@ -35,7 +35,13 @@ TINY = {
     "preview": {"count": 4},
 }
 
-DENOISERS = {"mmdit": [], "dit": ["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"]}
+DENOISERS = {
+    "mmdit": [],
+    "dit": ["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"],
+    "pixart": ["denoiser={kind: pixart, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"],
+    "mdtv2": ["denoiser={kind: mdtv2, size: XS, patch: 4, depth: 3, width: 32, heads: 2, decode_layers: 1}"],
+    "unet": ["denoiser={kind: unet, size: XS, model_channels: 16, multipliers: [1, 2], attention_factors: [2], groups: 4}"],
+}
 
 
 def tiny_recipe(folder: Path) -> Path:

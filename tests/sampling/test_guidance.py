@@ -11,6 +11,7 @@ from torch import Tensor
 from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError
 from open_ldm.process.prediction import Denoised, to_eps, to_x_0
+from open_ldm.process.schedules import LinearSchedule, RectifiedFlow, build_schedule
 from open_ldm.sampling.guidance import (
     CONDITIONAL,
     SEMANTIC_ONLY,
@@ -26,6 +27,7 @@ from open_ldm.sampling.guidance import (
 )
 from tests.process.cases import SCHEDULES
 
+FLOW = RectifiedFlow()
 SHAPE = (2, 4, 3, 3)
 X = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 OFFSET = {CONDITIONAL: 1.0, SEMANTIC_ONLY: -0.5, UNCONDITIONAL: 0.25}
@@ -50,7 +52,7 @@ class Recorder:
 
 def run(t: float = 0.5, **config: Any) -> tuple[Denoised, Recorder]:
     recorder = Recorder()
-    return guided(recorder, GuidanceConfig(**config))(X, t), recorder
+    return guided(recorder, GuidanceConfig(**config), FLOW)(X, t), recorder
 
 
 def by_formula(w_s: float, w_c: float) -> Tensor:
@@ -107,12 +109,19 @@ def test_outside_the_interval_nothing_is_guided() -> None:
         torch.testing.assert_close(result.x_0, by_formula(4.0 if inside else 1.0, 1.0), rtol=0, atol=1e-12)
 
 
+def share_at(config: GuidanceConfig, index: int) -> float:
+    """How much of the guidance is in force at a DDPM index, as published code counts, 0..999."""
+    return (scales(config, (index + 1) / 1000, build_schedule(LinearSchedule()))[0] - 1) / (config.semantic_scale - 1)
+
+
 def test_power_cosine_runs_from_none_to_all() -> None:
     config = GuidanceConfig(semantic_scale=3.8, control_scale=2.0, schedule=PowerCosineGuidance(power=4.0))
-    assert scales(config, 1.0) == (1, 1)
-    assert scales(config, 0.0) == pytest.approx((3.8, 2.0))
+    assert scales(config, 1.0, FLOW) == (1, 1)
+    assert scales(config, 0.0, FLOW) == pytest.approx((3.8, 2.0))
     share = (1 - math.cos(math.pi * 0.75**4)) / 2
-    assert scales(config, 0.25) == pytest.approx((1 + 2.8 * share, 1 + share))
+    assert scales(config, 0.25, FLOW) == pytest.approx((1 + 2.8 * share, 1 + share))
+    assert share_at(config, 0) == pytest.approx(1) and share_at(config, 999) == pytest.approx(0, abs=1e-12)
+    assert share_at(config, 249) == pytest.approx((1 - math.cos(math.pi * 0.751**4)) / 2, rel=1e-12)  # MDTv2's own clock
     _, recorder = run(1.0, semantic_scale=3.8, schedule=PowerCosineGuidance())
     assert recorder.calls == [(CONDITIONAL,)]
 

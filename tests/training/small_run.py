@@ -16,7 +16,7 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls import Flip, OriginalSize
 from open_ldm.core.distributed import World
 from open_ldm.data.sample import Batch
-from open_ldm.denoisers import DiTConfig, MMDiTConfig
+from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.process.time_density import LogitNormalTimes
@@ -56,7 +56,7 @@ def drawer(seed: int = 5, conditioning: ConditioningConfig = CONDITIONING) -> Dr
 
 def small_trainer(
     config: TrainingConfig | None = None,
-    denoiser: DiTConfig | MMDiTConfig = SMALL_DIT,
+    denoiser: DenoiserConfig = SMALL_DIT,
     world: World | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Trainer:

@@ -167,7 +167,7 @@ def test_a_posterior_is_sampled_anew_for_every_position() -> None:
     raw = STATS.denormalise(x_0)
     assert raw.mean().item() == pytest.approx(0.3, abs=0.005)
     assert raw.std().item() == pytest.approx(0.2, abs=0.005)
-    noise = drawer().draw(batch).eps
+    noise = drawer().draw(batch).draws.normal("noise", batch.posterior.mean.shape[1:])
     assert abs(float(torch.corrcoef(torch.stack([raw.flatten(), noise.flatten()]))[0, 1])) < 0.02
 
 

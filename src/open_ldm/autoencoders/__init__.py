@@ -9,26 +9,25 @@ from open_ldm.autoencoders.base import Autoencoder, Posterior
 from open_ldm.autoencoders.identity import IdentityAutoencoder, IdentityConfig
 from open_ldm.autoencoders.kl import KLAutoencoder, KLConfig
 from open_ldm.autoencoders.latent_stats import GivenStats, LatentStats, LatentStatsConfig, MeasuredStats
+from open_ldm.autoencoders.tiny import TinyAutoencoder, TinyConfig
 
-AutoencoderConfig = Annotated[IdentityConfig | KLConfig, Field(discriminator="kind")]
+AutoencoderConfig = Annotated[IdentityConfig | KLConfig | TinyConfig, Field(discriminator="kind")]
 
 
-def build_autoencoder(config: IdentityConfig | KLConfig, device: torch.device) -> Autoencoder:
+def build_autoencoder(config: AutoencoderConfig, device: torch.device) -> Autoencoder:
     """The autoencoder a config describes, loaded and frozen."""
     match config:
         case IdentityConfig():
             return IdentityAutoencoder()
         case KLConfig():
             return KLAutoencoder(config, device)
+        case TinyConfig():
+            return TinyAutoencoder(config, device)
 
 
-def latent_shape(config: IdentityConfig | KLConfig, height_px: int, width_px: int) -> tuple[int, int, int]:
+def latent_shape(config: AutoencoderConfig, height_px: int, width_px: int) -> tuple[int, int, int]:
     """(channels, height, width) of the latents of a picture, without loading anything."""
-    match config:
-        case IdentityConfig():
-            return IdentityAutoencoder.channels, height_px, width_px
-        case KLConfig():
-            return config.channels, height_px // config.factor, width_px // config.factor
+    return config.channels, height_px // config.factor, width_px // config.factor
 
 
 __all__ = [
@@ -41,6 +40,7 @@ __all__ = [
     "LatentStatsConfig",
     "MeasuredStats",
     "Posterior",
+    "TinyConfig",
     "build_autoencoder",
     "latent_shape",
 ]

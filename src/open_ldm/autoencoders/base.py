@@ -17,12 +17,20 @@ class Posterior:
 
 
 class Autoencoder(Protocol):
-    """images float [-1, 1] [B, 3, H, W] <-> raw latents [B, C, H / factor, W / factor]. Frozen while a denoiser trains."""
+    """images float [-1, 1] [B, N, H, W] <-> raw latents [B, C, H / factor, W / factor]. Frozen while a denoiser trains.
+
+    Pictures from files have N = 3 channels, and an autoencoder of grey pictures takes and gives them too; one that was
+    trained on another number of channels reads just that number.
+    """
 
     channels: int
     factor: int
     raw_range: tuple[float, float] | None
     """Bounds of raw latents where there are any (pixels); sampling keeps its estimates within them."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that raw latents depend on: weights and shape of the encoder, not where they lie."""
 
     def encode(self, images: Tensor) -> Posterior:
         """Posterior over raw latents."""

@@ -15,6 +15,16 @@ class IdentityConfig(Config):
 
     kind: Literal["identity"] = "identity"
 
+    @property
+    def channels(self) -> int:
+        """Of the latents: those of the pictures."""
+        return IdentityAutoencoder.channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent along one side."""
+        return IdentityAutoencoder.factor
+
 
 class IdentityAutoencoder:
     """Raw latents are the images, in [-1, 1]."""
@@ -22,6 +32,7 @@ class IdentityAutoencoder:
     channels = 3
     factor = 1
     raw_range: tuple[float, float] | None = (-1.0, 1.0)
+    fingerprint = "identity"
 
     def encode(self, images: Tensor) -> Posterior:
         """The images, exactly."""

@@ -12,8 +12,11 @@ from typing import Any
 import typer
 
 from open_ldm import __version__
+from open_ldm.cli import autoencoder, data
 from open_ldm.cli.demo import demo
+from open_ldm.cli.encode import encode
 from open_ldm.cli.models import models
+from open_ldm.cli.published import export, import_
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
 from open_ldm.cli.train import train
@@ -28,9 +31,14 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(train)
+app.command()(encode)
 app.command()(sample)
 app.command()(recipes)
 app.command()(models)
+app.command("import")(import_)
+app.command()(export)
+app.add_typer(autoencoder.app, name="autoencoder")
+app.add_typer(data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)

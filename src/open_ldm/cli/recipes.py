@@ -16,16 +16,17 @@ def recipes(
     as_json: Json = False,
 ) -> int:
     """List the packaged recipes, or show one with its comments."""
-    from open_ldm.runs.catalogue import about, packaged, recipe_text
+    from open_ldm.runs.catalogue import about, all_packaged, packaged, recipe_text
 
     if action is None:
-        rows = {each: about(each) for each in packaged()}
+        rows = {each: about(each) for each in all_packaged()}
         if as_json:
             print_json({"recipes": rows})
         else:
             width = max(len(each) for each in rows)
             print("\n".join(f"{each:<{width}}  {line}" for each, line in rows.items()))
             print("\nldm recipes show NAME prints one; ldm train NAME trains it")
+            print(f"ldm autoencoder train NAME: {', '.join(packaged('autoencoder'))}")
         return 0
     if action != "show" or name is None:
         raise ConfigError(f"ldm recipes {action} {name or ''}".strip(), needed="ldm recipes, or ldm recipes show NAME")

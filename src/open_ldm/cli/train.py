@@ -27,7 +27,7 @@ def train(
     from open_ldm.runs.train import train as run_training
 
     resolved = load_recipe(recipe, overrides or ())
-    folder = out or _default_folder(recipe, resolved.name)
+    folder = out or default_folder(recipe, resolved.name)
     if dry_run:
         outcome = build_only(resolved)
         if as_json:
@@ -52,7 +52,7 @@ def train(
     return result.code
 
 
-def _default_folder(given: str, name: str) -> Path:
+def default_folder(given: str, name: str) -> Path:
     """runs/NAME, or the run folder itself when that is what was given."""
     path = Path(given)
     return path if (path / "config.yaml").is_file() else Path("runs") / name

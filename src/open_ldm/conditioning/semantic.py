@@ -24,17 +24,26 @@ class NoSemantic(Config):
 
 
 class ClassSemantic(Config):
-    """A class label. `modulation`: summed with the time (as published); `context`: one token for attention (improved)."""
+    """A class label. `modulation`: summed with the time (as DiT was published); `context`: one token for attention (improved,
+    and as the UNet was published). `width`: of that token, by default the modulation's.
+    """
 
     kind: Literal["class"] = "class"
     route: Literal["modulation", "context"] = "context"
+    width: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> ClassSemantic:
+        if self.width is not None and self.route == "modulation":
+            raise ValueError("width has no effect with route: modulation, whose vectors are as wide as the time's")
+        return self
 
 
 class TextSemantic(Config):
     """A caption. `context`: its tokens for attention; `modulation`: one pooled vector; `both`: as Stable Diffusion 3.
 
     `padding` fills the places of the context that a caption leaves free; `route: modulation` has none, and does without.
-    `null`, what stands where a caption is dropped or empty: one learned `token` at every place; a learned `table` of one
+    `null_kind`, what stands where a caption is dropped or empty: one learned `token` at every place; a learned `table` of one
     token per place (PixArt's y_embedding); or `zeros` (Stable Diffusion XL and 3). The pooled vector has a null of its own,
     learned, or zeros with `zeros`.
     `null_keeps_mask`: a dropped caption keeps the mask of its words (PixArt); otherwise the null is attended at every place.
@@ -44,13 +53,13 @@ class TextSemantic(Config):
     route: Route = "context"
     encoder: TextEncoderConfig = WordsConfig()
     padding: PaddingKind = "noisy_replicate"
-    null: Literal["token", "table", "zeros"] = "token"
+    null_kind: Literal["token", "table", "zeros"] = "token"
     null_keeps_mask: bool = False
 
     @model_validator(mode="after")
     def _every_setting_is_read(self) -> TextSemantic:
-        if self.null == "table" and self.route == "modulation":
-            raise ValueError("null: table has no effect with route: modulation, which has no tokens")
+        if self.null_kind == "table" and self.route == "modulation":
+            raise ValueError("null_kind: table has no effect with route: modulation, which has no tokens")
         if self.null_keeps_mask and (self.padding != "mask" or self.route == "modulation"):
             raise ValueError("null_keeps_mask has no effect without padding: mask and a context")
         if isinstance(self.encoder, HuggingFaceConfig):
@@ -78,6 +87,7 @@ class ClassCondition(nn.Module):
 
     def __init__(self, config: ClassSemantic, classes: int, width: int) -> None:
         super().__init__()
+        width = config.width or width
         self.route = config.route
         self.context_dim = width if config.route == "context" else None
         self.null = classes
@@ -103,7 +113,7 @@ class TextCondition(nn.Module):
 
     def __init__(self, config: TextSemantic, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.padding, self.route, self.null = config.padding, config.route, config.null
+        self.padding, self.route, self.null_kind = config.padding, config.route, config.null_kind
         self.segments, self.null_keeps_mask = config.encoder.segments, config.null_keeps_mask
         length, features = config.encoder.length, config.encoder.width
         self.context_dim = features if config.route != "modulation" else None
@@ -111,14 +121,14 @@ class TextCondition(nn.Module):
         if self.learns_words:
             self.words = nn.Embedding(vocabulary, features)
             self.places = nn.Parameter(torch.randn(length, features) * 0.5)
-        if config.route != "modulation" and config.null == "token":
+        if config.route != "modulation" and config.null_kind == "token":
             self.null_token = nn.Parameter(torch.randn(features))
-        if config.null == "table":
+        if config.null_kind == "table":
             self.null_tokens = nn.Parameter(torch.randn(length, features) * features**-0.5)
         if config.route != "context":
             vector = config.encoder.pooled_width
             self.pooled = nn.Sequential(nn.Linear(vector, width), nn.SiLU(), nn.Linear(width, width))
-            if config.null != "zeros":
+            if config.null_kind != "zeros":
                 self.null_pooled = nn.Parameter(torch.zeros(vector))
 
     def forward(self, inputs: ConditionInputs) -> SemanticSlots:
@@ -143,13 +153,13 @@ class TextCondition(nn.Module):
             vector = (tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         if vector is None:
             raise ValueError(f"route {self.route} got no pooled vectors")
-        null = torch.zeros_like(vector) if self.null == "zeros" else self.null_pooled
+        null = torch.zeros_like(vector) if self.null_kind == "zeros" else self.null_pooled
         out: Tensor = self.pooled(torch.where(kept.unsqueeze(1), vector, null))
         return out
 
     def _null(self) -> Tensor | float:
         """What stands where there is no caption, broadcast to [B, L, features]."""
-        match self.null:
+        match self.null_kind:
             case "token":
                 return self.null_token
             case "table":

@@ -11,25 +11,33 @@ from open_ldm.data.sample import TransformRecord
 
 
 class AspectRatio(Control):
-    """100 log2(width / height) of the original: 0 for a square, +100 for twice as wide as high, -100 for the reverse."""
+    """How wide the original is for its height, as one number.
+
+    `measure`: `log` is 100 log2(width / height), 0 for a square, +100 for twice as wide as high, -100 for the reverse;
+    `height_over_width` is the plain ratio, which PixArt-alpha's weights read (theirs is rounded to the nearest of its buckets).
+    """
 
     kind: Literal["aspect_ratio"] = "aspect_ratio"
     gate: GateConfig = ConstantGate()
+    measure: Literal["log", "height_over_width"] = "log"
     numbers: ClassVar[int] = 1
     option: ClassVar[str] = "aspect"
     form: ClassVar[str] = "WIDTH:HEIGHT, e.g. aspect=4:3"
 
     def of(self, record: TransformRecord) -> tuple[float, ...]:
-        """Logarithmic ratio of the original's sides."""
-        return (100 * math.log2(record.original_width_px / record.original_height_px),)
+        """The ratio of the original's sides."""
+        return self._measured(record.original_width_px, record.original_height_px)
 
     def default(self, view: ViewShape) -> tuple[float, ...]:
         """The ratio of the view itself, as if nothing had been cut off."""
-        return (100 * math.log2(view.width_px / view.height_px),)
+        return self._measured(view.width_px, view.height_px)
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
         """`W:H`; both positive."""
         numbers = split_numbers(text, ":", 2)
         if numbers is None or min(numbers) <= 0:
             raise self.misread(text)
-        return (100 * math.log2(numbers[0] / numbers[1]),)
+        return self._measured(*numbers)
+
+    def _measured(self, width: float, height: float) -> tuple[float, ...]:
+        return (100 * math.log2(width / height) if self.measure == "log" else height / width,)

@@ -57,6 +57,12 @@ class RunLockedError(OpenLdmError):
     exit_code = 73
 
 
+class StoppedError(OpenLdmError):
+    """A stop signal came, and what was done so far is kept: the same command goes on."""
+
+    exit_code = 75
+
+
 class DiskError(OpenLdmError):
     """The disk refused a read or a write. Where permission is missing the exit code is 77."""
 

@@ -8,6 +8,7 @@ Events of a training run, with their own fields:
     resume      bitwise ("yes", or "no (threads 2->1)")
     train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share
     preview     file (relative to the run folder), prompts or labels, seconds
+    reconstruction  pictures, mean_psnr_db, worst_psnr_db, files (autoencoders only)
     checkpoint  name, bytes, seconds
     warning     message
     nonfinite   what was infinite or NaN

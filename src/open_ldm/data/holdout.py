@@ -13,8 +13,7 @@ from pydantic import Field
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
-from open_ldm.data.sample import Sample, Source, SourceSummary
-from open_ldm.data.survey import Labelled
+from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
 
 PartName = Literal["train", "held_out"]
 
@@ -74,6 +73,11 @@ class Part:
         content = f"{self._source.fingerprint}/{self._holdout.model_dump_json()}/{self.part}"
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
+    @property
+    def hashes(self) -> IndexHashes:
+        """Those of this part."""
+        return self._source.hashes.of_rows(self._indices.tolist())
+
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -89,8 +93,8 @@ class Part:
         return self._source.size_of(int(self._indices[index]))
 
     def label_of(self, index: int) -> int | None:
-        """Class of a sample without reading it; None for a source that cannot tell."""
-        return self._source.label_of(int(self._indices[index])) if isinstance(self._source, Labelled) else None
+        """Class of a sample without reading it."""
+        return self._source.label_of(int(self._indices[index]))
 
     def captions_of(self, index: int) -> tuple[str, ...]:
         """Captions of a sample without reading its picture."""

@@ -1,7 +1,7 @@
 """Source -> transform -> Batch, read ahead by worker processes.
 
 A batch is a function of (source, transform, seed, positions) alone: number of workers, prefetching and restarts change
-nothing, because the order, every draw and every replacement are keyed by position.
+nothing, because the order, every draw and every replacement are keyed by position (or by sample and view number).
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.utils.data import DataLoader, Dataset
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.core.seeds import key
 from open_ldm.data.holdout import HoldoutConfig, Part, PartName
-from open_ldm.data.order import reserve_at, sample_at
+from open_ldm.data.order import ViewPlace, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
 from open_ldm.data.sources import SourceConfig, open_source
-from open_ldm.data.transforms import TransformConfig, transform
+from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 
 _MOST_REPLACEMENTS = 64
 _BATCHES_AHEAD_PER_WORKER = 2
@@ -34,13 +35,21 @@ _BATCHES_AHEAD_PER_WORKER = 2
 class DataConfig(Config):
     """Pictures, how views are cut from them, and how many processes read them (null: chosen by `default_workers`).
 
-    `holdout`: a share of the pictures that training leaves out.
+    `holdout`: a share of the pictures that training leaves out. `views`: fixed views of each picture, taken in turn, one an
+    epoch; null cuts a fresh one at every position. A cache holds fixed views.
     """
 
     source: SourceConfig
     holdout: HoldoutConfig | None = None
     transform: TransformConfig
+    views: int | None = Field(default=None, ge=1, le=10_000)
     workers: int | None = Field(default=None, ge=0, le=256)
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> DataConfig:
+        if (self.views or 1) > 1 and isinstance(self.transform.crop, CenterCrop) and self.transform.flip in (0, 1):
+            raise ValueError(f"views={self.views} would all be the same, since nothing is drawn; needed: views=1 or null")
+        return self
 
 
 def open_data(config: DataConfig, part: PartName = "train") -> Source:
@@ -67,29 +76,55 @@ class ReadView:
     bad: tuple[BadSample, ...]
 
 
-def read_view(source: Source, transform_config: TransformConfig, seed: int, position: int) -> ReadView:
-    """Read the view for one position of the sample order.
+def read_view(
+    source: Source, transform_config: TransformConfig, seed: int, position: int, views: int | None = None
+) -> ReadView:
+    """Read the view for one position of the sample order: a fresh one, or the fixed one whose turn it is.
 
-    A bad sample is replaced from the reserve of its position. In a source with captions, a picture without one has the
-    empty caption. Raises DataError when 64 replacements in a row are bad.
+    A bad sample is replaced from the reserve of its place. In a source with captions, a picture without one has the empty
+    caption; of several one is drawn for the position. Raises DataError when 64 replacements in a row are bad.
     """
+    sample, read = _read(source, transform_config, view_at(seed, position, len(source), views))
+    caption = drawn_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
+    return replace(read, view=replace(read.view, position=position, caption=caption))
+
+
+def read_fixed_view(source: Source, transform_config: TransformConfig, view: int, index: int) -> ReadView:
+    """Read fixed view number `view` of sample `index`, which stands for its position; no caption is drawn for it."""
+    return _read(source, transform_config, fixed_view(index, view, len(source)))[1]
+
+
+def _read(source: Source, transform_config: TransformConfig, place: ViewPlace) -> tuple[Sample, ReadView]:
+    """The view of a place, or of a replacement for a bad sample, without a caption."""
     bad: list[BadSample] = []
-    index = sample_at(seed, position, len(source))
+    index = place.index
     while len(bad) <= _MOST_REPLACEMENTS:
         try:
             sample = source[index]
         except BadPicture as verdict:
             bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
-            index = reserve_at(seed, position, len(bad) - 1, len(source))
+            index = reserve_at(place.seed, place.number, len(bad) - 1, len(source))
             continue
         original_size = (sample.original_height_px, sample.original_width_px)
-        made = transform(sample.pixels, original_size, transform_config, seed, position)
-        caption = _caption(sample, seed, position, captioned=source.summary.captioned > 0)
-        return ReadView(View(sample.id, position, made.pixels, made.record, sample.label, caption), tuple(bad))
+        made = transform(sample.pixels, original_size, transform_config, place.seed, place.number)
+        view = View(sample.id, place.index, made.pixels, made.record, sample.label, None, index)
+        return sample, ReadView(view, tuple(bad))
     raise DataError(
         f"{len(bad)} samples in a row cannot be used, the last one {bad[-1].id} ({bad[-1].reason})",
         fix="check that the disk is there and the pictures are whole",
     )
+
+
+def drawn_caption(captions: Sequence[str], seed: int, position: int, *, captioned: bool) -> str | None:
+    """The caption that stands at a position: one of several, the empty one for none, None in a source without captions."""
+    if captions:
+        return captions[drawn_number(len(captions), seed, position)]
+    return "" if captioned else None
+
+
+def drawn_number(captions: int, seed: int, position: int) -> int:
+    """Which of so many captions stands at a position."""
+    return key(seed, "caption", position) % captions
 
 
 def read_batches(
@@ -99,18 +134,31 @@ def read_batches(
     seed: int,
     position_ranges: Iterable[Sequence[int]],
     workers: int,
+    views: int | None = None,
 ) -> Iterator[Batch]:
     """One Batch per item of `position_ranges`, in order. The iterable may be endless; it is read a few items ahead.
 
-    `workers`: processes that read ahead; 0 reads in this one. They end when the iterator is closed or dropped.
+    `views`: fixed views per sample, None for fresh ones. `workers`: processes that read ahead; 0 reads in this one. They
+    end when the iterator is closed or dropped.
     Raises DataError when samples cannot be replaced or a worker dies; errors raised in a worker arrive as they are.
     """
-    reader = _BatchReader(source, transform, seed)
+    return _batches(partial(read_view, source, transform, seed, views=views), position_ranges, workers)
+
+
+def read_fixed_views(
+    source: Source, transform: TransformConfig, view: int, index_ranges: Iterable[Sequence[int]], workers: int
+) -> Iterator[Batch]:
+    """Like `read_batches`, for fixed view number `view` of the samples in `index_ranges`."""
+    return _batches(partial(read_fixed_view, source, transform, view), index_ranges, workers)
+
+
+def _batches(read: Callable[[int], ReadView], ranges: Iterable[Sequence[int]], workers: int) -> Iterator[Batch]:
+    reader = _BatchReader(read)
     if workers == 0:
-        for positions in position_ranges:
+        for positions in ranges:
             yield reader.read(positions)
         return
-    batches = _started(reader, position_ranges, workers)
+    batches = _started(reader, ranges, workers)
     try:
         while True:
             try:
@@ -140,14 +188,12 @@ class _Failure:
 class _BatchReader(Dataset[Batch | _Failure]):
     """What a worker holds. torch hands `__getitems__` the positions of a whole batch."""
 
-    def __init__(self, source: Source, transform_config: TransformConfig, seed: int) -> None:
-        self._source = source
-        self._transform = transform_config
-        self._seed = seed
+    def __init__(self, read_one: Callable[[int], ReadView]) -> None:
+        self._read_one = read_one
 
     def read(self, positions: Sequence[int]) -> Batch:
         """The batch of these positions."""
-        views = [read_view(self._source, self._transform, self._seed, position) for position in positions]
+        views = [self._read_one(position) for position in positions]
         return collate([each.view for each in views], tuple(bad for each in views for bad in each.bad))
 
     def __getitems__(self, positions: Sequence[int]) -> Batch | _Failure:
@@ -194,9 +240,3 @@ def _ignore_signals(_: int) -> None:
     # A stop signal reaches the whole process group; the trainer decides, and workers end when it lets go of them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _caption(sample: Sample, seed: int, position: int, *, captioned: bool) -> str | None:
-    if sample.captions:
-        return sample.captions[key(seed, "caption", position) % len(sample.captions)]
-    return "" if captioned else None

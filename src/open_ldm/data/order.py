@@ -6,9 +6,13 @@ A new permutation for each epoch, by a Feistel network on the numbers below the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from open_ldm.core.seeds import key
+
+FIXED_VIEWS_SEED = 0
+"""Fixed views do not depend on the seed of a training: runs of other seeds find the same ones, and share a cache."""
 
 _ROUNDS = 6
 _MASK_64 = (1 << 64) - 1
@@ -29,6 +33,30 @@ def sample_at(seed: int, position: int, length: int) -> int:
     while index >= length:
         index = _feistel(index, half_bits, keys)
     return index
+
+
+@dataclass(frozen=True)
+class ViewPlace:
+    """Which view stands at a position: of which sample (`index`), its number among the sample's fixed views (`view`, None
+    for one made for this position alone), and (`seed`, `number`), which key every draw that makes it."""
+
+    index: int
+    view: int | None
+    seed: int
+    number: int
+
+
+def view_at(seed: int, position: int, length: int, views: int | None) -> ViewPlace:
+    """The view at `position` of `length` samples: a fresh one, or with `views` number (epoch mod views) of as many."""
+    index = sample_at(seed, position, length)
+    if views is None:
+        return ViewPlace(index, None, seed, position)
+    return fixed_view(index, position // length % views, length)
+
+
+def fixed_view(index: int, view: int, length: int) -> ViewPlace:
+    """Fixed view number `view` of a sample. With more views the first ones stay what they were."""
+    return ViewPlace(index, view, FIXED_VIEWS_SEED, view * length + index)
 
 
 def reserve_at(seed: int, position: int, attempt: int, length: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,6 +61,8 @@ class View:
     record: TransformRecord
     label: int | None
     caption: str | None
+    index: int
+    """Of the sample in its source."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Batch:
     """Views side by side. `pixels` uint8 [B, 3, H, W]; `labels` long [B] or None; `captions` one per view or None.
 
     `positions`: place of each view in the endless sample order; every random draw of training is keyed by it.
-    `bad`: samples that had to be replaced while this batch was read.
+    `bad`: samples that had to be replaced while this batch was read. `indices`: of the samples in their source.
     """
 
     ids: tuple[str, ...]
@@ -86,6 +89,7 @@ class Batch:
     labels: Tensor | None
     captions: tuple[str, ...] | None
     bad: tuple[BadSample, ...] = ()
+    indices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,23 @@ class SourceSummary:
         return f"{self.pictures:,} pictures, {classes}, {captions} ({self.layout})"
 
 
+@dataclass(frozen=True)
+class IndexHashes:
+    """Hashes of what a source's index says, apart from each other: new captions leave the pictures what they were.
+
+    `pictures`: which there are, in what order, where they lie and which are known to be unusable; not their content.
+    """
+
+    pictures: str
+    captions: str
+    labels: str
+
+    def of_rows(self, indices: Iterable[int]) -> IndexHashes:
+        """The hashes of a part of the source: the samples at `indices`, in that order."""
+        rows = hashlib.blake2b(b"".join(index.to_bytes(8) for index in indices), digest_size=16).hexdigest()
+        return IndexHashes(f"{self.pictures}/{rows}", f"{self.captions}/{rows}", f"{self.labels}/{rows}")
+
+
 class Source(Protocol):
     """A random-access data set: `len(source)`, `source[i]`. Everything about one sample follows from its index.
 
@@ -125,6 +146,10 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Hash of the index: changes when pictures, labels or captions are added, removed or renamed."""
 
+    @property
+    def hashes(self) -> IndexHashes:
+        """The index hashed in parts; computed when asked for."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
@@ -134,6 +159,9 @@ class Source(Protocol):
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Original (height, width) in pixels without decoding. Raises `BadPicture` for an unusable header."""
+
+    def label_of(self, index: int) -> int | None:
+        """Class of a sample without reading its picture, None when it has none."""
 
     def captions_of(self, index: int) -> tuple[str, ...]:
         """Captions of one sample, without reading its picture; none where they cannot be read."""
@@ -171,4 +199,5 @@ def collate(views: list[View], bad: tuple[BadSample, ...] = ()) -> Batch:
         labels=torch.tensor(labels, dtype=torch.long) if len(labels) == len(views) else None,
         captions=captions if len(captions) == len(views) else None,
         bad=bad,
+        indices=tuple(view.index for view in views),
     )

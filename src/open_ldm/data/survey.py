@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,6 @@ from open_ldm.core.seeds import key
 from open_ldm.data.sample import BadPicture, BadSample, Source
 
 _EXAMPLES = 8
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """A source that knows a sample's class without reading its picture."""
-
-    def label_of(self, index: int) -> int | None:
-        """Class of a sample, None when it has none."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,7 @@ class DataSurvey:
     """Statistics over `examined` samples spread evenly over `pictures`.
 
     Sizes are original sizes in pixels; `aspect_ratio` = width / height. `class_counts` counts the examined samples; it
-    is empty for a source without classes, or one that would have to read pictures to know.
+    is empty for a source without classes.
     """
 
     sentence: str
@@ -55,6 +47,25 @@ class DataSurvey:
     class_counts: Mapping[str, int]
     example_captions: tuple[str, ...]
     bad: tuple[BadSample, ...]
+
+    def text(self) -> str:
+        """For people: the sentence, a table of sizes, classes and captions, and what is bad."""
+        shares = ("0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
+        lines = [f"{self.sentence}; {self.examined:,} examined", f"{'':<14}" + "".join(f"{share:>9}" for share in shares)]
+        for name in ("height_px", "width_px", "short_side_px", "aspect_ratio"):
+            values = asdict(getattr(self, name)).values()
+            lines.append(f"{name:<14}" + "".join(f"{value:>9g}" for value in values))
+        if self.class_counts:
+            least = min(self.class_counts, key=self.class_counts.__getitem__)
+            most = max(self.class_counts, key=self.class_counts.__getitem__)
+            lines.append(
+                f"{len(self.class_counts):,} classes, from {least} ({self.class_counts[least]:,}) to {most}"
+                f" ({self.class_counts[most]:,})"
+            )
+        lines += [f"caption: {caption}" for caption in self.example_captions]
+        lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]
+        more = len(self.bad) - _EXAMPLES
+        return "\n".join(lines + ([f"bad: {more:,} more"] if more > 0 else []))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with the same names."""
@@ -110,7 +121,7 @@ def _quantiles(values: np.ndarray[Any, np.dtype[np.float64]]) -> Quantiles:
 
 
 def _class_counts(source: Source, chosen: Sequence[int]) -> dict[str, int]:
-    if not source.class_names or not isinstance(source, Labelled):
+    if not source.class_names:
         return {}
     counts = dict.fromkeys(source.class_names, 0)
     for index in chosen:

@@ -7,18 +7,27 @@ from pydantic import Field
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.denoisers.base import Denoiser, Prediction, Slots
 from open_ldm.denoisers.dit import DiT, DiTConfig
+from open_ldm.denoisers.mdtv2 import MDTv2, MDTv2Config
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
+from open_ldm.denoisers.pixart import PixArt, PixArtConfig
+from open_ldm.denoisers.unet import UNet, UNetConfig
 
-DenoiserConfig = Annotated[DiTConfig | MMDiTConfig, Field(discriminator="kind")]
+DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig | PixArtConfig | UNetConfig, Field(discriminator="kind")]
 
 
-def build_denoiser(config: DiTConfig | MMDiTConfig, slots: Slots) -> Denoiser:
+def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
     """The denoiser a config describes, freshly initialised from torch's default generator (seed it first)."""
     match config:
         case DiTConfig():
             return DiT(config, slots)
+        case MDTv2Config():
+            return MDTv2(config, slots)
         case MMDiTConfig():
             return MMDiT(config, slots)
+        case PixArtConfig():
+            return PixArt(config, slots)
+        case UNetConfig():
+            return UNet(config, slots)
 
 
 __all__ = [
@@ -26,8 +35,11 @@ __all__ = [
     "Denoiser",
     "DenoiserConfig",
     "DiTConfig",
+    "MDTv2Config",
     "MMDiTConfig",
+    "PixArtConfig",
     "Prediction",
     "Slots",
+    "UNetConfig",
     "build_denoiser",
 ]

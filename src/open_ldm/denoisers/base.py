@@ -81,18 +81,14 @@ class Denoiser(nn.Module):
         return Prediction(mean, fraction)
 
 
-class TransformerConfig(Config):
-    """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels.
-
-    `positions`: the fixed position table.
-    """
+class GeometryConfig(Config):
+    """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels."""
 
     size: Literal["XS", "S", "B", "L", "XL"] = "B"
     patch: int = Field(default=2, ge=1, le=32)
     depth: int | None = Field(default=None, ge=1)
     width: int | None = Field(default=None, ge=8)
     heads: int | None = Field(default=None, ge=1)
-    positions: PositionsConfig = GridPositions()
 
     @property
     def side_multiple(self) -> int:
@@ -120,6 +116,12 @@ class TransformerConfig(Config):
                 needed="a width divisible by 4 and by the heads",
             )
         return Geometry(depth, width, heads)
+
+
+class TransformerConfig(GeometryConfig):
+    """A transformer whose position table is fixed. `positions`: which one."""
+
+    positions: PositionsConfig = GridPositions()
 
 
 @dataclass(frozen=True)

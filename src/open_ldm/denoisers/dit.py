@@ -23,9 +23,11 @@ from open_ldm.denoisers.blocks.positions import Positions
 
 
 class DiTConfig(TransformerConfig):
-    """DiT-{XS,S,B,L,XL}/{patch}."""
+    """DiT-{XS,S,B,L,XL}/{patch}. `time_frequency_shift` 1: time features as diffusers' own DiT computes them, which differ
+    from the published network's; for weights trained there."""
 
     kind: Literal["dit"] = "dit"
+    time_frequency_shift: Literal[0, 1] = 0
 
 
 class SelfAttention(nn.Module):
@@ -37,10 +39,10 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """[B, T, D], mask bool [B, T] or None -> [B, T, D]."""
+    def forward(self, x: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """[B, T, D], mask bool [B, T] or None, bias [1 or B, heads, T, T] of the logits -> [B, T, D]."""
         q, k, v = split_heads(self.qkv(x), self.heads)
-        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask)))
+        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask, bias)))
         return out
 
 
@@ -53,10 +55,10 @@ class DiTBlock(nn.Module):
         self.mlp = Mlp(width)
         self.modulation = Modulation(width, 6)
 
-    def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
         """x [B, T, D] float32, activated modulation [B, D] -> [B, T, D] float32."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(vector)
-        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), mask))
+        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), mask, bias))
         return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
 
 
@@ -69,7 +71,7 @@ class DiT(Denoiser):
         self.slots, self.patch = slots, config.patch
         self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
         self.positions = Positions(config.positions, shape.width)
-        self.time_embedding = TimeEmbedding(shape.width)
+        self.time_embedding = TimeEmbedding(shape.width, config.time_frequency_shift)
         self.context_embedding = Linear(slots.context_dim, shape.width) if slots.context_dim else None
         self.blocks = nn.ModuleList(DiTBlock(shape.width, shape.heads) for _ in range(shape.depth))
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)

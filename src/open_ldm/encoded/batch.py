@@ -11,19 +11,23 @@ from torch import Tensor
 from open_ldm.autoencoders.base import Autoencoder, Posterior
 from open_ldm.controls.base import Control
 from open_ldm.core.pictures import to_images
-from open_ldm.data.sample import Batch
+from open_ldm.data.sample import BadSample, Batch
 from open_ldm.text import TextEncoder, TextTokens
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """All that training reads of B views. `posterior`: raw latents; `controls`: name -> numbers [B, n]."""
+    """All that training reads of B views. `posterior`: raw latents; `controls`: name -> numbers [B, n].
+
+    `bad`: samples that had to be replaced while the views were read; a cache tells of them when it is opened.
+    """
 
     positions: tuple[int, ...]
     posterior: Posterior
     labels: Tensor | None
     text: TextTokens | None
     controls: Mapping[str, Tensor]
+    bad: tuple[BadSample, ...] = ()
 
 
 class LiveEncoder:
@@ -58,4 +62,5 @@ class LiveEncoder:
             labels=labels,
             text=text,
             controls={control.kind: control.values(batch.records) for control in self.controls},
+            bad=batch.bad,
         )

@@ -30,6 +30,8 @@ SCHEMA = 1
 PREFIX = "samples-"
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
 """What a run needs to go on: entries of the manifest, and groups of tensors."""
+DRAWABLE = ("recipe", "facts", "latent_stats", "ema")
+"""What sampling needs, and all that imported weights have."""
 
 _NAME = re.compile(PREFIX + "[0-9]{12}")
 _OF_A_FILE = frozenset({"bytes", "sha256", "tensors"})
@@ -53,11 +55,15 @@ class Saved:
 
 
 class CheckpointFolder:
-    """The `checkpoints/` folder of a run; keeps the newest `keep`, not counting those it found damaged."""
+    """The `checkpoints/` folder of a run; keeps the newest `keep`, not counting those it found damaged.
 
-    def __init__(self, root: Path, keep: int = 2) -> None:
+    `required`: what one must hold to be gone on from, as for `load_checkpoint`.
+    """
+
+    def __init__(self, root: Path, keep: int = 2, required: tuple[str, ...] = REQUIRED) -> None:
         self.root = root
         self.keep = keep
+        self.required = required
         self._damaged: set[str] = set()
 
     def names(self) -> list[str]:
@@ -103,7 +109,7 @@ class CheckpointFolder:
         problems: list[str] = []
         for name in self.names():
             try:
-                checkpoint = load_checkpoint(self.root / name)
+                checkpoint = load_checkpoint(self.root / name, required=self.required)
                 self._damaged.discard(name)
                 return checkpoint, problems
             except CheckpointError as error:

@@ -14,16 +14,25 @@ from open_ldm.core import seeds
 from open_ldm.core.config import Config
 from open_ldm.denoisers import DenoiserConfig, Prediction, Slots, build_denoiser
 from open_ldm.process.prediction import Denoised, PredictionKind, to_x_0
-from open_ldm.process.schedules import RectifiedFlowSchedule, ScheduleConfig, build_schedule
+from open_ldm.process.resolution import ResolutionConfig, rescaled
+from open_ldm.process.schedules import RectifiedFlowSchedule, Schedule, ScheduleConfig, build_schedule
 from open_ldm.text.words import Vocabulary
 
 
 class ProcessConfig(Config):
-    """How latents are noised and what the network predicts. `learned_variance`: it also predicts the reverse variance."""
+    """How latents are noised and what the network predicts. `learned_variance`: it also predicts the reverse variance.
+
+    `resolution`: the schedule was made for pictures of another size.
+    """
 
     schedule: ScheduleConfig = RectifiedFlowSchedule()
+    resolution: ResolutionConfig | None = None
     prediction: PredictionKind = "velocity"
     learned_variance: bool = False
+
+    def build_schedule(self) -> Schedule:
+        """The schedule, at the size of the pictures it is used for."""
+        return rescaled(build_schedule(self.schedule), self.resolution)
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class DiffusionModel(nn.Module):
         self.facts = facts
         self.kind: PredictionKind = process.prediction
         with torch.device("cpu"):  # its tables are numbers, wanted even where a model is only counted (meta device)
-            self.schedule = build_schedule(process.schedule)
+            self.schedule = process.build_schedule()
         self.conditioning = Conditioning(
             conditioning.semantic,
             conditioning.controls,

@@ -1,7 +1,7 @@
 """Noise schedules: x_t = alpha_t x_0 + sigma_t eps, t in [0, 1], t = 0 is data, t = 1 is noise.
 
 Everything a schedule says follows from one function, `Schedule.level`. A schedule that moves the log-SNR of another one
-(method, section 5.2) is therefore one more `Schedule` whose `level` changes the level of the one it wraps.
+(method, section 5.2) is therefore one more `Schedule` whose `level` changes the level of the one it wraps: resolution.py.
 """
 
 from __future__ import annotations
@@ -107,6 +107,10 @@ class Schedule(ABC):
         """alpha_t and sigma_t; `t` of any shape, float32 or float64, in [0, 1]; results have its shape and dtype."""
 
     @abstractmethod
+    def scaled(self, level: NoiseLevel) -> NoiseLevel:
+        """The level of the same SNR at this schedule's own scale (alpha^2 + sigma^2 = 1, or alpha + sigma = 1)."""
+
+    @abstractmethod
     def network_time(self, t: Tensor) -> Tensor:
         """The number a network is given for time `t`, same shape and dtype. The only place that knows this mapping."""
 
@@ -152,6 +156,10 @@ class TableSchedule(Schedule):
             torch.where(on_point, sigma, between.sin()).to(t.dtype),
         )
 
+    def scaled(self, level: NoiseLevel) -> NoiseLevel:
+        norm = torch.hypot(level.alpha, level.sigma)
+        return NoiseLevel(level.alpha / norm, level.sigma / norm)
+
     def network_time(self, t: Tensor) -> Tensor:
         """The DDPM index i = 1000 t - 1, at least 0, fractional between points: 0..999 whatever the number of steps."""
         return (_snapped(t, NETWORK_STEPS) - 1).clamp(min=0).to(t.dtype)
@@ -173,6 +181,10 @@ class RectifiedFlow(Schedule):
 
     def level(self, t: Tensor) -> NoiseLevel:
         return NoiseLevel(1 - t, t)
+
+    def scaled(self, level: NoiseLevel) -> NoiseLevel:
+        norm = level.alpha + level.sigma
+        return NoiseLevel(level.alpha / norm, level.sigma / norm)
 
     def network_time(self, t: Tensor) -> Tensor:
         """1000 sigma_t (Stable Diffusion 3)."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, build_autoencoder
+from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior, build_autoencoder
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
@@ -16,7 +17,7 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import default_workers, read_batches
-from open_ldm.data.sample import Source
+from open_ldm.data.sample import Batch, Source
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, build_model
@@ -59,17 +60,44 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
     return ModelFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
 
-def latent_stats_of(recipe: Recipe, source: Source, autoencoder: Autoencoder, machine: Machine) -> LatentStats:
-    """The recipe's latent statistics: given, or measured on the first views training will see."""
+def latent_stats_of(
+    recipe: Recipe,
+    source: Source,
+    autoencoder: Autoencoder,
+    machine: Machine,
+    on_batch: Callable[[Batch], None] = lambda batch: None,
+) -> LatentStats:
+    """The recipe's latent statistics: given, or measured on the first views training will see.
+
+    `on_batch` is told every batch that is measured.
+    """
     if not isinstance(recipe.latent_stats, MeasuredStats):
         return given(recipe.latent_stats, autoencoder.channels)
-    pictures = recipe.latent_stats.pictures
-    starts = range(0, pictures, _MEASURED_AT_ONCE)
-    ranges = [range(start, min(start + _MEASURED_AT_ONCE, pictures)) for start in starts]
-    batches = read_batches(
-        source, recipe.data.transform, seed=recipe.training.seed, position_ranges=ranges, workers=workers_of(recipe)
+    batches = read_live(recipe, source, measured_ranges(recipe.latent_stats))
+
+    def posterior(batch: Batch) -> Posterior:
+        on_batch(batch)
+        return autoencoder.encode(to_images(batch.pixels.to(machine.device)))
+
+    return measure(map(posterior, batches))
+
+
+def measured_ranges(config: MeasuredStats) -> list[range]:
+    """Positions of the views that latent statistics are measured on."""
+    starts = range(0, config.pictures, _MEASURED_AT_ONCE)
+    return [range(start, min(start + _MEASURED_AT_ONCE, config.pictures)) for start in starts]
+
+
+def read_live(recipe: Recipe, source: Source, position_ranges: Iterable[Sequence[int]]) -> Iterator[Batch]:
+    """The recipe's views at these positions, from their pictures."""
+    return read_batches(
+        source,
+        recipe.data.transform,
+        seed=recipe.training.seed,
+        position_ranges=position_ranges,
+        workers=workers_of(recipe),
+        views=recipe.data.views,
     )
-    return measure(autoencoder.encode(to_images(batch.pixels.to(machine.device))).mean for batch in batches)
 
 
 def workers_of(recipe: Recipe) -> int:
@@ -95,6 +123,21 @@ def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World)
         device=machine.device,
     )
     return Trainer(model, drawer, recipe.objective, recipe.training, world)
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What turns pictures and captions into what training reads. `text`: None when the model reads no captions."""
+
+    autoencoder: Autoencoder
+    text: TextEncoder | None
+    machine: Machine
+
+
+def encoders_of(recipe: Recipe, source: Source, facts: ModelFacts, machine: Machine) -> Encoders:
+    """The recipe's encoders, loaded. Raises ConfigError or CheckpointError when they are not those the recipe describes."""
+    text = text_encoder_of(recipe, facts, machine)
+    return Encoders(autoencoder_of(recipe, machine), None if text is None else remembering(text, recipe, source), machine)
 
 
 def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> TextEncoder | None:
@@ -139,18 +182,18 @@ def remembering(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEnc
 
 def encoder_of(
     recipe: Recipe,
-    known: Knowledge,
-    autoencoder: Autoencoder,
-    machine: Machine,
+    facts: ModelFacts,
     source: Source,
-    text_encoder: TextEncoder | None = None,
+    encoders: Encoders,
 ) -> LiveEncoder:
     """Batch -> EncodedBatch for this recipe. Raises DataError when the data now has classes the model does not know."""
-    semantic = recipe.conditioning.semantic
-    controls = recipe.conditioning.controls
-    if isinstance(semantic, ClassSemantic):
-        return LiveEncoder(autoencoder, controls, machine.device, label_order=_label_order(known.facts, source))
-    return LiveEncoder(autoencoder, controls, machine.device, text_encoder)
+    order = label_order_of(recipe, facts, source)
+    return LiveEncoder(encoders.autoencoder, recipe.conditioning.controls, encoders.machine.device, encoders.text, order)
+
+
+def label_order_of(recipe: Recipe, facts: ModelFacts, source: Source) -> Tensor | None:
+    """The model's label of each of the source's classes, None when it reads none. Raises DataError for unknown classes."""
+    return _label_order(facts, source) if isinstance(recipe.conditioning.semantic, ClassSemantic) else None
 
 
 def _label_order(facts: ModelFacts, source: Source) -> Tensor:

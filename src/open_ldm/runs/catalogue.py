@@ -6,18 +6,27 @@ from importlib import resources
 
 from open_ldm.core.errors import ConfigError, nearest
 
+_FOLDERS = {"": "recipes", "autoencoder": "recipes/autoencoder"}
+"""Where the recipes of `ldm train` and of `ldm autoencoder train` lie inside the package."""
 
-def packaged() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("open_ldm") / "recipes"
+
+def packaged(what: str = "") -> list[str]:
+    """Names of the recipes that come with the package: those of `ldm train`, or of `ldm WHAT train`."""
+    folder = resources.files("open_ldm") / _FOLDERS[what]
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def all_packaged() -> list[str]:
+    """Names of all of them."""
+    return sorted(name for what in _FOLDERS for name in packaged(what))
 
 
 def recipe_text(name: str) -> str:
     """The text of a packaged recipe, comments and all. Raises ConfigError for an unknown name."""
-    if name not in packaged():
-        raise ConfigError(f"unknown recipe {name!r}", needed=nearest(name, packaged()))
-    return (resources.files("open_ldm") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    for what, folder in _FOLDERS.items():
+        if name in packaged(what):
+            return (resources.files("open_ldm") / folder / f"{name}.yaml").read_text(encoding="utf-8")
+    raise ConfigError(f"unknown recipe {name!r}", needed=nearest(name, all_packaged()))
 
 
 def about(name: str) -> str:

@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
 from open_ldm.controls import ViewShape
-from open_ldm.denoisers import DenoiserConfig, DiTConfig, MMDiTConfig
+from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, UNetConfig
 from open_ldm.denoisers.base import SIZES
+from open_ldm.denoisers.unet import UNET_SIZES
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
 from open_ldm.text import HuggingFaceConfig, TextTokens, WordsConfig
 
@@ -83,7 +84,8 @@ def _empty_text(encoder: WordsConfig | HuggingFaceConfig) -> TextTokens:
 
 
 def census() -> list[CensusRow]:
-    """Every denoiser and size at 4x32x32 latents: DiT as published (class in modulation), mmDiT with 77 text tokens."""
+    """Every denoiser and size at 4x32x32 latents: DiT as published (class in modulation), mmDiT with 77 text tokens, PixArt
+    with 120, the UNet with its class token."""
     rows = []
     for size in SIZES:
         dit = DiTConfig.model_validate({"size": size})
@@ -98,4 +100,39 @@ def census() -> list[CensusRow]:
         by_text = ConditioningConfig(semantic=TextSemantic(encoder=encoder, padding="zero"))
         count = count_model(ProcessConfig(), by_text, mmdit, facts, (32, 32))
         rows.append(CensusRow("mmdit", size, 2, count.parameters, count.gmacs, "4x32x32 latents, 77 text tokens of 2048"))
+    return [*rows, *_mdtv2(), *_pixart(), *_unet()]
+
+
+def _pixart() -> list[CensusRow]:
+    """As published: T5-v1.1-XXL's width and 120 tokens, here of a table of words."""
+    facts = ModelFacts(4, ViewShape(256, 256, 256), words=("word",))
+    by_text = ConditioningConfig(semantic=TextSemantic(encoder=WordsConfig(length=120, width=4096), padding="mask"))
+    process, setting = ProcessConfig(learned_variance=True), "4x32x32 latents, 120 text tokens of 4096, learned variance"
+    rows = []
+    for size in SIZES:
+        count = count_model(process, by_text, PixArtConfig.model_validate({"size": size}), facts, (32, 32))
+        rows.append(CensusRow("pixart", size, 2, count.parameters, count.gmacs, setting))
+    return rows
+
+
+def _mdtv2() -> list[CensusRow]:
+    """As published; the masked pass of a training step comes on top."""
+    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
+    by_class = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
+    process, setting = ProcessConfig(learned_variance=True), "4x32x32 latents, 1000 classes, learned variance"
+    rows = []
+    for size in SIZES:
+        count = count_model(process, by_class, MDTv2Config.model_validate({"size": size}), facts, (32, 32))
+        rows.append(CensusRow("mdtv2", size, 2, count.parameters, count.gmacs, setting))
+    return rows
+
+
+def _unet() -> list[CensusRow]:
+    """As published: the class is a context of one token of 512; it cuts no patches."""
+    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
+    by_class, setting = ConditioningConfig(semantic=ClassSemantic(width=512)), "4x32x32 latents, 1000 classes as tokens of 512"
+    rows = []
+    for size in UNET_SIZES:
+        count = count_model(ProcessConfig(), by_class, UNetConfig.model_validate({"size": size}), facts, (32, 32))
+        rows.append(CensusRow("unet", size, 1, count.parameters, count.gmacs, setting))
     return rows

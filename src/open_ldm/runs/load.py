@@ -11,7 +11,7 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.model.checkpoint import PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
+from open_ldm.model.checkpoint import DRAWABLE, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts
 from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
 from open_ldm.runs.folder import RunFolder
@@ -58,8 +58,20 @@ def knowledge_from_json(content: Any) -> Knowledge:
         raise CheckpointError(f"the manifest lacks {error}", needed="a checkpoint written by this program") from error
 
 
-def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
-    """Open a run folder, or one checkpoint inside it. Raises ConfigError when it is neither."""
+@dataclass(frozen=True)
+class LoadedModel:
+    """A run's averaged model alone, in evaluation mode, without autoencoder or text encoder."""
+
+    recipe: Recipe
+    known: Knowledge
+    model: DiffusionModel
+    samples_seen: int
+    machine: Machine
+    problems: tuple[str, ...]
+
+
+def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
+    """The model of a run folder, or of one checkpoint inside it. Raises ConfigError when it is neither."""
     checkpoint, problems = _checkpoint(path)
     recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
     known = knowledge_from_json(checkpoint.content)
@@ -70,20 +82,29 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint.path} does not fit its own recipe: {str(error).splitlines()[-1]}") from error
     model = model.to(machine.device).compute_in(machine.compute_dtype).eval().requires_grad_(False)
-    autoencoder = autoencoder_of(recipe, machine)
-    generator = generator_of(recipe, known, model, autoencoder)
-    samples_seen = int(checkpoint.content["samples_seen"])
+    return LoadedModel(recipe, known, model, int(checkpoint.content["samples_seen"]), machine, tuple(problems))
+
+
+def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
+    """Open a run folder, or one checkpoint inside it, with all that drawing needs. Raises as `load_model`."""
+    loaded = load_model(path, device)
+    recipe, known, machine = loaded.recipe, loaded.known, loaded.machine
+    generator = generator_of(recipe, known, loaded.model, autoencoder_of(recipe, machine))
     text_encoder = text_encoder_of(recipe, known.facts, machine)
-    return LoadedRun(path, recipe, known, model, generator, samples_seen, machine, text_encoder, tuple(problems))
+    return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
 
 
 def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
     if path.name.startswith(PREFIX) and path.is_dir():
-        return load_checkpoint(path, ("ema",)), []
+        return load_checkpoint(path, ("ema",), DRAWABLE), []
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
-    newest, problems = CheckpointFolder(folder.checkpoints).newest()
+    if (path / "autoencoder" / "config.json").is_file():
+        raise ConfigError(
+            f"{path} holds an autoencoder", needed="a run of ldm train", fix=f"autoencoder.path={path}/autoencoder"
+        )
+    newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest()
     if newest is None:
         raise ConfigError(
             f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"

@@ -4,28 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import Field, ValidationError, model_validator
 
 from open_ldm.autoencoders import (
     AutoencoderConfig,
+    GivenStats,
     IdentityConfig,
-    KLConfig,
     LatentStatsConfig,
     MeasuredStats,
     latent_shape,
 )
+from open_ldm.autoencoders.latent_stats import given
 from open_ldm.conditioning import ConditioningConfig
-from open_ldm.core.config import Config, apply_overrides, parse_yaml, read_yaml, validate
+from open_ldm.core.config import C, Config, PlainData, apply_overrides, parse_yaml, read_yaml, validate
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.data.loader import DataConfig
 from open_ldm.denoisers import DenoiserConfig
+from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig
-from open_ldm.runs.catalogue import packaged, recipe_text
+from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
+
+
+class TrainingRecipe(PlainData, Protocol):
+    """What the recipe of any training run has."""
+
+    @property
+    def name(self) -> str:
+        """Of the recipe and of its default run folder."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """Settings of the trainer."""
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """The settings that change the numbers of training."""
 
 
 class PreviewConfig(Config):
@@ -43,10 +61,14 @@ class PreviewConfig(Config):
 
 
 class Recipe(Config):
-    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME."""
+    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME.
+
+    `cache`: keep what the encoders give on the disk, and train from there; null encodes every batch anew.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig
+    cache: CacheConfig | None = None
     autoencoder: AutoencoderConfig = IdentityConfig()
     latent_stats: LatentStatsConfig = MeasuredStats()
     conditioning: ConditioningConfig
@@ -60,7 +82,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _pictures_fit_the_patches(self) -> Recipe:
         height, width = self.data.transform.height_px, self.data.transform.width_px
-        factor = self.autoencoder.factor if isinstance(self.autoencoder, KLConfig) else 1
+        factor = self.autoencoder.factor
         side = factor * self.denoiser.side_multiple
         if height % side or width % side:
             behind = f" behind an autoencoder of factor {factor}" if factor > 1 else ""
@@ -68,6 +90,21 @@ class Recipe(Config):
                 f"pictures of {height}x{width} px cannot be {self.denoiser.side_use}{behind};"
                 f" needed: data.transform.size_px in multiples of {side}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_cache_holds_fixed_views(self) -> Recipe:
+        if self.cache is not None and self.data.views is None:
+            raise ValueError("a cache holds fixed views; needed: data.views, the number of each picture, such as data.views=4")
+        return self
+
+    @model_validator(mode="after")
+    def _stats_fit_the_channels(self) -> Recipe:
+        if isinstance(self.latent_stats, GivenStats):
+            try:
+                given(self.latent_stats, self.autoencoder.channels)
+            except ConfigError as error:
+                raise ValueError(error.one_line()) from error
         return self
 
     @property
@@ -79,40 +116,54 @@ class Recipe(Config):
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
         content = self.model_dump(mode="json", exclude={"name", "sampling", "preview"})
-        for name in ("device", "dtype", "deterministic", "micro_batch_size"):  # the fingerprint tells of these one by one
-            content["training"].pop(name)
-        content["data"].pop("workers")
-        content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
-                model.pop("path")  # likewise the text encoder's
-        for name in (
-            "samples",
-            "log_every_samples",
-            "preview_every_samples",
-            "checkpoint_every_samples",
-            "keep_checkpoints",
-        ):
-            if name != "samples" or self.training.optimizer.decay == "constant":
-                content["training"].pop(name)
-        return content
+                model.pop("path")  # the encoder's own fingerprint tells whether it is the same
+        kept = content.pop("cache") or {}
+        content["cache"] = {name: kept.get(name, "float32") for name in ("latents", "tokens")}  # float32 is as good as live
+        return numerics_of(content, self.training)
+
+
+def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
+    """A recipe's plain data without what the fingerprint tells one by one, and without how often a run reports."""
+    for name in ("device", "dtype", "deterministic", "micro_batch_size"):
+        content["training"].pop(name)
+    content["data"].pop("workers")
+    content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
+    for name in (
+        "samples",
+        "log_every_samples",
+        "preview_every_samples",
+        "checkpoint_every_samples",
+        "keep_checkpoints",
+    ):
+        if name != "samples" or training.optimizer.decay == "constant":
+            content["training"].pop(name)
+    return content
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """A packaged recipe by name, or a YAML file or run folder by path, with `a.b=c` overrides applied."""
-    return recipe_from(_content(name), overrides, source=f"recipe {name}")
+    return recipe_from(recipe_content(name), overrides, source=f"recipe {name}")
 
 
 def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
     """Build a recipe from plain data. Overrides reach defaults too, whether or not the recipe mentions them."""
+    if "network" in content and "denoiser" not in content:
+        raise ConfigError(f"{source} trains an autoencoder", fix="ldm autoencoder train")
+    return built(Recipe, content, overrides, source=source)
+
+
+def built(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> C:
+    """A config of that kind from plain data; overrides reach defaults too."""
     try:
-        whole = Recipe.model_validate(content).model_dump(mode="json")
+        whole = kind.model_validate(content).model_dump(mode="json")
     except ValidationError:
         whole = dict(content)  # an override may supply what is missing; if not, the error below says what
-    return validate(Recipe, apply_overrides(whole, overrides), source=source)
+    return validate(kind, apply_overrides(whole, overrides), source=source)
 
 
-def _content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
+def recipe_content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
     """The plain data of a recipe; a block it gives replaces that block of the recipe it extends.
 
     `extends` names a packaged recipe, or a file seen from the folder of the recipe that says so.
@@ -124,11 +175,11 @@ def _content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
     base = _base_of(name, str(base))
     if base in inside:
         raise ConfigError(f"recipe {name} extends itself by way of {', '.join(inside)}", fix="remove one `extends`")
-    return {**_content(base, (*inside, base)), **content}
+    return {**recipe_content(base, (*inside, base)), **content}
 
 
 def _base_of(name: str, base: str) -> str:
-    if base in packaged():
+    if base in all_packaged():
         return base
     given = Path(name).expanduser()
     folder = given if given.is_dir() else given.parent
@@ -136,7 +187,7 @@ def _base_of(name: str, base: str) -> str:
 
 
 def _own_content(name: str) -> dict[str, Any]:
-    if name in packaged():
+    if name in all_packaged():
         return parse_yaml(recipe_text(name), f"recipe {name}")
     path = Path(name).expanduser()
     if path.is_dir() and (path / "config.yaml").is_file():
@@ -144,5 +195,5 @@ def _own_content(name: str) -> dict[str, Any]:
     if path.is_file():
         return read_yaml(path)
     raise ConfigError(
-        f"no recipe {name!r}", needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, packaged())}"
+        f"no recipe {name!r}", needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, all_packaged())}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,13 +17,14 @@ from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
+from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.assemble import Knowledge
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import knowledge_to_json
 from open_ldm.runs.preview import captions_of, draw
-from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.report import write_report
+from open_ldm.runs.recipe import Recipe, TrainingRecipe
+from open_ldm.runs.report import Section, write_report
 from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
@@ -30,22 +32,21 @@ from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.loop import Every, Hooks, Report
 from open_ldm.training.signals import StopRequest
-from open_ldm.training.trainer import Trainer, Update
+from open_ldm.training.trainer import Learner, Trainer, Update
 
 _PREVIEW_COLUMNS = 8
 
 
-@dataclass
-class Recorder:
-    """Context manager around a training loop. Only the leading process writes. `stop`: the signal that ends it."""
+@dataclass(kw_only=True)
+class RunRecorder(ABC):
+    """Context manager around a training loop. Only the leading process writes. `stop`: the signal that ends it.
+
+    A subclass says what is being trained, what a checkpoint must know besides, and what is shown on the way.
+    """
 
     folder: RunFolder
-    recipe: Recipe
-    known: Knowledge
-    trainer: Trainer
-    generator: Generator
-    wishes: Sequence[Wish]
-    text_encoder: TextEncoder | None
+    recipe: TrainingRecipe
+    trainer: Learner[Any, Any]
     health: Health
     store: CheckpointFolder
     fingerprint: Mapping[str, str]
@@ -55,7 +56,29 @@ class Recorder:
     _started: float = field(default_factory=time.perf_counter)
     _bad: list[BadSample] = field(default_factory=list)
 
-    def __enter__(self) -> Recorder:
+    @property
+    @abstractmethod
+    def network(self) -> str:
+        """What is trained, in a word."""
+
+    @abstractmethod
+    def knowledge(self) -> Mapping[str, Any]:
+        """What a checkpoint's manifest tells besides recipe and counters, as plain data."""
+
+    @abstractmethod
+    def preview(self) -> None:
+        """Show how far training has got; called in the leading process alone."""
+
+    def sections(self) -> Sequence[Section]:
+        """Parts of the report that only this kind of run has."""
+        return ()
+
+    @property
+    def preview_every_samples(self) -> int:
+        """How often; 0 is never."""
+        return self.recipe.training.preview_every_samples
+
+    def __enter__(self) -> RunRecorder:
         self._leads = self.trainer.world.leads
         self._events = EventLog(self.folder.events) if self._leads else None
         start = self.trainer.progressed.samples_seen
@@ -83,8 +106,8 @@ class Recorder:
     ) -> None:
         """Say what is about to happen. `problems`: checkpoints passed over; `resumed`: manifest of the one gone on from."""
         parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
-        self._say(f"{self.recipe.name}: {seen.sentence}")
-        self._say(f"{self.recipe.denoiser.kind} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
+        self.say(f"{self.recipe.name}: {seen.sentence}")
+        self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
         if self._leads:
             self.folder.exit.unlink(missing_ok=True)
             self.folder.write_config(to_yaml(self.recipe))
@@ -93,7 +116,7 @@ class Recorder:
             write_json(self.folder.data, {"sentence": seen.sentence, "survey": survey})
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
-            self._event(
+            self.event(
                 "start",
                 **facts,
                 parameters=parameters,
@@ -102,8 +125,8 @@ class Recorder:
             )
         else:
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
-            self._event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
-            self._say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
+            self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
+            self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
         for problem in problems:
             self._warn(f"checkpoint passed over: {problem}")
         for problem in [] if captions is None else captions.problems():
@@ -121,7 +144,7 @@ class Recorder:
             roll_back=self._roll_back,
             stop_requested=lambda: self.stop.name is not None,
             every=[
-                Every(training.preview_every_samples, self._preview),
+                Every(self.preview_every_samples, self._preview),
                 Every(training.checkpoint_every_samples, self.save),
             ],
         )
@@ -133,13 +156,13 @@ class Recorder:
         code = 0 if finished else 75
         seconds = time.perf_counter() - self._started
         reason = "all samples seen" if finished else f"stopped by {self.stop.name or 'another process'} and saved"
-        self._event("end", code=code, reason=reason, seconds=round(seconds, 1))
+        self.event("end", code=code, reason=reason, seconds=round(seconds, 1))
         if self._leads:
             hint = "" if finished else "run the same command again to go on"
             self.folder.write_exit(code, reason, self.samples_seen, hint)
             self._write_report()
         self._progress.close()
-        self._say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
+        self.say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
         return code
 
     def save(self) -> None:
@@ -150,30 +173,24 @@ class Recorder:
                 "counters": self.trainer.counters(),
                 "fingerprint": dict(self.fingerprint),
                 "recipe": self.recipe.model_dump(mode="json"),
-                **knowledge_to_json(self.known),
+                **self.knowledge(),
             }
             saved = self.store.save(self.samples_seen, self.trainer.tensors(), content)
             seconds = time.perf_counter() - started
-            self._event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
+            self.event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
             self._write_report()
         self.trainer.world.barrier()
 
     def _write_report(self) -> None:
         """Refresh the page; a page that cannot be written is no reason to end a good run."""
         try:
-            write_report(self.folder.path)
+            write_report(self.folder.path, self.sections())
         except DiskError as error:
             self._warn(error.one_line())
 
     def _preview(self) -> None:
         if self._leads:
-            started = time.perf_counter()
-            pixels = draw(self.recipe, self.known.facts, self.generator, self.wishes, self.text_encoder)
-            path = self.folder.samples / f"{self.samples_seen:012d}.png"
-            shown = captions_of(self.wishes)
-            save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
-            seconds = round(time.perf_counter() - started, 2)
-            self._event("preview", file=str(path.relative_to(self.folder.path)), prompts=shown, seconds=seconds)
+            self.preview()
         self.trainer.world.barrier()
 
     def _report(self, report: Report) -> None:
@@ -182,10 +199,10 @@ class Recorder:
         self.last_loss = report.loss
         fields = asdict(report)
         fields.pop("samples_seen")
-        self._event("train", **fields)
+        self.event("train", **fields)
         self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
 
-    def _batch_read(self, batch: Batch) -> None:
+    def _batch_read(self, batch: Batch | EncodedBatch) -> None:
         self._bad.extend(batch.bad)
         if self._bad and self.trainer.world.size == 1:
             self._count_bad()
@@ -202,8 +219,8 @@ class Recorder:
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
-        self._event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
-        self._say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
+        self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+        self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
 
     def _roll_back(self) -> bool:
         checkpoint, _ = self.store.newest()
@@ -213,14 +230,47 @@ class Recorder:
         self._warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 
-    def _event(self, event: str, /, **fields: Any) -> None:
+    def event(self, event: str, /, **fields: Any) -> None:
+        """Append to the run's diary."""
         if self._events is not None:
             self._events.write(event, samples_seen=self.samples_seen, **fields)
 
     def _warn(self, message: str) -> None:
-        self._event("warning", message=message)
-        self._say(f"warning: {message}")
+        self.event("warning", message=message)
+        self.say(f"warning: {message}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """One lasting line for the person who watches."""
         if self._leads:
             self._progress.say(text)
+
+
+@dataclass(kw_only=True)
+class Recorder(RunRecorder):
+    """For a diffusion model: previews are pictures drawn from the averaged weights."""
+
+    recipe: Recipe
+    trainer: Trainer
+    known: Knowledge
+    generator: Generator
+    wishes: Sequence[Wish]
+    text_encoder: TextEncoder | None
+
+    @property
+    def network(self) -> str:
+        """The denoiser's kind."""
+        return self.recipe.denoiser.kind
+
+    def knowledge(self) -> Mapping[str, Any]:
+        """What was learned of the data before training."""
+        return knowledge_to_json(self.known)
+
+    def preview(self) -> None:
+        """A grid of the same wishes every time."""
+        started = time.perf_counter()
+        pixels = draw(self.recipe, self.known.facts, self.generator, self.wishes, self.text_encoder)
+        path = self.folder.samples / f"{self.samples_seen:012d}.png"
+        shown = captions_of(self.wishes)
+        save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
+        seconds = round(time.perf_counter() - started, 2)
+        self.event("preview", file=str(path.relative_to(self.folder.path)), prompts=shown, seconds=seconds)

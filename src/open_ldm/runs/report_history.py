@@ -38,6 +38,8 @@ def _fact(name: str, value: str) -> Markup:
 def _subtitle(record: RunRecord) -> list[str]:
     start = record.last("start")
     denoiser = [str(lookup(record.config, f"denoiser.{name}") or "") for name in ("kind", "size")]
+    if lookup(record.config, "network"):
+        denoiser = ["KL autoencoder"]
     recipe = recipe_name(_argv(start))
     device = start.text("device") if start else ""
     return [part for part in (f"recipe {recipe}" if recipe else "", " ".join(denoiser).strip(), device) if part]
@@ -46,6 +48,8 @@ def _subtitle(record: RunRecord) -> list[str]:
 def recipe_name(argv: Sequence[str]) -> str:
     """'shapes-text' from `ldm train shapes-text ...` or `ldm train path/shapes-text.yaml`; 'demo' from `ldm demo`."""
     words = [word for word in argv[1:] if not word.startswith("-")]
+    if words[:1] == ["autoencoder"]:
+        words = words[1:]
     if words[:1] == ["train"]:
         words = words[1:]
     return Path(words[0]).name.removesuffix(".yaml") if words else ""
@@ -130,16 +134,22 @@ def commands_section(record: RunRecord) -> Markup:
     sample = ["ldm", "sample", run, *_semantic_option(record)]
     controls = [str(lookup(control, "kind")) for control in record.controls]
     options = [_OPTIONS[kind] for kind in controls if kind in _OPTIONS]
-    blocks = [
-        ("Go on with the training (the same command resumes):", shlex.join(argv)),
-        ("Sample from it:", shlex.join([*sample, "--count", "16"])),
-        ("Say how the pictures should have been made:", shlex.join([*sample, *options])),
-    ]
-    if not argv:
-        blocks = blocks[1:]
-    if not options:
-        blocks = blocks[:-1]
+    blocks = [("Go on with the training (the same command resumes):", shlex.join(argv))] if argv else []
+    if lookup(record.config, "network"):
+        blocks.append(("Train a denoiser on its latents:", _use(record, run)))
+    else:
+        blocks.append(("Sample from it:", shlex.join([*sample, "--count", "16"])))
+        if options:
+            blocks.append(("Say how the pictures should have been made:", shlex.join([*sample, *options])))
     return section("Go on", joined(joined([element("p", why, class_="step"), element("pre", do)]) for why, do in blocks))
+
+
+def _use(record: RunRecord, run: str) -> str:
+    """The setting of a recipe that uses this run's autoencoder."""
+    channels, widths = lookup(record.config, "network.latent_channels"), lookup(record.config, "network.widths")
+    factor = 2 ** (len(widths) - 1) if isinstance(widths, list) and widths else "?"
+    setting = f"autoencoder={{kind: kl, path: {run}/autoencoder, channels: {channels}, factor: {factor}}}"
+    return shlex.join(["ldm", "train", "RECIPE", setting])
 
 
 def _argv(start: Event | None) -> list[str]:

@@ -88,7 +88,7 @@ class Generator:
 
         start = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
         times = time_grid(self.model.schedule, config.steps)
-        denoise = self._within_bounds(guided(self.branches_of(inputs, negative), config.guidance))
+        denoise = self._within_bounds(guided(self.branches_of(inputs, negative), config.guidance, self.model.schedule))
         return SOLVERS[config.solver](denoise, self.model.schedule, start, times, noise, on_step)
 
     def branches_of(

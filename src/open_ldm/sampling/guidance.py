@@ -21,6 +21,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.process.prediction import Denoised
+from open_ldm.process.schedules import NETWORK_STEPS, Schedule
 from open_ldm.sampling.solvers import Denoise
 
 
@@ -31,7 +32,8 @@ class ConstantGuidance(Config):
 
 
 class PowerCosineGuidance(Config):
-    """w(t) = 1 + (scale - 1) (1 - cos(pi (1 - t)^power)) / 2: none at noise, all at data (MDTv2, arXiv 2303.14389)."""
+    """w = 1 + (scale - 1) (1 - cos(pi (1 - i / 1000)^power)) / 2 with the time i that the network is told (0..999 under a
+    table of betas, 1000 t under rectified flow): none at noise, all at data (MDTv2, arXiv 2303.14389)."""
 
     kind: Literal["power_cosine"] = "power_cosine"
     power: float = Field(default=4.0, gt=0)
@@ -97,7 +99,7 @@ def branches(semantic_scale: float, control_scale: float) -> tuple[Branch, ...]:
     return tuple(branch_weights(semantic_scale, control_scale))
 
 
-def scales(config: GuidanceConfig, t: float) -> tuple[float, float]:
+def scales(config: GuidanceConfig, t: float, schedule: Schedule) -> tuple[float, float]:
     """(semantic, control) scale in force at time `t`; (1, 1) outside the interval."""
     if config.interval is not None and not config.interval[0] <= t <= config.interval[1]:
         return 1.0, 1.0
@@ -105,7 +107,8 @@ def scales(config: GuidanceConfig, t: float) -> tuple[float, float]:
         case ConstantGuidance():
             return config.semantic_scale, config.control_scale
         case PowerCosineGuidance(power=power):
-            share = (1 - math.cos(math.pi * (1 - t) ** power)) / 2
+            told = float(schedule.network_time(torch.tensor(t, dtype=torch.float64))) / NETWORK_STEPS
+            share = (1 - math.cos(math.pi * (1 - told) ** power)) / 2
             return 1 + (config.semantic_scale - 1) * share, 1 + (config.control_scale - 1) * share
 
 
@@ -131,11 +134,11 @@ def combine(denoised: Denoised, semantic_scale: float, control_scale: float, cha
     return Denoised(x_0, None if fraction is None else fraction.chunk(len(weights))[0])
 
 
-def guided(denoise_branches: DenoiseBranches, config: GuidanceConfig) -> Denoise:
+def guided(denoise_branches: DenoiseBranches, config: GuidanceConfig, schedule: Schedule) -> Denoise:
     """A denoiser under guidance; the branches that a time needs are evaluated as one batch, and no others."""
 
     def denoise(x_t: Tensor, t: float) -> Denoised:
-        semantic_scale, control_scale = scales(config, t)
+        semantic_scale, control_scale = scales(config, t, schedule)
         needed = branches(semantic_scale, control_scale)
         repeated = x_t.repeat(len(needed), *(1,) * (x_t.ndim - 1))
         return combine(denoise_branches(repeated, t, needed), semantic_scale, control_scale, config.channels)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.training.settings import EmaConfig
 
+M = TypeVar("M", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[M]):
     """Averaged copy of a model, starting equal to it: ema += (1 - decay) (weights - ema) after every update."""
 
-    def __init__(self, model: DiffusionModel, config: EmaConfig) -> None:
+    def __init__(self, model: M, config: EmaConfig) -> None:
         self.config = config
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._averaged: list[Tensor] = list(self.model.parameters())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 from open_ldm.core.errors import NonFiniteError
-from open_ldm.data.sample import Batch
-from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.training.plan import BatchPlan
-from open_ldm.training.trainer import Trainer, Update
+from open_ldm.training.trainer import Learner, Update
 
 MAX_SKIPPED_IN_ROW = 3
 MAX_SKIPPED_SHARE = 0.001
@@ -39,10 +38,11 @@ class Every:
 
 @dataclass
 class Hooks:
-    """What the loop calls on the way. `rolled_back` restores the last good state and returns False if there is none."""
+    """What the loop calls on the way. `batch_read` gets what the reader yields; `roll_back` restores the last good state and
+    returns False if there is none."""
 
     report: Callable[[Report], None]
-    batch_read: Callable[[Batch], None]
+    batch_read: Callable[[Any], None]
     not_finite: Callable[[Update], None]
     roll_back: Callable[[], bool]
     stop_requested: Callable[[], bool]
@@ -73,10 +73,24 @@ class _Meter:
         return Report(samples_seen, *mean, learning_rate, self.samples / seconds, self.waited / seconds)
 
 
-class Loop:
-    """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on."""
+B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
 
-    def __init__(self, trainer: Trainer, plan: BatchPlan, batches: Iterator[Batch], encoder: LiveEncoder, hooks: Hooks) -> None:
+
+class Encoder(Protocol[B_co]):
+    """What a reader yields -> what the trainer learns from."""
+
+    def encode(self, batch: Any) -> B_co:
+        """All that training reads of a batch, on the training device."""
+
+
+class Loop(Generic[B]):
+    """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on, as
+    `encoder` takes them."""
+
+    def __init__(
+        self, trainer: Learner[Any, B], plan: BatchPlan, batches: Iterator[Any], encoder: Encoder[B], hooks: Hooks
+    ) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
 
     def run(self) -> bool:
@@ -104,7 +118,7 @@ class Loop:
             meter.since += time.perf_counter() - started
         return True
 
-    def _read(self) -> tuple[list[EncodedBatch], float]:
+    def _read(self) -> tuple[list[B], float]:
         """The encoded micro-batches of one update, and the seconds spent waiting for pictures."""
         encoded, waited = [], 0.0
         for _ in range(self.plan.micro_batches):

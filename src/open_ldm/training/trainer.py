@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError
@@ -42,24 +43,28 @@ class Update:
     stop_requested: bool
 
 
-class Trainer:
-    """Everything that a checkpoint holds. The same state, data and settings give bit-equal results on the same machine."""
+M = TypeVar("M", bound=nn.Module)
+B = TypeVar("B")
 
-    def __init__(
-        self,
-        model: DiffusionModel,
-        drawer: Drawer,
-        objective: ObjectiveConfig,
-        config: TrainingConfig,
-        world: World,
-    ) -> None:
-        self.model, self.drawer, self.objective, self.config, self.world = model, drawer, objective, config, world
+
+class Learner(ABC, Generic[M, B]):
+    """Everything that a checkpoint holds. The same state, data and settings give bit-equal results on the same machine.
+
+    M: the model; B: a batch of what it learns from. A subclass says what the loss is.
+    """
+
+    def __init__(self, model: M, config: TrainingConfig, world: World, device: torch.device) -> None:
+        self.model, self.config, self.world, self.device = model, config, world, device
         self.ema = Ema(model, config.ema)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.progressed = Progressed()
         self._parameters = list(model.parameters())
 
-    def update(self, micro_batches: Sequence[EncodedBatch], stop_requested: bool = False) -> Update:
+    @abstractmethod
+    def losses(self, batch: B) -> Tensor:
+        """Loss of each sample of a micro-batch, every draw a function of (seed, position)."""
+
+    def update(self, micro_batches: Sequence[B], stop_requested: bool = False) -> Update:
         """One optimiser step on the micro-batches of a global batch; skipped when loss or gradient is not finite.
 
         `stop_requested` of any process is reported to all of them.
@@ -82,12 +87,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return Update(float(loss), float(norm), rate, finite, bool(stop))
 
-    def _accumulate_gradients(self, micro_batches: Sequence[EncodedBatch]) -> Tensor:
-        total = torch.zeros((), device=self.drawer.device)
+    def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
+        total = torch.zeros((), device=self.device)
         for batch in micro_batches:
-            drawn = self.drawer.draw(batch)
-            each = losses(self.model, self.objective, drawn.x_0, drawn.t, drawn.inputs, drawn.draws)
-            loss = each.sum() / self.config.batch_size
+            loss = self.losses(batch).sum() / self.config.batch_size
             torch.autograd.backward(loss)
             total += loss.detach()
         return total
@@ -129,3 +132,23 @@ class Trainer:
                 raise CheckpointError(f"checkpoint does not fit the recipe's model: {first}") from error
         restore_optimizer(self.model, self.optimizer, files["optimizer"])
         self.progressed = Progressed(**counters)
+
+
+class Trainer(Learner[DiffusionModel, EncodedBatch]):
+    """Trains a diffusion model on encoded views."""
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        drawer: Drawer,
+        objective: ObjectiveConfig,
+        config: TrainingConfig,
+        world: World,
+    ) -> None:
+        super().__init__(model, config, world, drawer.device)
+        self.drawer, self.objective = drawer, objective
+
+    def losses(self, batch: EncodedBatch) -> Tensor:
+        """The objective of each view at its drawn time and noise."""
+        drawn = self.drawer.draw(batch)
+        return losses(self.model, self.objective, drawn.x_0, drawn.t, drawn.inputs, drawn.draws)

@@ -22,7 +22,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
-from open_ldm.data.sample import BadPicture, Sample, SourceSummary, printable
+from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
@@ -93,6 +93,18 @@ class FolderSource:
             digest.update(repr((entry.name, entry.label, entry.captions, entry.original_size)).encode())
         return digest.hexdigest()
 
+    @property
+    def hashes(self) -> IndexHashes:
+        """Pictures by name, file size and original size; captions and labels in the order of the pictures."""
+        pictures = [
+            (entry.name, _bytes_of(self._root / entry.name), entry.original_size, entry.fault) for entry in self._entries
+        ]
+        return IndexHashes(
+            pictures=_hash_of((self.config.max_megapixels, pictures)),
+            captions=_hash_of([entry.captions for entry in self._entries]),
+            labels=_hash_of((self._class_names, [entry.label for entry in self._entries])),
+        )
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -136,6 +148,18 @@ class FolderSource:
         if entry.fault:
             raise BadPicture(entry.fault, entry.name)
         return entry
+
+
+def _bytes_of(file: Path) -> int:
+    """Size of a file in bytes, -1 for a missing one: a cheap sign that a picture was replaced under its old name."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def _hash_of(content: object) -> str:
+    return hashlib.blake2b(repr(content).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
 def _checked_root(path: Path) -> Path:

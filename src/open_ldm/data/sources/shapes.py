@@ -19,7 +19,7 @@ from pydantic import Field
 
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
-from open_ldm.data.sample import Sample, SourceSummary
+from open_ldm.data.sample import IndexHashes, Sample, SourceSummary
 from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, caption_of
 
 _RGB = {
@@ -103,6 +103,11 @@ class ShapesSource:
     def fingerprint(self) -> str:
         """Hash of the config and of the drawing rule's number."""
         return hashlib.blake2b(f"{_DRAWING}/{self.config.model_dump_json()}".encode(), digest_size=16).hexdigest()
+
+    @property
+    def hashes(self) -> IndexHashes:
+        """All follows from the config, so all three change with it."""
+        return IndexHashes(self.fingerprint, self.fingerprint, self.fingerprint)
 
     def __len__(self) -> int:
         return self.config.length

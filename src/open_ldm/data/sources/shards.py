@@ -19,7 +19,7 @@ from pydantic import Field
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, OpenLdmError
 from open_ldm.data import pictures
-from open_ldm.data.sample import BadPicture, Sample, SourceSummary, printable
+from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
@@ -98,6 +98,24 @@ class ShardsSource:
         digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
         digest.update("\0".join(map(printable, self._keys)).encode())
         digest.update(self._rows.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def hashes(self) -> IndexHashes:
+        """By shard names and keys, and the place and size of each picture and caption in its shard."""
+        settings = (sorted(self._faults.items()), self.config.max_megapixels)
+        return IndexHashes(
+            pictures=self._hash_of(settings, "offset", "size", "original_height", "original_width"),
+            captions=self._hash_of((), "text_offset", "text_size", "text_is_json"),
+            labels=self._hash_of(self._class_names, "label"),
+        )
+
+    def _hash_of(self, also: object, *columns: str) -> str:
+        stated = ([shard.name for shard in self._shards], also, columns)
+        digest = hashlib.blake2b(repr(stated).encode("utf-8", "backslashreplace"), digest_size=16)
+        digest.update("\0".join(map(printable, self._keys)).encode())
+        for column in ("shard", *columns):
+            digest.update(self._rows[column].tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:

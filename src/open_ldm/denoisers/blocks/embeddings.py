@@ -13,15 +13,16 @@ FEATURES = 256
 
 
 class TimeEmbedding(nn.Module):
-    """The network's time -> sinusoidal features -> Linear, SiLU, Linear."""
+    """The network's time -> `features` sinusoidal features -> Linear, SiLU, Linear. `shift`: of their frequencies."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, shift: int = 0, features: int = FEATURES) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(Linear(FEATURES, width), nn.SiLU(), Linear(width, width))
+        self.shift, self.features = shift, features
+        self.mlp = nn.Sequential(Linear(features, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, time: Tensor) -> Tensor:
         """[B] -> [B, D], float32."""
-        embedded: Tensor = self.mlp(sinusoidal_features(time, FEATURES))
+        embedded: Tensor = self.mlp(sinusoidal_features(time, self.features, self.shift))
         return embedded
 
 
@@ -47,7 +48,12 @@ class PatchEmbedding(nn.Module):
 
 def grid_of(x: Tensor, patch: int) -> tuple[int, int]:
     """Rows and columns of patches in latents [B, C, H, W]. Raises when a side is not a multiple of the patch."""
-    H, W = x.shape[-2:]
+    return patches_of((x.shape[-2], x.shape[-1]), patch)
+
+
+def patches_of(latent_size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches in latents of (height, width). Raises when a side is not a multiple of the patch."""
+    H, W = latent_size
     if H % patch or W % patch:
         raise ConfigError(
             f"latents of {H}x{W} cannot be cut in patches of {patch}",

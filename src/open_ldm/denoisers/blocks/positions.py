@@ -1,12 +1,18 @@
-"""Where a token lies: 2-D sinusoidal position tables, for any grid."""
+"""Where a token lies: 2-D position tables for any grid, and how they reach a grid of another size.
+
+A table of another size than that of pre-training can be made in three ways (arXiv 2411.03177; method, section 5.1):
+resampled (the coordinates are spread over the range they had), bicubic (the table's values are interpolated), extrapolated
+(the coordinates go on beyond that range, which no training has seen).
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
@@ -14,10 +20,13 @@ from open_ldm.core.errors import ConfigError
 Grid = tuple[int, int]
 """Rows and columns of tokens."""
 
+GridChange = Literal["resample", "bicubic", "extrapolate"]
+"""How positions reach another grid. Tables of learned numbers have no coordinates: `resample` interpolates them too."""
+
 
 class GridPositions(Config):
     """Coordinates 0, 1, ... of the grid at hand (DiT). With `base` they are i * base / size: a larger grid keeps the range
-    of a grid of `base` tokens a side (PixArt's and arXiv 2411.03177's resampled grid)."""
+    of a grid of `base` tokens a side (PixArt's)."""
 
     kind: Literal["grid"] = "grid"
     base: float | None = Field(default=None, gt=0)
@@ -31,6 +40,28 @@ class CentredPositions(Config):
     base: float = Field(default=64.0, gt=0)
 
 
+FormulaConfig = Annotated[GridPositions | CentredPositions, Field(discriminator="kind")]
+
+
+class ResampledPositions(Config):
+    """The coordinates that `of` gives to a grid of `rows` x `columns`, spread over the grid at hand: token i of n lies where
+    i * rows / n lies in the former (arXiv 2411.03177)."""
+
+    kind: Literal["resample"] = "resample"
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    of: FormulaConfig = GridPositions()
+
+
+class BicubicPositions(Config):
+    """The table of `of` for a grid of `rows` x `columns`, its values interpolated to the grid at hand."""
+
+    kind: Literal["bicubic"] = "bicubic"
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    of: Annotated[GridPositions | CentredPositions | ResampledPositions, Field(discriminator="kind")] = GridPositions()
+
+
 class StoredPositions(Config):
     """A table that came with imported weights, [rows, columns, D]; a smaller grid is cut from its middle."""
 
@@ -39,13 +70,23 @@ class StoredPositions(Config):
     columns: int = Field(ge=1)
 
 
-PositionsConfig = Annotated[GridPositions | CentredPositions | StoredPositions, Field(discriminator="kind")]
+ComputedPositions = GridPositions | CentredPositions | ResampledPositions | BicubicPositions
+PositionsConfig = Annotated[ComputedPositions | StoredPositions, Field(discriminator="kind")]
+
+
+@runtime_checkable
+class SizedByGrid(Protocol):
+    """A module whose tensors have the size of a grid of tokens."""
+
+    def brought(self, values: Tensor, source: Any, fresh: Tensor, how: GridChange) -> Tensor:
+        """`values` of the same module `source` in another network, brought to this one's grid; `values` itself where the grids
+        are one. `fresh`: what this module starts with, whose shape the result has."""
 
 
 class Positions(nn.Module):
     """A fixed 2-D position table, made for any grid and kept for the last one used. Not trained."""
 
-    def __init__(self, config: GridPositions | CentredPositions | StoredPositions, width: int) -> None:
+    def __init__(self, config: PositionsConfig, width: int) -> None:
         super().__init__()
         if width % 4:
             raise ConfigError(f"denoiser.width={width} does not fit 2-D positions", needed="a multiple of 4")
@@ -60,9 +101,15 @@ class Positions(nn.Module):
             return self._cut(grid)
         wanted = (*grid, device)
         if self._kept is None or self._kept[0] != wanted:
-            rows, columns = (coordinates(self.config, size) for size in grid)
-            self._kept = (wanted, sinusoidal_table(rows, columns, self.width).float().to(device))
+            self._kept = (wanted, computed_table(self.config, grid, self.width).float().to(device))
         return self._kept[1]
+
+    def brought(self, values: Tensor, source: Positions, fresh: Tensor, how: GridChange) -> Tensor:
+        """A stored table [rows, columns, D] interpolated to this one's size; see `SizedByGrid`."""
+        if values.shape == fresh.shape:
+            return values
+        (rows, columns), to = values.shape[:2], fresh.shape[:2]
+        return resized(values.flatten(0, 1), (rows, columns), (to[0], to[1])).reshape(fresh.shape)
 
     def _cut(self, grid: Grid) -> Tensor:
         table = self.get_buffer("table")
@@ -70,12 +117,30 @@ class Positions(nn.Module):
         return table[top : top + grid[0], left : left + grid[1]].flatten(0, 1)
 
 
-def coordinates(config: GridPositions | CentredPositions, size: int) -> Tensor:
-    """Coordinates [size], float64, of the tokens along one axis."""
-    places = torch.arange(size, dtype=torch.float64)
-    if isinstance(config, CentredPositions):
-        return (places + _margin(config.side, size)) * (config.base / config.side)
-    return places if config.base is None else places * (config.base / size)
+def computed_table(config: ComputedPositions, grid: Grid, width: int) -> Tensor:
+    """[T, width], float64, of the tokens of a grid, row by row."""
+    if isinstance(config, BicubicPositions):
+        own = (config.rows, config.columns)
+        return resized(computed_table(config.of, own, width), own, grid)
+    return sinusoidal_table(*coordinates(config, grid), width)
+
+
+def coordinates(config: GridPositions | CentredPositions | ResampledPositions, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Row coordinates [rows] and column coordinates [columns] of a grid, float64."""
+    places = [torch.arange(size, dtype=torch.float64) for size in grid]
+    return _along(config, 0, places[0], grid[0]), _along(config, 1, places[1], grid[1])
+
+
+def _along(config: GridPositions | CentredPositions | ResampledPositions, axis: int, places: Tensor, size: int) -> Tensor:
+    """Coordinates of places, which need not be whole, along an axis of `size` tokens."""
+    match config:
+        case GridPositions(base=base):
+            return places if base is None else places * (base / size)
+        case CentredPositions(side=side, base=base):
+            return (places + _margin(side, size)) * (base / side)
+        case ResampledPositions(rows=rows, columns=columns, of=of):
+            own = (rows, columns)[axis]
+            return _along(of, axis, places * (own / size), own)
 
 
 def _margin(whole: int, size: int) -> int:
@@ -103,3 +168,42 @@ def _axis(coordinate: Tensor, width: int) -> Tensor:
     frequencies = 10000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
     angles = coordinate.unsqueeze(1) * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def resized(values: Tensor, grid: Grid, to: Grid) -> Tensor:
+    """Vectors [rows x columns + N, D] of a grid, row by row, brought to another grid by bicubic interpolation of each channel.
+
+    The last N vectors, which lie nowhere, stay as they are. Both grids cover one area, places in the middle of cells.
+    """
+    if grid == to:
+        return values
+    places = grid[0] * grid[1]
+    planes = values[:places].t().reshape(1, -1, *grid)  # [1, D, rows, columns]
+    there = F.interpolate(planes, to, mode="bicubic", antialias=True)  # without antialias torch's kernel bends a slope
+    return torch.cat([there.flatten(2)[0].t(), values[places:]])
+
+
+def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange) -> PositionsConfig:
+    """The positions of a network pre-trained with `config` on `grid`, for another grid.
+
+    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on.
+    """
+    if grid == to:
+        return config
+    match how, config:
+        case _, StoredPositions(rows=rows, columns=columns):
+            if how == "extrapolate":
+                return config
+            return StoredPositions(rows=round(rows * to[0] / grid[0]), columns=round(columns * to[1] / grid[1]))
+        case "resample", GridPositions(base=None) | CentredPositions():
+            return ResampledPositions(rows=grid[0], columns=grid[1], of=config)
+        case "bicubic", GridPositions() | CentredPositions() | ResampledPositions():
+            return BicubicPositions(rows=grid[0], columns=grid[1], of=config)
+        case "extrapolate", GridPositions(base=base) if base is not None and to[0] * grid[1] == to[1] * grid[0]:
+            return GridPositions(base=base * to[0] / grid[0])
+        case "extrapolate", ResampledPositions() | BicubicPositions() | GridPositions(base=float()):
+            raise ConfigError(
+                f"positions of kind {config.kind} cannot be extrapolated from a grid of {grid[0]}x{grid[1]} to {to[0]}x{to[1]}",
+                fix="init_from.positions=resample",
+            )
+    return config

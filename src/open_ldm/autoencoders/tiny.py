@@ -1,0 +1,37 @@
+"""Tiny autoencoders (TAESD and its kin) in diffusers' format, by hub name or local folder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from open_ldm.autoencoders.base import Posterior
+from open_ldm.autoencoders.pretrained import Pretrained, PretrainedConfig, load
+
+
+class TinyConfig(PretrainedConfig):
+    """An AutoencoderTiny, such as madebyollin/taesd.
+
+    Its latents are those of the autoencoder it imitates, already scaled (TAESD: Stable Diffusion's times 0.18215). So
+    latent_stats are measured, or given with scale 1; the scale of the big autoencoder would be applied twice.
+    """
+
+    kind: Literal["tiny"] = "tiny"
+
+
+class TinyAutoencoder(Pretrained):
+    """diffusers' AutoencoderTiny. Its encoder is exact: a posterior without deviation.
+
+    The network itself works on pictures in [0, 1] and bends latents to 3 tanh(raw / 3) before decoding; diffusers' modules
+    do both. `latent_magnitude` and `latent_shift` in its config.json concern storage as bytes; latents stay floats here.
+    """
+
+    def __init__(self, config: TinyConfig, device: torch.device) -> None:
+        network = load("AutoencoderTiny", config.path)
+        super().__init__(network, config, len(network.config.encoder_block_out_channels), device)
+
+    def encode(self, images: Tensor) -> Posterior:
+        """The latents, exactly."""
+        return Posterior(self.encoded(images, lambda portion: self.network.encode(portion).latents))

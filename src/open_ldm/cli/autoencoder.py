@@ -1,0 +1,70 @@
+"""`ldm autoencoder train RECIPE [key=value ...]`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.train import default_folder
+
+app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """Autoencoders of your own, for pictures that no public one knows, and for machines without a network."""
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. network.latent_channels=8.")
+    ] = None,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Train a small KL autoencoder; OUT/autoencoder then serves any recipe. The same command again goes on."""
+    from open_ldm.runs.autoencoder.checks import checks_of
+    from open_ldm.runs.autoencoder.dry_run import dry_run as build_only
+    from open_ldm.runs.autoencoder.export import as_config
+    from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
+    from open_ldm.runs.autoencoder.recorder import AUTOENCODER
+    from open_ldm.runs.autoencoder.train import train_autoencoder
+
+    resolved = load_autoencoder_recipe(recipe, overrides or ())
+    if dry_run:
+        outcome = build_only(resolved)
+        if as_json:
+            print_json(outcome.to_json())
+        else:
+            print(outcome.text())
+        return 0
+    folder = out or default_folder(recipe, resolved.name)
+    command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
+    result = train_autoencoder(resolved, folder, silent=as_json, command=command)
+    checks = checks_of(folder)
+    use = as_config(resolved.network, folder / AUTOENCODER).model_dump(mode="json")
+    if as_json:
+        print_json(
+            {
+                "code": result.code,
+                "run": str(result.run),
+                "samples_seen": result.samples_seen,
+                "loss": result.loss,
+                "seconds": round(result.seconds, 1),
+                "mean_psnr_db": checks[-1].mean_psnr_db if checks else None,
+                "worst_psnr_db": checks[-1].worst_psnr_db if checks else None,
+                "autoencoder": use if checks else None,
+            }
+        )
+    elif result.code == 75:
+        print(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
+    else:
+        print("use it in a recipe: autoencoder: {" + ", ".join(f"{name}: {value}" for name, value in use.items()) + "}")
+    return result.code

@@ -1,0 +1,50 @@
+"""Learned vectors at the places of a grid, for networks whose tables have a size, and how they reach another grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from open_ldm.denoisers.blocks.positions import Grid, GridChange, resized
+
+
+class GridTable(nn.Module):
+    """Learned vectors `values` [rows x columns + N, D]; for another grid than their own they are resized, and kept for the
+    last one while no gradient is asked for.
+
+    `centred`: the middle of the grid is its origin (a table of offsets), not the first place.
+    """
+
+    def __init__(self, values: Tensor, grid: Grid, *, centred: bool = False) -> None:
+        super().__init__()
+        self.values, self.grid, self.centred = nn.Parameter(values), grid, centred
+        self._kept: tuple[object, Tensor] | None = None
+
+    def forward(self, grid: Grid) -> Tensor:
+        """(rows, columns) -> [rows x columns + N, D]."""
+        if grid == self.grid or torch.is_grad_enabled():
+            return resized(self.values, self.grid, grid)
+        wanted = (grid, self.values.data_ptr(), self.values._version)  # an averaged model changes in place between uses
+        if self._kept is None or self._kept[0] != wanted:
+            self._kept = (wanted, resized(self.values, self.grid, grid))
+        return self._kept[1]
+
+    def brought(self, values: Tensor, source: GridTable, fresh: Tensor, how: GridChange) -> Tensor:
+        """The vectors of another grid on this one (`SizedByGrid`): interpolated, or for `extrapolate` each at its own place,
+        with `fresh` ones where the other grid had none."""
+        if how != "extrapolate" or source.grid == self.grid:
+            return resized(values, source.grid, self.grid)
+        places, own = source.grid[0] * source.grid[1], self.grid[0] * self.grid[1]
+        there = values[:places].view(*source.grid, -1)
+        here = fresh[:own].clone().view(*self.grid, -1)
+        (from_rows, to_rows), (from_columns, to_columns) = (
+            self._overlap(theirs, ours) for theirs, ours in zip(source.grid, self.grid, strict=True)
+        )
+        here[to_rows, to_columns] = there[from_rows, from_columns]
+        return torch.cat([here.flatten(0, 1), values[places:]])
+
+    def _overlap(self, theirs: int, ours: int) -> tuple[slice, slice]:
+        """The places both grids have along one axis, in theirs and in ours."""
+        both = min(theirs, ours)
+        starts = [(size - both) // 2 if self.centred else 0 for size in (theirs, ours)]
+        return slice(starts[0], starts[0] + both), slice(starts[1], starts[1] + both)

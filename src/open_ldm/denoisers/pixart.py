@@ -1,0 +1,152 @@
+"""PixArt-alpha: a DiT that shares one modulation between its blocks and reads the context by cross-attention
+(Chen et al. 2023, arXiv 2310.00426).
+
+adaLN-single: one SiLU and linear layer turns the time embedding into the six vectors of a block, and each block adds a small
+table of its own. Without a context slot the blocks have no cross-attention.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from open_ldm.conditioning.inputs import Conditions
+from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig
+from open_ldm.denoisers.blocks.activation import tanh_gelu
+from open_ldm.denoisers.blocks.cross_attention import CrossAttention
+from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
+from open_ldm.denoisers.blocks.initialise import initialise
+from open_ldm.denoisers.blocks.linear import Linear
+from open_ldm.denoisers.blocks.modulation import Mlp, Modulation, modulated_norm
+from open_ldm.denoisers.blocks.positions import Positions
+from open_ldm.denoisers.dit import SelfAttention
+
+
+class PixArtConfig(TransformerConfig):
+    """PixArt-{XS,S,B,L,XL}/{patch}.
+
+    `positions`: PixArt's table is {kind: grid, base: B} with B = (patches a side of the trained size) / its `lewei_scale`;
+    32 for the released weights of 256, 512 and 1024 px alike.
+    """
+
+    kind: Literal["pixart"] = "pixart"
+
+
+class Table(nn.Module):
+    """`count` vectors of width D that a block adds to what all blocks share."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(count, width) * width**-0.5)
+
+    def forward(self, shared: Tensor) -> tuple[Tensor, ...]:
+        """[B, count, D], or [B, 1, D] for one vector added to all, -> `count` vectors [B, 1, D] of its dtype."""
+        return (self.vectors + shared).to(shared.dtype).chunk(len(self.vectors), dim=1)
+
+
+class ContextProjection(nn.Module):
+    """Context tokens to the network's width: Linear, tanh-GELU, Linear."""
+
+    def __init__(self, context_dim: int, width: int) -> None:
+        super().__init__()
+        self.fc1 = Linear(context_dim, width)
+        self.fc2 = Linear(width, width)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """[B, L, context_dim] -> [B, L, D]."""
+        projected: Tensor = self.fc2(tanh_gelu(self.fc1(context)))
+        return projected
+
+
+class PixArtBlock(nn.Module):
+    """x += gate Attention(norm x); x += CrossAttention(x, context), neither normed nor gated; x += gate MLP(norm x)."""
+
+    def __init__(self, width: int, heads: int, crosses: bool) -> None:
+        super().__init__()
+        self.table = Table(6, width)
+        self.attention = SelfAttention(width, heads)
+        self.cross_attention = CrossAttention(width, heads) if crosses else None
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor, shared: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        """x [B, T, D] float32, shared modulation [B, 6, D], context [B, L, D] -> [B, T, D] float32."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.table(shared)
+        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), None))
+        if self.cross_attention is not None:
+            x = x + self.cross_attention(x.to(shared.dtype), context, mask)
+        return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
+
+
+class PixArtFinalLayer(nn.Module):
+    """Modulated norm, then tokens -> p p C numbers per patch. The modulation is a table + the time embedding, not activated."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.table = Table(2, width)
+        self.linear = Linear(width, outputs)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """[B, T, D], time embedding [B, D] -> [B, T, outputs]."""
+        shift, scale = self.table(vector.unsqueeze(1))
+        projected: Tensor = self.linear(modulated_norm(x, shift, scale))
+        return projected
+
+
+class PixArt(Denoiser):
+    """See the module's docstring. `conditions.modulation` joins the time embedding, as PixArt's size and aspect ratio do."""
+
+    def __init__(self, config: PixArtConfig, slots: Slots) -> None:
+        super().__init__()
+        shape = config.geometry
+        self.slots, self.patch = slots, config.patch
+        self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
+        self.positions = Positions(config.positions, shape.width)
+        self.time_embedding = TimeEmbedding(shape.width)
+        self.modulation = Modulation(shape.width, 6)
+        self.context_projection = ContextProjection(slots.context_dim, shape.width) if slots.context_dim else None
+        self.blocks = nn.ModuleList(
+            PixArtBlock(shape.width, shape.heads, crosses=slots.context_dim is not None) for _ in range(shape.depth)
+        )
+        self.final_layer = PixArtFinalLayer(shape.width, config.patch**2 * slots.output_channels)
+        initialise(self)
+        self._initialise()
+
+    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
+        """See `Denoiser.forward`."""
+        grid = grid_of(x_t, self.patch)
+        x = self.patch_embedding(x_t.to(self.compute_dtype)) + self.positions(grid, x_t.device)  # [B, T, D]
+        vector = self.time_embedding(time) + conditions.modulation  # [B, D]
+        shared = torch.cat(self.modulation(F.silu(vector)), dim=1).to(self.compute_dtype)  # [B, 6, D]
+        context = self._context(conditions)  # [B, L, D]
+        for block in self.blocks:
+            x = block(x, shared, context, conditions.context_mask)
+        out = self.final_layer(x, vector.to(self.compute_dtype))  # [B, T, p p C]
+        return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
+
+    def _context(self, conditions: Conditions) -> Tensor | None:
+        if self.context_projection is None:
+            return None
+        if conditions.context is None:
+            raise ValueError("this PixArt was built with a context slot and got no context")
+        projected: Tensor = self.context_projection(conditions.context.to(self.compute_dtype))
+        return projected
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Where PixArt starts otherwise than DiT: modulation and context projection N(0, 0.02), cross-attention zero.
+
+        The patches' bias starts as a convolution's. The final layer is zero, so an untrained network predicts exactly zero.
+        """
+        patches = self.patch_embedding.proj
+        nn.init.uniform_(patches.bias, -(patches.in_features**-0.5), patches.in_features**-0.5)
+        nn.init.normal_(self.modulation.linear.weight, std=0.02)
+        nn.init.zeros_(self.final_layer.linear.weight)
+        if self.context_projection is not None:
+            nn.init.normal_(self.context_projection.fc1.weight, std=0.02)
+            nn.init.normal_(self.context_projection.fc2.weight, std=0.02)
+        for part in self.modules():
+            if isinstance(part, CrossAttention):
+                nn.init.zeros_(part.proj.weight)

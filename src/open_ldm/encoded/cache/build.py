@@ -1,0 +1,93 @@
+"""Filling a section: claim a shard, make it, write it in the background; wait for those that other processes are at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from open_ldm.core.errors import StoppedError
+from open_ldm.data.sample import BadSample
+from open_ldm.encoded.cache.section import Section, ShardContent
+
+_LOOK_AGAIN_SECONDS = 0.2
+
+
+@dataclass
+class Work:
+    """What filling a cache tells on the way. `progressed(n)`: n rows more are encoded; `found_bad`: samples, once a shard;
+    `stop_requested`: polled between batches. `seconds` by kind of work, and `written`: bytes and shards of this process."""
+
+    progressed: Callable[[int], None] = lambda rows: None
+    found_bad: Callable[[Iterable[BadSample]], None] = lambda bad: None
+    stop_requested: Callable[[], bool] = lambda: False
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes_written: int = 0
+    shards_written: int = 0
+
+    @contextmanager
+    def during(self, kind: str) -> Iterator[None]:
+        """Count the time inside as `kind`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[kind] = self.seconds.get(kind, 0.0) + time.perf_counter() - started
+
+    def check_stop(self) -> None:
+        """Raise StoppedError when a stop was requested."""
+        if self.stop_requested():
+            raise StoppedError("encoding was stopped", fix="run the same command again to go on")
+
+
+def fill(section: Section, make: Callable[[Iterator[int]], Iterator[tuple[int, ShardContent]]], work: Work) -> None:
+    """Make every missing shard of a section, together with all processes that fill it too, and index it.
+
+    `make` turns claimed shard numbers, taken as it comes to them, into the shards' content in the same order.
+    """
+    missing = section.missing()
+    while missing:
+        with _Writer(section, work) as writer:
+            for shard, content in make(section.claimed(missing)):
+                work.found_bad(content.bad)
+                writer.put(shard, content)
+        before, missing = len(missing), [shard for shard in missing if not section.is_done(shard)]
+        if len(missing) == before:
+            work.check_stop()
+            with work.during("waiting for other processes"):
+                time.sleep(_LOOK_AGAIN_SECONDS)
+    section.finish()
+
+
+class _Writer:
+    """Writes one shard in the background while the next is made. Leaving waits for it; its errors are raised here."""
+
+    def __init__(self, section: Section, work: Work) -> None:
+        self._section, self._work = section, work
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache-writer")
+        self._under_way: Future[int] | None = None
+
+    def put(self, shard: int, content: ShardContent) -> None:
+        """Write a shard once the one before is written."""
+        self._settle()
+        self._under_way = self._thread.submit(self._section.commit, shard, content)
+
+    def _settle(self) -> None:
+        if self._under_way is not None:
+            with self._work.during("writing"):
+                self._work.bytes_written += self._under_way.result()
+            self._work.shards_written += 1
+            self._under_way = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                self._settle()
+        finally:
+            self._thread.shutdown(wait=True)

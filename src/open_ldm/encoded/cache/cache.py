@@ -1,0 +1,105 @@
+"""The cache of one data set under one set of encoders: its sections, what makes them, and how they are opened together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from open_ldm.autoencoders.base import Autoencoder
+from open_ldm.data.sample import Source
+from open_ldm.data.transforms import TransformConfig
+from open_ldm.encoded.cache.build import Work, fill
+from open_ldm.encoded.cache.config import CacheConfig
+from open_ldm.encoded.cache.latents import LatentsMaker, latents_plan
+from open_ldm.encoded.cache.mapped import MappedSection
+from open_ldm.encoded.cache.reader import CachedData
+from open_ldm.encoded.cache.samples import ROWS_PER_SHARD, SamplesMaker, samples_plan
+from open_ldm.encoded.cache.section import Section
+from open_ldm.encoded.cache.text import TextMaker, text_plan
+from open_ldm.text import TextEncoder
+
+
+@dataclass(frozen=True)
+class CaptionSettings:
+    """How captions are read. `all_places`: the model also reads what the encoder puts where a caption has no token."""
+
+    encoder: TextEncoder
+    all_places: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """One section with the maker of its shards; `label` says for people what its rows are."""
+
+    label: str
+    section: Section
+    maker: LatentsMaker | TextMaker | SamplesMaker
+
+    def fill(self, work: Work) -> None:
+        """Make what is missing."""
+        fill(self.section, lambda shards: self.maker.make(self.section, shards, work), work)
+
+
+class Cache:
+    """A context manager, since it holds claims. `captions`: None when the model reads none or the source has none."""
+
+    def __init__(
+        self,
+        config: CacheConfig,
+        source: Source,
+        transform: TransformConfig,
+        views: int,
+        autoencoder: Autoencoder,
+        captions: CaptionSettings | None,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self.config, self.source = config, source
+        hashes, length = source.hashes, len(source)
+        self.latents = []
+        for view in range(views):
+            maker = LatentsMaker(source, transform, view, autoencoder, config, device, workers)
+            plan = latents_plan(hashes.pictures, length, transform, view, autoencoder, config)
+            section = Section(config.path, plan, partial(self._rows_per_shard, maker.row_bytes))
+            self.latents.append(Part(f"view {view + 1} of {views}", section, maker))
+        self.text: Part | None = None
+        if captions is not None:
+            reader = TextMaker(source, captions.encoder, config, all_places=captions.all_places)
+            text = text_plan(hashes.captions, length, captions.encoder, config, all_places=captions.all_places)
+            self.text = Part("captions", Section(config.path, text, partial(self._rows_per_shard, reader.row_bytes)), reader)
+        named = samples_plan(hashes, length, source.class_names)
+        self.samples = Part("labels and ids", Section(config.path, named, lambda: ROWS_PER_SHARD), SamplesMaker(source))
+
+    @property
+    def parts(self) -> list[Part]:
+        """All sections, the quick ones first."""
+        return [self.samples, *([] if self.text is None else [self.text]), *self.latents]
+
+    def open(self) -> CachedData:
+        """The finished sections, for reading. Raises DataError when one is not finished."""
+        return CachedData(
+            latents=[MappedSection(part.section) for part in self.latents],
+            text=None if self.text is None else MappedSection(self.text.section),
+            samples=MappedSection(self.samples.section),
+            length=len(self.source),
+        )
+
+    def unused(self) -> Iterator[str]:
+        """Names of sections in the same folder that belong to other settings."""
+        own = {part.section.path.name for part in self.parts}
+        yield from sorted(
+            layout.parent.name for layout in self.config.path.glob("*/section.json") if layout.parent.name not in own
+        )
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for part in self.parts:
+            part.section.close()
+
+    def _rows_per_shard(self, row_bytes: Callable[[], int]) -> int:
+        return max(1, int(self.config.shard_mb * 1e6) // row_bytes())

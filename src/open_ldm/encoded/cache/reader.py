@@ -1,0 +1,158 @@
+"""Positions of the sample order -> EncodedBatch, from a finished cache, as live encoding would give them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from open_ldm.autoencoders.base import Posterior
+from open_ldm.controls.base import Control
+from open_ldm.core.hashes import hash_of_content
+from open_ldm.data.loader import drawn_number
+from open_ldm.data.order import view_at
+from open_ldm.data.sample import BadSample
+from open_ldm.encoded.batch import EncodedBatch
+from open_ldm.encoded.cache.latents import record_of
+from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
+from open_ldm.encoded.cache.samples import NO_LABEL
+from open_ldm.text.tokens import TextTokens
+
+_BATCHES_AHEAD_PER_THREAD = 2
+
+
+@dataclass(frozen=True)
+class CachedData:
+    """The open sections of a cache: `latents` one for each fixed view; `text` None when the model reads no captions."""
+
+    latents: Sequence[MappedSection]
+    text: MappedSection | None
+    samples: MappedSection
+    length: int
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of all bytes that training reads."""
+        sections = [*self.latents, *([] if self.text is None else [self.text]), self.samples]
+        return hash_of_content([section.content_hash for section in sections])
+
+    @property
+    def bad(self) -> tuple[BadSample, ...]:
+        """All bad samples that were replaced."""
+        return tuple(bad for section in self.latents for bad in section.bad)
+
+
+class CacheReader:
+    """Reads batches of a cache. `seed`: of the training, which draws order and captions; `label_order` as in LiveEncoder."""
+
+    def __init__(self, data: CachedData, seed: int, controls: Sequence[Control], label_order: Tensor | None = None) -> None:
+        self.data, self.seed, self.controls, self.label_order = data, seed, tuple(controls), label_order
+
+    def read(self, positions: Sequence[int]) -> EncodedBatch:
+        """The batch of these positions, on the CPU, in the stored number formats."""
+        places = [view_at(self.seed, position, self.data.length, len(self.data.latents)) for position in positions]
+        first = self.data.latents[0].first
+        mean = torch.empty((len(positions), *first["mean"].shape[1:]), dtype=first["mean"].dtype)
+        std = torch.empty_like(mean) if "std" in first else None
+        means, stds = as_array(mean), None if std is None else as_array(std)
+        indices, records = [], []
+        for row, place in enumerate(places):
+            arrays, at = self.data.latents[place.view or 0].at(place.index)
+            means[row] = arrays["mean"][at]
+            if stds is not None:
+                stds[row] = arrays["std"][at]
+            indices.append(int(arrays["index"][at]))
+            records.append(record_of(arrays["record"][at].tolist()))
+        return EncodedBatch(
+            positions=tuple(positions),
+            posterior=Posterior(mean, std),
+            labels=self._labels(indices),
+            text=None if self.data.text is None else self._text(self.data.text, indices, positions),
+            controls={control.kind: control.values(records) for control in self.controls},
+        )
+
+    def _labels(self, indices: Sequence[int]) -> Tensor | None:
+        found = [int(arrays["label"][at]) for arrays, at in map(self.data.samples.at, indices)]
+        if NO_LABEL in found:
+            return None
+        labels = torch.tensor(found, dtype=torch.long)
+        return labels if self.label_order is None else self.label_order[labels]
+
+    def _text(self, text: MappedSection, indices: Sequence[int], positions: Sequence[int]) -> TextTokens:
+        """The drawn caption of each sample, its tokens put back in their places among zeros."""
+        first = text.first
+        shape = (len(indices), *first["mask"].shape[1:], *first["tokens"].shape[1:])
+        ids = first["tokens"].dtype == torch.int32
+        tokens = torch.empty(shape, dtype=torch.long if ids else first["tokens"].dtype)
+        mask = torch.empty(shape[:2], dtype=torch.bool)
+        pooled = (
+            torch.empty((len(indices), *first["pooled"].shape[1:]), dtype=first["pooled"].dtype) if "pooled" in first else None
+        )
+        token_rows, mask_rows, pooled_rows = as_array(tokens), mask.numpy(), None if pooled is None else as_array(pooled)
+        for row, (index, position) in enumerate(zip(indices, positions, strict=True)):
+            arrays, at = text.at(index)
+            of_sample = arrays["first"][at : at + 2].tolist()
+            drawn = of_sample[0] + drawn_number(of_sample[1] - of_sample[0], self.seed, position)
+            caption = int(arrays["captions"][drawn])
+            begin, end = arrays["begin"][caption : caption + 2].tolist()
+            mask_rows[row] = arrays["mask"][caption]
+            _unpack(arrays["tokens"][begin:end], mask_rows[row], token_rows[row])
+            if pooled_rows is not None:
+                pooled_rows[row] = arrays["pooled"][caption]
+        return TextTokens(tokens, mask, pooled)
+
+    def batches(self, position_ranges: Iterable[Sequence[int]], threads: int) -> Iterator[EncodedBatch]:
+        """One EncodedBatch per item of `position_ranges`, in order, read ahead by threads; 0 reads when asked."""
+        if threads == 0:
+            yield from map(self.read, position_ranges)
+            return
+        ranges = iter(position_ranges)
+        with ThreadPoolExecutor(threads, thread_name_prefix="cache-reader") as pool:
+            ahead: deque[Future[EncodedBatch]] = deque()
+            try:
+                for positions in islice(ranges, threads * _BATCHES_AHEAD_PER_THREAD):
+                    ahead.append(pool.submit(self.read, positions))
+                while ahead:
+                    batch = ahead.popleft().result()
+                    for positions in islice(ranges, 1):
+                        ahead.append(pool.submit(self.read, positions))
+                    yield batch
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _unpack(packed: Array, mask: Array, places: Array) -> None:
+    """Put a caption's tokens where its mask says, or at all places when all were stored; zeros elsewhere."""
+    count = len(packed)
+    if count == len(places):
+        places[:] = packed
+    elif mask[:count].all():
+        places[:count] = packed
+        places[count:] = 0
+    else:
+        places[mask] = packed
+        places[~mask] = 0
+
+
+class ToDevice:
+    """What is left to do for a cached batch: float32, on the device of the training."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def encode(self, batch: EncodedBatch) -> EncodedBatch:
+        """The same batch as live encoding gives it."""
+        std, text = batch.posterior.std, batch.text
+        posterior = Posterior(self._moved(batch.posterior.mean), None if std is None else self._moved(std))
+        if text is not None and text.tokens.is_floating_point():
+            pooled = None if text.pooled is None else self._moved(text.pooled)
+            text = TextTokens(self._moved(text.tokens), text.mask.to(self.device, non_blocking=True), pooled)
+        return replace(batch, posterior=posterior, text=text)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True).float()

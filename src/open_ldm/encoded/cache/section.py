@@ -1,0 +1,243 @@
+"""One section of a cache on disk: shards written whole or not at all, shared out among processes, known by their hashes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from open_ldm.core.errors import DataError, DiskError
+from open_ldm.core.files import sha256_of, write_bytes, write_json
+from open_ldm.core.hashes import hash_of_content
+from open_ldm.data.sample import BadSample
+
+SCHEMA = 1
+_LAYOUT, _CLAIMS, _INDEX = "section.json", ".claims", "index.json"
+_LAYOUT_LOCK, _INDEX_LOCK, _FIRST_SHARD_LOCK = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class SectionPlan:
+    """What a section is to hold. `made_from`: all that its rows follow from, as plain data; `rows`: one a sample."""
+
+    kind: str
+    made_from: Mapping[str, Any]
+    rows: int
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the plan."""
+        return hash_of_content({"schema": SCHEMA, **asdict(self)})
+
+    @property
+    def folder(self) -> str:
+        """KIND-KEY, the key cut to 16 digits."""
+        return f"{self.kind}-{self.key[:16]}"
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """The tensors of one shard, and the bad samples met while they were made."""
+
+    tensors: Mapping[str, Tensor]
+    bad: Sequence[BadSample] = ()
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is known of a finished shard without reading it."""
+
+    bytes: int
+    sha256: str
+    bad: tuple[BadSample, ...]
+
+    @classmethod
+    def from_json(cls, content: Any) -> ShardRecord:
+        """Inverse of `asdict`."""
+        return cls(int(content["bytes"]), str(content["sha256"]), tuple(BadSample(**bad) for bad in content["bad"]))
+
+
+class Section:
+    """A section's folder. `rows_per_shard` is asked for when the section is begun, and stays what it was.
+
+    Processes share the work by claims: record locks on bytes of one file, which die with their process however it dies and
+    are not inherited by its reading workers. A process must have a section open only once.
+    """
+
+    def __init__(self, root: Path, plan: SectionPlan, rows_per_shard: Callable[[], int]) -> None:
+        self.plan = plan
+        self.path = root / plan.folder
+        self._claims: int | None = None
+        self.rows_per_shard = self._agreed(rows_per_shard)
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-self.plan.rows // self.rows_per_shard)
+
+    def rows_of(self, shard: int) -> range:
+        """Rows of a shard."""
+        start = shard * self.rows_per_shard
+        return range(start, min(start + self.rows_per_shard, self.plan.rows))
+
+    def file(self, shard: int) -> Path:
+        """Where a shard lies."""
+        return self.path / f"{shard:05d}.safetensors"
+
+    def missing(self) -> list[int]:
+        """Shards that are not there, or not as long as they were written."""
+        known = self.index()
+        if known is None:
+            return [shard for shard in range(self.shards) if not self.is_done(shard)]
+        return [shard for shard, record in enumerate(known) if _bytes_of(self.file(shard)) != record.bytes]
+
+    def is_done(self, shard: int) -> bool:
+        """Whether a shard was finished, by its record and its length."""
+        record = self._record(shard)
+        return record is not None and _bytes_of(self.file(shard)) == record.bytes
+
+    def claimed(self, shards: Iterable[int]) -> Iterator[int]:
+        """Those of `shards` that nobody else is at and that are still missing, each claimed when it is taken."""
+        for shard in shards:
+            if not self._lock(_FIRST_SHARD_LOCK + shard, wait=False):
+                continue
+            if self.is_done(shard):
+                self._release(_FIRST_SHARD_LOCK + shard)
+                continue
+            self._discard(shard)  # what a killed process left behind
+            yield shard
+
+    def commit(self, shard: int, content: ShardContent) -> int:
+        """Write a claimed shard and its record, and give up the claim; returns its bytes. Raises DiskError."""
+        written = save({name: tensor.contiguous() for name, tensor in content.tensors.items()})
+        record = ShardRecord(len(written), hashlib.sha256(written).hexdigest(), tuple(content.bad))
+        write_bytes(self.file(shard), written)
+        write_json(self._record_file(shard), asdict(record))
+        self._release(_FIRST_SHARD_LOCK + shard)
+        return len(written)
+
+    def finish(self) -> tuple[ShardRecord, ...]:
+        """The records of all shards, which must be done; writes the index unless it is there."""
+        with self._locked(_INDEX_LOCK):
+            if (known := self.index()) is not None:
+                return known
+            records = [record for shard in range(self.shards) if (record := self._record(shard)) is not None]
+            if len(records) < self.shards:
+                raise DataError(f"shards of {self.path} were removed meanwhile", fix="run the same command again")
+            shards = [asdict(record) for record in records]
+            write_json(self.path / _INDEX, {"shards": shards, "sha256": hash_of_content(shards)})
+            return tuple(records)
+
+    def index(self) -> tuple[ShardRecord, ...] | None:
+        """The records of all shards, once they were all finished; None before."""
+        content = _read_json(self.path / _INDEX)
+        try:
+            if content is None or hash_of_content(content["shards"]) != content["sha256"]:
+                return None
+            records = tuple(map(ShardRecord.from_json, content["shards"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return records if len(records) == self.shards else None
+
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        """Read everything; each finished shard whose bytes are not those written, and what is wrong with it."""
+        known = self.index() or [self._record(shard) for shard in range(self.shards)]
+        for shard, record in enumerate(known):
+            if record is None:
+                continue
+            file = self.file(shard)
+            if _bytes_of(file) != record.bytes:
+                yield shard, f"{self.path.name}/{file.name} is missing or not as long as it was written"
+            elif sha256_of(file) != record.sha256:
+                yield shard, f"{self.path.name}/{file.name} is damaged: its SHA-256 is not the one recorded"
+
+    def discard(self, shard: int) -> None:
+        """Forget a shard, so that it is missing. Raises DataError when another process is at it."""
+        if not self._lock(_FIRST_SHARD_LOCK + shard, wait=False):
+            raise DataError(f"another process is writing {self.file(shard)}", fix="wait for it to end")
+        self._discard(shard)
+        self._release(_FIRST_SHARD_LOCK + shard)
+
+    def close(self) -> None:
+        """Give up all claims."""
+        if self._claims is not None:
+            os.close(self._claims)
+            self._claims = None
+
+    def _agreed(self, rows_per_shard: Callable[[], int]) -> int:
+        """The layout all processes keep to: that of whoever came first."""
+        file = self.path / _LAYOUT
+        if not file.is_file():
+            with self._locked(_LAYOUT_LOCK):
+                if not file.is_file():
+                    layout = {"rows_per_shard": max(1, min(self.plan.rows, rows_per_shard()))}
+                    write_json(file, {"schema": SCHEMA, "key": self.plan.key, **asdict(self.plan), **layout})
+        content = _read_json(file) or {}
+        agreed = content.get("rows_per_shard")
+        if content.get("key") != self.plan.key or not isinstance(agreed, int) or agreed < 1:
+            raise DataError(f"{file} is damaged", fix=f"remove the folder {self.path} and encode again")
+        return agreed
+
+    def _discard(self, shard: int) -> None:
+        """Remove a claimed shard, the index first, so that what is half removed is never taken for finished."""
+        leftovers = self.path.glob(f".{shard:05d}.*")
+        for file in (self.path / _INDEX, self._record_file(shard), self.file(shard), *leftovers):
+            file.unlink(missing_ok=True)
+
+    def _record_file(self, shard: int) -> Path:
+        return self.path / f"{shard:05d}.json"
+
+    def _record(self, shard: int) -> ShardRecord | None:
+        try:
+            return ShardRecord.from_json(_read_json(self._record_file(shard)))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @contextmanager
+    def _locked(self, place: int) -> Iterator[None]:
+        self._lock(place, wait=True)
+        try:
+            yield
+        finally:
+            self._release(place)
+
+    def _lock(self, place: int, wait: bool) -> bool:
+        try:
+            if self._claims is None:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._claims = os.open(self.path / _CLAIMS, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, place)
+        except OSError as error:
+            if not wait and error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise DiskError.of(f"cannot write to cache {self.path}", error) from error
+        return True
+
+    def _release(self, place: int) -> None:
+        if self._claims is not None:
+            fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, place)
+
+
+def _bytes_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def _read_json(file: Path) -> Any:
+    """Plain data of a JSON file, None when there is none or it is no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

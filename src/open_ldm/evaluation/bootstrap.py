@@ -1,0 +1,72 @@
+"""How far a measured value could have fallen elsewhere with other pictures: the bootstrap (Efron, 1979)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from open_ldm.core import seeds
+from open_ldm.core.config import Config
+
+
+class BootstrapConfig(Config):
+    """`replicates` sets of pictures are drawn with replacement, as functions of `seed`; the interval covers `level`."""
+
+    replicates: int = Field(default=100, ge=20)
+    level: float = Field(default=0.95, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def words(self) -> str:
+        """For passports."""
+        return f"{self.level:.0%} by {self.replicates} bootstrap replicates, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number called `name` with its interval. `count`: pictures it rests on. `warnings`: what to know before quoting it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    count: int
+    warnings: tuple[str, ...] = ()
+
+
+def weights(config: BootstrapConfig, count: int, purpose: str) -> Tensor:
+    """How often each of `count` pictures is drawn in each replicate, float64 [replicates, count]; rows sum to `count`."""
+    rows = []
+    for replicate in range(config.replicates):
+        drawn = torch.randint(count, (count,), generator=seeds.generator(config.seed, f"bootstrap {purpose}", replicate))
+        rows.append(torch.bincount(drawn, minlength=count).double())
+    return torch.stack(rows)
+
+
+def estimate(
+    name: str,
+    value: float,
+    replicates: Tensor,
+    config: BootstrapConfig,
+    count: int,
+    warnings: tuple[str, ...] = (),
+    shrink: float = 1.0,
+) -> Estimate:
+    """value +- z * standard deviation of the replicates * `shrink`.
+
+    Not their percentiles: a replicate holds each picture several times, which moves values like FID upwards, and the
+    interval would move with them. It says where the value falls with other pictures in equal number.
+    """
+    reach = NormalDist().inv_cdf(0.5 + config.level / 2) * float(replicates.std()) * shrink
+    return Estimate(name, value, value - reach, value + reach, count, warnings)
+
+
+def estimate_mean(name: str, values: Tensor, config: BootstrapConfig, scale: float = 1.0) -> Estimate:
+    """Interval of scale * mean(values [n])."""
+    values = values.double() * scale
+    replicates = weights(config, len(values), name) @ values / len(values)
+    return estimate(name, float(values.mean()), replicates, config, len(values))

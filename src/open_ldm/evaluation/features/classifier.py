@@ -1,0 +1,70 @@
+"""Features of a small classifier trained on the user's own labelled pictures (`classifier_fit`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import sha256_of
+from open_ldm.evaluation.features.base import ExtractorId, Features, rounded
+from open_ldm.evaluation.features.resize import antialiased, antialiased_rule
+from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig
+from open_ldm.evaluation.features.weights import load_exactly
+from open_ldm.model.published.files import read_weights
+
+WEIGHTS = "classifier.safetensors"
+DESCRIPTION = "classifier.json"
+
+
+class ClassifierConfig(Config):
+    """`path`: a folder written by `classifier_fit.fit`."""
+
+    kind: Literal["classifier"] = "classifier"
+    path: Path
+
+    def build(self, device: torch.device) -> ClassifierExtractor:
+        """The extractor, loaded and frozen. Raises ConfigError for a missing, changed or wrong file."""
+        return ClassifierExtractor(self, device)
+
+
+class ClassifierExtractor:
+    """Penultimate activations [B, D], class probabilities, and unit-length layers. `accuracy`: of held-out pictures."""
+
+    def __init__(self, config: ClassifierConfig, device: torch.device) -> None:
+        described = _description(config.path)
+        settings = SmallNetworkConfig.model_validate(described["network"])
+        self.class_names = tuple(described["class_names"])
+        self.accuracy = float(described["accuracy"])
+        network = SmallNetwork(settings, len(self.class_names))
+        load_exactly(network, read_weights(config.path / WEIGHTS).state, config.path / WEIGHTS)
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.size_px = settings.size_px
+        self.dim = settings.dim
+        self.id = ExtractorId("classifier", described["sha256"], antialiased_rule(self.size_px, "bilinear"))
+
+    @torch.no_grad()
+    def extract(self, images: Tensor) -> Features:
+        """Images float [-1, 1] [B, 3, H, W] of any size -> features."""
+        return self.network.features(antialiased(rounded(images.to(self.device)), self.size_px, "bilinear"))
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """What `fit` wrote beside the weights, which must be the weights it wrote."""
+    try:
+        content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        stated, found = content["sha256"], sha256_of(folder / WEIGHTS)
+        _ = content["network"], content["class_names"], content["accuracy"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"classifier.path={str(folder)!r} is no fitted classifier", needed=f"a folder with {DESCRIPTION} and {WEIGHTS}"
+        ) from error
+    if stated != found:
+        raise ConfigError(f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes", fix="fit the features again")
+    return content

@@ -1,0 +1,158 @@
+"""Train the small classifier on labelled pictures: minutes on a CPU, and the same weights every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import DataError, NonFiniteError
+from open_ldm.core.files import sha256_of, write_bytes, write_json
+from open_ldm.core.pictures import to_images
+from open_ldm.data.holdout import HoldoutConfig, Part
+from open_ldm.data.loader import read_batches
+from open_ldm.data.sample import Batch, Source
+from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
+from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS
+from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
+
+_LEAST_HELD_OUT = 10
+_WEIGHT_DECAY = 0.05
+_WARM_UP = 0.05
+
+
+class FitConfig(Config):
+    """`pictures`: how many are shown in all; `held_out`: share of the data kept for the accuracy; `flip`: share mirrored (0
+    where left and right make a class)."""
+
+    network: SmallNetworkConfig = SmallNetworkConfig()
+    pictures: int = Field(default=100_000, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    held_out: float = Field(default=0.1, gt=0, lt=1)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was written: the folder, and top-1 accuracy 0..1 over `tested` held-out pictures."""
+
+    folder: Path
+    accuracy: float
+    tested: int
+    sha256: str
+
+
+def fit(
+    source: Source,
+    folder: Path,
+    config: FitConfig | None = None,
+    *,
+    device: torch.device | None = None,
+    workers: int = 0,
+    on_batch: Callable[[int, float], None] | None = None,
+) -> Fitted:
+    """Train on the labelled pictures of a source and write classifier.safetensors and classifier.json into `folder`.
+
+    `on_batch` is told how many pictures were shown and the loss. Raises DataError without classes, or with too few pictures.
+    """
+    config, device = config or FitConfig(), device or torch.device("cpu")
+    train, test = _split(source, config)
+    network = new_network(config.network, len(source.class_names), config.seed).to(device)
+    _train(network, train, config, device, workers, on_batch)
+    accuracy = _accuracy(network.eval(), test, config, device, workers)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
+    fitted = Fitted(folder, accuracy, len(test), sha256_of(folder / WEIGHTS))
+    description = {
+        "network": config.network.model_dump(mode="json"),
+        "class_names": list(source.class_names),
+        "accuracy": accuracy,
+        "tested": len(test),
+        "sha256": fitted.sha256,
+        "data": source.fingerprint,
+        "fit": config.model_dump(mode="json", exclude={"network"}),
+    }
+    write_json(folder / DESCRIPTION, description)
+    return fitted
+
+
+def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
+    """Training and held-out pictures; which is which follows from the seed and a picture's id."""
+    if len(source.class_names) < 2:
+        raise DataError(
+            f"the data has {len(source.class_names)} classes ({source.summary.sentence()})",
+            needed="at least 2 to learn features from",
+            fix="add labels, or measure with inception or dinov2",
+        )
+    holdout = HoldoutConfig(share=config.held_out, seed=config.seed)
+    train, test = Part(source, holdout, "train"), Part(source, holdout, "held_out")
+    if len(test) < _LEAST_HELD_OUT or len(train) < config.batch_size:
+        raise DataError(
+            f"{len(source)} pictures: {len(train)} to learn from, {len(test)} held out",
+            needed=f"at least {config.batch_size} and {_LEAST_HELD_OUT}",
+        )
+    return train, test
+
+
+def _train(
+    network: SmallNetwork,
+    source: Source,
+    config: FitConfig,
+    device: torch.device,
+    workers: int,
+    on_batch: Callable[[int, float], None] | None,
+) -> None:
+    """AdamW on cross-entropy, the learning rate rising linearly and then falling as a cosine."""
+    size = config.network.size_px
+    transform = TransformConfig(size_px=size, crop=LocalCrop(scale_px=round(size * 1.125)), flip=config.flip)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY)
+    starts = range(0, config.pictures, config.batch_size)
+    ranges = [range(start, start + config.batch_size) for start in starts]
+    for step, batch in enumerate(
+        read_batches(source, transform, seed=config.seed, position_ranges=ranges, workers=workers), start=1
+    ):
+        done = step / len(ranges)
+        rate = min(1.0, done / _WARM_UP) * (1 + math.cos(math.pi * done)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * rate
+        loss = F.cross_entropy(network(to_images(batch.pixels.to(device))), _labels(batch).to(device))
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the classifier's loss is {value} at batch {step}", fix="a lower learning_rate")
+        if on_batch is not None:
+            on_batch(step * config.batch_size, value)
+
+
+@torch.no_grad()
+def _accuracy(network: SmallNetwork, source: Source, config: FitConfig, device: torch.device, workers: int) -> float:
+    """Share of pictures whose class is the most likely one."""
+    transform = TransformConfig(size_px=config.network.size_px, crop=CenterCrop())
+    right = 0
+    for batch in _once(source, transform, config, workers):
+        guessed = network(to_images(batch.pixels.to(device))).argmax(dim=1).cpu()
+        right += int((guessed == _labels(batch)).sum())
+    return right / len(source)
+
+
+def _once(source: Source, transform: TransformConfig, config: FitConfig, workers: int) -> Iterator[Batch]:
+    length = len(source)
+    ranges = [range(start, min(start + config.batch_size, length)) for start in range(0, length, config.batch_size)]
+    return read_batches(source, transform, seed=config.seed, position_ranges=ranges, workers=workers)
+
+
+def _labels(batch: Batch) -> torch.Tensor:
+    if batch.labels is None:
+        raise DataError("some pictures have no label", needed="a label for every picture to learn features from")
+    return batch.labels

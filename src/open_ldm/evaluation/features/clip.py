@@ -1,0 +1,63 @@
+"""CLIP: one space for pictures and captions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
+from open_ldm.evaluation.features.base import Features
+from open_ldm.evaluation.features.transformers_model import load_encoder
+
+_SCALE = 100.0
+
+
+class CLIPConfig(Config):
+    """`path`: a folder of transformers' CLIPModel with its tokenizer and preprocessor_config.json, or a hub name such as
+    openai/clip-vit-large-patch14. `size_px`: side of the pictures given to it."""
+
+    kind: Literal["clip"] = "clip"
+    path: str
+    size_px: int = Field(default=224, ge=1)
+
+    def build(self, device: torch.device) -> CLIPExtractor:
+        """The extractor, loaded and frozen. Raises ConfigError when it cannot be had."""
+        return CLIPExtractor(self, device)
+
+
+class CLIPExtractor:
+    """Projected picture embeddings [B, D], and scores of captions: 100 max(cos, 0)."""
+
+    def __init__(self, config: CLIPConfig, device: torch.device) -> None:
+        loaded = load_encoder(config.path, "CLIPModel", config.size_px, config.kind, device)
+        self.model, self.prepare, self.id, self.device = loaded.model, loaded.preparation, loaded.id, device
+        self.dim = int(self.model.config.projection_dim)
+        try:
+            from transformers import AutoTokenizer
+
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"clip.path={config.path!r} has no usable tokenizer", needed="tokenizer.json beside it"
+            ) from error
+
+    @torch.no_grad()
+    def extract(self, images: Tensor) -> Features:
+        """Images float [-1, 1] [B, 3, H, W] of any size -> features."""
+        values = self.prepare(images.to(self.device))
+        vectors: Tensor = self.model.get_image_features(pixel_values=values).pooler_output
+        return Features(vectors)
+
+    @torch.no_grad()
+    def caption_scores(self, features: Features, captions: tuple[str, ...]) -> Tensor:
+        """100 max(cos(picture, caption), 0) [B]; captions longer than the encoder reads are cut."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self._tokenizer(list(captions), padding=True, truncation=True, max_length=length, return_tensors="pt")
+        inputs = {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}
+        texts: Tensor = self.model.get_text_features(**inputs).pooler_output
+        return _SCALE * F.cosine_similarity(features.vectors, texts, dim=1).clamp(min=0)

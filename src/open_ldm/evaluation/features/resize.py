@@ -1,0 +1,40 @@
+"""Bringing pictures to a network's size: the rule matters, so each has a name that goes into the extractor's id."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TENSORFLOW = "bilinear to {0}x{0} px as TensorFlow 1, corners at i * in / out, not antialiased"
+
+
+def tensorflow_bilinear(values: Tensor, size_px: int) -> Tensor:
+    """[B, C, H, W] -> [B, C, size_px, size_px] as TensorFlow 1's resize_bilinear: output i reads at i * in / out.
+
+    torch's own reads at (i + 1/2) in / out - 1/2, which shifts the picture; published FID values rest on the former.
+    """
+    return _lines(_lines(values, size_px, dim=2), size_px, dim=3)
+
+
+def _lines(values: Tensor, size: int, dim: int) -> Tensor:
+    length = values.shape[dim]
+    places = torch.arange(size, device=values.device, dtype=torch.float32) * (length / size)
+    low = places.floor().long()
+    high = (low + 1).clamp(max=length - 1)
+    share = (places - low).view(-1, *[1] * (values.ndim - 1 - dim))
+    return torch.lerp(values.index_select(dim, low), values.index_select(dim, high), share)
+
+
+def antialiased(images: Tensor, size_px: int, mode: Literal["bilinear", "bicubic"]) -> Tensor:
+    """[B, C, H, W] -> [B, C, size_px, size_px], antialiased where it shrinks; squashed if not square; untouched if it fits."""
+    if images.shape[-2:] == (size_px, size_px):
+        return images
+    return F.interpolate(images, size=(size_px, size_px), mode=mode, align_corners=False, antialias=True)
+
+
+def antialiased_rule(size_px: int, mode: str) -> str:
+    """The name of `antialiased`."""
+    return f"{mode} to {size_px}x{size_px} px, antialiased, not rounded"

@@ -1,0 +1,88 @@
+"""Image encoders of the transformers library: loading, and pictures as they expect them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.model_folders import content_hash
+from open_ldm.evaluation.features.base import ExtractorId, rounded
+from open_ldm.evaluation.features.resize import antialiased, antialiased_rule
+from open_ldm.evaluation.features.weights import find_folder
+
+_PREPROCESSOR = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pictures reach an encoder: bicubic to `size_px`, then (x - mean) / std per colour, with x in [0, 1]."""
+
+    size_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def rule(self) -> str:
+        """For the extractor's id."""
+        return antialiased_rule(self.size_px, "bicubic") + f", mean {list(self.mean)}, std {list(self.std)}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images float [-1, 1] [B, 3, H, W] -> [B, 3, size_px, size_px], rounded to 8 bits before the resize."""
+        resized = antialiased((rounded(images) + 1) / 2, self.size_px, "bicubic")
+        mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return (resized - mean) / std
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """A frozen model of transformers in float32, how its pictures are made, and what names it."""
+
+    model: Any
+    folder: Path
+    preparation: Preparation
+    id: ExtractorId
+
+
+def load_encoder(path: str, class_name: str, size_px: int, kind: str, device: torch.device) -> LoadedEncoder:
+    """A model by folder or hub name. Raises ConfigError when it or its preprocessor's numbers are missing."""
+    import transformers
+
+    folder = find_folder(path, f"{kind}.path")
+    if not list(folder.glob("*.safetensors")):
+        raise ConfigError(f"{kind}.path={path!r} holds no weights", needed="model.safetensors")
+    preparation = _preparation(folder, size_px, kind)
+    try:
+        model, found = getattr(transformers, class_name).from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise ConfigError(f"{kind}.path={path!r} cannot be loaded ({reason})", needed=f"a model for {class_name}") from error
+    # transformers fills absent weights with random numbers and only warns.
+    if absent := sorted(map(str, found["missing_keys"])) + sorted(map(str, found.get("mismatched_keys") or ())):
+        raise ConfigError(
+            f"{kind}.path={path!r} lacks {len(absent)} weights of {type(model).__name__}, {absent[0]} first",
+            needed=f"a whole model for {class_name}",
+        )
+    model = model.to(device).eval().requires_grad_(False)
+    name = f"{kind} {type(model).__name__} {Path(path).name}"
+    return LoadedEncoder(model, folder, preparation, ExtractorId(name, content_hash(folder), preparation.rule))
+
+
+def _preparation(folder: Path, size_px: int, kind: str) -> Preparation:
+    """Mean and deviation as the model's own preprocessor states them."""
+    try:
+        content = json.loads((folder / _PREPROCESSOR).read_text(encoding="utf-8"))
+        mean, std = tuple(map(float, content["image_mean"])), tuple(map(float, content["image_std"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{kind}: {folder.name} does not say how pictures are prepared",
+            needed=f"{_PREPROCESSOR} with image_mean and image_std",
+        ) from error
+    return Preparation(size_px, mean, std)

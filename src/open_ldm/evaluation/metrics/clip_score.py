@@ -1,0 +1,36 @@
+"""CLIP score: do pictures show what their captions say?"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
+from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
+from open_ldm.evaluation.metrics.base import at_least
+from open_ldm.evaluation.statistics import Statistics
+
+
+class CLIPScoreConfig(Config):
+    """Mean of 100 max(cos(picture, caption), 0) in CLIP's joint space.
+
+    Differs from the paper: Hessel et al. 2021 multiply by 2.5; papers on text to image use 100, and so does this.
+    """
+
+    kind: Literal["clip_score"] = "clip_score"
+    needs_reference: ClassVar[bool] = False
+
+    @property
+    def protocol(self) -> str:
+        """No settings."""
+        return "clip_score"
+
+    def measure(self, samples: Statistics, reference: Statistics, bootstrap: BootstrapConfig) -> list[Estimate]:
+        """The score of the samples."""
+        at_least(2, "clip_score", samples)
+        if samples.rows.scores is None:
+            raise ConfigError(
+                f"clip_score: there are no caption scores by {samples.extractor.name}",
+                needed="pictures with captions, seen by the clip extractor",
+            )
+        return [estimate_mean("clip_score", samples.rows.scores, bootstrap)]

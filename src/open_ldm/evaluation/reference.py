@@ -1,0 +1,61 @@
+"""Statistics on disk: measured once for a data set, used again for every run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from open_ldm.core.errors import DataError
+from open_ldm.core.files import sha256_of, write_bytes, write_json
+from open_ldm.evaluation.bank import Rows
+from open_ldm.evaluation.features.base import ExtractorId
+from open_ldm.evaluation.moments import Moments
+from open_ldm.evaluation.pictures import PictureSet
+from open_ldm.evaluation.statistics import Statistics
+
+TENSORS = "statistics.safetensors"
+DESCRIPTION = "statistics.json"
+_OPTIONAL = ("probabilities", "scores")
+
+
+def save_statistics(folder: Path, statistics: Statistics) -> None:
+    """Write statistics.safetensors, then statistics.json which names and hashes it. Raises DiskError."""
+    rows = statistics.rows
+    tensors = {"mean": statistics.moments.mean, "scatter": statistics.moments.scatter}
+    tensors |= {"keys": rows.keys, "numbers": rows.numbers, "vectors": rows.vectors}
+    tensors |= {name: tensor for name in _OPTIONAL if (tensor := getattr(rows, name)) is not None}
+    write_bytes(folder / TENSORS, safetensors.torch.save({name: each.contiguous() for name, each in tensors.items()}))
+    pictures = asdict(statistics.pictures) | {"total": str(statistics.pictures.total)}  # longer than JSON's numbers
+    description = {
+        "extractor": statistics.extractor.to_json(),
+        "pictures": pictures,
+        "hash": statistics.pictures.hash,
+        "sha256": sha256_of(folder / TENSORS),
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def load_statistics(folder: Path) -> Statistics:
+    """The inverse of `save_statistics`. Raises DataError when a file is missing, damaged or not the one described."""
+    try:
+        content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if content["sha256"] != sha256_of(folder / TENSORS):
+            raise DataError(f"{folder / TENSORS} is not the file that {DESCRIPTION} describes", fix="measure it again")
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(folder / TENSORS)
+        given = content["pictures"]
+        pictures = PictureSet(given["count"], (given["size_px"][0], given["size_px"][1]), int(given["total"]))
+        rows = Rows(tensors["keys"], tensors["numbers"], tensors["vectors"], *(tensors.get(name) for name in _OPTIONAL))
+        moments = Moments(pictures.count, tensors["mean"], tensors["scatter"])
+        return Statistics(ExtractorId(**content["extractor"]), pictures, moments, rows)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+        raise DataError(
+            f"{folder} holds no usable statistics ({type(error).__name__})",
+            needed=f"{DESCRIPTION} and {TENSORS}",
+            fix="measure the data set again",
+        ) from error

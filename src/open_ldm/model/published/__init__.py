@@ -1,0 +1,1 @@
+"""Published weights: their layouts as key maps, and what each file says of its model."""

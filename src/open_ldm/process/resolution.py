@@ -1,0 +1,79 @@
+"""The noise schedule for pictures of another size: the same uncertainty at the same time (arXiv 2411.03177; method, 5.2).
+
+Grown from side s to s', every value of a picture is observed (s'/s)^2 times, under noise of its own each time; the observations
+average the noise away. Dividing the SNR of every time by that number undoes it. In log-SNR this is one shift, -2 ln(s'/s), for
+every schedule:
+
+    tables of beta    alpha_bar' = s^2 alpha_bar / (s'^2 + alpha_bar (s^2 - s'^2))
+    rectified flow    t' = k t / (1 + (k - 1) t) in the place of t, k = s'/s
+
+It holds in training and in sampling alike, whose times are spread over t as before.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import PositiveInt, model_validator
+from torch import Tensor
+
+from open_ldm.core.config import Config
+from open_ldm.process.schedules import NoiseLevel, Schedule
+
+Size = PositiveInt | tuple[PositiveInt, PositiveInt]
+"""Side of square pictures in pixels, or (height, width)."""
+
+
+class ResolutionConfig(Config):
+    """`from_px`: the size the schedule was made for; `to_px`: the size it is used at. Of (height, width) the area counts."""
+
+    from_px: Size
+    to_px: Size
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> ResolutionConfig:
+        if self.log_snr_shift == 0:
+            raise ValueError(f"from_px={self.from_px} to_px={self.to_px} has no effect; needed: two sizes, or null")
+        return self
+
+    @property
+    def log_snr_shift(self) -> float:
+        """What is added to the log-SNR of every time: -2 ln(s'/s), below 0 for larger pictures."""
+        return -math.log(area(self.to_px) / area(self.from_px))
+
+
+class RescaledSchedule(Schedule):
+    """`inner` with its log-SNR shifted, at the same scale.
+
+    The network is told the time of `inner`, not that of the shifted level: at time t it then meets the uncertainty that it
+    met at t in pre-training. Differs from Stable Diffusion 3, whose network is told 1000 times the shifted sigma.
+    """
+
+    def __init__(self, inner: Schedule, log_snr_shift: float) -> None:
+        self.inner = inner
+        self.discrete_steps = inner.discrete_steps
+        self._noise = math.exp(-log_snr_shift / 2)
+
+    def level(self, t: Tensor) -> NoiseLevel:
+        level = self.inner.level(self.inner.exact_time(t))
+        moved = self.inner.scaled(NoiseLevel(level.alpha, level.sigma * self._noise))
+        return NoiseLevel(moved.alpha.to(t.dtype), moved.sigma.to(t.dtype))
+
+    def scaled(self, level: NoiseLevel) -> NoiseLevel:
+        return self.inner.scaled(level)
+
+    def network_time(self, t: Tensor) -> Tensor:
+        return self.inner.network_time(t)
+
+    def exact_time(self, t: Tensor) -> Tensor:
+        return self.inner.exact_time(t)
+
+
+def rescaled(schedule: Schedule, resolution: ResolutionConfig | None) -> Schedule:
+    """The schedule at another picture size; itself for None."""
+    return schedule if resolution is None else RescaledSchedule(schedule, resolution.log_snr_shift)
+
+
+def area(size: int | tuple[int, int]) -> int:
+    """Pixels of a picture."""
+    return size * size if isinstance(size, int) else size[0] * size[1]

@@ -1,0 +1,85 @@
+"""What a run tells of its held-out reconstructions: events, pictures, and their part of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from open_ldm.core.events import Event, effective_events, read_events
+from open_ldm.core.pictures import grid, save_png
+from open_ldm.runs.autoencoder.evaluate import Reconstructions
+from open_ldm.runs.report import CaptionedPicture, Section
+
+EVENT = "reconstruction"
+_MOST_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at the held-out pictures: their PSNR in dB and the picture files, relative to the run folder."""
+
+    samples_seen: int
+    pictures: int
+    mean_psnr_db: float
+    worst_psnr_db: float
+    files: tuple[str, ...]
+
+
+def write_pictures(found: Reconstructions, shown: int, stem: Path) -> list[Path]:
+    """STEM-worst.png and STEM-others.png: inputs above their reconstructions."""
+    order = found.order
+    shown = min(shown, len(order))
+    others = order[torch.linspace(0, len(order) - 1, shown).round().long()]
+    paths = []
+    for name, indices in (("worst", order[:shown]), ("others", others)):
+        paths.append(stem.with_name(f"{stem.name}-{name}.png"))
+        save_png(paths[-1], _above_each_other(found, indices.tolist()))
+    return paths
+
+
+def _above_each_other(found: Reconstructions, indices: Sequence[int]) -> Image.Image:
+    pixels = [*(found.given[i] for i in indices), *(found.found[i] for i in indices)]
+    told = [f"{found.psnr_db[i]:.1f} dB" for i in indices]
+    return grid(pixels, len(indices), row_headers=["input", "reconstruction"], column_headers=told)
+
+
+def checks_of(run: Path) -> list[Check]:
+    """All checks that the run's present weights went through, in order."""
+    events = [event for event in effective_events(read_events(run / "events.jsonl")) if event.name == EVENT]
+    return [check for event in events if (check := _check(event)) is not None]
+
+
+def _check(event: Event) -> Check | None:
+    """None for an event that lacks something."""
+    mean, worst, pictures = (event.number(name) for name in ("mean_psnr_db", "worst_psnr_db", "pictures"))
+    files = event.fields.get("files")
+    if mean is None or worst is None or pictures is None or not isinstance(files, list):
+        return None
+    return Check(event.samples_seen, int(pictures), mean, worst, tuple(map(str, files)))
+
+
+def sections_of(run: Path) -> list[Section]:
+    """The report's part about reconstructions; empty before the first check."""
+    checks = checks_of(run)
+    if not checks:
+        return []
+    newest = checks[-1]
+    captions = ("The worst of them, by PSNR", "Others, from the worst to the best")
+    pictures = [
+        CaptionedPicture(caption, (run / file).read_bytes())
+        for caption, file in zip(captions, newest.files, strict=False)
+        if (run / file).is_file()
+    ]
+    text = (
+        f"{newest.pictures} pictures that training never sees, encoded to the mean of their posterior and decoded again by the"
+        " averaged weights. PSNR in dB of 8-bit pixels, higher is better; 'worst 5 %' is the mean over the worst of them."
+    )
+    rows = [[f"{check.samples_seen:,}", f"{check.mean_psnr_db:.2f}", f"{check.worst_psnr_db:.2f}"] for check in checks]
+    skipped = [["…", "…", "…"]] if len(rows) > _MOST_ROWS else []
+    rows = rows if not skipped else [*rows[: _MOST_ROWS // 2], *skipped, *rows[-_MOST_ROWS // 2 :]]
+    columns = ["samples seen", "mean PSNR, dB", "worst 5 %, dB"]
+    return [Section("Held-out reconstructions", text, pictures, columns, rows)]

@@ -1,0 +1,47 @@
+"""`ldm autoencoder train RECIPE --dry-run`: resolve, build and count, without data and without memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from open_ldm.autoencoders.network import build_network
+from open_ldm.core.config import to_yaml
+from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A recipe that builds. `values_per_latent`: how many numbers of the picture one of the latents stands for."""
+
+    recipe: AutoencoderRecipe
+    parameters: int
+    values_per_latent: float
+
+    def text(self) -> str:
+        """The resolved recipe, then the counts."""
+        training = self.recipe.training
+        updates = -(-training.samples // training.batch_size)
+        return (
+            f"{to_yaml(self.recipe)}\n"
+            f"# autoencoder: {self.parameters:,} parameters, {self.values_per_latent:g} picture values per latent\n"
+            f"# training: {training.samples:,} samples in {updates:,} updates"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "parameters": self.parameters,
+            "values_per_latent": self.values_per_latent,
+        }
+
+
+def dry_run(recipe: AutoencoderRecipe) -> DryRun:
+    """Build on the meta device."""
+    network = recipe.network
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in build_network(network, recipe.training.seed).parameters())
+    return DryRun(recipe, parameters, network.factor**2 * network.in_channels / network.latent_channels)

@@ -1,0 +1,41 @@
+"""A trained autoencoder in diffusers' format, to be used as `autoencoder: {kind: kl, path: RUN/autoencoder}`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from open_ldm.autoencoders import KLConfig, LatentStats
+from open_ldm.autoencoders.network import KLNetwork, NetworkConfig
+from open_ldm.core.errors import DiskError
+from open_ldm.core.files import fsync_path
+
+
+def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
+    """Write config.json and diffusion_pytorch_model.safetensors into `folder`, each whole or not at all.
+
+    `scaling_factor` = 1 / deviation over all channels, for programs that know no other statistics. Raises DiskError.
+    """
+    mean = sum(stats.mean) / len(stats.mean)
+    variance = sum(std**2 + (one - mean) ** 2 for one, std in zip(stats.mean, stats.std, strict=True)) / len(stats.std)
+    network.kl.register_to_config(scaling_factor=round(variance**-0.5, 6))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".autoencoder-", dir=folder.parent))
+        try:
+            network.kl.save_pretrained(temporary)
+            for file in sorted(temporary.iterdir()):
+                fsync_path(file)
+                file.chmod(0o644)
+                file.replace(folder / file.name)
+            fsync_path(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise DiskError.of(f"cannot write the autoencoder to {folder}", error) from error
+
+
+def as_config(network: NetworkConfig, folder: Path) -> KLConfig:
+    """The setting that uses it."""
+    return KLConfig(path=str(folder), channels=network.latent_channels, factor=network.factor)

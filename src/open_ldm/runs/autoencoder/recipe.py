@@ -1,0 +1,77 @@
+"""A recipe for an autoencoder: everything that determines its training, as one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from open_ldm.autoencoders.network import NetworkConfig
+from open_ldm.autoencoders.reconstruction import ReconstructionConfig
+from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
+from open_ldm.data.loader import DataConfig
+from open_ldm.runs.recipe import Recipe, built, load_recipe, numerics_of, recipe_content
+from open_ldm.training.settings import TrainingConfig
+
+
+class HeldOutConfig(Config):
+    """`pictures` are never trained on; each is reconstructed every `training.preview_every_samples` and at the end, and
+    the worst `shown` of them are shown, and as many others."""
+
+    pictures: int = Field(default=64, ge=2)
+    shown: int = Field(default=8, ge=1, le=64)
+
+
+class AutoencoderRecipe(Config):
+    """Settings of a run of `ldm autoencoder train`; `name` also names the default run folder, runs/NAME."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataConfig
+    network: NetworkConfig = NetworkConfig()
+    loss: ReconstructionConfig = ReconstructionConfig()
+    training: TrainingConfig
+    held_out: HeldOutConfig = HeldOutConfig()
+
+    @model_validator(mode="after")
+    def _pictures_fit(self) -> AutoencoderRecipe:
+        height, width, factor = self.data.transform.height_px, self.data.transform.width_px, self.network.factor
+        if height % factor or width % factor:
+            raise ValueError(
+                f"pictures of {height}x{width} px behind an autoencoder of factor {factor};"
+                f" needed: data.transform.size_px in multiples of {factor}"
+            )
+        if min(height, width) < self.loss.smallest_side():
+            raise ValueError(f"pictures of {height}x{width} px are too small for loss.scales={self.loss.scales}")
+        if self.network.in_channels not in (1, 3):
+            raise ValueError(
+                f"network.in_channels={self.network.in_channels}, but pictures from files have 3 channels, or 1 in grey;"
+                " other numbers are trained through Python (docs/autoencoders.md)"
+            )
+        return self
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """The settings that change the numbers of training; what is held out does, what is shown does not."""
+        content = numerics_of(self.model_dump(mode="json", exclude={"name"}), self.training)
+        content["held_out"].pop("shown")
+        return content
+
+
+def load_autoencoder_recipe(name: str, overrides: Sequence[str] = ()) -> AutoencoderRecipe:
+    """A packaged recipe by name, or a YAML file or run folder by path, with `a.b=c` overrides applied."""
+    return autoencoder_recipe_from(recipe_content(name), overrides, source=f"recipe {name}")
+
+
+def autoencoder_recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> AutoencoderRecipe:
+    """Build a recipe from plain data. Overrides reach defaults too, whether or not the recipe mentions them."""
+    if "denoiser" in content:
+        raise ConfigError(f"{source} trains a denoiser", fix="ldm train")
+    return built(AutoencoderRecipe, content, overrides, source=source)
+
+
+def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe | AutoencoderRecipe:
+    """As `load_recipe`, for a denoiser or an autoencoder, whichever the recipe is for."""
+    is_autoencoder = "network" in recipe_content(name)
+    return load_autoencoder_recipe(name, overrides) if is_autoencoder else load_recipe(name, overrides)

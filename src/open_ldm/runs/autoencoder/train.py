@@ -1,0 +1,101 @@
+"""Training an autoencoder from recipe to report, in the same way as a denoiser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from open_ldm.autoencoders.network import build_network
+from open_ldm.core.device import Machine
+from open_ldm.data.held_out import hold_out
+from open_ldm.data.loader import default_workers, read_batches
+from open_ldm.data.sample import Source
+from open_ldm.data.sources import open_source
+from open_ldm.data.survey import survey
+from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
+from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
+from open_ldm.runs.train import Place, TrainingResult, health_of, run_in_folder
+from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
+from open_ldm.training.fingerprint import fingerprint
+from open_ldm.training.loop import Loop
+from open_ldm.training.plan import plan_batches
+
+REQUIRED = ("recipe", "counters", "model", "ema", "optimizer")
+"""What a run needs to go on."""
+
+_AT_ONCE = 8
+_HELD_OUT_SEED = 0
+
+
+def train_autoencoder(
+    recipe: AutoencoderRecipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()
+) -> TrainingResult:
+    """Train in the folder `out`, going on from its newest good checkpoint when it has one.
+
+    Leaves `out`/autoencoder in diffusers' format. Raises OpenLdmError subclasses; whatever happens, exit.json says so.
+    SIGTERM, SIGINT and SIGUSR1 save and end with 75.
+    """
+
+    def body(place: Place) -> TrainingResult:
+        return _trained(recipe, place, silent=silent or not place.world.leads, command=command)
+
+    return run_in_folder(recipe, out, autoencoder_recipe_from, body)
+
+
+def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: Sequence[str]) -> TrainingResult:
+    started = time.perf_counter()
+    folder, machine, world = place.folder, place.machine, place.world
+    training = recipe.training
+    store = CheckpointFolder(folder.checkpoints, training.keep_checkpoints, REQUIRED)
+    checkpoint, problems = store.newest()
+    source = open_source(recipe.data.source)
+    seen = survey(source)
+    health = health_of(folder, source, seen, world.leads)
+    parts = hold_out(source, recipe.held_out.pictures, training.seed)
+    trainer = trainer_of(recipe, place)
+    if checkpoint is not None:
+        trainer.restore(checkpoint.files, checkpoint.content["counters"])
+    plan = plan_batches(training.batch_size, training.micro_batch_size, world)
+    recorder = AutoencoderRecorder(
+        folder=folder,
+        recipe=recipe,
+        trainer=trainer,
+        held_out=partial(_held_out_batches, recipe, parts.held_out, machine),
+        health=health,
+        store=store,
+        fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
+        stop=place.stop,
+        silent=silent,
+    )
+    batches = read_batches(
+        parts.training,
+        recipe.data.transform,
+        seed=training.seed,
+        position_ranges=plan.ranges(trainer.progressed.samples_seen),
+        workers=default_workers() if recipe.data.workers is None else recipe.data.workers,
+        views=recipe.data.views,
+    )
+    encoder = ImageEncoder(recipe.network.in_channels, machine.device)
+    with recorder:
+        recorder.begin(seen, None, machine, command, problems, None if checkpoint is None else checkpoint.content)
+        code = recorder.end(finished=Loop(trainer, plan, batches, encoder, recorder.hooks()).run())
+    seconds = time.perf_counter() - started
+    return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
+
+
+def trainer_of(recipe: AutoencoderRecipe, place: Place) -> AutoencoderTrainer:
+    """A trainer at position 0."""
+    network = build_network(recipe.network, recipe.training.seed).to(place.machine.device)
+    network.compute_dtype = place.machine.compute_dtype
+    return AutoencoderTrainer(network, recipe.loss, recipe.training, place.world, place.machine.device)
+
+
+def _held_out_batches(recipe: AutoencoderRecipe, source: Source, machine: Machine) -> Iterator[ImageBatch]:
+    """Every held-out picture once, cut as for training but always in the same way."""
+    encoder = ImageEncoder(recipe.network.in_channels, machine.device)
+    ranges = [range(start, min(start + _AT_ONCE, len(source))) for start in range(0, len(source), _AT_ONCE)]
+    batches = read_batches(source, recipe.data.transform, seed=_HELD_OUT_SEED, position_ranges=ranges, workers=0)
+    return map(encoder.encode, batches)

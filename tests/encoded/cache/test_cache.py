@@ -1,0 +1,155 @@
+"""What a change makes anew and what it leaves, what is encoded how often, and what verification finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from open_ldm.core.errors import StoppedError
+from open_ldm.data.transforms import TransformConfig
+from open_ldm.encoded.cache.build import Work
+from open_ldm.encoded.cache.cache import Cache
+from open_ldm.encoded.cache.verify import check_entries, drop_damaged
+from tests.encoded.cache.small_data import Halver, Letters, Pictures, Setting, content, fill
+
+SMALL_SHARDS = {"shard_mb": 0.002}
+"""Five pictures a file."""
+
+CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "nothing": ({}, set()),
+    "autoencoder": ({"autoencoder": Halver("other")}, {"view 1 of 2", "view 2 of 2"}),
+    "transform": ({"transform": TransformConfig(size_px=8, flip=0.5)}, {"view 1 of 2", "view 2 of 2"}),
+    "encoder": ({"encoder": Letters(name="other")}, {"captions"}),
+    "kind of padding": ({"all_places": True}, {"captions"}),
+    "captions": ({"source": Pictures(words="new")}, {"captions"}),
+    "labels": ({"source": Pictures(labelled=False)}, {"labels and ids"}),
+    "another view": ({"views": 3}, {"view 3 of 3"}),
+    "fewer views": ({"views": 1}, set()),
+    "pictures": ({"source": Pictures(length=22)}, {"captions", "labels and ids", "view 1 of 2", "view 2 of 2"}),
+    "readers": ({"workers": 2}, set()),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_makes_anew_what_it_touches(name: str, tmp_path: Path) -> None:
+    Setting(autoencoder=Halver()).filled(tmp_path)
+    changes, touched = CHANGES[name]
+    cache = Setting(**{"autoencoder": Halver(), **changes}).cache(tmp_path)
+    assert {part.label for part in cache.parts if part.section.missing()} == touched
+    own = {part.section.path.name for part in cache.parts}
+    assert set(cache.unused()) == {folder.name for folder in tmp_path.iterdir()} - own
+
+
+@pytest.mark.parametrize(("setting", "touched"), [("latents", "view 1 of 2"), ("tokens", "captions")])
+def test_number_formats_are_part_of_the_key(setting: str, touched: str, tmp_path: Path) -> None:
+    Setting().filled(tmp_path)
+    cache = Setting().cache(tmp_path, **{setting: "bfloat16"})
+    assert touched in {part.label for part in cache.parts if part.section.missing()}
+    assert "labels and ids" not in {part.label for part in cache.parts if part.section.missing()}
+
+
+def test_everything_is_encoded_once(tmp_path: Path) -> None:
+    setting = Setting(autoencoder=Halver(), views=3)
+    setting.filled(tmp_path)
+    assert isinstance(setting.autoencoder, Halver)
+    assert setting.autoencoder.encoded == 3 * 23
+    different = {caption for index in range(23) for caption in setting.source.captions_of(index) or ("",)}
+    probed = len(different)
+    assert set(setting.encoder.encoded) == different
+    assert len(setting.encoder.encoded) <= probed + sum(len(setting.source.captions_of(index)) or 1 for index in range(23))
+    setting.autoencoder.encoded = 0
+    setting.encoder.encoded.clear()
+    with setting.cache(tmp_path) as again:
+        fill(again)
+    assert setting.autoencoder.encoded == len(setting.encoder.encoded) == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stop_between_batches_costs_nothing_but_time(workers: int, tmp_path: Path) -> None:
+    setting = Setting(autoencoder=Halver(), workers=workers)
+    setting.filled(tmp_path / "whole", **SMALL_SHARDS)
+    asked = iter(range(1000))
+    stops = 0
+    while True:
+        work = Work(stop_requested=lambda: next(asked) % 5 == 4)
+        try:
+            with setting.cache(tmp_path / "broken", **SMALL_SHARDS) as cache:
+                fill(cache, work)
+            break
+        except StoppedError as error:
+            assert error.exit_code == 75
+            stops += 1
+    assert stops >= 2
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+def test_batches_do_not_depend_on_where_encoding_began(tmp_path: Path) -> None:
+    """What stands beside a picture may change its last bits, so every batch must be the same in every run."""
+
+    class Mixer(Halver):
+        def encode(self, images: torch.Tensor) -> Any:
+            return super().encode(images + images.mean() * 1e-3)
+
+    setting = Setting(autoencoder=Mixer(), views=1)
+    setting.filled(tmp_path / "whole", **SMALL_SHARDS)
+    cache = setting.filled(tmp_path / "broken", **SMALL_SHARDS)
+    for shard in (1, 3):
+        cache.latents[0].section.discard(shard)
+    with setting.cache(tmp_path / "broken") as again:
+        fill(again)
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+def changed(cache: Cache, part: int, shard: int) -> None:
+    file = cache.parts[part].section.file(shard)
+    flipped = bytearray(file.read_bytes())
+    flipped[-3] ^= 4
+    file.write_bytes(flipped)
+
+
+def test_verification_finds_damage_and_filling_mends_it(tmp_path: Path) -> None:
+    setting = Setting(autoencoder=Halver())
+    cache = setting.filled(tmp_path, **SMALL_SHARDS)
+    before = content(tmp_path)
+    assert list(drop_damaged(cache)) == []
+    changed(cache, 1, 0)
+    changed(cache, 3, 2)
+    problems = list(drop_damaged(cache))
+    assert [problem.split("/")[1].split(" ")[0] for problem in problems] == ["00000.safetensors", "00002.safetensors"]
+    assert fill(cache).shards_written == 2
+    cache.__exit__()
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_entries_made_again_are_equal(dtype: str, tmp_path: Path) -> None:
+    cache = Setting(autoencoder=Halver(), source=Pictures(bad=(3,))).filled(tmp_path, latents=dtype, tokens=dtype)
+    checked = check_entries(cache, 9)
+    assert (checked.entries, checked.difference, checked.wrong) == (27, 0.0, ())
+
+
+def test_pictures_changed_under_their_old_names_are_found(tmp_path: Path) -> None:
+    class Repainted(Pictures):
+        def __getitem__(self, index: int) -> Any:
+            return super().__getitem__((index + 5) % 23)
+
+    Setting(autoencoder=Halver()).filled(tmp_path)
+    cache = Setting(autoencoder=Halver(), source=Repainted()).cache(tmp_path)
+    assert not any(part.section.missing() for part in cache.parts)
+    checked = check_entries(cache, 4)
+    assert len(checked.wrong) == 8 and checked.difference > 0.01
+    assert "view 1 of 2: what is stored was not made from this picture" in checked.wrong[0]
+
+
+def test_captions_changed_behind_the_index_are_found(tmp_path: Path) -> None:
+    Setting().filled(tmp_path)
+    before = Pictures().hashes
+
+    class Hidden(Pictures):
+        hashes = property(lambda self: before)  # type: ignore[assignment]
+
+    cache = Setting(source=Hidden(words="xyz")).cache(tmp_path)
+    assert any("tokens are not those of its captions" in line for line in check_entries(cache, 4).wrong)

@@ -1,0 +1,189 @@
+"""A cache is the memory of live encoding with the same fixed views: every field of every batch is equal, bit for bit."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from open_ldm.autoencoders.identity import IdentityAutoencoder
+from open_ldm.core.errors import DataError
+from open_ldm.data.loader import read_batches
+from open_ldm.data.transforms import plan_view
+from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
+from open_ldm.encoded.cache.cache import Cache
+from open_ldm.encoded.cache.reader import CacheReader, ToDevice
+from open_ldm.text.padding import PaddingKind, pad
+from tests.encoded.cache.small_data import CONTROLS, CPU, Halver, Letters, Pictures, Setting, ranges
+
+SEED = 11
+ORDER = torch.tensor([2, 0, 1])
+BATCHES = (0, 8, 12)
+"""96 views: more than four epochs of 23 pictures."""
+
+
+def live(setting: Setting, order: torch.Tensor | None = ORDER, batches: tuple[int, int, int] = BATCHES) -> list[EncodedBatch]:
+    encoder = LiveEncoder(setting.autoencoder, CONTROLS, CPU, setting.encoder, order)
+    read = read_batches(
+        setting.source, setting.transform, seed=SEED, position_ranges=ranges(*batches), workers=0, views=setting.views
+    )
+    return [encoder.encode(batch) for batch in read]
+
+
+def cached(
+    cache: Cache, order: torch.Tensor | None = ORDER, batches: tuple[int, int, int] = BATCHES, threads: int = 0
+) -> list[EncodedBatch]:
+    reader = CacheReader(cache.open(), SEED, CONTROLS, order)
+    return [ToDevice(CPU).encode(batch) for batch in reader.batches(ranges(*batches), threads)]
+
+
+def assert_equal(found: list[EncodedBatch], wanted: list[EncodedBatch], *, all_places: bool = False) -> None:
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.positions == other.positions
+        assert same(one.posterior.mean, other.posterior.mean) and same(one.posterior.std, other.posterior.std)
+        assert same(one.labels, other.labels)
+        assert one.controls.keys() == other.controls.keys()
+        assert all(same(one.controls[name], other.controls[name]) for name in one.controls)
+        assert (one.text is None) == (other.text is None)
+        if one.text is not None and other.text is not None:
+            assert same(one.text.mask, other.text.mask) and same(one.text.pooled, other.text.pooled)
+            kept = torch.ones_like(other.text.mask) if all_places else other.text.mask
+            assert same(one.text.tokens[kept], other.text.tokens[kept])
+            assert all_places or not one.text.tokens[~kept].any()
+
+
+def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+SETTINGS: dict[str, Any] = {
+    "identity": {},
+    "deviation, bad pictures": {"source": Pictures(bad=(3, 17)), "autoencoder": Halver()},
+    "one view": {"views": 1},
+    "three views": {"views": 3, "autoencoder": Halver()},
+    "no captions": {"source": Pictures(words=""), "encoder": None},
+    "no labels": {"source": Pictures(labelled=False)},
+    "tokens apart": {"encoder": Letters(segments=True)},
+    "no pooled": {"encoder": Letters(pooled=False)},
+    "all places": {"all_places": True},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_cached_batches_equal_live_ones(name: str, tmp_path: Path) -> None:
+    setting = Setting(**SETTINGS[name])
+    cache = setting.filled(tmp_path)
+    order = ORDER if setting.source.labelled else None
+    assert_equal(cached(cache, order), live(setting, order), all_places=setting.all_places)
+    assert_equal(cached(cache, order, (7, 5, 9)), live(setting, order, (7, 5, 9)), all_places=setting.all_places)
+
+
+def test_views_repeat_after_as_many_epochs_and_captions_do_not() -> None:
+    setting = Setting(source=Pictures(length=16))
+    epochs = live(setting, batches=(0, 16, 5))
+    by_sample = [{mean.sum().item() for mean in epoch.posterior.mean} for epoch in epochs]
+    assert by_sample[0] == by_sample[2] == by_sample[4] and by_sample[1] == by_sample[3]
+    assert by_sample[0] != by_sample[1]
+    texts = [sorted(row.sum().item() for row in epoch.text.tokens) for epoch in epochs if epoch.text is not None]
+    assert texts[0] != texts[2]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_nothing(threads: int, tmp_path: Path) -> None:
+    cache = Setting(autoencoder=Halver()).filled(tmp_path)
+    assert_equal(cached(cache, threads=threads), cached(cache))
+
+
+def test_another_training_seed_reads_the_same_views_in_another_order(tmp_path: Path) -> None:
+    cache = Setting().filled(tmp_path)
+    means = [
+        torch.cat([batch.posterior.mean for batch in CacheReader(cache.open(), seed, ()).batches([range(23)], 0)])
+        for seed in (0, 1)
+    ]
+    assert not torch.equal(*means)
+    assert sorted(means[0].flatten(1).sum(1).tolist()) == sorted(means[1].flatten(1).sum(1).tolist())
+
+
+@pytest.mark.parametrize("bad", [(), (3, 17)])
+def test_controls_of_every_view_say_how_its_picture_was_cut(bad: tuple[int, ...], tmp_path: Path) -> None:
+    """Recomputed from the pictures alone: every stored record is a plan of the picture that was used, and cuts its pixels."""
+    setting = Setting(source=Pictures(bad=bad), views=3)
+    cache = setting.filled(tmp_path)
+    reader = CacheReader(cache.open(), SEED, CONTROLS)
+    for batch in reader.batches(ranges(0, 23, 3), 0):
+        read = read_batches(setting.source, setting.transform, seed=SEED, position_ranges=[batch.positions], workers=0, views=3)
+        (pictures,) = read
+        assert torch.equal(batch.posterior.mean, pictures.pixels.float() / 127.5 - 1)
+        for control in CONTROLS:
+            assert torch.equal(batch.controls[control.kind], control.values(pictures.records))
+        for index, record in zip(pictures.indices, pictures.records, strict=True):
+            original = setting.source.size_of(index)
+            stored = original[0] // 10, original[1] // 10
+            plan = plan_view(stored, original, setting.transform, 0, 0)
+            assert (record.original_height_px, record.original_width_px) == original
+            assert (record.scaled_height_px, record.scaled_width_px) == (plan.scaled_height_px, plan.scaled_width_px)
+
+
+@pytest.mark.parametrize("kind", ["zero", "mask", "encoder", "replicate", "noisy_replicate"])
+def test_padding_happens_after_the_cache(kind: PaddingKind, tmp_path: Path) -> None:
+    setting = Setting(all_places=kind == "encoder")
+    cache = setting.filled(tmp_path)
+    noise = torch.randn(8, 6, 4, generator=torch.Generator().manual_seed(0))
+    for found, wanted in zip(cached(cache), live(setting), strict=True):
+        assert found.text is not None and wanted.text is not None
+        one = pad(found.text.tokens, found.text.mask, kind, noise)
+        other = pad(wanted.text.tokens, wanted.text.mask, kind, noise)
+        assert torch.equal(one.tokens, other.tokens)
+
+
+def test_bfloat16_rounds_and_nothing_else(tmp_path: Path) -> None:
+    setting = Setting(autoencoder=Halver())
+    cache = setting.filled(tmp_path, latents="bfloat16", tokens="bfloat16")
+    for found, wanted in zip(cached(cache), live(setting), strict=True):
+        assert found.posterior.std is not None and wanted.posterior.std is not None
+        assert found.text is not None and wanted.text is not None
+        assert found.posterior.mean.dtype == found.text.tokens.dtype == torch.float32
+        assert torch.equal(found.posterior.mean, wanted.posterior.mean.bfloat16().float())
+        assert torch.equal(found.posterior.std, wanted.posterior.std.bfloat16().float())
+        mask = wanted.text.mask
+        assert torch.equal(found.text.tokens[mask], wanted.text.tokens[mask].bfloat16().float())
+
+
+def test_bad_pictures_are_told_when_the_cache_is_opened(tmp_path: Path) -> None:
+    cache = Setting(source=Pictures(bad=(3, 17)), views=2).filled(tmp_path)
+    told = {(bad.id, bad.reason, bad.detail) for bad in cache.open().bad}
+    assert told == {(f"pictures/{index}", "not a picture", f"number {index}") for index in (3, 17)}
+
+
+def test_no_picture_is_read_and_the_content_is_known_by_its_hash(tmp_path: Path) -> None:
+    setting = Setting()
+    cache = setting.filled(tmp_path / "a")
+    setting.source.read.clear()
+    cached(cache)
+    assert not setting.source.read
+    other = Setting().filled(tmp_path / "b")
+    assert other.open().content_hash == cache.open().content_hash
+    assert Setting(autoencoder=Halver()).filled(tmp_path / "b").open().content_hash != cache.open().content_hash
+
+
+def test_endless_reading_ends_when_closed(tmp_path: Path) -> None:
+    reader = CacheReader(Setting().filled(tmp_path).open(), SEED, CONTROLS)
+    endless = (range(4 * i, 4 * i + 4) for i in iter(int, 1))
+    batches = reader.batches(chain([range(4)], endless), threads=2)
+    assert next(batches).positions == (0, 1, 2, 3)
+    batches.close()
+
+
+def test_a_file_cut_short_is_one_line_instead_of_a_crash(tmp_path: Path) -> None:
+    cache = Setting(source=Pictures(length=60), autoencoder=IdentityAutoencoder()).filled(tmp_path)
+    file = cache.latents[0].section.file(1)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"00001.safetensors has \d+ bytes; needed: \d+; fix: run ldm encode") as raised:
+        cached(cache)
+    assert "\n" not in str(raised.value)

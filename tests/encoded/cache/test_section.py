@@ -1,0 +1,179 @@
+"""What stays on the disk when writing is cut off, and how processes share the work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from open_ldm.core.errors import DataError, DiskError, StoppedError
+from open_ldm.data.sample import BadSample
+from open_ldm.encoded.cache.build import Work, fill
+from open_ldm.encoded.cache.mapped import MappedSection
+from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
+from tests.encoded.cache.small_data import content
+
+PLAN = SectionPlan("numbers", {"rule": "squares", "sizes": [1, 2]}, rows=10)
+BAD = BadSample("x", "not a picture", "why")
+
+
+def section(root: Path, rows_per_shard: int = 3) -> Section:
+    return Section(root, PLAN, lambda: rows_per_shard)
+
+
+def made(rows: range) -> ShardContent:
+    return ShardContent({"squares": torch.tensor([row * row for row in rows]), "odd": torch.ones(len(rows), 2)}, [BAD])
+
+
+def make(one: Section, stop_after: int = 99) -> Work:
+    """Fill a section; `stop_after` shards a signal comes."""
+
+    def shards(claimed: Iterator[int]) -> Iterator[tuple[int, ShardContent]]:
+        for count, shard in enumerate(claimed):
+            if count == stop_after:
+                raise StoppedError("stopped")
+            yield shard, made(one.rows_of(shard))
+
+    work = Work()
+    fill(one, shards, work)
+    return work
+
+
+def squares(one: Section) -> list[int]:
+    mapped = MappedSection(one)
+    return [int(arrays["squares"][at]) for arrays, at in map(mapped.at, range(10))]
+
+
+def test_all_rows_are_there_and_read_back(tmp_path: Path) -> None:
+    one = section(tmp_path)
+    assert (one.shards, one.missing()) == (4, [0, 1, 2, 3])
+    work = make(one)
+    assert one.missing() == [] and work.shards_written == 4
+    assert squares(one) == [row * row for row in range(10)]
+    assert MappedSection(one).bad == (BAD,) * 4
+    assert make(one).shards_written == 0
+
+
+def test_what_was_done_before_a_stop_is_kept_and_the_bytes_are_the_same(tmp_path: Path) -> None:
+    make(section(tmp_path / "whole"))
+    broken = section(tmp_path / "broken")
+    with pytest.raises(StoppedError):
+        make(broken, stop_after=2)
+    broken.close()
+    with pytest.raises(DataError, match="is not finished; fix: run ldm encode"):
+        MappedSection(broken)
+    again = section(tmp_path / "broken")
+    assert len(again.missing()) <= 3
+    make(again)
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("leftover", ["temporary", "no record", "half a record", "cut shard", "no index"])
+def test_whatever_a_kill_leaves_behind_ends_in_the_same_bytes(leftover: str, tmp_path: Path) -> None:
+    make(section(tmp_path / "whole"))
+    broken = section(tmp_path / "broken")
+    make(broken)
+    broken.close()
+    file, record, index = broken.file(1), broken.path / "00001.json", broken.path / "index.json"
+    if leftover != "no index":
+        index.unlink()
+    match leftover:
+        case "temporary":
+            record.unlink()
+            file.rename(broken.path / ".00001.safetensors.ab12")
+            (broken.path / ".00001.json.cd34").write_text("{")
+        case "no record":
+            record.unlink()
+        case "half a record":
+            record.write_text(record.read_text()[:20])
+        case "cut shard":
+            file.write_bytes(file.read_bytes()[:-5])
+        case _:
+            index.unlink()
+    again = section(tmp_path / "broken")
+    assert again.missing() == ([] if leftover == "no index" else [1])
+    make(again) if again.missing() else again.finish()
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+def test_a_damaged_shard_is_found_by_its_hash_and_made_again(tmp_path: Path) -> None:
+    one = section(tmp_path)
+    make(one)
+    before = content(tmp_path)
+    file = one.file(2)
+    flipped = bytearray(file.read_bytes())
+    flipped[-1] ^= 1
+    file.write_bytes(flipped)
+    one.file(3).unlink()
+    assert one.missing() == [3]  # the length alone does not tell of the other
+    found = list(one.damaged())
+    assert [shard for shard, _ in found] == [2, 3]
+    assert "00002.safetensors is damaged: its SHA-256" in found[0][1] and "00003.safetensors is missing" in found[1][1]
+    for shard, _ in found:
+        one.discard(shard)
+    assert one.missing() == [2, 3]
+    assert make(one).shards_written == 2
+    assert content(tmp_path) == before
+    assert not list(one.damaged())
+
+
+def test_the_layout_stays_that_of_the_first(tmp_path: Path) -> None:
+    make(section(tmp_path))
+    assert section(tmp_path, rows_per_shard=5).rows_per_shard == 3
+    layout = section(tmp_path).path / "section.json"
+    layout.write_text(json.dumps({**json.loads(layout.read_text()), "key": "other"}))
+    with pytest.raises(DataError, match=r"section.json is damaged; fix: remove the folder"):
+        section(tmp_path)
+
+
+def test_another_plan_lies_in_another_folder(tmp_path: Path) -> None:
+    other = SectionPlan("numbers", {**PLAN.made_from, "rule": "cubes"}, rows=10)
+    assert other.folder != PLAN.folder
+    assert SectionPlan("numbers", {"sizes": (1, 2), "rule": "squares"}, rows=10).folder == PLAN.folder
+    assert SectionPlan("numbers", PLAN.made_from, rows=11).folder != PLAN.folder
+
+
+_CLAIMER = """
+import sys, time
+from pathlib import Path
+from open_ldm.encoded.cache.section import Section
+from tests.encoded.cache.test_section import PLAN
+section = Section(Path(sys.argv[1]), PLAN, lambda: 3)
+claimed = section.claimed([1, 2])
+print(next(claimed), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_claim_keeps_others_off_and_dies_with_its_process(tmp_path: Path) -> None:
+    one = section(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", _CLAIMER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline().strip() == b"1"
+    assert list(one.claimed([0, 1, 2])) == [0, 2]
+    with pytest.raises(DataError, match="another process is writing"):
+        one.discard(1)
+    process.kill()
+    process.wait()
+    assert list(one.claimed([1])) == [1]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="cannot write"):
+        section(tmp_path / "file")
+
+
+def test_an_error_of_the_writer_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = section(tmp_path)
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise DiskError(f"cannot write {path}")
+
+    monkeypatch.setattr("open_ldm.encoded.cache.section.write_bytes", refuse)
+    with pytest.raises(DiskError):
+        make(one)
