@@ -17,7 +17,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Te
     `mask` bool [B, L]: False places of k are not attended. `bias` [1 or B, heads, T, L], of q's dtype.
     Returns [B, heads, T, head_dim].
     """
-    if _written_out_is_faster(q, k):
+    if _written_out_is_faster(q, k, bias):
         return _attend_written_out(q, k, v, mask, bias)
     added = None if mask is None else mask[:, None, None, :]
     if bias is not None:
@@ -25,10 +25,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Te
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added)
 
 
-def _written_out_is_faster(q: Tensor, k: Tensor) -> bool:
+def _written_out_is_faster(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
+    if q.device.type != "cpu":
+        return False
+    if bias is not None and bias.requires_grad:
+        return True  # torch's kernel gives a bias no gradient: torch would write it out too, in more passes
     # Without AVX-512 there are no fast products to leave unused: torch's kernel is as fast in float32, twice in bf16.
     narrow = torch.backends.cpu.get_cpu_capability() == "AVX2"
-    return q.device.type == "cpu" and not narrow and k.shape[-2] <= LONGEST_WRITTEN_OUT.get(q.dtype, 0)
+    return not narrow and k.shape[-2] <= LONGEST_WRITTEN_OUT.get(q.dtype, 0)
 
 
 def _attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
