@@ -1,6 +1,6 @@
 """Five denoisers, baseline and improved conditioning, on CIFAR-10 at 32 px: ten runs of equal length, one table.
 
-    python benchmarks/five_denoisers.py --out runs/five      # about 5 minutes a run on one core
+    python benchmarks/five_denoisers.py --out runs/five      # 2 to 10 minutes a run
     python benchmarks/five_denoisers.py --out runs/five --only dit mmdit --samples 4000
 
 Every run sees the same pictures with the same times and noise, so their losses are paired. The same command goes on where it
@@ -22,7 +22,7 @@ from open_ldm.core.events import effective_events, read_events
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sources import open_source
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
-from open_ldm.runs.assemble import encoder_of
+from open_ldm.runs.assemble import Encoders, encoder_of
 from open_ldm.runs.load import load_run
 
 KINDS = ("unet", "dit", "mdtv2", "pixart", "mmdit")
@@ -51,6 +51,7 @@ def train(name: str, samples: int, out: Path, overrides: Sequence[str]) -> None:
     """Train one recipe to its end, or go on with it."""
     command = [sys.executable, "-m", "open_ldm", "train", name, *overrides]
     command += [f"training.samples={samples}", f"training.preview_every_samples={samples // 2}", "data.workers=0"]
+    command += ["training.batch_size=16", "training.log_every_samples=320"]
     subprocess.run([*command, "--out", str(out)], check=True)
 
 
@@ -81,7 +82,7 @@ def held_out(run: Path, pictures: int) -> HeldOutLoss:
     source = open_source(recipe.data.source.model_copy(update={"path": str(path)}))
     ranges = [range(start, min(start + 100, pictures)) for start in range(0, pictures, 100)]
     batches = read_batches(source, recipe.data.transform, seed=0, position_ranges=ranges, workers=0)
-    encoder = encoder_of(recipe, loaded.known, loaded.generator.autoencoder, loaded.machine, source)
+    encoder = encoder_of(recipe, loaded.known.facts, source, Encoders(loaded.generator.autoencoder, None, loaded.machine))
     encoded = (encoder.encode(batch) for batch in batches)
     return held_out_loss(loaded.model, loaded.known.stats, recipe.conditioning, encoded)
 
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Ten runs of equal length on CIFAR-10, one table.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--samples", type=int, default=24000)
+    parser.add_argument("--samples", type=int, default=12000)
     parser.add_argument("--pictures", type=int, default=1000, help="held-out pictures")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further changes to every recipe")
     wished = parser.parse_args(arguments)

@@ -31,6 +31,24 @@ def train_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         sys.modules.pop(name, None)
 
 
+def test_the_cache_benchmark_reads_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import cache
+
+    for name, value in {"TOKENS": 3, "WIDTH": 4, "ROUNDS": 1, "LATENT": (4, 2, 2)}.items():
+        monkeypatch.setattr(cache, name, value)
+    file = tmp_path / "cache.json"
+    cache.main(["--samples", "40", "--batch", "8", "--threads", "0", "2", "--folder", str(tmp_path), "--json", str(file)])
+    sys.modules.pop("cache", None)
+    rates = json.loads(file.read_text())["rates"]
+    assert [rate["threads"] for rate in rates] == [0, 2]
+    assert all(rate["samples_per_second"] > 0 and rate["bare_processor_us"] > 0 for rate in rates)
+    assert "2 threads:" in capsys.readouterr().out
+    assert not list(tmp_path.glob("tmp*"))
+
+
 def test_the_report_names_both_sides_and_the_machine(
     train_step: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,6 +65,8 @@ def test_the_report_names_both_sides_and_the_machine(
         ("mmdit-XS/2", "bf16"),
         ("pixart-XS/2", "float32"),
         ("pixart-XS/2", "bf16"),
+        ("unet-XS", "float32"),
+        ("unet-XS", "bf16"),
     ]
     for cell in report["cells"]:
         ours, peer = cell["ours"], cell["peer"]

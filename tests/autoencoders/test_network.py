@@ -53,6 +53,16 @@ def test_initial_weights_follow_from_the_seed_alone() -> None:
     assert not torch.equal(one["kl.encoder.conv_in.weight"], other["kl.encoder.conv_in.weight"])
 
 
+def test_it_starts_with_a_narrow_posterior_that_knows_the_picture() -> None:
+    network = build_network(NetworkConfig(widths=(16, 32), latent_channels=8), seed=0)
+    with torch.no_grad():
+        posterior = network.encode(randn(8, 3, 16, 16))
+        assert (posterior.std < 0.2).all()
+        assert float(posterior.mean.std()) > 5 * float(posterior.std.mean())
+        for name, parameter in network.named_parameters():
+            assert bool(parameter.any()) == (not name.endswith(("conv2.weight", "bias")) or name == "kl.quant_conv.bias"), name
+
+
 def test_bf16_is_close_and_comes_out_in_float32() -> None:
     network = randomise(build_network(SMALL, seed=1))
     images, noise = randn(1, 5, 8, 8), randn(1, 3, 2, 2, seed=1)

@@ -8,9 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
+from open_ldm.autoencoders import GivenStats
+from open_ldm.autoencoders.latent_stats import given
 from open_ldm.cli.main import main
+from open_ldm.core.pictures import to_images
+from open_ldm.data.loader import read_batches
+from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.data.transforms import TransformConfig
+from open_ldm.runs.recipe import load_recipe
+from tests.runs.autoencoder.tiny import tiny_recipe as tiny_autoencoder_recipe
 from tests.runs.tiny import tiny_recipe
 
 
@@ -68,6 +77,36 @@ def test_sample_writes_pictures_a_grid_and_how_they_were_made(
     assert told["sampling"]["solver"] == "ddim" and told["sampling"]["guidance"]["semantic_scale"] == 3
 
 
+def test_sample_draws_a_file_of_prompts_and_leads_away_from_a_negative_one(
+    capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path
+) -> None:
+    listed = ["a large red circle on the left", "a small blue square on the right", "large red circle " * 4]
+    (tmp_path / "prompts.txt").write_text("# three\n" + "\n".join(listed))
+    arguments = ["--prompts", tmp_path / "prompts.txt", "--steps", 2, "--seed", 3]
+    written = []
+    for name, more in (("plain", []), ("away", ["--negative-prompt", "a green cross"])):
+        code, _, err = ldm(capsys, "sample", text_run, *arguments, *more, "--out", tmp_path / name)
+        assert code == 0
+        assert "warning: too long for the text encoder" in err and err.count("warning") == 1
+        written.append(json.loads((tmp_path / name / "samples.json").read_text()))
+    assert [picture["shows"] for picture in written[0]["pictures"]] == [prompt.strip() for prompt in listed]
+    assert [picture["seed"] for picture in written[0]["pictures"]] == [3, 3, 3]
+    assert written[0]["negative_prompt"] is None and written[1]["negative_prompt"] == "a green cross"
+    assert (tmp_path / "plain" / "00000.png").read_bytes() != (tmp_path / "away" / "00000.png").read_bytes()
+
+
+def test_a_sweep_is_a_labelled_grid(capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path) -> None:
+    sweep = ["--sweep", "a {small,large} {red,blue,green} circle on the left", "--count", 2, "--steps", 1, "flip=1"]
+    code, _, _ = ldm(capsys, "sample", text_run, *sweep, "--out", tmp_path)
+    assert code == 0
+    told = json.loads((tmp_path / "samples.json").read_text())["pictures"]
+    assert [picture["seed"] for picture in told] == [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3
+    assert told[3]["shows"] == "a small red circle on the left" and told[11]["shows"] == "a large green circle on the left"
+    assert all(picture["controls"] == {"flip": "1"} for picture in told)
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.height > 4 * 128 and grid.width > 3 * 128
+
+
 def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFixture[str], class_run: Path) -> None:
     for number in ("0001", "0002"):
         code, out, _ = ldm(capsys, "sample", class_run, "--class", "red circle", "--class", 3, "--count", 1, "--json")
@@ -96,6 +135,57 @@ def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], t
     assert code == 0 and again == out
 
 
+def test_data_stats_are_those_a_recipe_can_state(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    code, out, _ = ldm(capsys, "data", "stats", recipe, "latent_stats.pictures=40", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["pictures"] == 40 and len(told["mean"]) == len(told["std"]) == 3
+    batch = next(
+        read_batches(
+            ShapesConfig(length=50, two_shapes=0).open(),
+            TransformConfig(size_px=16, flip=0.5),
+            seed=0,
+            position_ranges=[range(40)],
+            workers=0,
+        )
+    )
+    images = to_images(batch.pixels).double()
+    assert told["mean"] == pytest.approx(images.mean(dim=(0, 2, 3)).tolist(), rel=1e-6)
+    assert told["std"] == pytest.approx(images.std(dim=(0, 2, 3), correction=0).tolist(), rel=1e-6)
+
+    code, out, _ = ldm(capsys, "data", "stats", recipe, "latent_stats.pictures=40")
+    line = out.strip().splitlines()[-1]
+    stated = yaml.safe_load(line)["latent_stats"]
+    assert code == 0 and stated == told["latent_stats"]
+    resolved = load_recipe(str(recipe), [f"latent_stats={json.dumps(stated)}"])
+    assert isinstance(resolved.latent_stats, GivenStats)
+    assert given(resolved.latent_stats, 3).std == pytest.approx(told["std"], rel=1e-5)
+
+
+def test_data_survey_of_either_kind_of_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for recipe in (tiny_recipe(tmp_path), tiny_autoencoder_recipe(tmp_path)):
+        code, out, _ = ldm(capsys, "data", "survey", recipe)
+        assert code == 0 and "pictures" in out and "short_side_px" in out and "caption: " in out
+    code, out, _ = ldm(capsys, "data", "survey", tiny_recipe(tmp_path), "--json")
+    assert code == 0 and json.loads(out)["pictures"] == 50
+
+
+def test_autoencoder_train(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe, run = tiny_autoencoder_recipe(tmp_path), tmp_path / "run"
+    command = ["autoencoder", "train", recipe, "training.samples=8"]
+    code, out, _ = ldm(capsys, *command, "--dry-run", "--json")
+    assert code == 0 and json.loads(out)["values_per_latent"] == 3
+    assert not run.exists()
+    code, out, _ = ldm(capsys, *command, "--out", run, "--json")
+    told = json.loads(out)
+    assert code == 0 and told["samples_seen"] == 8 and told["worst_psnr_db"] < told["mean_psnr_db"]
+    assert told["autoencoder"] == {"kind": "kl", "path": str(run / "autoencoder"), "channels": 4, "factor": 2}
+    code, out, _ = ldm(capsys, "autoencoder", "train", run)
+    assert code == 0
+    setting = yaml.safe_load(out.strip().splitlines()[-1].removeprefix("use it in a recipe: "))
+    assert setting == {"autoencoder": told["autoencoder"]}
+
+
 MISTAKES: list[tuple[list[str], int, str]] = [
     (["trane"], 2, "No such command"),
     (["train"], 2, "Missing argument"),
@@ -105,11 +195,29 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["train", "demo", "data.source={kind: folder, path: /does/not/exist}"], 2, "/does/not/exist"),
     (["train", "demo", "training.device=cuda"], 2, "not on this machine"),
     (["train", "demo", "training.batch_size=32", "training.micro_batch_size=5", "--out", "RUN"], 2, "1, 2, 4, 8, 16, 32"),
+    (["train", "photos-autoencoder"], 2, "ldm autoencoder train"),
+    (["autoencoder", "train", "demo"], 2, "fix: ldm train"),
+    (["autoencoder", "train", "photos-autoencodr"], 2, "did you mean 'photos-autoencoder'"),
+    (["autoencoder", "train", "photos-autoencoder", "network.in_channels=2"], 2, "docs/autoencoders.md"),
+    (["autoencoder", "trane"], 2, "No such command"),
+    (["data", "stats"], 2, "Missing argument"),
+    (["data", "stats", "photos-autoencoder"], 2, "trains an autoencoder"),
+    (["data", "survey", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
     (["recipes", "show", "nothing"], 2, "unknown recipe"),
     (["recipes", "list"], 2, "ldm recipes show NAME"),
     (["sample", "/does/not/exist"], 2, "no run folder"),
     (["sample", "TEXT", "--prompt", "a crimson circle"], 2, "never saw crimson"),
     (["sample", "TEXT", "--class", "ship"], 2, "--prompt TEXT"),
+    (["sample", "TEXT", "--prompts", "no/such/file"], 2, "No such file"),
+    (["sample", "TEXT", "--sweep", "a red circle"], 2, "choices in braces"),
+    (["sample", "TEXT", "--sweep", "a {red,crimson} circle"], 2, "never saw crimson"),
+    (["sample", "TEXT", "--sweep", "a {red,blue} circle", "--prompt", "a circle"], 2, "its own captions"),
+    (["sample", "TEXT", "--negative-prompt", "a crimson circle"], 2, "never saw crimson"),
+    (["sample", "TEXT", "--negative-prompt", " "], 2, "--negative-prompt is empty"),
+    (["sample", "TEXT", "--negative-prompt", "a circle", "--semantic-scale", "1"], 2, "no effect without guidance"),
+    (["sample", "CLASS", "--negative-prompt", "a circle"], 2, "--negative-prompt was given, but this model was not trained"),
+    (["sample", "CLASS", "--prompts", "no/such/file"], 2, "--class"),
+    (["sample", "CLASS", "--sweep", "a {red,blue} circle"], 2, "--class"),
     (["sample", "CLASS", "--prompt", "a circle"], 2, "--class"),
     (["sample", "CLASS", "--class", "red circel"], 2, "did you mean 'red circle'"),
     (["sample", "CLASS", "flip=1"], 2, "without controls"),
@@ -226,7 +334,7 @@ def test_the_readme_command_for_own_pictures_runs(capsys: pytest.CaptureFixture[
 def test_another_kind_starts_from_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ldm(capsys, "train", "demo", "conditioning.semantic.kind=class", "--dry-run", "--json")
     assert code == 0
-    assert json.loads(out)["recipe"]["conditioning"]["semantic"] == {"kind": "class", "route": "context"}
+    assert json.loads(out)["recipe"]["conditioning"]["semantic"] == {"kind": "class", "route": "context", "width": None}
 
 
 def test_a_class_that_appears_later_does_not_shift_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -39,3 +39,26 @@ def test_extends_is_seen_from_the_recipe_that_says_it(tmp_path: Path, monkeypatc
     (inner / "b.yaml").write_text(yaml.safe_dump({"extends": "a.yaml"}))
     with pytest.raises(ConfigError, match="extends itself"):
         load_recipe(str(inner / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "fits"),
+    [
+        ("latent_stats={kind: given, scale: [1, 2, 3, 4], shift: [0, 0, 0, 1]}", True),
+        ("latent_stats={kind: given, scale: 0.18215}", True),
+        ("latent_stats={kind: given, scale: [1, 2, 3]}", False),
+    ],
+)
+def test_given_statistics_are_for_the_latents_there_are(override: str, fits: bool) -> None:
+    overrides = [KL, "denoiser.patch=4", "data.transform.size_px=64", override]
+    if fits:
+        load_recipe("demo", overrides)
+        return
+    with pytest.raises(ConfigError, match=r"given for 3 channels; needed: one number, or 4: .*; fix: ldm data stats") as caught:
+        load_recipe("demo", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tiny_autoencoder_has_a_factor_too() -> None:
+    overrides = ["autoencoder={kind: tiny, path: x}", "denoiser.patch=2", "data.transform.size_px=32"]
+    assert load_recipe("demo", overrides).latent_shape == (4, 4, 4)

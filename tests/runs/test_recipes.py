@@ -9,7 +9,9 @@ import yaml
 
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import ConfigError
-from open_ldm.runs.catalogue import about, packaged, recipe_text
+from open_ldm.runs.autoencoder.dry_run import dry_run as dry_run_of_autoencoder
+from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
+from open_ldm.runs.catalogue import about, all_packaged, packaged, recipe_text
 from open_ldm.runs.dry_run import dry_run
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import flattened
@@ -24,7 +26,13 @@ def test_every_recipe_builds_on_the_meta_device(name: str) -> None:
     assert counted.parameters > 0 and counted.gmacs > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", packaged("autoencoder"))
+def test_every_autoencoder_recipe_builds_on_the_meta_device(name: str) -> None:
+    counted = dry_run_of_autoencoder(load_autoencoder_recipe(name))
+    assert 100_000 < counted.parameters < 10_000_000 and counted.values_per_latent > 1
+
+
+@pytest.mark.parametrize("name", all_packaged())
 def test_every_recipe_opens_with_what_it_costs_and_shows(name: str) -> None:
     text = recipe_text(name)
     opening = text.split("name:")[0]

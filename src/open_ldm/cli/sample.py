@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.core.errors import ConfigError
 
 
 def sample(
@@ -18,8 +19,18 @@ def sample(
         typer.Argument(metavar="[CONTROL=VALUE]...", help="size=HxW  crop=TOP,LEFT  flip=0|1  aspect=W:H"),
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A caption; may be given several times.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file of captions, one a line; # starts a comment.")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(help="One caption with choices, 'a {red,blue} {circle,square}': a labelled grid of all, one seed a row."),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, in place of no caption.")
+    ] = None,
     class_name: Annotated[list[str] | None, typer.Option("--class", help="A class name; may be given often.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures for each prompt or class.")] = 4,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Pictures for each prompt or class: 4 of one prompt, 1 of a file's or a sweep's.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps.")] = None,
     solver: Annotated[str | None, typer.Option(help="ddpm, ddim, euler, heun or dpmpp_2m.")] = None,
@@ -28,29 +39,37 @@ def sample(
     out: Out = None,
     as_json: Json = False,
 ) -> int:
-    """Draw pictures from a trained run: PNGs, grid.png and samples.json."""
+    """Draw pictures from a trained run: PNGs, grid.png and samples.json.
+
+    Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
+    """
     from open_ldm.core.events import Progress
     from open_ldm.runs import sample as sampling
     from open_ldm.runs.load import load_run
 
+    if sweep is not None and (prompt or prompts or class_name):
+        raise ConfigError("--sweep makes its own captions", fix="leave --prompt, --prompts and --class out")
     loaded = load_run(run)
     for problem in loaded.problems:
         print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
-    wishes = sampling.wishes_from(
-        loaded, prompt or (), class_name or (), count, seed, sampling.read_controls(controls or (), loaded)
-    )
     settings = sampling.settings_from(loaded, steps, solver, semantic_scale, control_scale)
-    batches = -(-len(wishes) // settings.batch_size)
-    with Progress(settings.steps * batches, label="sample", unit="steps", silent=as_json) as progress:
-        pixels = sampling.draw(loaded, wishes, settings, lambda done: progress.update(done))
+    said = [*(prompt or ()), *(sampling.prompts_in(loaded, prompts) if prompts else ())]
+    each = count or (1 if prompts or sweep else 4)
+    options = sampling.read_controls(controls or (), loaded)
+    wishes = sampling.wishes_from(loaded, said, class_name or (), each, seed, options)
+    sheet = sampling.sheet_of(loaded, settings, wishes, sweep, negative_prompt)
+    for caption in sampling.cut_prompts(loaded, sheet):
+        print(f"warning: too long for the text encoder, its end is left out: {caption!r}", file=sys.stderr)
+    with Progress(sampling.steps_of(sheet, settings), label="sample", unit="steps", silent=as_json) as progress:
+        pixels = sampling.draw(loaded, sheet.wishes, settings, lambda done: progress.update(done), sheet.negative)
     folder = out or _next_folder(run)
-    written = sampling.write_samples(loaded, wishes, pixels, settings, folder)
+    written = sampling.write_samples(loaded, sheet, pixels, settings, folder)
     if as_json:
         print_json({"folder": str(folder), "grid": str(written.grid), "pictures": [str(path) for path in written.pictures]})
     else:
-        if all(wish.shows is None for wish in wishes) and loaded.recipe.conditioning.semantic.kind != "none":
+        if all(wish.shows is None for wish in sheet.wishes) and loaded.recipe.conditioning.semantic.kind != "none":
             print("nothing was asked for, so nothing was said to the model; see --prompt and --class")
-        print(f"{len(wishes)} pictures in {folder}; all at once: {written.grid}")
+        print(f"{len(sheet.wishes)} pictures in {folder}; all at once: {written.grid}")
     return 0
 
 

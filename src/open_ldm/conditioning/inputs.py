@@ -36,14 +36,11 @@ class ConditionInputs:
         def maybe(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else change(tensor)
 
-        text = self.text
-        if text is not None:
-            text = TextTokens(change(text.tokens), change(text.mask), maybe(text.pooled))
         return ConditionInputs(
             keep_semantic=change(self.keep_semantic),
             keep_control=change(self.keep_control),
             labels=maybe(self.labels),
-            text=text,
+            text=None if self.text is None else self.text.map(change),
             controls={name: change(values) for name, values in self.controls.items()},
             padding_noise=maybe(self.padding_noise),
         )

@@ -208,3 +208,17 @@ class PlainData(Protocol):
 def to_yaml(config: PlainData) -> str:
     """The resolved config as YAML in field order; reading it back gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+def flattened(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {'a.b': value}; list items are numbered, or named by their kind."""
+    if isinstance(content, dict):
+        items = [(str(name), item) for name, item in content.items()]
+    elif isinstance(content, list) and any(isinstance(item, dict) for item in content):
+        items = [(str(item.get("kind", i)) if isinstance(item, dict) else str(i), item) for i, item in enumerate(content)]
+    else:
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for name, item in items:
+        flat.update(flattened(item, f"{prefix}.{name}" if prefix else name))
+    return flat

@@ -134,7 +134,7 @@ class CacheFiller:
             rows = part.section.plan.rows
             lacking = sum(len(part.section.rows_of(shard)) for shard in part.section.missing())
             silent = self.silent or not lacking
-            with Progress(rows, label=part.label, unit="pictures", start=rows - lacking, silent=silent) as self._progress:
+            with Progress(rows, label=f"{part.label}:", unit="pictures", start=rows - lacking, silent=silent) as self._progress:
                 work.progressed = _Counter(self._progress, rows - lacking).add
                 part.fill(work)
                 self._progress.update(rows)

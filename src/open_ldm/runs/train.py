@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from open_ldm.core.config import read_yaml
+from open_ldm.core.config import flattened, read_yaml
 from open_ldm.core.device import Machine, choose_machine
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code_of
@@ -20,13 +20,14 @@ from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.assemble import Knowledge, encoders_of, facts_of, generator_of, trainer_of
+from open_ldm.runs.assemble import Knowledge, encoders_of, facts_of, generator_of, libraries_of, trainer_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_wishes
 from open_ldm.runs.reading import cached_reading, live_reading
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
 from open_ldm.runs.recorder import Recorder
+from open_ldm.runs.transfer import StartingPoint, begin_from, settle
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
@@ -57,9 +58,10 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
 
     Raises OpenLdmError subclasses; whatever happens, exit.json says so. SIGTERM, SIGINT and SIGUSR1 save and end with 75.
     """
+    recipe, start = settle(recipe, RunFolder(out))
 
     def body(place: Place) -> TrainingResult:
-        return _trained(recipe, place, silent=silent or not place.world.leads, command=command)
+        return _trained(recipe, start, place, silent=silent or not place.world.leads, command=command)
 
     return run_in_folder(recipe, out, recipe_from, body)
 
@@ -104,7 +106,9 @@ def _stoppable(folder: RunFolder, machine: Machine, world: World, body: Callable
         return body(Place(folder, machine, world, stop))
 
 
-def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[str]) -> TrainingResult:
+def _trained(
+    recipe: Recipe, start: StartingPoint | None, place: Place, *, silent: bool, command: Sequence[str]
+) -> TrainingResult:
     folder, machine, world = place.folder, place.machine, place.world
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
@@ -128,6 +132,7 @@ def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[st
     trainer = trainer_of(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.restore(checkpoint.files, checkpoint.content["counters"])
+    transferred = begin_from(start, recipe, known, trainer) if checkpoint is None and start is not None else None
     plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
     recorder = Recorder(
         folder=folder,
@@ -139,13 +144,17 @@ def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[st
         text_encoder=text_encoder,
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, reading.fingerprint, recipe.numerics),
+        fingerprint=fingerprint(
+            machine, world, plan.micro_batch_size, reading.fingerprint, recipe.numerics, libraries_of(recipe)
+        ),
         stop=place.stop,
         silent=silent,
     )
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
         recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content)
+        if transferred is not None:
+            recorder.transferred(transferred)
         batches = reading.batches(plan.ranges(trainer.progressed.samples_seen))
         loop = Loop(trainer, plan, batches, reading.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
@@ -188,20 +197,6 @@ def _require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recip
             needed="the same settings to go on with it",
             fix="leave the change out, or choose another --out",
         )
-
-
-def flattened(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {'a.b': value}; list items are numbered, or named by their kind."""
-    if isinstance(content, dict):
-        items = [(str(name), item) for name, item in content.items()]
-    elif isinstance(content, list) and any(isinstance(item, dict) for item in content):
-        items = [(str(item.get("kind", i)) if isinstance(item, dict) else str(i), item) for i, item in enumerate(content)]
-    else:
-        return {prefix: content}
-    flat: dict[str, Any] = {}
-    for name, item in items:
-        flat.update(flattened(item, f"{prefix}.{name}" if prefix else name))
-    return flat
 
 
 def _samples_seen(folder: RunFolder) -> int:

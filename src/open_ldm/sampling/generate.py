@@ -19,6 +19,7 @@ from open_ldm.process.prediction import Denoised
 from open_ldm.sampling.guidance import Branch, GuidanceConfig, guided
 from open_ldm.sampling.solvers import SOLVERS, Denoise
 from open_ldm.sampling.time_grid import time_grid
+from open_ldm.text.tokens import TextTokens
 
 SolverName = Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m"]
 
@@ -48,10 +49,12 @@ class Generator:
         picture_seeds: Sequence[int],
         config: SamplingConfig,
         on_step: Callable[[int], None] | None = None,
+        negative: TextTokens | None = None,
     ) -> Tensor:
         """Images [B, 3, H, W] in about [-1, 1] on the CPU, one for each row of `inputs` and each seed.
 
-        `on_step` is told how many solver steps of all batches are done.
+        `on_step` is told how many solver steps of all batches are done. `negative`: captions that guidance leads away from,
+        in place of no caption.
         """
         finished: list[Tensor] = []
         for start in range(0, len(picture_seeds), config.batch_size):
@@ -62,7 +65,9 @@ class Generator:
                 if on_step is not None:
                     on_step(before + step + 1)
 
-            latents = self._latents(inputs.rows(start, stop).to(self.device), picture_seeds[start:stop], config, count)
+            unwanted = None if negative is None else negative.rows(start, stop).to(self.device)
+            rows = inputs.rows(start, stop).to(self.device)
+            latents = self._latents(rows, unwanted, picture_seeds[start:stop], config, count)
             finished.append(self.autoencoder.decode(self.stats.denormalise(latents)).float().cpu())
         return torch.cat(finished)
 
@@ -70,6 +75,7 @@ class Generator:
     def _latents(
         self,
         inputs: ConditionInputs,
+        negative: TextTokens | None,
         picture_seeds: Sequence[int],
         config: SamplingConfig,
         on_step: Callable[[int, Tensor], None],
@@ -82,17 +88,29 @@ class Generator:
 
         start = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
         times = time_grid(self.model.schedule, config.steps)
-        denoise = self._within_bounds(guided(self.branches_of(inputs), config.guidance, self.model.schedule))
+        denoise = self._within_bounds(
+            guided(self.branches_of(inputs, negative, config.guidance.keep_controls), config.guidance, self.model.schedule)
+        )
         return SOLVERS[config.solver](denoise, self.model.schedule, start, times, noise, on_step)
 
-    def branches_of(self, inputs: ConditionInputs) -> Callable[[Tensor, float, tuple[Branch, ...]], Denoised]:
-        """The model as guidance wants it: several condition branches of the same pictures, evaluated as one batch."""
+    def branches_of(
+        self, inputs: ConditionInputs, negative: TextTokens | None = None, keep_controls: bool = False
+    ) -> Callable[[Tensor, float, tuple[Branch, ...]], Denoised]:
+        """The model as guidance wants it: several condition branches of the same pictures, evaluated as one batch.
+
+        A branch without the semantic condition sees `negative` captions where they are given. With `keep_controls` every
+        branch sees the controls.
+        """
 
         def denoise_branches(x_t: Tensor, t: float, branches: tuple[Branch, ...]) -> Denoised:
-            semantic = torch.cat([inputs.keep_semantic & branch.semantic for branch in branches])
-            control = torch.cat([inputs.keep_control & branch.control for branch in branches])
+            semantic = torch.cat([inputs.keep_semantic & (branch.semantic or negative is not None) for branch in branches])
+            control = torch.cat([inputs.keep_control & (branch.control or keep_controls) for branch in branches])
             times = torch.full((len(x_t),), t, device=self.device)
-            return self.model.denoise(x_t.float(), times, inputs.repeated(len(branches)).kept(semantic, control))
+            repeated = inputs.repeated(len(branches)).kept(semantic, control)
+            if negative is not None and inputs.text is not None:
+                said = TextTokens.joined([inputs.text if branch.semantic else negative for branch in branches])
+                repeated = replace(repeated, text=said)
+            return self.model.denoise(x_t.float(), times, repeated)
 
         return denoise_branches
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from open_ldm.text.base import TextEncoder
 from open_ldm.text.tokens import TextTokens
 
@@ -31,13 +29,7 @@ class RememberingEncoder:
         for caption in captions:
             if caption not in self._known:
                 self._known[caption] = self._encoder.encode([caption])
-        rows = [self._known[caption] for caption in captions]
-        pooled = [row.pooled for row in rows if row.pooled is not None]
-        return TextTokens(
-            torch.cat([row.tokens for row in rows]),
-            torch.cat([row.mask for row in rows]),
-            torch.cat(pooled) if pooled else None,
-        )
+        return TextTokens.joined([self._known[caption] for caption in captions])
 
     def cut(self, captions: Sequence[str]) -> list[bool]:
         """As the encoder says."""

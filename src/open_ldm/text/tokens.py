@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -18,3 +20,25 @@ class TextTokens:
     tokens: Tensor
     mask: Tensor
     pooled: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> TextTokens:
+        """The same captions with `change` applied to every tensor."""
+        return TextTokens(change(self.tokens), change(self.mask), None if self.pooled is None else change(self.pooled))
+
+    def to(self, device: torch.device) -> TextTokens:
+        """Move every tensor."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def rows(self, start: int, stop: int) -> TextTokens:
+        """Captions start..stop - 1."""
+        return self.map(lambda tensor: tensor[start:stop])
+
+    @staticmethod
+    def joined(texts: Sequence[TextTokens]) -> TextTokens:
+        """Captions of several, one after the other."""
+        pooled = [text.pooled for text in texts if text.pooled is not None]
+        return TextTokens(
+            torch.cat([text.tokens for text in texts]),
+            torch.cat([text.mask for text in texts]),
+            torch.cat(pooled) if pooled else None,
+        )

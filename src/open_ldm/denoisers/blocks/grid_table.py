@@ -32,7 +32,7 @@ class GridTable(nn.Module):
     def brought(self, values: Tensor, source: GridTable, fresh: Tensor, how: GridChange) -> Tensor:
         """The vectors of another grid on this one (`SizedByGrid`): interpolated, or for `extrapolate` each at its own place,
         with `fresh` ones where the other grid had none."""
-        if how != "extrapolate":
+        if how != "extrapolate" or source.grid == self.grid:
             return resized(values, source.grid, self.grid)
         places, own = source.grid[0] * source.grid[1], self.grid[0] * self.grid[1]
         there = values[:places].view(*source.grid, -1)

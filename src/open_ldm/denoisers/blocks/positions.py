@@ -79,8 +79,8 @@ class SizedByGrid(Protocol):
     """A module whose tensors have the size of a grid of tokens."""
 
     def brought(self, values: Tensor, source: Any, fresh: Tensor, how: GridChange) -> Tensor:
-        """`values` of the same module `source` in a network of another grid, brought to this one's, like `fresh`, which is
-        what this module starts with."""
+        """`values` of the same module `source` in another network, brought to this one's grid; `values` itself where the grids
+        are one. `fresh`: what this module starts with, whose shape the result has."""
 
 
 class Positions(nn.Module):
@@ -106,6 +106,8 @@ class Positions(nn.Module):
 
     def brought(self, values: Tensor, source: Positions, fresh: Tensor, how: GridChange) -> Tensor:
         """A stored table [rows, columns, D] interpolated to this one's size; see `SizedByGrid`."""
+        if values.shape == fresh.shape:
+            return values
         (rows, columns), to = values.shape[:2], fresh.shape[:2]
         return resized(values.flatten(0, 1), (rows, columns), (to[0], to[1])).reshape(fresh.shape)
 

@@ -166,6 +166,7 @@ class PixArtFamily(Family):
             "process.learned_variance": shape_of(state, out)[0] == 2 * channels * patch**2,
             f"{_ENCODER}.width": shape_of(state, projection)[1],
             "conditioning.controls": [control.model_dump() for control in CONTROLS] if is_multi_scale(state) else [],
+            "sampling.guidance.keep_controls": is_multi_scale(state),  # they were never trained without
         }
         for name in ("y_embedder.y_embedding", THEIR_NULL_TOKENS):
             if name in state:
@@ -202,11 +203,13 @@ class PixArtFamily(Family):
     def peer(self, model: Model) -> nn.Module:
         from diffusers import PixArtTransformer2DModel
 
-        config, shape = _config(model), _config(model).geometry
+        config, shape, semantic = _config(model), _config(model).geometry, model.conditioning.semantic
         if model.conditioning.controls != CONTROLS:
             refuse_controls(model)
         if not isinstance(config.positions, GridPositions) or config.positions.base is None:
             raise ConfigError("diffusers' PixArt has no place for this position table", fix="use the run folder")
+        if model.context_dim is None or (isinstance(semantic, TextSemantic) and semantic.route == "both"):
+            raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
         side = max(model.facts.latent_size)
         network: nn.Module = PixArtTransformer2DModel(
             num_attention_heads=shape.heads,

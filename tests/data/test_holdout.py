@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.data.loader import DataConfig, open_data, read_batches
+from open_ldm.data.survey import survey
+from tests.data.conftest import make_bytes, make_tar
+
+
+def config(source: dict[str, Any], **holdout: Any) -> DataConfig:
+    content: dict[str, Any] = {"source": source, "transform": {"size_px": 8}}
+    return DataConfig.model_validate(content | ({"holdout": holdout} if holdout else {}))
+
+
+def folder(root: Path, names: range) -> dict[str, Any]:
+    """Pictures in two class folders, every third one with a caption."""
+    picture = make_bytes()
+    for number in names:
+        path = root / ("ab"[number % 2]) / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture)
+        if number % 3 == 0:
+            path.with_suffix(".txt").write_text(f"picture {number}\nnumber {number}")
+    return {"kind": "folder", "path": root}
+
+
+def shards(root: Path) -> dict[str, Any]:
+    members = [(f"{number}.{end}", content) for number in range(60) for end, content in _member(number)]
+    make_tar(root / "train-0.tar", members)
+    return {"kind": "shards", "path": str(root / "train-0.tar")}
+
+
+def _member(number: int) -> list[tuple[str, bytes]]:
+    return [("png", make_bytes()), ("txt", f"picture {number}".encode())]
+
+
+SOURCES = ["folder", "shards", "shapes"]
+
+
+def source_of(kind: str, root: Path) -> dict[str, Any]:
+    match kind:
+        case "folder":
+            return folder(root, range(120))
+        case "shards":
+            return shards(root)
+        case _:
+            return {"kind": "shapes", "length": 200}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_two_parts_make_the_whole(kind: str, tmp_path: Path) -> None:
+    described = source_of(kind, tmp_path)
+    whole = open_data(config(described))
+    held_out = open_data(config(described, share=0.25), "held_out")
+    train = open_data(config(described, share=0.25))
+    ids = {name: [part.sample_id(i) for i in range(len(part))] for name, part in (("train", train), ("held_out", held_out))}
+    assert sorted(ids["train"] + ids["held_out"]) == sorted(whole.sample_id(i) for i in range(len(whole)))
+    assert not set(ids["train"]) & set(ids["held_out"])
+    assert 0.12 < len(held_out) / len(whole) < 0.4
+    assert len({whole.fingerprint, train.fingerprint, held_out.fingerprint}) == 3
+    for index, name in enumerate(ids["held_out"][:5]):
+        sample = held_out[index]
+        assert sample.id == name
+        assert held_out.captions_of(index) == sample.captions
+        assert held_out.label_of(index) == sample.label  # type: ignore[attr-defined]
+        assert held_out.size_of(index) == (sample.original_height_px, sample.original_width_px)
+    captions = [caption for index in range(len(held_out)) for caption in held_out[index].captions]
+    assert held_out.captions() == captions
+    assert held_out.summary.pictures == len(held_out)
+    assert held_out.summary.captioned == sum(bool(held_out[index].captions) for index in range(len(held_out)))
+    assert held_out.class_names == whole.class_names
+    assert survey(held_out).pictures == len(held_out)
+    assert len(pickle.loads(pickle.dumps(held_out))) == len(held_out)
+
+
+def test_training_meets_every_sample_of_its_part_and_no_other(tmp_path: Path) -> None:
+    described = config(folder(tmp_path, range(40)), share=0.3)
+    train, held_out = open_data(described), open_data(described, "held_out")
+    batches = read_batches(train, described.transform, seed=3, position_ranges=[range(2 * len(train))], workers=0)
+    seen = set(next(batches).ids)
+    assert seen == {train.sample_id(index) for index in range(len(train))}
+    assert not seen & {held_out.sample_id(index) for index in range(len(held_out))}
+
+
+def test_a_sample_stays_on_its_side_when_others_come(tmp_path: Path) -> None:
+    few = open_data(config(folder(tmp_path, range(60)), share=0.25), "held_out")
+    before = {few.sample_id(index) for index in range(len(few))}
+    more = open_data(config(folder(tmp_path, range(60, 120)), share=0.25), "held_out")
+    after = {more.sample_id(index) for index in range(len(more))}
+    assert before < after and all(int(name[2:5]) >= 60 for name in after - before)
+    other = open_data(config(folder(tmp_path, range(0)), share=0.25, seed=1), "held_out")
+    assert {other.sample_id(index) for index in range(len(other))} != after
+
+
+def test_asking_for_what_is_not_held_out_is_refused(tmp_path: Path) -> None:
+    described = folder(tmp_path, range(4))
+    with pytest.raises(ConfigError, match=r"no part of this data is held out.*data\.holdout"):
+        open_data(config(described), "held_out")
+    with pytest.raises(DataError, match="leaves none in the part held_out"):
+        open_data(config(described, share=1e-9), "held_out")
