@@ -348,7 +348,7 @@ def test_the_readme_command_for_own_pictures_runs(capsys: pytest.CaptureFixture[
 def test_another_kind_starts_from_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ldm(capsys, "train", "demo", "conditioning.semantic.kind=class", "--dry-run", "--json")
     assert code == 0
-    assert json.loads(out)["recipe"]["conditioning"]["semantic"] == {"kind": "class", "route": "context"}
+    assert json.loads(out)["recipe"]["conditioning"]["semantic"] == {"kind": "class", "route": "context", "width": None}
 
 
 def test_a_class_that_appears_later_does_not_shift_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

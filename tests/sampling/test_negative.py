@@ -60,3 +60,13 @@ def test_away_from_the_prompt_itself_is_no_guidance(batch_size: int) -> None:
     found = drawing.images(inputs, SEEDS, guided, negative=inputs.text)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(drawing.images(inputs, SEEDS, guided), wanted, atol=1e-2)
+
+
+@torch.no_grad()
+def test_kept_controls_are_seen_by_the_branch_without_a_caption() -> None:
+    config = conditioning("context")
+    drawing, inputs, x_t = generator(config), inputs_for(config, 3), randn(3, 3, 8, 8)
+    kept = drawing.branches_of(inputs, keep_controls=True)(x_t, 0.4, (UNCONDITIONAL,)).x_0
+    wanted = inputs.kept(torch.zeros(3, dtype=torch.bool), inputs.keep_control)
+    torch.testing.assert_close(kept, drawing.model.denoise(x_t, torch.full((3,), 0.4), wanted).x_0)
+    assert not torch.allclose(kept, drawing.branches_of(inputs)(x_t, 0.4, (UNCONDITIONAL,)).x_0, atol=1e-3)

@@ -20,6 +20,7 @@ from open_ldm.cli.published import export, import_
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
 from open_ldm.cli.train import train
+from open_ldm.cli.transfer import transfer
 from open_ldm.core.errors import OpenLdmError, exit_code_of
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(train)
+app.command()(transfer)
 app.command()(encode)
 app.command()(sample)
 app.command()(recipes)

@@ -6,6 +6,7 @@ no NaN and no infinity: they are written as the strings "nan", "inf", "-inf", wh
 Events of a training run, with their own fields:
     start       argv, parameters, device, data, fingerprint, total_samples
     resume      bitwise ("yes", or "no (threads 2->1)")
+    transfer    path, checkpoint, samples_seen_there, weights, sha256, numbers (kept, resampled, new, dropped)
     train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share
     preview     file (relative to the run folder), prompts or labels, seconds
     reconstruction  pictures, mean_psnr_db, worst_psnr_db, files (autoencoders only)

@@ -101,15 +101,15 @@ class CheckpointFolder:
         self._prune(final.name)
         return Saved(final, sum(entry["bytes"] for entry in described.values()))
 
-    def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that verifies, and one line for each newer one that does not.
+    def newest(self, groups: tuple[str, ...] | None = None) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that verifies, and one line for each newer one that does not. `groups`: as `load_checkpoint`.
 
         (None, []) when there are none at all; raises CheckpointError when there are some and none verifies.
         """
         problems: list[str] = []
         for name in self.names():
             try:
-                checkpoint = load_checkpoint(self.root / name, required=self.required)
+                checkpoint = load_checkpoint(self.root / name, groups, self.required)
                 self._damaged.discard(name)
                 return checkpoint, problems
             except CheckpointError as error:

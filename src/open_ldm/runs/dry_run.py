@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
@@ -12,9 +13,10 @@ from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.survey import survey
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.runs.assemble import facts_of
+from open_ldm.runs.assemble import Knowledge, facts_of
 from open_ldm.runs.census import count_model
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.transfer import Started, StartingPoint, open_start, settled, without_numbers
 from open_ldm.text import WordsConfig
 
 ASSUMED_CLASSES = 1000
@@ -22,12 +24,14 @@ ASSUMED_CLASSES = 1000
 
 @dataclass(frozen=True)
 class DryRun:
-    """A recipe that builds. `data`: what the data set holds, or that it is not here and what was assumed of it."""
+    """A recipe that builds. `data`: what the data set holds, or that it is not here and what was assumed of it. `start`: the
+    run that it starts from, or the name of one that is not here; None when it starts from random numbers."""
 
     recipe: Recipe
     data: str
     parameters: int
     gmacs: float
+    start: Started | str | None = None
 
     def text(self) -> str:
         """The resolved recipe, then the counts."""
@@ -35,8 +39,14 @@ class DryRun:
         return (
             f"{to_yaml(self.recipe)}\n# data: {self.data}\n"
             f"# model: {self.parameters:,} parameters, {self.gmacs:.2f} GMACs per picture\n"
+            f"{self._start()}"
             f"# training: {self.recipe.training.samples:,} samples in {updates:,} updates"
         )
+
+    def _start(self) -> str:
+        if isinstance(self.start, Started):
+            return f"{self.start.text()}\n\n"
+        return "" if self.start is None else f"# starts from {self.start}, which is not here\n"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -45,23 +55,34 @@ class DryRun:
             "data": self.data,
             "parameters": self.parameters,
             "gmacs": round(self.gmacs, 3),
+            "transfer": self.start.to_json() if isinstance(self.start, Started) else None,
         }
 
 
 def dry_run(recipe: Recipe) -> DryRun:
     """Build on the meta device. Without the data at hand the model is counted for 1000 classes, or for no words.
 
-    Raises what training would raise for data that are there but of no use to this recipe.
+    Raises what training would raise for data that are there but of no use to this recipe, and for a run to start from.
     """
+    source = None
+    if recipe.init_from is not None and Path(recipe.init_from.source).expanduser().exists():
+        source = open_start(recipe.init_from)
+        recipe = settled(recipe, source)
     try:
-        source = open_data(recipe.data)
+        pictures = open_data(recipe.data)
     except NoSuchPath as error:
         facts, data = _assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
-        seen = survey(source, limit=200)
-        facts, data = facts_of(recipe, source, seen), seen.sentence
+        seen = survey(pictures, limit=200)
+        facts, data = facts_of(recipe, pictures, seen), seen.sentence
     count = count_model(recipe.process, recipe.conditioning, recipe.denoiser, facts, recipe.latent_shape[1:])
-    return DryRun(recipe, data, count.parameters, count.gmacs)
+    return DryRun(recipe, data, count.parameters, count.gmacs, _start(recipe, facts, source))
+
+
+def _start(recipe: Recipe, facts: ModelFacts, source: StartingPoint | None) -> Started | str | None:
+    if recipe.init_from is None or source is None:
+        return recipe.init_from.source if recipe.init_from else None
+    return without_numbers(recipe, Knowledge(facts, source.known.stats), source)
 
 
 def _assumption(recipe: Recipe) -> str:

@@ -36,6 +36,23 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def stages(self) -> Path:
+        """Run folders of the stages of a recipe that has some: 1-NAME, 2-NAME, ..."""
+        return self.path / "stages"
+
+    @property
+    def parts(self) -> list[RunFolder]:
+        """The run folders of its stages in their order, or itself alone."""
+        numbered = [each for each in self.stages.glob("*-*") if each.name.split("-")[0].isdigit()]
+        ordered = sorted(numbered, key=lambda each: int(each.name.split("-")[0]))
+        return [RunFolder(each) for each in ordered] or [self]
+
+    @property
+    def transfer(self) -> Path:
+        """What the run started from, and what became of every tensor."""
+        return self.path / "transfer.json"
+
+    @property
     def samples(self) -> Path:
         """Preview grids, one per time."""
         return self.path / "samples"

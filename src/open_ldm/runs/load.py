@@ -72,7 +72,7 @@ class LoadedModel:
 
 def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
     """The model of a run folder, or of one checkpoint inside it. Raises ConfigError when it is neither."""
-    checkpoint, problems = _checkpoint(path)
+    checkpoint, problems = checkpoint_of(path)
     recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
     known = knowledge_from_json(checkpoint.content)
     machine = choose_machine(device, recipe.training.dtype)
@@ -94,19 +94,32 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
 
 
-def _checkpoint(path: Path) -> tuple[Checkpoint, list[str]]:
+def checkpoint_of(path: Path, group: str = "ema") -> tuple[Checkpoint, list[str]]:
+    """The newest good checkpoint of a run folder, or one checkpoint inside it, with one group of its tensors.
+
+    Of a run in stages: that of the last stage that has one. Also one line for each newer checkpoint that is damaged.
+    """
     if path.name.startswith(PREFIX) and path.is_dir():
-        return load_checkpoint(path, ("ema",), DRAWABLE), []
-    folder = RunFolder(path)
-    if not folder.path.is_dir():
+        found, problems = load_checkpoint(path, (group,), DRAWABLE), list[str]()
+    else:
+        found, problems = _newest(path, group)
+    if group not in found.files:
+        kind = "raw" if group == "model" else group
+        raise ConfigError(f"{path} holds no {kind} weights", needed="a run of ldm train", fix="init_from.weights=averaged")
+    return found, problems
+
+
+def _newest(path: Path, group: str) -> tuple[Checkpoint, list[str]]:
+    if not path.is_dir():
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
     if (path / "autoencoder" / "config.json").is_file():
         raise ConfigError(
             f"{path} holds an autoencoder", needed="a run of ldm train", fix=f"autoencoder.path={path}/autoencoder"
         )
-    newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest()
-    if newest is None:
-        raise ConfigError(
-            f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"
-        )
-    return newest, problems
+    for folder in reversed(RunFolder(path).parts):
+        newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest((group,))
+        if newest is not None:
+            return newest, problems
+    raise ConfigError(
+        f"{path} holds no checkpoint yet", needed="a run that has saved once", fix="let ldm train go on for longer"
+    )

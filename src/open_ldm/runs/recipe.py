@@ -25,6 +25,8 @@ from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig
+from open_ldm.model.transfer.settings import InitFromConfig
+from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
@@ -63,10 +65,12 @@ class PreviewConfig(Config):
 class Recipe(Config):
     """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME.
 
-    `cache`: keep what the encoders give on the disk, and train from there; null encodes every batch anew.
+    `init_from`: the run whose weights it starts from; null starts from random numbers. `cache`: keep what the encoders give on
+    the disk, and train from there; null encodes every batch anew.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    init_from: InitFromConfig | None = None
     data: DataConfig
     cache: CacheConfig | None = None
     autoencoder: AutoencoderConfig = IdentityConfig()
@@ -99,6 +103,16 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _schedule_is_for_these_pictures(self) -> Recipe:
+        resolution, size = self.process.resolution, self.data.transform.size_px
+        if resolution is not None and area(resolution.to_px) != area(size):
+            raise ValueError(
+                f"process.resolution is for pictures of {resolution.to_px} px, data.transform.size_px is {size};"
+                " needed: the same size"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stats_fit_the_channels(self) -> Recipe:
         if isinstance(self.latent_stats, GivenStats):
             try:
@@ -119,6 +133,8 @@ class Recipe(Config):
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
                 model.pop("path")  # the encoder's own fingerprint tells whether it is the same
+        if content["init_from"] is not None:
+            content["init_from"].pop("source")  # transfer.json tells which weights they were
         kept = content.pop("cache") or {}
         content["cache"] = {name: kept.get(name, "float32") for name in ("latents", "tokens")}  # float32 is as good as live
         return numerics_of(content, self.training)

@@ -25,6 +25,7 @@ from open_ldm.runs.load import knowledge_to_json
 from open_ldm.runs.preview import captions_of, draw
 from open_ldm.runs.recipe import Recipe, TrainingRecipe
 from open_ldm.runs.report import Section, write_report
+from open_ldm.runs.transfer import Started
 from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
@@ -264,6 +265,16 @@ class Recorder(RunRecorder):
     def knowledge(self) -> Mapping[str, Any]:
         """What was learned of the data before training."""
         return knowledge_to_json(self.known)
+
+    def transferred(self, started: Started) -> None:
+        """Show and keep the receipt of a run that starts from another, and save: from here on it needs that one no more."""
+        self.event("transfer", **started.to_json()["source"], numbers=started.to_json()["numbers"])
+        for problem in started.source.problems:
+            self._warn(f"checkpoint of {started.source.path} passed over: {problem}")
+        self.say(started.text())
+        if self._leads:
+            write_json(self.folder.transfer, started.to_json())
+        self.save()
 
     def preview(self) -> None:
         """A grid of the same wishes every time."""

@@ -27,6 +27,7 @@ from open_ldm.runs.preview import preview_wishes
 from open_ldm.runs.reading import cached_reading, live_reading
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
 from open_ldm.runs.recorder import Recorder
+from open_ldm.runs.transfer import StartingPoint, begin_from, settle
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
@@ -57,9 +58,10 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
 
     Raises OpenLdmError subclasses; whatever happens, exit.json says so. SIGTERM, SIGINT and SIGUSR1 save and end with 75.
     """
+    recipe, start = settle(recipe, RunFolder(out))
 
     def body(place: Place) -> TrainingResult:
-        return _trained(recipe, place, silent=silent or not place.world.leads, command=command)
+        return _trained(recipe, start, place, silent=silent or not place.world.leads, command=command)
 
     return run_in_folder(recipe, out, recipe_from, body)
 
@@ -104,7 +106,9 @@ def _stoppable(folder: RunFolder, machine: Machine, world: World, body: Callable
         return body(Place(folder, machine, world, stop))
 
 
-def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[str]) -> TrainingResult:
+def _trained(
+    recipe: Recipe, start: StartingPoint | None, place: Place, *, silent: bool, command: Sequence[str]
+) -> TrainingResult:
     folder, machine, world = place.folder, place.machine, place.world
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
@@ -128,6 +132,7 @@ def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[st
     trainer = trainer_of(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.restore(checkpoint.files, checkpoint.content["counters"])
+    transferred = begin_from(start, recipe, known, trainer) if checkpoint is None and start is not None else None
     plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
     recorder = Recorder(
         folder=folder,
@@ -148,6 +153,8 @@ def _trained(recipe: Recipe, place: Place, *, silent: bool, command: Sequence[st
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
         recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content)
+        if transferred is not None:
+            recorder.transferred(transferred)
         batches = reading.batches(plan.ranges(trainer.progressed.samples_seen))
         loop = Loop(trainer, plan, batches, reading.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())

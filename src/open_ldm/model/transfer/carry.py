@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -85,8 +86,8 @@ class _Carrier:
             listed = shortened([_plainly(entry) for entry in self.unexpected], 4)
             raise ConfigError(
                 f"{len(self.unexpected)} tensors do not carry over from {self.settings.source}: {listed}",
-                needed="a recipe of the same denoiser, or leave for each",
-                fix=f"--allow {self.unexpected[0].name!r}, or a pattern such as {_pattern(self.unexpected)!r}",
+                needed="a denoiser of the same geometry, or leave for these to be new or dropped",
+                fix=f"--allow {_pattern([entry.name for entry in self.unexpected])!r}",
             )
         if idle := [pattern for pattern in self.settings.allow if pattern not in self.used]:
             raise ConfigError(f"init_from.allow={idle[0]!r} has no effect: all such tensors carry over", fix="remove it")
@@ -179,14 +180,9 @@ def _plainly(entry: Entry) -> str:
     raise AssertionError
 
 
-def _pattern(entries: list[Entry]) -> str:
-    """The longest beginning that all names share, up to a dot."""
-    names = [entry.name for entry in entries]
-    common = names[0] if len(names) == 1 else _shared(names)
-    return common if len(names) == 1 else f"{common.rpartition('.')[0]}.*".lstrip(".")
-
-
-def _shared(names: list[str]) -> str:
-    shortest, longest = min(names), max(names)
-    end = next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
-    return shortest[:end]
+def _pattern(names: list[str]) -> str:
+    """A pattern for all names: the parts they begin with."""
+    if len(names) == 1:
+        return names[0]
+    columns = zip(*(name.split(".") for name in names), strict=False)
+    return ".".join([*(column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)), "*"])

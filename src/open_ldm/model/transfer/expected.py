@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ _SILENT = ("heads", "head_dim", "groups", "time_frequency_shift")
 """Settings of a denoiser that change what its weights mean and do not show in their shapes."""
 
 
+@lru_cache(maxsize=8)
 def skeleton(model: Model) -> DiffusionModel:
     """The model without numbers, on the meta device."""
     with torch.device("meta"):
@@ -110,6 +112,7 @@ def _differing(one: DenoiserConfig, its_slots: Slots, other: DenoiserConfig, oth
     return {name for name in {*shapes, *others} if shapes.get(name) != others.get(name)}
 
 
+@lru_cache(maxsize=8)
 def _shapes(config: DenoiserConfig, slots: Slots) -> Shapes:
     with torch.device("meta"):
         tensors: Mapping[str, Tensor] = build_denoiser(config, slots).state_dict()

@@ -80,7 +80,7 @@ class Receipt:
         return cls(tuple(_entry(**tensor) for tensor in content["tensors"]))
 
 
-HEADER = ("tensor", "", "source", "here", "why")
+HEADER = ("tensor", "fate", "source", "here", "why")
 """What the cells of a row are."""
 
 

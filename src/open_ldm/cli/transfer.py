@@ -1,0 +1,39 @@
+"""`ldm transfer SOURCE RECIPE [key=value ...]`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from open_ldm.cli.options import Json, Out
+from open_ldm.cli.train import train
+
+
+def transfer(
+    source: Annotated[Path, typer.Argument(help="A run folder, trained or imported, or one checkpoint inside it.")],
+    recipe: Annotated[str, typer.Argument(help="What to train: a packaged recipe, a YAML file, or a run folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. init_from.positions=bicubic.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A tensor that may be new or dropped though the recipes give no reason; * fits any."),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Start from the raw weights instead of the averaged ones.")] = False,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would become of every tensor; train nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Train a model that starts from another one: other sizes, data, classes, captions, controls or latents.
+
+    What became of every tensor is printed and kept in transfer.json. The same command again goes on where the run stopped.
+    """
+    given = [f"init_from.source={json.dumps(str(source))}"]
+    if raw:
+        given.append("init_from.weights=raw")
+    if allow:
+        given.append(f"init_from.allow={json.dumps(allow)}")
+    return train(recipe, [*given, *(overrides or ())], out, dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,239 @@
+"""Starting a run from another: what its recipe leaves open, the weights, and the receipt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from open_ldm.core.config import flattened, read_yaml
+from open_ldm.core.errors import ConfigError
+from open_ldm.denoisers.base import TransformerConfig
+from open_ldm.denoisers.blocks.embeddings import patches_of
+from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
+from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.published.family import Model
+from open_ldm.model.transfer.carry import Carried, carry
+from open_ldm.model.transfer.expected import skeleton
+from open_ldm.model.transfer.receipt import Receipt, as_text
+from open_ldm.model.transfer.settings import InitFromConfig
+from open_ldm.process.resolution import ResolutionConfig, area
+from open_ldm.runs.assemble import Knowledge
+from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.load import checkpoint_of, knowledge_from_json
+from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.training.trainer import Trainer
+
+_COMPARED = ("autoencoder", "conditioning", "process", "objective", "denoiser")
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """The run that another starts from: its settings, and the tensors of one set of its weights."""
+
+    path: Path
+    checkpoint: str
+    samples_seen: int
+    recipe: Recipe
+    known: Knowledge
+    tensors: Mapping[str, Tensor]
+    sha256: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Started:
+    """How a run began: from where, under which other settings (name: there, here), and the receipt."""
+
+    source: StartingPoint
+    weights: str
+    settings: Mapping[str, tuple[Any, Any]]
+    receipt: Receipt
+
+    def sentence(self) -> str:
+        """Where it started, and how much was taken over."""
+        point = f"{self.source.path} ({self.source.checkpoint}, {self.weights} weights)"
+        return f"starts from {point}: {self.receipt.sentence()}"
+
+    def text(self) -> str:
+        """The receipt as a table, the settings that differ, and the sentence."""
+        settings = [f"{name}: {there} there, {here} here" for name, (there, here) in self.settings.items()]
+        return "\n".join([as_text(self.receipt.rows()), *settings, self.sentence()])
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of transfer.json."""
+        source = {
+            "path": str(self.source.path),
+            "checkpoint": self.source.checkpoint,
+            "samples_seen_there": self.source.samples_seen,
+            "weights": self.weights,
+            "sha256": self.source.sha256,
+        }
+        settings = {name: list(both) for name, both in self.settings.items()}
+        return {"source": source, "settings": settings, **self.receipt.to_json()}
+
+
+def open_start(config: InitFromConfig) -> StartingPoint:
+    """Read the run that `init_from` names. Raises ConfigError when there is none, CheckpointError when it is damaged."""
+    group = "ema" if config.weights == "averaged" else "model"
+    path = Path(config.source).expanduser()
+    checkpoint, problems = checkpoint_of(path, group)
+    return StartingPoint(
+        path=path,
+        checkpoint=checkpoint.path.name,
+        samples_seen=int(checkpoint.content["samples_seen"]),
+        recipe=recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json"),
+        known=knowledge_from_json(checkpoint.content),
+        tensors=checkpoint.files[group],
+        sha256=str(checkpoint.content["files"][group]["sha256"]),
+        problems=tuple(problems),
+    )
+
+
+def settled(recipe: Recipe, source: StartingPoint) -> Recipe:
+    """The recipe with the positions and the noise schedule that follow from its source, where it leaves them open.
+
+    Raises ConfigError where it states others.
+    """
+    init = _init_of(recipe)
+    changes: dict[str, Any] = {"process": recipe.process.model_copy(update={"resolution": _resolution(recipe, source.recipe)})}
+    there, here = source.recipe.denoiser, recipe.denoiser
+    if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
+        grids = patches_of(source.known.facts.latent_size, there.patch), patches_of(recipe.latent_shape[1:], here.patch)
+        positions = positions_on(there.positions, *grids, init.positions)
+        _require_open("denoiser.positions", here.positions, positions, (GridPositions(), there.positions))
+        changes["denoiser"] = here.model_copy(update={"positions": positions})
+    return recipe.model_copy(update=changes)
+
+
+def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, StartingPoint | None]:
+    """The recipe with nothing left open, and what it starts from. A run that has saved once needs its source no more.
+
+    Raises ConfigError when the folder's run was started from other weights.
+    """
+    if recipe.init_from is None:
+        return recipe, None
+    if CheckpointFolder(folder.checkpoints).names() and folder.config.is_file():
+        before = recipe_from(read_yaml(folder.config), (), source=str(folder.config))
+        if before.init_from is not None:
+            _require_same_source(recipe.init_from, before.init_from, folder)
+            return _as_before(recipe, before), None
+        return recipe, None  # it was started from nothing, which the comparison of recipes will tell
+    source = open_start(recipe.init_from)
+    return settled(recipe, source), source
+
+
+def begin_from(source: StartingPoint, recipe: Recipe, known: Knowledge, trainer: Trainer) -> Started:
+    """Give a trainer's model and its average the weights they start with."""
+    fresh = {name: tensor.detach().cpu() for name, tensor in trainer.model.state_dict().items()}
+    carried, started = start(recipe, known, source, fresh)
+    for module in (trainer.model, trainer.ema.model):
+        module.load_state_dict(carried.tensors)
+    return started
+
+
+def without_numbers(recipe: Recipe, known: Knowledge, source: StartingPoint) -> Started:
+    """How a run would begin, without building its model."""
+    fresh = skeleton(model_settings(recipe, known.facts)).state_dict()
+    there = replace(source, tensors={name: tensor.to("meta") for name, tensor in source.tensors.items()})
+    return start(recipe, known, there, fresh)[1]
+
+
+def start(recipe: Recipe, known: Knowledge, source: StartingPoint, fresh: Mapping[str, Tensor]) -> tuple[Carried, Started]:
+    """What the recipe's model starts with instead of `fresh`, and how that came about. `recipe` must be settled."""
+    init = _init_of(recipe)
+    there = model_settings(source.recipe, source.known.facts)
+    carried = carry(there, source.tensors, model_settings(recipe, known.facts), fresh, init)
+    before, now = (_compared(*each) for each in ((source.recipe, source.known), (recipe, known)))
+    settings = {name: (before.get(name), now.get(name)) for name in {**before, **now} if before.get(name) != now.get(name)}
+    return carried, Started(source, init.weights, settings, carried.receipt)
+
+
+def model_settings(recipe: Recipe, facts: ModelFacts) -> Model:
+    """The parts of a recipe that decide its tensors."""
+    return Model(recipe.denoiser, recipe.conditioning, facts, recipe.process.learned_variance)
+
+
+def _init_of(recipe: Recipe) -> InitFromConfig:
+    assert recipe.init_from is not None
+    return recipe.init_from
+
+
+def _require_same_source(now: InitFromConfig, before: InitFromConfig, folder: RunFolder) -> None:
+    """Another path is no harm when the same weights lie there."""
+    if now.source == before.source:
+        return
+    try:
+        known = json.loads(folder.transfer.read_text())["source"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None
+    if known is None or open_start(now).sha256 != known:
+        raise ConfigError(
+            f"run folder {folder.path} was started from {before.source}, not from {now.source}",
+            fix="leave the change out, or choose another --out",
+        )
+
+
+def _as_before(recipe: Recipe, before: Recipe) -> Recipe:
+    """The recipe with the positions and the schedule that its run settled on, where it leaves them open."""
+    changes: dict[str, Any] = {}
+    if recipe.process.resolution is None:
+        changes["process"] = recipe.process.model_copy(update={"resolution": before.process.resolution})
+    there, here = before.denoiser, recipe.denoiser
+    if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
+        changes["denoiser"] = here.model_copy(update={"positions": there.positions})
+    return recipe.model_copy(update=changes)
+
+
+def _resolution(recipe: Recipe, source: Recipe) -> ResolutionConfig | None:
+    """The shift of the noise schedule: from the size at which the source's was as it stands to this one."""
+    there, here, own = source.process.resolution, recipe.data.transform.size_px, recipe.process.resolution
+    if not _init_of(recipe).rescale_noise:
+        return own or _moved(there, here)
+    origin = source.data.transform.size_px if there is None else there.from_px
+    if (factors := [_factor(each) for each in (source, recipe)]) and factors[0] != factors[1]:
+        raise ConfigError(
+            f"the autoencoder shrinks pictures {factors[1]} times, the source's {factors[0]} times",
+            needed="one factor for init_from.rescale_noise, which compares sizes in pixels",
+            fix="init_from.rescale_noise=false, and process.resolution by hand",
+        )
+    wanted = None if area(origin) == area(here) else ResolutionConfig(from_px=origin, to_px=here)
+    _require_open("process.resolution", own, wanted, (None, there))
+    return wanted
+
+
+def _moved(resolution: ResolutionConfig | None, size: int | tuple[int, int]) -> ResolutionConfig | None:
+    """The same shift, written for pictures of another size."""
+    if resolution is None or area(resolution.to_px) == area(size):
+        return resolution
+    if isinstance(size, int) and isinstance(resolution.from_px, int) and isinstance(resolution.to_px, int):
+        origin, rest = divmod(resolution.from_px * size, resolution.to_px)
+        if not rest:
+            return ResolutionConfig(from_px=origin, to_px=size)
+    raise ConfigError(
+        f"the source's process.resolution, {resolution.from_px} to {resolution.to_px} px, has no equal for {size} px",
+        fix="state process.resolution",
+    )
+
+
+def _factor(recipe: Recipe) -> int:
+    return recipe.data.transform.height_px // recipe.latent_shape[1]
+
+
+def _require_open(
+    name: str, own: PositionsConfig | ResolutionConfig | None, wanted: object, open_values: tuple[object, ...]
+) -> None:
+    """Raise ConfigError where a recipe states something else than what follows from its source."""
+    if own != wanted and own not in open_values:
+        raise ConfigError(f"{name}={own} differs from what follows from init_from, {wanted}", fix=f"leave {name} out")
+
+
+def _compared(recipe: Recipe, known: Knowledge) -> dict[str, Any]:
+    content = recipe.model_dump(mode="json")
+    blocks = {name: content[name] for name in _COMPARED} | {"data.transform": content["data"]["transform"]}
+    return flattened(blocks) | {"latents.mean": list(known.stats.mean), "latents.std": list(known.stats.std)}

@@ -1,0 +1,211 @@
+"""Runs that start from another run: what is settled, what is written down, and that they go on as any run does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from open_ldm.conditioning import ConditionInputs
+from open_ldm.core.device import choose_machine
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError
+from open_ldm.data.loader import open_data
+from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions
+from open_ldm.model.checkpoint import Checkpoint, load_checkpoint
+from open_ldm.process.resolution import ResolutionConfig
+from open_ldm.runs.assemble import encoders_of, trainer_of
+from open_ldm.runs.dry_run import dry_run
+from open_ldm.runs.load import knowledge_from_json, load_model
+from open_ldm.runs.reading import live_reading
+from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.runs.train import train
+from open_ldm.runs.transfer import Started
+from open_ldm.training.plan import plan_batches
+from tests.runs.test_resume import finish, kill_at
+from tests.runs.tiny import DENOISERS, TINY, losses, start, tiny_recipe
+
+SHORT = ["training.samples=16", "training.checkpoint_every_samples=8"]
+
+
+def recipe_of(folder: Path, *overrides: str) -> Recipe:
+    return load_recipe(str(tiny_recipe(folder)), [*SHORT, *overrides])
+
+
+def trained(folder: Path, name: str, *overrides: str) -> Path:
+    assert train(recipe_of(folder, *overrides), folder / name, silent=True, command=["ldm", "train", "tiny"]).code == 0
+    return folder / name
+
+
+def at(run: Path, samples: int) -> Checkpoint:
+    return load_checkpoint(run / "checkpoints" / f"samples-{samples:012d}")
+
+
+def receipt(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "transfer.json").read_text())
+    return content
+
+
+def first_loss(recipe: Recipe, checkpoint: Checkpoint) -> float:
+    """The loss that a checkpoint's raw weights have on the first batch of its recipe."""
+    machine = choose_machine("cpu", "float32", False)
+    known, source = knowledge_from_json(checkpoint.content), open_data(recipe.data)
+    trainer = trainer_of(recipe, known, machine, World())
+    trainer.model.load_state_dict(dict(checkpoint.files["model"]))
+    reading = live_reading(recipe, source, known.facts, encoders_of(recipe, source, known.facts, machine))
+    ranges = plan_batches(recipe.training.batch_size, None, World()).ranges(0)
+    batch = next(reading.batches(ranges))
+    return trainer.update([reading.encoder.encode(batch)]).loss
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A caption model of 16 px, trained for 16 pictures."""
+    return trained(tmp_path_factory.mktemp("source"), "run")
+
+
+@pytest.mark.parametrize(("weights", "group"), [("averaged", "ema"), ("raw", "model")])
+def test_to_the_same_recipe_the_weights_are_bit_equal_and_the_loss_goes_on(
+    source: Path, tmp_path: Path, weights: str, group: str
+) -> None:
+    run = trained(tmp_path, "again", f"init_from={{source: {source}, weights: {weights}}}", "training.keep_checkpoints=3")
+    there, here = at(source, 16), at(run, 0)
+    for name, tensor in there.files[group].items():
+        assert torch.equal(here.files["model"][name], tensor) and torch.equal(here.files["ema"][name], tensor), name
+    assert {tensor["action"] for tensor in receipt(run)["tensors"]} == {"kept"}
+    if weights == "raw":
+        assert losses(run)[0][1] == first_loss(recipe_of(tmp_path), there)
+    assert losses(run)[0][1] != losses(source)[0][1]
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_every_denoiser_goes_to_another_size_with_positions_and_noise(name: str, tmp_path: Path) -> None:
+    short = ["training.samples=8", "preview.count=1", *DENOISERS[name]]
+    there = trained(tmp_path, "small", *short)
+    run = trained(tmp_path, "large", *short, f"init_from.source={there}", "data.transform.size_px=32")
+    settled = load_model(run).recipe
+    assert settled.process.resolution == ResolutionConfig(from_px=16, to_px=32)
+    if name in ("dit", "mmdit", "pixart"):
+        assert settled.denoiser.positions == ResampledPositions(rows=4, columns=4)
+    actions = {tensor["action"] for tensor in receipt(run)["tensors"]}
+    assert actions == ({"kept", "resampled"} if name == "mdtv2" else {"kept"})
+    told = receipt(run)
+    assert told["settings"]["data.transform.size_px"] == [16, 32]
+    assert told["source"]["checkpoint"] == "samples-000000000008" and told["source"]["weights"] == "averaged"
+    # A third size starts from the first one's grid and schedule, not from a copy of a copy.
+    third = load_recipe(str(run), [f"init_from.source={run}", "data.transform.size_px=64", "process.resolution=null"])
+    again = dry_run(third).recipe
+    assert again.process.resolution == ResolutionConfig(from_px=16, to_px=64)
+    if name == "dit":
+        assert again.denoiser.positions == ResampledPositions(rows=4, columns=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "positions", "resolution"),
+    [
+        ("positions: extrapolate, rescale_noise: false", GridPositions(), None),
+        ("positions: resample", ResampledPositions(rows=4, columns=4), ResolutionConfig(from_px=16, to_px=(16, 64))),
+    ],
+)
+def test_what_the_recipe_leaves_open_is_settled_by_the_source(
+    source: Path, tmp_path: Path, options: str, positions: object, resolution: object
+) -> None:
+    recipe = recipe_of(tmp_path, f"init_from={{source: {source}, {options}}}", "data.transform.size_px=[16, 64]")
+    planned = dry_run(recipe)
+    assert isinstance(planned.start, Started) and "data.transform.size_px" in planned.start.text()
+    assert planned.recipe.denoiser.positions == positions and planned.recipe.process.resolution == resolution  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.transform.size_px=32", "denoiser.positions={kind: grid, base: 8}"], "denoiser.positions=.* differs"),
+        (["data.transform.size_px=32", "process.resolution={from_px: 8, to_px: 32}"], "process.resolution=.* differs"),
+        (["init_from.allow=[denoiser.blocks.*]"], "no effect"),
+        (["denoiser.depth=3"], r"not in the source.*--allow"),
+        (["denoiser={kind: dit, size: XS, patch: 4, depth: 2, width: 32, heads: 2}"], "the source is a mmdit"),
+    ],
+)
+def test_contradictions_are_answered_in_one_line(source: Path, tmp_path: Path, overrides: Sequence[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        train(recipe_of(tmp_path, f"init_from.source={source}", *overrides), tmp_path / "run", silent=True)
+    assert "\n" not in caught.value.one_line()
+
+
+def test_a_schedule_for_pictures_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"process\.resolution is for pictures of 64 px, data\.transform\.size_px is 16"):
+        recipe_of(tmp_path, "process.resolution={from_px: 32, to_px: 64}")
+
+
+def test_there_must_be_something_to_start_from(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(ConfigError, match="no run folder"):
+        train(recipe_of(tmp_path, "init_from.source=nowhere"), tmp_path / "run", silent=True)
+    assert dry_run(recipe_of(tmp_path, "init_from.source=nowhere")).start == "nowhere"
+    averaged_only = shutil.copytree(source, tmp_path / "imported")
+    newest = averaged_only / "checkpoints" / "samples-000000000016"
+    shutil.rmtree(averaged_only / "checkpoints" / "samples-000000000008")
+    manifest = json.loads((newest / "MANIFEST.json").read_text())
+    (newest / "model.safetensors").unlink()
+    del manifest["files"]["model"], manifest["manifest_sha256"]
+    from open_ldm.model.checkpoint import _sha256_of_content
+
+    (newest / "MANIFEST.json").write_text(json.dumps({**manifest, "manifest_sha256": _sha256_of_content(manifest)}))
+    assert trained(tmp_path, "run", f"init_from.source={averaged_only}")
+    with pytest.raises(ConfigError, match=r"holds no raw weights; .*weights=averaged"):
+        trained(tmp_path, "raw", f"init_from={{source: {averaged_only}, weights: raw}}")
+
+
+def test_captions_to_classes_and_other_latents(source: Path, tmp_path: Path) -> None:
+    run = trained(tmp_path, "classes", f"init_from.source={source}", "conditioning.semantic={kind: class}")
+    fates = {tensor["name"]: tensor for tensor in receipt(run)["tensors"]}
+    assert fates["conditioning.semantic.table.weight"]["action"] == "new"
+    assert fates["conditioning.semantic.words.weight"]["reason"] == "semantic condition text -> class"
+    assert fates["denoiser.context_embedding.weight"]["reason"] == "context tokens words -> classes"
+    assert load_model(run).known.facts.class_names
+    inputs = ConditionInputs(torch.ones(1, dtype=torch.bool), torch.ones(1, dtype=torch.bool), labels=torch.tensor([3]))
+    assert inputs.labels is not None
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_transferred_run_ends_bit_equal_without_its_source(source: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(source, tmp_path / "source")
+    recipe = tiny_recipe(tmp_path)
+    arguments = ["transfer", str(mine), str(recipe), "data.transform.size_px=32", "training.samples=32"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish([*arguments, "--out", str(whole)])
+    process = start([*arguments, "--out", str(broken)])
+    killed = kill_at(process, broken, 4)
+    process.communicate()
+    shutil.rmtree(mine)
+    process = start([*arguments, "--out", str(broken)])
+    killed += kill_at(process, broken, 20)
+    process.communicate()
+    finish([*arguments, "--out", str(broken)])
+    assert killed == 2
+    assert losses(broken) == losses(whole) and len(losses(whole)) == 8
+    ends = [json.loads((run / "checkpoints/samples-000000000032/MANIFEST.json").read_text()) for run in (whole, broken)]
+    assert [ends[0]["files"][name]["sha256"] for name in ends[0]["files"]] == [
+        ends[1]["files"][name]["sha256"] for name in ends[1]["files"]
+    ]
+    config = yaml.safe_load((broken / "config.yaml").read_text())
+    assert config["process"]["resolution"] == {"from_px": 16, "to_px": 32}
+    finish(["train", str(broken)])  # its own config, settled, is a recipe too
+
+
+def test_a_run_goes_on_from_its_own_source_alone(source: Path, tmp_path: Path) -> None:
+    run = trained(tmp_path, "run", f"init_from.source={source}")
+    moved = shutil.copytree(source, tmp_path / "moved")
+    longer = [f"init_from.source={moved}", "training.samples=24"]
+    assert train(recipe_of(tmp_path, *longer), run, silent=True).samples_seen == 24
+    other = trained(tmp_path, "other", "training.seed=1")
+    with pytest.raises(ConfigError, match=r"was started from .*, not from"):
+        train(recipe_of(tmp_path, f"init_from.source={other}", "training.samples=32"), run, silent=True)
+    with pytest.raises(ConfigError, match="init_from"):
+        train(recipe_of(tmp_path, "training.samples=32"), run, silent=True)
+    assert TINY["training"]["samples"] == 96
