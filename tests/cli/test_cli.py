@@ -107,6 +107,19 @@ def test_a_sweep_is_a_labelled_grid(capsys: pytest.CaptureFixture[str], text_run
         assert grid.height > 4 * 128 and grid.width > 3 * 128
 
 
+def test_tokens_are_inspected_run_by_run(capsys: pytest.CaptureFixture[str], text_run: Path) -> None:
+    code, out, _ = ldm(capsys, "inspect", "tokens", text_run, text_run, "--pictures", 4)
+    assert code == 0
+    assert out.count("noisy_replicate") == 2 and "gradient on padding" in out
+    plot = (text_run / "inspect" / "tokens.svg").read_text()
+    assert plot.startswith("<svg") and plot.count("<path") == 4 and "padding: noisy_replicate" in plot
+    told = json.loads((text_run / "inspect" / "tokens.json").read_text())
+    assert told["pictures"] == 4 and 0 < told["attention_padding"] < 1
+    code, out, _ = ldm(capsys, "inspect", "tokens", text_run, "--pictures", 4, "--json")
+    again = json.loads(out)["runs"][0]
+    assert code == 0 and again["gradient"] == told["gradient"] and again["padding"] == "noisy_replicate"
+
+
 def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFixture[str], class_run: Path) -> None:
     for number in ("0001", "0002"):
         code, out, _ = ldm(capsys, "sample", class_run, "--class", "red circle", "--class", 3, "--count", 1, "--json")
@@ -208,6 +221,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["sample", "/does/not/exist"], 2, "no run folder"),
     (["sample", "TEXT", "--prompt", "a crimson circle"], 2, "never saw crimson"),
     (["sample", "TEXT", "--class", "ship"], 2, "--prompt TEXT"),
+    (["inspect", "tokens", "CLASS"], 2, "not trained with captions"),
     (["sample", "TEXT", "--prompts", "no/such/file"], 2, "No such file"),
     (["sample", "TEXT", "--sweep", "a red circle"], 2, "choices in braces"),
     (["sample", "TEXT", "--sweep", "a {red,crimson} circle"], 2, "never saw crimson"),

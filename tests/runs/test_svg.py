@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from open_ldm.runs.axes import linear_ticks, log_ticks, scale_of, short_number
 from open_ldm.runs.markup import Markup, element, joined
-from open_ldm.runs.svg import Axis, Mark, Plot, Series, line_plot, smoothed
+from open_ldm.runs.svg import Axis, Mark, Plot, Series, line_plot, smoothed, stacked
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -88,6 +88,15 @@ def test_several_series_have_a_legend_and_marks_have_their_text() -> None:
     assert [f"series number {n}" in words(root) for n in range(7)] == [True] * 7
     assert "resumed <here>" in [title.text for title in root.iter(f"{SVG}title")]
     assert len(curves(root)) == 7
+
+
+def test_stacked_plots_lie_one_below_the_other_at_their_own_size() -> None:
+    plots = [Plot(name, "x", "y", [Series("one", [0, 1], [2, 3])], height=height) for name, height in (("a", 200), ("b", 300))]
+    page = ElementTree.fromstring(stacked(plots))
+    assert page.get("viewBox") == "0 0 640 500"
+    places = [(child.get("y"), child.get("width"), child.get("height")) for child in page]
+    assert places == [("0", "640", "200"), ("200", "640", "300")]
+    assert [child[0].get("viewBox") for child in page] == ["0 0 640 200", "0 0 640 300"]
 
 
 def test_smoothing_keeps_a_constant_follows_a_line_and_passes_over_nan() -> None:

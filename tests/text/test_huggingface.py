@@ -130,6 +130,16 @@ def test_groups_as_in_stable_diffusion_3(folders: Folders) -> None:
     assert torch.equal(found.pooled, torch.cat([first.pooled, second.pooled], dim=-1))
 
 
+@pytest.mark.parametrize("name", ["clip", "t5", "bert"])
+def test_in_bf16_tokens_are_the_same_to_its_precision_and_come_out_in_float32(folders: Folders, name: str) -> None:
+    config = HuggingFaceConfig.model_validate({"models": [[model(folders, name)]]})
+    exact = HuggingFaceEncoder(config, CPU, torch.float32).encode(CAPTIONS)
+    rough = HuggingFaceEncoder(config, CPU, torch.bfloat16).encode(CAPTIONS)
+    assert rough.tokens.dtype == torch.float32
+    difference = (rough.tokens - exact.tokens)[exact.mask].norm() / exact.tokens[exact.mask].norm()
+    assert 0 < difference < 0.02
+
+
 def test_an_empty_caption_has_no_token_and_a_long_one_is_cut_behind_its_mark_of_the_end(folders: Folders) -> None:
     found = encoder([model(folders, "t5", length=4)])
     text = found.encode(["", "  ", "a red circle on the left"])

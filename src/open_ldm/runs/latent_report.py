@@ -11,8 +11,8 @@ from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.core.device import choose_machine
 from open_ldm.core.events import Progress
 from open_ldm.data.health import Health
+from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Batch
-from open_ldm.data.sources import open_source
 from open_ldm.runs.assemble import autoencoder_of, latent_stats_of
 from open_ldm.runs.recipe import Recipe
 
@@ -66,7 +66,7 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
     how = recipe.latent_stats if isinstance(recipe.latent_stats, MeasuredStats) else MeasuredStats()
     measured = recipe.model_copy(update={"latent_stats": how})
     machine = choose_machine(recipe.training.device, recipe.training.dtype)
-    source = open_source(recipe.data.source)
+    source = open_data(recipe.data)
     health = Health(len(source))
     done = 0
     with Progress(how.pictures, label="measure", unit="pictures", silent=silent) as progress:

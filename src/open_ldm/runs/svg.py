@@ -78,6 +78,16 @@ def line_plot(plot: Plot) -> Markup:
     return element("svg", *parts, xmlns="http://www.w3.org/2000/svg", viewBox=box, class_="plot", role="img")
 
 
+def stacked(plots: Sequence[Plot]) -> Markup:
+    """Several plots, one above the other, as one `<svg>` element."""
+    parts, top = [], 0
+    for plot in plots:
+        parts.append(element("svg", line_plot(plot), y=top, width=plot.width, height=plot.height))
+        top += plot.height
+    box = f"0 0 {max(plot.width for plot in plots)} {top}"
+    return element("svg", *parts, xmlns="http://www.w3.org/2000/svg", viewBox=box, role="img")
+
+
 def smoothed(values: Sequence[float], share: float = 0.02) -> list[float]:
     """Running mean over about `share` of the points to either side; values that are not finite are passed over.
 

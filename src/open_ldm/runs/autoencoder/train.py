@@ -10,9 +10,8 @@ from pathlib import Path
 from open_ldm.autoencoders.network import build_network
 from open_ldm.core.device import Machine
 from open_ldm.data.held_out import hold_out
-from open_ldm.data.loader import default_workers, read_batches
+from open_ldm.data.loader import default_workers, open_data, read_batches
 from open_ldm.data.sample import Source
-from open_ldm.data.sources import open_source
 from open_ldm.data.survey import survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
@@ -51,7 +50,7 @@ def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: 
     training = recipe.training
     store = CheckpointFolder(folder.checkpoints, training.keep_checkpoints, REQUIRED)
     checkpoint, problems = store.newest()
-    source = open_source(recipe.data.source)
+    source = open_data(recipe.data)
     seen = survey(source)
     health = health_of(folder, source, seen, world.leads)
     parts = hold_out(source, recipe.held_out.pictures, training.seed)

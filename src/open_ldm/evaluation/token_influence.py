@@ -1,0 +1,125 @@
+"""Where attention and gradient go among the places of a caption: its own tokens, or what fills the rest
+(arXiv 2411.03177, figures A3 and A4; method, section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.denoisers.watch import watching
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.process.prediction import target
+from open_ldm.training.draws import DrawnBatch
+
+TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+_NOISE = "token noise"
+
+
+@dataclass(frozen=True)
+class Places:
+    """A quantity at each place of the sequence, averaged over the captions for which the place is a `token` and those for
+    which it is `padding`; NaN where there is no such caption."""
+
+    token: tuple[float, ...]
+    padding: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TokenInfluence:
+    """Means over `pictures`, times and attentions.
+
+    `padding_places`: share of places that no caption fills. `attention`: share of the image tokens' attention that a place
+    gets, and summed over places `attention_tokens`, `attention_padding` (the rest stays in the image). `gradient`: norm of
+    the loss's gradient at a place, relative to the sum over all places; summed over padding `gradient_padding`.
+    `by_time`: (t, attention_padding, gradient_padding) at each time; `by_block`: attention_padding of each attention, first
+    block first.
+    """
+
+    pictures: int
+    padding_places: float
+    attention: Places
+    attention_tokens: float
+    attention_padding: float
+    gradient: Places
+    gradient_padding: float
+    by_time: tuple[tuple[float, float, float], ...]
+    by_block: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; places without a caption are null."""
+        content = asdict(self)
+        for name in ("attention", "gradient"):
+            content[name] = {side: [None if value != value else value for value in row] for side, row in content[name].items()}
+        return content
+
+
+def token_influence(model: DiffusionModel, drawn: DrawnBatch, times: Sequence[float] = TIMES) -> TokenInfluence:
+    """Measure a model on pictures with their captions; pictures without one are left out.
+
+    The gradient is that of each picture's unweighted loss with respect to the context as the denoiser gets it, after padding.
+    Raises ConfigError for a model without text in its context, or when no picture has a caption.
+    """
+    text = drawn.inputs.text
+    if text is None or model.conditioning.context_dim is None:
+        raise ConfigError("this model reads no caption tokens", needed="a model of captions, with route context or both")
+    rows = (text.mask.any(dim=1) & drawn.inputs.keep_semantic).nonzero().flatten()
+    if not len(rows):
+        raise ConfigError("none of the pictures has a caption", needed="pictures with captions")
+    real = text.mask[rows]
+    attention, gradient, blocks = [], [], []
+    for time in times:
+        watched, norms = _at(model, drawn, time)
+        blocks.append(watched[:, rows])
+        attention.append(watched[:, rows].mean(dim=0))
+        gradient.append(norms[rows] / norms[rows].sum(dim=1, keepdim=True).clamp(min=1e-30))
+    shares, slopes = torch.stack(attention), torch.stack(gradient)  # [times, B, L]
+    padding = ~real
+    return TokenInfluence(
+        pictures=len(rows),
+        padding_places=float(padding.float().mean()),
+        attention=_places(shares.mean(dim=0), real),
+        attention_tokens=_summed(shares, real),
+        attention_padding=_summed(shares, padding),
+        gradient=_places(slopes.mean(dim=0), real),
+        gradient_padding=_summed(slopes, padding),
+        by_time=tuple(
+            (time, _summed(shares[index], padding), _summed(slopes[index], padding)) for index, time in enumerate(times)
+        ),
+        by_block=tuple(_summed(block, padding) for block in torch.stack(blocks).mean(dim=0)),
+    )
+
+
+def _at(model: DiffusionModel, drawn: DrawnBatch, time: float) -> tuple[Tensor, Tensor]:
+    """Attention [attentions, B, L] and gradient norms [B, L] at one time."""
+    eps = drawn.draws.normal(_NOISE, drawn.x_0.shape[1:])
+    t = torch.full_like(drawn.t, time)
+    level = model.schedule.level(t)
+    with torch.no_grad():
+        conditions = model.conditioning(drawn.inputs, t)
+    if conditions.context is None:
+        raise ValueError("a model with a context slot fills it")
+    context = conditions.context.detach().requires_grad_(True)
+    x_t = model.schedule.noised(drawn.x_0, eps, t)
+    with torch.enable_grad(), watching(model.denoiser, context.shape[1]) as watched:
+        prediction = model.denoiser(x_t, model.schedule.network_time(t), replace(conditions, context=context))
+    error = (prediction.mean - target(model.kind, drawn.x_0, eps, level)).square().flatten(1).mean(dim=1)
+    (slope,) = torch.autograd.grad(error.sum(), context)
+    return torch.stack([one.shares for one in watched]), slope.float().norm(dim=-1)
+
+
+def _places(values: Tensor, real: Tensor) -> Places:
+    def mean_where(chosen: Tensor) -> tuple[float, ...]:
+        total = (values * chosen).sum(dim=0) / chosen.sum(dim=0)  # 0 / 0 is NaN, as it should be
+        return tuple(total.tolist())
+
+    return Places(mean_where(real), mean_where(~real))
+
+
+def _summed(values: Tensor, chosen: Tensor) -> float:
+    """Sum over the chosen places, mean over everything else; values [..., B, L]."""
+    return float((values * chosen).sum(dim=-1).mean())
