@@ -82,7 +82,7 @@ def signalled(process: subprocess.Popen[bytes], due: Callable[[], bool], number:
     raise AssertionError("encoding did not get on")
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(600 + 120 * KILLS)
 def test_killed_encoding_ends_in_the_bytes_of_an_uninterrupted_one(autoencoder: Path, tmp_path: Path) -> None:
     length = 8 * KILLS
     changes = [*kl(autoencoder), f"data.source.length={length}", "data.views=2"]

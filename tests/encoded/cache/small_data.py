@@ -85,7 +85,7 @@ class Letters:
     def encode(self, captions: Sequence[str]) -> TextTokens:
         self.encoded.extend(captions)
         rows = [normal(1, caption, [key(0, self.fingerprint)], (6, self.width))[0] for caption in captions]
-        count = torch.tensor([min(len(caption), 3 if self.segments else 6) for caption in captions])
+        count = torch.tensor([len(caption) and 1 + len(caption) % (3 if self.segments else 6) for caption in captions])
         places = torch.arange(3).repeat(2) if self.segments else torch.arange(6)
         mask = places < count.unsqueeze(1)
         pooled = torch.stack([row.mean(0) for row in rows]) if self.pooled else None
