@@ -116,7 +116,13 @@ def test_both_stages_are_runs_and_the_whole_draws_from_the_last(run: Path) -> No
 def test_the_report_shows_all_stages_on_one_axis(run: Path) -> None:
     text = (run / "report.html").read_text()
     page = Page(text)
-    for words in ("Stage small", "Stage large", "stages/2-large/report.html", "Settings that differ", "semantic condition text -> class"):
+    for words in (
+        "Stage small",
+        "Stage large",
+        "stages/2-large/report.html",
+        "Settings that differ",
+        "semantic condition text -> class",
+    ):
         assert words in text.replace("&gt;", ">"), words
     assert all(link.startswith("data:image/png;base64,") for link in page.links) and "script" not in page.tags
     assert "stage large begins" in text and "40" in page.text
