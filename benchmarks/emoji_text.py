@@ -31,7 +31,7 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
 from open_ldm.evaluation.held_out_loss import held_out_loss
-from open_ldm.runs.assemble import encoder_of
+from open_ldm.runs.assemble import Encoders, encoder_of
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.wishes import Wish, inputs_for
 from open_ldm.text import HuggingFaceConfig, HuggingFaceEncoder
@@ -138,7 +138,8 @@ def loss_of(run: LoadedRun) -> dict[str, Any]:
     source = open_data(run.recipe.data, "held_out")
     ranges = [range(start, min(start + 64, len(source))) for start in range(0, len(source), 64)]
     batches = read_batches(source, run.recipe.data.transform, seed=0, position_ranges=ranges, workers=0)
-    encoder = encoder_of(run.recipe, run.known, run.generator.autoencoder, run.machine, source, run.text_encoder)
+    encoders = Encoders(run.generator.autoencoder, run.text_encoder, run.machine)
+    encoder = encoder_of(run.recipe, run.known.facts, source, encoders)
     found = held_out_loss(run.model, run.known.stats, run.recipe.conditioning, map(encoder.encode, batches))
     levels = [level.value for level in found.levels]
     return {"mean": found.mean.value, "low": found.mean.low, "high": found.mean.high, "times": found.times, "levels": levels}

@@ -22,7 +22,7 @@ from open_ldm.core.events import effective_events, read_events
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sources import open_source
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
-from open_ldm.runs.assemble import encoder_of
+from open_ldm.runs.assemble import Encoders, encoder_of
 from open_ldm.runs.load import load_run
 
 KINDS = ("unet", "dit", "mdtv2", "pixart", "mmdit")
@@ -82,7 +82,7 @@ def held_out(run: Path, pictures: int) -> HeldOutLoss:
     source = open_source(recipe.data.source.model_copy(update={"path": str(path)}))
     ranges = [range(start, min(start + 100, pictures)) for start in range(0, pictures, 100)]
     batches = read_batches(source, recipe.data.transform, seed=0, position_ranges=ranges, workers=0)
-    encoder = encoder_of(recipe, loaded.known, loaded.generator.autoencoder, loaded.machine, source)
+    encoder = encoder_of(recipe, loaded.known.facts, source, Encoders(loaded.generator.autoencoder, None, loaded.machine))
     encoded = (encoder.encode(batch) for batch in batches)
     return held_out_loss(loaded.model, loaded.known.stats, recipe.conditioning, encoded)
 

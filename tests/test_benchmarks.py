@@ -65,6 +65,8 @@ def test_the_report_names_both_sides_and_the_machine(
         ("mmdit-XS/2", "bf16"),
         ("pixart-XS/2", "float32"),
         ("pixart-XS/2", "bf16"),
+        ("unet-XS", "float32"),
+        ("unet-XS", "bf16"),
     ]
     for cell in report["cells"]:
         ours, peer = cell["ours"], cell["peer"]

@@ -77,6 +77,36 @@ def test_sample_writes_pictures_a_grid_and_how_they_were_made(
     assert told["sampling"]["solver"] == "ddim" and told["sampling"]["guidance"]["semantic_scale"] == 3
 
 
+def test_sample_draws_a_file_of_prompts_and_leads_away_from_a_negative_one(
+    capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path
+) -> None:
+    listed = ["a large red circle on the left", "a small blue square on the right", "large red circle " * 4]
+    (tmp_path / "prompts.txt").write_text("# three\n" + "\n".join(listed))
+    arguments = ["--prompts", tmp_path / "prompts.txt", "--steps", 2, "--seed", 3]
+    written = []
+    for name, more in (("plain", []), ("away", ["--negative-prompt", "a green cross"])):
+        code, _, err = ldm(capsys, "sample", text_run, *arguments, *more, "--out", tmp_path / name)
+        assert code == 0
+        assert "warning: too long for the text encoder" in err and err.count("warning") == 1
+        written.append(json.loads((tmp_path / name / "samples.json").read_text()))
+    assert [picture["shows"] for picture in written[0]["pictures"]] == [prompt.strip() for prompt in listed]
+    assert [picture["seed"] for picture in written[0]["pictures"]] == [3, 3, 3]
+    assert written[0]["negative_prompt"] is None and written[1]["negative_prompt"] == "a green cross"
+    assert (tmp_path / "plain" / "00000.png").read_bytes() != (tmp_path / "away" / "00000.png").read_bytes()
+
+
+def test_a_sweep_is_a_labelled_grid(capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path) -> None:
+    sweep = ["--sweep", "a {small,large} {red,blue,green} circle on the left", "--count", 2, "--steps", 1, "flip=1"]
+    code, _, _ = ldm(capsys, "sample", text_run, *sweep, "--out", tmp_path)
+    assert code == 0
+    told = json.loads((tmp_path / "samples.json").read_text())["pictures"]
+    assert [picture["seed"] for picture in told] == [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3
+    assert told[3]["shows"] == "a small red circle on the left" and told[11]["shows"] == "a large green circle on the left"
+    assert all(picture["controls"] == {"flip": "1"} for picture in told)
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.height > 4 * 128 and grid.width > 3 * 128
+
+
 def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFixture[str], class_run: Path) -> None:
     for number in ("0001", "0002"):
         code, out, _ = ldm(capsys, "sample", class_run, "--class", "red circle", "--class", 3, "--count", 1, "--json")
@@ -178,6 +208,16 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["sample", "/does/not/exist"], 2, "no run folder"),
     (["sample", "TEXT", "--prompt", "a crimson circle"], 2, "never saw crimson"),
     (["sample", "TEXT", "--class", "ship"], 2, "--prompt TEXT"),
+    (["sample", "TEXT", "--prompts", "no/such/file"], 2, "No such file"),
+    (["sample", "TEXT", "--sweep", "a red circle"], 2, "choices in braces"),
+    (["sample", "TEXT", "--sweep", "a {red,crimson} circle"], 2, "never saw crimson"),
+    (["sample", "TEXT", "--sweep", "a {red,blue} circle", "--prompt", "a circle"], 2, "its own captions"),
+    (["sample", "TEXT", "--negative-prompt", "a crimson circle"], 2, "never saw crimson"),
+    (["sample", "TEXT", "--negative-prompt", " "], 2, "--negative-prompt is empty"),
+    (["sample", "TEXT", "--negative-prompt", "a circle", "--semantic-scale", "1"], 2, "no effect without guidance"),
+    (["sample", "CLASS", "--negative-prompt", "a circle"], 2, "--negative-prompt was given, but this model was not trained"),
+    (["sample", "CLASS", "--prompts", "no/such/file"], 2, "--class"),
+    (["sample", "CLASS", "--sweep", "a {red,blue} circle"], 2, "--class"),
     (["sample", "CLASS", "--prompt", "a circle"], 2, "--class"),
     (["sample", "CLASS", "--class", "red circel"], 2, "did you mean 'red circle'"),
     (["sample", "CLASS", "flip=1"], 2, "without controls"),
@@ -294,7 +334,7 @@ def test_the_readme_command_for_own_pictures_runs(capsys: pytest.CaptureFixture[
 def test_another_kind_starts_from_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ldm(capsys, "train", "demo", "conditioning.semantic.kind=class", "--dry-run", "--json")
     assert code == 0
-    assert json.loads(out)["recipe"]["conditioning"]["semantic"] == {"kind": "class", "route": "context"}
+    assert json.loads(out)["recipe"]["conditioning"]["semantic"] == {"kind": "class", "route": "context", "width": None}
 
 
 def test_a_class_that_appears_later_does_not_shift_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def test_features_have_no_table_of_their_own() -> None:
 @pytest.mark.parametrize("null", ["token", "table", "zeros"])
 @pytest.mark.parametrize("words", [False, True])
 def test_what_stands_where_a_caption_is_dropped_or_empty(null: str, words: bool) -> None:
-    config = TextSemantic.model_validate({"encoder": SMALL_WORDS if words else frozen(True), "route": "both", "null": null})
+    config = TextSemantic.model_validate(
+        {"encoder": SMALL_WORDS if words else frozen(True), "route": "both", "null_kind": null}
+    )
     conditioning = build(config)
     if words:
         given = inputs_for(ConditioningConfig(semantic=config), 3)
@@ -140,7 +142,7 @@ def test_pooled_vectors_go_through_two_layers_with_silu_between() -> None:
 def test_a_dropped_caption_may_keep_the_mask_of_its_words() -> None:
     text = features([(2, 1), (5, 4), (0, 0)])
     keep = (False, True, True)
-    gone, kept = semantic(padding="mask"), semantic(padding="mask", null="table", null_keeps_mask=True)
+    gone, kept = semantic(padding="mask"), semantic(padding="mask", null_kind="table", null_keeps_mask=True)
     assert torch.equal(build(gone)(inputs(gone, text, keep), TIMES).context_mask[0], torch.ones(9, dtype=torch.bool))
     mask = build(kept)(inputs(kept, text, keep), TIMES).context_mask
     assert torch.equal(mask[:2], text.mask[:2])
@@ -149,7 +151,7 @@ def test_a_dropped_caption_may_keep_the_mask_of_its_words() -> None:
 
 @pytest.mark.parametrize("null", ["token", "table", "zeros"])
 def test_gradient_reaches_every_parameter_of_a_null(null: str) -> None:
-    config = semantic(route="both", null=null)
+    config = semantic(route="both", null_kind=null)
     conditioning = build(config)
     conditions = conditioning(inputs(config, keep=(True, False, True)), TIMES)
     assert conditions.context is not None
@@ -161,7 +163,7 @@ def test_gradient_reaches_every_parameter_of_a_null(null: str) -> None:
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        ({"encoder": SMALL_WORDS, "null": "table", "route": "modulation"}, "null: table has no effect"),
+        ({"encoder": SMALL_WORDS, "null_kind": "table", "route": "modulation"}, "null_kind: table has no effect"),
         ({"encoder": SMALL_WORDS, "null_keeps_mask": True, "padding": "zero"}, "null_keeps_mask has no effect"),
         ({"encoder": frozen(True), "route": "context"}, "pooled vectors have no effect"),
         ({"encoder": frozen(False), "route": "both"}, "needs a pooled vector"),

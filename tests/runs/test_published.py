@@ -193,3 +193,10 @@ def test_half_precision_comes_in_as_it_is(tmp_path: Path, autoencoder: Path) -> 
 def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="dit-xl-2"):
         import_weights("dit-xxl", tmp_path, tmp_path / "run")
+
+
+def test_heads_that_do_not_show_must_be_given(tmp_path: Path) -> None:
+    source = tmp_path / "dit.safetensors"
+    save_file(original_dit(), source)
+    with pytest.raises(ConfigError, match="heads cannot be told from the file"):
+        import_weights("dit-xl-2", source, tmp_path / "run")

@@ -151,3 +151,9 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
         GuidanceConfig.model_validate(wrong)
     with pytest.raises(ConfigError):
         validate(GuidanceConfig, wrong, source="test")
+
+
+def test_controls_that_stay_leave_no_scale_of_their_own() -> None:
+    assert GuidanceConfig(semantic_scale=3, keep_controls=True).keep_controls
+    with pytest.raises(ValueError, match="control_scale has no effect"):
+        GuidanceConfig(semantic_scale=3, control_scale=2, keep_controls=True)

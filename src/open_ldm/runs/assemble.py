@@ -164,6 +164,13 @@ def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> Text
     return encoder
 
 
+def libraries_of(recipe: Recipe) -> tuple[str, ...]:
+    """Libraries besides torch whose version may change the numbers of training."""
+    semantic = recipe.conditioning.semantic
+    frozen = isinstance(semantic, TextSemantic) and not isinstance(semantic.encoder, WordsConfig)
+    return ("transformers",) if frozen else ()
+
+
 def remembering(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEncoder:
     """The encoder made to read each caption of a data set once, when the tokens of all of them fit in half a gigabyte."""
     semantic = recipe.conditioning.semantic

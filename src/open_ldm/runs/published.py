@@ -57,6 +57,7 @@ def import_weights(name: str, path: Path, out: Path, overrides: Sequence[str] = 
         file = read_weights(path)
         state = family.tensors(file)
         description = family.describe(file, state)
+        _require_heads(description, overrides)
         recipe = _recipe(name, family.recipe, description, overrides)
         known = _knowledge(recipe, description)
         layout: Layout = "diffusers" if file.is_diffusers else "original"
@@ -71,6 +72,13 @@ def import_weights(name: str, path: Path, out: Path, overrides: Sequence[str] = 
         CheckpointFolder(folder.checkpoints).save(0, {"ema": tensors}, content)
         folder.write_config(to_yaml(recipe))
     return ImportResult(out, sum(tensor.numel() for tensor in tensors.values()), file.weights, quirks)
+
+
+def _require_heads(description: Description, overrides: Sequence[str]) -> None:
+    """Heads do not show in shapes; another number of them would give other pictures and no error."""
+    given = any(override.startswith(("denoiser.heads=", "denoiser.head_dim=", "denoiser=")) for override in overrides)
+    if not given and not description.settings.keys() & {"denoiser.heads", "denoiser.head_dim"}:
+        raise ConfigError("the number of attention heads cannot be told from the file", fix="denoiser.heads=N")
 
 
 def _recipe(name: str, base: str, description: Description, overrides: Sequence[str]) -> Recipe:
@@ -122,6 +130,9 @@ def _check(recipe: Recipe, facts: ModelFacts, tensors: Mapping[str, Tensor]) -> 
 def _quirks(recipe: Recipe, description: Description, layout: Layout) -> dict[str, Any]:
     """What is peculiar to these weights, by the setting that holds it."""
     quirks: dict[str, Any] = {key: value for key, value in description.settings.items() if not key.startswith("denoiser.")}
+    for key in ("heads", "head_dim", "positions"):
+        if (value := recipe.denoiser.model_dump(mode="json").get(key)) is not None:
+            quirks[f"denoiser.{key}"] = value
     if description.classes:
         quirks["null class"] = description.classes
     if isinstance(recipe.latent_stats, GivenStats):

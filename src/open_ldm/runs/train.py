@@ -20,7 +20,7 @@ from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.assemble import Knowledge, encoders_of, facts_of, generator_of, trainer_of
+from open_ldm.runs.assemble import Knowledge, encoders_of, facts_of, generator_of, libraries_of, trainer_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_wishes
@@ -146,7 +146,9 @@ def _trained(
         text_encoder=text_encoder,
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, reading.fingerprint, recipe.numerics),
+        fingerprint=fingerprint(
+            machine, world, plan.micro_batch_size, reading.fingerprint, recipe.numerics, libraries_of(recipe)
+        ),
         stop=place.stop,
         silent=silent,
     )

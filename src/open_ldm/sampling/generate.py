@@ -88,20 +88,23 @@ class Generator:
 
         start = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
         times = time_grid(self.model.schedule, config.steps)
-        denoise = self._within_bounds(guided(self.branches_of(inputs, negative), config.guidance, self.model.schedule))
+        denoise = self._within_bounds(
+            guided(self.branches_of(inputs, negative, config.guidance.keep_controls), config.guidance, self.model.schedule)
+        )
         return SOLVERS[config.solver](denoise, self.model.schedule, start, times, noise, on_step)
 
     def branches_of(
-        self, inputs: ConditionInputs, negative: TextTokens | None = None
+        self, inputs: ConditionInputs, negative: TextTokens | None = None, keep_controls: bool = False
     ) -> Callable[[Tensor, float, tuple[Branch, ...]], Denoised]:
         """The model as guidance wants it: several condition branches of the same pictures, evaluated as one batch.
 
-        A branch without the semantic condition sees `negative` captions where they are given.
+        A branch without the semantic condition sees `negative` captions where they are given. With `keep_controls` every
+        branch sees the controls.
         """
 
         def denoise_branches(x_t: Tensor, t: float, branches: tuple[Branch, ...]) -> Denoised:
             semantic = torch.cat([inputs.keep_semantic & (branch.semantic or negative is not None) for branch in branches])
-            control = torch.cat([inputs.keep_control & branch.control for branch in branches])
+            control = torch.cat([inputs.keep_control & (branch.control or keep_controls) for branch in branches])
             times = torch.full((len(x_t),), t, device=self.device)
             repeated = inputs.repeated(len(branches)).kept(semantic, control)
             if negative is not None and inputs.text is not None:

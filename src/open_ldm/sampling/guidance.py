@@ -47,6 +47,8 @@ class GuidanceConfig(Config):
 
     `interval`: [low, high], guide only at times low <= t <= high (Kynkäänniemi et al. 2024); None guides always.
     `channels`: guide only the first so many latent channels, as some published models do; None, the normal case, all.
+    `keep_controls`: the branch without the semantic condition sees the controls too; for models that were never trained
+    without them (PixArt's multi-scale models).
     """
 
     semantic_scale: float = Field(default=1.0, ge=0)
@@ -54,11 +56,14 @@ class GuidanceConfig(Config):
     interval: tuple[float, float] | None = None
     schedule: GuidanceScheduleConfig = ConstantGuidance()
     channels: int | None = Field(default=None, ge=1)
+    keep_controls: bool = False
 
     @model_validator(mode="after")
     def _means_something(self) -> GuidanceConfig:
         if self.interval is not None and not 0 <= self.interval[0] < self.interval[1] <= 1:
             raise ValueError(f"interval {list(self.interval)} must be [low, high] with 0 <= low < high <= 1")
+        if self.keep_controls and self.control_scale != 1:
+            raise ValueError("control_scale has no effect while keep_controls leaves no branch without controls; needed: 1")
         if self.semantic_scale == self.control_scale == 1:
             idle = [name for name in ("interval", "channels") if getattr(self, name) is not None]
             idle += [] if isinstance(self.schedule, ConstantGuidance) else ["schedule"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,16 @@ from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 
 
-def fingerprint(machine: Machine, world: World, micro_batch_size: int, data: str, recipe: Mapping[str, Any]) -> dict[str, str]:
-    """Named facts about this process. `data`: hash of the source's index; `recipe`: the settings that change numbers."""
+def fingerprint(
+    machine: Machine,
+    world: World,
+    micro_batch_size: int,
+    data: str,
+    recipe: Mapping[str, Any],
+    libraries: Sequence[str] = (),
+) -> dict[str, str]:
+    """Named facts about this process. `data`: hash of the source's index; `recipe`: the settings that change numbers;
+    `libraries`: whose versions count besides torch's, because a frozen encoder is theirs."""
     chip = (
         torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     )
@@ -34,6 +43,7 @@ def fingerprint(machine: Machine, world: World, micro_batch_size: int, data: str
         "micro_batch_size": str(micro_batch_size),
         "data": data,
         "recipe": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
+        **{name: version(name) for name in libraries},
     }
 
 

@@ -166,6 +166,7 @@ class PixArtFamily(Family):
             "process.learned_variance": shape_of(state, out)[0] == 2 * channels * patch**2,
             f"{_ENCODER}.width": shape_of(state, projection)[1],
             "conditioning.controls": [control.model_dump() for control in CONTROLS] if is_multi_scale(state) else [],
+            "sampling.guidance.keep_controls": is_multi_scale(state),  # they were never trained without
         }
         for name in ("y_embedder.y_embedding", THEIR_NULL_TOKENS):
             if name in state:

@@ -162,7 +162,7 @@ def _settings(
         "denoiser.transformer_depth": depth,
         "denoiser.adaptive_norm": "scale_shift" if scale_shift else "shift",
     }
-    return settings if context is None else settings | HEADS.get((base, multipliers, context), {})
+    return settings if context is None else settings | HEADS.get((base, multipliers, context), {"denoiser.heads": 1})
 
 
 def _semantic(state: State) -> tuple[Settings, int]:
