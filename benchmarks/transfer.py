@@ -155,10 +155,10 @@ class Runner:
         start: list[str] = []
         if arm.source is not None:
             source = self.out / f"pretrained-{arm.source}-{seed}"
-            recipe = self._recipe((*self.study.sources[arm.source], self.stats, *self.changes), self.pretrain, seed, keep=2)
+            recipe = self._recipe((*self.study.sources[arm.source], *self.changes, self.stats), self.pretrain, seed, keep=2)
             _finish(recipe, source)
             start = [f"init_from={{{', '.join(filter(None, [f'source: {source}', arm.options]))}}}"]
-        _finish(self._recipe((*self.study.target, self.stats, *self.changes, *start), self.samples, seed), folder)
+        _finish(self._recipe((*self.study.target, *self.changes, self.stats, *start), self.samples, seed), folder)
 
     def _recipe(self, changes: Sequence[str], samples: int, seed: int = 0, keep: int = 99) -> Recipe:
         every = samples // self.points
@@ -192,7 +192,7 @@ def _errors(run: LoadedRun) -> tuple[float, ...]:
     """Mean squared error of the velocity on held-out pictures at each of `LOG_SNRS`."""
     source, recipe, device = _held_out(run.recipe), run.recipe, run.machine.device
     ranges = [range(start, min(start + 50, HELD_OUT_PICTURES)) for start in range(0, HELD_OUT_PICTURES, 50)]
-    encoder = encoder_of(recipe, run.known.facts, Encoders(run.generator.autoencoder, run.text_encoder, run.machine), source)
+    encoder = encoder_of(recipe, run.known.facts, source, Encoders(run.generator.autoencoder, run.text_encoder, run.machine))
     told = recipe.conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
     schedule = run.model.schedule
     drawer = Drawer(0, 1, run.known.stats, told, UniformTimes(), schedule.discrete_steps, device)
