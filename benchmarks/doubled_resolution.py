@@ -80,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further changes to the recipe")
     wished = parser.parse_args(arguments)
     changes = [f"training.samples={wished.samples}", "training.preview_every_samples=0", *wished.set]
-    train(load_recipe("demo", ["data.transform.flip=0", "training.dtype=float32", *changes]), wished.out / "run")
+    recipe = load_recipe("demo", ["data.transform.flip=0", "training.dtype=float32", *changes])
+    if (code := train(recipe, wished.out / "run").code) != 0:
+        raise SystemExit(code)
     found, shown, names = compare(load_run(wished.out / "run"))
     wished.figure.parent.mkdir(parents=True, exist_ok=True)
     tiles = [picture for row in shown for picture in row]

@@ -137,6 +137,14 @@ def test_a_finished_plan_ends_at_once_and_its_config_is_a_recipe(run: Path) -> N
     assert [losses(run / "stages" / name) for name in ("1-small", "2-large")] == before
 
 
+def test_a_stage_that_fails_is_named(tmp_path: Path) -> None:
+    stages = [STAGES[0], {"name": "deeper", "denoiser": {"depth": 3}}]
+    with pytest.raises(ConfigError, match="--allow"):
+        train_stages(staged(tmp_path, "training.samples=16", stages=stages), tmp_path / "run", silent=True)
+    ended = json.loads((tmp_path / "run" / "exit.json").read_text())
+    assert ended["code"] == 2 and ended["reason"].startswith("stage deeper: ") and ended["samples_seen"] == 16
+
+
 def test_another_plan_needs_another_folder(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     renamed = [{**STAGES[0], "name": "tiny"}, STAGES[1]]

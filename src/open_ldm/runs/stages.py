@@ -13,7 +13,7 @@ from typing import Any
 from open_ldm.core.config import apply_overrides, to_yaml, validate
 from open_ldm.core.device import choose_machine
 from open_ldm.core.distributed import join_world
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
@@ -93,7 +93,12 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
                 require_same_recipe(settle(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
                 seen += stage.recipe.training.samples
                 continue
-            result = train(stage.recipe, stage.folder.path, silent=silent, command=command)
+            try:
+                result = train(stage.recipe, stage.folder.path, silent=silent, command=command)
+            except OpenLdmError as error:
+                if world.leads:
+                    folder.write_exit(error.exit_code, f"stage {stage.name}: {error.problem}", seen, error.fix)
+                raise
             seconds, seen, loss = seconds + result.seconds, seen + result.samples_seen, result.loss
             if world.leads:
                 write_stages_report(out)

@@ -115,6 +115,7 @@ def _trained(
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
+    world.barrier()  # all have looked before the leader saves a run that starts from another
     source = open_data(recipe.data)
     seen = survey(source)
     health = health_of(folder, source, seen, world.leads)
