@@ -75,6 +75,17 @@ def test_same_numbers_without_a_context_and_with_the_class_in_the_modulation(dep
     same(found, output_and_gradient(wanted, x))
 
 
+def test_every_norm_has_the_epsilon_and_groups_of_diffusers() -> None:
+    """Random activations are too large to show them."""
+    ours = UNet(UNetConfig(**GEOMETRY, **HEADS[0]), Slots(4, 20))
+    theirs = peer_of(ours, ClassSemantic(width=20))
+    found, wanted = (
+        sorted(repr(part) for part in network.modules() if isinstance(part, nn.GroupNorm | nn.LayerNorm))
+        for network in (ours, theirs)
+    )
+    assert found == wanted
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_a_convolution_is_torch_s_with_its_kernel_in_another_order(kernel: int, stride: int) -> None:

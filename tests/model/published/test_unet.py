@@ -108,6 +108,7 @@ def test_the_geometry_of_published_models_is_read(geometry: dict[str, Any], cont
         about = dict(FAMILY.peer(model).config) if layout == "diffusers" else {}
     said = FAMILY.describe(WeightFile(Path("file"), theirs, "", config=about), theirs)
     assert config_of(said).geometry == config.geometry
+    assert said.settings.keys() & {"denoiser.heads", "denoiser.head_dim"}
     assert said.settings["process.learned_variance"] and said.settings["autoencoder.channels"] == 4
     assert said.classes == (len(CLASSES) if layout == "original" else 0)  # diffusers' folder holds no class tokens
 

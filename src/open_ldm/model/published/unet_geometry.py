@@ -11,12 +11,13 @@ from open_ldm.model.published.files import WeightFile
 from open_ldm.model.published.keymap import State
 
 HEADS: dict[tuple[int, tuple[int, ...], int], Settings] = {
+    (192, (1, 2, 3, 5), 512): {"denoiser.heads": 1},  # LDM-4-G
     (256, (1, 2, 4), 512): {"denoiser.head_dim": 32},  # LDM-8
     (256, (1, 2, 4), 1024): {"denoiser.head_dim": 64},  # generative-models, imagenet-f8_cond
     (320, (1, 2, 4, 4), 1280): {"denoiser.heads": 8},  # txt2img 1p4B
     (320, (1, 2, 4, 4), 768): {"denoiser.heads": 8},  # Stable Diffusion 1
 }
-"""(model channels, multipliers, context width) -> heads, which do not show in shapes. Others have one, as LDM-4-G."""
+"""(model channels, multipliers, context width) of published models -> heads, which do not show in shapes."""
 
 VQ_F4: Settings = {"autoencoder.factor": 4, "data.transform.size_px": 256, "latent_stats.scale": 1.0}
 """LDM-4-G's own latents: 3 channels at a quarter of the resolution, before quantisation, not scaled."""
@@ -162,7 +163,7 @@ def _settings(
         "denoiser.transformer_depth": depth,
         "denoiser.adaptive_norm": "scale_shift" if scale_shift else "shift",
     }
-    return settings if context is None else settings | HEADS.get((base, multipliers, context), {"denoiser.heads": 1})
+    return settings if context is None else settings | HEADS.get((base, multipliers, context), {})
 
 
 def _semantic(state: State) -> tuple[Settings, int]:
