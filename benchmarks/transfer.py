@@ -1,8 +1,8 @@
 """Does it pay to start from another model, and how? Small twins of figure 8 and table 4 of arXiv 2411.03177.
 
-    python benchmarks/transfer.py shapes  --out runs/transfer    # captions, 32 -> 64 px; about 4 hours on two idle cores
-    python benchmarks/transfer.py emoji   --out runs/transfer    # the same on drawings; about 5 hours
-    python benchmarks/transfer.py classes --out runs/transfer    # cifar10 classes -> emoji captions at 32 px; about 1.5 hours
+    python benchmarks/transfer.py shapes  --out runs/transfer    # captions, 32 -> 64 px; estimated 2 hours on two idle cores
+    python benchmarks/transfer.py emoji   --out runs/transfer    # the same on drawings; estimated 3.5 hours
+    python benchmarks/transfer.py classes --out runs/transfer    # cifar10 classes -> emoji captions, 32 px; estimated 1 hour
 
 Every arm trains on the same samples from a start of its own; three seeds each. Held-out pictures are noised to fixed levels
 (log-SNR of a pixel), whatever schedule an arm was trained with, so that the arms answer the same questions: the mean squared
