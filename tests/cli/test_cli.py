@@ -402,3 +402,56 @@ def test_a_report_that_cannot_be_written_does_not_end_the_run(capsys: pytest.Cap
 def test_bare_ldm_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = ldm(capsys)
     assert code == 0 and "Usage: ldm" in out and not err
+
+
+def test_transfer_prints_and_keeps_a_receipt(capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    more = ["data.transform.size_px=32", "training.samples=8", "conditioning.controls=[{kind: flip}]"]
+    code, out, _ = ldm(capsys, "transfer", text_run, recipe, *more, "--dry-run")
+    assert code == 0 and "control crop removed" in out and "process.resolution.from_px: None there, 16 here" in out
+    code, out, _ = ldm(capsys, "transfer", text_run, recipe, *more, "--dry-run", "--json")
+    told = json.loads(out)
+    assert told["recipe"]["process"]["resolution"] == {"from_px": 16, "to_px": 32}
+    assert {tensor["action"] for tensor in told["transfer"]["tensors"]} == {"kept", "dropped"}
+    code, _, error = ldm(capsys, "transfer", text_run, recipe, *more, "denoiser.depth=3", "--out", tmp_path / "run")
+    assert code == 2 and "--allow 'denoiser.blocks.*'" in error and len(error.splitlines()) == 1
+    allow = ["--allow", "denoiser.blocks.*", "--raw"]
+    code, out, _ = ldm(
+        capsys, "transfer", text_run, recipe, *more, "denoiser.depth=3", *allow, "--out", tmp_path / "run", "--json"
+    )
+    assert code == 0 and json.loads(out)["samples_seen"] == 8
+    receipt = json.loads((tmp_path / "run" / "transfer.json").read_text())
+    assert receipt["source"]["weights"] == "raw" and receipt["numbers"]["new"] > 0
+    assert "Where it started" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_stages_train_by_one_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    stages = "stages=[{name: small, training: {samples: 8}}, {name: large, data: {transform: {size_px: 32}}}]"
+    arguments = ["train", tiny_recipe(tmp_path), stages, "training.samples=4", "--out", tmp_path / "run"]
+    code, out, _ = ldm(capsys, *arguments, "--dry-run", "--json")
+    assert code == 0 and [each["recipe"]["name"] for each in json.loads(out)["stages"]] == ["tiny-small", "tiny-large"]
+    code, out, _ = ldm(capsys, *arguments, "--json")
+    assert code == 0 and json.loads(out)["samples_seen"] == 12
+    code, out, _ = ldm(capsys, "sample", tmp_path / "run", "--count", 1, "--steps", 2, "--json")
+    assert code == 0 and Image.open(json.loads(out)["pictures"][0]).size == (32, 32)
+
+
+def test_inspect_draws_schedules_and_positions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    resolution = "process.resolution={from_px: 32, to_px: 64}"
+    arguments = ["inspect", "schedule", "shapes-text", resolution, "--out", tmp_path]
+    code, out, _ = ldm(capsys, *arguments)
+    assert code == 0 and "for 32 px" in out and "for 64 px" in out
+    code, out, _ = ldm(capsys, *arguments, "--json")
+    rows = json.loads(out)["rows"]
+    assert rows[0][2] == "inf" and rows[5][2] - rows[5][4] == pytest.approx(2 * 0.6931471805599453)
+    assert (tmp_path / "schedule-log-snr.svg").read_text().count("curve s") >= 2
+    code, out, _ = ldm(
+        capsys, "inspect", "positions", "--from", "4x6", "--to", "8x12", "--width", 16, "--out", tmp_path, "--json"
+    )
+    assert code == 0 and [Path(name).name for name in json.loads(out)["files"]] == [
+        "positions.png",
+        "positions-coordinates.svg",
+    ]
+    assert Image.open(tmp_path / "positions.png").width > 200
+    code, _, error = ldm(capsys, "inspect", "positions", "--from", "wide")
+    assert code == 2 and "grid 'wide'" in error

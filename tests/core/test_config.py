@@ -80,6 +80,8 @@ def test_overrides_reach_lists_by_number_and_by_kind_and_leave_the_original_alon
         {"kind": "crop", "gate": {"kind": "constant", "alpha": 2}},
     ]
     assert changed["new"] == {"deep": 3}
+    named = apply_overrides({"stages": [{"name": "small"}, {"name": "large"}]}, ["stages.large.samples=3"])
+    assert named == {"stages": [{"name": "small"}, {"name": "large", "samples": 3}]}
     assert content["controls"][0] == {"kind": "flip"}
     with pytest.raises(ConfigError, match="no item 'size'"):
         apply_overrides(content, ["controls.size.gate=1"])

@@ -28,7 +28,7 @@ def conditions(model: Any, mask: Tensor | None = None) -> Conditions:
 @pytest.mark.parametrize("name", DENOISERS)
 @pytest.mark.parametrize("written_out", [True, False])
 def test_every_denoiser_is_watched_and_none_is_changed(name: str, written_out: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_written_out_is_faster", lambda q, k: written_out)
+    monkeypatch.setattr(attention, "_written_out_is_faster", lambda *_: written_out)
     model = small_model(DENOISERS[name], CONDITIONING).eval()
     mask = torch.arange(LENGTH).expand(2, -1) < torch.tensor([[2], [LENGTH]])
     x, given = randn(2, 3, 8, 8), conditions(model, mask)

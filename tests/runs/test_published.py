@@ -14,10 +14,15 @@ from torch import Tensor
 
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.published.files import read_weights
+from open_ldm.process.resolution import ResolutionConfig
+from open_ldm.runs.dry_run import dry_run
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.published import export_to_diffusers, import_weights
+from open_ldm.runs.recipe import load_recipe
+from open_ldm.runs.transfer import Started
 from tests.helpers import randn, relative
 from tests.model.published import layouts
 
@@ -200,3 +205,22 @@ def test_heads_that_do_not_show_must_be_given(tmp_path: Path) -> None:
     save_file(original_dit(), source)
     with pytest.raises(ConfigError, match="heads cannot be told from the file"):
         import_weights("dit-xl-2", source, tmp_path / "run")
+
+
+def test_imported_weights_start_a_run_of_another_size_and_with_other_conditions(tmp_path: Path, autoencoder: Path) -> None:
+    source = tmp_path / "dit.safetensors"
+    save_file(original_dit(), source)
+    run = imported(tmp_path, source, autoencoder).path
+    drawn = "data.source={kind: shapes}"
+    same = dry_run(load_recipe(str(run), [f"init_from.source={run}", drawn, "init_from.classes=new"])).start
+    assert isinstance(same, Started)
+    assert {entry.action for entry in same.receipt.entries} == {"kept", "new", "dropped"}
+    assert {entry.name for entry in same.receipt.entries if entry.action != "kept"} == {"conditioning.semantic.table.weight"}
+    larger = [f"data.transform.size_px={4 * SIDE}", "conditioning.semantic.route=context", "process.learned_variance=false"]
+    planned = dry_run(load_recipe(str(run), [f"init_from.source={run}", drawn, *larger]))
+    assert isinstance(planned.start, Started) and planned.start.source.samples_seen == 0
+    reasons = {entry.name: entry.reason for entry in planned.start.receipt.entries if entry.reason}
+    assert reasons["denoiser.context_embedding.weight"] == "context tokens none -> classes"
+    assert reasons["denoiser.final_layer.linear.weight"] == "rows of the learned variance"
+    assert planned.recipe.process.resolution == ResolutionConfig(from_px=2 * SIDE, to_px=4 * SIDE)
+    assert planned.recipe.denoiser.positions == ResampledPositions(rows=SIDE // 2, columns=SIDE // 2)  # type: ignore[union-attr]

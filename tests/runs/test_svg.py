@@ -147,3 +147,13 @@ def test_ticks_of_known_ranges() -> None:
 )
 def test_short_numbers(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+def test_a_band_is_shaded_between_its_ends_and_widens_the_axis() -> None:
+    series = Series("mean", [0, 1, 2], [1.0, 2.0, 3.0], band=[(0.5, 1.5), (1.0, 3.0), (2.0, 9.0)])
+    drawn = line_plot(Plot("t", "x", "y", [series]))
+    path = re.search(r'class="band s0" d="M([^"]*)Z"', drawn)
+    assert path is not None and len(path[1].split("L")) == 6
+    heights = [float(corner.split()[1]) for corner in path[1].split("L")]
+    assert heights[3] == min(heights) and heights[0] == max(heights)  # the highest end of all, the lowest of all
+    assert "band" not in line_plot(Plot("t", "x", "y", [Series("plain", [0, 1], [1.0, 2.0])])).split("</style>")[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -195,7 +197,21 @@ def test_a_killed_transferred_run_ends_bit_equal_without_its_source(source: Path
     ]
     config = yaml.safe_load((broken / "config.yaml").read_text())
     assert config["process"]["resolution"] == {"from_px": 16, "to_px": 32}
-    finish(["train", str(broken)])  # its own config, settled, is a recipe too
+    assert train(load_recipe(str(broken)), broken, silent=True).samples_seen == 32  # its own config, settled, is a recipe too
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_start_from_the_same_weights(source: Path, tmp_path: Path) -> None:
+    recipe, more = tiny_recipe(tmp_path), ["data.transform.size_px=32", *SHORT]
+    alone = train(load_recipe(str(recipe), [f"init_from.source={source}", *more]), tmp_path / "alone", silent=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "open_ldm", "transfer"]
+    done = subprocess.run(
+        [*command, str(source), str(recipe), *more, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    for (_, one), (_, two) in zip(losses(tmp_path / "alone"), losses(tmp_path / "two"), strict=True):
+        assert one is not None and two == pytest.approx(one, rel=1e-5)
+    assert alone.code == 0 and receipt(tmp_path / "two")["numbers"] == receipt(tmp_path / "alone")["numbers"]
 
 
 def test_a_run_goes_on_from_its_own_source_alone(source: Path, tmp_path: Path) -> None:

@@ -24,19 +24,20 @@ def train(
     """Train a model. The same command again goes on where the run stopped."""
     from open_ldm.runs.dry_run import dry_run as build_only
     from open_ldm.runs.recipe import load_recipe
+    from open_ldm.runs.stages import stages_of, train_stages
     from open_ldm.runs.train import train as run_training
 
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
     if dry_run:
-        outcome = build_only(resolved)
+        outcomes = [build_only(each) for each in [stage.recipe for stage in stages_of(resolved, folder)] or [resolved]]
         if as_json:
-            print_json(outcome.to_json())
+            print_json({"stages": [each.to_json() for each in outcomes]} if resolved.stages else outcomes[0].to_json())
         else:
-            print(outcome.text())
+            print("\n\n".join(each.text() for each in outcomes))
         return 0
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
-    result = run_training(resolved, folder, silent=as_json, command=command)
+    result = (train_stages if resolved.stages else run_training)(resolved, folder, silent=as_json, command=command)
     if as_json:
         print_json(
             {

@@ -104,16 +104,17 @@ def _set(node: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _list_item(node: list[Any], name: str, keys: Sequence[str], value: Any, last: bool) -> Any:
-    """The item `name` of a list: a number, or the `kind` of one of its mappings (controls.flip.gate.kind=...)."""
+    """The item `name` of a list: a number, or the `kind` or `name` of one of its mappings
+    (controls.flip.gate.kind=..., stages.large.training.samples=...)."""
     position: int | None = None
     if name.isdigit() and int(name) < len(node):
         position = int(name)
     else:
         for index, item in enumerate(node):
-            if isinstance(item, dict) and item.get("kind") == name:
+            if isinstance(item, dict) and name in (item.get("kind"), item.get("name")):
                 position = index
     if position is None:
-        kinds = [str(item.get("kind")) if isinstance(item, dict) else str(i) for i, item in enumerate(node)]
+        kinds = [str(item.get("name", item.get("kind"))) if isinstance(item, dict) else str(i) for i, item in enumerate(node)]
         raise ConfigError(f"override {'.'.join(keys)}: the list has no item {name!r}", needed=nearest(name, kinds))
     if last:
         node[position] = value

@@ -1,105 +1,171 @@
-"""`ldm inspect tokens`: attention and gradient on the tokens and the padding of captions, as one plot per run."""
+"""Pictures of what a recipe computes: noise schedules and position tables."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from open_ldm.conditioning.semantic import TextSemantic
+import torch
+from torch import Tensor
+
 from open_ldm.core.errors import ConfigError
-from open_ldm.core.files import write_json, write_text
-from open_ldm.data.loader import open_data, read_batches
-from open_ldm.encoded.batch import LiveEncoder
-from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
-from open_ldm.process.time_density import UniformTimes
-from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.svg import Plot, Series, stacked
-from open_ldm.training.draws import Drawer, DrawnBatch
+from open_ldm.core.files import write_text
+from open_ldm.core.pictures import grid, save_png
+from open_ldm.denoisers.blocks.positions import (
+    BicubicPositions,
+    ComputedPositions,
+    Grid,
+    GridChange,
+    GridPositions,
+    computed_table,
+    coordinates,
+    positions_on,
+)
+from open_ldm.process.schedules import Schedule, build_schedule
+from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.svg import Plot, Series, line_plot
+from open_ldm.runs.transfer import open_start, settled
 
-HEADER = ["run", "padding", "padded places", "attention on tokens", "on padding", "gradient on padding"]
-_SEED = 0
+_TIMES = tuple(step / 10 for step in range(11))
+_CELL_PX = 6
+_BLUE, _WHITE, _RED = (38, 84, 168), (250, 250, 250), (186, 48, 36)
 
 
 @dataclass(frozen=True)
-class InspectedTokens:
-    """What was found for one run, and where it was written."""
+class ShownSchedule:
+    """A schedule as numbers and pictures. `rows`: t, then alpha_bar and log-SNR of each of `names`."""
 
-    run: Path
-    padding: str
-    plot: Path
-    influence: TokenInfluence
-    problems: tuple[str, ...]
+    names: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
+    files: tuple[Path, ...]
 
-    def row(self) -> list[str]:
-        """For a table under `HEADER`."""
-        found = self.influence
-        shares = (found.padding_places, found.attention_tokens, found.attention_padding, found.gradient_padding)
-        return [self.run.name, self.padding, *(f"{100 * share:.1f} %" for share in shares)]
+    def text(self) -> str:
+        """A table, and where the pictures are."""
+        head = f"{'t':>5}" + "".join(f"{f'alpha_bar {name}':>24}{f'log-SNR {name}':>24}" for name in self.names)
+        lines = [f"{row[0]:>5.2f}" + "".join(f"{value:>24.6g}" for value in row[1:]) for row in self.rows]
+        return "\n".join([head, *lines, *map(str, self.files)])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"run": str(self.run), "padding": self.padding, "plot": str(self.plot), **self.influence.to_json()}
+        """Plain data; infinite log-SNR as text."""
+        rows = [[value if abs(value) < float("inf") else str(value) for value in row] for row in self.rows]
+        return {"names": list(self.names), "rows": rows, "files": [str(path) for path in self.files]}
 
 
-def inspect_tokens(path: Path, pictures: int) -> InspectedTokens:
-    """Measure a run on `pictures` of its data, held-out ones if there are, and write inspect/tokens.svg and tokens.json there.
+def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
+    """Draw alpha_bar and log-SNR over t into `out`, also as they were before process.resolution moved them.
 
-    Runs that differ in their padding alone are measured on the same pictures, noise and times. Raises ConfigError for a
-    model without captions.
+    What a recipe leaves to the run it starts from is settled by that run, where it is here.
     """
-    run = load_run(path)
-    semantic = run.recipe.conditioning.semantic
-    if not isinstance(semantic, TextSemantic):
-        raise ConfigError(f"{path} was not trained with captions", needed="a run with conditioning.semantic.kind=text")
-    influence = token_influence(run.model, _drawn(run, pictures))
-    folder = (path if (path / "config.yaml").is_file() else path.parent.parent) / "inspect"
-    found = InspectedTokens(path, semantic.padding, folder / "tokens.svg", influence, run.problems)
-    write_text(found.plot, stacked(_plots(semantic.padding, influence)) + "\n")
-    write_json(folder / "tokens.json", {"samples_seen": run.samples_seen, **found.to_json()})
-    return found
-
-
-def _drawn(run: LoadedRun, pictures: int) -> DrawnBatch:
-    """Pictures with their captions, nothing dropped, drawn the same way for every run."""
-    recipe = run.recipe
-    source = open_data(recipe.data, "train" if recipe.data.holdout is None else "held_out")
-    wanted = range(min(pictures, len(source)))
-    batch = next(read_batches(source, recipe.data.transform, seed=_SEED, position_ranges=[wanted], workers=0))
-    encoder = LiveEncoder(run.generator.autoencoder, recipe.conditioning.controls, run.machine.device, run.text_encoder)
-    drawer = Drawer(
-        seed=_SEED,
-        batch_size=len(wanted),
-        stats=run.known.stats,
-        conditioning=recipe.conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0}),
-        time_density=UniformTimes(),
-        discrete_steps=run.model.schedule.discrete_steps,
-        device=run.machine.device,
-    )
-    return drawer.draw(encoder.encode(batch))
-
-
-def _plots(padding: str, found: TokenInfluence) -> Sequence[Plot]:
-    """Attention above, gradient below, over the places of the sequence."""
-    x = list(range(1, len(found.attention.token) + 1))
-    shared = Plot("", "place in the sequence", "", (), from_zero=True)
-
-    def series(places: Any, padding_share: float) -> list[Series]:
-        named = f"padding: {padding} ({100 * padding_share:.0f} % in all)"
-        return [Series("tokens of the caption", x, places.token), Series(named, x, places.padding)]
-
-    return [
-        replace(
-            shared,
-            title=f"Attention of image tokens to the places of a caption, padding {padding}",
-            y_title="share of attention",
-            series=series(found.attention, found.attention_padding),
+    if recipe.init_from is not None and Path(recipe.init_from.source).expanduser().exists():
+        recipe = settled(recipe, open_start(recipe.init_from))
+    process, resolution = recipe.process, recipe.process.resolution
+    schedules: dict[str, Schedule] = {"": build_schedule(process.schedule)}
+    if resolution is not None:
+        schedules = {f"{_px(resolution.from_px)}": schedules[""], f"{_px(resolution.to_px)}": process.build_schedule()}
+    fine = torch.linspace(0, 1, 401, dtype=torch.float64)
+    label = {name: f"{process.schedule.kind.replace('_', ' ')} {name}".strip() for name in schedules}
+    times = fine.tolist()
+    plots = {
+        "alpha-bar": Plot(
+            "alpha_bar of the noise schedule",
+            "t (0 = data, 1 = noise)",
+            "alpha_bar",
+            [Series(label[name], times, alpha_bar(schedule, fine).tolist()) for name, schedule in schedules.items()],
         ),
-        replace(
-            shared,
-            title=f"Gradient of the loss at the places of a caption, padding {padding}",
-            y_title="share of gradient norm",
-            series=series(found.gradient, found.gradient_padding),
+        "log-snr": Plot(
+            "log-SNR of the noise schedule",
+            "t (0 = data, 1 = noise)",
+            "log-SNR",
+            [Series(label[name], times, schedule.log_snr(fine).tolist()) for name, schedule in schedules.items()],
         ),
-    ]
+    }
+    files: list[Path] = []
+    for name, plot in plots.items():
+        files.append(out / f"schedule-{name}.svg")
+        write_text(files[-1], str(line_plot(plot)))
+    coarse = torch.tensor(_TIMES, dtype=torch.float64)
+    columns = [values.tolist() for one in schedules.values() for values in (alpha_bar(one, coarse), one.log_snr(coarse))]
+    return ShownSchedule(tuple(schedules), tuple(zip(_TIMES, *columns, strict=True)), tuple(files))
+
+
+def alpha_bar(schedule: Schedule, t: Tensor) -> Tensor:
+    """alpha^2 / (alpha^2 + sigma^2): of tables alpha_bar itself, and what has the same SNR for other schedules."""
+    level = schedule.level(t)
+    return level.alpha**2 / (level.alpha**2 + level.sigma**2)
+
+
+def inspect_positions(base: Grid, size: Grid, width: int, out: Path) -> list[Path]:
+    """Draw the tables that a network pre-trained on `base` gets on `size`, one for each kind, into `out`.
+
+    positions.png: above, the columns of the table along one row of tokens (channels from top to bottom); below, how much each
+    place of the new grid resembles each place of the old one. positions-coordinates.svg: the coordinates, and the range seen.
+    """
+    if base == size:
+        raise ConfigError(f"--from and --to are both {base[0]}x{base[1]}", needed="two grids")
+    kinds: tuple[GridChange, ...] = get_args(GridChange)
+    made: dict[str, ComputedPositions] = {"pre-training": GridPositions()}
+    for kind in kinds:
+        made[kind] = _computed(positions_on(GridPositions(), base, size, kind))
+    grids = {name: base if name == "pre-training" else size for name in made}
+    old = _along_columns(made["pre-training"], base, width)
+    tables = {name: _along_columns(positions, grids[name], width) for name, positions in made.items()}
+    tiles = [_coloured(table.t()) for table in tables.values()] + [_coloured(_cosines(old, table)) for table in tables.values()]
+    names = [f"{name}: {grids[name][1]} columns" for name in tables]
+    captions = [*names, *(f"likeness to pre-training, {name}" for name in tables)]
+    picture = out / "positions.png"
+    save_png(picture, grid(tiles, len(tables), captions=captions, scale=1))
+    return [picture, _draw_coordinates(made, grids, base, out)]
+
+
+def _draw_coordinates(made: dict[str, ComputedPositions], grids: dict[str, Grid], base: Grid, out: Path) -> Path:
+    series = [Series("end of the range seen", [0.0, 1.0], [float(base[1] - 1)] * 2)]
+    for name, positions in made.items():
+        if not isinstance(positions, BicubicPositions):
+            columns = coordinates(positions, grids[name])[1]
+            places = [(place + 0.5) / len(columns) for place in range(len(columns))]
+            series.append(Series(name, places, columns.tolist()))
+    plot = Plot("Column coordinates", "place in the picture, from left to right", "coordinate", series, from_zero=True)
+    path = out / "positions-coordinates.svg"
+    write_text(path, str(line_plot(plot)))
+    return path
+
+
+def grid_of(text: str) -> Grid:
+    """'16' -> (16, 16), '16x24' -> (16, 24). Raises ConfigError for anything else."""
+    found = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)
+    if found is None:
+        raise ConfigError(f"grid {text!r}", needed="a number of tokens a side, or ROWSxCOLUMNS, such as 16x24")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _along_columns(positions: ComputedPositions, size: Grid, width: int) -> Tensor:
+    """Vectors [columns, D / 2] of the places of the first row, the half that tells columns apart."""
+    return computed_table(positions, size, width).view(*size, width)[0, :, : width // 2]
+
+
+def _cosines(old: Tensor, new: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(old, dim=1) @ torch.nn.functional.normalize(new, dim=1).t()
+
+
+def _coloured(values: Tensor) -> Tensor:
+    """Numbers in [-1, 1], [rows, columns], as uint8 pixels [3, H, W]: blue below 0, red above."""
+    share = values.clamp(-1, 1).abs().unsqueeze(0)
+    ends = torch.where(values.unsqueeze(0) < 0, _colour(_BLUE), _colour(_RED))
+    mixed = (1 - share) * _colour(_WHITE) + share * ends
+    return mixed.round().to(torch.uint8).repeat_interleave(_CELL_PX, 1).repeat_interleave(_CELL_PX, 2)
+
+
+def _colour(rgb: Sequence[int]) -> Tensor:
+    return torch.tensor(rgb, dtype=torch.float64).view(3, 1, 1)
+
+
+def _computed(positions: object) -> ComputedPositions:
+    assert isinstance(positions, ComputedPositions)
+    return positions
+
+
+def _px(size: int | tuple[int, int]) -> str:
+    return f"for {size} px" if isinstance(size, int) else f"for {size[0]}x{size[1]} px"

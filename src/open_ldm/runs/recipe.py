@@ -48,6 +48,10 @@ class TrainingRecipe(PlainData, Protocol):
         """The settings that change the numbers of training."""
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a recipe, or a stage of one, may be called: it also names a folder."""
+
+
 class PreviewConfig(Config):
     """The pictures drawn during training, always from the same seeds. `prompts`: captions or class names to show;
     empty means taken from the data. `count`: how many pictures."""
@@ -65,12 +69,14 @@ class PreviewConfig(Config):
 class Recipe(Config):
     """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME.
 
-    `init_from`: the run whose weights it starts from; null starts from random numbers. `cache`: keep what the encoders give on
-    the disk, and train from there; null encodes every batch anew.
+    `init_from`: the run whose weights it starts from; null starts from random numbers. `stages`: several trainings, one after
+    the other; each has a `name` and whatever settings it changes (runs/stages.py). `cache`: keep what the encoders give on the
+    disk, and train from there; null encodes every batch anew.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     init_from: InitFromConfig | None = None
+    stages: tuple[dict[str, Any], ...] = ()
     data: DataConfig
     cache: CacheConfig | None = None
     autoencoder: AutoencoderConfig = IdentityConfig()
@@ -129,7 +135,7 @@ class Recipe(Config):
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
-        content = self.model_dump(mode="json", exclude={"name", "sampling", "preview"})
+        content = self.model_dump(mode="json", exclude={"name", "stages", "sampling", "preview"})
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
                 model.pop("path")  # the encoder's own fingerprint tells whether it is the same

@@ -48,6 +48,7 @@ class RunRecord:
     history: Sequence[Event]
     data: Mapping[str, Any]
     health: Mapping[str, Any]
+    transfer: Mapping[str, Any]
     previews: Sequence[Preview]
     state: RunState
 
@@ -86,6 +87,7 @@ def read_record(run: Path) -> RunRecord:
         history=history,
         data=data,
         health=health if isinstance(health, dict) else _json(run / "health.json"),
+        transfer=_json(run / "transfer.json"),
         previews=_previews(run, history),
         state=_state(events, run / "exit.json"),
     )

@@ -21,6 +21,7 @@ from open_ldm.runs.report_sections import (
     table,
     training_section,
 )
+from open_ldm.runs.report_transfer import transfer_section
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def render(record: RunRecord, sections: Sequence[Section] = ()) -> str:
         head(record),
         samples_section(record),
         *map(_added, sections),
+        transfer_section(record),
         training_section(record),
         gates_section(record),
         data_section(record),
@@ -69,12 +71,17 @@ def render(record: RunRecord, sections: Sequence[Section] = ()) -> str:
         commands_section(record),
         config_section(record),
     ]
+    return page(record.folder.resolve().name, content)
+
+
+def page(title: str, content: Sequence[Markup]) -> str:
+    """A page of sections, with its style inside."""
     style = resources.files("open_ldm.runs").joinpath("report.css").read_text(encoding="utf-8")
     page_head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{record.folder.resolve().name} · run report"),
+        element("title", f"{title} · run report"),
         element("style", Markup(style)),
     )
     body = element("body", element("main", *content))

@@ -20,7 +20,7 @@ _STYLE = (
     ".plot .rule{stroke:currentColor;stroke-opacity:.16}.plot .axis{stroke:currentColor;stroke-opacity:.5}"
     ".plot .mark{stroke:currentColor;stroke-opacity:.6;stroke-dasharray:2 4}"
     ".plot .curve{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
-    ".plot .faint{stroke-width:1;stroke-opacity:.28}"
+    ".plot .faint{stroke-width:1;stroke-opacity:.28}.plot .band{fill-opacity:.16}"
     + "".join(f".plot .s{i}{{stroke:{colour}}}" for i, colour in enumerate(_COLOURS_LIGHT))
     + "@media(prefers-color-scheme:dark){.plot{color:#a3abb8}"
     + "".join(f".plot .s{i}{{stroke:{colour}}}" for i, colour in enumerate(_COLOURS_DARK))
@@ -30,12 +30,16 @@ _STYLE = (
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. Points that are not finite (or not positive on a log axis) break it. `smooth` adds a running mean."""
+    """One curve. Points that are not finite (or not positive on a log axis) break it. `smooth` adds a running mean.
+
+    `band`: two values at each point, lowest and highest, between which the plot is shaded.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     smooth: bool = False
+    band: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Plot:
 
 def line_plot(plot: Plot) -> Markup:
     """The plot as one `<svg>` element, to be put into a page or written to a file of its own."""
-    shown = [Series(one.name, *_drawable(one, plot.x_axis, plot.y_axis), one.smooth) for one in plot.series]
+    shown = [Series(one.name, *_drawable(one, plot.x_axis, plot.y_axis), one.smooth, one.band) for one in plot.series]
     legend = _legend(plot) if len(plot.series) > 1 else Markup()
     top = _TOP + (_LEGEND_ROW * _legend_rows(plot) if legend else 0)
     x_scale = scale_of([x for one in shown for x in one.x], plot.x_axis, _LEFT, plot.width - _RIGHT)
@@ -122,7 +126,7 @@ def _typical(series: Sequence[Series]) -> list[float]:
     """Values that decide the y range: all of a plain curve; of a smoothed one, without the rarest spikes."""
     result: list[float] = []
     for one in series:
-        finite = sorted(value for value in one.y if math.isfinite(value))
+        finite = sorted(value for value in [*one.y, *(end for ends in one.band for end in ends)] if math.isfinite(value))
         cut = len(finite) // 100 if one.smooth else 0
         result += finite[cut : len(finite) - cut]
     return result
@@ -162,6 +166,8 @@ def _curves(series: Sequence[Series], x_scale: Scale, y_scale: Scale) -> Markup:
     parts: list[Markup] = []
     for number, one in enumerate(series):
         colour = f"s{number % len(_COLOURS_LIGHT)}"
+        if one.band:
+            parts.append(_band(one, x_scale, y_scale, f"band {colour}"))
         if one.smooth:
             parts.append(_curve(one.x, one.y, x_scale, y_scale, f"curve faint {colour}"))
         line = smoothed(one.y) if one.smooth else one.y
@@ -170,6 +176,14 @@ def _curves(series: Sequence[Series], x_scale: Scale, y_scale: Scale) -> Markup:
     width, height = x_scale.end - left, y_scale.start - top
     box = f"{left:.2f} {top - 1:.2f} {width:.2f} {height + 2:.2f}"
     return element("svg", *parts, x=left, y=top - 1, width=width, height=height + 2, viewBox=box, overflow="hidden")
+
+
+def _band(series: Series, x_scale: Scale, y_scale: Scale, class_: str) -> Markup:
+    """The area between lowest and highest value, there and back."""
+    there = [(x, low) for x, (low, _) in zip(series.x, series.band, strict=True)]
+    back = [(x, high) for x, (_, high) in zip(series.x, series.band, strict=True)][::-1]
+    corners = "L".join(f"{x_scale.px(x):.1f} {y_scale.px(y):.1f}" for x, y in [*there, *back])
+    return element("path", class_=class_, d=f"M{corners}Z")
 
 
 def _curve(x: Sequence[float], y: Sequence[float], x_scale: Scale, y_scale: Scale, class_: str) -> Markup:

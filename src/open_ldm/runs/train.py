@@ -58,6 +58,8 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
 
     Raises OpenLdmError subclasses; whatever happens, exit.json says so. SIGTERM, SIGINT and SIGUSR1 save and end with 75.
     """
+    if recipe.stages:
+        raise ConfigError(f"recipe {recipe.name} has stages", fix="ldm train, which trains them one after the other")
     recipe, start = settle(recipe, RunFolder(out))
 
     def body(place: Place) -> TrainingResult:
@@ -89,7 +91,7 @@ def run_in_folder(
     if not world.leads:
         return _stoppable(folder, machine, world, body)
     with folder:
-        _require_same_recipe(recipe, folder, parse)  # a refusal leaves the run as it was, its exit.json too
+        require_same_recipe(recipe, folder, parse)  # a refusal leaves the run as it was, its exit.json too
         try:
             return _stoppable(folder, machine, world, body)
         except BaseException as error:
@@ -113,6 +115,7 @@ def _trained(
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
+    world.barrier()  # all have looked before the leader saves a run that starts from another
     source = open_data(recipe.data)
     seen = survey(source)
     health = health_of(folder, source, seen, world.leads)
@@ -182,7 +185,7 @@ def write_health(folder: RunFolder, health: Health, leads: bool) -> None:
             write_json(folder.health, health.to_json())
 
 
-def _require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:
+def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:
     """Refuse to go on with a run under settings that change its numbers."""
     if not folder.config.is_file() or not CheckpointFolder(folder.checkpoints).names():
         return

@@ -1,0 +1,104 @@
+"""The page of a run in stages: all of them on one axis, then each by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from open_ldm.core.events import duration
+from open_ldm.core.files import write_text
+from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.markup import Markup, element, joined
+from open_ldm.runs.record import RunRecord, busy_seconds, lookup, read_record
+from open_ldm.runs.report import page
+from open_ldm.runs.report_data import shown
+from open_ldm.runs.report_history import config_section
+from open_ldm.runs.report_sections import captioned, picture, section, table
+from open_ldm.runs.report_transfer import transfer_section
+from open_ldm.runs.svg import Mark, Plot, Series, line_plot
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A stage, and how many samples the stages before it saw."""
+
+    name: str
+    record: RunRecord
+    before: int
+
+
+def write_stages_report(out: Path) -> Path:
+    """Write `out`/report.html from the folders of its stages. Returns the page's path; raises DiskError when it cannot."""
+    stages: list[_Placed] = []
+    before = 0
+    for folder in RunFolder(out).parts:
+        record = read_record(folder.path)
+        if record.events:
+            stages.append(_Placed(folder.path.name.partition("-")[2], record, before))
+            before += record.samples_seen
+    path = out / "report.html"
+    write_text(path, page(out.resolve().name, _content(out, stages)))
+    return path
+
+
+def _content(out: Path, stages: Sequence[_Placed]) -> list[Markup]:
+    seen = sum(stage.record.samples_seen for stage in stages)
+    seconds = sum(busy_seconds(stage.record.events) for stage in stages)
+    facts = [("Stages", f"{len(stages)}"), ("Samples seen", f"{seen:,}"), ("Time", duration(seconds))]
+    head = element(
+        "header",
+        element("div", element("h1", out.resolve().name), class_="title"),
+        element("p", "a run in stages, each starting from the weights of the one before", class_="subtitle"),
+        element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in facts), class_="facts"),
+    )
+    recipe = read_record(out)
+    return [head, _loss_section(stages), _overview(stages), *(_stage(stage) for stage in stages), config_section(recipe)]
+
+
+def _loss_section(stages: Sequence[_Placed]) -> Markup:
+    series: list[Series] = []
+    for stage in stages:
+        train = stage.record.named("train")
+        loss = [event.number("loss") for event in train]
+        samples = [stage.before + event.samples_seen for event in train]
+        series.append(Series(stage.name, samples, [math.nan if value is None else value for value in loss], smooth=True))
+    marks = [Mark(stage.before, f"stage {stage.name} begins") for stage in stages[1:]]
+    plot = Plot("Loss of all stages", "samples seen, all stages together", "loss", series, marks, width=690, height=400)
+    narrow = line_plot(replace(plot, width=380, height=270))
+    both = joined([element("div", line_plot(plot), class_="wide"), element("div", narrow, class_="narrow")])
+    words = (
+        "Losses of stages that differ in picture size, noise schedule or data measure different things: a step between two"
+        " stages is no step forwards or backwards by itself."
+    )
+    return section("Training", element("figure", both), element("p", words, class_="note"))
+
+
+_SHOWN = {
+    "data": "data.source.kind",
+    "size, px": "data.transform.size_px",
+    "crop": "data.transform.crop.kind",
+    "condition": "conditioning.semantic.kind",
+    "noise for, px": "process.resolution.from_px",
+    "positions": "denoiser.positions.kind",
+}
+
+
+def _overview(stages: Sequence[_Placed]) -> Markup:
+    rows: list[list[str]] = []
+    for stage in stages:
+        values = [lookup(stage.record.config, name) for name in _SHOWN.values()]
+        cells = ["-" if value is None else shown(value) for value in values]
+        rows.append([stage.name, f"{stage.record.samples_seen:,}", *cells, stage.record.state.word])
+    return section("Stages", table(rows, ["stage", "samples seen", *_SHOWN, "state"]))
+
+
+def _stage(stage: _Placed) -> Markup:
+    """The newest preview of a stage and its receipt; the rest is in its own report."""
+    previews = stage.record.previews
+    newest = captioned(picture(previews[-1].path.read_bytes(), "Preview"), "newest preview") if previews else Markup()
+    where = element(
+        "p", f"Its own report: {stage.record.folder.parent.name}/{stage.record.folder.name}/report.html", class_="note"
+    )
+    return section(f"Stage {stage.name}", newest, where, transfer_section(stage.record, titled=False))

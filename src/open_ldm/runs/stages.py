@@ -1,0 +1,125 @@
+"""A recipe in stages: one training after the other, each a run of its own that starts from the one before."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from open_ldm.core.config import apply_overrides, to_yaml, validate
+from open_ldm.core.device import choose_machine
+from open_ldm.core.distributed import join_world
+from open_ldm.core.errors import ConfigError, OpenLdmError
+from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
+from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.recipe import NAME, Recipe, recipe_from
+from open_ldm.runs.report_stages import write_stages_report
+from open_ldm.runs.train import TrainingResult, require_same_recipe, train
+from open_ldm.runs.transfer import settle
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of several: its name, its whole recipe, and the run folder it writes."""
+
+    name: str
+    recipe: Recipe
+    folder: RunFolder
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has saved after its last sample."""
+        newest = next(iter(CheckpointFolder(self.folder.checkpoints).names()), f"{PREFIX}0")
+        return int(newest.removeprefix(PREFIX)) >= self.recipe.training.samples
+
+
+def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
+    """The stages of a recipe that trains in `out`: each the recipe with the stage's settings laid over it, in out/stages/.
+
+    All but the first start from the weights of the one before; `init_from` of a stage says how, or (null) that it does not.
+    Raises ConfigError, naming the stage, for one that is no recipe.
+    """
+    whole = recipe.model_dump(mode="json", exclude={"stages"})
+    stages: list[Stage] = []
+    for number, given in enumerate(recipe.stages, start=1):
+        settings = dict(given)
+        if "stages" in settings:
+            raise ConfigError(f"stage {number} has stages itself", fix="list them one after the other")
+        name = _name_of(settings.pop("name", None), number, [stage.name for stage in stages])
+        content = dict(whole)
+        if stages:
+            content["init_from"] = {"source": str(stages[-1].folder.path)}
+        content = apply_overrides(content, [f"name={recipe.name}-{name}", *assignments(settings)])
+        folder = RunFolder(RunFolder(out).stages / f"{number}-{name}")
+        stages.append(Stage(name, validate(Recipe, content, source=f"stage {name}"), folder))
+    return stages
+
+
+def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A part of a recipe as `a.b=c`, one for each single value or list; a `kind` comes before what depends on it."""
+    found: list[str] = []
+    for name in sorted(settings, key=lambda name: name != "kind"):
+        value = settings[name]
+        if isinstance(value, Mapping) and value:
+            found += assignments(value, f"{prefix}{name}.")
+        else:
+            found.append(f"{prefix}{name}={json.dumps(value)}")  # JSON is YAML
+    return found
+
+
+def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:
+    """Train the stages of a recipe in their order, going on where the last command stopped.
+
+    Raises as `train`; a stage that a signal stopped ends this too, with 75.
+    """
+    world = join_world(choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic).device)
+    stages, folder = stages_of(recipe, out), RunFolder(out)
+    if CheckpointFolder(folder.checkpoints).names():
+        raise ConfigError(f"{out} holds a run without stages", fix="choose another --out")
+    planned = [stage.folder.path.name for stage in stages]
+    if others := [part.path.name for part in folder.parts if part is not folder and part.path.name not in planned]:
+        raise ConfigError(f"{out} was started with stage {others[0]}", needed=", ".join(planned), fix="choose another --out")
+    seconds, seen = 0.0, 0
+    loss: float | None = None
+    with folder if world.leads else nullcontext():
+        if world.leads:
+            folder.write_config(to_yaml(recipe))
+        for stage in stages:
+            if stage.finished:
+                require_same_recipe(settle(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
+                seen += stage.recipe.training.samples
+                continue
+            try:
+                result = train(stage.recipe, stage.folder.path, silent=silent, command=command)
+            except OpenLdmError as error:
+                if world.leads:
+                    folder.write_exit(error.exit_code, f"stage {stage.name}: {error.problem}", seen, error.fix)
+                raise
+            seconds, seen, loss = seconds + result.seconds, seen + result.samples_seen, result.loss
+            if world.leads:
+                write_stages_report(out)
+            if result.code:
+                return _ended(folder, world.leads, TrainingResult(result.code, out, seen, seconds, loss), stage)
+        return _ended(folder, world.leads, TrainingResult(0, out, seen, seconds, loss), stages[-1])
+
+
+def _ended(folder: RunFolder, leads: bool, result: TrainingResult, stage: Stage) -> TrainingResult:
+    if leads:
+        reason = "all stages done" if result.code == 0 else f"stopped in stage {stage.name} and saved"
+        hint = "" if result.code == 0 else "run the same command again to go on"
+        folder.write_exit(result.code, reason, result.samples_seen, hint)
+        if not folder.report.is_file():
+            write_stages_report(folder.path)
+    return result
+
+
+def _name_of(name: Any, number: int, taken: Sequence[str]) -> str:
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise ConfigError(f"stage {number} has name {name!r}", needed="a name of letters, digits, dots and dashes")
+    if name in taken:
+        raise ConfigError(f"two stages are named {name}", fix="give each a name of its own")
+    return name

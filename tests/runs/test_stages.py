@@ -1,0 +1,179 @@
+"""A recipe in stages: one command, runs that follow one another, killed and resumed like any other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.process.resolution import ResolutionConfig
+from open_ldm.runs.load import load_model
+from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.runs.stages import assignments, stages_of, train_stages
+from open_ldm.runs.train import train
+from tests.runs.test_report import Page
+from tests.runs.test_resume import finish, kill_at
+from tests.runs.tiny import TINY, losses, start
+
+STAGES: list[dict[str, Any]] = [
+    {"name": "small", "training": {"samples": 16}},
+    {
+        "name": "large",
+        "data": {"transform": {"size_px": 32, "crop": {"kind": "local", "scale_px": 40}}},
+        "conditioning": {"semantic": {"kind": "class"}},
+        "training": {"samples": 24, "optimizer": {"learning_rate": 0.002}},
+    },
+]
+
+
+def recipe_file(folder: Path, stages: list[dict[str, Any]] | None = None) -> Path:
+    path = folder / "staged.yaml"
+    training = {**TINY["training"], "checkpoint_every_samples": 8}
+    path.write_text(yaml.safe_dump({**TINY, "name": "staged", "training": training, "stages": stages or STAGES}))
+    return path
+
+
+def staged(folder: Path, *overrides: str, stages: list[dict[str, Any]] | None = None) -> Recipe:
+    return load_recipe(str(recipe_file(folder, stages)), overrides)
+
+
+def test_a_stage_lays_its_settings_over_the_recipe(tmp_path: Path) -> None:
+    small, large = stages_of(staged(tmp_path, "training.batch_size=8", "stages.large.training.samples=48"), tmp_path / "run")
+    assert (small.name, small.recipe.name, small.recipe.init_from) == ("small", "staged-small", None)
+    assert small.folder.path == tmp_path / "run" / "stages" / "1-small"
+    assert small.recipe.data.transform.size_px == 16 and large.recipe.data.transform.size_px == 32
+    assert large.recipe.data.transform.crop.kind == "local" and large.recipe.data.transform.flip == 0.5
+    assert large.recipe.conditioning.semantic.kind == "class"  # another kind starts from its own defaults
+    assert large.recipe.training.optimizer.learning_rate == 0.002 and small.recipe.training.optimizer.learning_rate == 0.001
+    assert small.recipe.training.batch_size == large.recipe.training.batch_size == 8
+    assert (small.recipe.training.samples, large.recipe.training.samples) == (16, 48)
+    assert large.recipe.init_from is not None and large.recipe.init_from.source == str(small.folder.path)
+
+
+def test_a_stage_says_how_it_starts_or_that_it_does_not(tmp_path: Path) -> None:
+    stages = [*STAGES, {"name": "again", "init_from": {"positions": "bicubic"}}, {"name": "anew", "init_from": None}]
+    found = stages_of(staged(tmp_path, stages=stages), tmp_path)
+    again = found[2].recipe.init_from
+    assert again is not None and (again.positions, again.source) == ("bicubic", str(found[1].folder.path))
+    assert found[3].recipe.init_from is None
+
+
+def test_kinds_come_before_what_depends_on_them() -> None:
+    settings = {"a": {"b": 1, "kind": "x", "c": {"kind": "y", "d": [1, {"e": 2}]}}, "f": {}, "g": None}
+    assert assignments(settings) == ['a.kind="x"', "a.b=1", 'a.c.kind="y"', 'a.c.d=[1, {"e": 2}]', "f={}", "g=null"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([{"name": "a"}, {"name": "a"}], "two stages are named a"),
+        ([{"training": {"samples": 8}}], "stage 1 has name None"),
+        ([{"name": "../a"}], "stage 1 has name"),
+        ([{"name": "a", "stages": []}], "has stages itself"),
+        ([{"name": "a", "training": {"sample": 8}}], r"stage a: unknown key 'training.sample'; did you mean 'samples'"),
+        ([{"name": "a"}, {"name": "b", "data": {"transform": {"size_px": 30}}}], "stage b: .*patches of 4"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(tmp_path: Path, stages: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train_stages(staged(tmp_path, stages=stages), tmp_path / "run", silent=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both stages trained."""
+    folder = tmp_path_factory.mktemp("staged")
+    result = train_stages(staged(folder), folder / "run", silent=True, command=["ldm", "train", "staged"])
+    assert (result.code, result.samples_seen) == (0, 40)
+    return folder / "run"
+
+
+def test_both_stages_are_runs_and_the_whole_draws_from_the_last(run: Path) -> None:
+    assert [CheckpointFolder(run / "stages" / name / "checkpoints").names()[0] for name in ("1-small", "2-large")] == [
+        "samples-000000000016",
+        "samples-000000000024",
+    ]
+    loaded = load_model(run)
+    assert loaded.recipe.name == "staged-large" and loaded.recipe.data.transform.size_px == 32
+    assert loaded.recipe.process.resolution == ResolutionConfig(from_px=16, to_px=32)
+    transfer = json.loads((run / "stages" / "2-large" / "transfer.json").read_text())
+    assert {tensor["action"] for tensor in transfer["tensors"]} == {"kept", "new", "dropped"}
+    assert json.loads((run / "exit.json").read_text()) == {
+        "code": 0,
+        "reason": "all stages done",
+        "samples_seen": 40,
+        "hint": "",
+    }
+
+
+def test_the_report_shows_all_stages_on_one_axis(run: Path) -> None:
+    text = (run / "report.html").read_text()
+    page = Page(text)
+    for words in (
+        "Stage small",
+        "Stage large",
+        "stages/2-large/report.html",
+        "Settings that differ",
+        "semantic condition text -> class",
+    ):
+        assert words in text.replace("&gt;", ">"), words
+    assert all(link.startswith("data:image/png;base64,") for link in page.links) and "script" not in page.tags
+    assert "stage large begins" in text and "40" in page.text
+    own = (run / "stages" / "2-large" / "report.html").read_text()
+    assert "Where it started" in own and "Where it started" not in (run / "stages" / "1-small" / "report.html").read_text()
+
+
+def test_a_finished_plan_ends_at_once_and_its_config_is_a_recipe(run: Path) -> None:
+    before = [losses(run / "stages" / name) for name in ("1-small", "2-large")]
+    again = train_stages(load_recipe(str(run)), run, silent=True)
+    assert (again.code, again.samples_seen, again.seconds) == (0, 40, 0.0)
+    assert [losses(run / "stages" / name) for name in ("1-small", "2-large")] == before
+
+
+def test_a_stage_that_fails_is_named(tmp_path: Path) -> None:
+    stages = [STAGES[0], {"name": "deeper", "denoiser": {"depth": 3}}]
+    with pytest.raises(ConfigError, match="--allow"):
+        train_stages(staged(tmp_path, "training.samples=16", stages=stages), tmp_path / "run", silent=True)
+    ended = json.loads((tmp_path / "run" / "exit.json").read_text())
+    assert ended["code"] == 2 and ended["reason"].startswith("stage deeper: ") and ended["samples_seen"] == 16
+
+
+def test_another_plan_needs_another_folder(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    renamed = [{**STAGES[0], "name": "tiny"}, STAGES[1]]
+    with pytest.raises(ConfigError, match="was started with stage 1-small"):
+        train_stages(staged(tmp_path, stages=renamed), copy, silent=True)
+    with pytest.raises(ConfigError, match=r"training\.batch_size"):
+        train_stages(staged(tmp_path, "training.batch_size=8"), copy, silent=True)
+    with pytest.raises(ConfigError, match="holds a run without stages"):
+        train_stages(staged(tmp_path), copy / "stages" / "1-small", silent=True)
+    with pytest.raises(ConfigError, match="has stages"):
+        train(staged(tmp_path), tmp_path / "other", silent=True)
+    # Moved as a whole it goes on all the same: what a stage starts from is known by its weights, not by its path.
+    longer = staged(tmp_path, "stages.large.training.samples=32")
+    assert train_stages(longer, copy, silent=True).samples_seen == 48
+
+
+@pytest.mark.timeout(900)
+def test_kills_in_either_stage_change_nothing(tmp_path: Path, run: Path) -> None:
+    arguments = ["train", str(recipe_file(tmp_path)), "--out", str(tmp_path / "broken")]
+    killed = 0
+    for stage, mark in (("1-small", 8), ("2-large", 12)):
+        process = start(arguments)
+        killed += kill_at(process, tmp_path / "broken" / "stages" / stage, mark)
+        process.communicate()
+    finish(arguments)
+    assert killed == 2
+    for stage, end in (("1-small", 16), ("2-large", 24)):
+        pair = [folder / "stages" / stage for folder in (tmp_path / "broken", run)]
+        assert losses(pair[0]) == losses(pair[1])
+        manifests = [json.loads((each / f"checkpoints/samples-{end:012d}/MANIFEST.json").read_text()) for each in pair]
+        hashes = [{name: file["sha256"] for name, file in manifest["files"].items()} for manifest in manifests]
+        assert hashes[0] == hashes[1]
