@@ -145,6 +145,19 @@ def test_averaged_weights_of_a_training_file_are_preferred(tmp_path: Path) -> No
     assert all(torch.equal(file.state[name], averaged[name]) for name in averaged)
 
 
+def test_every_file_of_a_sharded_folder_counts_and_two_variants_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    save_file({"a": randn(2)}, tmp_path / "weights-1-of-2.safetensors")
+    save_file({"b": randn(3)}, tmp_path / "weights-2-of-2.safetensors")
+    before = read_weights(tmp_path)
+    assert set(before.state) == {"a", "b"}
+    save_file({"b": randn(3) + 1}, tmp_path / "weights-2-of-2.safetensors")
+    assert read_weights(tmp_path).sha256 != before.sha256
+    save_file({"b": randn(3).half()}, tmp_path / "weights.fp16.safetensors")
+    with pytest.raises(ConfigError, match="holds 'b' twice"):
+        read_weights(tmp_path)
+
+
 class Harmful:
     """An object whose unpickling would create a file."""
 

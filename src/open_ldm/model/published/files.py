@@ -17,6 +17,7 @@ from torch import Tensor
 
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.core.files import sha256_of
+from open_ldm.core.hashes import hash_of_content
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 GROUP_END = "::"
@@ -30,7 +31,10 @@ _UNPICKLE_SECONDS = 1800
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A published file's tensors. `config`: a diffusers folder's config.json. `weights`: which set of them was taken."""
+    """A published file's tensors. `config`: a diffusers folder's config.json. `weights`: which set of them was taken.
+
+    `sha256`: of the file; of a folder in several files, of their names and hashes.
+    """
 
     path: Path
     state: Mapping[str, Tensor]
@@ -74,12 +78,17 @@ def _read_folder(folder: Path) -> WeightFile:
         raise ConfigError(f"{place} holds no safetensors", fix="save it again with safe_serialization=True")
     state: dict[str, Tensor] = {}
     for file in files:
-        state.update(_load(file))
+        tensors = _load(file)
+        if twice := state.keys() & tensors.keys():
+            raise ConfigError(f"{place} holds {min(twice)!r} twice, also in {file.name}", fix="keep one variant of the weights")
+        state.update(tensors)
     try:
         config = json.loads((place / "config.json").read_text())
     except ValueError as error:
         raise CheckpointError(f"{place / 'config.json'} is damaged") from error
-    return WeightFile(folder, state, sha256_of(files[0]), config=config)
+    hashes = {file.name: sha256_of(file) for file in files}
+    sha256 = hashes[files[0].name] if len(files) == 1 else hash_of_content(hashes)
+    return WeightFile(folder, state, sha256, config=config)
 
 
 def _load(path: Path) -> dict[str, Tensor]:
