@@ -200,6 +200,20 @@ def test_a_killed_transferred_run_ends_bit_equal_without_its_source(source: Path
     assert train(load_recipe(str(broken)), broken, silent=True).samples_seen == 32  # its own config, settled, is a recipe too
 
 
+@pytest.mark.timeout(600)
+def test_kills_before_the_first_save_and_in_the_first_update_change_nothing(source: Path, tmp_path: Path) -> None:
+    changes = [f"init_from.source={source}", "data.transform.size_px=32", *SHORT]
+    whole, broken = trained(tmp_path, "whole", *changes), tmp_path / "broken"
+    places = ["first receipt", "first save", "rename", "first update", "updated", "saved"]
+    command = [sys.executable, "-m", "tests.runs.killed_at", str(tmp_path / "tiny.yaml"), str(broken), *places, "--", *changes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert losses(broken) == losses(whole) and len(losses(whole)) == 4
+    for name, file in at(whole, 16).content["files"].items():
+        assert at(broken, 16).content["files"][name]["sha256"] == file["sha256"], name
+    assert receipt(broken) == receipt(whole)
+
+
 @pytest.mark.timeout(300)
 def test_two_processes_start_from_the_same_weights(source: Path, tmp_path: Path) -> None:
     recipe, more = tiny_recipe(tmp_path), ["data.transform.size_px=32", *SHORT]
