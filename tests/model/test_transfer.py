@@ -23,6 +23,8 @@ from open_ldm.model.transfer.carry import Carried, carry
 from open_ldm.model.transfer.receipt import ACTIONS, Receipt, as_text
 from open_ldm.model.transfer.semantic import matched_names
 from open_ldm.model.transfer.settings import InitFromConfig
+from open_ldm.text import HuggingFaceConfig
+from open_ldm.text.text_model import TextModelConfig
 from open_ldm.text.words import WordsConfig
 from tests.helpers import DENOISERS, SMALL_WORDS, inputs_for, randn, randomise
 
@@ -197,6 +199,29 @@ def test_words_are_matched_and_places_kept_from_the_start() -> None:
     assert torch.equal(new[words][[0, 1, 2, 4]], old[words][[0, 1, 2, 6]])
     assert torch.equal(new["conditioning.semantic.places"][:6], old["conditioning.semantic.places"])
     assert torch.equal(new["denoiser.context_embedding.weight"], old["denoiser.context_embedding.weight"])
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "length", "path", "same"),
+    [
+        (("one", "one"), 6, "there", True),
+        (("one", "two"), 6, "there", False),  # its files were replaced
+        (("one", "two"), 8, "there", True),  # the number of places is a part of the fingerprint
+        (("one", "one"), 6, "moved", True),
+        (("one", "two"), 6, "moved", False),
+        (("", "one"), 6, "there", True),
+        (("", "one"), 6, "moved", False),
+    ],
+)
+def test_a_text_encoder_is_known_by_its_fingerprint(fingerprints: tuple[str, str], length: int, path: str, same: bool) -> None:
+    def side(fingerprint: str, length: int, path: str) -> Model:
+        encoder = HuggingFaceConfig(models=((TextModelConfig(path=path, length=length, width=16),),))
+        return model(DENOISERS["mmdit"], ConditioningConfig(semantic=TextSemantic(encoder=encoder)), text_encoder=fingerprint)
+
+    done = carried(side(fingerprints[0], 6, "there"), side(fingerprints[1], length, path))[2]
+    assert (fates(done)["denoiser.context_embedding.weight"] == {"kept"}) is same
+    reasons = {entry.reason for entry in done.receipt.entries if entry.action == "new"}
+    assert reasons == (set() if same else {"another text encoder", "context tokens of another text encoder"})
 
 
 @KINDS
