@@ -16,7 +16,7 @@ from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.diffusion import ModelFacts, ProcessConfig
 from open_ldm.model.published.family import Model
 from open_ldm.model.transfer.carry import Carried, carry
 from open_ldm.model.transfer.expected import skeleton
@@ -101,7 +101,7 @@ def settled(recipe: Recipe, source: StartingPoint) -> Recipe:
     Raises ConfigError where it states others.
     """
     init = _init_of(recipe)
-    changes: dict[str, Any] = {"process": recipe.process.model_copy(update={"resolution": _resolution(recipe, source.recipe)})}
+    changes: dict[str, Any] = {"process": settled_process(recipe, source.recipe)}
     there, here = source.recipe.denoiser, recipe.denoiser
     if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
         grids = patches_of(source.known.facts.latent_size, there.patch), patches_of(recipe.latent_shape[1:], here.patch)
@@ -109,6 +109,11 @@ def settled(recipe: Recipe, source: StartingPoint) -> Recipe:
         _require_open("denoiser.positions", here.positions, positions, (GridPositions(), there.positions))
         changes["denoiser"] = here.model_copy(update={"positions": positions})
     return recipe.model_copy(update=changes)
+
+
+def settled_process(recipe: Recipe, source: Recipe) -> ProcessConfig:
+    """The process of a recipe that starts from a run of recipe `source`; raises as `settled`."""
+    return recipe.process.model_copy(update={"resolution": _resolution(recipe, source)})
 
 
 def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, StartingPoint | None]:
