@@ -13,7 +13,8 @@ from torch import Tensor
 
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
-from open_ldm.controls import Flip, OriginalSize, ViewShape
+from open_ldm.controls import AspectRatio, Flip, OriginalSize, ViewShape
+from open_ldm.controls.gate import PowerCosineGate
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.blocks.positions import GridChange, StoredPositions, positions_on
@@ -232,6 +233,16 @@ def test_controls_come_and_go_without_touching_the_rest(name: str) -> None:
     assert all(entry.reason == "control original_size removed" for entry in done.receipt.entries if entry.action == "dropped")
     there, here, done = carried(model(DENOISERS[name], fewer), model(DENOISERS[name], BY_CLASS))
     assert not_kept(done) == {key for key in here.state_dict() if "original_size" in key}
+
+
+def test_a_control_that_reads_other_numbers_starts_anew_and_another_gate_changes_nothing() -> None:
+    plain, log = (ConditioningConfig(controls=(AspectRatio(measure=measure),)) for measure in ("height_over_width", "log"))
+    done = carried(model(DENOISERS["pixart"], plain), model(DENOISERS["pixart"], log))[2]
+    assert not_kept(done) == {key for key in done.tensors if "aspect_ratio" in key}
+    reasons = {entry.reason for entry in done.receipt.entries if entry.action == "new"}
+    assert reasons == {"control aspect_ratio reads other numbers: measure height_over_width -> log"}
+    gated = ConditioningConfig(controls=(AspectRatio(gate=PowerCosineGate(alpha=8.0)),))
+    assert not not_kept(carried(model(DENOISERS["pixart"], log), model(DENOISERS["pixart"], gated))[2])
 
 
 @KINDS

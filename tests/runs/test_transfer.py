@@ -228,6 +228,19 @@ def test_two_processes_start_from_the_same_weights(source: Path, tmp_path: Path)
     assert alone.code == 0 and receipt(tmp_path / "two")["numbers"] == receipt(tmp_path / "alone")["numbers"]
 
 
+def test_a_run_goes_on_with_its_own_positions_alone(source: Path, tmp_path: Path) -> None:
+    first = [f"init_from={{source: {source}, positions: bicubic}}", "data.transform.size_px=32"]
+    run, longer = trained(tmp_path, "run", *first), "training.samples=24"
+    assert train(recipe_of(tmp_path, *first, longer), run, silent=True).samples_seen == 24
+    with pytest.raises(ConfigError, match=r"denoiser\.positions\.base"):
+        train(recipe_of(tmp_path, *first, "denoiser.positions={kind: centred}", "training.samples=32"), run, silent=True)
+    stated = "denoiser.positions={kind: resample, rows: 4, columns: 4}"  # as the recipe of a source may state them
+    one = trained(tmp_path, "one", f"init_from.source={source}", "data.transform.size_px=32", "training.samples=8")
+    second = [f"init_from={{source: {one}, positions: bicubic}}", "data.transform.size_px=64", stated]
+    two = trained(tmp_path, "two", *second, "training.samples=8")
+    assert train(recipe_of(tmp_path, *second, "training.samples=12"), two, silent=True).samples_seen == 12
+
+
 def test_a_run_goes_on_from_its_own_source_alone(source: Path, tmp_path: Path) -> None:
     run = trained(tmp_path, "run", f"init_from.source={source}")
     moved = shutil.copytree(source, tmp_path / "moved")

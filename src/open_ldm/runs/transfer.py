@@ -190,9 +190,19 @@ def _as_before(recipe: Recipe, before: Recipe) -> Recipe:
     if recipe.process.resolution is None:
         changes["process"] = recipe.process.model_copy(update={"resolution": before.process.resolution})
     there, here = before.denoiser, recipe.denoiser
-    if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
+    if not (isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig)):
+        return recipe.model_copy(update=changes)
+    if _may_be_open(here.positions, there.positions):
         changes["denoiser"] = here.model_copy(update={"positions": there.positions})
     return recipe.model_copy(update=changes)
+
+
+def _may_be_open(stated: PositionsConfig, settled_on: PositionsConfig) -> bool:
+    """Whether a recipe that states these positions may be the one that was settled on those: it left them open, or stated its
+    source's, which can be told from what they became."""
+    if stated in (GridPositions(), settled_on, getattr(settled_on, "of", None)):
+        return True
+    return stated.kind == settled_on.kind and stated.kind in ("grid", "stored")
 
 
 def _resolution(recipe: Recipe, source: Recipe) -> ResolutionConfig | None:
