@@ -62,7 +62,7 @@ class Started:
 
     def text(self) -> str:
         """The receipt as a table, the settings that differ, and the sentence."""
-        settings = [f"{name}: {there} there, {here} here" for name, (there, here) in self.settings.items()]
+        settings = [f"{name}: {_said(there)} there, {_said(here)} here" for name, (there, here) in self.settings.items()]
         return "\n".join([as_text(self.receipt.rows()), *settings, self.sentence()])
 
     def to_json(self) -> dict[str, Any]:
@@ -246,6 +246,13 @@ def _require_open(
     """Raise ConfigError where a recipe states something else than what follows from its source."""
     if own != wanted and own not in open_values:
         raise ConfigError(f"{name}={own} differs from what follows from init_from, {wanted}", fix=f"leave {name} out")
+
+
+def _said(value: Any) -> str:
+    """A setting for people: of measured numbers four digits."""
+    if isinstance(value, list) and value and all(isinstance(each, float) for each in value):
+        return f"[{', '.join(f'{each:.4g}' for each in value)}]"
+    return str(value)
 
 
 def _compared(recipe: Recipe, known: Knowledge) -> dict[str, Any]:
