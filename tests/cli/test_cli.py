@@ -445,6 +445,10 @@ def test_inspect_draws_schedules_and_positions(capsys: pytest.CaptureFixture[str
     rows = json.loads(out)["rows"]
     assert rows[0][2] == "inf" and rows[5][2] - rows[5][4] == pytest.approx(2 * 0.6931471805599453)
     assert (tmp_path / "schedule-log-snr.svg").read_text().count("curve s") >= 2
+    code, out, _ = ldm(capsys, "inspect", "schedule", "shapes-stages", "--out", tmp_path / "stages", "--json")
+    told = json.loads(out)  # the second stage follows from the first, trained or not
+    assert code == 0 and told["names"] == ["of stage small", "of stage large"]
+    assert told["rows"][5][2] - told["rows"][5][4] == pytest.approx(2 * 0.6931471805599453)
     code, out, _ = ldm(
         capsys, "inspect", "positions", "--from", "4x6", "--to", "8x12", "--width", 16, "--out", tmp_path, "--json"
     )

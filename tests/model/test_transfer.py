@@ -13,7 +13,8 @@ from torch import Tensor
 
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
-from open_ldm.controls import Flip, OriginalSize, ViewShape
+from open_ldm.controls import AspectRatio, Flip, OriginalSize, ViewShape
+from open_ldm.controls.gate import PowerCosineGate
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.blocks.positions import GridChange, StoredPositions, positions_on
@@ -23,6 +24,8 @@ from open_ldm.model.transfer.carry import Carried, carry
 from open_ldm.model.transfer.receipt import ACTIONS, Receipt, as_text
 from open_ldm.model.transfer.semantic import matched_names
 from open_ldm.model.transfer.settings import InitFromConfig
+from open_ldm.text import HuggingFaceConfig
+from open_ldm.text.text_model import TextModelConfig
 from open_ldm.text.words import WordsConfig
 from tests.helpers import DENOISERS, SMALL_WORDS, inputs_for, randn, randomise
 
@@ -199,6 +202,29 @@ def test_words_are_matched_and_places_kept_from_the_start() -> None:
     assert torch.equal(new["denoiser.context_embedding.weight"], old["denoiser.context_embedding.weight"])
 
 
+@pytest.mark.parametrize(
+    ("fingerprints", "length", "path", "same"),
+    [
+        (("one", "one"), 6, "there", True),
+        (("one", "two"), 6, "there", False),  # its files were replaced
+        (("one", "two"), 8, "there", True),  # the number of places is a part of the fingerprint
+        (("one", "one"), 6, "moved", True),
+        (("one", "two"), 6, "moved", False),
+        (("", "one"), 6, "there", True),
+        (("", "one"), 6, "moved", False),
+    ],
+)
+def test_a_text_encoder_is_known_by_its_fingerprint(fingerprints: tuple[str, str], length: int, path: str, same: bool) -> None:
+    def side(fingerprint: str, length: int, path: str) -> Model:
+        encoder = HuggingFaceConfig(models=((TextModelConfig(path=path, length=length, width=16),),))
+        return model(DENOISERS["mmdit"], ConditioningConfig(semantic=TextSemantic(encoder=encoder)), text_encoder=fingerprint)
+
+    done = carried(side(fingerprints[0], 6, "there"), side(fingerprints[1], length, path))[2]
+    assert (fates(done)["denoiser.context_embedding.weight"] == {"kept"}) is same
+    reasons = {entry.reason for entry in done.receipt.entries if entry.action == "new"}
+    assert reasons == (set() if same else {"another text encoder", "context tokens of another text encoder"})
+
+
 @KINDS
 def test_controls_come_and_go_without_touching_the_rest(name: str) -> None:
     fewer = BY_CLASS.model_copy(update={"controls": (Flip(),)})
@@ -207,6 +233,16 @@ def test_controls_come_and_go_without_touching_the_rest(name: str) -> None:
     assert all(entry.reason == "control original_size removed" for entry in done.receipt.entries if entry.action == "dropped")
     there, here, done = carried(model(DENOISERS[name], fewer), model(DENOISERS[name], BY_CLASS))
     assert not_kept(done) == {key for key in here.state_dict() if "original_size" in key}
+
+
+def test_a_control_that_reads_other_numbers_starts_anew_and_another_gate_changes_nothing() -> None:
+    plain, log = (ConditioningConfig(controls=(AspectRatio(measure=measure),)) for measure in ("height_over_width", "log"))
+    done = carried(model(DENOISERS["pixart"], plain), model(DENOISERS["pixart"], log))[2]
+    assert not_kept(done) == {key for key in done.tensors if "aspect_ratio" in key}
+    reasons = {entry.reason for entry in done.receipt.entries if entry.action == "new"}
+    assert reasons == {"control aspect_ratio reads other numbers: measure height_over_width -> log"}
+    gated = ConditioningConfig(controls=(AspectRatio(gate=PowerCosineGate(alpha=8.0)),))
+    assert not not_kept(carried(model(DENOISERS["pixart"], log), model(DENOISERS["pixart"], gated))[2])
 
 
 @KINDS

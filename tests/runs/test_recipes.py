@@ -14,6 +14,7 @@ from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.catalogue import about, all_packaged, packaged, recipe_text
 from open_ldm.runs.dry_run import dry_run
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.runs.stages import stages_of
 from open_ldm.runs.train import flattened
 
 NAMES = packaged()
@@ -22,8 +23,10 @@ BASELINES = [name for name in NAMES if name.endswith("-baseline")]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_builds_on_the_meta_device(name: str) -> None:
-    counted = dry_run(load_recipe(name))
-    assert counted.parameters > 0 and counted.gmacs > 0
+    recipe = load_recipe(name)
+    for each in [stage.recipe for stage in stages_of(recipe, Path("runs") / name)] or [recipe]:
+        counted = dry_run(each)
+        assert counted.parameters > 0 and counted.gmacs > 0
 
 
 @pytest.mark.parametrize("name", packaged("autoencoder"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,70 @@ def test_another_plan_needs_another_folder(run: Path, tmp_path: Path) -> None:
     assert train_stages(longer, copy, silent=True).samples_seen == 48
 
 
+def damaged(checkpoint: Path) -> None:
+    """Change one byte of its averaged weights."""
+    path = checkpoint / "ema.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def hashes(run: Path, stage: str, samples: int) -> dict[str, str]:
+    manifest = json.loads((run / "stages" / stage / f"checkpoints/samples-{samples:012d}/MANIFEST.json").read_text())
+    return {name: file["sha256"] for name, file in manifest["files"].items()}
+
+
+def test_a_stage_is_not_lengthened_once_another_has_started_from_it(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    longer = staged(tmp_path, "stages.small.training.samples=32")
+    with pytest.raises(
+        ConfigError, match=r"stage small would go on from 16 to 32 samples, but stage large has started"
+    ) as caught:
+        train_stages(longer, copy, silent=True)
+    assert caught.value.fix.startswith("stages.small.training.samples=16")
+    assert CheckpointFolder(copy / "stages" / "1-small" / "checkpoints").names()[0] == "samples-000000000016"
+    shutil.rmtree(copy / "stages" / "2-large" / "checkpoints")  # nothing has started from it: it may
+    assert train_stages(longer, copy, silent=True).samples_seen == 56
+    transfer = json.loads((copy / "stages" / "2-large" / "transfer.json").read_text())
+    assert transfer["source"]["checkpoint"] == "samples-000000000032"
+
+
+def test_a_stage_that_is_gone_is_not_trained_again_for_nothing(tmp_path: Path) -> None:
+    whole = tmp_path / "run"
+    train_stages(staged(tmp_path), whole, silent=True)
+    shutil.rmtree(whole / "stages" / "1-small")
+    assert train_stages(staged(tmp_path, "stages.large.training.samples=32"), whole, silent=True).samples_seen == 48
+    assert not (whole / "stages" / "1-small").exists()
+
+
+def test_no_stage_starts_from_an_older_checkpoint_than_the_last_one(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(copy / "stages" / "2-large")
+    damaged(copy / "stages" / "1-small" / "checkpoints" / "samples-000000000016")
+    assert train_stages(staged(tmp_path), copy, silent=True).samples_seen == 40
+    for stage, end in (("1-small", 16), ("2-large", 24)):
+        assert hashes(copy, stage, end) == hashes(run, stage, end)
+
+
+@pytest.mark.timeout(600)
+def test_kills_between_two_stages_change_nothing(run: Path, tmp_path: Path) -> None:
+    places = ["stage change", "first receipt", "first save", "rename", "first update"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.runs.killed_at",
+        str(recipe_file(tmp_path)),
+        str(tmp_path / "broken"),
+        *places,
+        "--",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    for stage, end in (("1-small", 16), ("2-large", 24)):
+        assert losses(tmp_path / "broken" / "stages" / stage) == losses(run / "stages" / stage)
+        assert hashes(tmp_path / "broken", stage, end) == hashes(run, stage, end)
+
+
 @pytest.mark.timeout(900)
 def test_kills_in_either_stage_change_nothing(tmp_path: Path, run: Path) -> None:
     arguments = ["train", str(recipe_file(tmp_path)), "--out", str(tmp_path / "broken")]
@@ -174,6 +240,4 @@ def test_kills_in_either_stage_change_nothing(tmp_path: Path, run: Path) -> None
     for stage, end in (("1-small", 16), ("2-large", 24)):
         pair = [folder / "stages" / stage for folder in (tmp_path / "broken", run)]
         assert losses(pair[0]) == losses(pair[1])
-        manifests = [json.loads((each / f"checkpoints/samples-{end:012d}/MANIFEST.json").read_text()) for each in pair]
-        hashes = [{name: file["sha256"] for name, file in manifest["files"].items()} for manifest in manifests]
-        assert hashes[0] == hashes[1]
+        assert hashes(tmp_path / "broken", stage, end) == hashes(run, stage, end)

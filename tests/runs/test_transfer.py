@@ -15,20 +15,24 @@ import torch
 import yaml
 
 from open_ldm.conditioning import ConditionInputs
+from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.device import choose_machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.loader import open_data
+from open_ldm.denoisers.base import Denoiser, Prediction
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions
 from open_ldm.model.checkpoint import Checkpoint, load_checkpoint
 from open_ldm.process.resolution import ResolutionConfig
 from open_ldm.runs.assemble import encoders_of, trainer_of
 from open_ldm.runs.dry_run import dry_run
-from open_ldm.runs.load import knowledge_from_json, load_model
+from open_ldm.runs.load import knowledge_from_json, load_model, load_run
 from open_ldm.runs.reading import live_reading
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.runs.transfer import Started
+from open_ldm.runs.wishes import Wish
+from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.plan import plan_batches
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import DENOISERS, TINY, losses, start, tiny_recipe
@@ -106,6 +110,45 @@ def test_every_denoiser_goes_to_another_size_with_positions_and_noise(name: str,
     assert again.process.resolution == ResolutionConfig(from_px=16, to_px=64)
     if name == "dit":
         assert again.denoiser.positions == ResampledPositions(rows=4, columns=4)
+
+
+class Watched(Denoiser):
+    """A denoiser that answers a velocity of 1 everywhere and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, x_t: torch.Tensor, time: torch.Tensor, conditions: Conditions) -> Prediction:
+        self.asked.append((x_t.clone(), time.clone()))
+        return Prediction(torch.ones_like(x_t))
+
+
+def test_a_moved_schedule_is_stored_and_is_that_of_training_and_of_sampling(source: Path, tmp_path: Path) -> None:
+    """From 16 to 32 px, k = 2: at time t the noise level is 2 t / (1 + t), and the network is told t."""
+    run = trained(tmp_path, "run", f"init_from.source={source}", "data.transform.size_px=32", "training.samples=8")
+    loaded = load_run(run, "cpu")
+    drawing = loaded.model.denoiser = Watched()
+    loaded.generator.bounds = None
+    config = SamplingConfig(solver="euler", steps=2)
+    loaded.generator.images(loaded.inputs_for([Wish(0, "a red circle")]), [0], config)
+    (first, noisiest), (second, middle) = drawing.asked
+    assert (float(noisiest), float(middle)) == (1000, 500)
+    torch.testing.assert_close(second, first + (2 / 3 - 1), rtol=0, atol=1e-6)  # t = 1 to 0.5 is sigma = 1 to 2/3
+
+    recipe, known = loaded.recipe, loaded.known
+    machine, data = choose_machine("cpu", "float32", False), open_data(recipe.data)
+    trainer = trainer_of(recipe, known, machine, World())
+    training = trainer.model.denoiser = Watched()
+    reading = live_reading(recipe, data, known.facts, encoders_of(recipe, data, known.facts, machine))
+    batch = reading.encoder.encode(next(reading.batches(plan_batches(4, None, World()).ranges(0))))
+    trainer.losses(batch)
+    drawn = trainer.drawer.draw(batch)
+    ((x_t, time),) = training.asked
+    sigma = (2 * drawn.t / (1 + drawn.t)).view(-1, 1, 1, 1)
+    eps = drawn.draws.normal("noise", drawn.x_0.shape[1:])
+    torch.testing.assert_close(x_t, (1 - sigma) * drawn.x_0 + sigma * eps, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(time, 1000 * drawn.t)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +243,20 @@ def test_a_killed_transferred_run_ends_bit_equal_without_its_source(source: Path
     assert train(load_recipe(str(broken)), broken, silent=True).samples_seen == 32  # its own config, settled, is a recipe too
 
 
+@pytest.mark.timeout(600)
+def test_kills_before_the_first_save_and_in_the_first_update_change_nothing(source: Path, tmp_path: Path) -> None:
+    changes = [f"init_from.source={source}", "data.transform.size_px=32", *SHORT]
+    whole, broken = trained(tmp_path, "whole", *changes), tmp_path / "broken"
+    places = ["first receipt", "first save", "rename", "first update", "updated", "saved"]
+    command = [sys.executable, "-m", "tests.runs.killed_at", str(tmp_path / "tiny.yaml"), str(broken), *places, "--", *changes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert losses(broken) == losses(whole) and len(losses(whole)) == 4
+    for name, file in at(whole, 16).content["files"].items():
+        assert at(broken, 16).content["files"][name]["sha256"] == file["sha256"], name
+    assert receipt(broken) == receipt(whole)
+
+
 @pytest.mark.timeout(300)
 def test_two_processes_start_from_the_same_weights(source: Path, tmp_path: Path) -> None:
     recipe, more = tiny_recipe(tmp_path), ["data.transform.size_px=32", *SHORT]
@@ -212,6 +269,19 @@ def test_two_processes_start_from_the_same_weights(source: Path, tmp_path: Path)
     for (_, one), (_, two) in zip(losses(tmp_path / "alone"), losses(tmp_path / "two"), strict=True):
         assert one is not None and two == pytest.approx(one, rel=1e-5)
     assert alone.code == 0 and receipt(tmp_path / "two")["numbers"] == receipt(tmp_path / "alone")["numbers"]
+
+
+def test_a_run_goes_on_with_its_own_positions_alone(source: Path, tmp_path: Path) -> None:
+    first = [f"init_from={{source: {source}, positions: bicubic}}", "data.transform.size_px=32"]
+    run, longer = trained(tmp_path, "run", *first), "training.samples=24"
+    assert train(recipe_of(tmp_path, *first, longer), run, silent=True).samples_seen == 24
+    with pytest.raises(ConfigError, match=r"denoiser\.positions\.base"):
+        train(recipe_of(tmp_path, *first, "denoiser.positions={kind: centred}", "training.samples=32"), run, silent=True)
+    stated = "denoiser.positions={kind: resample, rows: 4, columns: 4}"  # as the recipe of a source may state them
+    one = trained(tmp_path, "one", f"init_from.source={source}", "data.transform.size_px=32", "training.samples=8")
+    second = [f"init_from={{source: {one}, positions: bicubic}}", "data.transform.size_px=64", stated]
+    two = trained(tmp_path, "two", *second, "training.samples=8")
+    assert train(recipe_of(tmp_path, *second, "training.samples=12"), two, silent=True).samples_seen == 12
 
 
 def test_a_run_goes_on_from_its_own_source_alone(source: Path, tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ from open_ldm.denoisers.blocks.positions import (
     coordinates,
     positions_on,
 )
+from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.process.schedules import Schedule, build_schedule
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.stages import Stage, stages_of
 from open_ldm.runs.svg import Plot, Series, line_plot
-from open_ldm.runs.transfer import open_start, settled
+from open_ldm.runs.transfer import open_start, settled, settled_process
 
 _TIMES = tuple(step / 10 for step in range(11))
 _CELL_PX = 6
@@ -44,8 +46,10 @@ class ShownSchedule:
 
     def text(self) -> str:
         """A table, and where the pictures are."""
-        head = f"{'t':>5}" + "".join(f"{f'alpha_bar {name}':>24}{f'log-SNR {name}':>24}" for name in self.names)
-        lines = [f"{row[0]:>5.2f}" + "".join(f"{value:>24.6g}" for value in row[1:]) for row in self.rows]
+        heads = [f"{what} {name}".strip() for name in self.names for what in ("alpha_bar", "log-SNR")]
+        width = 2 + max(map(len, (*heads, "0.00307692")))
+        head = f"{'t':>5}" + "".join(f"{one:>{width}}" for one in heads)
+        lines = [f"{row[0]:>5.2f}" + "".join(f"{value:>{width}.6g}" for value in row[1:]) for row in self.rows]
         return "\n".join([head, *lines, *map(str, self.files)])
 
     def to_json(self) -> dict[str, Any]:
@@ -57,16 +61,19 @@ class ShownSchedule:
 def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
     """Draw alpha_bar and log-SNR over t into `out`, also as they were before process.resolution moved them.
 
-    What a recipe leaves to the run it starts from is settled by that run, where it is here.
+    What a recipe leaves to the run it starts from is settled by that run, where it is here; of a recipe in stages every stage's
+    schedule is shown.
     """
-    if recipe.init_from is not None and Path(recipe.init_from.source).expanduser().exists():
-        recipe = settled(recipe, open_start(recipe.init_from))
-    process, resolution = recipe.process, recipe.process.resolution
-    schedules: dict[str, Schedule] = {"": build_schedule(process.schedule)}
-    if resolution is not None:
-        schedules = {f"{_px(resolution.from_px)}": schedules[""], f"{_px(resolution.to_px)}": process.build_schedule()}
+    if recipe.stages:
+        shown = {f"of stage {name}": process for name, process in _processes_of_stages(recipe).items()}
+        kinds = {name: process.schedule.kind for name, process in shown.items()}
+        schedules = {name: process.build_schedule() for name, process in shown.items()}
+    else:
+        process = _settled_process(recipe)
+        schedules = _before_and_after(process)
+        kinds = dict.fromkeys(schedules, process.schedule.kind)
     fine = torch.linspace(0, 1, 401, dtype=torch.float64)
-    label = {name: f"{process.schedule.kind.replace('_', ' ')} {name}".strip() for name in schedules}
+    label = {name: f"{kinds[name].replace('_', ' ')} {name}".strip() for name in schedules}
     times = fine.tolist()
     plots = {
         "alpha-bar": Plot(
@@ -89,6 +96,30 @@ def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
     coarse = torch.tensor(_TIMES, dtype=torch.float64)
     columns = [values.tolist() for one in schedules.values() for values in (alpha_bar(one, coarse), one.log_snr(coarse))]
     return ShownSchedule(tuple(schedules), tuple(zip(_TIMES, *columns, strict=True)), tuple(files))
+
+
+def _before_and_after(process: ProcessConfig) -> dict[str, Schedule]:
+    """A process's schedule by the size it is for, and before it the one it was moved from."""
+    made, resolution = build_schedule(process.schedule), process.resolution
+    if resolution is None:
+        return {"": made}
+    return {_px(resolution.from_px): made, _px(resolution.to_px): process.build_schedule()}
+
+
+def _settled_process(recipe: Recipe) -> ProcessConfig:
+    if recipe.init_from is not None and Path(recipe.init_from.source).expanduser().exists():
+        return settled(recipe, open_start(recipe.init_from)).process
+    return recipe.process
+
+
+def _processes_of_stages(recipe: Recipe) -> dict[str, ProcessConfig]:
+    """What each stage of a recipe uses once it is settled by the stage before; none of them need have been trained."""
+    done: list[tuple[Stage, Recipe]] = []
+    for stage in stages_of(recipe, Path()):
+        before = next((its_recipe for other, its_recipe in done if stage.starts_from(other)), None)
+        process = _settled_process(stage.recipe) if before is None else settled_process(stage.recipe, before)
+        done.append((stage, stage.recipe.model_copy(update={"process": process})))
+    return {stage.name: its_recipe.process for stage, its_recipe in done}
 
 
 def alpha_bar(schedule: Schedule, t: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class Recipe(Config):
         if resolution is not None and area(resolution.to_px) != area(size):
             raise ValueError(
                 f"process.resolution is for pictures of {resolution.to_px} px, data.transform.size_px is {size};"
-                " needed: the same size"
+                " needed: the same size, or null, which init_from settles"
             )
         return self
 

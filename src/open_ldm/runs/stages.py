@@ -13,7 +13,7 @@ from typing import Any
 from open_ldm.core.config import apply_overrides, to_yaml, validate
 from open_ldm.core.device import choose_machine
 from open_ldm.core.distributed import join_world
-from open_ldm.core.errors import ConfigError, OpenLdmError
+from open_ldm.core.errors import CheckpointError, ConfigError, OpenLdmError
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
@@ -31,10 +31,25 @@ class Stage:
     folder: RunFolder
 
     @property
+    def saved(self) -> int | None:
+        """Samples seen when it last saved; None before it has."""
+        newest = next(iter(CheckpointFolder(self.folder.checkpoints).names()), None)
+        return None if newest is None else int(newest.removeprefix(PREFIX))
+
+    @property
     def finished(self) -> bool:
-        """Whether it has saved after its last sample."""
-        newest = next(iter(CheckpointFolder(self.folder.checkpoints).names()), f"{PREFIX}0")
-        return int(newest.removeprefix(PREFIX)) >= self.recipe.training.samples
+        """Whether what it saved after its last sample is there and whole: the next stage must start from nothing older."""
+        if self.saved is None or self.saved < self.recipe.training.samples:
+            return False
+        try:
+            newest, problems = CheckpointFolder(self.folder.checkpoints).newest()
+        except CheckpointError:
+            return False  # training it will say so
+        return newest is not None and not problems
+
+    def starts_from(self, other: Stage) -> bool:
+        """Whether its weights are those that another stage ends with."""
+        return self.recipe.init_from is not None and self.recipe.init_from.source == str(other.folder.path)
 
 
 def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
@@ -83,14 +98,16 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
     planned = [stage.folder.path.name for stage in stages]
     if others := [part.path.name for part in folder.parts if part is not folder and part.path.name not in planned]:
         raise ConfigError(f"{out} was started with stage {others[0]}", needed=", ".join(planned), fix="choose another --out")
+    passed = _passed(stages)
     seconds, seen = 0.0, 0
     loss: float | None = None
     with folder if world.leads else nullcontext():
         if world.leads:
             folder.write_config(to_yaml(recipe))
         for stage in stages:
-            if stage.finished:
-                require_same_recipe(settle(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
+            if stage in passed or stage.finished:
+                if stage.saved is not None:
+                    require_same_recipe(settle(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
                 seen += stage.recipe.training.samples
                 continue
             try:
@@ -105,6 +122,24 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
             if result.code:
                 return _ended(folder, world.leads, TrainingResult(result.code, out, seen, seconds, loss), stage)
         return _ended(folder, world.leads, TrainingResult(0, out, seen, seconds, loss), stages[-1])
+
+
+def _passed(stages: Sequence[Stage]) -> list[Stage]:
+    """Stages whose weights another has taken over and saved, so that they are needed no more, there or not.
+
+    Raises ConfigError for one that would now be trained for longer: what has started from it would not know.
+    """
+    passed: list[Stage] = []
+    for stage in stages:
+        heirs = [other for other in stages if other.saved is not None and other.starts_from(stage)]
+        if heirs and stage.saved is not None and stage.saved < stage.recipe.training.samples:
+            raise ConfigError(
+                f"stage {stage.name} would go on from {stage.saved:,} to {stage.recipe.training.samples:,} samples,"
+                f" but stage {heirs[0].name} has started from it",
+                fix=f"stages.{stage.name}.training.samples={stage.saved}, or choose another --out",
+            )
+        passed += [stage] if heirs else []
+    return passed
 
 
 def _ended(folder: RunFolder, leads: bool, result: TrainingResult, stage: Stage) -> TrainingResult:

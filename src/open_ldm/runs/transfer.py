@@ -16,7 +16,7 @@ from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.diffusion import ModelFacts, ProcessConfig
 from open_ldm.model.published.family import Model
 from open_ldm.model.transfer.carry import Carried, carry
 from open_ldm.model.transfer.expected import skeleton
@@ -62,7 +62,7 @@ class Started:
 
     def text(self) -> str:
         """The receipt as a table, the settings that differ, and the sentence."""
-        settings = [f"{name}: {there} there, {here} here" for name, (there, here) in self.settings.items()]
+        settings = [f"{name}: {_said(there)} there, {_said(here)} here" for name, (there, here) in self.settings.items()]
         return "\n".join([as_text(self.receipt.rows()), *settings, self.sentence()])
 
     def to_json(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def settled(recipe: Recipe, source: StartingPoint) -> Recipe:
     Raises ConfigError where it states others.
     """
     init = _init_of(recipe)
-    changes: dict[str, Any] = {"process": recipe.process.model_copy(update={"resolution": _resolution(recipe, source.recipe)})}
+    changes: dict[str, Any] = {"process": settled_process(recipe, source.recipe)}
     there, here = source.recipe.denoiser, recipe.denoiser
     if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
         grids = patches_of(source.known.facts.latent_size, there.patch), patches_of(recipe.latent_shape[1:], here.patch)
@@ -109,6 +109,11 @@ def settled(recipe: Recipe, source: StartingPoint) -> Recipe:
         _require_open("denoiser.positions", here.positions, positions, (GridPositions(), there.positions))
         changes["denoiser"] = here.model_copy(update={"positions": positions})
     return recipe.model_copy(update=changes)
+
+
+def settled_process(recipe: Recipe, source: Recipe) -> ProcessConfig:
+    """The process of a recipe that starts from a run of recipe `source`; raises as `settled`."""
+    return recipe.process.model_copy(update={"resolution": _resolution(recipe, source)})
 
 
 def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, StartingPoint | None]:
@@ -185,9 +190,19 @@ def _as_before(recipe: Recipe, before: Recipe) -> Recipe:
     if recipe.process.resolution is None:
         changes["process"] = recipe.process.model_copy(update={"resolution": before.process.resolution})
     there, here = before.denoiser, recipe.denoiser
-    if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
+    if not (isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig)):
+        return recipe.model_copy(update=changes)
+    if _may_be_open(here.positions, there.positions):
         changes["denoiser"] = here.model_copy(update={"positions": there.positions})
     return recipe.model_copy(update=changes)
+
+
+def _may_be_open(stated: PositionsConfig, settled_on: PositionsConfig) -> bool:
+    """Whether a recipe that states these positions may be the one that was settled on those: it left them open, or stated its
+    source's, which can be told from what they became."""
+    if stated in (GridPositions(), settled_on, getattr(settled_on, "of", None)):
+        return True
+    return stated.kind == settled_on.kind and stated.kind in ("grid", "stored")
 
 
 def _resolution(recipe: Recipe, source: Recipe) -> ResolutionConfig | None:
@@ -231,6 +246,13 @@ def _require_open(
     """Raise ConfigError where a recipe states something else than what follows from its source."""
     if own != wanted and own not in open_values:
         raise ConfigError(f"{name}={own} differs from what follows from init_from, {wanted}", fix=f"leave {name} out")
+
+
+def _said(value: Any) -> str:
+    """A setting for people: of measured numbers four digits."""
+    if isinstance(value, list) and value and all(isinstance(each, float) for each in value):
+        return f"[{', '.join(f'{each:.4g}' for each in value)}]"
+    return str(value)
 
 
 def _compared(recipe: Recipe, known: Knowledge) -> dict[str, Any]:

@@ -61,11 +61,11 @@ def expected_changes(source: Model, target: Model, there: Mapping[str, Tensor], 
     """
     reasons = _denoiser_changes(source, target)
     why, differing = change(source, target), settings_that_differ(source, target)
-    kinds = [{control.kind for control in model.conditioning.controls} for model in (source, target)]
+    controls = _control_changes(source, target)
     for name in {*there, *here}:
         control = name.removeprefix(_CONTROLS).split(".")[0]
-        if name.startswith(_CONTROLS) and control in kinds[0] ^ kinds[1]:
-            reasons[name] = f"control {control} {'added' if control in kinds[1] else 'removed'}"
+        if name.startswith(_CONTROLS) and control in controls:
+            reasons[name] = controls[control]
         if name.startswith(PREFIX) and (why or differing):
             alone = name not in here or name not in there
             if why or alone or here[name].shape[-1:] != there[name].shape[-1:]:
@@ -77,6 +77,23 @@ def variance_readers(target: Model) -> set[str]:
     """Tensors whose rows grow when the variance is learned."""
     slots = _slots(target)
     return _differing(target.denoiser, slots, target.denoiser, replace(slots, learned_variance=not slots.learned_variance))
+
+
+def _control_changes(source: Model, target: Model) -> dict[str, str]:
+    """Why the weights of a control, by its kind, do not carry over. Its gate may change: it is no part of what they read."""
+    read = [
+        {control.kind: control.model_dump(mode="json", exclude={"kind", "gate"}) for control in model.conditioning.controls}
+        for model in (source, target)
+    ]
+    reasons: dict[str, str] = {}
+    for kind in {**read[0], **read[1]}:
+        there, here = (each.get(kind) for each in read)
+        if there is None or here is None:
+            reasons[kind] = f"control {kind} {'added' if there is None else 'removed'}"
+        elif there != here:
+            differing = (f"{name} {there.get(name)} -> {here.get(name)}" for name in here if there.get(name) != here.get(name))
+            reasons[kind] = f"control {kind} reads other numbers: {', '.join(differing)}"
+    return reasons
 
 
 def _denoiser_changes(source: Model, target: Model) -> dict[str, str]:

@@ -89,13 +89,19 @@ def _places(model: Model) -> int:
 
 
 def _same_features(source: Model, target: Model) -> bool:
-    """Whether both read vectors of one space: words of one width, or the same layers of the same frozen models."""
+    """Whether both read vectors of one space: words of one width, or the same layers of the same frozen models.
+
+    A fingerprint tells of the models' files and of settings that do not matter here, such as the number of places: under equal
+    settings another fingerprint means other files in the same place.
+    """
     there, here = source.conditioning.semantic, target.conditioning.semantic
     assert isinstance(there, TextSemantic) and isinstance(here, TextSemantic)
     if isinstance(there.encoder, WordsConfig) or isinstance(here.encoder, WordsConfig):
         return there.encoder.kind == here.encoder.kind and there.encoder.width == here.encoder.width
     fingerprints = source.facts.text_encoder, target.facts.text_encoder
-    return (all(fingerprints) and fingerprints[0] == fingerprints[1]) or _models(there.encoder) == _models(here.encoder)
+    if all(fingerprints) and (there.encoder == here.encoder or fingerprints[0] == fingerprints[1]):
+        return fingerprints[0] == fingerprints[1]
+    return _models(there.encoder) == _models(here.encoder)
 
 
 def _models(encoder: TextEncoderConfig) -> list[Any]:
