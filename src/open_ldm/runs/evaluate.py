@@ -20,12 +20,14 @@ from open_ldm.evaluation.measure import Measured, measure
 from open_ldm.evaluation.metrics import Metric
 from open_ldm.evaluation.passport import Result
 from open_ldm.evaluation.statistics import Statistics, collect
+from open_ldm.runs.assemble import Encoders
 from open_ldm.runs.evaluate_config import EvaluationConfig, HeldOutMetric, InfluenceMetric, NeighboursMetric
 from open_ldm.runs.evaluate_influence import measure_influence
 from open_ldm.runs.evaluate_neighbours import NeighbourReport, report_neighbours, write_sheet
 from open_ldm.runs.evaluate_pictures import DrawnPictures, GivenPictures, open_judged, run_folder_of
 from open_ldm.runs.evaluate_reference import CACHE, counted, open_against, reference_statistics
 from open_ldm.runs.evaluate_store import store
+from open_ldm.runs.held_out import HeldOutPictures, levels_of
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
 NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
@@ -33,7 +35,8 @@ NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLD
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values; `file`: the
+    """What was found. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
+    `held_out`: the loss by noise level; `file`: the
     evaluation.json it was written to, and `sheet` the picture of nearest neighbours, where there are such."""
 
     given: Path
@@ -41,6 +44,7 @@ class Evaluation:
     results: tuple[Result, ...]
     refused: Mapping[str, str]
     influence: Mapping[str, float] = field(default_factory=dict)
+    held_out: Mapping[str, Any] = field(default_factory=dict)
     neighbours: NeighbourReport | None = None
     file: Path | None = None
     sheet: Path | None = None
@@ -65,6 +69,7 @@ class Evaluation:
     def details(self) -> dict[str, Any]:
         """What is not a number with a passport."""
         found: dict[str, Any] = {"influence": dict(self.influence)} if self.influence else {}
+        found |= {"held_out": dict(self.held_out)} if self.held_out else {}
         return found | ({} if self.neighbours is None else {"neighbours": self.neighbours.to_json()})
 
 
@@ -150,13 +155,14 @@ class Bench:
     results: list[Result] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     influence: dict[str, float] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
     neighbours: NeighbourReport | None = None
 
     def evaluate(self, given: Path) -> Evaluation:
         """Every metric; one that cannot be had is refused with its reason."""
         config = self.config
         own = (InfluenceMetric, NeighboursMetric, HeldOutMetric)
-        plain: list[Metric] = [metric for metric in config.metrics if not isinstance(metric, own)]
+        plain: list[Any] = [metric for metric in config.metrics if not isinstance(metric, own)]
         extractors = self._extractors() if any(not isinstance(one, HeldOutMetric) for one in config.metrics) else []
         if plain or config.of_kind(NeighboursMetric):
             samples = self._samples(extractors)
@@ -166,8 +172,10 @@ class Bench:
                 self._refusable("neighbours", lambda metric=metric: self._neighbours(metric, samples[0], extractors[0]))
         for metric in config.of_kind(InfluenceMetric):
             self._refusable("control_influence", lambda metric=metric: self._influence(metric, extractors))
+        for metric in config.of_kind(HeldOutMetric):
+            self._refusable("held_out_loss", lambda metric=metric: self._held_out(metric))
         seen = self.judged.run.samples_seen if isinstance(self.judged, DrawnPictures) else None
-        return Evaluation(given, seen, tuple(self.results), self.refused, self.influence, self.neighbours)
+        return Evaluation(given, seen, tuple(self.results), self.refused, self.influence, self.held_out, self.neighbours)
 
     def written(self, found: Evaluation, folder: Path) -> Evaluation:
         """The same, with evaluation.json and the sheet of neighbours in `folder`."""
@@ -249,6 +257,16 @@ class Bench:
             )
         self.results += found.results
         self.influence |= found.table
+
+    def _held_out(self, metric: HeldOutMetric) -> None:
+        if not isinstance(self.judged, DrawnPictures):
+            raise ConfigError("held_out_loss is of a model, not of pictures", needed="a run folder")
+        run = self.judged.run
+        encoders = Encoders(run.generator.autoencoder, run.text_encoder, run.machine)
+        pictures = HeldOutPictures(run.recipe, run.known, encoders, metric.pictures, self.world)
+        found = pictures.loss(run.model, self.config.bootstrap)
+        self.results.append(pictures.result(found, self.config.bootstrap))
+        self.held_out |= levels_of(found)
 
     def _refusable(self, name: str, work: Any) -> None:
         try:
