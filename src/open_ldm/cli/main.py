@@ -13,6 +13,7 @@ import typer
 
 from open_ldm import __version__
 from open_ldm.cli import autoencoder, data, evaluate, inspect
+from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
 from open_ldm.cli.encode import encode
 from open_ldm.cli.models import models
@@ -35,6 +36,7 @@ app.command()(train)
 app.command()(transfer)
 app.command()(encode)
 app.command()(sample)
+app.command()(compare)
 app.command()(recipes)
 app.command()(models)
 app.command("import")(import_)
