@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from open_ldm.runs.evaluate_text import aligned
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.record import RunRecord, read_record
+
+_HASH = re.compile(r"[0-9a-f]{16,}(/[0-9a-f]{16,})?")
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,9 @@ def _read(path: Path, name: str) -> ComparedRun:
 def _rows(runs: Sequence[ComparedRun]) -> list[Row]:
     """One row for each name and protocol that occurs, in the order of the first run that has it."""
     wanted = dict.fromkeys((one.result.estimate.name, one.result.passport.id) for run in runs for one in run.stored)
-    order = Counter(name for name, _ in wanted)
+    order = list(dict.fromkeys(name for name, _ in wanted))
     found = []
-    for name, protocol in sorted(wanted, key=lambda each: list(order).index(each[0])):
+    for name, protocol in sorted(wanted, key=lambda each: order.index(each[0])):
         values = [_of_protocol(run, name, protocol) for run in runs]
         first = next(value for value in values if value is not None)
         differences = [None if value is None or value is first else compare(first.result, value.result) for value in values]
@@ -173,7 +175,7 @@ def _apart(runs: Sequence[ComparedRun]) -> list[str]:
             one, two = first.newest(name), other.newest(name)
             if one is not None and two is not None:
                 differing = one.result.passport.differences(two.result.passport)
-                found.append(f"{name} of {first.name} and {other.name}: {'; '.join(differing)}")
+                found.append(f"{name} of {first.name} and {other.name}: {_HASH.sub(_shortened, '; '.join(differing))}")
     return found
 
 
@@ -209,6 +211,10 @@ def _cell(value: Stored | None, difference: Difference | None) -> str:
     one = value.result.estimate
     star = " *" if difference is not None and difference.clear else ""
     return f"{one.value:.4g} [{one.low:.4g}, {one.high:.4g}]{star}"
+
+
+def _shortened(found: re.Match[str]) -> str:
+    return f"{found[0][:8]}…"
 
 
 def _or_dash(value: float | None, form: str) -> str:
