@@ -37,10 +37,10 @@ class HoldoutConfig(Config):
 class Part:
     """The samples of `source` at some of its `indices`, in that order; itself a `Source`.
 
-    `name`: 'train' or 'held_out'; `told`: which samples they are, in words that no other part of the source has.
+    `name`: for people; `told`: which samples they are, in words that no other part of the source has.
     """
 
-    def __init__(self, source: Source, indices: Sequence[int], name: PartName, told: str) -> None:
+    def __init__(self, source: Source, indices: Sequence[int], name: str, told: str) -> None:
         self._source, self.name, self._told = source, name, told
         self._indices = np.array(indices, dtype=np.int64)
 

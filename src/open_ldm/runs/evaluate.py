@@ -128,13 +128,15 @@ def evaluate(
     machine = choose_machine(device)
     world = join_world(machine.device)
     data = None if against is None else open_against(against, part)
-    judged = open_judged(given, config, data, device)
+    judged = open_judged(given, config, data, part, device)
     if data is None and isinstance(judged, DrawnPictures):
-        data = open_data(judged.run.recipe.data, part)
+        data = judged.data
     bench = Bench(judged, data, config, machine, world, cache, silent or not world.leads)
     found = bench.evaluate(given)
     if not found.results:
-        raise DataError(f"nothing could be measured: {'; '.join(found.refused.values())}")
+        first, *more = found.refused.values()
+        others = f" (and {len(more)} more)" if more else ""
+        raise DataError(f"nothing could be measured{others}: {first}")
     folder = out or (run_folder_of(given) if isinstance(judged, DrawnPictures) else None)
     if folder is None or not world.leads:
         return found
@@ -164,6 +166,8 @@ class Bench:
         own = (InfluenceMetric, NeighboursMetric, HeldOutMetric)
         plain: list[Any] = [metric for metric in config.metrics if not isinstance(metric, own)]
         extractors = self._extractors() if any(not isinstance(one, HeldOutMetric) for one in config.metrics) else []
+        if any(metric.needs_reference for metric in plain) or config.of_kind(NeighboursMetric):
+            self._against()  # it must be there before an hour is spent on drawing
         if plain or config.of_kind(NeighboursMetric):
             samples = self._samples(extractors)
             if plain:

@@ -60,7 +60,8 @@ class EvaluationConfig(Config):
     """`metrics`: names, or their settings; `extractors`: what sees the pictures; every metric is measured by each that can.
 
     `n` pictures are drawn with seeds `seed`, `seed` + 1, ...; of given pictures the first `n` are read. `against_n`: as many
-    pictures of the data at most (null: all). `sampling`: changes to the run's settings; `controls`: option -> value.
+    pictures of the data at most (null: all). `size_px`: given pictures are brought to this size (one number, or height and
+    width); null needs all of one size. `sampling`: changes to the run's settings; `controls`: option -> value.
     """
 
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
@@ -68,6 +69,7 @@ class EvaluationConfig(Config):
     n: int = Field(default=1000, ge=1)
     seed: int = Field(default=0, ge=0)
     against_n: int | None = Field(default=10_000, ge=1)
+    size_px: int | tuple[int, int] | None = None
     sampling: dict[str, Any] = {}
     controls: dict[str, str] = {}
     bootstrap: BootstrapConfig = BootstrapConfig()

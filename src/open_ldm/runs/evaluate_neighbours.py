@@ -6,18 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from open_ldm.core.pictures import grid, save_png
-from open_ldm.data.sample import BadPicture, Source
-from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
+from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.neighbours import Neighbours, nearest_training
 from open_ldm.evaluation.passport import Result, make_passport
 from open_ldm.evaluation.statistics import Statistics
 from open_ldm.runs.evaluate_config import NeighboursMetric
-from open_ldm.runs.evaluate_pictures import Judged
+from open_ldm.runs.evaluate_pictures import Judged, picture_of
 
 SHEET = "neighbours.png"
 _PAIRS_A_ROW = 4
@@ -97,24 +95,13 @@ def write_sheet(report: NeighbourReport, judged: Judged, training: Source, shown
     tiles: list[Tensor] = []
     captions: list[str] = []
     for row, place in enumerate(order):
-        tiles += [drawn[row], _training_picture(training, int(found.training[place, 0]), judged.size_px)]
+        tiles += [drawn[row], picture_of(training, int(found.training[place, 0]), judged.size_px)]
         captions += [
             f"sample {int(found.samples[place])}",
             f"{float(found.distances[place, 0]):.3g}, rank {float(found.ranks[place]):.1%}",
         ]
     save_png(folder / SHEET, grid(tiles, 2 * _PAIRS_A_ROW, captions=captions))
     return folder / SHEET
-
-
-def _training_picture(source: Source, index: int, size_px: tuple[int, int]) -> Tensor:
-    """As the reference was read; grey where it cannot be read any more."""
-    try:
-        sample = source[index]
-    except BadPicture:
-        return torch.full((3, *size_px), 128, dtype=torch.uint8)
-    rule = TransformConfig(size_px=size_px, crop=CenterCrop())
-    original = (sample.original_height_px, sample.original_width_px)
-    return transform(sample.pixels, original, rule, 0, 0).pixels
 
 
 def _median(distances: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,16 +14,19 @@ from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemant
 from open_ldm.core.config import validate
 from open_ldm.core.device import DeviceName
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.errors import ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_pixels
+from open_ldm.data.holdout import Part, PartName
 from open_ldm.data.loader import drawn_caption, open_data
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
+from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.passport import sampling_of
 from open_ldm.evaluation.pictures import Pictures, pictures_of
 from open_ldm.runs.evaluate_config import EvaluationConfig, changed
 from open_ldm.runs.evaluate_reference import open_pictures
 from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.runs.sample import GRID, SAMPLES
 from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import SamplingConfig
 
@@ -66,7 +69,14 @@ class DrawnPictures:
             raise ConfigError(f"the run reads classes, the data has none ({words})", fix="--against data with classes")
         if isinstance(semantic, TextSemantic) and not self.data.summary.captioned:
             raise ConfigError(f"the run reads captions, the data has none ({words})", fix="--against data with captions")
-        self.run.inputs_for([self.wish(self.seeds[0])])  # an unknown class or control must fail before anything is measured
+        known = self.run.known.facts.class_names
+        if isinstance(semantic, ClassSemantic) and (new := [name for name in self.data.class_names if name not in known]):
+            raise ConfigError(f"the data has classes the run does not know: {shortened(new)}", needed=shortened(known))
+        # What the run cannot be asked for must fail before anything is measured.
+        self.run.inputs_for([self.wish(self.seeds[0])])
+        if self.run.text_encoder is not None:
+            for seed in self.seeds:
+                self.run.text_encoder.check_prompt(self._shows(seed) or "")
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -128,15 +138,12 @@ class DrawnPictures:
 
 @dataclass(frozen=True)
 class GivenPictures:
-    """The first `count` pictures of a source that all have one size."""
+    """The first `count` pictures of a source, brought to `size_px` (height, width)."""
 
     source: Source
     count: int
-    size_px: tuple[int, int] = field(init=False)
+    size_px: tuple[int, int]
     sampling: None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "size_px", _common_size(self.source))
 
     def __len__(self) -> int:
         return min(self.count, len(self.source))
@@ -146,26 +153,35 @@ class GivenPictures:
         return pictures_of(self.source, self.size_px, count=self.count, world=world)
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
-        """Read again."""
-        return torch.stack([torch.from_numpy(self.source[number].pixels).permute(2, 0, 1) for number in numbers])
+        """Read again; grey where a picture can no longer be read."""
+        return torch.stack([picture_of(self.source, number, self.size_px) for number in numbers])
 
 
 def open_judged(
-    given: Path, config: EvaluationConfig, data: Source | None, device: DeviceName
+    given: Path, config: EvaluationConfig, data: Source | None, part: PartName, device: DeviceName
 ) -> DrawnPictures | GivenPictures:
     """A run to draw from (its folder or one checkpoint), or pictures that are there.
 
-    `data`: where classes and captions come from; None takes the run's own. Raises ConfigError for settings without effect.
+    `data`: where classes and captions come from; None takes that part of the run's own. Raises ConfigError for settings
+    without effect, DataError for pictures of different sizes.
     """
     if is_run(given):
+        if config.size_px is not None:
+            raise ConfigError("size_px has no effect: a run has its own size", fix="leave it out")
         run = load_run(given, device)
         content = changed(run.recipe.sampling.model_dump(mode="json"), config.sampling)
         settings = validate(SamplingConfig, content, source="sampling")
         seeds = range(config.seed, config.seed + config.n)
-        return DrawnPictures(run, settings, seeds, config.controls, open_data(run.recipe.data) if data is None else data)
+        return DrawnPictures(run, settings, seeds, config.controls, open_data(run.recipe.data, part) if data is None else data)
     if config.sampling or config.controls or config.seed:
         raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control and sampling.* out")
-    return GivenPictures(open_pictures(given), config.n)
+    source = open_pictures(given)
+    if (given / SAMPLES).is_file():
+        source = _without(source, GRID)
+    if config.size_px is None:
+        return GivenPictures(source, config.n, _common_size(source))
+    height, width = (config.size_px, config.size_px) if isinstance(config.size_px, int) else config.size_px
+    return GivenPictures(source, config.n, (height, width))
 
 
 def is_run(given: Path) -> bool:
@@ -176,6 +192,22 @@ def is_run(given: Path) -> bool:
 def run_folder_of(given: Path) -> Path:
     """The run folder, also of a checkpoint inside it."""
     return given if (given / "config.yaml").is_file() else given.parent.parent
+
+
+def picture_of(source: Source, index: int, size_px: tuple[int, int]) -> Tensor:
+    """One picture as `pictures_of` reads it, uint8 [3, H, W]; grey where it cannot be read."""
+    try:
+        sample = source[index]
+    except BadPicture:
+        return torch.full((3, *size_px), 128, dtype=torch.uint8)
+    rule = TransformConfig(size_px=size_px, crop=CenterCrop())
+    return transform(sample.pixels, (sample.original_height_px, sample.original_width_px), rule, 0, 0).pixels
+
+
+def _without(source: Source, name: str) -> Source:
+    """All pictures but one: the grid that `ldm sample` puts beside its pictures."""
+    kept = [index for index in range(len(source)) if source.sample_id(index) != name]
+    return Part(source, kept, "drawn", f"without {name}")
 
 
 def _common_size(source: Source) -> tuple[int, int]:
@@ -191,7 +223,9 @@ def _common_size(source: Source) -> tuple[int, int]:
         elif size != first[1]:
             sizes = [f"{name} has {h}x{w} px" for name, (h, w) in (first, (source.sample_id(index), size))]
             raise DataError(
-                f"pictures of different sizes: {', '.join(sizes)}", needed="one size", fix="bring them to one size first"
+                f"pictures of different sizes: {', '.join(sizes)}",
+                needed="one size",
+                fix="size_px=64 brings them to one, or any other",
             )
     if first is None:
         raise DataError(f"no picture can be read ({source.summary.sentence()})", needed="at least one")
