@@ -114,7 +114,7 @@ class Recipe(Config):
     def _something_is_held_out(self) -> Recipe:
         if self.held_out is not None and self.data.holdout is None:
             raise ValueError(
-                "held_out measures pictures kept from training; needed: data.holdout, such as data.holdout={share: 0.05}"
+                "held_out needs pictures kept from training; needed: data.holdout, such as {share: 0.05}"
             )
         return self
 
