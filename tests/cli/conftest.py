@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from open_ldm.cli.main import main
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from tests.runs.tiny import DENOISERS, tiny_recipe
+
+
+def ldm(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `ldm ARGUMENTS`."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def trained(folder: Path, *overrides: str) -> Path:

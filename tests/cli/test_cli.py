@@ -13,22 +13,14 @@ from PIL import Image
 
 from open_ldm.autoencoders import GivenStats
 from open_ldm.autoencoders.latent_stats import given
-from open_ldm.cli.main import main
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.runs.recipe import load_recipe
+from tests.cli.conftest import ldm
 from tests.runs.autoencoder.tiny import tiny_recipe as tiny_autoencoder_recipe
 from tests.runs.tiny import tiny_recipe
-
-
-def ldm(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `ldm ARGUMENTS`."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_help_imports_nothing_heavy() -> None:

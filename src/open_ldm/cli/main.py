@@ -12,7 +12,8 @@ from typing import Any
 import typer
 
 from open_ldm import __version__
-from open_ldm.cli import autoencoder, data, inspect
+from open_ldm.cli import autoencoder, data, evaluate, inspect
+from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
 from open_ldm.cli.encode import encode
 from open_ldm.cli.models import models
@@ -35,12 +36,14 @@ app.command()(train)
 app.command()(transfer)
 app.command()(encode)
 app.command()(sample)
+app.command()(compare)
 app.command()(recipes)
 app.command()(models)
 app.command("import")(import_)
 app.command()(export)
 app.add_typer(autoencoder.app, name="autoencoder")
 app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(inspect.app, name="inspect")
 
 

@@ -10,6 +10,7 @@ Events of a training run, with their own fields:
     train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share
     preview     file (relative to the run folder), prompts or labels, seconds
     reconstruction  pictures, mean_psnr_db, worst_psnr_db, files (autoencoders only)
+    held_out    pictures, mean, low, high, times, levels, seconds (loss at each noise level)
     checkpoint  name, bytes, seconds
     warning     message
     nonfinite   what was infinite or NaN

@@ -1,18 +1,19 @@
-"""A share of the data set that training never sees, chosen by name, so that an evaluation can ask for exactly that part."""
+"""Pictures that training never sees: a share of them chosen by name, which an evaluation can ask for, or a number of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from open_ldm.core.config import Config
-from open_ldm.core.errors import DataError
+from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.seeds import key
+from open_ldm.data.order import sample_at
 from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
 
 PartName = Literal["train", "held_out"]
@@ -34,21 +35,14 @@ class HoldoutConfig(Config):
 
 
 class Part:
-    """The samples of `source` on one side of a holdout, in their order; itself a `Source`.
+    """The samples of `source` at some of its `indices`, in that order; itself a `Source`.
 
-    Raises DataError when no sample falls on that side.
+    `name`: for people; `told`: which samples they are, in words that no other part of the source has.
     """
 
-    def __init__(self, source: Source, holdout: HoldoutConfig, part: PartName) -> None:
-        self._source, self._holdout, self.part = source, holdout, part
-        wanted = part == "held_out"
-        chosen = [index for index in range(len(source)) if holdout.holds_out(source.sample_id(index)) == wanted]
-        if not chosen:
-            raise DataError(
-                f"data.holdout.share={holdout.share:g} of {len(source):,} samples leaves none in the part {part}",
-                fix="another share",
-            )
-        self._indices = np.array(chosen, dtype=np.int64)
+    def __init__(self, source: Source, indices: Sequence[int], name: str, told: str) -> None:
+        self._source, self.name, self._told = source, name, told
+        self._indices = np.array(indices, dtype=np.int64)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -64,14 +58,13 @@ class Part:
             captioned = sum(bool(captions) for captions in self._captions())
         elif captioned:
             captioned = len(self)
-        layout = f"{whole.layout}; {self.part.replace('_', ' ')} part of {whole.pictures:,}"
+        layout = f"{whole.layout}; {self.name.replace('_', ' ')} part of {whole.pictures:,}"
         return replace(whole, pictures=len(self), captioned=captioned, layout=layout)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the whole data set's, the holdout and the side."""
-        content = f"{self._source.fingerprint}/{self._holdout.model_dump_json()}/{self.part}"
-        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+        """Hash of the whole data set's, and of which part this is."""
+        return hashlib.blake2b(f"{self._source.fingerprint}/{self._told}".encode(), digest_size=16).hexdigest()
 
     @property
     def hashes(self) -> IndexHashes:
@@ -106,3 +99,40 @@ class Part:
 
     def _captions(self) -> Iterator[tuple[str, ...]]:
         return (self.captions_of(index) for index in range(len(self)))
+
+
+def part_of(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
+    """One side of a holdout. Raises DataError when no sample falls on that side."""
+    wanted = name == "held_out"
+    chosen = [index for index in range(len(source)) if holdout.holds_out(source.sample_id(index)) == wanted]
+    if not chosen:
+        raise DataError(
+            f"data.holdout.share={holdout.share:g} of {len(source):,} samples leaves none in the part {name}",
+            fix="another share",
+        )
+    return Part(source, chosen, name, f"{holdout.model_dump_json()}/{name}")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two parts of one source that share no sample."""
+
+    training: Part
+    held_out: Part
+
+
+def hold_out(source: Source, count: int, seed: int) -> Split:
+    """Draw `count` samples, a function of the seed and the number of samples, and keep them out of training.
+
+    Raises ConfigError when that would be more than half of the data set.
+    """
+    if count > len(source) // 2:
+        raise ConfigError(
+            f"held_out.pictures={count} of {len(source):,} pictures",
+            needed="at most half of them",
+            fix=f"held_out.pictures={max(1, len(source) // 20)}",
+        )
+    drawn = {sample_at(key(seed, "held out"), position, len(source)) for position in range(count)}
+    rest = [index for index in range(len(source)) if index not in drawn]
+    told = f"{count} held out by seed {seed}"
+    return Split(Part(source, rest, "train", f"all but {told}"), Part(source, sorted(drawn), "held_out", told))

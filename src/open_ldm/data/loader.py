@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.core.seeds import key
-from open_ldm.data.holdout import HoldoutConfig, Part, PartName
+from open_ldm.data.holdout import HoldoutConfig, PartName, part_of
 from open_ldm.data.order import ViewPlace, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
 from open_ldm.data.sources import SourceConfig, open_source
@@ -56,7 +56,7 @@ def open_data(config: DataConfig, part: PartName = "train") -> Source:
     """The data set, or the part of it that training sees or never sees. Raises ConfigError when nothing is held out."""
     source = open_source(config.source)
     if config.holdout is not None:
-        return Part(source, config.holdout, part)
+        return part_of(source, config.holdout, part)
     if part == "held_out":
         raise ConfigError("no part of this data is held out", fix="data.holdout={share: 0.1} before training")
     return source

@@ -66,12 +66,19 @@ class PreviewConfig(Config):
         return self
 
 
+class HeldOutConfig(Config):
+    """The loss on at most `pictures` that data.holdout keeps from training, measured every `every_samples` and at the end."""
+
+    every_samples: int = Field(ge=1)
+    pictures: int = Field(default=64, ge=2, le=10_000)
+
+
 class Recipe(Config):
     """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME.
 
     `init_from`: the run whose weights it starts from; null starts from random numbers. `stages`: several trainings, one after
     the other; each has a `name` and whatever settings it changes (runs/stages.py). `cache`: keep what the encoders give on the
-    disk, and train from there; null encodes every batch anew.
+    disk, and train from there; null encodes every batch anew. `held_out`: null measures nothing on the way.
     """
 
     name: str = Field(pattern=NAME)
@@ -88,6 +95,7 @@ class Recipe(Config):
     training: TrainingConfig
     sampling: SamplingConfig = SamplingConfig()
     preview: PreviewConfig = PreviewConfig()
+    held_out: HeldOutConfig | None = None
 
     @model_validator(mode="after")
     def _pictures_fit_the_patches(self) -> Recipe:
@@ -99,6 +107,14 @@ class Recipe(Config):
             raise ValueError(
                 f"pictures of {height}x{width} px cannot be {self.denoiser.side_use}{behind};"
                 f" needed: data.transform.size_px in multiples of {side}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_held_out(self) -> Recipe:
+        if self.held_out is not None and self.data.holdout is None:
+            raise ValueError(
+                "held_out needs pictures kept from training; needed: data.holdout, such as {share: 0.05}"
             )
         return self
 
@@ -135,7 +151,7 @@ class Recipe(Config):
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
-        content = self.model_dump(mode="json", exclude={"name", "stages", "sampling", "preview"})
+        content = self.model_dump(mode="json", exclude={"name", "stages", "sampling", "preview", "held_out"})
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
                 model.pop("path")  # the encoder's own fingerprint tells whether it is the same

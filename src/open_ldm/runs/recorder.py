@@ -21,6 +21,7 @@ from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.assemble import Knowledge
 from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.held_out import EVENT, HeldOutPictures, levels_of
 from open_ldm.runs.load import knowledge_to_json
 from open_ldm.runs.preview import captions_of, draw
 from open_ldm.runs.recipe import Recipe, TrainingRecipe
@@ -72,6 +73,10 @@ class RunRecorder(ABC):
 
     def sections(self) -> Sequence[Section]:
         """Parts of the report that only this kind of run has."""
+        return ()
+
+    def checks(self) -> Sequence[Every]:
+        """What else is measured on the way, by all processes together."""
         return ()
 
     @property
@@ -146,6 +151,7 @@ class RunRecorder(ABC):
             stop_requested=lambda: self.stop.name is not None,
             every=[
                 Every(self.preview_every_samples, self._preview),
+                *self.checks(),
                 Every(training.checkpoint_every_samples, self.save),
             ],
         )
@@ -256,6 +262,7 @@ class Recorder(RunRecorder):
     generator: Generator
     wishes: Sequence[Wish]
     text_encoder: TextEncoder | None
+    held_out: HeldOutPictures | None = None
 
     @property
     def network(self) -> str:
@@ -285,3 +292,16 @@ class Recorder(RunRecorder):
         save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
         seconds = round(time.perf_counter() - started, 2)
         self.event("preview", file=str(path.relative_to(self.folder.path)), prompts=shown, seconds=seconds)
+
+    def checks(self) -> Sequence[Every]:
+        """The loss on held-out pictures, where the recipe asks for it."""
+        return () if self.recipe.held_out is None else (Every(self.recipe.held_out.every_samples, self._held_out),)
+
+    def _held_out(self) -> None:
+        """Of the averaged weights, on the same pictures, times and noise every time."""
+        if self.held_out is None:
+            return
+        started = time.perf_counter()
+        found = self.held_out.loss(self.trainer.ema.model)
+        self.event(EVENT, **levels_of(found), seconds=round(time.perf_counter() - started, 2))
+        self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

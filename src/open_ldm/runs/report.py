@@ -11,6 +11,7 @@ from open_ldm.core.files import write_text
 from open_ldm.runs.markup import Markup, element, joined
 from open_ldm.runs.record import RunRecord, read_record
 from open_ldm.runs.report_data import data_section
+from open_ldm.runs.report_held_out import held_out_section
 from open_ldm.runs.report_history import commands_section, config_section, head, history_section
 from open_ldm.runs.report_sections import (
     captioned,
@@ -65,6 +66,7 @@ def render(record: RunRecord, sections: Sequence[Section] = ()) -> str:
         *map(_added, sections),
         transfer_section(record),
         training_section(record),
+        held_out_section(record),
         gates_section(record),
         data_section(record),
         history_section(record),

@@ -22,6 +22,7 @@ from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.text import TextEncoder
 
 _GRID_COLUMNS = 8
+GRID, SAMPLES = "grid.png", "samples.json"
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: Sampli
     try:
         for path, one in zip(paths, pixels, strict=True):
             save_png(path, to_picture(one))
-        save_png(out / "grid.png", _grid_of(sheet, pixels))
+        save_png(out / GRID, _grid_of(sheet, pixels))
         content = {
             "run": str(run.path),
             "samples_seen": run.samples_seen,
@@ -196,10 +197,10 @@ def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: Sampli
                 for path, wish in zip(paths, wishes, strict=True)
             ],
         }
-        write_json(out / "samples.json", content)
+        write_json(out / SAMPLES, content)
     except OSError as error:
         raise DiskError(f"cannot write to {out}: {error.strerror}", fix="choose another --out") from error
-    return SampledFolder(out, out / "grid.png", tuple(paths))
+    return SampledFolder(out, out / GRID, tuple(paths))
 
 
 def _grid_of(sheet: Sheet, pixels: Tensor) -> Image:

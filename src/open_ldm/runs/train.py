@@ -22,6 +22,7 @@ from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.assemble import Knowledge, encoders_of, facts_of, generator_of, libraries_of, trainer_of
 from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_wishes
 from open_ldm.runs.reading import cached_reading, live_reading
@@ -145,6 +146,7 @@ def _trained(
         generator=generator_of(recipe, known, trainer.ema.model, encoders.autoencoder),
         wishes=preview_wishes(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
+        held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
         fingerprint=fingerprint(

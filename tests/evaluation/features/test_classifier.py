@@ -8,7 +8,7 @@ import torch
 
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.files import sha256_of
-from open_ldm.data.holdout import Part
+from open_ldm.data.holdout import Part, part_of
 from open_ldm.evaluation.features import ClassifierConfig, build_extractor
 from open_ldm.evaluation.features.classifier_fit import FitConfig, fit
 from open_ldm.evaluation.features.small_network import SmallNetworkConfig
@@ -66,8 +66,8 @@ def test_the_same_data_and_seed_give_the_same_file(folder: Path, tmp_path: Path)
 def test_held_out_pictures_are_never_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts: list[Part] = []
     monkeypatch.setattr(
-        "open_ldm.evaluation.features.classifier_fit.Part",
-        lambda *arguments: parts.append(Part(*arguments)) or parts[-1],
+        "open_ldm.evaluation.features.classifier_fit.part_of",
+        lambda *arguments: parts.append(part_of(*arguments)) or parts[-1],
     )
     fit(SOURCE, tmp_path, TINY.model_copy(update={"pictures": 32}))
     train, test = ({part.sample_id(index) for index in range(len(part))} for part in parts)

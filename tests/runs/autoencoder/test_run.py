@@ -14,7 +14,7 @@ from open_ldm.autoencoders import KLConfig, build_autoencoder
 from open_ldm.autoencoders.network import build_network
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images, to_pixels
-from open_ldm.data.held_out import hold_out
+from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sources import open_source
 from open_ldm.model.checkpoint import CheckpointFolder

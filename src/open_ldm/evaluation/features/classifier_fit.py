@@ -16,7 +16,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.core.files import sha256_of, write_bytes, write_json
 from open_ldm.core.pictures import to_images
-from open_ldm.data.holdout import HoldoutConfig, Part
+from open_ldm.data.holdout import HoldoutConfig, Part, part_of
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
@@ -94,7 +94,7 @@ def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
             fix="add labels, or measure with inception or dinov2",
         )
     holdout = HoldoutConfig(share=config.held_out, seed=config.seed)
-    train, test = Part(source, holdout, "train"), Part(source, holdout, "held_out")
+    train, test = part_of(source, holdout, "train"), part_of(source, holdout, "held_out")
     if len(test) < _LEAST_HELD_OUT or len(train) < config.batch_size:
         raise DataError(
             f"{len(source)} pictures: {len(train)} to learn from, {len(test)} held out",

@@ -1,0 +1,32 @@
+"""`ldm compare RUN RUN ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from open_ldm.cli.options import Json, print_json
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders; the first is what others differ from.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("compare.html"),
+    count: Annotated[int, typer.Option(min=0, help="Pictures drawn of each run, from the same seeds; 0 draws none.")] = 8,
+    as_json: Json = False,
+) -> int:
+    """Runs side by side: a table, curves and pictures of the same seeds, as one page; values only where they compare."""
+    from open_ldm.runs.compare import compare_runs
+    from open_ldm.runs.compare_page import draw_grids, write_page
+
+    found = compare_runs(runs)
+    page = write_page(found, draw_grids(found.runs, count), out)
+    if as_json:
+        print_json({**found.to_json(), "page": str(page)})
+    else:
+        print(found.text())
+        print(f"page: {page}")
+    return 0

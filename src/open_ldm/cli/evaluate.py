@@ -1,0 +1,104 @@
+"""`ldm evaluate RUN|FOLDER [key=value ...]` and `ldm evaluate fit-features DATA`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from open_ldm.cli.groups import OWN, WithOwnCommand
+from open_ldm.cli.options import Json, Out, print_json
+
+app = typer.Typer(cls=WithOwnCommand, help="Measure what a run draws, or pictures that are there.", rich_markup_mode=None)
+
+
+@app.command(OWN, hidden=True, epilog="ldm evaluate fit-features DATA --out FOLDER makes an extractor of your own pictures.")
+def evaluate(
+    given: Annotated[
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run folder or checkpoint; a folder or shards of pictures.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. sampling.steps=20 metrics.kid.subset_size=100."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Data to measure against: a recipe, a run, a folder of pictures, shards. A run's own by default."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="fid, kid, inception_score, precision_recall, density_coverage, clip_score, control_influence, neighbours, "
+            "held_out_loss; commas between them. [fid,kid,precision_recall,density_coverage]"
+        ),
+    ] = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A folder of fit-features, Inception's weights file, a DINOv2 or CLIP folder, random, or {kind: ..., ...}; "
+            "may be given several times."
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Pictures.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
+    control: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Control of all pictures, e.g. size=256x256.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="train or held_out: which part of data with a holdout.")] = "train",
+    cache: Annotated[Path, typer.Option(help="Where the data's statistics are kept.")] = Path("caches") / "references",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    out: Out = None,
+    as_json: Json = False,
+) -> int:
+    """Draw pictures of a run, or read pictures, and measure them against data; evaluation.json keeps what was found."""
+    from open_ldm.runs.evaluate import DEFAULT_METRICS, evaluate
+    from open_ldm.runs.evaluate_options import choice_of, config_from
+    from open_ldm.runs.evaluate_text import text_of
+
+    names = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    config = config_from(names, extractor or (), control or (), overrides or (), n=n, seed=seed)
+    found = evaluate(
+        given,
+        against,
+        config,
+        part=choice_of("--part", part, ("train", "held_out")),
+        out=out,
+        cache=cache,
+        device=choice_of("--device", device, ("auto", "cpu", "cuda", "mps")),
+        silent=as_json,
+    )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print(text_of(found))
+    return 0
+
+
+@app.command("fit-features")
+def fit_features(
+    data: Annotated[str, typer.Argument(help="Labelled pictures: a recipe, a run, a folder of pictures, shards.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. pictures=200000 network.size_px=64.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the extractor.")] = Path("features"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: Json = False,
+) -> int:
+    """Train a small classifier on labelled pictures, whose features then judge pictures of that kind. Minutes on a CPU."""
+    from open_ldm.runs.evaluate_options import choice_of, fit_config_from
+    from open_ldm.runs.fit_features import fit_features
+
+    config = fit_config_from(overrides or ())
+    fitted = fit_features(
+        data, out, config, device=choice_of("--device", device, ("auto", "cpu", "cuda", "mps")), silent=as_json
+    )
+    if as_json:
+        print_json(
+            {"folder": str(fitted.folder), "accuracy": fitted.accuracy, "tested": fitted.tested, "sha256": fitted.sha256}
+        )
+    else:
+        print(f"{fitted.accuracy:.1%} of {fitted.tested:,} held-out pictures recognised")
+        print(f"use it: ldm evaluate RUN --extractor {shlex.quote(str(fitted.folder))}")
+    return 0

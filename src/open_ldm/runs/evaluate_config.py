@@ -1,0 +1,100 @@
+"""What `ldm evaluate` measures, on how many pictures, and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from open_ldm.core.config import Config
+from open_ldm.evaluation.bootstrap import BootstrapConfig
+from open_ldm.evaluation.features import FeatureConfig
+from open_ldm.evaluation.features.distance import DistanceName
+from open_ldm.evaluation.metrics import MetricConfig
+
+LAYERED = ("lpips", "classifier", "random")
+"""Extractors that give layers."""
+
+
+class InfluenceMetric(Config):
+    """Control influence of a run: `pictures` seeds, each drawn under every value of `control`, and how far they differ.
+
+    `values`, `small`: null takes for size the squares of 1/4, 1/2, 1, 2 and 4 times the model's pictures, which at 256 px are
+    the paper's, and calls those below the model's pictures small. `over`: null takes layers where an extractor has some.
+    """
+
+    kind: Literal["control_influence"] = "control_influence"
+    control: str = "size"
+    values: tuple[str, ...] | None = None
+    small: tuple[str, ...] | None = None
+    over: DistanceName | None = None
+    pictures: int = Field(default=64, ge=2)
+
+    @field_validator("values", "small", mode="before")
+    @classmethod
+    def _as_words(cls, given: Any) -> Any:
+        return [str(value) for value in given] if isinstance(given, list | tuple) else given
+
+
+class NeighboursMetric(Config):
+    """Nearest training picture of every sample. `level`: which share of the training pictures' own distances counts as a copy;
+    `shown`: pairs on the sheet, the nearest first."""
+
+    kind: Literal["neighbours"] = "neighbours"
+    level: float = Field(default=0.01, gt=0, lt=1)
+    shown: int = Field(default=12, ge=1, le=256)
+
+
+class HeldOutMetric(Config):
+    """Loss of a run on at most `pictures` of those its data.holdout keeps from training, noise level by noise level."""
+
+    kind: Literal["held_out_loss"] = "held_out_loss"
+    pictures: int = Field(default=256, ge=2)
+
+
+AnyMetric = Annotated[MetricConfig | InfluenceMetric | NeighboursMetric | HeldOutMetric, Field(discriminator="kind")]
+
+
+class EvaluationConfig(Config):
+    """`metrics`: names, or their settings; `extractors`: what sees the pictures; every metric is measured by each that can.
+
+    `n` pictures are drawn with seeds `seed`, `seed` + 1, ...; of given pictures the first `n` are read. `against_n`: as many
+    pictures of the data at most (null: all). `size_px`: given pictures are brought to this size (one number, or height and
+    width); null needs all of one size. `sampling`: changes to the run's settings; `controls`: option -> value.
+    """
+
+    metrics: tuple[AnyMetric, ...] = Field(min_length=1)
+    extractors: tuple[FeatureConfig, ...] = ()
+    n: int = Field(default=1000, ge=1)
+    seed: int = Field(default=0, ge=0)
+    against_n: int | None = Field(default=10_000, ge=1)
+    size_px: int | tuple[int, int] | None = None
+    sampling: dict[str, Any] = {}
+    controls: dict[str, str] = {}
+    bootstrap: BootstrapConfig = BootstrapConfig()
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _from_names(cls, given: Any) -> Any:
+        return [{"kind": each} if isinstance(each, str) else each for each in given]
+
+    def of_kind(self, kind: type[Any]) -> list[Any]:
+        """The metrics of one class."""
+        return [metric for metric in self.metrics if isinstance(metric, kind)]
+
+
+def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes at any depth; another `kind` replaces the whole block."""
+    result = dict(settings)
+    for name, value in changes.items():
+        before = result.get(name)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(before, Mapping)
+            and value.get("kind", before.get("kind")) == before.get("kind")
+        ):
+            result[name] = changed(before, value)
+        else:
+            result[name] = value
+    return result

@@ -1,0 +1,109 @@
+"""The data that pictures are measured against: opened by name or path, measured once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.hashes import hash_of_content
+from open_ldm.data.holdout import PartName
+from open_ldm.data.loader import DataConfig, open_data
+from open_ldm.data.sample import Source
+from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.data.sources.shards import ShardsConfig
+from open_ldm.evaluation.features import FeatureExtractor
+from open_ldm.evaluation.pictures import Pictures, pictures_of
+from open_ldm.evaluation.reference import load_statistics, save_statistics
+from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect
+from open_ldm.runs.autoencoder.recipe import load_any_recipe
+from open_ldm.runs.catalogue import all_packaged
+
+CACHE = Path("caches") / "references"
+_RULE = 1
+"""Number of the rule by which references are measured; part of what names them."""
+
+OnPictures = Callable[[int], None]
+
+
+def open_against(against: DataConfig | str | Path, part: PartName = "train") -> Source:
+    """A recipe's data (by a packaged name, a YAML file or a run folder), a folder of pictures, or tar shards.
+
+    `part`: of data with a holdout. Raises ConfigError when there is no such thing, DataError for unusable content.
+    """
+    if isinstance(against, DataConfig):
+        return open_data(against, part)
+    name = str(against)
+    path = Path(name).expanduser()
+    if name in all_packaged() or path.suffix in (".yaml", ".yml") or (path / "config.yaml").is_file():
+        return open_data(load_any_recipe(name).data, part)
+    if part != "train":
+        raise ConfigError(f"no part of {name} is held out", needed="a recipe or a run folder whose data has a holdout")
+    return open_pictures(path)
+
+
+def open_pictures(path: Path) -> Source:
+    """A folder of pictures, a folder of .tar files, one .tar file, or a pattern of them."""
+    if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
+        return ShardsConfig(path=str(path)).open()
+    return FolderConfig(path=path).open()
+
+
+def reference_statistics(
+    source: Source,
+    size_px: tuple[int, int],
+    extractors: Sequence[FeatureExtractor],
+    *,
+    count: int | None,
+    cache: Path | None,
+    world: World,
+    on_pictures: OnPictures = lambda seen: None,
+) -> tuple[Statistics, ...]:
+    """Statistics of the first `count` pictures (all: None) of a source's shuffled order, for each extractor.
+
+    What lies in `cache` is read instead of measured; it is named by what the pictures are (their index: names, file sizes), the
+    size they are brought to, the count, and the extractor. `cache` None keeps nothing.
+    """
+    length = min(len(source), count or len(source))
+    capacity = max(BANK_CAPACITY, length) if count is None else BANK_CAPACITY
+    folders = [_folder(cache, source, size_px, length, capacity, extractor) for extractor in extractors]
+    found = [_kept(folder) for folder in folders]
+    missing = [place for place, one in enumerate(found) if one is None]
+    missing = sorted({place for other in world.gathered(missing) for place in other})
+    if missing:
+        batches = counted(pictures_of(source, size_px, count=length, world=world), on_pictures)
+        measured = collect(batches, [extractors[place] for place in missing], capacity=capacity, world=world)
+        for place, one in zip(missing, measured, strict=True):
+            found[place] = one
+            if (folder := folders[place]) is not None and world.leads:
+                save_statistics(folder, one)
+    return tuple(one for one in found if one is not None)
+
+
+def counted(batches: Iterator[Pictures], on_pictures: OnPictures) -> Iterator[Pictures]:
+    """The batches, telling how many pictures went by."""
+    seen = 0
+    for batch in batches:
+        seen += len(batch.images)
+        yield batch
+        on_pictures(seen)
+
+
+def _folder(
+    cache: Path | None, source: Source, size_px: tuple[int, int], length: int, capacity: int, extractor: FeatureExtractor
+) -> Path | None:
+    if cache is None:
+        return None
+    named = [_RULE, source.hashes.pictures, list(size_px), length, capacity, extractor.id.to_json()]
+    return cache / hash_of_content(named)[:24]
+
+
+def _kept(folder: Path | None) -> Statistics | None:
+    """What the cache holds; nothing where it is missing or damaged."""
+    if folder is None or not folder.is_dir():
+        return None
+    try:
+        return load_statistics(folder)
+    except DataError:
+        return None

@@ -1,0 +1,64 @@
+"""evaluation.json: what was measured of a run, each protocol's newest value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import write_json
+from open_ldm.evaluation.passport import Result
+
+FILE = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result, how many samples the model had seen (None for pictures that were just there), and when it was measured."""
+
+    result: Result
+    samples_seen: int | None
+    measured: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` reads it back."""
+        return {**self.result.to_json(), "samples_seen": self.samples_seen, "measured": self.measured}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Stored:
+        """The inverse of `to_json`. Raises ConfigError for what is no stored result."""
+        return cls(Result.from_json(content), content.get("samples_seen"), str(content.get("measured", "")))
+
+
+def stored_results(folder: Path) -> list[Stored]:
+    """The results of a folder's evaluation.json; none when there is no such file.
+
+    Raises ConfigError when the file is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    try:
+        return [Stored.from_json(one) for one in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read ({type(error).__name__})", fix="delete it and measure again") from error
+
+
+def store(
+    folder: Path, results: Sequence[Result], samples_seen: int | None, refused: Mapping[str, str], details: Mapping[str, Any]
+) -> Path:
+    """Write evaluation.json, whole or not at all. A value of the same name and protocol is replaced, others are kept.
+
+    `refused` and `details`: of this evaluation alone.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    new = [Stored(result, samples_seen, now) for result in results]
+    taken = {(one.estimate.name, one.passport.id) for one in results}
+    kept = [one for one in stored_results(folder) if (one.result.estimate.name, one.result.passport.id) not in taken]
+    content = {"results": [one.to_json() for one in [*kept, *new]], "refused": dict(refused), **details}
+    write_json(folder / FILE, content)
+    return folder / FILE

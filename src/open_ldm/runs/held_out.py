@@ -1,0 +1,89 @@
+"""Held-out loss of a run: on pictures its data.holdout keeps from training, during training and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from open_ldm.core.distributed import World
+from open_ldm.data.loader import open_data, read_batches
+from open_ldm.data.sample import Source
+from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
+from open_ldm.evaluation.bootstrap import BootstrapConfig
+from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
+from open_ldm.evaluation.passport import Passport, Result
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.runs.assemble import Encoders, Knowledge, encoder_of
+from open_ldm.runs.recipe import Recipe
+
+EVENT = "held_out"
+_SEED = 0
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class HeldOutPictures:
+    """The first `count` pictures of the held-out part's shuffled order, cut as for training but always in the same way.
+
+    They are read and encoded once, whatever the training reads from. Raises ConfigError when the data has no holdout.
+    """
+
+    recipe: Recipe
+    known: Knowledge
+    encoders: Encoders
+    count: int
+    world: World
+
+    @cached_property
+    def source(self) -> Source:
+        """What training never sees."""
+        return open_data(self.recipe.data, "held_out")
+
+    @cached_property
+    def batches(self) -> list[EncodedBatch]:
+        """This process's share."""
+        return list(self._encoded())
+
+    def loss(self, model: DiffusionModel, bootstrap: BootstrapConfig | None = None) -> HeldOutLoss:
+        """Of a model of this recipe; every process gets it."""
+        return held_out_loss(
+            model, self.known.stats, self.recipe.conditioning, self.batches, seed=_SEED, bootstrap=bootstrap, world=self.world
+        )
+
+    def result(self, found: HeldOutLoss, bootstrap: BootstrapConfig) -> Result:
+        """The mean over all times with its passport."""
+        stats = self.known.stats
+        latents = " ".join(f"{value:.5g}" for value in (*stats.mean, *stats.std))
+        height, width = self.recipe.data.transform.height_px, self.recipe.data.transform.width_px
+        entries = {
+            "metric": f"held_out_loss(prediction={found.kind}, times={len(found.times)}, seed={_SEED})",
+            "latents": f"{self.encoders.autoencoder.fingerprint} {latents}",
+            "transform": self.recipe.data.transform.model_dump_json(),
+            "size_px": f"{height}x{width}",
+            "n": str(found.count),
+            "reference": self.source.hashes.pictures,
+            "interval": bootstrap.words,
+        }
+        return Result(found.mean, Passport(entries))
+
+    def _encoded(self) -> Iterator[EncodedBatch]:
+        encoder: LiveEncoder = encoder_of(self.recipe, self.known.facts, self.source, self.encoders)
+        length = min(self.count, len(self.source))
+        starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
+        ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
+        read = read_batches(self.source, self.recipe.data.transform, seed=_SEED, position_ranges=ranges, workers=0)
+        return map(encoder.encode, read)
+
+
+def levels_of(found: HeldOutLoss) -> dict[str, Any]:
+    """Plain data of a held-out loss, for the diary and for evaluation.json."""
+    return {
+        "pictures": found.count,
+        "mean": found.mean.value,
+        "low": found.mean.low,
+        "high": found.mean.high,
+        "times": list(found.times),
+        "levels": [level.value for level in found.levels],
+    }

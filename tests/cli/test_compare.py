@@ -1,0 +1,103 @@
+"""`ldm compare`: values side by side only where they were measured alike."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_ldm.evaluation.bootstrap import Estimate
+from open_ldm.evaluation.passport import Passport, Result
+from open_ldm.runs.evaluate_store import store, stored_results
+from tests.cli.conftest import ldm
+
+ALIKE = {"metric": "kid", "n": "100", "extractor.name": "random"}
+
+
+def result(value: float, reach: float = 0.1, name: str = "kid", **changes: str) -> Result:
+    return Result(Estimate(name, value, value - reach, value + reach, 100), Passport({**ALIKE, **changes}))
+
+
+@pytest.fixture
+def runs(text_run: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The same run twice, under the names of one folder in two."""
+    pair = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    for each in pair:
+        shutil.copytree(text_run, each, ignore=shutil.ignore_patterns("evaluation.json"))
+    return pair
+
+
+def compared(capsys: Any, *arguments: object) -> dict[str, Any]:
+    code, out, _ = ldm(capsys, "compare", *arguments, "--json")
+    assert code == 0
+    return dict(json.loads(out))
+
+
+def test_values_of_one_protocol_stand_side_by_side_and_clear_differences_are_marked(
+    runs: tuple[Path, Path], capsys: Any, tmp_path: Path
+) -> None:
+    one, two = runs
+    store(one, [result(1.0), result(2.0, name="fid", metric="fid")], 32, {}, {})
+    store(two, [result(1.05), result(3.0, name="fid", metric="fid")], 32, {}, {})
+    code, out, _ = ldm(capsys, "compare", one, two, "--count", 0, "--out", tmp_path / "c.html")
+    assert code == 0 and "a/run" in out and "b/run" in out and "not compared" not in out
+    kid, fid = (next(line for line in out.splitlines() if line.startswith(name)) for name in ("kid", "fid"))
+    assert "1.05 [0.95, 1.15]" in kid and not kid.endswith("*")
+    assert fid.endswith("3 [2.9, 3.1] *")
+
+
+def test_values_of_different_protocols_are_not_compared_and_the_difference_is_named(
+    runs: tuple[Path, Path], capsys: Any, tmp_path: Path
+) -> None:
+    one, two = runs
+    store(one, [result(1.0)], 32, {}, {})
+    store(two, [result(9.0, n="200")], 16, {}, {})
+    found = compared(capsys, one, two, "--count", 0, "--out", tmp_path / "c.html")
+    assert [[value and value["value"] for value in row["values"]] for row in found["values"]] == [[1.0, None], [None, 9.0]]
+    assert found["not_compared"] == ["kid of a/run and b/run: n: 100 against 200"]
+    assert found["notes"] == ["b/run was measured at 16 samples seen, before its end"]
+    store(two, [result(2.0)], 32, {}, {})  # now there is a common protocol
+    assert compared(capsys, one, two, "--count", 0, "--out", tmp_path / "c.html")["not_compared"] == []
+
+
+def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
+    runs: tuple[Path, Path], class_run: Path, capsys: Any, tmp_path: Path
+) -> None:
+    store(runs[0], [result(1.0, metric="<b>kid</b>")], 32, {}, {})
+    found = compared(capsys, *runs, class_run, "--count", 3, "--out", tmp_path / "c.html")
+    assert [run["samples_seen"] for run in found["runs"]] == [32, 32, 32]
+    assert all(run["parameters"] > 1000 for run in found["runs"])
+    page = (tmp_path / "c.html").read_text()
+    pictures = re.findall(r"data:image/png;base64,[^\"]+", page)
+    assert len(pictures) == 2 and len(set(pictures)) == 1  # two equal runs, same seeds
+    assert "could not draw" in page and "unknown class" in page  # a class model cannot be asked for captions
+    assert not re.search(r"<script|<link|src=\"(?!data:)|href=", page) and "<b>kid" not in page
+    assert page.count("<svg") >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["a/run"], "1 runs to compare; needed: at least two"), (["a/run", "a/run"], "a run is compared with itself"),
+     (["a/run", "a"], "is no run folder")],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_told(runs: Any, arguments: list[str], said: str, capsys: Any, tmp_path: Path) -> None:
+    code, _, error = ldm(capsys, "compare", *(tmp_path / each for each in arguments), "--out", tmp_path / "c.html")
+    assert code == 2 and said in error and not (tmp_path / "c.html").exists()
+
+
+def test_a_damaged_evaluation_is_told_and_not_overwritten(runs: Any, capsys: Any, tmp_path: Path) -> None:
+    file = store(runs[0], [result(1.0)], 32, {}, {})
+    content = json.loads(file.read_text())
+    assert stored_results(runs[0])[0].result == result(1.0)
+    content["results"][0]["passport"]["n"] = "5000"  # a forged passport
+    for damaged in (json.dumps(content), "{}", "no json"):
+        file.write_text(damaged)
+        code, _, error = ldm(capsys, "compare", *runs, "--count", 0, "--out", tmp_path / "c.html")
+        assert code == 2 and "measure again" in error
+        with pytest.raises(Exception, match="measure again"):
+            store(runs[0], [result(2.0)], 32, {}, {})
+        assert file.read_text() == damaged

@@ -1,0 +1,316 @@
+"""`ldm evaluate`: what a run draws and what lies in a folder, measured alike; and what cannot be measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.pictures import save_png, to_picture
+from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.evaluation.features import RandomConfig, build_extractor
+from open_ldm.evaluation.features.random import RandomExtractor
+from open_ldm.runs import evaluate_reference
+from open_ldm.runs.evaluate_config import EvaluationConfig, InfluenceMetric
+from open_ldm.runs.evaluate_influence import measure_influence
+from open_ldm.runs.evaluate_pictures import open_judged
+from open_ldm.runs.evaluate_reference import open_against
+from tests.cli.conftest import ldm
+from tests.evaluation.sets import images
+
+SMALL = "{kind: random, network: {size_px: 16, width: 8, dim: 6}}"
+FIT = ["pictures=256", "batch_size=16", "network.size_px=8", "network.width=8", "network.dim=6", "held_out=0.3"]
+
+
+def folder_of(pictures: torch.Tensor, root: Path) -> Path:
+    for number, one in enumerate(pictures):
+        save_png(root / f"{number:03d}.png", to_picture(one))
+    return root
+
+
+def noise(count: int, size_px: int = 16, seed: int = 0) -> torch.Tensor:
+    return ((images(count, size_px, seed) + 1) * 127.5).round().to(torch.uint8)
+
+
+@pytest.fixture
+def evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """`ldm evaluate ... --json`, with everything it writes below the test's folder."""
+
+    def run(given: Path, *arguments: object, extractor: str = SMALL, out: str = "out") -> dict[str, Any]:
+        common = ["--extractor", extractor, "--cache", tmp_path / "cache", "--out", tmp_path / out, "--json"]
+        code, said, _ = ldm(capsys, "evaluate", given, *common, *arguments)
+        assert code == 0, said
+        return dict(json.loads(said))
+
+    return run
+
+
+def values(found: dict[str, Any]) -> dict[str, float]:
+    return {one["name"]: one["value"] for one in found["results"]}
+
+
+def test_a_run_is_measured_by_all_metrics_in_one_pass(evaluate: Any, text_run: Path, tmp_path: Path) -> None:
+    metrics = "fid,kid,inception_score,precision_recall,density_coverage,control_influence,neighbours,clip_score,held_out_loss"
+    found = evaluate(text_run, "--n", 12, "--metrics", metrics, "metrics.control_influence.pictures=4")
+    assert {"fid", "kid", "precision", "coverage", "control_influence", "control_influence_large", "copies"} <= set(
+        values(found)
+    )
+    assert set(found["refused"]) == {"clip_score", "held_out_loss"}
+    assert "no part of this data is held out" in found["refused"]["held_out_loss"]
+    assert len(found["influence"]) == 10 and all(value >= 0 for value in found["influence"].values())
+    assert (tmp_path / "out" / "neighbours.png").is_file()
+    kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [one["value"] for one in kept["results"]] == [one["value"] for one in found["results"]]
+    passport = next(one for one in kept["results"] if one["name"] == "fid")["passport"]
+    assert passport["sampling.seeds"] == "0..11" and passport["sampling.solver"] == '"euler"' and passport["size_px"] == "16x16"
+
+
+def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values(
+    evaluate: Any, text_run: Path, tmp_path: Path
+) -> None:
+    judged = open_judged(text_run, EvaluationConfig(metrics=("kid",), n=12), None, "train", "cpu")
+    folder = folder_of(judged.pixels(range(12)), tmp_path / "drawn")
+    drawn = evaluate(text_run, "--n", 12)
+    given = evaluate(folder, "--against", text_run, out="out2")
+    assert values(given) == pytest.approx(values(drawn), rel=1e-5)
+    assert {one["protocol"] for one in given["results"]}.isdisjoint(one["protocol"] for one in drawn["results"])
+
+
+def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:
+    def drawn(n: int, seed: int, batch_size: int, rank: int = 0, size: int = 1) -> dict[int, torch.Tensor]:
+        config = EvaluationConfig(metrics=("kid",), n=n, seed=seed, sampling={"batch_size": batch_size})
+        judged = open_judged(text_run, config, None, "train", "cpu")
+        batches = list(judged.batches(World(rank, size)))
+        return {number: one for batch in batches for number, one in zip(batch.numbers, batch.images, strict=True)}
+
+    whole = drawn(7, 3, 7)
+    parts = drawn(7, 3, 2, rank=0, size=2) | drawn(7, 3, 2, rank=1, size=2)
+    assert sorted(whole) == sorted(parts) == list(range(3, 10))
+    for number, one in whole.items():
+        torch.testing.assert_close(parts[number], one, rtol=0, atol=1e-4)
+
+
+def test_conditions_are_those_of_the_reference_pictures(text_run: Path, class_run: Path) -> None:
+    config = EvaluationConfig(metrics=("kid",), n=50)
+    for run in (text_run, class_run):
+        judged = open_judged(run, config, None, "train", "cpu")
+        source = judged.data  # type: ignore[union-attr]
+        said = [judged.wish(seed).shows for seed in range(50)]  # type: ignore[union-attr]
+        truth = [
+            source.class_names[source.label_of(i) or 0] if run == class_run else source.captions_of(i)[0] for i in range(50)
+        ]
+        assert sorted(map(str, said)) == sorted(truth)
+
+
+def test_influence_is_of_the_control_alone_and_the_second_number_leaves_small_sizes_out(
+    text_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the model paints small sizes dark and all others alike: only pairs with a small size can differ."""
+    config = EvaluationConfig(metrics=("control_influence",), n=6, sampling={"batch_size": 4})
+    judged = open_judged(text_run, config, None, "train", "cpu")
+    seen: list[tuple[int, ...]] = []
+
+    def painted(inputs: Any, seeds: Any, settings: Any) -> torch.Tensor:
+        seen.append(tuple(seeds))
+        height = inputs.controls["original_size"][:, 0]
+        return images(len(seeds)) * torch.where(height < 16, 0.2, 0.8).view(-1, 1, 1, 1)
+
+    monkeypatch.setattr(judged.run.generator, "images", painted)  # type: ignore[union-attr]
+    (metric,) = config.metrics
+    extractor = build_extractor(RandomConfig(), torch.device("cpu"))
+    found = measure_influence(judged, metric, [extractor], config.bootstrap)  # type: ignore[arg-type]
+    whole, large = found.results
+    assert whole.estimate.value > 1e-4 and large.estimate.value == 0
+    assert {pair for pair, value in found.table.items() if value > 0} == {
+        f"{small}|{other}" for small in ("4x4", "8x8") for other in ("16x16", "32x32", "64x64")
+    }
+    assert seen == [(0, 1, 2, 3)] * 5 + [(4, 5)] * 5
+    with pytest.raises(ConfigError, match="no control 'sise'; needed: did you mean 'size'"):
+        measure_influence(judged, InfluenceMetric(control="sise"), [extractor], config.bootstrap)  # type: ignore[arg-type]
+
+
+def test_a_value_of_the_same_protocol_is_replaced_and_others_are_kept(evaluate: Any, tmp_path: Path) -> None:
+    given = folder_of(noise(14), tmp_path / "given")
+    against = folder_of(noise(20, seed=1), tmp_path / "against")
+    for n in (14, 12, 14):
+        evaluate(given, "--against", against, "--metrics", "kid", "--n", n)
+    kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())["results"]
+    assert sorted(one["passport"]["n"] for one in kept) == ["12", "14"]
+
+
+def test_the_reference_is_measured_once_and_again_when_it_is_damaged_or_changed(
+    evaluate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, against = folder_of(noise(12), tmp_path / "given"), folder_of(noise(20, seed=1), tmp_path / "against")
+    first = evaluate(given, "--against", against)
+    read = []
+    really = evaluate_reference.pictures_of
+    monkeypatch.setattr(evaluate_reference, "pictures_of", lambda *a, **k: read.append(1) or really(*a, **k))
+    assert values(evaluate(given, "--against", against)) == values(first) and not read
+    (kept,) = (tmp_path / "cache").glob("*/statistics.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert values(evaluate(given, "--against", against)) == values(first) and len(read) == 1
+    folder_of(noise(21, seed=1)[20:], against)  # another picture takes the place of the first
+    assert values(evaluate(given, "--against", against)) != values(first) and len(read) == 2
+
+
+def test_copies_of_training_pictures_are_found(evaluate: Any, tmp_path: Path) -> None:
+    against = folder_of(noise(40), tmp_path / "against")
+    copies = folder_of(noise(40)[:10], tmp_path / "copies")
+    found = evaluate(copies, "--against", against, "--metrics", "neighbours", "metrics.neighbours.shown=4")
+    assert values(found)["copies"] == 1
+    assert [pair["distance"] for pair in found["neighbours"]["nearest"]] == pytest.approx([0] * 10, abs=1e-6)
+    fresh = evaluate(folder_of(noise(10, seed=9), tmp_path / "fresh"), "--against", against, "--metrics", "neighbours")
+    assert values(fresh)["copies"] < 0.3 and fresh["neighbours"]["median_distance"] > 0
+
+
+def test_a_folder_of_ldm_sample_is_read_without_its_grid(evaluate: Any, text_run: Path, tmp_path: Path, capsys: Any) -> None:
+    code, _, _ = ldm(
+        capsys, "sample", text_run, "--prompt", "a large red circle on the left", "--count", 10, "--out", tmp_path / "s"
+    )
+    assert code == 0
+    found = evaluate(tmp_path / "s", "--against", text_run, "--metrics", "kid")
+    assert found["results"][0]["count"] == 10
+
+
+def test_fitted_features_measure_and_are_found_by_their_folder(
+    evaluate: Any, capsys: Any, tmp_path: Path, text_run: Path
+) -> None:
+    code, out, _ = ldm(capsys, "evaluate", "fit-features", text_run, *FIT, "--out", tmp_path / "features", "--json")
+    assert code == 0 and json.loads(out)["tested"] >= 10
+    found = evaluate(text_run, "--n", 12, "--metrics", "kid,inception_score", extractor=str(tmp_path / "features"))
+    assert {one["passport"]["extractor.name"] for one in found["results"]} == {"classifier"}
+    assert {one["passport"]["extractor.weights"] for one in found["results"]} == {json.loads(out)["sha256"]}
+
+
+def test_options_may_stand_first_and_help_names_both_commands(capsys: Any, tmp_path: Path) -> None:
+    given, against = folder_of(noise(12), tmp_path / "given"), folder_of(noise(20, seed=1), tmp_path / "against")
+    arguments = ["--metrics", "kid", "--extractor", SMALL, "--cache", tmp_path / "c", "--against", against, given]
+    code, out, _ = ldm(capsys, "evaluate", *arguments)
+    assert code == 0 and "kid" in out and "protocol" in out
+    code, out, _ = ldm(capsys, "evaluate", "--help")
+    assert code == 0 and "--against" in out and "fit-features" in out
+    code, out, _ = ldm(capsys, "evaluate")
+    assert code == 0 and "--against" in out
+    code, out, _ = ldm(capsys, "evaluate", "fit-features", "--help")
+    assert code == 0 and "--against" not in out
+
+
+def nothing(root: Path) -> list[object]:
+    (root / "given").mkdir()
+    return [root / "given"]
+
+
+def one_picture(root: Path) -> list[object]:
+    return [folder_of(noise(1), root / "given")]
+
+
+def mixed_sizes(root: Path) -> list[object]:
+    folder_of(noise(3), root / "given")
+    save_png(root / "given" / "large.png", to_picture(noise(1, 32)[0]))
+    return [root / "given"]
+
+
+def wrong_weights(root: Path) -> list[object]:
+    save_file({"a": torch.zeros(1)}, root / "weights.safetensors")
+    return [folder_of(noise(12), root / "given"), "--extractor", root / "weights.safetensors"]
+
+
+def nowhere(root: Path) -> list[object]:
+    return [folder_of(noise(12), root / "given"), "--extractor", root / "gone"]
+
+
+def unknown_metric(root: Path) -> list[object]:
+    return [folder_of(noise(12), root / "given"), "--metrics", "fidd"]
+
+
+def unknown_setting(root: Path) -> list[object]:
+    return [folder_of(noise(12), root / "given"), "metrics.kid.subsetsize=3"]
+
+
+def absent_metric(root: Path) -> list[object]:
+    return [folder_of(noise(12), root / "given"), "--metrics", "fid", "metrics.kid.subset_size=30"]
+
+
+def seed_of_pictures(root: Path) -> list[object]:
+    return [folder_of(noise(12), root / "given"), "--seed", 5]
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "said"),
+    [
+        (nothing, 65, "no pictures"),
+        (one_picture, 65, r"nothing could be measured \(and 3 more\): fid: 1 pictures"),
+        (mixed_sizes, 65, "pictures of different sizes: 000.png has 16x16 px, large.png has 32x32 px; needed: one size"),
+        (wrong_weights, 2, "weights file weights.safetensors lacks"),
+        (nowhere, 2, "is no extractor; needed: a folder of `ldm evaluate fit-features`"),
+        (unknown_metric, 2, "metrics.0.kind='fidd' is unknown; did you mean 'fid'"),
+        (unknown_setting, 2, "unknown key 'metrics.1.kid.subsetsize'"),
+        (absent_metric, 2, "the list has no item 'kid'"),
+        (seed_of_pictures, 2, "holds pictures, not a run"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(case: Any, code: int, said: str, capsys: Any, tmp_path: Path) -> None:
+    given, *more = case(tmp_path)
+    against = folder_of(noise(20, seed=1), tmp_path / "against")
+    extractor = [] if "--extractor" in more else ["--extractor", SMALL]
+    found, _, error = ldm(capsys, "evaluate", given, "--against", against, "--cache", tmp_path / "c", *extractor, *more)
+    assert found == code
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("error: ") and re.search(said, last), error
+    assert all("pictures (" in line for line in error.strip().splitlines()[:-1])  # progress
+
+
+def test_without_an_extractor_the_error_says_how_to_make_one(capsys: Any, text_run: Path) -> None:
+    code, _, error = ldm(capsys, "evaluate", text_run)
+    assert code == 2 and "ldm evaluate fit-features DATA" in error and len(error.strip().splitlines()) == 1
+
+
+def test_features_that_are_not_finite_are_told(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, against = folder_of(noise(12), tmp_path / "given"), folder_of(noise(20, seed=1), tmp_path / "against")
+    whole = RandomExtractor.extract
+
+    def broken(self: RandomExtractor, pictures: torch.Tensor) -> Any:
+        found = whole(self, pictures)
+        found.vectors[1, 0] = float("nan")
+        return found
+
+    monkeypatch.setattr(RandomExtractor, "extract", broken)
+    code, _, error = ldm(capsys, "evaluate", given, "--against", against, "--extractor", SMALL, "--cache", tmp_path / "c")
+    assert code == 65 and "hold NaN or infinity" in error
+    assert not list((tmp_path / "c").glob("*"))
+
+
+def test_weights_that_are_not_finite_are_told(capsys: Any, tmp_path: Path, text_run: Path) -> None:
+    assert ldm(capsys, "evaluate", "fit-features", text_run, *FIT, "--out", tmp_path / "f")[0] == 0
+    weights = load_file(tmp_path / "f" / "classifier.safetensors")
+    save_file({**weights, "head.bias": weights["head.bias"] * float("nan")}, tmp_path / "f" / "classifier.safetensors")
+    code, _, error = ldm(capsys, "evaluate", text_run, "--extractor", tmp_path / "f")
+    assert code == 2 and "is not the file that classifier.json describes" in error
+
+
+def test_data_that_the_run_cannot_be_asked_for_is_refused_at_once(
+    capsys: Any, class_run: Path, text_run: Path, tmp_path: Path
+) -> None:
+    plain = folder_of(noise(20), tmp_path / "plain")
+    for run, word in ((class_run, "classes"), (text_run, "captions")):
+        code, _, error = ldm(capsys, "evaluate", run, "--against", plain, "--extractor", SMALL)
+        assert code == 2 and f"the run reads {word}, the data has none" in error
+    for name in ("cat", "dog"):
+        folder_of(noise(5), tmp_path / "animals" / name)
+    code, _, error = ldm(capsys, "evaluate", class_run, "--against", tmp_path / "animals", "--extractor", SMALL)
+    assert code == 2 and "the data has classes the run does not know: cat, dog" in error
+
+
+def test_data_is_opened_by_recipe_run_or_path(text_run: Path, tmp_path: Path) -> None:
+    wanted = ShapesConfig(length=50, two_shapes=0).open()
+    assert open_against(str(text_run)).fingerprint == wanted.fingerprint
+    assert len(open_against(folder_of(noise(3), tmp_path / "p"))) == 3
+    assert open_against("demo").class_names == wanted.class_names
