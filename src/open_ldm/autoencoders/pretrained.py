@@ -117,7 +117,7 @@ def load(class_name: str, config: PretrainedConfig) -> Any:
         where = "folder" if Path(config.path).exists() else "folder or reachable hub name"
         raise ConfigError(
             f"autoencoder {config.place!r} cannot be loaded ({str(error).splitlines()[0][:160]})",
-            needed=f"autoencoder.path, a {where} holding a diffusers {class_name} in safetensors, by itself or in autoencoder.subfolder",
+            needed=f"a {where} holding a diffusers {class_name} in safetensors, by itself or in autoencoder.subfolder",
         ) from error
     # diffusers fills absent weights with random numbers and only warns.
     if missing := sorted(found["missing_keys"]):
