@@ -62,6 +62,20 @@ def test_kl_equals_diffusers(tiny: AutoencoderKL, folder: Path) -> None:
     assert (autoencoder.channels, autoencoder.factor, autoencoder.raw_range) == (5, 2, None)
 
 
+def test_kl_in_a_subfolder_of_a_repository(tiny: AutoencoderKL, tmp_path: Path) -> None:
+    """As pipelines lie on disk: beside other parts, one of which is an autoencoder too."""
+    tiny.save_pretrained(tmp_path / "vae")
+    kl_of(tmp_path / "other", 3)
+    (tmp_path / "model_index.json").write_text("{}")
+    autoencoder = build_autoencoder(KLConfig(path=str(tmp_path), subfolder="vae", channels=5, factor=2), CPU)
+    images = randn(1, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(autoencoder.encode(images).mean, tiny.encode(images).latent_dist.mean)
+    fails(tmp_path)
+    with pytest.raises(ConfigError, match=f"{tmp_path}/vea' cannot be loaded"):
+        build_autoencoder(KLConfig(path=str(tmp_path), subfolder="vea", channels=5, factor=2), CPU)
+
+
 def test_kl_is_frozen(folder: Path) -> None:
     autoencoder = build_autoencoder(KLConfig(path=str(folder), channels=5, factor=2), CPU)
     assert not autoencoder.decode(autoencoder.encode(randn(1, 3, 8, 8)).mean.requires_grad_()).requires_grad

@@ -29,6 +29,22 @@ def test_every_kernel_gives_the_same(length: int, masked: bool, rows: int, monke
             torch.testing.assert_close(ours, theirs.float(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("written_out", [False, True])
+def test_a_row_without_places_gives_zeros_and_no_gradient(
+    written_out: bool, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_written_out_is_faster", lambda *given: written_out)
+    q, k, v = (randn(2, 2, 5, 8, seed=seed).requires_grad_() for seed in range(3))
+    bias = randn(1, 2, 5, 5, seed=3) if biased else None
+    mask = torch.tensor([[False] * 5, [True, True, False, True, False]])
+    found = attention.attend(q, k, v, mask, bias)
+    gradients = torch.autograd.grad(found.square().sum(), (q, k, v))
+    for tensor in (found, *gradients):
+        assert torch.equal(tensor[0], torch.zeros_like(tensor[0]))
+        assert tensor[1].isfinite().all() and tensor[1].abs().sum() > 0
+
+
 def test_heads_are_split_as_q_k_v_and_merged_back() -> None:
     qkv = torch.arange(2 * 3 * 24.0).view(2, 3, 24)
     q, k, v = attention.split_heads(qkv, heads=2)

@@ -75,6 +75,18 @@ def test_same_numbers_without_a_context_and_with_the_class_in_the_modulation(dep
     same(found, output_and_gradient(wanted, x))
 
 
+def test_a_picture_without_a_context_token_is_drawn_without_a_nan() -> None:
+    ours = randomise(UNet(UNetConfig(**GEOMETRY, **HEADS[0]), Slots(4, 20)))
+    mask = torch.tensor([[False] * 3, [True, False, True]])
+    x, context, other = randn(2, 4, 8, 12).requires_grad_(), randn(2, 3, 20, seed=1), randn(2, 3, 20, seed=2)
+    drawn = [
+        output_and_gradient(ours(x, torch.full((2,), 500.0), Conditions(torch.zeros(2, 64), tokens, mask)).mean, x)
+        for tokens in (context, other)
+    ]
+    for one, two in zip(*drawn, strict=True):
+        assert one.isfinite().all() and torch.equal(one[0], two[0]) and not torch.equal(one[1], two[1])
+
+
 def test_every_norm_has_the_epsilon_and_groups_of_diffusers() -> None:
     """Random activations are too large to show them."""
     ours = UNet(UNetConfig(**GEOMETRY, **HEADS[0]), Slots(4, 20))

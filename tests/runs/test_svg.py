@@ -128,6 +128,7 @@ def test_log_ticks_are_few_and_inside(low: float, factor: float) -> None:
 
 
 def test_ticks_of_known_ranges() -> None:
+    assert linear_ticks(160, 32000, 3) == pytest.approx([10000, 20000, 30000])
     assert linear_ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert [tick for tick in log_ticks(0.02, 1.0) if 0.02 <= tick <= 1.0] == pytest.approx([0.02, 0.05, 0.1, 0.2, 0.5, 1])
 

@@ -21,7 +21,7 @@ class KLAutoencoder(Pretrained):
     """diffusers' AutoencoderKL."""
 
     def __init__(self, config: KLConfig, device: torch.device) -> None:
-        network = load("AutoencoderKL", config.path)
+        network = load("AutoencoderKL", config)
         super().__init__(network, config, len(network.config.block_out_channels), device)
 
     def encode(self, images: Tensor) -> Posterior:

@@ -35,7 +35,8 @@ _OF_THE_ENCODER = (
 
 
 class PretrainedConfig(Config):
-    """`path`: a folder with diffusers' config.json and weights, or a hub name.
+    """`path`: a folder with diffusers' config.json and weights, or a hub name. `subfolder`: of either, where the autoencoder
+    is one part of several (`vae`).
 
     `channels` (of the latents) and `factor` repeat what the autoencoder has, so that a recipe can be built and counted
     without loading it.
@@ -43,8 +44,14 @@ class PretrainedConfig(Config):
 
     kind: str
     path: str
+    subfolder: str = ""
     channels: int = Field(default=4, ge=1)
     factor: int = Field(default=8, ge=1)
+
+    @property
+    def place(self) -> str:
+        """Path and subfolder, for people."""
+        return f"{self.path}/{self.subfolder}" if self.subfolder else self.path
 
 
 class Pretrained:
@@ -59,7 +66,7 @@ class Pretrained:
         found = network.config.latent_channels, 2 ** (levels - 1)
         if found != (config.channels, config.factor):
             raise ConfigError(
-                f"autoencoder {config.path} has {found[0]} channels and factor {found[1]}",
+                f"autoencoder {config.place} has {found[0]} channels and factor {found[1]}",
                 needed=f"{config.channels} channels and factor {config.factor}, as the recipe says",
                 fix=f"autoencoder.channels={found[0]} autoencoder.factor={found[1]}",
             )
@@ -93,23 +100,29 @@ def _in_portions(compute: Callable[[Tensor], Tensor], batch: Tensor, pixels_each
     return torch.cat([compute(portion) for portion in torch.split(batch, max(1, _PIXELS_AT_ONCE // pixels_each))])
 
 
-def load(class_name: str, path: str) -> Any:
+def load(class_name: str, config: PretrainedConfig) -> Any:
     """diffusers' class of that name from a folder or the hub. One-line ConfigError when it cannot be had."""
     import diffusers
 
     kind = getattr(diffusers, class_name)
     try:
-        network, found = kind.from_pretrained(path, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True)
+        network, found = kind.from_pretrained(
+            config.path,
+            subfolder=config.subfolder or None,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        where = "folder" if Path(path).exists() else "folder or reachable hub name"
+        where = "folder" if Path(config.path).exists() else "folder or reachable hub name"
         raise ConfigError(
-            f"autoencoder.path={path!r} cannot be loaded ({str(error).splitlines()[0][:160]})",
-            needed=f"a {where} holding a diffusers {class_name} in safetensors",
+            f"autoencoder {config.place!r} cannot be loaded ({str(error).splitlines()[0][:160]})",
+            needed=f"a {where} holding a diffusers {class_name} in safetensors, by itself or in autoencoder.subfolder",
         ) from error
     # diffusers fills absent weights with random numbers and only warns.
     if missing := sorted(found["missing_keys"]):
         raise ConfigError(
-            f"autoencoder.path={path!r} lacks {len(missing)} weights, {missing[0]} first",
+            f"autoencoder {config.place!r} lacks {len(missing)} weights, {missing[0]} first",
             needed=f"a whole diffusers {class_name}",
             fix="copy or download it again",
         )

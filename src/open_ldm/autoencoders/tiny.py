@@ -29,7 +29,7 @@ class TinyAutoencoder(Pretrained):
     """
 
     def __init__(self, config: TinyConfig, device: torch.device) -> None:
-        network = load("AutoencoderTiny", config.path)
+        network = load("AutoencoderTiny", config)
         super().__init__(network, config, len(network.config.encoder_block_out_channels), device)
 
     def encode(self, images: Tensor) -> Posterior:

@@ -56,12 +56,8 @@ class DataSurvey:
             values = asdict(getattr(self, name)).values()
             lines.append(f"{name:<14}" + "".join(f"{value:>9g}" for value in values))
         if self.class_counts:
-            least = min(self.class_counts, key=self.class_counts.__getitem__)
-            most = max(self.class_counts, key=self.class_counts.__getitem__)
-            lines.append(
-                f"{len(self.class_counts):,} classes, from {least} ({self.class_counts[least]:,}) to {most}"
-                f" ({self.class_counts[most]:,})"
-            )
+            counts = self.class_counts.values()
+            lines.append(f"{len(counts):,} classes of {min(counts):,} to {max(counts):,} pictures, of those examined")
         lines += [f"caption: {caption}" for caption in self.example_captions]
         lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]
         more = len(self.bad) - _EXAMPLES

@@ -61,7 +61,7 @@ def linear_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """About `wanted` round numbers (1, 2 or 5 times a power of ten apart) that span [low, high]."""
     rough = (high - low) / max(1, wanted)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / rough)))
     first = math.ceil(low / step - 1e-9)
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 

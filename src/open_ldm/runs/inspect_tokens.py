@@ -87,19 +87,20 @@ def _plots(padding: str, found: TokenInfluence) -> Sequence[Plot]:
 
     def series(places: Any, padding_share: float) -> list[Series]:
         named = f"padding: {padding} ({100 * padding_share:.0f} % in all)"
-        return [Series("tokens of the caption", x, places.token), Series(named, x, places.padding)]
+        shown = {"tokens of the caption": places.token, named: places.padding}
+        return [Series(name, x, [100 * share for share in shares]) for name, shares in shown.items()]
 
     return [
         replace(
             shared,
             title=f"Attention of image tokens to the places of a caption, padding {padding}",
-            y_title="share of attention",
+            y_title="share of attention, %",
             series=series(found.attention, found.attention_padding),
         ),
         replace(
             shared,
             title=f"Gradient of the loss at the places of a caption, padding {padding}",
-            y_title="share of gradient norm",
+            y_title="share of gradient norm, %",
             series=series(found.gradient, found.gradient_padding),
         ),
     ]

@@ -79,6 +79,6 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
             progress.update(done)
 
         stats = latent_stats_of(measured, source, autoencoder_of(recipe, machine), machine, count)
-    path = getattr(recipe.autoencoder, "path", "")
+    path = getattr(recipe.autoencoder, "place", "")
     name = f"{recipe.autoencoder.kind} {path}".strip()
     return LatentReport(name, source.summary.sentence(), how.pictures, stats)

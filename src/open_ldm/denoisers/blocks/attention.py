@@ -14,9 +14,14 @@ tokens, since that kernel leaves the fast matrix products unused; the memory of 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(head_dim) + bias) v for q [B, heads, T, head_dim] and k, v [B, heads, L, head_dim].
 
-    `mask` bool [B, L]: False places of k are not attended. `bias` [1 or B, heads, T, L], of q's dtype.
-    Returns [B, heads, T, head_dim].
+    `mask` bool [B, L]: False places of k are not attended; a row without any place gives zeros.
+    `bias` [1 or B, heads, T, L], of q's dtype. Returns [B, heads, T, head_dim].
     """
+    if mask is not None:
+        empty = ~mask.any(dim=1)
+        # A softmax over nothing is 0 / 0: an empty row sees every place, and at each of them a value of zero.
+        v = v.masked_fill(empty[:, None, None, None], 0.0)
+        mask = mask | empty[:, None]
     if _written_out_is_faster(q, k, bias):
         return _attend_written_out(q, k, v, mask, bias)
     added = None if mask is None else mask[:, None, None, :]

@@ -26,10 +26,5 @@ class CrossAttention(nn.Module):
         B, L, D = context.shape
         q = self.q(x).view(B, -1, self.heads, D // self.heads).transpose(1, 2)  # [B, heads, T, head_dim]
         k, v = self.kv(context).view(B, L, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, L, head_dim]
-        if mask is not None:
-            empty = ~mask.any(dim=1)
-            # A softmax over nothing is 0 / 0: an empty row sees every place, and at each of them a value of zero.
-            v = v.masked_fill(empty.view(B, 1, 1, 1), 0.0)
-            mask = mask | empty.unsqueeze(1)
         out: Tensor = self.proj(merge_heads(attend(q, k, v, mask)))
         return out
