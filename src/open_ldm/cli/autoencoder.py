@@ -49,7 +49,7 @@ def train(
     command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_autoencoder(resolved, folder, silent=as_json, command=command)
     checks = checks_of(folder)
-    use = as_config(resolved.network, folder / AUTOENCODER).model_dump(mode="json")
+    use = as_config(resolved.network, folder / AUTOENCODER).model_dump(mode="json", exclude={"subfolder"})
     if as_json:
         print_json(
             {
