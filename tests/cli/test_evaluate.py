@@ -91,10 +91,12 @@ def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:
         return {number: one for batch in batches for number, one in zip(batch.numbers, batch.images, strict=True)}
 
     whole = drawn(7, 3, 7)
-    parts = drawn(7, 3, 2, rank=0, size=2) | drawn(7, 3, 2, rank=1, size=2)
+    one, other = (drawn(7, 3, 2, rank, size=2) for rank in (0, 1))
+    assert not set(one) & set(other)
+    parts = one | other
     assert sorted(whole) == sorted(parts) == list(range(3, 10))
-    for number, one in whole.items():
-        torch.testing.assert_close(parts[number], one, rtol=0, atol=1e-4)
+    for number, picture in whole.items():
+        torch.testing.assert_close(parts[number], picture, rtol=0, atol=1e-4)
 
 
 def test_conditions_are_those_of_the_reference_pictures(text_run: Path, class_run: Path) -> None:

@@ -54,6 +54,8 @@ def test_it_is_the_mean_over_samples_and_pairs(over: DistanceName) -> None:
     expected = float(distance(features["64"], features["512"], over).mean())
     assert found.table()["64", "512"] == pytest.approx(expected, rel=1e-5)
     assert len(found.table()) == 10
+    none_small = pair_distances([controlled(1, range(4))], EXTRACTOR, config.model_copy(update={"small": ()}))
+    assert [one.estimate.name for one in none_small.results(QUICK)] == ["control_influence"]
 
 
 def test_a_control_without_influence_is_at_zero_and_more_is_more() -> None:

@@ -62,16 +62,17 @@ class PairDistances:
     def results(
         self, bootstrap: BootstrapConfig | None = None, sampling: Mapping[str, str] | None = None
     ) -> tuple[Result, ...]:
-        """The influence over all values, and over those that are not small where at least two are left.
+        """The influence over all values, and over those that are not small where some are and at least two are left.
 
         Intervals are over samples: a sample's pairs are averaged first.
         """
         bootstrap = bootstrap or BootstrapConfig()
         found = []
-        large = [value for value in self.config.values if value not in self.config.small]
-        for name, values in (("control_influence", self.config.values), ("control_influence_large", large)):
-            if len(values) < 2:
-                continue
+        wanted = {"control_influence": self.config.values}
+        large = tuple(value for value in self.config.values if value not in self.config.small)
+        if 2 <= len(large) < len(self.config.values):
+            wanted["control_influence_large"] = large
+        for name, values in wanted.items():
             chosen = [place for place, pair in enumerate(self.pairs) if set(pair) <= set(values)]
             passport = make_passport(
                 self.config.protocol(values), self.extractor, self.size_px, str(len(self.numbers)), bootstrap, sampling=sampling
