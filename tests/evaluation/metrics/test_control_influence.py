@@ -91,8 +91,8 @@ def test_its_passport_names_control_values_and_distance() -> None:
 def test_other_controls_have_values_of_their_own() -> None:
     config = ControlInfluenceConfig(control="flip", values=("no", "yes"), small=())
     batch = ControlledPictures({"no": BASE, "yes": BASE.flip(-1)}, tuple(range(9)))
-    whole, large = pair_distances([batch], EXTRACTOR, config).results(QUICK)
-    assert whole.estimate.value == large.estimate.value > 0
+    (whole,) = pair_distances([batch], EXTRACTOR, config).results(QUICK)
+    assert whole.estimate.value > 0
     only_small = ControlInfluenceConfig(values=("64", "128", "256"))
     (alone,) = pair_distances([controlled(1, range(9))], EXTRACTOR, only_small).results(QUICK)
     assert alone.estimate.name == "control_influence"
