@@ -113,9 +113,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _something_is_held_out(self) -> Recipe:
         if self.held_out is not None and self.data.holdout is None:
-            raise ValueError(
-                "held_out needs pictures kept from training; needed: data.holdout, such as {share: 0.05}"
-            )
+            raise ValueError("held_out needs pictures kept from training; needed: data.holdout, such as {share: 0.05}")
         return self
 
     @model_validator(mode="after")
