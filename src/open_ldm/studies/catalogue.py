@@ -1,4 +1,4 @@
-"""All studies by name."""
+"""All studies by name, in the order of the paper."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from collections.abc import Mapping
 
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.studies.declared import (
+    adam_betas,
     architectures,
     control_parametrisation,
+    curves,
+    data_transfer,
+    grids,
+    guidance,
+    resolution_transfer,
+    size_at_inference,
     text_padding,
+    token_influence,
     which_controls,
 )
 from open_ldm.studies.study import Study
@@ -18,8 +26,19 @@ STUDIES: Mapping[str, Study] = {
     for study in (
         architectures.STUDY,
         control_parametrisation.STUDY,
+        size_at_inference.STUDY,
         which_controls.STUDY,
         text_padding.STUDY,
+        data_transfer.STUDY,
+        resolution_transfer.STUDY,
+        guidance.STUDY,
+        grids.SIZE_GRID,
+        curves.GATES,
+        curves.POSITIONS,
+        grids.FLIP_GRID,
+        curves.SCHEDULES,
+        adam_betas.STUDY,
+        token_influence.STUDY,
     )
 }
 

@@ -33,7 +33,7 @@ METRICS: Mapping[str, MetricWords] = {
     "held_out_loss": MetricWords("held-out loss", "unweighted loss on pictures kept from training, over all noise levels"),
     "agreement": MetricWords(
         "agreement",
-        "share of samples that show what the caption says: colour, kind, place, number (independent reader)",
+        "share of samples with the caption's colour, kind, place and number (independent reader)",
         "higher",
     ),
     "agreement_colour": MetricWords("colour", "share of samples with the caption's colour", "higher"),
@@ -156,10 +156,11 @@ class StudyFound:
 
     @property
     def findings(self) -> list[Finding]:
-        """Every expectation in every setting that has both arms."""
+        """Every expectation in every setting that has both arms, and where the metric is one of those measured."""
         return [
             setting.finding(each)
             for setting in self.settings
             for each in self.study.expectations
             if {each.arm, each.against} <= set(setting.setting.arms)
+            and (not setting.measured or each.metric in setting.metrics)
         ]

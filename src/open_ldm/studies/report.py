@@ -137,22 +137,20 @@ def _numbers(found: SettingFound) -> Markup:
     header, rows = table_of(found)
     if not rows:
         return Markup()
-    more = any(each.setting.seeds > 1 for each in [found])
+    more = len({each.seed for each in found.measured}) > 1
     over = (
         "mean ± standard deviation between seeds [95 % interval of the mean over seeds]"
         if more
         else "value [95 % interval over its pictures by the bootstrap; one seed of training says nothing of another]"
     )
+    changes = " ".join(found.setting.changes) or "nothing"
     seen = "" if found.accuracy is None else f" Features: a classifier fitted on these data, {found.accuracy:.0%} right."
-    meanings = [
-        f"{words_of(metric).title}: {words_of(metric).meaning}." for metric in found.metrics if words_of(metric).meaning
-    ]
+    words = [words_of(metric) for metric in found.metrics]
+    meanings = [f"{each.title}: {each.meaning}." for each in words if each.meaning]
     reasons = dict.fromkeys(f"{each.arm}: {reason}" for each in found.measured for reason in each.refused.values())
     return section(
         f"{found.setting.name}: numbers",
-        element(
-            "p", f"{found.setting.recipe}, changed by {' '.join(found.setting.changes) or 'nothing'}. Cells: {over}.{seen}"
-        ),
+        element("p", f"{found.setting.recipe}, changed by {changes}. Cells: {over}.{seen}"),
         table(rows, header),
         element("p", " ".join(meanings), class_="note"),
         element("p", "Not measured: " + "; ".join(reasons), class_="note") if reasons else Markup(),

@@ -47,7 +47,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Job:
-    """One arm and seed of a setting: where it trains, where its results lie, its recipe, and as what it can be trained alone."""
+    """One arm and seed of a setting: where it trains, where its results lie, its recipe, and the command that trains it."""
 
     arm: str
     seed: int
@@ -88,7 +88,7 @@ def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: st
     shared = (*choice.overrides, *([stats] if stats else []))
     root = out / slug(setting.name)
     for seed in range(seeds):
-        for name, arm in setting.arms.items():
+        for name in setting.arms:
             if choice.only and name not in choice.only:
                 continue
             trained = setting.arms[setting.run_of(name)]

@@ -50,8 +50,8 @@ class Sweep:
 class Protocol:
     """How every arm of a setting is measured.
 
-    `metrics`: as `ldm evaluate` takes them; `pictures` are drawn under `sampling` for those that need some. `features`: what sees
-    the pictures: a classifier that the study fits on the setting's own data, or the settings of an extractor, or nothing;
+    `metrics`: as `ldm evaluate` takes them; `pictures` are drawn under `sampling` for those that need some. `features`: what
+    sees the pictures: a classifier that the study fits on the setting's own data, or the settings of an extractor, or nothing;
     `also`: more of them, for metrics that the first cannot give.
     `agreement`: as many captions of shapes are drawn and read back (0: none). `tokens`: where attention goes is measured on as
     many pictures (0: nowhere). `shown`: pictures in the grids; `sweeps`: grids over a control. `points`: how often on the way
@@ -62,7 +62,7 @@ class Protocol:
     pictures: int = 256
     against: int = 2000
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    features: FitConfig | Mapping[str, Any] | None = FitConfig()
+    features: FitConfig | Mapping[str, Any] | None = field(default_factory=FitConfig)
     also: tuple[Mapping[str, Any], ...] = ()
     agreement: int = 0
     tokens: int = 0
