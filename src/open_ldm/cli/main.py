@@ -20,6 +20,7 @@ from open_ldm.cli.models import models
 from open_ldm.cli.published import export, import_
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
+from open_ldm.cli.study import study
 from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
 from open_ldm.core.errors import OpenLdmError, exit_code_of
@@ -36,6 +37,7 @@ app.command()(train)
 app.command()(transfer)
 app.command()(encode)
 app.command()(sample)
+app.command()(study)
 app.command()(compare)
 app.command()(recipes)
 app.command()(models)

@@ -76,14 +76,14 @@ def render(record: RunRecord, sections: Sequence[Section] = ()) -> str:
     return page(record.folder.resolve().name, content)
 
 
-def page(title: str, content: Sequence[Markup]) -> str:
-    """A page of sections, with its style inside."""
+def page(title: str, content: Sequence[Markup], what: str = "run report") -> str:
+    """A page of sections, with its style inside. `what` it is stands behind the title."""
     style = resources.files("open_ldm.runs").joinpath("report.css").read_text(encoding="utf-8")
     page_head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{title} · run report"),
+        element("title", f"{title} · {what}"),
         element("style", Markup(style)),
     )
     body = element("body", element("main", *content))

@@ -10,8 +10,9 @@ from open_ldm.data.sample import Source
 from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shards import ShardsConfig
+from open_ldm.data.sources.shrunk import ShrunkConfig
 
-SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig, Field(discriminator="kind")]
+SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig | ShrunkConfig, Field(discriminator="kind")]
 
 
 def open_source(config: SourceConfig) -> Source:

@@ -1,0 +1,69 @@
+"""`ldm study NAME` and `ldm study list`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from open_ldm.cli.options import Json, Out, print_json
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="The study to run, or: list")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe of every arm.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="tiny (minutes), small (an hour), or paper (the real data and budgets).")] = "tiny",
+    only: Annotated[list[str] | None, typer.Option(metavar="ARM", help="An arm to run; may be given several times.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of training for each arm.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count every arm; train nothing.")] = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> int:
+    """Run one of the paper's tables or figures: train its arms, measure them alike, write study.html.
+
+    The same command goes on where it stopped; the page is rewritten after every arm.
+    """
+    from open_ldm.studies.catalogue import study_of
+    from open_ldm.studies.cost import cost_of
+    from open_ldm.studies.run import Choice, Runner, chosen_arms
+
+    if name == "list":
+        return _list(as_json)
+    wanted = study_of(name)
+    folder = out or Path("runs") / "studies" / f"{name}-{scale}"
+    choice = Choice(tuple(only or ()), seeds, tuple(overrides or ()))
+    chosen_arms(wanted, scale, choice.only)
+    if dry_run or scale == "paper":
+        cost = cost_of(wanted, scale, folder, choice)
+        if dry_run and as_json:
+            print_json(cost.to_json())
+        elif not as_json:
+            print(cost.text(), flush=True)
+        if dry_run:
+            return 0
+    command = ["ldm", "study", name, *choice.overrides, "--scale", scale]
+    command += [word for arm in choice.only for word in ("--only", arm)]
+    command += [*(("--seeds", str(seeds)) if seeds else ()), "--out", str(folder)]
+    found = Runner(wanted, scale, folder, choice, command, silent=as_json).run()
+    if as_json:
+        findings = [{"setting": each.setting, "text": each.text(), "verdict": each.verdict} for each in found.findings]
+        print_json({"study": name, "scale": scale, "folder": str(folder), "finished": found.finished, "findings": findings})
+    else:
+        print("\n".join(f"{each.setting}: {each.text()}" for each in found.findings))
+        print(folder / "study.html")
+    return 0
+
+
+def _list(as_json: bool) -> int:
+    from open_ldm.studies.catalogue import STUDIES
+
+    if as_json:
+        print_json({"studies": {each.name: {"shows": each.shows, "question": each.question} for each in STUDIES.values()}})
+        return 0
+    width = max(len(each) for each in STUDIES)
+    print("\n".join(f"{each.name:<{width}}  {each.shows}: {each.title}" for each in STUDIES.values()))
+    print("\nldm study NAME --scale tiny runs one; with --dry-run it tells what it would cost")
+    return 0

@@ -1,0 +1,40 @@
+"""Two guidance scales: one for what a picture shows, one for how it was made (method, section 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from open_ldm.studies.declared.data import SIZED_SHAPES, SIZES, budget, influence, paper_protocol, protocol
+from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
+
+
+def _arms(semantic: tuple[float, ...], control: tuple[float, ...]) -> dict[str, Arm]:
+    """One training, drawn from under every pair of scales."""
+    arms: dict[str, Arm] = {}
+    for w_s in semantic:
+        for w_c in control:
+            guidance: dict[str, Any] = {"semantic_scale": w_s, "control_scale": w_c}
+            arms[f"{w_s:g} and {w_c:g}"] = Arm(run=next(iter(arms), None), sampling={"guidance": guidance})
+    return arms
+
+
+ARMS = _arms((1.0, 2.0, 4.0), (1.0, 2.0))
+MEASURED = protocol("precision_recall", influence(pictures=32), agreement=40, sweeps=(Sweep("size", SIZES),))
+STUDY = Study(
+    name="guidance",
+    title="Two guidance scales",
+    shows="the guidance of section 3 of the method",
+    question="What do the semantic and the control scale do to quality, agreement and the influence of size?",
+    claim="Both kinds of condition can be strengthened apart from each other, without one hurting the other.",
+    expectations=(
+        Expectation("2 and 1", "1 and 1", "agreement", "higher"),
+        Expectation("2 and 2", "2 and 1", "control_influence", "higher"),
+        Expectation("2 and 2", "2 and 1", "fid"),
+    ),
+    scales={
+        "tiny": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *budget(4000)))],
+        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *budget(16_000)), seeds=3)],
+        "paper": [Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", ARMS, paper_protocol("precision_recall"))],
+    },
+    notes="All arms share one training; an arm is named by its semantic and its control scale.",
+)

@@ -1,0 +1,72 @@
+"""Table 4b-c and figure 8: from small pictures to large ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from open_ldm.studies.declared.data import SHAPES, budget, paper_protocol, protocol
+from open_ldm.studies.study import Arm, Expectation, Setting, Source, Start, Study
+
+
+def _start(source: str, positions: str, rescale_noise: bool) -> Arm:
+    options: dict[str, Any] = {"positions": positions, "rescale_noise": rescale_noise}
+    return Arm(start=Start(source, options))
+
+
+ARMS = {
+    "from scratch": Arm(),
+    "extrapolated": _start("small", "extrapolate", False),
+    "resampled": _start("small", "resample", False),
+    "resampled, noise rescaled": _start("small", "resample", True),
+    "local crops, resampled, noise rescaled": _start("local", "resample", True),
+}
+
+
+def _size(px: int, crop: str = "{kind: global}") -> tuple[str, str]:
+    return f"data.transform.size_px={px}", f"data.transform.crop={crop}"
+
+
+def _setting(low: int, high: int, pretrain: int, samples: int, seeds: int = 1) -> Setting:
+    small = (*SHAPES, *budget(pretrain, 4e-3))
+    sources = {
+        "small": Source("demo", (*small, *_size(low))),
+        "local": Source("demo", (*small, *_size(low, f"{{kind: local, scale_px: {high}}}"))),
+    }
+    changes = (*SHAPES, *budget(samples, 2e-3), *_size(high))
+    return Setting("shapes", "demo", ARMS, protocol(agreement=40, pictures=160, points=4), changes, seeds, sources)
+
+
+STUDY = Study(
+    name="resolution-transfer",
+    title="How to go on at a higher resolution?",
+    shows="tables 4b and 4c, figure 8",
+    question="Which positions, noise schedule and crops should a model take along from small pictures to large ones?",
+    claim=(
+        "Starting from the small resolution beats training from scratch; resampled positions beat extrapolated ones; rescaling"
+        " the noise converges faster; the crops of pre-training matter."
+    ),
+    expectations=(
+        Expectation("resampled, noise rescaled", "from scratch", "fid"),
+        Expectation("resampled", "extrapolated", "fid"),
+        Expectation("resampled, noise rescaled", "resampled", "fid"),
+        Expectation("resampled, noise rescaled", "local crops, resampled, noise rescaled", "fid"),
+    ),
+    scales={
+        "tiny": [_setting(16, 32, 4000, 2400)],
+        "small": [_setting(32, 64, 32_000, 12_000, seeds=3)],
+        "paper": [
+            Setting(
+                "imagenet 512 px",
+                "imagenet256-mmdit-xl2-improved",
+                ARMS,
+                paper_protocol(sampling={"solver": "ddim", "steps": 50}, points=5),
+                (*_size(512), "training.samples=102400000", "training.optimizer.learning_rate=2.0e-4"),
+                sources={
+                    "small": Source("imagenet256-mmdit-xl2-improved"),
+                    "local": Source("imagenet256-mmdit-xl2-improved", _size(256, "{kind: local, scale_px: 512}")),
+                },
+            )
+        ],
+    },
+    notes="Losses of arms with different noise schedules answer different questions; compare FD, KID and agreement.",
+)

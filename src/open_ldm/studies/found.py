@@ -1,0 +1,166 @@
+"""What a study has found so far: numbers over seeds, and the paper's claim held against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from open_ldm.runs.axes import short_number
+from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds
+from open_ldm.studies.study import Expectation, Setting, Study
+
+Verdict = Literal["as claimed", "against the claim", "undecided", "not measured"]
+
+
+@dataclass(frozen=True)
+class MetricWords:
+    """How a metric is called, and what it means in one line. `better`: which way is better, if either is."""
+
+    title: str
+    meaning: str
+    better: Literal["lower", "higher", ""] = "lower"
+
+
+METRICS: Mapping[str, MetricWords] = {
+    "fid": MetricWords("FD", "Fréchet distance of features between samples and data"),
+    "kid": MetricWords("KID", "kernel distance of features between samples and data; unbiased for few pictures"),
+    "control_influence": MetricWords(
+        "size influence", "distance between samples of the same noise and prompt under different size controls"
+    ),
+    "control_influence_large": MetricWords("size influence, HR", "the same without the small sizes, whose pictures are coarse"),
+    "held_out_loss": MetricWords("held-out loss", "unweighted loss on pictures kept from training, over all noise levels"),
+    "agreement": MetricWords(
+        "agreement",
+        "share of samples with the caption's colour, kind, place and number (independent reader)",
+        "higher",
+    ),
+    "agreement_colour": MetricWords("colour", "share of samples with the caption's colour", "higher"),
+    "agreement_kind": MetricWords("kind", "share of samples with the caption's kind of shape", "higher"),
+    "clip_score": MetricWords("CLIP score", "agreement of samples with their captions", "higher"),
+    "precision": MetricWords("precision", "share of samples that lie among the data", "higher"),
+    "recall": MetricWords("recall", "share of the data that lies among the samples", "higher"),
+    "attention_padding": MetricWords("attention on padding", "share of the image tokens' attention that padding gets", ""),
+    "gradient_padding": MetricWords("gradient on padding", "share of the loss's gradient at the places of padding", ""),
+}
+
+
+def words_of(metric: str) -> MetricWords:
+    """Of any metric."""
+    return METRICS.get(metric, MetricWords(metric.replace("_", " "), "", ""))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An expectation held against the numbers of one setting. `lower`: in how many seeds the value was lower."""
+
+    expectation: Expectation
+    setting: str
+    difference: Summary | None
+    lower: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """Decided only where the interval of the difference leaves out 0."""
+        found = self.difference
+        if found is None:
+            return "not measured"
+        if found.low <= 0 <= found.high:
+            return "undecided"
+        return "as claimed" if (found.high < 0) == (self.expectation.expected == "lower") else "against the claim"
+
+    def text(self) -> str:
+        """One line in words."""
+        wanted, found = self.expectation, self.difference
+        title = f"{words_of(wanted.metric).title}, {wanted.arm} against {wanted.against} (expected {wanted.expected})"
+        if found is None:
+            return f"{title}: not measured"
+        seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
+        interval = f"{short_number(found.mean)} [{short_number(found.low)}, {short_number(found.high)}]"
+        return f"{title}: lower in {self.lower} of {seeds}, difference {interval} over {found.over}; {self.verdict}"
+
+
+@dataclass(frozen=True)
+class SettingFound:
+    """What was measured in one setting. `folders`: (arm, seed) -> where its pictures lie; `planned`: how many arms and seeds
+    were asked for; `commands`: what trains them; `accuracy`: of the classifier whose features were used, if one was fitted."""
+
+    setting: Setting
+    measured: tuple[Measured, ...]
+    folders: Mapping[tuple[str, int], Path]
+    planned: int
+    commands: tuple[str, ...]
+    accuracy: float | None = None
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms with a result, in the order of the declaration."""
+        return [name for name in self.setting.arms if any(each.arm == name for each in self.measured)]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics that some arm has, in the order of `METRICS`, unknown ones last."""
+        names = list(dict.fromkeys(name for each in self.measured for name in each.values))
+        order = list(METRICS)
+        return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+
+    @property
+    def points(self) -> list[int]:
+        """Samples seen at which arms were measured."""
+        return sorted({each.samples_seen for each in self.measured})
+
+    @property
+    def done(self) -> int:
+        """Arms and seeds measured at their end."""
+        return len({(each.arm, each.seed) for each in self.measured})
+
+    def at_end(self, arm: str, metric: str) -> dict[int, Value]:
+        """seed -> value after the last sample."""
+        last: dict[int, Measured] = {}
+        for each in self.measured:
+            if each.arm == arm and each.samples_seen >= last.get(each.seed, each).samples_seen:
+                last[each.seed] = each
+        return {seed: each.values[metric] for seed, each in sorted(last.items()) if metric in each.values}
+
+    def at(self, arm: str, metric: str, samples: int) -> list[Value]:
+        """Values of all seeds after `samples`."""
+        rows = [each for each in self.measured if each.arm == arm and each.samples_seen == samples]
+        return [each.values[metric] for each in rows if metric in each.values]
+
+    def summary(self, arm: str, metric: str) -> Summary | None:
+        """Over seeds, after the last sample; None when there is no value."""
+        values = self.at_end(arm, metric)
+        return over_seeds(list(values.values())) if values else None
+
+    def finding(self, expectation: Expectation) -> Finding:
+        """What the numbers say to an expectation."""
+        one, other = (self.at_end(name, expectation.metric) for name in (expectation.arm, expectation.against))
+        lower = sum(one[seed].value < other[seed].value for seed in set(one) & set(other))
+        return Finding(expectation, self.setting.name, difference(one, other), lower)
+
+
+@dataclass(frozen=True)
+class StudyFound:
+    """A study at one scale, as far as it has come."""
+
+    study: Study
+    scale: str
+    settings: tuple[SettingFound, ...]
+    command: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything asked for is there."""
+        return all(each.done >= each.planned for each in self.settings)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Every expectation in every setting that has both arms, and where the metric is one of those measured."""
+        return [
+            setting.finding(each)
+            for setting in self.settings
+            for each in self.study.expectations
+            if {each.arm, each.against} <= set(setting.setting.arms)
+            and (not setting.measured or each.metric in setting.metrics)
+        ]

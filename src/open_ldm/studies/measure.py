@@ -1,0 +1,191 @@
+"""Measure one arm of a study: the same protocol, pictures, prompts and seeds for every arm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
+from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.pictures import grid, save_png, to_pixels
+from open_ldm.data.loader import open_data
+from open_ldm.data.shape_words import shapes_in
+from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
+from open_ldm.evaluation.features import FeatureConfig
+from open_ldm.evaluation.features.classifier_fit import FitConfig
+from open_ldm.evaluation.shape_attributes import agreement
+from open_ldm.runs.demo import caption_groups
+from open_ldm.runs.evaluate import evaluate_run
+from open_ldm.runs.evaluate_config import changed
+from open_ldm.runs.inspect_tokens import inspect_tokens
+from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.runs.preview import evenly
+from open_ldm.runs.wishes import Wish
+from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.studies.results import Measured, Value
+from open_ldm.studies.study import Arm, Protocol
+
+SHOWN = "shown.png"
+_SEED = 0
+_SWEPT = 3
+"""Prompts in a grid over a control."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measures the arms of one setting. `extractors`: what sees the pictures; `cache`: where the data's statistics are kept."""
+
+    protocol: Protocol
+    extractors: tuple[FeatureConfig, ...]
+    cache: Path
+
+    def named(self, arm: Arm) -> str:
+        """Hash of everything that decides how an arm is measured."""
+        features = self.protocol.features
+        settings = features.model_dump(mode="json") if isinstance(features, FitConfig) else dict(features or {})
+        plain = asdict(Protocol())
+        told = {name: value for name, value in asdict(replace(self.protocol, features={})).items() if value != plain[name]}
+        return hash_of_content([told, settings, dict(arm.sampling), dict(arm.controls)])[:12]
+
+    def measure(self, name: str, arm: Arm, seed: int, model: Path, folder: Path) -> Measured:
+        """Measure `model`, a run folder or one checkpoint in it; pictures for the report go into `folder`."""
+        protocol = self.protocol
+        sampling = changed(protocol.sampling, arm.sampling)
+        found = evaluate_run(
+            model,
+            None,
+            protocol.metrics,
+            extractors=self.extractors,
+            n=protocol.pictures,
+            seed=_SEED,
+            against_n=protocol.against,
+            sampling=sampling,
+            controls=arm.controls,
+            out=folder,
+            cache=self.cache,
+        )
+        values: dict[str, Value] = {}
+        for result in found.results:  # of several extractors the first counts
+            one = result.estimate
+            values.setdefault(one.name, Value(one.value, one.low, one.high, result.passport.id))
+        run = load_run(model)
+        settings = SamplingConfig.model_validate(changed(run.recipe.sampling.model_dump(mode="json"), sampling))
+        if protocol.agreement:
+            values |= _agreement(run, settings, arm.controls, protocol.agreement)
+        _show(run, settings, arm.controls, protocol, folder)
+        tokens = _tokens(model, protocol.tokens)
+        if tokens:
+            values |= {
+                name: Value(tokens[name], tokens[name], tokens[name], "tokens")
+                for name in ("attention_padding", "gradient_padding")
+            }
+        return Measured(name, seed, run.samples_seen, values, dict(found.refused), tokens, self.named(arm))
+
+
+def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], count: int) -> dict[str, Value]:
+    """Share of pictures that show what their caption says, in all attributes and in colour and kind alone."""
+    captions = evenly(caption_groups()["one shape"], count)
+    pixels = _drawn(run, settings, [Wish(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
+    read = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
+    values = {}
+    for name, hits in (
+        ("agreement", [each.all for each in read]),
+        ("agreement_colour", [each.colour for each in read]),
+        ("agreement_kind", [each.kind for each in read]),
+    ):
+        one = estimate_mean(name, torch.tensor(hits, dtype=torch.float64), BootstrapConfig())
+        values[name] = Value(one.value, one.low, one.high, f"{len(captions)} captions")
+    return values
+
+
+def _tokens(model: Path, pictures: int) -> dict[str, Any]:
+    if not pictures:
+        return {}
+    try:
+        return inspect_tokens(model, pictures).influence.to_json()
+    except OpenLdmError:
+        return {}  # a model without padding, or without attention to the text, has nothing to tell
+
+
+def prompts_of(run: LoadedRun, count: int) -> list[str | None]:
+    """What the pictures of the grids show: captions or classes, evenly taken from the data, the same for every arm."""
+    semantic = run.recipe.conditioning.semantic
+    if isinstance(semantic, NoSemantic):
+        return [None] * count
+    if not isinstance(semantic, TextSemantic):
+        names = evenly(run.known.facts.class_names, count)
+    elif run.recipe.preview.prompts:
+        names = list(run.recipe.preview.prompts)
+    else:
+        names = evenly(sorted(set(open_data(run.recipe.data).captions())), count)
+    return [names[i % len(names)] for i in range(count)]
+
+
+def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], protocol: Protocol, folder: Path) -> None:
+    """Strips of pictures without gaps, which the report puts together: the prompts, and each sweep row by row."""
+    prompts = prompts_of(run, protocol.shown)
+    wishes = [Wish(_SEED + i, shows, controls) for i, shows in enumerate(prompts)]
+    save_strip(folder / SHOWN, _drawn(run, settings, wishes), len(wishes), prompts)
+    options = [control.option for control in run.recipe.conditioning.controls]
+    for sweep in protocol.sweeps:
+        path = folder / sweep_file(sweep.control)
+        if sweep.control not in options:
+            path.unlink(missing_ok=True)
+            continue
+        rows = list(enumerate(prompts))[:_SWEPT]
+        wishes = [Wish(_SEED + i, shows, {**controls, sweep.control: each}) for i, shows in rows for each in sweep.values]
+        save_strip(path, _drawn(run, settings, wishes), len(sweep.values), [shows for _, shows in rows])
+
+
+def _drawn(run: LoadedRun, settings: SamplingConfig, wishes: Sequence[Wish]) -> Tensor:
+    return to_pixels(run.generator.images(run.inputs_for(wishes), [wish.seed for wish in wishes], settings))
+
+
+def sweep_file(control: str) -> str:
+    """Name of the strip of a sweep."""
+    return f"sweep-{control}.png"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures uint8 [N, 3, H, W], row by row, `columns` a row; `words`: of each column, or of each row of a sweep."""
+
+    pixels: Tensor
+    columns: int
+    words: tuple[str, ...]
+
+
+def save_strip(path: Path, pixels: Tensor, columns: int, words: Sequence[str | None]) -> None:
+    """Pictures side by side, and beside them what they are."""
+    save_png(path, grid(pixels, columns, scale=1, gap=0))
+    told = {"columns": columns, "words": [each or "" for each in words], "size_px": list(pixels.shape[-2:])}
+    path.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def read_strip(path: Path) -> Strip | None:
+    """The inverse; None when there is none."""
+    if not path.is_file():
+        return None
+    told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    height, width = told["size_px"]
+    with Image.open(path) as image:
+        whole = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    rows = whole.shape[1] // height
+    cut = whole.reshape(3, rows, height, told["columns"], width).permute(1, 3, 0, 2, 4)
+    return Strip(cut.reshape(-1, 3, height, width), told["columns"], tuple(told["words"]))
+
+
+def extractor_settings(protocol: Protocol, fitted: Path) -> list[dict[str, Any]]:
+    """The settings of what sees the pictures; a classifier that the study fits lies in the folder `fitted`."""
+    features = protocol.features
+    first = {"kind": "classifier", "path": str(fitted)} if isinstance(features, FitConfig) else features
+    return [dict(each) for each in (first, *protocol.also) if each is not None]

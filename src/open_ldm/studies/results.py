@@ -1,0 +1,125 @@
+"""What was measured of the arms of a study, and what the seeds together say."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import write_json
+
+# Two-sided 95 % points of Student's t by degrees of freedom; beyond the table the normal distribution's is near enough.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_NORMAL95 = 1.96
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number with the interval that its own pictures give it, and the id of its protocol."""
+
+    value: float
+    low: float
+    high: float
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One arm and seed after `samples_seen`. `values`: metric -> number; `refused`: metric -> why there is none; `tokens`:
+    attention and gradient by place, where they were asked for; `protocol`: hash of how it was measured."""
+
+    arm: str
+    seed: int
+    samples_seen: int
+    values: Mapping[str, Value]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` reads it back."""
+        return {
+            "arm": self.arm,
+            "seed": self.seed,
+            "samples_seen": self.samples_seen,
+            "values": {name: vars(value) for name, value in self.values.items()},
+            "refused": dict(self.refused),
+            "tokens": dict(self.tokens),
+            "protocol": self.protocol,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Measured:
+        """The inverse of `to_json`."""
+        values = {name: Value(**value) for name, value in content["values"].items()}
+        return cls(**{**content, "values": values})
+
+
+def read_measured(path: Path) -> list[Measured]:
+    """What a file holds, in the order of training; nothing when there is none. Raises ConfigError when it is damaged."""
+    if not path.is_file():
+        return []
+    try:
+        return [Measured.from_json(each) for each in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({type(error).__name__})", fix="delete it and start the study again"
+        ) from error
+
+
+def write_measured(path: Path, found: Sequence[Measured]) -> None:
+    """The inverse of `read_measured`."""
+    write_json(path, [each.to_json() for each in found])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A number over `count` seeds: mean, standard deviation between seeds (None for one seed), and an interval: of 95 % for the
+    mean over seeds by Student's t, or for one seed that of the bootstrap over its pictures."""
+
+    mean: float
+    spread: float | None
+    low: float
+    high: float
+    count: int
+
+    @property
+    def over(self) -> str:
+        """What the interval is over."""
+        return "seeds" if self.count > 1 else "pictures"
+
+
+def over_seeds(values: Sequence[Value]) -> Summary:
+    """Of one metric of one arm. Raises ValueError when there are none."""
+    if len(values) == 1:
+        return Summary(values[0].value, None, values[0].low, values[0].high, 1)
+    return _of_numbers([each.value for each in values])
+
+
+def difference(arm: Mapping[int, Value], against: Mapping[int, Value]) -> Summary | None:
+    """`arm` - `against` over the seeds that both have, paired; None when there is none.
+
+    For one seed the interval is that of two independent sets of pictures, which is too wide rather than too narrow: both were
+    drawn from the same noise. It says nothing of how another seed of training would have gone.
+    """
+    seeds = sorted(set(arm) & set(against))
+    if not seeds:
+        return None
+    if len(seeds) > 1:
+        return _of_numbers([arm[seed].value - against[seed].value for seed in seeds])
+    one, other = arm[seeds[0]], against[seeds[0]]
+    value = one.value - other.value
+    reach = math.hypot(one.high - one.value, other.high - other.value)
+    return Summary(value, None, value - reach, value + reach, 1)
+
+
+def _of_numbers(numbers: Sequence[float]) -> Summary:
+    mean, spread, count = statistics.fmean(numbers), statistics.stdev(numbers), len(numbers)
+    t = _T95[count - 2] if count - 2 < len(_T95) else _NORMAL95
+    reach = t * spread / math.sqrt(count)
+    return Summary(mean, spread, mean - reach, mean + reach, count)

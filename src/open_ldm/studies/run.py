@@ -1,0 +1,241 @@
+"""Run a study: train arm by arm, measure each with one protocol, and write what there is after every arm."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from open_ldm.autoencoders import MeasuredStats
+from open_ldm.core.device import choose_machine
+from open_ldm.core.errors import ConfigError, StoppedError, nearest
+from open_ldm.core.files import write_json
+from open_ldm.data.loader import open_data
+from open_ldm.data.survey import survey
+from open_ldm.evaluation.features.classifier import DESCRIPTION
+from open_ldm.evaluation.features.classifier_fit import FitConfig
+from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
+from open_ldm.runs.assemble import encoders_of, facts_of
+from open_ldm.runs.evaluate_config import EvaluationConfig
+from open_ldm.runs.fit_features import fit_features
+from open_ldm.runs.reading import live_reading
+from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.runs.train import train
+from open_ldm.studies.found import SettingFound, StudyFound
+from open_ldm.studies.measure import Bench, extractor_settings
+from open_ldm.studies.report import write_study
+from open_ldm.studies.results import Measured, read_measured, write_measured
+from open_ldm.studies.study import Setting, Study
+
+MEASURED = "measured"
+_STATS = "latent_stats.json"
+_FEATURES = "features"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a study to run: arms (all when empty), seeds for each (None: the setting's), changes to every recipe."""
+
+    only: tuple[str, ...] = ()
+    seeds: int | None = None
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm and seed of a setting: where it trains, where its results lie, its recipe, and the command that trains it."""
+
+    arm: str
+    seed: int
+    run: Path
+    folder: Path
+    recipe: Recipe
+    command: tuple[str, ...]
+    start: Job | None = None
+    """The pre-training that comes before."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has saved after its last sample."""
+        newest = next(iter(CheckpointFolder(self.run / "checkpoints").names()), f"{PREFIX}0")
+        return int(newest.removeprefix(PREFIX)) >= self.recipe.training.samples
+
+
+def slug(name: str) -> str:
+    """A name as a folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+
+
+def chosen_arms(study: Study, scale: str, only: Sequence[str]) -> tuple[str, ...]:
+    """Names of the arms asked for, all when none is. Raises ConfigError for one that no setting has."""
+    names = list(dict.fromkeys(name for setting in study.settings(scale) for name in setting.arms))
+    for name in only:
+        if name not in names:
+            raise ConfigError(f"study {study.name} has no arm {name!r}", needed=nearest(name, names))
+    return tuple(name for name in names if not only or name in only)
+
+
+def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: str | None = None) -> Iterator[Job]:
+    """Every arm of a setting for every seed, seed by seed, so that a study that is stopped has whole comparisons.
+
+    `stats`: latent statistics that all arms share, as an override. Raises ConfigError for an arm that is no recipe.
+    """
+    seeds = setting.seeds if choice.seeds is None else choice.seeds
+    shared = (*choice.overrides, *([stats] if stats else []))
+    root = out / slug(setting.name)
+    for seed in range(seeds):
+        for name in setting.arms:
+            if choice.only and name not in choice.only:
+                continue
+            trained = setting.arms[setting.run_of(name)]
+            start = None
+            if trained.start is not None:
+                source = setting.sources[trained.start.source]
+                path = root / f"from-{slug(trained.start.source)}-seed{seed}"
+                start = _job(study, trained.start.source, seed, path, path, source.recipe, (*source.changes, *shared))
+            changes = [*setting.changes, *trained.changes, *shared]
+            if start is not None and trained.start is not None:
+                changes.append("init_from=" + json.dumps({"source": str(start.run), **trained.start.options}))
+            run = root / f"{slug(setting.run_of(name))}-seed{seed}"
+            folder = root / f"{slug(name)}-seed{seed}" / "study"
+            changes += _points(setting, trained.recipe or setting.recipe, changes)
+            job = _job(study, setting.run_of(name), seed, run, folder, trained.recipe or setting.recipe, tuple(changes))
+            yield replace(job, arm=name, start=start)
+
+
+def _job(study: Study, name: str, seed: int, run: Path, folder: Path, recipe: str, changes: Sequence[str]) -> Job:
+    named = f"name={study.name}-{slug(name)}"
+    changes = [*changes, f"training.seed={seed}", named]
+    command = ("ldm", "train", recipe, *changes, "--out", str(run))
+    return Job(name, seed, run, folder, load_recipe(recipe, changes), command)
+
+
+def _points(setting: Setting, recipe: str, changes: Sequence[str]) -> list[str]:
+    """A checkpoint at every point to be measured, all of them kept."""
+    points = setting.protocol.points
+    if points == 1:
+        return []
+    samples = load_recipe(recipe, changes).training.samples
+    return [f"training.checkpoint_every_samples={samples // points}", f"training.keep_checkpoints={points + 2}"]
+
+
+class Runner:
+    """Runs one study at one scale in the folder `out`, going on from what lies there."""
+
+    def __init__(
+        self, study: Study, scale: str, out: Path, choice: Choice, command: Sequence[str] = (), *, silent: bool = False
+    ) -> None:
+        self.study, self.scale, self.out, self.choice, self.silent = study, scale, out, choice, silent
+        self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
+
+    def run(self) -> StudyFound:
+        """Train, measure and write. Raises StoppedError when a signal ended it; the same command goes on."""
+        for setting in self.study.settings(self.scale):
+            stats = self._stats(setting)
+            bench = self._bench(setting)
+            for job in jobs_of(self.study, setting, self.out, self.choice, stats):
+                self._say(f"{setting.name}, {job.arm}, seed {job.seed}")
+                for each in (job.start, job):
+                    if each is not None and not each.finished:
+                        self._train(each)
+                self._measure(setting, job, bench)
+                self.write()
+        return self.write()
+
+    def write(self) -> StudyFound:
+        """study.json and study.html of what has been measured so far."""
+        settings = []
+        for setting in self.study.settings(self.scale):
+            jobs = list(jobs_of(self.study, setting, self.out, self.choice, self._kept_stats(setting)))
+            protocol = {job.arm: self._named(setting, job.arm) for job in jobs}
+            measured = [
+                each
+                for job in jobs
+                for each in read_measured(job.folder / f"{MEASURED}.json")
+                if each.protocol == protocol[job.arm]
+            ]
+            commands = list(dict.fromkeys(shlex.join(each.command) for job in jobs for each in (job.start, job) if each))
+            folders = {(job.arm, job.seed): job.folder for job in jobs}
+            settings.append(
+                SettingFound(setting, tuple(measured), folders, len(jobs), tuple(commands), self._accuracy(setting))
+            )
+        found = StudyFound(self.study, self.scale, tuple(settings), self.command)
+        write_study(found, self.out)
+        return found
+
+    def _train(self, job: Job) -> None:
+        result = train(job.recipe, job.run, silent=self.silent, command=job.command)
+        if result.code == StoppedError.exit_code:
+            raise StoppedError("stopped and saved", fix=f"go on with: {shlex.join(self.command)}" if self.command else "go on")
+
+    def _measure(self, setting: Setting, job: Job, bench: Bench) -> None:
+        file, arm = job.folder / f"{MEASURED}.json", setting.arms[job.arm]
+        named = bench.named(arm)
+        done = {each.samples_seen: each for each in read_measured(file) if each.protocol == named}
+        found: list[Measured] = []
+        for model in self._models(setting, job):
+            seen = int(model.name.removeprefix(PREFIX))
+            if seen not in done:
+                self._say(f"  measured after {seen:,} samples")
+            found.append(done[seen] if seen in done else bench.measure(job.arm, arm, job.seed, model, job.folder))
+            write_measured(file, found)
+
+    def _models(self, setting: Setting, job: Job) -> list[Path]:
+        """Checkpoints to measure, in the order of training."""
+        names = sorted(CheckpointFolder(job.run / "checkpoints").names())[-setting.protocol.points :]
+        return [job.run / "checkpoints" / name for name in names if int(name.removeprefix(PREFIX))]
+
+    def _bench(self, setting: Setting) -> Bench:
+        features = setting.protocol.features
+        fitted = self._fitted(setting)
+        if isinstance(features, FitConfig) and not (fitted / DESCRIPTION).is_file():
+            self._say(f"{setting.name}: features are fitted on its data")
+            fit_features(self._base(setting).data, fitted, features, silent=self.silent)
+        return self._bench_as_is(setting)
+
+    def _bench_as_is(self, setting: Setting) -> Bench:
+        settings = extractor_settings(setting.protocol, self._fitted(setting))
+        config = EvaluationConfig.model_validate({"metrics": setting.protocol.metrics, "extractors": settings})
+        return Bench(setting.protocol, config.extractors, self.out / "references")
+
+    def _named(self, setting: Setting, arm: str) -> str:
+        return self._bench_as_is(setting).named(setting.arms[arm])
+
+    def _accuracy(self, setting: Setting) -> float | None:
+        """Of the fitted classifier on held-out pictures."""
+        file = self._fitted(setting) / DESCRIPTION
+        return float(json.loads(file.read_text(encoding="utf-8"))["accuracy"]) if file.is_file() else None
+
+    def _fitted(self, setting: Setting) -> Path:
+        return self.out / slug(setting.name) / _FEATURES
+
+    def _base(self, setting: Setting) -> Recipe:
+        return load_recipe(setting.recipe, [*setting.changes, *self.choice.overrides])
+
+    def _stats(self, setting: Setting) -> str | None:
+        """Latent statistics of the setting's own recipe, so that the losses of all arms and seeds are in one unit."""
+        recipe = self._base(setting)
+        if not isinstance(recipe.latent_stats, MeasuredStats):
+            return None
+        file = self.out / slug(setting.name) / _STATS
+        if not file.is_file():
+            machine, source = choose_machine("auto", "auto"), open_data(recipe.data)
+            facts = facts_of(recipe, source, survey(source))
+            measured = live_reading(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
+            write_json(file, measured.as_given().model_dump(mode="json"))
+        return self._kept_stats(setting)
+
+    def _kept_stats(self, setting: Setting) -> str | None:
+        file = self.out / slug(setting.name) / _STATS
+        if not file.is_file():
+            return None
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        return f"latent_stats={json.dumps(content)}"
+
+    def _say(self, text: str) -> None:
+        if not self.silent:
+            print(text, flush=True)
