@@ -96,6 +96,8 @@ def fails(path: Path) -> None:
 
 def test_kl_from_a_missing_folder(tmp_path: Path) -> None:
     fails(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"there is no such folder\); needed: .*; fix: train one with ldm autoencoder train"):
+        build_autoencoder(KLConfig(path="runs/photos-autoencoder/nowhere", channels=5, factor=2), CPU)
 
 
 def test_kl_from_an_empty_folder(tmp_path: Path) -> None:

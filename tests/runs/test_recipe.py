@@ -26,6 +26,14 @@ def test_pictures_are_a_multiple_of_factor_times_patch(size: str, fits: bool) ->
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_of_pictures_is_no_recipe_and_the_error_says_where_it_goes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"fix: .*data\\.source\\.path={tmp_path}"):
+        load_recipe(str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(str(tmp_path / "nowhere"))
+    assert "data.source" not in str(caught.value)
+
+
 def test_extends_is_seen_from_the_recipe_that_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner, elsewhere = tmp_path / "recipes" / "inner", tmp_path / "elsewhere"
     inner.mkdir(parents=True)

@@ -15,6 +15,7 @@ from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.hashes import hash_of_content, hash_of_tensors
+from open_ldm.core.model_folders import located
 
 _PIXELS_AT_ONCE = 2**20  # 16 pictures of 256 px: a published KL autoencoder then needs about 3 GB
 
@@ -105,16 +106,23 @@ def load(class_name: str, config: PretrainedConfig) -> Any:
     import diffusers
 
     kind = getattr(diffusers, class_name)
+    place = located(config.path)
+    if not Path(place).is_dir() and (place.count("/") > 1 or place.startswith((".", "/", "~"))):  # no name of a hub
+        raise ConfigError(
+            f"autoencoder {config.place!r} cannot be loaded (there is no such folder)",
+            needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}",
+            fix="train one with ldm autoencoder train, see docs/autoencoders.md",
+        )
     try:
         network, found = kind.from_pretrained(
-            config.path,
+            place,
             subfolder=config.subfolder or None,
             use_safetensors=True,
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        where = "folder" if Path(config.path).exists() else "folder or reachable hub name"
+        where = "folder" if Path(place).exists() else "folder or reachable hub name"
         raise ConfigError(
             f"autoencoder {config.place!r} cannot be loaded ({str(error).splitlines()[0][:160]})",
             needed=f"a {where} holding a diffusers {class_name} in safetensors, by itself or in autoencoder.subfolder",

@@ -231,5 +231,7 @@ def _own_content(name: str) -> dict[str, Any]:
     if path.is_file():
         return read_yaml(path)
     raise ConfigError(
-        f"no recipe {name!r}", needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, all_packaged())}"
+        f"no recipe {name!r}",
+        needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, all_packaged())}",
+        fix=f"for the pictures in that folder, a recipe and data.source.path={name}" if path.is_dir() else "",
     )
