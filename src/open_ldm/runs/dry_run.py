@@ -71,7 +71,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     try:
         pictures = open_data(recipe.data)
     except NoSuchPath as error:
-        facts, data = _assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
+        facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
         seen = survey(pictures, limit=200)
         facts, data = facts_of(recipe, pictures, seen), seen.sentence
@@ -95,7 +95,8 @@ def _assumption(recipe: Recipe) -> str:
             return ""
 
 
-def _assumed_facts(recipe: Recipe) -> ModelFacts:
+def assumed_facts(recipe: Recipe) -> ModelFacts:
+    """What is taken for granted of data that are not here."""
     size = recipe.data.transform
     classes = ASSUMED_CLASSES if isinstance(recipe.conditioning.semantic, ClassSemantic) else 0
     return ModelFacts(

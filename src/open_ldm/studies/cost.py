@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.runs.dry_run import dry_run
+from open_ldm.runs.dry_run import DryRun, dry_run
 from open_ldm.studies.report import PAPER_NOTE
 from open_ldm.studies.run import Choice, Job, jobs_of
 from open_ldm.studies.study import Study
 
 SUSTAINED_TFLOPS = 400.0
 """Of one GPU, in 10^12 floating-point operations a second: what an H100 reaches in bf16 at 40 % of its peak."""
+_DECIDES_THE_MODEL = {"data", "autoencoder", "conditioning", "process", "denoiser", "init_from"}
 _PASSES = 3
 """A backward pass costs two forward passes."""
 
@@ -72,6 +73,7 @@ class Cost:
 def cost_of(study: Study, scale: str, out: Path, choice: Choice) -> Cost:
     """Build every training of a study once. Raises what building raises."""
     arms: list[ArmCost] = []
+    counted: dict[str, DryRun] = {}
     for setting in study.settings(scale):
         runs: dict[Path, Job] = {}
         for job in jobs_of(study, setting, out, choice):
@@ -80,7 +82,10 @@ def cost_of(study: Study, scale: str, out: Path, choice: Choice) -> Cost:
                     runs.setdefault(each.run, each)
         for first in [job for job in runs.values() if job.seed == 0]:
             same = sum(job.run.name.rsplit("-seed", 1)[0] == first.run.name.rsplit("-seed", 1)[0] for job in runs.values())
-            built = dry_run(first.recipe)
+            key = first.recipe.model_dump_json(include=_DECIDES_THE_MODEL)
+            if key not in counted:
+                counted[key] = dry_run(first.recipe)
+            built = counted[key]
             name = first.run.name.removesuffix("-seed0")
             arms.append(ArmCost(setting.name, name, same, built.parameters, built.gmacs, first.recipe.training.samples))
     return Cost(study.name, scale, tuple(arms))

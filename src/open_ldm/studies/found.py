@@ -71,14 +71,15 @@ class Finding:
         return "as claimed" if (found.high < 0) == (self.expectation.expected == "lower") else "against the claim"
 
     def text(self) -> str:
-        """One line in words."""
+        """One line in words. One seed of training says nothing of another, so its verdict says that it is one."""
         wanted, found = self.expectation, self.difference
         title = f"{words_of(wanted.metric).title}, {wanted.arm} against {wanted.against} (expected {wanted.expected})"
         if found is None:
             return f"{title}: not measured"
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
+        said = f"{self.verdict} (one seed)" if found.count == 1 and self.verdict != "undecided" else self.verdict
         interval = f"{short_number(found.mean)} [{short_number(found.low)}, {short_number(found.high)}]"
-        return f"{title}: lower in {self.lower} of {seeds}, difference {interval} over {found.over}; {self.verdict}"
+        return f"{title}: lower in {self.lower} of {seeds}, difference {interval} over {found.over}; {said}"
 
 
 @dataclass(frozen=True)

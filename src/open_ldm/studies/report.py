@@ -98,6 +98,8 @@ def cell_of(summary: Summary | None) -> str:
     if summary is None:
         return "–"
     spread = "" if summary.spread is None else f" ± {_digits(summary.spread)}"
+    if summary.low == summary.high:
+        return f"{_digits(summary.mean)}{spread}"
     return f"{_digits(summary.mean)}{spread} [{_digits(summary.low)}, {_digits(summary.high)}]"
 
 
@@ -123,12 +125,12 @@ def _claim(found: StudyFound) -> Markup:
     study = found.study
     state = "" if found.finished else f"Not finished: {sum(each.done for each in found.settings)} of "
     state += "" if found.finished else f"{sum(each.planned for each in found.settings)} runs are measured."
-    rows = [[each.setting, each.text(), each.verdict] for each in found.findings]
+    rows = [[each.setting, each.text()] for each in found.findings]
     notes = [study.notes, state, PAPER_NOTE if found.scale == "paper" else ""]
     return section(
         "The claim, and what was found",
         element("p", f"The paper: {study.claim}"),
-        table(rows, ["data", "found here", "verdict"]),
+        table(rows, ["data", "found here"]),
         joined(element("p", note, class_="note") for note in notes if note),
     )
 

@@ -1,0 +1,39 @@
+"""`ldm study`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from open_ldm.studies.catalogue import STUDIES
+from tests.cli.test_cli import ldm
+
+
+def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ldm(capsys, "study", "list")
+    assert code == 0 and all(name in out for name in STUDIES)
+    _, out, _ = ldm(capsys, "study", "list", "--json")
+    assert set(json.loads(out)["studies"]) == set(STUDIES)
+
+
+def test_a_study_of_figures_needs_no_training(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, _ = ldm(capsys, "study", "gate-curves", "--out", tmp_path)
+    page = (tmp_path / "study.html").read_text()
+    assert code == 0 and "<svg" in page and "alpha = 8" in page
+
+
+def test_what_does_not_exist_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for given in (["tex-padding"], ["text-padding", "--scale", "huge"], ["text-padding", "--only", "zeros"]):
+        code, _, err = ldm(capsys, "study", *given, "--out", tmp_path)
+        assert code == 2 and len(err.splitlines()) == 1 and "needed:" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_tells_the_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = ldm(
+        capsys, "study", "token-influence", "data.source.length=100", "--dry-run", "--only", "zero", "--out", tmp_path, "--json"
+    )
+    (arm,) = json.loads(out)["arms"]
+    assert code == 0 and arm["samples"] == 4800 and arm["flops"] > 0 and not list(tmp_path.iterdir())

@@ -1,0 +1,68 @@
+"""What numbers of several seeds say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.studies.forest import Row, forest_plot
+from open_ldm.studies.found import Finding
+from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, write_measured
+from open_ldm.studies.study import Expectation
+
+EXPECTED = Expectation("new", "old", "fid")
+
+
+def values(*numbers: float) -> dict[int, Value]:
+    return {seed: Value(number, number - 1, number + 1, "p") for seed, number in enumerate(numbers)}
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    found = over_seeds(list(values(1.0, 2.0, 3.0).values()))
+    assert (found.mean, found.spread, found.count) == (2.0, 1.0, 3)
+    assert found.high - found.mean == pytest.approx(4.303 / math.sqrt(3))  # t of 2 degrees of freedom, 97.5 %
+
+
+def test_one_seed_keeps_the_interval_of_its_pictures() -> None:
+    assert over_seeds([Value(5.0, 4.0, 6.5, "p")]) == Summary(5.0, None, 4.0, 6.5, 1)
+
+
+def test_differences_are_paired_by_seed() -> None:
+    found = difference(values(1.0, 11.0, 21.0), values(2.0, 12.0, 22.0))
+    assert found is not None and (found.mean, found.spread) == (-1.0, 0.0)  # large between seeds, none between arms
+    assert difference(values(1.0), {}) is None
+    single = difference(values(1.0), values(4.0))
+    assert single is not None and (single.low, single.high) == pytest.approx((-3 - math.sqrt(2), -3 + math.sqrt(2)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-2, -1, "as claimed"), (-2, 1, "undecided"), (1, 2, "against the claim"), (0, 0, "undecided")],
+)
+def test_a_verdict_needs_an_interval_without_0(low: float, high: float, verdict: str) -> None:
+    finding = Finding(EXPECTED, "shapes", Summary((low + high) / 2, 1.0, low, high, 3), 2)
+    assert finding.verdict == verdict
+    assert "lower in 2 of 3 seeds" in finding.text()
+
+
+def test_a_claim_of_higher_turns_the_verdict() -> None:
+    higher = Expectation("new", "old", "agreement", "higher")
+    assert Finding(higher, "shapes", Summary(1.5, 1.0, 1.0, 2.0, 3)).verdict == "as claimed"
+
+
+def test_results_come_back_from_the_disk(tmp_path: Path) -> None:
+    found = [Measured("new", 1, 64, {"fid": Value(1.0, 0.5, 1.5, "p")}, {"kid": "too few"}, {}, "q")]
+    write_measured(tmp_path / "measured.json", found)
+    assert read_measured(tmp_path / "measured.json") == found and read_measured(tmp_path / "none.json") == []
+    (tmp_path / "measured.json").write_text('[{"arm": "new"}]')
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_measured(tmp_path / "measured.json")
+
+
+def test_a_forest_draws_a_row_for_each_arm() -> None:
+    rows = [Row(f"arm <{i}>", Summary(i, 0.1, i - 0.5, i + 0.5, 2), [i - 0.1, i + 0.1]) for i in range(3)]
+    plot = forest_plot("FD", rows)
+    assert plot.count('class="mean"') == 3 and plot.count('class="seed"') == 6 and "arm &lt;1&gt;" in plot

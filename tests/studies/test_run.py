@@ -1,0 +1,121 @@
+"""A study from its first run to its page: two updates an arm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_ldm.core.errors import ConfigError, StoppedError
+from open_ldm.runs.train import TrainingResult
+from open_ldm.studies import run as studies_run
+from open_ldm.studies.found import StudyFound
+from open_ldm.studies.measure import read_strip
+from open_ldm.studies.run import Choice, Runner
+from tests.studies.small import small_study, told
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+def run(home: Path, *only: str, **changes: Any) -> StudyFound:
+    choice = replace(Choice(only=only), **changes)
+    return Runner(small_study(home), "tiny", home / "out", choice, ("ldm", "study", "small"), silent=True).run()
+
+
+@pytest.fixture(scope="module")
+def one_arm(home: Path) -> Mapping[str, object]:
+    """What stands in study.json after one of the arms."""
+    run(home, "constant")
+    return told(home / "out")
+
+
+@pytest.fixture(scope="module")
+def both(home: Path, one_arm: object) -> StudyFound:
+    """After the second, too."""
+    return run(home, "constant", "late")
+
+
+def page(home: Path) -> str:
+    return (home / "out" / "study.html").read_text()
+
+
+def test_only_trains_the_arms_asked_for(home: Path, one_arm: Mapping[str, Any]) -> None:
+    (setting,) = one_arm["settings"]
+    assert list(setting["arms"]) == ["constant"] and one_arm["finished"] is True
+    assert one_arm["findings"][0]["verdict"] == "not measured"
+
+
+def test_a_finished_arm_is_neither_trained_nor_measured_again(
+    home: Path, both: StudyFound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*given: object, **options: object) -> None:
+        raise AssertionError("it was done before")
+
+    monkeypatch.setattr(studies_run, "train", never)
+    monkeypatch.setattr(studies_run.Bench, "measure", never)
+    assert run(home, "constant", "late").settings == both.settings
+
+
+def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(home: Path, both: StudyFound) -> None:
+    (setting,) = both.settings
+    wanted = {"fid", "kid", "control_influence", "held_out_loss", "agreement", "attention_padding"}
+    assert wanted <= set(setting.metrics)
+    (finding,) = both.findings  # that of the CLIP score has no numbers
+    one, other = (setting.summary(arm, "control_influence") for arm in ("late", "constant"))
+    assert one is not None and other is not None and finding.difference is not None
+    assert finding.difference.mean == pytest.approx(one.mean - other.mean)
+    assert "A late gate lowers the influence &lt;of size&gt;." in page(home)
+    assert finding.text() in page(home) and finding.verdict in page(home)
+    assert "ldm train" in page(home) and "data:image/png" in page(home) and "<script" not in page(home)
+
+
+def test_pictures_of_arms_have_the_same_prompts(home: Path, both: StudyFound) -> None:
+    (setting,) = both.settings
+    strips = [read_strip(folder / "shown.png") for folder in setting.folders.values()]
+    assert strips[0] is not None and strips[1] is not None
+    assert strips[0].words == strips[1].words and strips[0].pixels.shape == (2, 3, 16, 16)
+    sweep = read_strip(setting.folders[("late", 0)] / "sweep-size.png")
+    assert sweep is not None and sweep.columns == 2
+    assert not (setting.folders[("late", 0)] / "sweep-hue.png").exists()  # the model knows no such control
+
+
+def test_arms_that_differ_in_sampling_share_a_training_and_a_start_is_trained_first(home: Path, both: StudyFound) -> None:
+    found = run(home, "late, size=8x8", "carried on")
+    root = home / "out" / "shapes"
+    assert not (root / "late-size-8x8-seed0" / "checkpoints").exists()
+    assert (root / "from-before-seed0" / "checkpoints").is_dir()
+    assert json.loads((root / "carried-on-seed0" / "transfer.json").read_text())
+    shared = {each.arm: each.values["fid"] for each in found.settings[0].measured}
+    assert shared["late, size=8x8"].protocol != shared["carried on"].protocol  # the control is part of the passport
+
+
+def test_another_seed_goes_on_and_gives_intervals_over_seeds(home: Path, both: StudyFound) -> None:
+    found = run(home, "constant", "late", seeds=2)
+    summary = found.settings[0].summary("late", "held_out_loss")
+    assert summary is not None and summary.count == 2 and summary.over == "seeds" and summary.spread is not None
+    assert "over seeds" in page(home)
+
+
+def test_a_stop_leaves_a_page_of_what_there_is(home: Path, both: StudyFound, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(recipe: object, out: Path, **options: object) -> TrainingResult:
+        return TrainingResult(75, out, 4, 0.1, None)
+
+    monkeypatch.setattr(studies_run, "train", stopped)
+    with pytest.raises(StoppedError, match="go on with: ldm study small"):
+        run(home, "constant", "late", seeds=3)
+    assert told(home / "out")["finished"] is False and "Not finished: 4 of 6 runs" in page(home)
+
+
+def test_an_unknown_arm_or_scale_is_one_line() -> None:
+    study = small_study(Path("/tmp"))
+    with pytest.raises(ConfigError, match="has no arm 'lat'; needed: did you mean 'late'"):
+        Runner(study, "tiny", Path("nowhere"), Choice(("lat",)))
+    with pytest.raises(ConfigError, match="has no scale 'huge'; needed: possible: tiny"):
+        Runner(study, "huge", Path("nowhere"), Choice())
