@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,9 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.errors import CheckpointError, ConfigError, DataError
 from open_ldm.runs.encode import encode
+from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from tests.encoded.cache.small_data import content
@@ -249,6 +251,22 @@ def test_pictures_changed_under_their_names_are_found_by_verify(tmp_path: Path) 
         file.write_bytes(other.ljust(file.stat().st_size, b"\0")[: file.stat().st_size])
     with pytest.raises(DataError, match=r"entries in .* are wrong, the first: 00\d.png, view 1 of 2"):
         encode(of_folder(tmp_path), silent=True, verify=True)
+
+
+def test_an_autoencoder_changed_in_its_place_is_refused(autoencoder: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(autoencoder, tmp_path / "mine")
+    shape = ["denoiser.patch=2", *kl(mine)]
+    train(recipe(tmp_path, *shape), tmp_path / "run", silent=True)
+    network = AutoencoderKL.from_pretrained(mine)
+    network.decoder.conv_out.weight.data.mul_(2)
+    network.save_pretrained(mine)
+    load_run(tmp_path / "run", "cpu")  # another decoder reads the same latents
+    network.encoder.conv_in.weight.data.mul_(2)
+    network.save_pretrained(mine)
+    with pytest.raises(CheckpointError, match="needed: the one this model was trained with"):
+        load_run(tmp_path / "run", "cpu")
+    with pytest.raises(CheckpointError, match="needed: the one this model was trained with"):
+        train(recipe(tmp_path, "training.samples=96", *shape), tmp_path / "run", silent=True)
 
 
 def test_a_cache_needs_fixed_views(tmp_path: Path) -> None:

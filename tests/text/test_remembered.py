@@ -12,6 +12,7 @@ class Counting:
     """An encoder whose tokens tell how many captions it read at once."""
 
     fingerprint = "of the encoder"
+    computed_in = "float16"
 
     def __init__(self) -> None:
         self.read: list[list[str]] = []
@@ -36,5 +37,5 @@ def test_each_caption_is_read_once_and_alone() -> None:
     assert first.pooled is not None and first.pooled.tolist() == [[4, 1], [2, 1], [4, 1]]
     assert encoder.encode(["xy", "q"]).tokens[:, 0, 0].tolist() == [2, 1]
     assert counting.read == [["abcd"], ["xy"], ["q"]]
-    assert encoder.fingerprint == "of the encoder"
+    assert (encoder.fingerprint, encoder.computed_in) == ("of the encoder", "float16")
     assert encoder.cut(["abcd", "xy"]) == [True, False]

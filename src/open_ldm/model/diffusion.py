@@ -41,7 +41,8 @@ class ModelFacts:
 
     `channels`: of the latents. `class_names`: in label order. `words`: vocabulary of a word-conditional model.
     `latent_size`: (height, width) of the latents it is trained at. `text_encoder`: fingerprint of the frozen text encoder
-    whose tokens it was trained with, if there is one.
+    whose tokens it was trained with, if there is one. `autoencoder`: fingerprint of the encoder of its latents; empty where it
+    was not recorded.
     """
 
     channels: int
@@ -50,6 +51,7 @@ class ModelFacts:
     words: tuple[str, ...] = ()
     latent_size: tuple[int, int] = (32, 32)
     text_encoder: str = ""
+    autoencoder: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a manifest."""
@@ -65,6 +67,7 @@ class ModelFacts:
             words=tuple(content["words"]),
             latent_size=(content["latent_size"][0], content["latent_size"][1]),
             text_encoder=content.get("text_encoder", ""),
+            autoencoder=content.get("autoencoder", ""),
         )
 
 

@@ -137,7 +137,9 @@ class Encoders:
 def encoders_of(recipe: Recipe, source: Source, facts: ModelFacts, machine: Machine) -> Encoders:
     """The recipe's encoders, loaded. Raises ConfigError or CheckpointError when they are not those the recipe describes."""
     text = text_encoder_of(recipe, facts, machine)
-    return Encoders(autoencoder_of(recipe, machine), None if text is None else remembering(text, recipe, source), machine)
+    return Encoders(
+        autoencoder_of(recipe, facts, machine), None if text is None else remembering(text, recipe, source), machine
+    )
 
 
 def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> TextEncoder | None:
@@ -213,6 +215,16 @@ def generator_of(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoen
     return Generator(model, autoencoder, known.stats, recipe.latent_shape[1:])
 
 
-def autoencoder_of(recipe: Recipe, machine: Machine) -> Autoencoder:
-    """The recipe's autoencoder, loaded."""
-    return build_autoencoder(recipe.autoencoder, machine.device)
+def autoencoder_of(recipe: Recipe, facts: ModelFacts | None, machine: Machine) -> Autoencoder:
+    """The recipe's autoencoder, loaded; `facts`: of the model that reads its latents, if there is one yet.
+
+    Raises CheckpointError when it encodes otherwise than the one that the model was trained with. Another decoder is allowed.
+    """
+    autoencoder = build_autoencoder(recipe.autoencoder, machine.device)
+    if facts is not None and facts.autoencoder and facts.autoencoder != autoencoder.fingerprint:
+        raise CheckpointError(
+            f"the autoencoder's encoder has fingerprint {autoencoder.fingerprint[:16]}",
+            needed=f"the one this model was trained with, {facts.autoencoder[:16]}",
+            fix="put its files back in their place",
+        )
+    return autoencoder

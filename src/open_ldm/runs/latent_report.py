@@ -78,7 +78,7 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
             health.check()
             progress.update(done)
 
-        stats = latent_stats_of(measured, source, autoencoder_of(recipe, machine), machine, count)
+        stats = latent_stats_of(measured, source, autoencoder_of(recipe, None, machine), machine, count)
     path = getattr(recipe.autoencoder, "place", "")
     name = f"{recipe.autoencoder.kind} {path}".strip()
     return LatentReport(name, source.summary.sentence(), how.pictures, stats)

@@ -89,7 +89,7 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     """Open a run folder, or one checkpoint inside it, with all that drawing needs. Raises as `load_model`."""
     loaded = load_model(path, device)
     recipe, known, machine = loaded.recipe, loaded.known, loaded.machine
-    generator = generator_of(recipe, known, loaded.model, autoencoder_of(recipe, machine))
+    generator = generator_of(recipe, known, loaded.model, autoencoder_of(recipe, known.facts, machine))
     text_encoder = text_encoder_of(recipe, known.facts, machine)
     return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
 

@@ -124,6 +124,7 @@ def _trained(
     before = None if checkpoint is None else knowledge_from_json(checkpoint.content)
     facts = facts_of(recipe, source, seen) if before is None else before.facts
     encoders = encoders_of(recipe, source, facts, machine)
+    facts = replace(facts, autoencoder=encoders.autoencoder.fingerprint)
     text_encoder = encoders.text
     if text_encoder is not None:
         facts = replace(facts, text_encoder=text_encoder.fingerprint)

@@ -15,6 +15,10 @@ class TextEncoder(Protocol):
     def fingerprint(self) -> str:
         """Hash of all that determines the tokens of a caption: weights, vocabulary and settings."""
 
+    @property
+    def computed_in(self) -> str:
+        """Dtype that a frozen network computes in, which changes its tokens by rounding; empty where there is no network."""
+
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Tokens of captions; what is too long is cut, and an empty caption has no token."""
 

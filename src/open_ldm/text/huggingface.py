@@ -65,7 +65,7 @@ class HuggingFaceEncoder:
     """
 
     def __init__(self, config: HuggingFaceConfig, device: torch.device, dtype: torch.dtype) -> None:
-        self.width = config.width
+        self.width, self.computed_in = config.width, str(dtype).removeprefix("torch.")
         self.groups = [[TextModel(model, device, dtype) for model in group] for group in config.models]
         self._fingerprint: str | None = None
 

@@ -24,6 +24,11 @@ class RememberingEncoder:
         """The encoder's own."""
         return self._encoder.fingerprint
 
+    @property
+    def computed_in(self) -> str:
+        """The encoder's own."""
+        return self._encoder.computed_in
+
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """As the encoder would."""
         for caption in captions:

@@ -93,6 +93,8 @@ class Vocabulary:
 class WordsEncoder:
     """A vocabulary as a text encoder of `length` places. Its tokens are word ids; their vectors are part of the model."""
 
+    computed_in = ""
+
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         self.vocabulary, self.length = vocabulary, length
 

@@ -78,8 +78,16 @@ class Letters:
     With `segments` two encoders of 3 places follow one another, so that a caption's tokens are not together.
     """
 
-    def __init__(self, width: int = 4, pooled: bool = True, segments: bool = False, name: str = "letters") -> None:
+    def __init__(
+        self,
+        width: int = 4,
+        pooled: bool = True,
+        segments: bool = False,
+        name: str = "letters",
+        computed_in: str = "float32",
+    ) -> None:
         self.width, self.pooled, self.segments, self.fingerprint = width, pooled, segments, f"{name} {width} {segments}"
+        self.computed_in = computed_in
         self.encoded: list[str] = []
 
     def encode(self, captions: Sequence[str]) -> TextTokens:

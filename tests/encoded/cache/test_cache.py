@@ -23,6 +23,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "autoencoder": ({"autoencoder": Halver("other")}, {"view 1 of 2", "view 2 of 2"}),
     "transform": ({"transform": TransformConfig(size_px=8, flip=0.5)}, {"view 1 of 2", "view 2 of 2"}),
     "encoder": ({"encoder": Letters(name="other")}, {"captions"}),
+    "precision of the encoder": ({"encoder": Letters(computed_in="bfloat16")}, {"captions"}),
     "kind of padding": ({"all_places": True}, {"captions"}),
     "captions": ({"source": Pictures(words="new")}, {"captions"}),
     "labels": ({"source": Pictures(labelled=False)}, {"labels and ids"}),

@@ -23,6 +23,7 @@ def text_plan(captions: str, length: int, encoder: TextEncoder, config: CacheCon
     made_from = {
         "captions": captions,
         "encoder": encoder.fingerprint,
+        "computed_in": encoder.computed_in,
         "places": "all" if all_places else "tokens",
         "dtype": config.tokens,
     }
