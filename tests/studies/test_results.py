@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.studies.forest import Row, forest_plot
-from open_ldm.studies.found import Finding
+from open_ldm.studies.found import Finding, SettingFound
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, write_measured
-from open_ldm.studies.study import Expectation
+from open_ldm.studies.study import Arm, Expectation, Protocol, Setting
 
 EXPECTED = Expectation("new", "old", "fid")
 
@@ -51,6 +52,19 @@ def test_a_verdict_needs_an_interval_without_0(low: float, high: float, verdict:
 def test_a_claim_of_higher_turns_the_verdict() -> None:
     higher = Expectation("new", "old", "agreement", "higher")
     assert Finding(higher, "shapes", Summary(1.5, 1.0, 1.0, 2.0, 3)).verdict == "as claimed"
+
+
+@pytest.mark.parametrize(("expected", "count"), [("lower", 1), ("higher", 2)])
+def test_seeds_are_counted_on_the_side_the_claim_expects(expected: Literal["lower", "higher"], count: int) -> None:
+    rows = [(1.0, 2.0), (4.0, 3.0), (6.0, 5.0), (7.0, 7.0)]  # an equal pair is on neither side
+    measured = [
+        Measured(arm, seed, 64, {"fid": Value(value, value, value, "p")}, {}, {}, "q")
+        for seed, pair in enumerate(rows)
+        for arm, value in zip(("new", "old"), pair, strict=True)
+    ]
+    setting = Setting("shapes", "demo", {"new": Arm(), "old": Arm()}, Protocol())
+    finding = SettingFound(setting, tuple(measured), {}, 8, ()).finding(Expectation("new", "old", "fid", expected))
+    assert f"{expected} in {count} of 4 seeds" in finding.text()
 
 
 def test_results_come_back_from_the_disk(tmp_path: Path) -> None:

@@ -53,12 +53,13 @@ def words_of(metric: str) -> MetricWords:
 
 @dataclass(frozen=True)
 class Finding:
-    """An expectation held against the numbers of one setting. `lower`: in how many seeds the value was lower."""
+    """An expectation held against the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
+    that the claim expects."""
 
     expectation: Expectation
     setting: str
     difference: Summary | None
-    lower: int = 0
+    seeds_as_claimed: int = 0
 
     @property
     def verdict(self) -> Verdict:
@@ -79,7 +80,7 @@ class Finding:
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
         said = f"{self.verdict} (one seed)" if found.count == 1 and self.verdict != "undecided" else self.verdict
         interval = f"{short_number(found.mean)} [{short_number(found.low)}, {short_number(found.high)}]"
-        return f"{title}: lower in {self.lower} of {seeds}, difference {interval} over {found.over}; {said}"
+        return f"{title}: {wanted.expected} in {self.seeds_as_claimed} of {seeds}, difference {interval} over {found.over}; {said}"
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,9 @@ class SettingFound:
     def finding(self, expectation: Expectation) -> Finding:
         """What the numbers say to an expectation."""
         one, other = (self.at_end(name, expectation.metric) for name in (expectation.arm, expectation.against))
-        lower = sum(one[seed].value < other[seed].value for seed in set(one) & set(other))
-        return Finding(expectation, self.setting.name, difference(one, other), lower)
+        sign = 1 if expectation.expected == "higher" else -1
+        count = sum(sign * (one[seed].value - other[seed].value) > 0 for seed in set(one) & set(other))
+        return Finding(expectation, self.setting.name, difference(one, other), count)
 
 
 @dataclass(frozen=True)
