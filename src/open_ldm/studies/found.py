@@ -80,7 +80,9 @@ class Finding:
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
         said = f"{self.verdict} (one seed)" if found.count == 1 and self.verdict != "undecided" else self.verdict
         interval = f"{short_number(found.mean)} [{short_number(found.low)}, {short_number(found.high)}]"
-        return f"{title}: {wanted.expected} in {self.seeds_as_claimed} of {seeds}, difference {interval} over {found.over}; {said}"
+        return (
+            f"{title}: {wanted.expected} in {self.seeds_as_claimed} of {seeds}, difference {interval} over {found.over}; {said}"
+        )
 
 
 @dataclass(frozen=True)
