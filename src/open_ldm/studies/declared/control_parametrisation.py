@@ -29,7 +29,7 @@ SHAPES = Setting(
     "demo",
     ARMS,
     protocol(influence(), agreement=40, sweeps=(SWEEP,)),
-    (*SIZED_SHAPES, *budget(4000)),
+    (*SIZED_SHAPES, *budget(12_000)),
     seeds=3,
 )
 PHOTOGRAPHS = Setting(
@@ -37,7 +37,7 @@ PHOTOGRAPHS = Setting(
     "cifar10-dit",
     ARMS,
     protocol(influence(CIFAR_SIZES, ("8x8", "12x12"), pictures=64), sweeps=(Sweep("size", CIFAR_SIZES),)),
-    (*SIZED_CIFAR10, *BY_CLASS, *budget(6400, 2e-3)),
+    (*SIZED_CIFAR10, *BY_CLASS, *budget(12_800, 2e-3)),
 )
 STUDY = Study(
     name="control-parametrisation",
