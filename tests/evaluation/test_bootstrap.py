@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import scipy.stats
 import torch
 
-from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean, weights
+from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate, estimate_mean, estimate_share, weights
 from open_ldm.evaluation.metrics.fid import Gaussian, Root, weighted_gaussian
 from tests.helpers import randn
 
@@ -50,3 +51,17 @@ def test_an_interval_lies_around_its_value_and_scales() -> None:
     assert one.low < one.value < one.high
     assert hundred.high - hundred.low == pytest.approx(100 * (one.high - one.low))
     assert one.count == 50
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 40), (1, 40), (17, 40), (40, 40)])
+def test_the_interval_of_a_share_is_wilsons(hits: int, count: int) -> None:
+    found = estimate_share("share", hits, count)
+    peer = scipy.stats.binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    assert (found.low, found.high) == pytest.approx((peer.low, peer.high), abs=1e-12)
+    assert 0 <= found.low <= found.value == hits / count <= found.high <= 1
+
+
+def test_an_interval_ends_where_its_metric_does() -> None:
+    spread = torch.tensor([0.0, 4.0], dtype=torch.float64)
+    assert estimate("fid", 0.5, spread, BootstrapConfig(), 10, least=0).low == 0
+    assert estimate("kid", 0.5, spread, BootstrapConfig(), 10).low < 0

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.evaluation.bootstrap import estimate_share
 from open_ldm.studies.forest import Row, forest_plot
 from open_ldm.studies.found import Finding, SettingFound
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, write_measured
@@ -29,6 +30,14 @@ def test_the_interval_over_seeds_is_students() -> None:
 
 def test_one_seed_keeps_the_interval_of_its_pictures() -> None:
     assert over_seeds([Value(5.0, 4.0, 6.5, "p")]) == Summary(5.0, None, 4.0, 6.5, 1)
+
+
+def test_the_difference_of_two_shares_is_newcombes() -> None:
+    """The example of Newcombe (1998), method 10: 56 of 70 against 48 of 80 give 0.2 [0.0524, 0.3339]."""
+    one, other = (estimate_share("share", hits, count) for hits, count in ((56, 70), (48, 80)))
+    found = difference({0: Value(one.value, one.low, one.high, "")}, {0: Value(other.value, other.low, other.high, "")})
+    assert found is not None
+    assert (found.mean, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -55,14 +56,15 @@ def estimate(
     count: int,
     warnings: tuple[str, ...] = (),
     shrink: float = 1.0,
+    least: float = -math.inf,
 ) -> Estimate:
-    """value +- z * standard deviation of the replicates * `shrink`.
+    """value +- z * standard deviation of the replicates * `shrink`, and not below `least`, where the metric has an end.
 
     Not their percentiles: a replicate holds each picture several times, which moves values like FID upwards, and the
     interval would move with them. It says where the value falls with other pictures in equal number.
     """
     reach = NormalDist().inv_cdf(0.5 + config.level / 2) * float(replicates.std()) * shrink
-    return Estimate(name, value, value - reach, value + reach, count, warnings)
+    return Estimate(name, value, max(least, value - reach), value + reach, count, warnings)
 
 
 def estimate_mean(name: str, values: Tensor, config: BootstrapConfig, scale: float = 1.0) -> Estimate:
@@ -70,3 +72,15 @@ def estimate_mean(name: str, values: Tensor, config: BootstrapConfig, scale: flo
     values = values.double() * scale
     replicates = weights(config, len(values), name) @ values / len(values)
     return estimate(name, float(values.mean()), replicates, config, len(values))
+
+
+def estimate_share(name: str, hits: int, count: int, level: float = 0.95) -> Estimate:
+    """Share hits / count with Wilson's score interval (Wilson, 1927): within 0..1, and open for what no picture showed.
+
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+    """
+    share, z = hits / count, NormalDist().inv_cdf(0.5 + level / 2)
+    centre = share + z**2 / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    low, high = (centre - reach) / (1 + z**2 / count), (centre + reach) / (1 + z**2 / count)
+    return Estimate(name, share, min(share, max(0.0, low)), max(share, min(1.0, high)), count)

@@ -114,8 +114,9 @@ def difference(arm: Mapping[int, Value], against: Mapping[int, Value]) -> Summar
         return _of_numbers([arm[seed].value - against[seed].value for seed in seeds])
     one, other = arm[seeds[0]], against[seeds[0]]
     value = one.value - other.value
-    reach = math.hypot(one.high - one.value, other.high - other.value)
-    return Summary(value, None, value - reach, value + reach, 1)
+    below = math.hypot(one.value - one.low, other.high - other.value)  # of shares both sides differ (Newcombe, 1998)
+    above = math.hypot(one.high - one.value, other.value - other.low)
+    return Summary(value, None, value - below, value + above, 1)
 
 
 def _of_numbers(numbers: Sequence[float]) -> Summary:

@@ -56,7 +56,7 @@ class FIDConfig(Config):
         # Where the bank holds only some of the samples, the others narrow the interval as their number does.
         shrink = (count / samples.moments.count) ** 0.5
         words = tuple(text for text in warnings if text)
-        return [estimate("fid", value, torch.tensor(replicates), bootstrap, samples.moments.count, words, shrink)]
+        return [estimate("fid", value, torch.tensor(replicates), bootstrap, samples.moments.count, words, shrink, least=0)]
 
 
 class Root:
