@@ -298,6 +298,18 @@ def test_learned_tables_reach_another_grid(how: GridChange, size: tuple[int, int
         assert torch.equal(here.denoiser.positions((rows, columns)), there.denoiser.positions((rows, columns)))
 
 
+@pytest.mark.parametrize("how", ["resample", "bicubic"])
+def test_tokens_of_a_doubled_grid_know_the_same_distances(how: GridChange) -> None:
+    denoiser = DENOISERS["mdtv2"]
+    there, here, done = carried(model(denoiser), model(denoiser, latent_size=(16, 16)), positions=how)
+    reasons = {entry.reason for entry in done.receipt.entries if "bias.table" in entry.name}
+    assert reasons == {f"another grid, offsets of the same distance, {'bilinear' if how == 'resample' else 'bicubic'}"}
+    for key in (key for key in there.state_dict() if key.endswith("bias.table.values")):
+        old, new = there.state_dict()[key], here.state_dict()[key]
+        assert torch.equal(new[:-3].view(15, 15, -1)[1::2, 1::2], old[:-3].view(7, 7, -1)), key
+        assert torch.equal(new[-3:], old[-3:])
+
+
 def test_offsets_keep_their_distance_when_a_bias_table_is_extrapolated() -> None:
     denoiser = DENOISERS["mdtv2"]
     there, here, _ = carried(model(denoiser), model(denoiser, latent_size=(16, 8)), positions="extrapolate")

@@ -21,7 +21,8 @@ Grid = tuple[int, int]
 """Rows and columns of tokens."""
 
 GridChange = Literal["resample", "bicubic", "extrapolate"]
-"""How positions reach another grid. Tables of learned numbers have no coordinates: `resample` interpolates them too."""
+"""How positions reach another grid. Tables of learned numbers have no coordinates: `resample` interpolates them too. A table of
+offsets has them, and is sampled at the right ones under either: `resample` bilinearly, `bicubic` by a cubic."""
 
 
 class GridPositions(Config):
@@ -82,6 +83,9 @@ class SizedByGrid(Protocol):
         """`values` of the same module `source` in another network, brought to this one's grid; `values` itself where the grids
         are one. `fresh`: what this module starts with, whose shape the result has."""
 
+    def way(self, how: GridChange) -> str:
+        """What `brought` does to values of another grid, in a few words."""
+
 
 class Positions(nn.Module):
     """A fixed 2-D position table, made for any grid and kept for the last one used. Not trained."""
@@ -110,6 +114,10 @@ class Positions(nn.Module):
             return values
         (rows, columns), to = values.shape[:2], fresh.shape[:2]
         return resized(values.flatten(0, 1), (rows, columns), (to[0], to[1])).reshape(fresh.shape)
+
+    def way(self, how: GridChange) -> str:
+        """In the words of `SizedByGrid`."""
+        return "bicubic"
 
     def _cut(self, grid: Grid) -> Tensor:
         table = self.get_buffer("table")
@@ -181,6 +189,51 @@ def resized(values: Tensor, grid: Grid, to: Grid) -> Tensor:
     planes = values[:places].t().reshape(1, -1, *grid)  # [1, D, rows, columns]
     there = F.interpolate(planes, to, mode="bicubic", antialias=True)  # without antialias torch's kernel bends a slope
     return torch.cat([there.flatten(2)[0].t(), values[places:]])
+
+
+def offsets_resized(values: Tensor, grid: Grid, to: Grid, how: GridChange) -> Tensor:
+    """Vectors [(2 rows - 1) (2 columns - 1) + N, D] of the offsets between tokens of a grid, brought to those of another.
+
+    An offset of d tokens on a side of n, -(n - 1) <= d <= n - 1, is one of d base / n tokens on a side of `base`: the same
+    distance in the picture. There the old table is sampled along each axis, linearly, for `bicubic` by Keys' cubic with
+    a = -1/2; either keeps a slope, and the vectors of offsets that both grids have. A larger grid's outermost offsets lie less
+    than one token beyond the old ones: there the table goes on as its last two entries lead. The last N vectors stay as they are.
+    """
+    if grid == to:
+        return values
+    rows, columns = (2 * side - 1 for side in grid)
+    table = values[: rows * columns].view(rows, columns, -1)
+    for axis in (0, 1):
+        table = _sampled(table, axis, grid[axis], to[axis], cubic=how == "bicubic")
+    return torch.cat([table.flatten(0, 1), values[rows * columns :]])
+
+
+def _sampled(table: Tensor, axis: int, base: int, size: int, *, cubic: bool) -> Tensor:
+    """A table of the offsets of `base` tokens along an axis, at those of `size` tokens."""
+    offsets = torch.arange(1 - size, size, dtype=torch.float64) * base / size  # whole ones are exact
+    below = offsets.floor()
+    first, last = (table.narrow(axis, start, 1) for start in (0, 2 * base - 2))
+    inner = [table.narrow(axis, start, 1) for start in (min(1, 2 * base - 2), max(0, 2 * base - 3))]
+    before, after = first - inner[0], last - inner[1]
+    table = torch.cat([first + 2 * before, first + before, table, last + after, last + 2 * after], axis)
+    sampled: list[Tensor] = []
+    for step, weight in zip((-1, 0, 1, 2), _taps(offsets - below, cubic), strict=True):
+        places = (
+            (below + step + base + 1).long().to(table.device)
+        )  # offset 0 is entry base - 1, behind two entries put before it
+        shape = [-1 if each == axis else 1 for each in range(table.ndim)]
+        sampled.append(table.index_select(axis, places) * weight.to(table).view(shape))
+    return torch.stack(sampled).sum(0)
+
+
+def _taps(part: Tensor, cubic: bool) -> tuple[Tensor, ...]:
+    """Weights of the entry before the last one below, that one, and the two above, at `part` of the way up."""
+    if not cubic:
+        return torch.zeros_like(part), 1 - part, part, torch.zeros_like(part)
+    up = 1 - part
+    near = [(1.5 * x - 2.5) * x**2 + 1 for x in (part, up)]  # Keys 1981, a = -1/2
+    far = [((-0.5 * x + 2.5) * x - 4) * x + 2 for x in (part + 1, up + 1)]
+    return far[0], near[0], near[1], far[1]
 
 
 def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange) -> PositionsConfig:

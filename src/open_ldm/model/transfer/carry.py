@@ -122,8 +122,7 @@ class _Carrier:
         if brought is values:
             self._note(name, "kept", values, fresh)
         else:
-            way = "places kept, others new" if self.settings.positions == "extrapolate" else "bicubic"
-            self._note(name, "resampled", values, fresh, f"another grid, {way}")
+            self._note(name, "resampled", values, fresh, f"another grid, {here.way(self.settings.positions)}")
         return brought.clone()
 
     def _by_rows(self, name: str, values: Tensor, found: Matches, what: str) -> Tensor:
