@@ -239,7 +239,8 @@ def _taps(part: Tensor, cubic: bool) -> tuple[Tensor, ...]:
 def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange) -> PositionsConfig:
     """The positions of a network pre-trained with `config` on `grid`, for another grid.
 
-    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on.
+    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on, and values
+    that were interpolated have no coordinates to resample.
     """
     if grid == to:
         return config
@@ -250,6 +251,12 @@ def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange)
             return StoredPositions(rows=round(rows * to[0] / grid[0]), columns=round(columns * to[1] / grid[1]))
         case "resample", GridPositions(base=None) | CentredPositions():
             return ResampledPositions(rows=grid[0], columns=grid[1], of=config)
+        case "resample", BicubicPositions():
+            raise ConfigError(
+                "the source's positions are interpolated values (kind bicubic), which have no coordinates to resample",
+                needed="to interpolate again, from the first grid's values, or a source before it",
+                fix="init_from.positions=bicubic",
+            )
         case "bicubic", GridPositions() | CentredPositions() | ResampledPositions():
             return BicubicPositions(rows=grid[0], columns=grid[1], of=config)
         case "extrapolate", GridPositions(base=base) if base is not None and to[0] * grid[1] == to[1] * grid[0]:
@@ -257,6 +264,6 @@ def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange)
         case "extrapolate", ResampledPositions() | BicubicPositions() | GridPositions(base=float()):
             raise ConfigError(
                 f"positions of kind {config.kind} cannot be extrapolated from a grid of {grid[0]}x{grid[1]} to {to[0]}x{to[1]}",
-                fix="init_from.positions=resample",
+                fix=f"init_from.positions={'bicubic' if isinstance(config, BicubicPositions) else 'resample'}",
             )
     return config
