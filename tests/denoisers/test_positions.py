@@ -79,7 +79,7 @@ def test_extrapolated_coordinates_go_on() -> None:
 
 def test_interpolated_values_are_interpolated_again_and_nothing_else() -> None:
     once = positions_on(GridPositions(), (4, 6), (8, 12), "bicubic")
-    with pytest.raises(ConfigError, match="no coordinates to resample.*positions=bicubic"):
+    with pytest.raises(ConfigError, match=r"no coordinates to resample.*positions=bicubic"):
         positions_on(once, (8, 12), (16, 24), "resample")
     assert positions_on(once, (8, 12), (8, 12), "resample") == once  # the same grid: nothing to do
     twice = positions_on(once, (8, 12), (16, 24), "bicubic")

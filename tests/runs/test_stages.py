@@ -13,12 +13,16 @@ import pytest
 import yaml
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.transfer.receipt import Receipt
 from open_ldm.process.resolution import ResolutionConfig
+from open_ldm.runs.dry_run import dry_run_stages, stages_text
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.stages import assignments, stages_of, train_stages
+from open_ldm.runs.stages import assignments, planned, stages_of, train_stages
 from open_ldm.runs.train import train
+from open_ldm.runs.transfer import Started
 from tests.runs.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start
@@ -86,6 +90,55 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path: Path, stages: li
     with pytest.raises(ConfigError, match=said):
         train_stages(staged(tmp_path, stages=stages), tmp_path / "run", silent=True)
     assert not (tmp_path / "run").exists()
+
+
+THREE = [
+    {"name": "small"},
+    {"name": "wide", "data": {"transform": {"size_px": [16, 32]}}},
+    {"name": "large", "data": {"transform": {"size_px": 64}}, "conditioning": {"semantic": {"kind": "class"}}},
+]
+
+
+def test_a_dry_run_settles_every_stage_by_the_one_before(tmp_path: Path) -> None:
+    stages = stages_of(staged(tmp_path, stages=THREE), tmp_path / "run")
+    small, wide, large = dry_run_stages(stages)
+    assert [run.recipe for run in (small, wide, large)] == planned(stages)
+    assert small.recipe == stages[0].recipe and small.start is None
+    for run, to in ((wide, (16, 32)), (large, 64)):
+        assert run.recipe.denoiser.positions == ResampledPositions(rows=4, columns=4)  # type: ignore[union-attr]
+        assert run.recipe.process.resolution == ResolutionConfig(from_px=16, to_px=to)
+    assert isinstance(wide.start, Started) and isinstance(large.start, Started)
+    assert {entry.action for entry in wide.start.receipt.entries} == {"kept"}
+    assert "latents.mean" not in large.start.settings and large.start.settings["data.transform.size_px"] == ([16, 32], 64)
+    assert {entry.action for entry in large.start.receipt.entries} == {"kept", "new", "dropped"}
+    last = stages_text(stages, [small, wide, large]).splitlines()[-1].split()
+    assert last == ["#", "large", "96", "shapes", "64", "global", "class", "16", "resample"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_what_training_will_do(run: Path, tmp_path: Path) -> None:
+    planned_runs = dry_run_stages(stages_of(staged(tmp_path), tmp_path / "run"))
+    start = planned_runs[1].start
+    done = json.loads((run / "stages" / "2-large" / "transfer.json").read_text())
+    assert isinstance(start, Started) and set(start.receipt.entries) == set(Receipt.from_json(done).entries)
+    assert planned_runs[1].recipe.denoiser == load_model(run).recipe.denoiser
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["stages.wide.init_from.positions=bicubic"], r"stage large: .*no coordinates to resample.*positions=bicubic"),
+        (["stages.large.init_from.positions=extrapolate"], r"stage large: .*cannot be extrapolated"),
+        (["stages.large.process.resolution={from_px: 8, to_px: 64}"], r"stage large: process\.resolution=.* differs"),
+    ],
+)
+def test_a_stage_that_cannot_follow_is_told_before_anything_is_trained(tmp_path: Path, changes: list[str], said: str) -> None:
+    recipe = staged(tmp_path, *changes, stages=THREE)
+    with pytest.raises(ConfigError, match=said) as caught:
+        train_stages(recipe, tmp_path / "run", silent=True)
+    assert "\n" not in caught.value.one_line() and not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=said):
+        dry_run_stages(stages_of(recipe, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ from open_ldm.denoisers.blocks.positions import (
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.process.schedules import Schedule, build_schedule
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.stages import Stage, stages_of
+from open_ldm.runs.stages import planned, stages_of
 from open_ldm.runs.svg import Plot, Series, line_plot
-from open_ldm.runs.transfer import open_start, settled, settled_process
+from open_ldm.runs.transfer import settled_if_here
 
 _TIMES = tuple(step / 10 for step in range(11))
 _CELL_PX = 6
@@ -65,11 +65,13 @@ def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
     schedule is shown.
     """
     if recipe.stages:
-        shown = {f"of stage {name}": process for name, process in _processes_of_stages(recipe).items()}
+        stages = stages_of(recipe, Path())
+        settled = zip(stages, planned(stages), strict=True)
+        shown = {f"of stage {stage.name}": its_recipe.process for stage, its_recipe in settled}
         kinds = {name: process.schedule.kind for name, process in shown.items()}
         schedules = {name: process.build_schedule() for name, process in shown.items()}
     else:
-        process = _settled_process(recipe)
+        process = settled_if_here(recipe)[0].process
         schedules = _before_and_after(process)
         kinds = dict.fromkeys(schedules, process.schedule.kind)
     fine = torch.linspace(0, 1, 401, dtype=torch.float64)
@@ -104,22 +106,6 @@ def _before_and_after(process: ProcessConfig) -> dict[str, Schedule]:
     if resolution is None:
         return {"": made}
     return {_px(resolution.from_px): made, _px(resolution.to_px): process.build_schedule()}
-
-
-def _settled_process(recipe: Recipe) -> ProcessConfig:
-    if recipe.init_from is not None and Path(recipe.init_from.source).expanduser().exists():
-        return settled(recipe, open_start(recipe.init_from)).process
-    return recipe.process
-
-
-def _processes_of_stages(recipe: Recipe) -> dict[str, ProcessConfig]:
-    """What each stage of a recipe uses once it is settled by the stage before; none of them need have been trained."""
-    done: list[tuple[Stage, Recipe]] = []
-    for stage in stages_of(recipe, Path()):
-        before = next((its_recipe for other, its_recipe in done if stage.starts_from(other)), None)
-        process = _settled_process(stage.recipe) if before is None else settled_process(stage.recipe, before)
-        done.append((stage, stage.recipe.model_copy(update={"process": process})))
-    return {stage.name: its_recipe.process for stage, its_recipe in done}
 
 
 def alpha_bar(schedule: Schedule, t: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from open_ldm.core.events import duration
 from open_ldm.core.files import write_text
@@ -75,7 +76,7 @@ def _loss_section(stages: Sequence[_Placed]) -> Markup:
     return section("Training", element("figure", both), element("p", words, class_="note"))
 
 
-_SHOWN = {
+SHOWN = {
     "data": "data.source.kind",
     "size, px": "data.transform.size_px",
     "crop": "data.transform.crop.kind",
@@ -83,15 +84,20 @@ _SHOWN = {
     "noise for, px": "process.resolution.from_px",
     "positions": "denoiser.positions.kind",
 }
+"""What is told of each stage beside the others, and the setting that holds it."""
+
+
+def cells_of(config: Mapping[str, Any]) -> list[str]:
+    """The values of `SHOWN` in a recipe as plain data."""
+    values = [lookup(config, name) for name in SHOWN.values()]
+    return ["-" if value is None else shown(value) for value in values]
 
 
 def _overview(stages: Sequence[_Placed]) -> Markup:
     rows: list[list[str]] = []
     for stage in stages:
-        values = [lookup(stage.record.config, name) for name in _SHOWN.values()]
-        cells = ["-" if value is None else shown(value) for value in values]
-        rows.append([stage.name, f"{stage.record.samples_seen:,}", *cells, stage.record.state.word])
-    return section("Stages", table(rows, ["stage", "samples seen", *_SHOWN, "state"]))
+        rows.append([stage.name, f"{stage.record.samples_seen:,}", *cells_of(stage.record.config), stage.record.state.word])
+    return section("Stages", table(rows, ["stage", "samples seen", *SHOWN, "state"]))
 
 
 def _stage(stage: _Placed) -> Markup:

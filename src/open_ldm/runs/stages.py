@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
 from open_ldm.runs.report_stages import write_stages_report
 from open_ldm.runs.train import TrainingResult, require_same_recipe, train
-from open_ldm.runs.transfer import settle
+from open_ldm.runs.transfer import settle, settled, settled_if_here
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,28 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
     return stages
 
 
+def planned(stages: Sequence[Stage]) -> list[Recipe]:
+    """Each stage's recipe, settled by the one before as that will be; none of them need have been trained.
+
+    Raises ConfigError, naming the stage, for one that cannot start as it says.
+    """
+    done: list[tuple[Stage, Recipe]] = []
+    for stage in stages:
+        before = next((its_recipe for other, its_recipe in done if stage.starts_from(other)), None)
+        with told_of(stage):
+            done.append((stage, settled_if_here(stage.recipe)[0] if before is None else settled(stage.recipe, before)))
+    return [its_recipe for _, its_recipe in done]
+
+
+@contextmanager
+def told_of(stage: Stage) -> Iterator[None]:
+    """Name the stage in a ConfigError."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"stage {stage.name}: {error.problem}", needed=error.needed, fix=error.fix) from error
+
+
 def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     """A part of a recipe as `a.b=c`, one for each single value or list; a `kind` comes before what depends on it."""
     found: list[str] = []
@@ -95,10 +117,12 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
     stages, folder = stages_of(recipe, out), RunFolder(out)
     if CheckpointFolder(folder.checkpoints).names():
         raise ConfigError(f"{out} holds a run without stages", fix="choose another --out")
-    planned = [stage.folder.path.name for stage in stages]
-    if others := [part.path.name for part in folder.parts if part is not folder and part.path.name not in planned]:
-        raise ConfigError(f"{out} was started with stage {others[0]}", needed=", ".join(planned), fix="choose another --out")
+    names = [stage.folder.path.name for stage in stages]
+    if others := [part.path.name for part in folder.parts if part is not folder and part.path.name not in names]:
+        raise ConfigError(f"{out} was started with stage {others[0]}", needed=", ".join(names), fix="choose another --out")
     passed = _passed(stages)
+    if all(stage.saved is None for stage in stages):
+        planned(stages)  # what cannot follow is told before hours of training
     seconds, seen = 0.0, 0
     loss: float | None = None
     with folder if world.leads else nullcontext():

@@ -197,7 +197,7 @@ def offsets_resized(values: Tensor, grid: Grid, to: Grid, how: GridChange) -> Te
     An offset of d tokens on a side of n, -(n - 1) <= d <= n - 1, is one of d base / n tokens on a side of `base`: the same
     distance in the picture. There the old table is sampled along each axis, linearly, for `bicubic` by Keys' cubic with
     a = -1/2; either keeps a slope, and the vectors of offsets that both grids have. A larger grid's outermost offsets lie less
-    than one token beyond the old ones: there the table goes on as its last two entries lead. The last N vectors stay as they are.
+    than one token beyond the old ones: there the table goes on as its last two entries lead. The last N vectors stay as is.
     """
     if grid == to:
         return values
@@ -239,8 +239,8 @@ def _taps(part: Tensor, cubic: bool) -> tuple[Tensor, ...]:
 def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange) -> PositionsConfig:
     """The positions of a network pre-trained with `config` on `grid`, for another grid.
 
-    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on, and values
-    that were interpolated have no coordinates to resample.
+    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on, and
+    values that were interpolated have no coordinates to resample.
     """
     if grid == to:
         return config
