@@ -53,6 +53,11 @@ def train(
         )
     elif result.code == 75:
         print(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
+    elif resolved.stages:
+        print(
+            f"all {len(resolved.stages)} stages done, {result.samples_seen:,} samples; report: {folder}/report.html",
+            file=sys.stderr,
+        )
     return result.code
 
 
