@@ -51,7 +51,11 @@ class DryRun:
     def _start(self) -> str:
         if isinstance(self.start, Started):
             return f"{self.start.text()}\n\n"
-        return "" if self.start is None else f"# starts from {self.start}, which is not here\n"
+        return (
+            ""
+            if self.start is None
+            else f"# starts from {self.start}, which is not here: positions and noise will follow from it\n"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
