@@ -168,7 +168,9 @@ def test_classes_are_matched_by_name() -> None:
         ("kept", (4, 32), (4, 32)),
         ("new", None, (1, 32)),
     ]
-    _, anew, _ = carried(model(DENOISERS["dit"]), model(DENOISERS["dit"], class_names=target), classes="new")
+    _, anew, done = carried(model(DENOISERS["dit"]), model(DENOISERS["dit"], class_names=target), classes="new")
+    reasons = [(entry.action, entry.reason) for entry in done.receipt.entries if "table" in entry.name]
+    assert reasons == [("kept", "no class"), ("new", "init_from.classes=new"), ("dropped", "init_from.classes=new")]
     table = anew.state_dict()["conditioning.semantic.table.weight"]
     assert torch.equal(table[:4], fresh[:4]) and torch.equal(table[4], old[3])
 
