@@ -396,6 +396,42 @@ def test_bare_ldm_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and "Usage: ldm" in out and not err
 
 
+def test_transfer_takes_a_run_as_recipe_and_tells_what_cannot_be(
+    capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path
+) -> None:
+    before = (text_run / "exit.json").read_text()
+    for arguments, said in (
+        (
+            [text_run, text_run],
+            "cannot start from itself; needed: a folder of its own for the new run; fix: choose another --out",
+        ),
+        ([text_run, text_run, "init_from=null", "--out", tmp_path / "none"], "init_from=null would replace SOURCE"),
+        ([tmp_path, text_run, "--dry-run"], f"no run folder {tmp_path}"),
+    ):
+        code, _, error = ldm(capsys, "transfer", *arguments)
+        assert code == 2 and said in error and error.count("\n") == 1
+    assert (text_run / "exit.json").read_text() == before
+    code, out, _ = ldm(capsys, "transfer", text_run, text_run, "training.samples=4", "--out", tmp_path / "again", "--json")
+    assert code == 0 and json.loads(out)["run"] == str(tmp_path / "again")
+
+
+def test_stages_are_shown_before_and_told_of_after(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe = yaml.safe_load(tiny_recipe(tmp_path).read_text())
+    recipe["stages"] = [{"name": "a"}, {"name": "b", "data": {"transform": {"size_px": 32}}}]
+    path = tmp_path / "staged.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    more = [path, "training.samples=4", "--out", tmp_path / "run"]
+    code, out, _ = ldm(capsys, "train", *more, "--dry-run")
+    assert code == 0 and "# stage a\n" in out and "starts from" in out
+    assert out.splitlines()[-1].split() == ["#", "b", "4", "shapes", "32", "global", "text", "16", "resample"]
+    _, out, _ = ldm(capsys, "train", *more, "--dry-run", "--json")
+    second = json.loads(out)["stages"][1]
+    assert second["recipe"]["denoiser"]["positions"]["kind"] == "resample" and second["transfer"]["numbers"]["new"] == 0
+    for _ in range(2):  # once more, with nothing left to do
+        code, _, error = ldm(capsys, "train", *more)
+        assert code == 0 and f"all 2 stages done, 8 samples; report: {tmp_path}/run/report.html" in error
+
+
 def test_transfer_prints_and_keeps_a_receipt(capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     more = ["data.transform.size_px=32", "training.samples=8", "conditioning.controls=[{kind: flip}]"]
@@ -449,5 +485,13 @@ def test_inspect_draws_schedules_and_positions(capsys: pytest.CaptureFixture[str
         "positions-coordinates.svg",
     ]
     assert Image.open(tmp_path / "positions.png").width > 200
+    ldm(capsys, "inspect", "positions", "--from", "4", "--to", "8", "--out", tmp_path / "few")
+    assert (
+        Image.open(tmp_path / "few" / "positions.png").width > 4 * 192
+    )  # few columns are drawn wide enough for their captions
+    code, _, error = ldm(capsys, "inspect", "positions", "--width", "30")
+    assert code == 2 and "multiple of 4" in error
+    code, out, _ = ldm(capsys, "inspect", "schedule", "imagenet512-mmdit-xl2-improved", "--out", tmp_path / "large")
+    assert code == 0 and "runs/imagenet256-mmdit-xl2-improved, which is not here" in out
     code, _, error = ldm(capsys, "inspect", "positions", "--from", "wide")
     assert code == 2 and "grid 'wide'" in error

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from open_ldm.conditioning import Conditions
-from open_ldm.denoisers.blocks.grid_table import GridTable, resized
+from open_ldm.denoisers.blocks.grid_table import GridTable
+from open_ldm.denoisers.blocks.positions import Grid, GridChange, offsets_resized, resized
 from open_ldm.denoisers.blocks.relative_bias import RelativeBias, token_pairs
 from tests.denoisers.test_mdtv2 import build
 from tests.helpers import randn
@@ -74,18 +75,65 @@ def test_a_resized_table_learns() -> None:
     assert table((5, 2)).requires_grad
 
 
+def slope(grid: Grid, down: float, right: float) -> Tensor:
+    """A table of offsets, [(2 rows - 1) (2 columns - 1), 1], that rises steadily with the offset."""
+    rows, columns = (torch.arange(1.0 - side, side) for side in grid)
+    return (down * rows.unsqueeze(1) + right * columns).flatten().unsqueeze(1)
+
+
+@pytest.mark.parametrize("how", ["resample", "bicubic"])
+@pytest.mark.parametrize("to", [(8, 12), (12, 6), (7, 11), (5, 6), (2, 3), (3, 5)])
+def test_a_slope_over_offsets_is_that_slope_over_the_same_distances(to: Grid, how: GridChange) -> None:
+    """Offset d of `to` is d base / size of the old grid, to the table's outermost entry."""
+    grid = (4, 6)
+    for down, right in ((3.0, 0.0), (0.0, -5.0), (1.0, 2.0)):
+        found = offsets_resized(slope(grid, down, right), grid, to, how)
+        torch.testing.assert_close(found, slope(to, down * grid[0] / to[0], right * grid[1] / to[1]), rtol=0, atol=4e-6)
+    doubled = offsets_resized(slope(grid, 1.0, 2.0), grid, (8, 12), how)
+    assert torch.equal(doubled, slope((8, 12), 0.5, 1.0))
+
+
+@pytest.mark.parametrize("how", ["resample", "bicubic"])
+@pytest.mark.parametrize(("grid", "to"), [((4, 6), (8, 12)), ((4, 6), (12, 6)), ((8, 6), (4, 3)), ((5, 1), (5, 3))])
+def test_an_offset_that_both_grids_have_keeps_its_vector(grid: Grid, to: Grid, how: GridChange) -> None:
+    values = randn((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, 5)
+    found = offsets_resized(values, grid, to, how)
+    there, here = (
+        (table[:-3].view(2 * side[0] - 1, 2 * side[1] - 1, 5), side) for table, side in ((values, grid), (found, to))
+    )
+    both = 0
+    for down in range(1 - to[0], to[0]):
+        for right in range(1 - to[1], to[1]):
+            (row, part), (column, rest) = (divmod(d * grid[axis], to[axis]) for axis, d in enumerate((down, right)))
+            if not part and not rest:
+                both += 1
+                old = there[0][row + grid[0] - 1, column + grid[1] - 1]
+                assert torch.equal(here[0][down + to[0] - 1, right + to[1] - 1], old), (down, right)
+    assert both == (2 * min(grid[0], to[0]) - 1) * (2 * min(grid[1], to[1]) - 1)
+    assert torch.equal(found[-3:], values[-3:])
+    assert offsets_resized(values, grid, grid, how) is values
+
+
+def test_offsets_between_two_known_ones_are_their_mean() -> None:
+    values = randn(7 * 7, 3)
+    found, old = offsets_resized(values, (4, 4), (8, 8), "resample").view(15, 15, 3), values.view(7, 7, 3)
+    torch.testing.assert_close(found[2:-2:2, 1::2], (old[:-1] + old[1:])[:, :] / 2)
+    torch.testing.assert_close(found[2:-2:2, 2:-2:2], (old[:-1, :-1] + old[:-1, 1:] + old[1:, :-1] + old[1:, 1:]) / 4)
+    torch.testing.assert_close(found[-1, 1::2], 1.5 * old[-1] - 0.5 * old[-2])  # half a token beyond the last
+    cubic = offsets_resized(values, (4, 4), (8, 8), "bicubic").view(15, 15, 3)
+    torch.testing.assert_close(cubic[4:-4:2, 1::2], (9 * (old[1:-2] + old[2:-1]) - old[:-3] - old[3:]) / 16)
+
+
 def test_a_bias_on_a_finer_grid_is_that_of_the_same_distance() -> None:
-    """Offsets of 2 d tokens on a grid of twice as many are worth about what offsets of d were."""
+    """Offsets of 2 d tokens on a grid of twice as many are worth what offsets of d were."""
     grid, fine = (8, 6), (16, 12)
-    bias = RelativeBias(grid, heads=1)
-    down, right = torch.arange(-7.0, 8.0), torch.arange(-5.0, 6.0)
+    bias = RelativeBias(grid, heads=2)
     with torch.no_grad():
-        bias.table.values[:-3, 0] = (down.unsqueeze(1) * 2 + right).flatten()
-    coarse, found = bias(token_pairs(grid, 2, CPU)), bias(token_pairs(fine, 2, CPU))
-    assert coarse[0, 0, 3 * 6 + 2, 1 * 6 + 4] == 2 * 2 - 2
-    query, key = 8 * 12 + 6, 5 * 12 + 4  # 3 rows up, 2 columns left
-    assert float(found.detach()[0, 0, query, key]) == pytest.approx(2 * 1.5 + 1, rel=0.05)
-    assert torch.equal(coarse[0, 0, -2:, -2:], found[0, 0, -2:, -2:])
+        bias.table.values.normal_(generator=torch.Generator().manual_seed(1))
+        coarse, found = (bias(token_pairs(each, 2, CPU))[0] for each in (grid, fine))
+    old, new = coarse[:, :48, :48].reshape(2, 8, 6, 8, 6), found[:, :192, :192].reshape(2, 16, 12, 16, 12)
+    assert torch.equal(new[:, ::2, ::2, ::2, ::2], old) and torch.equal(new[:, 1::2, 1::2, 1::2, 1::2], old)
+    assert torch.equal(coarse[:, -2:, -2:], found[:, -2:, -2:])
 
 
 def test_a_network_on_another_grid_is_the_network_with_resized_tables() -> None:
@@ -94,7 +142,7 @@ def test_a_network_on_another_grid_is_the_network_with_resized_tables() -> None:
     state = dict(ours.state_dict())
     for name, tensor in state.items():
         if name.endswith("bias.table.values"):
-            state[name] = resized(tensor, (7, 7), (11, 5))
+            state[name] = offsets_resized(tensor, small, other, "resample")
         elif name.endswith("positions.values"):
             state[name] = resized(tensor, small, other)
     there.load_state_dict(state)

@@ -72,9 +72,18 @@ def test_extrapolated_coordinates_go_on() -> None:
     assert torch.equal(table(GridPositions(), (8, 8))[:4, :4], table(GridPositions(), (4, 4)))
     going_on = positions_on(GridPositions(base=6), (4, 4), (8, 8), "extrapolate")
     assert torch.equal(table(going_on, (8, 8))[:4, :4], table(GridPositions(base=6), (4, 4)))
-    for once in (ResampledPositions(rows=4, columns=4), BicubicPositions(rows=4, columns=4)):
-        with pytest.raises(ConfigError, match="cannot be extrapolated"):
+    for once, way in ((ResampledPositions(rows=4, columns=4), "resample"), (BicubicPositions(rows=4, columns=4), "bicubic")):
+        with pytest.raises(ConfigError, match=f"cannot be extrapolated.*positions={way}"):
             positions_on(once, (8, 8), (16, 16), "extrapolate")
+
+
+def test_interpolated_values_are_interpolated_again_and_nothing_else() -> None:
+    once = positions_on(GridPositions(), (4, 6), (8, 12), "bicubic")
+    with pytest.raises(ConfigError, match=r"no coordinates to resample.*positions=bicubic"):
+        positions_on(once, (8, 12), (16, 24), "resample")
+    assert positions_on(once, (8, 12), (8, 12), "resample") == once  # the same grid: nothing to do
+    twice = positions_on(once, (8, 12), (16, 24), "bicubic")
+    assert twice == positions_on(GridPositions(), (4, 6), (16, 24), "bicubic")
 
 
 def test_a_second_step_starts_from_the_first_grid() -> None:

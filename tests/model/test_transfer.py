@@ -168,7 +168,9 @@ def test_classes_are_matched_by_name() -> None:
         ("kept", (4, 32), (4, 32)),
         ("new", None, (1, 32)),
     ]
-    _, anew, _ = carried(model(DENOISERS["dit"]), model(DENOISERS["dit"], class_names=target), classes="new")
+    _, anew, done = carried(model(DENOISERS["dit"]), model(DENOISERS["dit"], class_names=target), classes="new")
+    reasons = [(entry.action, entry.reason) for entry in done.receipt.entries if "table" in entry.name]
+    assert reasons == [("kept", "no class"), ("new", "init_from.classes=new"), ("dropped", "init_from.classes=new")]
     table = anew.state_dict()["conditioning.semantic.table.weight"]
     assert torch.equal(table[:4], fresh[:4]) and torch.equal(table[4], old[3])
 
@@ -296,6 +298,18 @@ def test_learned_tables_reach_another_grid(how: GridChange, size: tuple[int, int
         assert torch.equal(new.view(rows, columns, -1)[both], old.view(4, 4, -1)[both])
     else:
         assert torch.equal(here.denoiser.positions((rows, columns)), there.denoiser.positions((rows, columns)))
+
+
+@pytest.mark.parametrize("how", ["resample", "bicubic"])
+def test_tokens_of_a_doubled_grid_know_the_same_distances(how: GridChange) -> None:
+    denoiser = DENOISERS["mdtv2"]
+    there, here, done = carried(model(denoiser), model(denoiser, latent_size=(16, 16)), positions=how)
+    reasons = {entry.reason for entry in done.receipt.entries if "bias.table" in entry.name}
+    assert reasons == {f"another grid, offsets of the same distance, {'bilinear' if how == 'resample' else 'bicubic'}"}
+    for key in (key for key in there.state_dict() if key.endswith("bias.table.values")):
+        old, new = there.state_dict()[key], here.state_dict()[key]
+        assert torch.equal(new[:-3].view(15, 15, -1)[1::2, 1::2], old[:-3].view(7, 7, -1)), key
+        assert torch.equal(new[-3:], old[-3:])
 
 
 def test_offsets_keep_their_distance_when_a_bias_table_is_extrapolated() -> None:

@@ -13,12 +13,16 @@ import pytest
 import yaml
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.transfer.receipt import Receipt
 from open_ldm.process.resolution import ResolutionConfig
+from open_ldm.runs.dry_run import dry_run_stages, stages_text
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.stages import assignments, stages_of, train_stages
-from open_ldm.runs.train import train
+from open_ldm.runs.stages import assignments, planned, stages_of, train_stages
+from open_ldm.runs.train import TrainingResult, train
+from open_ldm.runs.transfer import Started
 from tests.runs.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start
@@ -88,6 +92,55 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path: Path, stages: li
     assert not (tmp_path / "run").exists()
 
 
+THREE = [
+    {"name": "small"},
+    {"name": "wide", "data": {"transform": {"size_px": [16, 32]}}},
+    {"name": "large", "data": {"transform": {"size_px": 64}}, "conditioning": {"semantic": {"kind": "class"}}},
+]
+
+
+def test_a_dry_run_settles_every_stage_by_the_one_before(tmp_path: Path) -> None:
+    stages = stages_of(staged(tmp_path, stages=THREE), tmp_path / "run")
+    small, wide, large = dry_run_stages(stages)
+    assert [run.recipe for run in (small, wide, large)] == planned(stages)
+    assert small.recipe == stages[0].recipe and small.start is None
+    for run, to in ((wide, (16, 32)), (large, 64)):
+        assert run.recipe.denoiser.positions == ResampledPositions(rows=4, columns=4)  # type: ignore[union-attr]
+        assert run.recipe.process.resolution == ResolutionConfig(from_px=16, to_px=to)
+    assert isinstance(wide.start, Started) and isinstance(large.start, Started)
+    assert {entry.action for entry in wide.start.receipt.entries} == {"kept"}
+    assert "latents.mean" not in large.start.settings and large.start.settings["data.transform.size_px"] == ([16, 32], 64)
+    assert {entry.action for entry in large.start.receipt.entries} == {"kept", "new", "dropped"}
+    last = stages_text(stages, [small, wide, large]).splitlines()[-1].split()
+    assert last == ["#", "large", "96", "shapes", "64", "global", "class", "16", "resample"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_what_training_will_do(run: Path, tmp_path: Path) -> None:
+    planned_runs = dry_run_stages(stages_of(staged(tmp_path), tmp_path / "run"))
+    start = planned_runs[1].start
+    done = json.loads((run / "stages" / "2-large" / "transfer.json").read_text())
+    assert isinstance(start, Started) and set(start.receipt.entries) == set(Receipt.from_json(done).entries)
+    assert planned_runs[1].recipe.denoiser == load_model(run).recipe.denoiser
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["stages.wide.init_from.positions=bicubic"], r"stage large: .*no coordinates to resample.*positions=bicubic"),
+        (["stages.large.init_from.positions=extrapolate"], r"stage large: .*cannot be extrapolated"),
+        (["stages.large.process.resolution={from_px: 8, to_px: 64}"], r"stage large: process\.resolution=.* differs"),
+    ],
+)
+def test_a_stage_that_cannot_follow_is_told_before_anything_is_trained(tmp_path: Path, changes: list[str], said: str) -> None:
+    recipe = staged(tmp_path, *changes, stages=THREE)
+    with pytest.raises(ConfigError, match=said) as caught:
+        train_stages(recipe, tmp_path / "run", silent=True)
+    assert "\n" not in caught.value.one_line() and not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=said):
+        dry_run_stages(stages_of(recipe, tmp_path / "run"))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both stages trained."""
@@ -112,6 +165,10 @@ def test_both_stages_are_runs_and_the_whole_draws_from_the_last(run: Path) -> No
         "reason": "all stages done",
         "samples_seen": 40,
         "hint": "",
+        "stages": [
+            {"name": "small", "samples_seen": 16, "samples": 16, "state": "finished"},
+            {"name": "large", "samples_seen": 24, "samples": 24, "state": "finished"},
+        ],
     }
 
 
@@ -145,6 +202,38 @@ def test_a_stage_that_fails_is_named(tmp_path: Path) -> None:
         train_stages(staged(tmp_path, "training.samples=16", stages=stages), tmp_path / "run", silent=True)
     ended = json.loads((tmp_path / "run" / "exit.json").read_text())
     assert ended["code"] == 2 and ended["reason"].startswith("stage deeper: ") and ended["samples_seen"] == 16
+    assert [stage["state"] for stage in ended["stages"]] == ["finished", "stopped, exit code 2"]
+    text = Page((tmp_path / "run" / "report.html").read_text()).text
+    assert "stopped, exit code 2" in text and "stage deeper: " in text and "1 of 2" in text
+
+
+@pytest.mark.parametrize(("error", "code"), [(MemoryError("no room"), 71), (KeyboardInterrupt(), 130)])
+def test_whatever_ends_a_stage_is_told_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def failing(recipe: Recipe, out: Path, **more: Any) -> TrainingResult:
+        if out.name == "2-large":
+            assert not (tmp_path / "run" / "exit.json").exists() and "running" in Page(whole.read_text()).text
+            raise error
+        return train(recipe, out, **more)
+
+    whole = tmp_path / "run" / "report.html"
+    monkeypatch.setattr("open_ldm.runs.stages.train", failing)
+    with pytest.raises(type(error)):
+        train_stages(staged(tmp_path), tmp_path / "run", silent=True)
+    ended = json.loads((tmp_path / "run" / "exit.json").read_text())
+    assert (ended["code"], ended["samples_seen"]) == (code, 16)
+    assert ended["reason"].startswith(f"stage large: {type(error).__name__}") and "running" not in Page(whole.read_text()).text
+    monkeypatch.undo()
+    assert train_stages(staged(tmp_path), tmp_path / "run", silent=True).code == 0
+    assert json.loads((tmp_path / "run" / "exit.json").read_text())["code"] == 0
+
+
+def test_held_out_losses_stand_on_one_axis(tmp_path: Path) -> None:
+    held_out = ["data.holdout={share: 0.2}", "held_out={every_samples: 8, pictures: 4}"]
+    train_stages(staged(tmp_path, *held_out), tmp_path / "run", silent=True)
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "Held-out loss of all stages" in text and text.count("stage large begins") == 4  # two plots, wide and narrow
 
 
 def test_another_plan_needs_another_folder(run: Path, tmp_path: Path) -> None:
@@ -152,8 +241,10 @@ def test_another_plan_needs_another_folder(run: Path, tmp_path: Path) -> None:
     renamed = [{**STAGES[0], "name": "tiny"}, STAGES[1]]
     with pytest.raises(ConfigError, match="was started with stage 1-small"):
         train_stages(staged(tmp_path, stages=renamed), copy, silent=True)
-    with pytest.raises(ConfigError, match=r"training\.batch_size"):
+    before = {name: (copy / name).read_text() for name in ("config.yaml", "exit.json", "report.html")}
+    with pytest.raises(ConfigError, match=r"stage small: .*training\.batch_size"):
         train_stages(staged(tmp_path, "training.batch_size=8"), copy, silent=True)
+    assert {name: (copy / name).read_text() for name in before} == before  # a refusal leaves all as it was
     with pytest.raises(ConfigError, match="holds a run without stages"):
         train_stages(staged(tmp_path), copy / "stages" / "1-small", silent=True)
     with pytest.raises(ConfigError, match="has stages"):
@@ -197,6 +288,8 @@ def test_a_stage_that_is_gone_is_not_trained_again_for_nothing(tmp_path: Path) -
     shutil.rmtree(whole / "stages" / "1-small")
     assert train_stages(staged(tmp_path, "stages.large.training.samples=32"), whole, silent=True).samples_seen == 48
     assert not (whole / "stages" / "1-small").exists()
+    ended = json.loads((whole / "exit.json").read_text())
+    assert ended["samples_seen"] == 48 and ended["stages"][0]["state"] == "removed"
 
 
 def test_no_stage_starts_from_an_older_checkpoint_than_the_last_one(run: Path, tmp_path: Path) -> None:

@@ -284,6 +284,16 @@ def test_a_run_goes_on_with_its_own_positions_alone(source: Path, tmp_path: Path
     assert train(recipe_of(tmp_path, *second, "training.samples=12"), two, silent=True).samples_seen == 12
 
 
+def test_a_run_may_be_the_recipe_but_never_its_own_start(source: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(str(source), [f"init_from.source={source}"])
+    for begin in (source, source / "checkpoints" / "samples-000000000016"):
+        itself = load_recipe(str(source), [f"init_from.source={begin}"])
+        with pytest.raises(ConfigError, match=r"cannot start from itself; needed: .*; fix: choose another --out"):
+            train(itself, source, silent=True)
+    assert train(recipe, tmp_path / "again", silent=True).code == 0
+    assert {tensor["action"] for tensor in receipt(tmp_path / "again")["tensors"]} == {"kept"}
+
+
 def test_a_run_goes_on_from_its_own_source_alone(source: Path, tmp_path: Path) -> None:
     run = trained(tmp_path, "run", f"init_from.source={source}")
     moved = shutil.copytree(source, tmp_path / "moved")
@@ -292,6 +302,8 @@ def test_a_run_goes_on_from_its_own_source_alone(source: Path, tmp_path: Path) -
     other = trained(tmp_path, "other", "training.seed=1")
     with pytest.raises(ConfigError, match=r"was started from .*, not from"):
         train(recipe_of(tmp_path, f"init_from.source={other}", "training.samples=32"), run, silent=True)
-    with pytest.raises(ConfigError, match="init_from"):
+    with pytest.raises(ConfigError, match=r"was started from .*moved, not from nothing; fix: init_from\.source=.*moved"):
         train(recipe_of(tmp_path, "training.samples=32"), run, silent=True)
+    with pytest.raises(ConfigError, match=r"was started from nothing, not from .*; fix: init_from=null"):
+        train(recipe_of(tmp_path, f"init_from.source={run}"), other, silent=True)
     assert TINY["training"]["samples"] == 96

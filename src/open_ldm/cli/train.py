@@ -23,6 +23,7 @@ def train(
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""
     from open_ldm.runs.dry_run import dry_run as build_only
+    from open_ldm.runs.dry_run import dry_run_stages, stages_text
     from open_ldm.runs.recipe import load_recipe
     from open_ldm.runs.stages import stages_of, train_stages
     from open_ldm.runs.train import train as run_training
@@ -30,11 +31,13 @@ def train(
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
     if dry_run:
-        outcomes = [build_only(each) for each in [stage.recipe for stage in stages_of(resolved, folder)] or [resolved]]
-        if as_json:
-            print_json({"stages": [each.to_json() for each in outcomes]} if resolved.stages else outcomes[0].to_json())
+        if stages := stages_of(resolved, folder):
+            outcomes = dry_run_stages(stages)
+            text, content = stages_text(stages, outcomes), {"stages": [each.to_json() for each in outcomes]}
         else:
-            print("\n\n".join(each.text() for each in outcomes))
+            outcome = build_only(resolved)
+            text, content = outcome.text(), outcome.to_json()
+        print_json(content) if as_json else print(text)
         return 0
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = (train_stages if resolved.stages else run_training)(resolved, folder, silent=as_json, command=command)
@@ -50,6 +53,11 @@ def train(
         )
     elif result.code == 75:
         print(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
+    elif resolved.stages:
+        print(
+            f"all {len(resolved.stages)} stages done, {result.samples_seen:,} samples; report: {folder}/report.html",
+            file=sys.stderr,
+        )
     return result.code
 
 

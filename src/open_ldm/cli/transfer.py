@@ -10,11 +10,12 @@ import typer
 
 from open_ldm.cli.options import Json, Out
 from open_ldm.cli.train import train
+from open_ldm.core.errors import ConfigError
 
 
 def transfer(
     source: Annotated[Path, typer.Argument(help="A run folder, trained or imported, or one checkpoint inside it.")],
-    recipe: Annotated[str, typer.Argument(help="What to train: a packaged recipe, a YAML file, or a run folder.")],
+    recipe: Annotated[str, typer.Argument(help="What to train: a packaged recipe, a YAML file, or a run folder: its recipe.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. init_from.positions=bicubic.")
     ] = None,
@@ -31,6 +32,11 @@ def transfer(
 
     What became of every tensor is printed and kept in transfer.json. The same command again goes on where the run stopped.
     """
+    for override in overrides or ():
+        if override.startswith(("init_from=", "init_from.source=")):
+            raise ConfigError(
+                f"{override} would replace SOURCE, {source}", fix="leave one of them out: ldm train RECIPE takes the other"
+            )
     given = [f"init_from.source={json.dumps(str(source))}"]
     if raw:
         given.append("init_from.weights=raw")

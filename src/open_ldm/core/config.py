@@ -165,8 +165,11 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> str:
         case "union_tag_not_found":
             return f"key '{dotted}.kind' is missing; needed: kind: NAME"
         case _:
+            said = problem["msg"].removeprefix("Value error, ")
+            if not dotted and isinstance(given, Mapping):  # a rule between several settings, which it names itself
+                return said
             shown = repr(given) if not isinstance(given, dict | list) else type(given).__name__
-            return f"{dotted or 'recipe'}={shown}: {problem['msg'].removeprefix('Value error, ')}"
+            return f"{dotted or 'recipe'}={shown}: {said}"
 
 
 def _field_names(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:

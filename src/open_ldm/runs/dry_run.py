@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from open_ldm.autoencoders import LatentStats
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import to_yaml
@@ -13,10 +14,13 @@ from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.survey import survey
 from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.transfer.expected import skeleton
 from open_ldm.runs.assemble import Knowledge, facts_of
 from open_ldm.runs.census import count_model
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.transfer import Started, StartingPoint, open_start, settled, without_numbers
+from open_ldm.runs.report_stages import SHOWN, cells_of
+from open_ldm.runs.stages import Stage, told_of
+from open_ldm.runs.transfer import Started, StartingPoint, model_settings, settled, settled_if_here, without_numbers
 from open_ldm.text import WordsConfig
 
 ASSUMED_CLASSES = 1000
@@ -28,6 +32,7 @@ class DryRun:
     run that it starts from, or the name of one that is not here; None when it starts from random numbers."""
 
     recipe: Recipe
+    facts: ModelFacts
     data: str
     parameters: int
     gmacs: float
@@ -46,7 +51,11 @@ class DryRun:
     def _start(self) -> str:
         if isinstance(self.start, Started):
             return f"{self.start.text()}\n\n"
-        return "" if self.start is None else f"# starts from {self.start}, which is not here\n"
+        return (
+            ""
+            if self.start is None
+            else f"# starts from {self.start}, which is not here: positions and noise will follow from it\n"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -64,10 +73,50 @@ def dry_run(recipe: Recipe) -> DryRun:
 
     Raises what training would raise for data that are there but of no use to this recipe, and for a run to start from.
     """
-    source = None
-    if recipe.init_from is not None and Path(recipe.init_from.source).expanduser().exists():
-        source = open_start(recipe.init_from)
-        recipe = settled(recipe, source)
+    return _built(*settled_if_here(recipe))
+
+
+def dry_run_stages(stages: Sequence[Stage]) -> list[DryRun]:
+    """What each stage of a recipe will be, started from what the one before will leave; none of them need have been trained.
+
+    Raises as `dry_run`, and names the stage.
+    """
+    done: list[tuple[Stage, DryRun]] = []
+    for stage in stages:
+        with told_of(stage):
+            source = next((_as_it_will_end(other, run) for other, run in done if stage.starts_from(other)), None)
+            settled_by = dry_run(stage.recipe) if source is None else _built(settled(stage.recipe, source.recipe), source)
+        done.append((stage, settled_by))
+    return [run for _, run in done]
+
+
+def stages_text(stages: Sequence[Stage], runs: Sequence[DryRun]) -> str:
+    """Each stage as `DryRun.text` tells it, then all beside one another."""
+    texts = [f"# stage {stage.name}\n{run.text()}" for stage, run in zip(stages, runs, strict=True)]
+    rows = [["# stage", "samples", *SHOWN]]
+    for stage, run in zip(stages, runs, strict=True):
+        rows.append([f"# {stage.name}", f"{run.recipe.training.samples:,}", *cells_of(run.recipe.model_dump(mode="json"))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n\n".join([*texts, "\n".join(lines)])
+
+
+def _as_it_will_end(stage: Stage, run: DryRun) -> StartingPoint:
+    """What the next stage will start from, without numbers. Of its latents nothing is said: they have yet to be measured."""
+    unmeasured = LatentStats((0.0,) * run.facts.channels, (1.0,) * run.facts.channels)
+    return StartingPoint(
+        path=stage.folder.path,
+        checkpoint="its last checkpoint",
+        samples_seen=run.recipe.training.samples,
+        recipe=run.recipe,
+        known=Knowledge(run.facts, unmeasured),
+        tensors=skeleton(model_settings(run.recipe, run.facts)).state_dict(),
+        sha256="",
+        problems=(),
+    )
+
+
+def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
     try:
         pictures = open_data(recipe.data)
     except NoSuchPath as error:
@@ -76,7 +125,7 @@ def dry_run(recipe: Recipe) -> DryRun:
         seen = survey(pictures, limit=200)
         facts, data = facts_of(recipe, pictures, seen), seen.sentence
     count = count_model(recipe.process, recipe.conditioning, recipe.denoiser, facts, recipe.latent_shape[1:])
-    return DryRun(recipe, data, count.parameters, count.gmacs, _start(recipe, facts, source))
+    return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))
 
 
 def _start(recipe: Recipe, facts: ModelFacts, source: StartingPoint | None) -> Started | str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from open_ldm.core.errors import DiskError, RunLockedError
 from open_ldm.core.files import write_json, write_text
@@ -106,10 +108,12 @@ class RunFolder:
         """Store the resolved recipe."""
         write_text(self.config, text)
 
-    def write_exit(self, code: int, reason: str, samples_seen: int, hint: str = "") -> None:
-        """Say how the run ended, for schedulers that only see torchrun's exit code."""
+    def write_exit(
+        self, code: int, reason: str, samples_seen: int, hint: str = "", *, stages: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Say how the run ended, for schedulers that only see torchrun's exit code. `stages`: how each of them did, if any."""
         content = {"code": code, "reason": reason, "samples_seen": samples_seen, "hint": hint}
-        write_json(self.exit, content)
+        write_json(self.exit, {**content, "stages": list(stages)} if stages else content)
 
 
 def _try_lock(handle: int) -> bool:

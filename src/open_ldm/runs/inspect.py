@@ -27,12 +27,14 @@ from open_ldm.denoisers.blocks.positions import (
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.process.schedules import Schedule, build_schedule
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.stages import Stage, stages_of
+from open_ldm.runs.stages import planned, stages_of
 from open_ldm.runs.svg import Plot, Series, line_plot
-from open_ldm.runs.transfer import open_start, settled, settled_process
+from open_ldm.runs.transfer import settled_if_here
 
 _TIMES = tuple(step / 10 for step in range(11))
 _CELL_PX = 6
+_TILE_PX = (96, 192)
+"""Least height and width of a table's picture: small grids get larger cells, so that captions fit below."""
 _BLUE, _WHITE, _RED = (38, 84, 168), (250, 250, 250), (186, 48, 36)
 
 
@@ -43,6 +45,8 @@ class ShownSchedule:
     names: tuple[str, ...]
     rows: tuple[tuple[float, ...], ...]
     files: tuple[Path, ...]
+    note: str = ""
+    """What could not be shown."""
 
     def text(self) -> str:
         """A table, and where the pictures are."""
@@ -50,12 +54,12 @@ class ShownSchedule:
         width = 2 + max(map(len, (*heads, "0.00307692")))
         head = f"{'t':>5}" + "".join(f"{one:>{width}}" for one in heads)
         lines = [f"{row[0]:>5.2f}" + "".join(f"{value:>{width}.6g}" for value in row[1:]) for row in self.rows]
-        return "\n".join([head, *lines, *map(str, self.files)])
+        return "\n".join([head, *lines, *filter(None, [self.note]), *map(str, self.files)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; infinite log-SNR as text."""
         rows = [[value if abs(value) < float("inf") else str(value) for value in row] for row in self.rows]
-        return {"names": list(self.names), "rows": rows, "files": [str(path) for path in self.files]}
+        return {"names": list(self.names), "rows": rows, "files": [str(path) for path in self.files], "note": self.note}
 
 
 def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
@@ -64,12 +68,20 @@ def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
     What a recipe leaves to the run it starts from is settled by that run, where it is here; of a recipe in stages every stage's
     schedule is shown.
     """
+    note = ""
     if recipe.stages:
-        shown = {f"of stage {name}": process for name, process in _processes_of_stages(recipe).items()}
+        stages = stages_of(recipe, Path())
+        both = zip(stages, planned(stages), strict=True)
+        shown = {f"of stage {stage.name}": its_recipe.process for stage, its_recipe in both}
         kinds = {name: process.schedule.kind for name, process in shown.items()}
         schedules = {name: process.build_schedule() for name, process in shown.items()}
     else:
-        process = _settled_process(recipe)
+        settled, source = settled_if_here(recipe)
+        process = settled.process
+        if recipe.init_from is not None and source is None and process.resolution is None:
+            note = (
+                f"it starts from {recipe.init_from.source}, which is not here: for pictures of another size the noise will move"
+            )
         schedules = _before_and_after(process)
         kinds = dict.fromkeys(schedules, process.schedule.kind)
     fine = torch.linspace(0, 1, 401, dtype=torch.float64)
@@ -95,7 +107,7 @@ def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
         write_text(files[-1], str(line_plot(plot)))
     coarse = torch.tensor(_TIMES, dtype=torch.float64)
     columns = [values.tolist() for one in schedules.values() for values in (alpha_bar(one, coarse), one.log_snr(coarse))]
-    return ShownSchedule(tuple(schedules), tuple(zip(_TIMES, *columns, strict=True)), tuple(files))
+    return ShownSchedule(tuple(schedules), tuple(zip(_TIMES, *columns, strict=True)), tuple(files), note)
 
 
 def _before_and_after(process: ProcessConfig) -> dict[str, Schedule]:
@@ -104,22 +116,6 @@ def _before_and_after(process: ProcessConfig) -> dict[str, Schedule]:
     if resolution is None:
         return {"": made}
     return {_px(resolution.from_px): made, _px(resolution.to_px): process.build_schedule()}
-
-
-def _settled_process(recipe: Recipe) -> ProcessConfig:
-    if recipe.init_from is not None and Path(recipe.init_from.source).expanduser().exists():
-        return settled(recipe, open_start(recipe.init_from)).process
-    return recipe.process
-
-
-def _processes_of_stages(recipe: Recipe) -> dict[str, ProcessConfig]:
-    """What each stage of a recipe uses once it is settled by the stage before; none of them need have been trained."""
-    done: list[tuple[Stage, Recipe]] = []
-    for stage in stages_of(recipe, Path()):
-        before = next((its_recipe for other, its_recipe in done if stage.starts_from(other)), None)
-        process = _settled_process(stage.recipe) if before is None else settled_process(stage.recipe, before)
-        done.append((stage, stage.recipe.model_copy(update={"process": process})))
-    return {stage.name: its_recipe.process for stage, its_recipe in done}
 
 
 def alpha_bar(schedule: Schedule, t: Tensor) -> Tensor:
@@ -136,6 +132,8 @@ def inspect_positions(base: Grid, size: Grid, width: int, out: Path) -> list[Pat
     """
     if base == size:
         raise ConfigError(f"--from and --to are both {base[0]}x{base[1]}", needed="two grids")
+    if width % 4:
+        raise ConfigError(f"--width {width}", needed="a multiple of 4: sine and cosine of two coordinates")
     kinds: tuple[GridChange, ...] = get_args(GridChange)
     made: dict[str, ComputedPositions] = {"pre-training": GridPositions()}
     for kind in kinds:
@@ -186,7 +184,8 @@ def _coloured(values: Tensor) -> Tensor:
     share = values.clamp(-1, 1).abs().unsqueeze(0)
     ends = torch.where(values.unsqueeze(0) < 0, _colour(_BLUE), _colour(_RED))
     mixed = (1 - share) * _colour(_WHITE) + share * ends
-    return mixed.round().to(torch.uint8).repeat_interleave(_CELL_PX, 1).repeat_interleave(_CELL_PX, 2)
+    down, right = (max(_CELL_PX, least // size) for least, size in zip(_TILE_PX, values.shape, strict=True))
+    return mixed.round().to(torch.uint8).repeat_interleave(down, 1).repeat_interleave(right, 2)
 
 
 def _colour(rgb: Sequence[int]) -> Tensor:

@@ -110,14 +110,15 @@ def checkpoint_of(path: Path, group: str = "ema") -> tuple[Checkpoint, list[str]
 
 
 def _newest(path: Path, group: str) -> tuple[Checkpoint, list[str]]:
-    if not path.is_dir():
+    folder = RunFolder(path)
+    if not any(part.exists() for part in (folder.config, folder.checkpoints, folder.stages, path / "autoencoder")):
         raise ConfigError(f"no run folder {path}", needed="a folder made by ldm train", fix="check the path")
     if (path / "autoencoder" / "config.json").is_file():
         raise ConfigError(
             f"{path} holds an autoencoder", needed="a run of ldm train", fix=f"autoencoder.path={path}/autoencoder"
         )
-    for folder in reversed(RunFolder(path).parts):
-        newest, problems = CheckpointFolder(folder.checkpoints, required=DRAWABLE).newest((group,))
+    for part in reversed(folder.parts):
+        newest, problems = CheckpointFolder(part.checkpoints, required=DRAWABLE).newest((group,))
         if newest is not None:
             return newest, problems
     raise ConfigError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 from open_ldm.core.config import apply_overrides, to_yaml, validate
 from open_ldm.core.device import choose_machine
 from open_ldm.core.distributed import join_world
-from open_ldm.core.errors import CheckpointError, ConfigError, OpenLdmError
+from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, OpenLdmError, exit_code_of
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
+from open_ldm.runs.record import read_record
 from open_ldm.runs.report_stages import write_stages_report
 from open_ldm.runs.train import TrainingResult, require_same_recipe, train
-from open_ldm.runs.transfer import settle
+from open_ldm.runs.transfer import settle, settled, settled_if_here
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,28 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
     return stages
 
 
+def planned(stages: Sequence[Stage]) -> list[Recipe]:
+    """Each stage's recipe, settled by the one before as that will be; none of them need have been trained.
+
+    Raises ConfigError, naming the stage, for one that cannot start as it says.
+    """
+    done: list[tuple[Stage, Recipe]] = []
+    for stage in stages:
+        before = next((its_recipe for other, its_recipe in done if stage.starts_from(other)), None)
+        with told_of(stage):
+            done.append((stage, settled_if_here(stage.recipe)[0] if before is None else settled(stage.recipe, before)))
+    return [its_recipe for _, its_recipe in done]
+
+
+@contextmanager
+def told_of(stage: Stage) -> Iterator[None]:
+    """Name the stage in a ConfigError."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"stage {stage.name}: {error.problem}", needed=error.needed, fix=error.fix) from error
+
+
 def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     """A part of a recipe as `a.b=c`, one for each single value or list; a `kind` comes before what depends on it."""
     found: list[str] = []
@@ -89,39 +112,73 @@ def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
 def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:
     """Train the stages of a recipe in their order, going on where the last command stopped.
 
-    Raises as `train`; a stage that a signal stopped ends this too, with 75.
+    Raises as `train`; a stage that a signal stopped ends this too, with 75. exit.json says how the whole and each stage ended.
     """
     world = join_world(choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic).device)
     stages, folder = stages_of(recipe, out), RunFolder(out)
     if CheckpointFolder(folder.checkpoints).names():
         raise ConfigError(f"{out} holds a run without stages", fix="choose another --out")
-    planned = [stage.folder.path.name for stage in stages]
-    if others := [part.path.name for part in folder.parts if part is not folder and part.path.name not in planned]:
-        raise ConfigError(f"{out} was started with stage {others[0]}", needed=", ".join(planned), fix="choose another --out")
+    names = [stage.folder.path.name for stage in stages]
+    if others := [part.path.name for part in folder.parts if part is not folder and part.path.name not in names]:
+        raise ConfigError(f"{out} was started with stage {others[0]}", needed=", ".join(names), fix="choose another --out")
     passed = _passed(stages)
-    seconds, seen = 0.0, 0
-    loss: float | None = None
+    if all(stage.saved is None for stage in stages):
+        planned(stages)  # what cannot follow is told before hours of training
+    seconds, loss = 0.0, None
     with folder if world.leads else nullcontext():
-        if world.leads:
+        for stage in stages:
+            if stage.saved is not None:
+                with told_of(stage):
+                    require_same_recipe(settle(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
+        if world.leads:  # only now: a refusal leaves the run as it was
             folder.write_config(to_yaml(recipe))
+            folder.exit.unlink(missing_ok=True)
+        whole = _Whole(folder, stages, passed, world.leads)
         for stage in stages:
             if stage in passed or stage.finished:
-                if stage.saved is not None:
-                    require_same_recipe(settle(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
-                seen += stage.recipe.training.samples
                 continue
             try:
                 result = train(stage.recipe, stage.folder.path, silent=silent, command=command)
-            except OpenLdmError as error:
-                if world.leads:
-                    folder.write_exit(error.exit_code, f"stage {stage.name}: {error.problem}", seen, error.fix)
+            except BaseException as error:
+                reason, fix = f"{type(error).__name__}: {error}", ""
+                if isinstance(error, OpenLdmError):
+                    reason, fix = error.problem, error.fix
+                with suppress(DiskError):  # a full disk must not hide what went wrong first
+                    whole.end(exit_code_of(error), f"stage {stage.name}: {reason}", fix)
                 raise
-            seconds, seen, loss = seconds + result.seconds, seen + result.samples_seen, result.loss
+            seconds, loss = seconds + result.seconds, result.loss
+            if result.code:
+                seen = whole.end(result.code, f"stopped in stage {stage.name} and saved", "run the same command again to go on")
+                return TrainingResult(result.code, out, seen, seconds, loss)
             if world.leads:
                 write_stages_report(out)
-            if result.code:
-                return _ended(folder, world.leads, TrainingResult(result.code, out, seen, seconds, loss), stage)
-        return _ended(folder, world.leads, TrainingResult(0, out, seen, seconds, loss), stages[-1])
+        return TrainingResult(0, out, whole.end(0, "all stages done"), seconds, loss)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A run in stages and how far each is. `leads`: whether this process writes."""
+
+    folder: RunFolder
+    stages: Sequence[Stage]
+    passed: Sequence[Stage]
+    leads: bool
+
+    def end(self, code: int, reason: str, hint: str = "") -> int:
+        """Say how the whole and each of its stages ended, in exit.json and the report. Returns the samples seen by all."""
+        told = [self._told(stage) for stage in self.stages]
+        seen = sum(int(each["samples_seen"]) for each in told)
+        if self.leads:
+            self.folder.write_exit(code, reason, seen, hint, stages=told)
+            write_stages_report(self.folder.path)
+        return seen
+
+    def _told(self, stage: Stage) -> dict[str, Any]:
+        record = read_record(stage.folder.path)
+        gone = stage in self.passed and not record.events  # needed no more, and removed
+        seen = stage.recipe.training.samples if gone else record.samples_seen
+        word = "removed" if gone else record.state.word
+        return {"name": stage.name, "samples_seen": seen, "samples": stage.recipe.training.samples, "state": word}
 
 
 def _passed(stages: Sequence[Stage]) -> list[Stage]:
@@ -140,16 +197,6 @@ def _passed(stages: Sequence[Stage]) -> list[Stage]:
             )
         passed += [stage] if heirs else []
     return passed
-
-
-def _ended(folder: RunFolder, leads: bool, result: TrainingResult, stage: Stage) -> TrainingResult:
-    if leads:
-        reason = "all stages done" if result.code == 0 else f"stopped in stage {stage.name} and saved"
-        hint = "" if result.code == 0 else "run the same command again to go on"
-        folder.write_exit(result.code, reason, result.samples_seen, hint)
-        if not folder.report.is_file():
-            write_stages_report(folder.path)
-    return result
 
 
 def _name_of(name: Any, number: int, taken: Sequence[str]) -> str:

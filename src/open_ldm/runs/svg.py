@@ -20,10 +20,10 @@ _STYLE = (
     ".plot .rule{stroke:currentColor;stroke-opacity:.16}.plot .axis{stroke:currentColor;stroke-opacity:.5}"
     ".plot .mark{stroke:currentColor;stroke-opacity:.6;stroke-dasharray:2 4}"
     ".plot .curve{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
-    ".plot .faint{stroke-width:1;stroke-opacity:.28}.plot .band{fill-opacity:.16}"
-    + "".join(f".plot .s{i}{{stroke:{colour}}}" for i, colour in enumerate(_COLOURS_LIGHT))
+    ".plot .faint{stroke-width:1;stroke-opacity:.28}.plot .band{fill-opacity:.16;stroke-opacity:.4}"
+    + "".join(f".plot .s{i}{{stroke:{colour}}}.plot .band.s{i}{{fill:{colour}}}" for i, colour in enumerate(_COLOURS_LIGHT))
     + "@media(prefers-color-scheme:dark){.plot{color:#a3abb8}"
-    + "".join(f".plot .s{i}{{stroke:{colour}}}" for i, colour in enumerate(_COLOURS_DARK))
+    + "".join(f".plot .s{i}{{stroke:{colour}}}.plot .band.s{i}{{fill:{colour}}}" for i, colour in enumerate(_COLOURS_DARK))
     + "}"
 )
 

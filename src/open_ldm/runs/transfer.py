@@ -16,7 +16,7 @@ from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.diffusion import ModelFacts, ProcessConfig
+from open_ldm.model.diffusion import ModelFacts
 from open_ldm.model.published.family import Model
 from open_ldm.model.transfer.carry import Carried, carry
 from open_ldm.model.transfer.expected import skeleton
@@ -95,42 +95,45 @@ def open_start(config: InitFromConfig) -> StartingPoint:
     )
 
 
-def settled(recipe: Recipe, source: StartingPoint) -> Recipe:
-    """The recipe with the positions and the noise schedule that follow from its source, where it leaves them open.
+def settled(recipe: Recipe, source: Recipe) -> Recipe:
+    """The recipe with the positions and the noise schedule that follow from its source's, where it leaves them open.
 
     Raises ConfigError where it states others.
     """
     init = _init_of(recipe)
-    changes: dict[str, Any] = {"process": settled_process(recipe, source.recipe)}
-    there, here = source.recipe.denoiser, recipe.denoiser
+    changes: dict[str, Any] = {
+        "process": recipe.process.model_copy(update={"resolution": _resolution(recipe, source)}),
+    }
+    there, here = source.denoiser, recipe.denoiser
     if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
-        grids = patches_of(source.known.facts.latent_size, there.patch), patches_of(recipe.latent_shape[1:], here.patch)
+        grids = patches_of(source.latent_shape[1:], there.patch), patches_of(recipe.latent_shape[1:], here.patch)
         positions = positions_on(there.positions, *grids, init.positions)
         _require_open("denoiser.positions", here.positions, positions, (GridPositions(), there.positions))
         changes["denoiser"] = here.model_copy(update={"positions": positions})
     return recipe.model_copy(update=changes)
 
 
-def settled_process(recipe: Recipe, source: Recipe) -> ProcessConfig:
-    """The process of a recipe that starts from a run of recipe `source`; raises as `settled`."""
-    return recipe.process.model_copy(update={"resolution": _resolution(recipe, source)})
+def settled_if_here(recipe: Recipe) -> tuple[Recipe, StartingPoint | None]:
+    """The recipe settled by the run that it starts from, and that run; as it stands, and None, without one at hand."""
+    if recipe.init_from is None or not Path(recipe.init_from.source).expanduser().exists():
+        return recipe, None
+    source = open_start(recipe.init_from)
+    return settled(recipe, source.recipe), source
 
 
 def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, StartingPoint | None]:
     """The recipe with nothing left open, and what it starts from. A run that has saved once needs its source no more.
 
-    Raises ConfigError when the folder's run was started from other weights.
+    Raises ConfigError when the folder's run was started from other weights, or is itself what the recipe starts from.
     """
-    if recipe.init_from is None:
-        return recipe, None
     if CheckpointFolder(folder.checkpoints).names() and folder.config.is_file():
         before = recipe_from(read_yaml(folder.config), (), source=str(folder.config))
-        if before.init_from is not None:
-            _require_same_source(recipe.init_from, before.init_from, folder)
-            return _as_before(recipe, before), None
-        return recipe, None  # it was started from nothing, which the comparison of recipes will tell
+        _require_same_source(recipe.init_from, before.init_from, folder)
+        return (recipe if recipe.init_from is None else _as_before(recipe, before)), None
+    if recipe.init_from is None:
+        return recipe, None
     source = open_start(recipe.init_from)
-    return settled(recipe, source), source
+    return settled(recipe, source.recipe), source
 
 
 def begin_from(source: StartingPoint, recipe: Recipe, known: Knowledge, trainer: Trainer) -> Started:
@@ -169,8 +172,23 @@ def _init_of(recipe: Recipe) -> InitFromConfig:
     return recipe.init_from
 
 
-def _require_same_source(now: InitFromConfig, before: InitFromConfig, folder: RunFolder) -> None:
+def _require_same_source(now: InitFromConfig | None, before: InitFromConfig | None, folder: RunFolder) -> None:
     """Another path is no harm when the same weights lie there."""
+    if now is not None and folder.path.resolve() in (path := Path(now.source).expanduser().resolve(), *path.parents):
+        raise ConfigError(
+            f"run folder {folder.path} cannot start from itself",
+            needed="a folder of its own for the new run",
+            fix="choose another --out",
+        )
+    if now is None or before is None:
+        if now is not before:
+            was, would = ("nothing" if each is None else each.source for each in (before, now))
+            start = "init_from=null" if before is None else f"init_from.source={before.source}"
+            raise ConfigError(
+                f"run folder {folder.path} was started from {was}, not from {would}",
+                fix=f"{start} to go on with it, or choose another --out",
+            )
+        return
     if now.source == before.source:
         return
     try:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from open_ldm.denoisers.blocks.positions import Grid, GridChange, resized
+from open_ldm.denoisers.blocks.positions import Grid, GridChange, offsets_resized, resized
 
 
 class GridTable(nn.Module):
     """Learned vectors `values` [rows x columns + N, D]; for another grid than their own they are resized, and kept for the
     last one while no gradient is asked for.
 
-    `centred`: the middle of the grid is its origin (a table of offsets), not the first place.
+    `centred`: the grid is that of the offsets between tokens, 2 n - 1 along a side of n, its middle the origin; it is resized
+    by `offsets_resized`, so that an offset stands for the same distance in the picture.
     """
 
     def __init__(self, values: Tensor, grid: Grid, *, centred: bool = False) -> None:
@@ -23,17 +24,17 @@ class GridTable(nn.Module):
     def forward(self, grid: Grid) -> Tensor:
         """(rows, columns) -> [rows x columns + N, D]."""
         if grid == self.grid or torch.is_grad_enabled():
-            return resized(self.values, self.grid, grid)
+            return self._resized(self.values, self.grid, grid)
         wanted = (grid, self.values.data_ptr(), self.values._version)  # an averaged model changes in place between uses
         if self._kept is None or self._kept[0] != wanted:
-            self._kept = (wanted, resized(self.values, self.grid, grid))
+            self._kept = (wanted, self._resized(self.values, self.grid, grid))
         return self._kept[1]
 
     def brought(self, values: Tensor, source: GridTable, fresh: Tensor, how: GridChange) -> Tensor:
         """The vectors of another grid on this one (`SizedByGrid`): interpolated, or for `extrapolate` each at its own place,
         with `fresh` ones where the other grid had none."""
         if how != "extrapolate" or source.grid == self.grid:
-            return resized(values, source.grid, self.grid)
+            return self._resized(values, source.grid, self.grid, how)
         places, own = source.grid[0] * source.grid[1], self.grid[0] * self.grid[1]
         there = values[:places].view(*source.grid, -1)
         here = fresh[:own].clone().view(*self.grid, -1)
@@ -42,6 +43,20 @@ class GridTable(nn.Module):
         )
         here[to_rows, to_columns] = there[from_rows, from_columns]
         return torch.cat([here.flatten(0, 1), values[places:]])
+
+    def way(self, how: GridChange) -> str:
+        """In the words of `SizedByGrid`."""
+        if how == "extrapolate":
+            return "places kept, others new"
+        if self.centred:
+            return f"offsets of the same distance, {'bicubic' if how == 'bicubic' else 'bilinear'}"
+        return "bicubic"
+
+    def _resized(self, values: Tensor, grid: Grid, to: Grid, how: GridChange = "resample") -> Tensor:
+        if not self.centred:
+            return resized(values, grid, to)
+        tokens, there = (((rows + 1) // 2, (columns + 1) // 2) for rows, columns in (grid, to))
+        return offsets_resized(values, tokens, there, how)
 
     def _overlap(self, theirs: int, ours: int) -> tuple[slice, slice]:
         """The places both grids have along one axis, in theirs and in ours."""

@@ -21,7 +21,8 @@ Grid = tuple[int, int]
 """Rows and columns of tokens."""
 
 GridChange = Literal["resample", "bicubic", "extrapolate"]
-"""How positions reach another grid. Tables of learned numbers have no coordinates: `resample` interpolates them too."""
+"""How positions reach another grid. Tables of learned numbers have no coordinates: `resample` interpolates them too. A table of
+offsets has them, and is sampled at the right ones under either: `resample` bilinearly, `bicubic` by a cubic."""
 
 
 class GridPositions(Config):
@@ -82,6 +83,9 @@ class SizedByGrid(Protocol):
         """`values` of the same module `source` in another network, brought to this one's grid; `values` itself where the grids
         are one. `fresh`: what this module starts with, whose shape the result has."""
 
+    def way(self, how: GridChange) -> str:
+        """What `brought` does to values of another grid, in a few words."""
+
 
 class Positions(nn.Module):
     """A fixed 2-D position table, made for any grid and kept for the last one used. Not trained."""
@@ -110,6 +114,10 @@ class Positions(nn.Module):
             return values
         (rows, columns), to = values.shape[:2], fresh.shape[:2]
         return resized(values.flatten(0, 1), (rows, columns), (to[0], to[1])).reshape(fresh.shape)
+
+    def way(self, how: GridChange) -> str:
+        """In the words of `SizedByGrid`."""
+        return "bicubic"
 
     def _cut(self, grid: Grid) -> Tensor:
         table = self.get_buffer("table")
@@ -183,10 +191,56 @@ def resized(values: Tensor, grid: Grid, to: Grid) -> Tensor:
     return torch.cat([there.flatten(2)[0].t(), values[places:]])
 
 
+def offsets_resized(values: Tensor, grid: Grid, to: Grid, how: GridChange) -> Tensor:
+    """Vectors [(2 rows - 1) (2 columns - 1) + N, D] of the offsets between tokens of a grid, brought to those of another.
+
+    An offset of d tokens on a side of n, -(n - 1) <= d <= n - 1, is one of d base / n tokens on a side of `base`: the same
+    distance in the picture. There the old table is sampled along each axis, linearly, for `bicubic` by Keys' cubic with
+    a = -1/2; either keeps a slope, and the vectors of offsets that both grids have. A larger grid's outermost offsets lie less
+    than one token beyond the old ones: there the table goes on as its last two entries lead. The last N vectors stay as is.
+    """
+    if grid == to:
+        return values
+    rows, columns = (2 * side - 1 for side in grid)
+    table = values[: rows * columns].view(rows, columns, -1)
+    for axis in (0, 1):
+        table = _sampled(table, axis, grid[axis], to[axis], cubic=how == "bicubic")
+    return torch.cat([table.flatten(0, 1), values[rows * columns :]])
+
+
+def _sampled(table: Tensor, axis: int, base: int, size: int, *, cubic: bool) -> Tensor:
+    """A table of the offsets of `base` tokens along an axis, at those of `size` tokens."""
+    offsets = torch.arange(1 - size, size, dtype=torch.float64) * base / size  # whole ones are exact
+    below = offsets.floor()
+    first, last = (table.narrow(axis, start, 1) for start in (0, 2 * base - 2))
+    inner = [table.narrow(axis, start, 1) for start in (min(1, 2 * base - 2), max(0, 2 * base - 3))]
+    before, after = first - inner[0], last - inner[1]
+    table = torch.cat([first + 2 * before, first + before, table, last + after, last + 2 * after], axis)
+    sampled: list[Tensor] = []
+    for step, weight in zip((-1, 0, 1, 2), _taps(offsets - below, cubic), strict=True):
+        places = (
+            (below + step + base + 1).long().to(table.device)
+        )  # offset 0 is entry base - 1, behind two entries put before it
+        shape = [-1 if each == axis else 1 for each in range(table.ndim)]
+        sampled.append(table.index_select(axis, places) * weight.to(table).view(shape))
+    return torch.stack(sampled).sum(0)
+
+
+def _taps(part: Tensor, cubic: bool) -> tuple[Tensor, ...]:
+    """Weights of the entry before the last one below, that one, and the two above, at `part` of the way up."""
+    if not cubic:
+        return torch.zeros_like(part), 1 - part, part, torch.zeros_like(part)
+    up = 1 - part
+    near = [(1.5 * x - 2.5) * x**2 + 1 for x in (part, up)]  # Keys 1981, a = -1/2
+    far = [((-0.5 * x + 2.5) * x - 4) * x + 2 for x in (part + 1, up + 1)]
+    return far[0], near[0], near[1], far[1]
+
+
 def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange) -> PositionsConfig:
     """The positions of a network pre-trained with `config` on `grid`, for another grid.
 
-    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on.
+    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on, and
+    values that were interpolated have no coordinates to resample.
     """
     if grid == to:
         return config
@@ -197,6 +251,12 @@ def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange)
             return StoredPositions(rows=round(rows * to[0] / grid[0]), columns=round(columns * to[1] / grid[1]))
         case "resample", GridPositions(base=None) | CentredPositions():
             return ResampledPositions(rows=grid[0], columns=grid[1], of=config)
+        case "resample", BicubicPositions():
+            raise ConfigError(
+                "the source's positions are interpolated values (kind bicubic), which have no coordinates to resample",
+                needed="to interpolate again, from the first grid's values, or a source before it",
+                fix="init_from.positions=bicubic",
+            )
         case "bicubic", GridPositions() | CentredPositions() | ResampledPositions():
             return BicubicPositions(rows=grid[0], columns=grid[1], of=config)
         case "extrapolate", GridPositions(base=base) if base is not None and to[0] * grid[1] == to[1] * grid[0]:
@@ -204,6 +264,6 @@ def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange)
         case "extrapolate", ResampledPositions() | BicubicPositions() | GridPositions(base=float()):
             raise ConfigError(
                 f"positions of kind {config.kind} cannot be extrapolated from a grid of {grid[0]}x{grid[1]} to {to[0]}x{to[1]}",
-                fix="init_from.positions=resample",
+                fix=f"init_from.positions={'bicubic' if isinstance(config, BicubicPositions) else 'resample'}",
             )
     return config

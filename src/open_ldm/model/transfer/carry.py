@@ -122,8 +122,7 @@ class _Carrier:
         if brought is values:
             self._note(name, "kept", values, fresh)
         else:
-            way = "places kept, others new" if self.settings.positions == "extrapolate" else "bicubic"
-            self._note(name, "resampled", values, fresh, f"another grid, {way}")
+            self._note(name, "resampled", values, fresh, f"another grid, {here.way(self.settings.positions)}")
         return brought.clone()
 
     def _by_rows(self, name: str, values: Tensor, found: Matches, what: str) -> Tensor:
@@ -135,9 +134,12 @@ class _Carrier:
         start = fresh.clone()
         start[here] = values[there]
         whole = len(here) == len(values) == len(fresh)
-        self._note_rows(name, "kept", (values, len(there)), (fresh, len(here)), "" if whole else f"{what} known to both")
-        self._note_rows(name, "new", None, (fresh, len(fresh) - len(here)), f"{what} the source does not know")
-        self._note_rows(name, "dropped", (values, len(values) - len(set(there))), None, f"{what} not known here")
+        reasons = f"{what} known to both", f"{what} the source does not know", f"{what} not known here"
+        if what == "classes" and self.settings.classes == "new":
+            reasons = "no class", "init_from.classes=new", "init_from.classes=new"
+        self._note_rows(name, "kept", (values, len(there)), (fresh, len(here)), "" if whole else reasons[0])
+        self._note_rows(name, "new", None, (fresh, len(fresh) - len(here)), reasons[1])
+        self._note_rows(name, "dropped", (values, len(values) - len(set(there))), None, reasons[2])
         return start
 
     def _mean_rows(self, name: str, values: Tensor) -> Tensor:
