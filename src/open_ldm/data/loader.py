@@ -52,6 +52,10 @@ class DataConfig(Config):
         """Of every picture."""
         return channels_of(self.source) or 3
 
+    def suits(self, channels: int) -> bool:
+        """Whether an autoencoder that reads so many channels can read the pictures: just so many, or RGB as grey."""
+        return channels == self.channels or (channels == 1 and channels_of(self.source) is None)
+
     @model_validator(mode="after")
     def _display_is_there(self) -> DataConfig:
         channels = channels_of(self.source)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from open_ldm.core.display import as_shown
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.runs.autoencoder.evaluate import Reconstructions
@@ -29,20 +30,20 @@ class Check:
     files: tuple[str, ...]
 
 
-def write_pictures(found: Reconstructions, shown: int, stem: Path) -> list[Path]:
-    """STEM-worst.png and STEM-others.png: inputs above their reconstructions."""
+def write_pictures(found: Reconstructions, shown: int, stem: Path, display: Sequence[int] | None = None) -> list[Path]:
+    """STEM-worst.png and STEM-others.png: inputs above their reconstructions, `display` as in core/display.py."""
     order = found.order
     shown = min(shown, len(order))
     others = order[torch.linspace(0, len(order) - 1, shown).round().long()]
     paths = []
     for name, indices in (("worst", order[:shown]), ("others", others)):
         paths.append(stem.with_name(f"{stem.name}-{name}.png"))
-        save_png(paths[-1], _above_each_other(found, indices.tolist()))
+        save_png(paths[-1], _above_each_other(found, indices.tolist(), display))
     return paths
 
 
-def _above_each_other(found: Reconstructions, indices: Sequence[int]) -> Image.Image:
-    pixels = [*(found.given[i] for i in indices), *(found.found[i] for i in indices)]
+def _above_each_other(found: Reconstructions, indices: Sequence[int], display: Sequence[int] | None) -> Image.Image:
+    pixels = [as_shown(side[i], display) for side in (found.given, found.found) for i in indices]
     told = [f"{found.psnr_db[i]:.1f} dB" for i in indices]
     return grid(pixels, len(indices), row_headers=["input", "reconstruction"], column_headers=told)
 

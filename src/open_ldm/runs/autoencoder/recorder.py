@@ -50,7 +50,8 @@ class AutoencoderRecorder(RunRecorder):
         network = self.trainer.ema.model
         found = reconstruct(network, self.held_out())
         stem = self.folder.path / "reconstructions" / f"{self.samples_seen:012d}"
-        files = [str(path.relative_to(self.folder.path)) for path in write_pictures(found, self.recipe.held_out.shown, stem)]
+        paths = write_pictures(found, self.recipe.held_out.shown, stem, self.recipe.data.display)
+        files = [str(path.relative_to(self.folder.path)) for path in paths]
         export(network, found.stats, self.folder.path / AUTOENCODER)
         self.event(
             EVENT,
