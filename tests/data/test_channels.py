@@ -218,7 +218,7 @@ def test_a_survey_counts_bad_files_and_says_what_is_dark(tmp_path: Path) -> None
     seen = survey(FolderConfig(path=tmp_path, channels=5).open())
     assert [(bad.id, bad.reason) for bad in seen.bad] == [("three.npy", channels.WRONG_CHANNELS)]
     assert seen.reach == (16,) * 5
-    assert "channel 4 reaches 16 of 255" in seen.text()
+    assert "channel 0, 1, 2, 3, 4: at most 16 of 255 is used" in seen.text()
     bright = survey(FolderConfig(path=tmp_path, channels=5, channel_range=((0, 4095),)).open())
     assert min(bright.reach) > 250
     assert bright.problems() == []

@@ -61,8 +61,9 @@ class DataSurvey:
         dark = [channel for channel, reach in enumerate(self.reach) if reach < _DARK]
         if not dark:
             return []
-        told = ", ".join(f"channel {channel} reaches {self.reach[channel]} of 255" for channel in dark)
-        return [f"{told}; a 12-bit camera, say, needs data.source.channel_range=[[0, 4095]], or one pair for each channel"]
+        most = max(self.reach[channel] for channel in dark)
+        told = f"channel {', '.join(map(str, dark))}: at most {most} of 255 is used"
+        return [f"{told}; for a 12-bit camera, say, data.source.channel_range=[[0, 4095]], or one pair for each channel"]
 
     def text(self) -> str:
         """For people: the sentence, a table of sizes, classes and captions, and what is bad."""

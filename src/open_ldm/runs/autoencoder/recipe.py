@@ -47,7 +47,7 @@ class AutoencoderRecipe(Config):
         if not self.data.suits(self.network.in_channels):
             raise ValueError(
                 f"network.in_channels={self.network.in_channels}, but the pictures have {self.data.channels} channels;"
-                " needed: the same number, or RGB and 1 for grey; fix: data.source.channels says how many .npy and TIFF files hold"
+                " needed: the same number, or RGB and 1 for grey; fix: data.source.channels, how many .npy and TIFF files hold"
             )
         return self
 
