@@ -164,7 +164,7 @@ def test_what_is_shown_may_change(rgb_run: Path) -> None:
 
 
 MISTAKES = [
-    ("network.in_channels=4", "4, but pictures from files have 3 channels, or 1 in grey"),
+    ("network.in_channels=4", "4, but the pictures have 3 channels; needed: the same number, or RGB and 1 for grey"),
     ("data.transform.size_px=17", "multiples of 2"),
     ("loss.scales=5", "too small for loss.scales=5"),
     ("network.width=[8]", "did you mean 'widths'"),
