@@ -21,13 +21,15 @@ _MOST_ROWS = 12
 
 @dataclass(frozen=True)
 class Check:
-    """One look at the held-out pictures: their PSNR in dB and the picture files, relative to the run folder."""
+    """One look at the held-out pictures: their PSNR in dB, all in all and by channel, and the picture files, relative to the run
+    folder."""
 
     samples_seen: int
     pictures: int
     mean_psnr_db: float
     worst_psnr_db: float
     files: tuple[str, ...]
+    channels_psnr_db: tuple[float, ...] = ()
 
 
 def write_pictures(found: Reconstructions, shown: int, stem: Path, display: Sequence[int] | None = None) -> list[Path]:
@@ -60,7 +62,9 @@ def _check(event: Event) -> Check | None:
     files = event.fields.get("files")
     if mean is None or worst is None or pictures is None or not isinstance(files, list):
         return None
-    return Check(event.samples_seen, int(pictures), mean, worst, tuple(map(str, files)))
+    by_channel = event.fields.get("channels_psnr_db")
+    channels = tuple(map(float, by_channel)) if isinstance(by_channel, list) else ()
+    return Check(event.samples_seen, int(pictures), mean, worst, tuple(map(str, files)), channels)
 
 
 def sections_of(run: Path) -> list[Section]:
@@ -79,6 +83,8 @@ def sections_of(run: Path) -> list[Section]:
         f"{newest.pictures} pictures that training never sees, encoded to the mean of their posterior and decoded again by the"
         " averaged weights. PSNR in dB of 8-bit pixels, higher is better; 'worst 5 %' is the mean over the worst of them."
     )
+    if len(newest.channels_psnr_db) > 1:
+        text += f" By channel, the first one first: {', '.join(f'{one:.2f}' for one in newest.channels_psnr_db)} dB."
     rows = [[f"{check.samples_seen:,}", f"{check.mean_psnr_db:.2f}", f"{check.worst_psnr_db:.2f}"] for check in checks]
     skipped = [["…", "…", "…"]] if len(rows) > _MOST_ROWS else []
     rows = rows if not skipped else [*rows[: _MOST_ROWS // 2], *skipped, *rows[-_MOST_ROWS // 2 :]]

@@ -58,6 +58,7 @@ class AutoencoderRecorder(RunRecorder):
             pictures=len(found.psnr_db),
             mean_psnr_db=round(found.mean_psnr_db, 3),
             worst_psnr_db=round(found.worst_psnr_db, 3),
+            channels_psnr_db=[round(one, 3) for one in found.channels_psnr_db],
             files=files,
             seconds=round(time.perf_counter() - started, 2),
         )
