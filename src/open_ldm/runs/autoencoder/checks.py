@@ -21,8 +21,7 @@ _MOST_ROWS = 12
 
 @dataclass(frozen=True)
 class Check:
-    """One look at the held-out pictures: their PSNR in dB, all in all and by channel, and the picture files, relative to the run
-    folder."""
+    """One look at the held-out pictures: their PSNR in dB, also by channel, and the picture files, relative to the run."""
 
     samples_seen: int
     pictures: int
