@@ -238,4 +238,6 @@ def test_tiny_is_checked_like_kl(taesd: tuple[AutoencoderTiny, Path], folder: Pa
 
 def test_every_config_tells_channels_and_factor() -> None:
     assert (IdentityConfig().channels, IdentityConfig().factor) == (3, 1)
+    assert latent_shape(IdentityConfig(channels=5), 8, 6) == (5, 8, 6)
+    assert build_autoencoder(IdentityConfig(channels=5), CPU).channels == 5
     assert latent_shape(TinyConfig(path="nowhere", channels=16), 64, 128) == (16, 8, 16)

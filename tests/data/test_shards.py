@@ -114,7 +114,7 @@ def test_index_is_cached_and_the_cache_is_never_trusted_blindly(
 ) -> None:
     reads: list[Path] = []
     original = shard_index._read_headers
-    monkeypatch.setattr(shard_index, "_read_headers", lambda path: reads.append(path) or original(path))
+    monkeypatch.setattr(shard_index, "_read_headers", lambda *given: reads.append(given[0]) or original(*given))
     fingerprint = opened(shards).fingerprint
     assert len(reads) == 2
     assert opened(shards).fingerprint == fingerprint

@@ -18,7 +18,7 @@ def build_autoencoder(config: AutoencoderConfig, device: torch.device) -> Autoen
     """The autoencoder a config describes, loaded and frozen."""
     match config:
         case IdentityConfig():
-            return IdentityAutoencoder()
+            return IdentityAutoencoder(config.channels)
         case KLConfig():
             return KLAutoencoder(config, device)
         case TinyConfig():

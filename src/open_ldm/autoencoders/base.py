@@ -19,8 +19,7 @@ class Posterior:
 class Autoencoder(Protocol):
     """images float [-1, 1] [B, N, H, W] <-> raw latents [B, C, H / factor, W / factor]. Frozen while a denoiser trains.
 
-    Pictures from files have N = 3 channels, and an autoencoder of grey pictures takes and gives them too; one that was
-    trained on another number of channels reads just that number.
+    N is the number of channels of the data's pictures. An autoencoder of one channel takes RGB too, and gives grey as RGB.
     """
 
     channels: int

@@ -28,5 +28,5 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
     raise ConfigError(
         f"pictures of {given} channels for an autoencoder of {channels}",
         needed=f"{channels} channels, or pictures of 3 and an autoencoder of 1",
-        fix="picture files give 3 channels; see docs/autoencoders.md for other numbers",
+        fix=f"data.source.channels={channels} where the files have them; see docs/autoencoders.md",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from open_ldm.autoencoders.base import Posterior
@@ -11,14 +12,10 @@ from open_ldm.core.config import Config
 
 
 class IdentityConfig(Config):
-    """No autoencoder: raw latents are the images."""
+    """No autoencoder: raw latents are the images. `channels`: of the pictures."""
 
     kind: Literal["identity"] = "identity"
-
-    @property
-    def channels(self) -> int:
-        """Of the latents: those of the pictures."""
-        return IdentityAutoencoder.channels
+    channels: int = Field(default=3, ge=1)
 
     @property
     def factor(self) -> int:
@@ -29,10 +26,12 @@ class IdentityConfig(Config):
 class IdentityAutoencoder:
     """Raw latents are the images, in [-1, 1]."""
 
-    channels = 3
     factor = 1
     raw_range: tuple[float, float] | None = (-1.0, 1.0)
     fingerprint = "identity"
+
+    def __init__(self, channels: int = 3) -> None:
+        self.channels = channels
 
     def encode(self, images: Tensor) -> Posterior:
         """The images, exactly."""

@@ -74,6 +74,11 @@ class Pretrained:
         self.channels, self.factor = found
         self.network = network.to(device).eval().requires_grad_(False)
 
+    @property
+    def picture_channels(self) -> int:
+        """Of the pictures it was trained on."""
+        return int(self.network.config.in_channels)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the encoder's weights and settings: another decoder leaves raw latents as they are."""
@@ -85,7 +90,7 @@ class Pretrained:
     @torch.no_grad()
     def encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """`encode` of images with the channels the network reads, a few pictures at a time."""
-        images = with_channels(images, self.network.config.in_channels)
+        images = with_channels(images, self.picture_channels)
         return _in_portions(encode, images, images.shape[2] * images.shape[3])
 
     @torch.no_grad()

@@ -65,11 +65,11 @@ def sample(
     folder = out or _next_folder(run)
     written = sampling.write_samples(loaded, sheet, pixels, settings, folder)
     if as_json:
-        print_json({"folder": str(folder), "grid": str(written.grid), "pictures": [str(path) for path in written.pictures]})
+        print_json(written.to_json())
     else:
         if all(wish.shows is None for wish in sheet.wishes) and loaded.recipe.conditioning.semantic.kind != "none":
             print("nothing was asked for, so nothing was said to the model; see --prompt and --class")
-        print(f"{len(sheet.wishes)} pictures in {folder}; all at once: {written.grid}")
+        print(written.sentence())
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Images as tensors <-> pictures people can look at: uint8 pixels, captioned grids, PNG files."""
+"""Images as tensors <-> pictures people can look at: uint8 pixels, captioned grids, PNG and .npy files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -47,6 +48,13 @@ def png_bytes(picture: Image.Image) -> bytes:
     """The picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def npy_bytes(pixels: Tensor) -> bytes:
+    """uint8 [C, H, W] as the bytes of a .npy file of [H, W, C], which data/channels.py reads."""
+    buffer = io.BytesIO()
+    np.save(buffer, pixels.cpu().permute(1, 2, 0).contiguous().numpy(), allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -25,7 +25,7 @@ from open_ldm.core.seeds import key
 from open_ldm.data.holdout import HoldoutConfig, PartName, part_of
 from open_ldm.data.order import ViewPlace, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
-from open_ldm.data.sources import SourceConfig, open_source
+from open_ldm.data.sources import SourceConfig, channels_of, open_source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 
 _MOST_REPLACEMENTS = 64
@@ -36,7 +36,8 @@ class DataConfig(Config):
     """Pictures, how views are cut from them, and how many processes read them (null: chosen by `default_workers`).
 
     `holdout`: a share of the pictures that training leaves out. `views`: fixed views of each picture, taken in turn, one an
-    epoch; null cuts a fresh one at every position. A cache holds fixed views.
+    epoch; null cuts a fresh one at every position. A cache holds fixed views. `display`: which channels of a source with
+    `channels`, counted from 0, people are shown as red, green and blue; null shows all of them (core/display.py).
     """
 
     source: SourceConfig
@@ -44,6 +45,24 @@ class DataConfig(Config):
     transform: TransformConfig
     views: int | None = Field(default=None, ge=1, le=10_000)
     workers: int | None = Field(default=None, ge=0, le=256)
+    display: tuple[int, int, int] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of every picture."""
+        return channels_of(self.source) or 3
+
+    def suits(self, channels: int) -> bool:
+        """Whether an autoencoder that reads so many channels can read the pictures: just so many, or RGB as grey."""
+        return channels == self.channels or (channels == 1 and channels_of(self.source) is None)
+
+    @model_validator(mode="after")
+    def _display_is_there(self) -> DataConfig:
+        channels = channels_of(self.source)
+        if self.display is not None and (channels is None or not all(0 <= one < channels for one in self.display)):
+            has = "is for sources that are given channels" if channels is None else f"of {channels} channels"
+            raise ValueError(f"display={list(self.display)} {has}; needed: three numbers from 0 to channels - 1, or null")
+        return self
 
     @model_validator(mode="after")
     def _views_differ(self) -> DataConfig:

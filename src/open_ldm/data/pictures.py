@@ -65,8 +65,8 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
     content = picture if isinstance(picture, bytes) else read_bytes(picture)
     if not content:
         raise BadPicture(EMPTY)
-    with _opened(io.BytesIO(content), max_megapixels) as image:
-        steps = _UPRIGHT.get(_orientation(image))
+    with opened(io.BytesIO(content), max_megapixels) as image:
+        steps = turn_of(image)
         image.load()
         pixels = _to_rgb(image)
         return pixels if steps is None else np.array(Image.fromarray(pixels).transpose(steps))
@@ -75,14 +75,19 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
 def size_of(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
     """(height, width) in pixels that `decode` would return, from the header alone. Raises BadPicture like `decode`."""
     if isinstance(picture, bytes):
-        return _upright_size(io.BytesIO(picture), max_megapixels)
+        return _size_in(io.BytesIO(picture), max_megapixels)
+    return with_file(picture, lambda file: _size_in(file, max_megapixels))
+
+
+def with_file(path: Path, look: Callable[[IO[bytes]], tuple[int, int]]) -> tuple[int, int]:
+    """What `look` finds in a file. Raises BadPicture when it is missing or cannot be read."""
     try:
-        with picture.open("rb") as file:
-            return _upright_size(file, max_megapixels)
+        with path.open("rb") as file:
+            return look(file)
     except FileNotFoundError as error:
-        raise BadPicture(MISSING, picture.name) from error
+        raise BadPicture(MISSING, path.name) from error
     except OSError as error:
-        raise BadPicture(CANNOT_READ, f"{picture.name}: {error.strerror}") from error
+        raise BadPicture(CANNOT_READ, f"{path.name}: {error.strerror}") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -109,17 +114,28 @@ def with_retries(read: Callable[[], bytes], what: str) -> bytes:
     raise AssertionError("the last try returns or raises")
 
 
-def _upright_size(stream: IO[bytes], max_megapixels: float) -> tuple[int, int]:
+def _size_in(stream: IO[bytes], max_megapixels: float) -> tuple[int, int]:
     if not stream.read(1):
         raise BadPicture(EMPTY)
     stream.seek(0)
-    with _opened(stream, max_megapixels) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+    with opened(stream, max_megapixels) as image:
+        return upright_size(image)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) once the orientation is applied."""
+    width, height = image.size
+    return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What brings the pixels of an opened picture upright; None when they are."""
+    return _UPRIGHT.get(_orientation(image))
 
 
 @contextmanager
-def _opened(stream: IO[bytes], max_megapixels: float) -> Iterator[Image.Image]:
+def opened(stream: IO[bytes], max_megapixels: float) -> Iterator[Image.Image]:
+    """The picture, its header read. Whatever is wrong with it, there or inside the block, becomes BadPicture."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata; the pixels decide here
         try:
@@ -155,9 +171,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise BadPicture(UNSUPPORTED_MODE, f"{image.mode} beyond 16 bits")
+        values = within_16_bits(np.asarray(image))
         grey = ((values + 128) // 257).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.has_transparency_data:
@@ -167,3 +181,10 @@ def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode not in _CONVERTED_BY_PILLOW:
         raise BadPicture(UNSUPPORTED_MODE, image.mode)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def within_16_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Whole numbers of a wide greyscale picture. Raises BadPicture when one is below 0 or above 65535."""
+    if values.min() < 0 or values.max() > 65535:
+        raise BadPicture(UNSUPPORTED_MODE, "I beyond 16 bits")
+    return values.astype(np.int64)

@@ -16,8 +16,9 @@ from torch import Tensor
 class Sample:
     """One picture as its source gives it, before any transform.
 
-    `pixels` uint8 [H, W, 3] (RGB). `original_height_px`, `original_width_px`: the size of the picture as it was first
-    made, which can be larger than the stored file when the source knows it (a `metadata.jsonl` column, say).
+    `pixels` uint8 [H, W, C]: RGB, or the channels of the source. `original_height_px`, `original_width_px`: the size of the
+    picture as it was first made, which can be larger than the stored file when the source knows it (a `metadata.jsonl`
+    column, say).
     `label` is an index into the source's `class_names`. `captions` may hold several; one is drawn per view.
     `attributes`: what a source knows for certain about the picture (the ground truth of `shapes`); metrics read it.
     """
@@ -57,7 +58,7 @@ class View:
     id: str
     position: int
     pixels: Tensor
-    """uint8 [3, H, W]."""
+    """uint8 [C, H, W]."""
     record: TransformRecord
     label: int | None
     caption: str | None
@@ -76,7 +77,7 @@ class BadSample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Views side by side. `pixels` uint8 [B, 3, H, W]; `labels` long [B] or None; `captions` one per view or None.
+    """Views side by side. `pixels` uint8 [B, C, H, W]; `labels` long [B] or None; `captions` one per view or None.
 
     `positions`: place of each view in the endless sample order; every random draw of training is keyed by it.
     `bad`: samples that had to be replaced while this batch was read. `indices`: of the samples in their source.
@@ -94,12 +95,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a source found, in words a user can check: '1,204 pictures, 4 classes, no captions'."""
+    """What a source found, in words a user can check: '1,204 pictures, 4 classes, no captions'. `channels`: None for RGB."""
 
     pictures: int
     classes: int
     captioned: int
     layout: str
+    channels: int | None = None
 
     def sentence(self) -> str:
         """One line: number of pictures, classes and captions, and the detected layout."""
@@ -108,7 +110,8 @@ class SourceSummary:
             captions = "captions"
         else:
             captions = f"{self.captioned:,} captions" if self.captioned else "no captions"
-        return f"{self.pictures:,} pictures, {classes}, {captions} ({self.layout})"
+        of = "" if self.channels is None else f" of {self.channels} channel{'s' if self.channels > 1 else ''}"
+        return f"{self.pictures:,} pictures{of}, {classes}, {captions} ({self.layout})"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
-"""What a data set looks like, from headers alone: sizes, aspect ratios, classes, captions, first bad samples."""
+"""What a data set looks like, from headers alone: sizes, aspect ratios, classes, captions, first bad samples.
+
+Only of pictures with channels of their own a few are decoded: whether they use their range cannot be seen otherwise.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +18,8 @@ from open_ldm.core.seeds import key
 from open_ldm.data.sample import BadPicture, BadSample, Source
 
 _EXAMPLES = 8
+_DECODED = 16
+_DARK = 64
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class DataSurvey:
     """Statistics over `examined` samples spread evenly over `pictures`.
 
     Sizes are original sizes in pixels; `aspect_ratio` = width / height. `class_counts` counts the examined samples; it
-    is empty for a source without classes.
+    is empty for a source without classes. `reach`: of each channel the value, 0 to 255, that 99.9 % of the pixels stay below
+    in every one of 16 pictures; empty for RGB.
     """
 
     sentence: str
@@ -47,6 +54,16 @@ class DataSurvey:
     class_counts: Mapping[str, int]
     example_captions: tuple[str, ...]
     bad: tuple[BadSample, ...]
+    reach: tuple[int, ...] = ()
+
+    def problems(self) -> list[str]:
+        """One line when channels use so little of their range that 8 bits keep only a few steps of them."""
+        dark = [channel for channel, reach in enumerate(self.reach) if reach < _DARK]
+        if not dark:
+            return []
+        most = max(self.reach[channel] for channel in dark)
+        told = f"channel {', '.join(map(str, dark))}: at most {most} of 255 is used"
+        return [f"{told}; for a 12-bit camera, say, data.source.channel_range=[[0, 4095]], or one pair for each channel"]
 
     def text(self) -> str:
         """For people: the sentence, a table of sizes, classes and captions, and what is bad."""
@@ -58,6 +75,9 @@ class DataSurvey:
         if self.class_counts:
             counts = self.class_counts.values()
             lines.append(f"{len(counts):,} classes of {min(counts):,} to {max(counts):,} pictures, of those examined")
+        if self.reach:
+            lines.append(f"{'channels reach':<14}" + "".join(f"{value:>9}" for value in self.reach) + "  of 255")
+        lines += [f"warning: {problem}" for problem in self.problems()]
         lines += [f"caption: {caption}" for caption in self.example_captions]
         lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]
         more = len(self.bad) - _EXAMPLES
@@ -69,7 +89,7 @@ class DataSurvey:
 
 
 def survey(source: Source, limit: int = 2000) -> DataSurvey:
-    """Look at up to `limit` samples, one drawn from each of as many equal stretches, without decoding a picture.
+    """Look at up to `limit` samples, one drawn from each of as many equal stretches, without decoding an RGB picture.
 
     Raises DataError when the data set is empty or none of the samples has a readable header.
     """
@@ -82,7 +102,8 @@ def survey(source: Source, limit: int = 2000) -> DataSurvey:
         except BadPicture as verdict:
             bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
     if not sizes:
-        reasons = f", the first one: {bad[0].id} ({bad[0].reason})" if bad else ""
+        why = f"{bad[0].reason} {bad[0].detail}".rstrip() if bad else ""
+        reasons = f", the first one: {bad[0].id} ({why})" if bad else ""
         raise DataError(f"none of {len(chosen):,} samples can be read{reasons}", needed="readable pictures")
     heights, widths = np.array(sizes, dtype=np.float64).T
     captions = list(dict.fromkeys(source.captions()))
@@ -97,6 +118,7 @@ def survey(source: Source, limit: int = 2000) -> DataSurvey:
         class_counts=_class_counts(source, chosen),
         example_captions=tuple(captions[place] for place in spread(len(captions), _EXAMPLES)),
         bad=tuple(bad),
+        reach=_reach(source) if source.summary.channels else (),
     )
 
 
@@ -125,3 +147,11 @@ def _class_counts(source: Source, chosen: Sequence[int]) -> dict[str, int]:
         if label is not None:
             counts[source.class_names[label]] += 1
     return counts
+
+
+def _reach(source: Source) -> tuple[int, ...]:
+    reached = []
+    for index in spread(len(source), _DECODED):
+        with suppress(BadPicture):
+            reached.append(np.quantile(source[index].pixels, 0.999, axis=(0, 1)))
+    return tuple(round(float(value)) for value in np.max(reached, axis=0)) if reached else ()

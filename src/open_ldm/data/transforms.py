@@ -7,7 +7,7 @@ view: `global` shrinks the picture to the view, then crops; `local` brings it to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
+from open_ldm.data.pictures import Pixels
 from open_ldm.data.sample import TransformRecord
 
 
@@ -69,20 +70,20 @@ class TransformConfig(Config):
 
 @dataclass(frozen=True)
 class TransformedPicture:
-    """One view: `pixels` uint8 [3, H, W], and the record of how it was made."""
+    """One view: `pixels` uint8 [C, H, W], and the record of how it was made."""
 
     pixels: Tensor
     record: TransformRecord
 
 
 def transform(
-    pixels: np.ndarray[Any, np.dtype[np.uint8]],
+    pixels: Pixels,
     original_size: tuple[int, int],
     config: TransformConfig,
     seed: int,
     position: int,
 ) -> TransformedPicture:
-    """Make the view of `pixels` (uint8 [H, W, 3]) for one position of the sample order.
+    """Make the view of `pixels` (uint8 [H, W, C]) for one position of the sample order.
 
     `original_size`: (height, width) of the picture as first made, for the record; the stored pixels may be smaller.
     """
@@ -126,8 +127,8 @@ def plan_view(
     )
 
 
-def cut_view(pixels: np.ndarray[Any, np.dtype[np.uint8]], record: TransformRecord) -> Tensor:
-    """Carry out a record on the stored picture (uint8 [H, W, 3]): uint8 [3, height_px, width_px].
+def cut_view(pixels: Pixels, record: TransformRecord) -> Tensor:
+    """Carry out a record on the stored picture (uint8 [H, W, C]): uint8 [C, height_px, width_px].
 
     Antialiased bicubic resampling; a strong reduction is first done by whole-number box averages (to no less than three
     times the target). Only the cropped box is resampled, so that a picture of extreme aspect ratio costs no memory.
@@ -141,9 +142,21 @@ def cut_view(pixels: np.ndarray[Any, np.dtype[np.uint8]], record: TransformRecor
         min(float(stored_width), (record.crop_left_px + record.width_px) * per_column),
         min(float(stored_height), (record.crop_top_px + record.height_px) * per_row),
     )
-    size = (record.width_px, record.height_px)
-    view = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    rows = np.asarray(view)
+    rows = resampled(pixels, (record.width_px, record.height_px), box)
     if record.flip:
         rows = rows[:, ::-1]
-    return torch.from_numpy(rows.transpose(2, 0, 1).copy())  # [3, H, W]
+    return torch.from_numpy(rows.transpose(2, 0, 1).copy())  # [C, H, W]
+
+
+def resampled(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:
+    """uint8 [H, W, C] -> [height, width, C] by Pillow's antialiased bicubic, every channel by itself.
+
+    `size`: (width, height); `box`: the part of the picture (left, top, right, bottom), all of it by default.
+    """
+
+    def one(part: Pixels) -> Pixels:
+        return np.array(Image.fromarray(part).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+
+    if pixels.shape[2] == 3:  # Pillow knows RGB, and one call is quicker than three
+        return one(pixels)
+    return np.stack([one(pixels[:, :, channel]) for channel in range(pixels.shape[2])], axis=2)

@@ -23,7 +23,7 @@ _ORDER_SEED = 0
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch: `images` float [B, 3, H, W] in [-1, 1]; `numbers`: of each picture, its place in its data set or its seed;
+    """A batch: `images` float [B, N, H, W] in [-1, 1]; `numbers`: of each picture, its place in its data set or its seed;
     `captions`: one each where there are any."""
 
     images: Tensor
@@ -48,7 +48,7 @@ class PictureSet:
     total: int = 0
 
     def add(self, pixels: Tensor) -> Tensor:
-        """Take in uint8 pixels [B, 3, H, W]; returns a 63-bit key of each picture, int64 [B].
+        """Take in uint8 pixels [B, N, H, W]; returns a 63-bit key of each picture, int64 [B].
 
         Raises DataError for a size other than that of the pictures before.
         """

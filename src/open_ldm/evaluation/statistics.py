@@ -53,7 +53,7 @@ def collect(
     banks = [Bank(capacity) for _ in extractors]
     moments = [Moments.empty(extractor.dim) for extractor in extractors]
     for batch in (batch for batch in batches if len(batch.images)):
-        keys = seen.add(rounded_pixels(batch.images))
+        keys = seen.add(rounded_pixels(batch.images, channels=None))
         for extractor, bank, moment in zip(extractors, banks, moments, strict=True):
             rows = _rows(batch, keys, extractor)
             moment.add(rows.vectors)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior, build_autoencoder
 from open_ldm.autoencoders.latent_stats import given, measure
+from open_ldm.autoencoders.pretrained import Pretrained
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.device import Machine
@@ -219,8 +220,16 @@ def autoencoder_of(recipe: Recipe, facts: ModelFacts | None, machine: Machine) -
     """The recipe's autoencoder, loaded; `facts`: of the model that reads its latents, if there is one yet.
 
     Raises CheckpointError when it encodes otherwise than the one that the model was trained with. Another decoder is allowed.
+    Raises ConfigError when it reads another number of channels than the pictures have.
     """
     autoencoder = build_autoencoder(recipe.autoencoder, machine.device)
+    if isinstance(autoencoder, Pretrained) and not recipe.data.suits(autoencoder.picture_channels):
+        have, reads = recipe.data.channels, autoencoder.picture_channels
+        raise ConfigError(
+            f"pictures of {have} channels for an autoencoder of {reads}",
+            needed=f"an autoencoder trained on {have} channels, or pictures of {reads}",
+            fix=f"ldm autoencoder train with network.in_channels={have}, or data.source.channels={reads}",
+        )
     if facts is not None and facts.autoencoder and facts.autoencoder != autoencoder.fingerprint:
         raise CheckpointError(
             f"the autoencoder's encoder has fingerprint {autoencoder.fingerprint[:16]}",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
@@ -51,7 +52,8 @@ def _grid(run: ComparedRun, count: int, shown: Sequence[str]) -> DrawnGrid:
         settings = loaded.recipe.sampling
         words = f"{settings.solver}, {settings.steps} steps, semantic scale {settings.guidance.semantic_scale:g}"
         words += f", control scale {settings.guidance.control_scale:g}, at {loaded.samples_seen:,} samples seen"
-        return DrawnGrid(run.name, draw(loaded, wishes, settings), [what or "" for what in asked], words)
+        pixels = as_shown(draw(loaded, wishes, settings), loaded.recipe.data.display)
+        return DrawnGrid(run.name, pixels, [what or "" for what in asked], words)
     except OpenLdmError as error:
         return DrawnGrid(run.name, None, (), "", error.one_line())
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from open_ldm.core.display import as_shown
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
@@ -95,7 +96,8 @@ def write_sheet(report: NeighbourReport, judged: Judged, training: Source, shown
     tiles: list[Tensor] = []
     captions: list[str] = []
     for row, place in enumerate(order):
-        tiles += [drawn[row], picture_of(training, int(found.training[place, 0]), judged.size_px)]
+        pair = drawn[row], picture_of(training, int(found.training[place, 0]), judged.size_px)
+        tiles += [as_shown(one, judged.display) for one in pair]
         captions += [
             f"sample {int(found.samples[place])}",
             f"{float(found.distances[place, 0]):.3g}, rank {float(found.ranks[place]):.1%}",

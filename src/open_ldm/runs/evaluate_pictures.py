@@ -35,7 +35,8 @@ _ORDER_SEED = 0
 
 
 class Judged(Protocol):
-    """Pictures to measure. `size_px` (height, width); `sampling`: how they were drawn, in words, for passports."""
+    """Pictures to measure. `size_px` (height, width); `sampling`: how they were drawn, in words, for passports; `display`: how
+    people are shown them (core/display.py)."""
 
     @property
     def size_px(self) -> tuple[int, int]: ...
@@ -43,13 +44,16 @@ class Judged(Protocol):
     @property
     def sampling(self) -> Mapping[str, str] | None: ...
 
+    @property
+    def display(self) -> tuple[int, int, int] | None: ...
+
     def __len__(self) -> int: ...
 
     def batches(self, world: World) -> Iterator[Pictures]:
         """This process's share, each picture once."""
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
-        """Single pictures by their number, uint8 [B, 3, H, W]."""
+        """Single pictures by their number, uint8 [B, N, H, W]."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,11 @@ class DrawnPictures:
         return transform.height_px, transform.width_px
 
     @property
+    def display(self) -> tuple[int, int, int] | None:
+        """As the recipe says."""
+        return self.run.recipe.data.display
+
+    @property
     def sampling(self) -> Mapping[str, str]:
         """Seeds, solver, steps, scales, controls, and where conditions come from."""
         words = sampling_of(self.settings, self.seeds)
@@ -111,7 +120,7 @@ class DrawnPictures:
         return to_pixels(self.images([self.wish(seed) for seed in numbers]))
 
     def images(self, wishes: Sequence[Wish]) -> Tensor:
-        """Float images [B, 3, H, W] of the wishes."""
+        """Float images [B, N, H, W] of the wishes."""
         return self.run.generator.images(self.run.inputs_for(wishes), [wish.seed for wish in wishes], self.settings)
 
     def wish(self, seed: int, **controls: str) -> Wish:
@@ -144,6 +153,7 @@ class GivenPictures:
     count: int
     size_px: tuple[int, int]
     sampling: None = None
+    display: None = None
 
     def __len__(self) -> int:
         return min(self.count, len(self.source))
@@ -195,11 +205,11 @@ def run_folder_of(given: Path) -> Path:
 
 
 def picture_of(source: Source, index: int, size_px: tuple[int, int]) -> Tensor:
-    """One picture as `pictures_of` reads it, uint8 [3, H, W]; grey where it cannot be read."""
+    """One picture as `pictures_of` reads it, uint8 [N, H, W]; grey where it cannot be read."""
     try:
         sample = source[index]
     except BadPicture:
-        return torch.full((3, *size_px), 128, dtype=torch.uint8)
+        return torch.full((source.summary.channels or 3, *size_px), 128, dtype=torch.uint8)
     rule = TransformConfig(size_px=size_px, crop=CenterCrop())
     return transform(sample.pixels, (sample.original_height_px, sample.original_width_px), rule, 0, 0).pixels
 

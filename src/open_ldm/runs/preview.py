@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic
+from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sample import Source
@@ -39,9 +40,9 @@ def preview_wishes(recipe: Recipe, facts: ModelFacts, source: Source, text_encod
 def draw(
     recipe: Recipe, facts: ModelFacts, generator: Generator, wishes: Sequence[Wish], text_encoder: TextEncoder | None
 ) -> Tensor:
-    """Pixels uint8 [N, 3, H, W] for the wishes, by the recipe's sampling settings."""
+    """Pixels uint8 [N, 3, H, W] as people are shown them, for the wishes, by the recipe's sampling settings."""
     inputs = inputs_for(wishes, recipe.conditioning, facts, text_encoder)
-    return to_pixels(generator.images(inputs, [wish.seed for wish in wishes], recipe.sampling))
+    return as_shown(to_pixels(generator.images(inputs, [wish.seed for wish in wishes], recipe.sampling)), recipe.data.display)
 
 
 def captions_of(wishes: Sequence[Wish]) -> list[str]:

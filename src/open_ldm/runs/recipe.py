@@ -111,6 +111,16 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _pixels_have_these_channels(self) -> Recipe:
+        have = self.data.channels
+        if isinstance(self.autoencoder, IdentityConfig) and self.autoencoder.channels != have:
+            raise ValueError(
+                f"autoencoder.channels={self.autoencoder.channels}, but the pictures have {have};"
+                f" needed: autoencoder.channels={have}, or an autoencoder trained on them (docs/autoencoders.md)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_is_held_out(self) -> Recipe:
         if self.held_out is not None and self.data.holdout is None:
             raise ValueError("held_out needs pictures kept from training; needed: data.holdout, such as {share: 0.05}")
@@ -165,6 +175,7 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
     for name in ("device", "dtype", "deterministic", "micro_batch_size"):
         content["training"].pop(name)
     content["data"].pop("workers")
+    content["data"].pop("display")
     content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
     for name in (
         "samples",

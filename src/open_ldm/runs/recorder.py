@@ -135,7 +135,7 @@ class RunRecorder(ABC):
             self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
         for problem in problems:
             self._warn(f"checkpoint passed over: {problem}")
-        for problem in [] if captions is None else captions.problems():
+        for problem in [*seen.problems(), *([] if captions is None else captions.problems())]:
             self._warn(problem)
         if self.health.bad:
             self._warn(self.health.sentence())

@@ -1,4 +1,7 @@
-"""`ldm sample`: wishes -> PNG files, one grid, and samples.json that says how each picture was made."""
+"""`ldm sample`: wishes -> PNG files, one grid, and samples.json that says how each picture was made.
+
+Pictures of several channels of their own are written twice: as people are shown them, and as numbers that a source reads.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from torch import Tensor
 
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.config import validate
+from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, DiskError, nearest
-from open_ldm.core.files import write_json
-from open_ldm.core.pictures import grid, save_png, to_picture, to_pixels
+from open_ldm.core.files import write_bytes, write_json
+from open_ldm.core.pictures import grid, npy_bytes, save_png, to_picture, to_pixels
+from open_ldm.data.sources import channels_of
 from open_ldm.runs.load import LoadedRun
 from open_ldm.runs.prompts import read_prompts, sweep_of
 from open_ldm.runs.wishes import Wish
@@ -41,11 +46,23 @@ class Sheet:
 
 @dataclass(frozen=True)
 class SampledFolder:
-    """What was written."""
+    """What was written. `numbers`: of pictures with channels of their own, .npy files of uint8 [H, W, C]."""
 
     folder: Path
     grid: Path
     pictures: tuple[Path, ...]
+    numbers: tuple[Path, ...] = ()
+
+    def sentence(self) -> str:
+        """One line for people."""
+        also = " (.png to look at, .npy with all channels)" if self.numbers else ""
+        return f"{len(self.pictures)} pictures in {self.folder}{also}; all at once: {self.grid}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        content: dict[str, Any] = {"folder": str(self.folder), "grid": str(self.grid)}
+        content["pictures"] = [str(path) for path in self.pictures]
+        return content | ({"numbers": [str(path) for path in self.numbers]} if self.numbers else {})
 
 
 def wishes_from(
@@ -172,20 +189,25 @@ def draw(
     on_step: Callable[[int], None] | None = None,
     negative: str | None = None,
 ) -> Tensor:
-    """Pixels uint8 [N, 3, H, W], one picture per wish; guidance leads away from the prompt `negative`, if there is one."""
+    """Pixels uint8 [N, C, H, W], one picture per wish; guidance leads away from the prompt `negative`, if there is one."""
     inputs = run.inputs_for(wishes)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(wishes))
     return to_pixels(run.generator.images(inputs, [wish.seed for wish in wishes], settings, on_step, unwanted))
 
 
 def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: SamplingConfig, out: Path) -> SampledFolder:
-    """Write the PNGs, grid.png and samples.json into `out`. Raises DiskError when the disk refuses."""
+    """Write the pictures, grid.png and samples.json into `out`. Raises DiskError when the disk refuses."""
     wishes = sheet.wishes
+    channels = channels_of(run.recipe.data.source)
     paths = [out / f"{index:05d}.png" for index in range(len(wishes))]
+    numbers = [] if channels in (None, 1) else [path.with_suffix(".npy") for path in paths]
+    seen = as_shown(pixels, run.recipe.data.display)
     try:
-        for path, one in zip(paths, pixels, strict=True):
-            save_png(path, to_picture(one))
-        save_png(out / GRID, _grid_of(sheet, pixels))
+        for path, one in zip(paths, seen, strict=True):
+            save_png(path, to_picture(one).convert("L") if channels == 1 else to_picture(one))
+        for path, one in zip(numbers, pixels, strict=bool(numbers)):
+            write_bytes(path, npy_bytes(one))
+        save_png(out / GRID, _grid_of(sheet, seen))
         content = {
             "run": str(run.path),
             "samples_seen": run.samples_seen,
@@ -193,14 +215,20 @@ def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: Sampli
             "sampling": settings.model_dump(mode="json"),
             "negative_prompt": sheet.negative,
             "pictures": [
-                {"file": path.name, "seed": wish.seed, "shows": wish.shows, "controls": dict(wish.controls)}
+                {
+                    "file": path.name,
+                    **({"numbers": path.with_suffix(".npy").name} if numbers else {}),
+                    "seed": wish.seed,
+                    "shows": wish.shows,
+                    "controls": dict(wish.controls),
+                }
                 for path, wish in zip(paths, wishes, strict=True)
             ],
         }
         write_json(out / SAMPLES, content)
     except OSError as error:
         raise DiskError(f"cannot write to {out}: {error.strerror}", fix="choose another --out") from error
-    return SampledFolder(out, out / GRID, tuple(paths))
+    return SampledFolder(out, out / GRID, tuple(paths), tuple(numbers))
 
 
 def _grid_of(sheet: Sheet, pixels: Tensor) -> Image:

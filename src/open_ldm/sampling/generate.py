@@ -51,7 +51,7 @@ class Generator:
         on_step: Callable[[int], None] | None = None,
         negative: TextTokens | None = None,
     ) -> Tensor:
-        """Images [B, 3, H, W] in about [-1, 1] on the CPU, one for each row of `inputs` and each seed.
+        """Images [B, N, H, W] in about [-1, 1] on the CPU, one for each row of `inputs` and each seed.
 
         `on_step` is told how many solver steps of all batches are done. `negative`: captions that guidance leads away from,
         in place of no caption.

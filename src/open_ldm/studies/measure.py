@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
+from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.hashes import hash_of_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
@@ -147,7 +148,8 @@ def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str],
 
 
 def _drawn(run: LoadedRun, settings: SamplingConfig, wishes: Sequence[Wish]) -> Tensor:
-    return to_pixels(run.generator.images(run.inputs_for(wishes), [wish.seed for wish in wishes], settings))
+    images = run.generator.images(run.inputs_for(wishes), [wish.seed for wish in wishes], settings)
+    return as_shown(to_pixels(images), run.recipe.data.display)
 
 
 def sweep_file(control: str) -> str:

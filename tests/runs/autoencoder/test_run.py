@@ -50,6 +50,7 @@ def test_a_run_leaves_what_it_promises(rgb_run: Path) -> None:
     checks = checks_of(rgb_run)
     assert [check.samples_seen for check in checks] == [24, 48]
     assert all(check.pictures == 6 and check.worst_psnr_db < check.mean_psnr_db for check in checks)
+    assert all(len(check.channels_psnr_db) == 3 for check in checks)
     for file in checks[-1].files:
         assert Image.open(rgb_run / file).width > 3 * 16
 
@@ -93,6 +94,8 @@ def test_what_is_reported_is_measured_on_pictures_never_trained_on(rgb_run: Path
     check = checks_of(rgb_run)[-1]
     assert np.mean(psnr) == pytest.approx(check.mean_psnr_db, abs=0.01)
     assert psnr[0] == pytest.approx(check.worst_psnr_db, abs=0.01)
+    green = psnr_db(decoded[:, 1], held.pixels[:, 1]).mean()
+    assert float(green) == pytest.approx(check.channels_psnr_db[1], abs=0.01)
 
 
 def test_psnr_by_hand() -> None:
@@ -164,7 +167,7 @@ def test_what_is_shown_may_change(rgb_run: Path) -> None:
 
 
 MISTAKES = [
-    ("network.in_channels=4", "4, but pictures from files have 3 channels, or 1 in grey"),
+    ("network.in_channels=4", "4, but the pictures have 3 channels; needed: the same number, or RGB and 1 for grey"),
     ("data.transform.size_px=17", "multiples of 2"),
     ("loss.scales=5", "too small for loss.scales=5"),
     ("network.width=[8]", "did you mean 'widths'"),

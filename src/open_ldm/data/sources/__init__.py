@@ -8,11 +8,18 @@ from pydantic import Field
 
 from open_ldm.data.sample import Source
 from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.data.sources.picture_files import PictureFilesConfig
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shards import ShardsConfig
 from open_ldm.data.sources.shrunk import ShrunkConfig
 
 SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig | ShrunkConfig, Field(discriminator="kind")]
+
+
+def channels_of(config: SourceConfig) -> int | None:
+    """How many channels the pictures of a source have, None where they are RGB."""
+    inner = config.of if isinstance(config, ShrunkConfig) else config
+    return inner.channels if isinstance(inner, PictureFilesConfig) else None
 
 
 def open_source(config: SourceConfig) -> Source:

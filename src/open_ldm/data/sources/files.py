@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError, DataError
-from open_ldm.data.pictures import SUFFIXES
 from open_ldm.data.sample import printable
 
 
@@ -28,8 +27,10 @@ class FoundFiles:
         return tops.pop() if len(tops) == 1 else None
 
 
-def find_files(root: Path) -> FoundFiles:
+def find_files(root: Path, suffixes: tuple[str, ...]) -> FoundFiles:
     """Look through `root` and all folders below, following links but entering no folder twice.
+
+    `suffixes`: of pictures, in lower case.
 
     Raises DataError when a folder cannot be read.
     """
@@ -49,6 +50,6 @@ def find_files(root: Path) -> FoundFiles:
         inside = Path(folder).relative_to(root)
         names += [(inside / name).as_posix() for name in files if not name.startswith(".")]
     names.sort()
-    pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
-    others = [name for name in names if not name.lower().endswith(SUFFIXES)]
+    pictures = [name for name in names if name.lower().endswith(suffixes)]
+    others = [name for name in names if not name.lower().endswith(suffixes)]
     return FoundFiles(tuple(pictures), tuple(others))

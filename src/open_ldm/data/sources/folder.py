@@ -16,9 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
-from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
@@ -26,16 +23,16 @@ from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary,
 from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
+from open_ldm.data.sources.picture_files import PictureFilesConfig
 
 BAD_CAPTION = "unreadable caption file"
 
 
-class FolderConfig(Config):
-    """`path`: the folder. A picture of more than `max_megapixels` (millions of pixels) is counted as bad."""
+class FolderConfig(PictureFilesConfig):
+    """`path`: the folder."""
 
     kind: Literal["folder"] = "folder"
     path: Path
-    max_megapixels: float = Field(default=64.0, gt=0, le=pictures.MOST_MEGAPIXELS)
 
     def open(self) -> FolderSource:
         """Look through the folder. Raises ConfigError for a wrong path, DataError for content that makes no sense."""
@@ -68,12 +65,12 @@ class FolderSource:
 
     def __init__(self, config: FolderConfig) -> None:
         self.config = config
-        layout = _detect(_checked_root(config.path))
+        layout = _detect(_checked_root(config.path), config.suffixes)
         self._root = layout.root
         self._entries = layout.entries
         self._class_names = layout.class_names
         captioned = sum(bool(entry.captions) for entry in layout.entries)
-        self._summary = SourceSummary(len(layout.entries), len(layout.class_names), captioned, layout.words)
+        self._summary = SourceSummary(len(layout.entries), len(layout.class_names), captioned, layout.words, config.channels)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -100,7 +97,7 @@ class FolderSource:
             (entry.name, _bytes_of(self._root / entry.name), entry.original_size, entry.fault) for entry in self._entries
         ]
         return IndexHashes(
-            pictures=_hash_of((self.config.max_megapixels, pictures)),
+            pictures=_hash_of((self.config.reading, pictures)),
             captions=_hash_of([entry.captions for entry in self._entries]),
             labels=_hash_of((self._class_names, [entry.label for entry in self._entries])),
         )
@@ -110,7 +107,7 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self._usable(index)
-        pixels = pictures.decode(self._root / entry.name, self.config.max_megapixels)
+        pixels = self.config.decode(self._root / entry.name)
         height, width = entry.original_size or pixels.shape[:2]
         return Sample(
             id=self.sample_id(index),
@@ -128,7 +125,7 @@ class FolderSource:
     def size_of(self, index: int) -> tuple[int, int]:
         """Original (height, width) in pixels, from metadata or the file's header. Raises BadPicture."""
         entry = self._usable(index)
-        return entry.original_size or pictures.size_of(self._root / entry.name, self.config.max_megapixels)
+        return entry.original_size or self.config.size_of(self._root / entry.name)
 
     def label_of(self, index: int) -> int | None:
         """Class of a picture, without reading it."""
@@ -177,12 +174,12 @@ def _checked_root(path: Path) -> Path:
     raise NoSuchPath(f"source.path {path} does not exist", needed="a folder of pictures", fix=hint or "check the path")
 
 
-def _detect(root: Path) -> _Layout:
-    found = find_files(root)
+def _detect(root: Path, suffixes: tuple[str, ...]) -> _Layout:
+    found = find_files(root, suffixes)
     present = [name for name in METADATA_FILES if name in found.others]
     while not present and (only := found.only_folder()) is not None:
         root = root / only
-        found = find_files(root)
+        found = find_files(root, suffixes)
         present = [name for name in METADATA_FILES if name in found.others]
     where = printable(str(root))
     if len(present) > 1:
@@ -191,7 +188,7 @@ def _detect(root: Path) -> _Layout:
         return _metadata_layout(root, found, present[0])
     if not found.pictures:
         other = f" ({len(found.others)} other files)" if found.others else ""
-        raise DataError(f"{where} holds no pictures{other}", needed=f"files ending in {shortened(pictures.SUFFIXES)}")
+        raise DataError(f"{where} holds no pictures{other}", needed=f"files ending in {shortened(suffixes)}")
     return _plain_layout(root, found)
 
 

@@ -1,6 +1,6 @@
 """What lies where in a tar shard, so that any sample can be read at once. Read from the headers, cached between runs.
 
-Members belong together when they share a name up to the last dot: KEY.jpg (.jpeg, .png, .webp), KEY.cls, KEY.txt,
+Members belong together when they share a name up to the last dot: KEY.jpg (or another suffix of pictures), KEY.cls, KEY.txt,
 KEY.json. Nothing is ever extracted. The cache lies in the user's cache folder, one JSON file per shard, and is believed
 only for the path, size and modification time it was made for; damaged or unwritable, it is made anew.
 """
@@ -22,7 +22,9 @@ from open_ldm.core.files import write_bytes
 from open_ldm.data.sample import printable
 from open_ldm.data.sources.metadata import label_from, original_size_from
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+RGB_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""Of pictures, unless a source reads other channels."""
+
 _VERSION = 1
 _BLOCK = 512
 _MOST_JSON_BYTES = 1 << 20
@@ -62,19 +64,20 @@ class _Span:
     size: int
 
 
-def index_shard(path: Path) -> ShardIndex:
-    """The index of one shard, from the cache or from its headers.
+def index_shard(path: Path, suffixes: tuple[str, ...] = RGB_SUFFIXES) -> ShardIndex:
+    """The index of one shard, from the cache or from its headers. `suffixes`: of pictures, in lower case.
 
     Raises DataError naming the shard when it is no uncompressed tar file, is cut off, or has two pictures for one key.
     """
     status = path.stat()
     place = str(path.resolve())
     stamp = {"version": _VERSION, "path": place, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    cache = _cache_folder() / f"{hashlib.blake2b(os.fsencode(place), digest_size=12).hexdigest()}.json"
+    named = os.fsencode(place) + (b"" if suffixes == RGB_SUFFIXES else repr(suffixes).encode())
+    cache = _cache_folder() / f"{hashlib.blake2b(named, digest_size=12).hexdigest()}.json"
     known = _from_cache(cache, stamp)
     if known is not None:
         return known
-    index = _read_headers(path)
+    index = _read_headers(path, suffixes)
     with suppress(DiskError):
         rows = [list(asdict(entry).values()) for entry in index.entries]
         write_bytes(cache, json.dumps({**stamp, "without_picture": index.without_picture, "rows": rows}).encode())
@@ -110,7 +113,7 @@ def _fits(value: Any, annotation: str) -> bool:
     return type(value) in {names[part] for part in annotation.split(" | ")}
 
 
-def _read_headers(path: Path) -> ShardIndex:
+def _read_headers(path: Path, suffixes: tuple[str, ...]) -> ShardIndex:
     members: dict[str, dict[str, _Span]] = {}
     where = printable(str(path))
     try:
@@ -120,7 +123,8 @@ def _read_headers(path: Path) -> ShardIndex:
                 name = PurePosixPath(member.name)
                 if member.isreg() and name.name and not name.name.startswith("."):
                     span = _Span(member.offset_data, member.size)
-                    _add(members, str(name.with_suffix("")), name.suffix.lower(), span, path)
+                    suffix = name.suffix.lower()
+                    _add(members, str(name.with_suffix("")), "picture" if suffix in suffixes else suffix, span, path)
             end = archive.offset
             # Without this, a shard cut between two members, or with a broken header inside, would pass for a shorter.
             if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
@@ -134,8 +138,7 @@ def _read_headers(path: Path) -> ShardIndex:
     return ShardIndex(tuple(entries), len(members) - len(entries))
 
 
-def _add(members: dict[str, dict[str, _Span]], key: str, suffix: str, span: _Span, path: Path) -> None:
-    role = "picture" if suffix in _PICTURES else suffix
+def _add(members: dict[str, dict[str, _Span]], key: str, role: str, span: _Span, path: Path) -> None:
     if role not in ("picture", ".cls", ".txt", ".json"):
         return
     spans = members.setdefault(key, {})

@@ -1,5 +1,6 @@
 """Tar shards with random access: KEY.jpg with KEY.cls (class number), KEY.txt (captions) or KEY.json.
 
+With `channels`, KEY.npy or KEY.tif holds the picture.
 KEY.json may hold text, label, original_height and original_width. A `classes.json` beside the shards names the classes.
 """
 
@@ -16,14 +17,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from open_ldm.core.config import Config
-from open_ldm.core.errors import DataError, OpenLdmError
+from open_ldm.core.errors import DataError, OpenLdmError, shortened
 from open_ldm.data import pictures
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
-from open_ldm.data.sources.shard_index import ShardEntry, index_shard
+from open_ldm.data.sources.picture_files import PictureFilesConfig
+from open_ldm.data.sources.shard_index import RGB_SUFFIXES, ShardEntry, index_shard
 
 BAD_CAPTION = "unreadable caption"
 
@@ -44,13 +45,11 @@ _ROW = np.dtype(
 """Numbers of one sample. An array, because a million small objects would be copied into every worker."""
 
 
-class ShardsConfig(Config):
-    """`path`: a folder of .tar files, one .tar file, or a pattern such as data/train-*.tar. Larger pictures than
-    `max_megapixels` (millions of pixels) are not decoded but counted as bad."""
+class ShardsConfig(PictureFilesConfig):
+    """`path`: a folder of .tar files, one .tar file, or a pattern such as data/train-*.tar."""
 
     kind: Literal["shards"] = "shards"
     path: str = Field(min_length=1)
-    max_megapixels: float = Field(default=64.0, gt=0, le=pictures.MOST_MEGAPIXELS)
 
     def open(self) -> ShardsSource:
         """Index the shards. Raises ConfigError for a wrong path, DataError naming the shard for damaged content."""
@@ -65,10 +64,11 @@ class ShardsSource:
         self._shards = _find_shards(config.path)
         self._handles: OrderedDict[int, int] = OrderedDict()
         self._captions: tuple[str, ...] | None = None
-        indices = [index_shard(shard) for shard in self._shards]
+        suffixes = RGB_SUFFIXES if config.channels is None else config.suffixes
+        indices = [index_shard(shard, suffixes) for shard in self._shards]
         entries = [entry for index in indices for entry in index.entries]
         if not entries:
-            raise DataError(f"no pictures in {config.path}", needed="members named KEY.jpg, .jpeg, .png or .webp")
+            raise DataError(f"no pictures in {config.path}", needed=f"members named KEY{shortened(suffixes)}")
         labels = resolve_labels([entry.label for entry in entries], read_class_names(self._shards[0].parent), config.path)
         self._class_names = labels.class_names
         self._keys = [entry.key for entry in entries]
@@ -103,7 +103,7 @@ class ShardsSource:
     @property
     def hashes(self) -> IndexHashes:
         """By shard names and keys, and the place and size of each picture and caption in its shard."""
-        settings = (sorted(self._faults.items()), self.config.max_megapixels)
+        settings = (sorted(self._faults.items()), self.config.reading)
         return IndexHashes(
             pictures=self._hash_of(settings, "offset", "size", "original_height", "original_width"),
             captions=self._hash_of((), "text_offset", "text_size", "text_is_json"),
@@ -124,7 +124,7 @@ class ShardsSource:
     def __getitem__(self, index: int) -> Sample:
         row = self._usable(index)
         content = self._read(index, int(row["offset"]), int(row["size"]))
-        pixels = pictures.decode(content, self.config.max_megapixels)
+        pixels = self.config.decode(content)
         height, width = _original_size(row) or pixels.shape[:2]
         return Sample(
             id=self.sample_id(index),
@@ -146,7 +146,7 @@ class ShardsSource:
         if known is not None:
             return known
         content = self._read(index, int(row["offset"]), int(row["size"]))
-        return pictures.size_of(content, self.config.max_megapixels)
+        return self.config.size_of(content)
 
     def label_of(self, index: int) -> int | None:
         """Class of a picture, without reading it."""
@@ -178,7 +178,7 @@ class ShardsSource:
         words += f"; {without_picture:,} keys without a picture ignored" if without_picture else ""
         words += f"; {ignored}" if ignored else ""
         captioned = int(np.count_nonzero(self._rows["text_size"]))
-        return SourceSummary(len(self), len(self._class_names), captioned, words)
+        return SourceSummary(len(self), len(self._class_names), captioned, words, self.config.channels)
 
     def _usable(self, index: int) -> Any:
         if index in self._faults:

@@ -6,8 +6,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-import numpy as np
-from PIL import Image
 from pydantic import Field, model_validator
 
 from open_ldm.core.config import Config
@@ -16,6 +14,7 @@ from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
 from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shards import ShardsConfig
+from open_ldm.data.transforms import resampled
 
 
 class ShrunkConfig(Config):
@@ -76,7 +75,7 @@ class ShrunkSource:
         height, width = self._shrunk(index, (sample.original_height_px, sample.original_width_px))
         pixels = sample.pixels
         if height < pixels.shape[0] or width < pixels.shape[1]:  # what is stored may be smaller than the original was
-            pixels = np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
+            pixels = resampled(pixels, (width, height))
         return replace(sample, pixels=pixels, original_height_px=height, original_width_px=width)
 
     def sample_id(self, index: int) -> str:

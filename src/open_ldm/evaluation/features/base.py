@@ -48,7 +48,10 @@ class Features:
 
 
 class FeatureExtractor(Protocol):
-    """images float [-1, 1] [B, 3, H, W] -> features. Frozen; rounds pictures to 8 bits before it looks at them."""
+    """images float [-1, 1] [B, 3, H, W] -> features. Frozen; rounds pictures to 8 bits before it looks at them.
+
+    One grey channel is seen as three equal ones. A `classifier` fitted on pictures of other channels reads just as many.
+    """
 
     id: ExtractorId
     dim: int
@@ -66,11 +69,26 @@ class ReadsCaptions(Protocol):
         """Scores [B] of features with one caption each."""
 
 
-def rounded_pixels(images: Tensor) -> Tensor:
-    """Images [B, 3, H, W] -> uint8 pixels. Raises DataError for another shape, and for NaN, which would turn black."""
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+def as_seen(images: Tensor) -> Tensor:
+    """Pictures [B, N, H, W] with the channels that features are taken of: one is repeated to three, others stay."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def rounded_pixels(images: Tensor, channels: int | None = 3) -> Tensor:
+    """Images [B, `channels`, H, W] (None: any number) -> uint8 pixels, one grey channel repeated to three.
+
+    Raises DataError for another shape, and for NaN, which would turn black.
+    """
+    if images.ndim != 4 or not images.is_floating_point():
         given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
-        raise DataError(f"pictures of {given}", needed="images float [B, 3, H, W] in [-1, 1]")
+        raise DataError(f"pictures of {given}", needed="images float [B, channels, H, W] in [-1, 1]")
+    images = as_seen(images)
+    if channels not in (None, images.shape[1]):
+        raise DataError(
+            f"pictures of {images.shape[1]} channels for an extractor of {channels}",
+            needed="features fitted on such pictures, with classes",
+            fix="ldm evaluate fit-features RECIPE --out FOLDER, then --extractor FOLDER",
+        )
     if not torch.isfinite(images.sum(dtype=torch.float32)):  # a sum costs a tenth of looking at every number
         good = torch.isfinite(images).flatten(1).all(dim=1)
         if not good.all():
@@ -79,6 +97,6 @@ def rounded_pixels(images: Tensor) -> Tensor:
     return to_pixels(images)
 
 
-def rounded(images: Tensor) -> Tensor:
+def rounded(images: Tensor, channels: int = 3) -> Tensor:
     """Images as 8-bit pixels would show them, float32 in [-1, 1]."""
-    return to_images(rounded_pixels(images))
+    return to_images(rounded_pixels(images, channels))

@@ -41,7 +41,8 @@ class ClassifierExtractor:
         settings = SmallNetworkConfig.model_validate(described["network"])
         self.class_names = tuple(described["class_names"])
         self.accuracy = float(described["accuracy"])
-        network = SmallNetwork(settings, len(self.class_names))
+        self.channels = int(described.get("channels", 3))
+        network = SmallNetwork(settings, len(self.class_names), self.channels)
         load_exactly(network, read_weights(config.path / WEIGHTS).state, config.path / WEIGHTS)
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device
@@ -51,8 +52,8 @@ class ClassifierExtractor:
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> Features:
-        """Images float [-1, 1] [B, 3, H, W] of any size -> features."""
-        return self.network.features(antialiased(rounded(images.to(self.device)), self.size_px, "bilinear"))
+        """Images float [-1, 1] [B, channels, H, W] of any size -> features."""
+        return self.network.features(antialiased(rounded(images.to(self.device), self.channels), self.size_px, "bilinear"))
 
 
 def _description(folder: Path) -> dict[str, Any]:

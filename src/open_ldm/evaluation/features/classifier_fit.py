@@ -20,6 +20,7 @@ from open_ldm.data.holdout import HoldoutConfig, Part, part_of
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
+from open_ldm.evaluation.features.base import as_seen
 from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
 
@@ -66,7 +67,9 @@ def fit(
     """
     config, device = config or FitConfig(), device or torch.device("cpu")
     train, test = _split(source, config)
-    network = new_network(config.network, len(source.class_names), config.seed).to(device)
+    channels = source.summary.channels or 3
+    channels = 3 if channels == 1 else channels  # grey is seen as three equal channels
+    network = new_network(config.network, len(source.class_names), config.seed, channels).to(device)
     _train(network, train, config, device, workers, on_batch)
     accuracy = _accuracy(network.eval(), test, config, device, workers)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -74,6 +77,7 @@ def fit(
     fitted = Fitted(folder, accuracy, len(test), sha256_of(folder / WEIGHTS))
     description = {
         "network": config.network.model_dump(mode="json"),
+        "channels": channels,
         "class_names": list(source.class_names),
         "accuracy": accuracy,
         "tested": len(test),
@@ -124,7 +128,7 @@ def _train(
         rate = min(1.0, done / _WARM_UP) * (1 + math.cos(math.pi * done)) / 2
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * rate
-        loss = F.cross_entropy(network(to_images(batch.pixels.to(device))), _labels(batch).to(device))
+        loss = F.cross_entropy(network(as_seen(to_images(batch.pixels.to(device)))), _labels(batch).to(device))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -141,7 +145,7 @@ def _accuracy(network: SmallNetwork, source: Source, config: FitConfig, device: 
     transform = TransformConfig(size_px=config.network.size_px, crop=CenterCrop())
     right = 0
     for batch in _once(source, transform, config, workers):
-        guessed = network(to_images(batch.pixels.to(device))).argmax(dim=1).cpu()
+        guessed = network(as_seen(to_images(batch.pixels.to(device)))).argmax(dim=1).cpu()
         right += int((guessed == _labels(batch)).sum())
     return right / len(source)
 

@@ -41,18 +41,18 @@ class Stage(nn.Module):
 
 
 class SmallNetwork(nn.Module):
-    """Pictures -> maps of three stages, a feature vector, and logits of `classes` classes."""
+    """Pictures of `channels` channels -> maps of three stages, a feature vector, and logits of `classes` classes."""
 
-    def __init__(self, config: SmallNetworkConfig, classes: int) -> None:
+    def __init__(self, config: SmallNetworkConfig, classes: int, channels: int = 3) -> None:
         super().__init__()
         w = config.width
-        self.stem = nn.Conv2d(3, w, 3, padding=1)
+        self.stem = nn.Conv2d(channels, w, 3, padding=1)
         self.stages = nn.ModuleList([Stage(w, w), Stage(w, 2 * w), Stage(2 * w, 4 * w)])
         self.vector = nn.Linear(4 * w, config.dim)
         self.head = nn.Linear(config.dim, classes)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] -> the maps after each stage."""
+        """[B, channels, H, W] -> the maps after each stage."""
         x = F.relu(self.stem(images))  # [B, w, H, W]
         found = []
         for stage in self.stages:
@@ -65,7 +65,7 @@ class SmallNetwork(nn.Module):
         return F.silu(self.vector(last.mean(dim=(2, 3))))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float [B, 3, size_px, size_px] in [-1, 1] -> logits [B, classes]."""
+        """Images float [B, channels, size_px, size_px] in [-1, 1] -> logits [B, classes]."""
         logits: Tensor = self.head(self.vectors(self.maps(images)[-1]))
         return logits
 
@@ -76,8 +76,8 @@ class SmallNetwork(nn.Module):
         return Features(vectors, self.head(vectors).softmax(dim=1), tuple(unit_channels(each) for each in maps))
 
 
-def new_network(config: SmallNetworkConfig, classes: int, seed: int) -> SmallNetwork:
+def new_network(config: SmallNetworkConfig, classes: int, seed: int, channels: int = 3) -> SmallNetwork:
     """A network whose weights are a function of `seed` alone; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.key(seed, "small network"))
-        return SmallNetwork(config, classes)
+        return SmallNetwork(config, classes, channels)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from open_ldm.core.display import as_shown
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.runs.autoencoder.evaluate import Reconstructions
@@ -20,29 +21,30 @@ _MOST_ROWS = 12
 
 @dataclass(frozen=True)
 class Check:
-    """One look at the held-out pictures: their PSNR in dB and the picture files, relative to the run folder."""
+    """One look at the held-out pictures: their PSNR in dB, also by channel, and the picture files, relative to the run."""
 
     samples_seen: int
     pictures: int
     mean_psnr_db: float
     worst_psnr_db: float
     files: tuple[str, ...]
+    channels_psnr_db: tuple[float, ...] = ()
 
 
-def write_pictures(found: Reconstructions, shown: int, stem: Path) -> list[Path]:
-    """STEM-worst.png and STEM-others.png: inputs above their reconstructions."""
+def write_pictures(found: Reconstructions, shown: int, stem: Path, display: Sequence[int] | None = None) -> list[Path]:
+    """STEM-worst.png and STEM-others.png: inputs above their reconstructions, `display` as in core/display.py."""
     order = found.order
     shown = min(shown, len(order))
     others = order[torch.linspace(0, len(order) - 1, shown).round().long()]
     paths = []
     for name, indices in (("worst", order[:shown]), ("others", others)):
         paths.append(stem.with_name(f"{stem.name}-{name}.png"))
-        save_png(paths[-1], _above_each_other(found, indices.tolist()))
+        save_png(paths[-1], _above_each_other(found, indices.tolist(), display))
     return paths
 
 
-def _above_each_other(found: Reconstructions, indices: Sequence[int]) -> Image.Image:
-    pixels = [*(found.given[i] for i in indices), *(found.found[i] for i in indices)]
+def _above_each_other(found: Reconstructions, indices: Sequence[int], display: Sequence[int] | None) -> Image.Image:
+    pixels = [as_shown(side[i], display) for side in (found.given, found.found) for i in indices]
     told = [f"{found.psnr_db[i]:.1f} dB" for i in indices]
     return grid(pixels, len(indices), row_headers=["input", "reconstruction"], column_headers=told)
 
@@ -59,7 +61,9 @@ def _check(event: Event) -> Check | None:
     files = event.fields.get("files")
     if mean is None or worst is None or pictures is None or not isinstance(files, list):
         return None
-    return Check(event.samples_seen, int(pictures), mean, worst, tuple(map(str, files)))
+    by_channel = event.fields.get("channels_psnr_db")
+    channels = tuple(map(float, by_channel)) if isinstance(by_channel, list) else ()
+    return Check(event.samples_seen, int(pictures), mean, worst, tuple(map(str, files)), channels)
 
 
 def sections_of(run: Path) -> list[Section]:
@@ -78,6 +82,8 @@ def sections_of(run: Path) -> list[Section]:
         f"{newest.pictures} pictures that training never sees, encoded to the mean of their posterior and decoded again by the"
         " averaged weights. PSNR in dB of 8-bit pixels, higher is better; 'worst 5 %' is the mean over the worst of them."
     )
+    if len(newest.channels_psnr_db) > 1:
+        text += f" By channel, the first one first: {', '.join(f'{one:.2f}' for one in newest.channels_psnr_db)} dB."
     rows = [[f"{check.samples_seen:,}", f"{check.mean_psnr_db:.2f}", f"{check.worst_psnr_db:.2f}"] for check in checks]
     skipped = [["…", "…", "…"]] if len(rows) > _MOST_ROWS else []
     rows = rows if not skipped else [*rows[: _MOST_ROWS // 2], *skipped, *rows[-_MOST_ROWS // 2 :]]

@@ -38,6 +38,12 @@ class Reconstructions:
         return float(self.psnr_db[self.order[: max(1, math.ceil(WORST_SHARE * len(self.psnr_db)))]].mean())
 
     @property
+    def channels_psnr_db(self) -> tuple[float, ...]:
+        """Of each channel by itself, mean over the pictures: what the mean of all of them can hide."""
+        channels = zip(self.found.unbind(1), self.given.unbind(1), strict=True)
+        return tuple(float(psnr_db(found, given).mean()) for found, given in channels)
+
+    @property
     def order(self) -> Tensor:
         """Indices of the pictures, the worst first."""
         return self.psnr_db.argsort()

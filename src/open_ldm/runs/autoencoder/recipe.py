@@ -44,10 +44,10 @@ class AutoencoderRecipe(Config):
             )
         if min(height, width) < self.loss.smallest_side():
             raise ValueError(f"pictures of {height}x{width} px are too small for loss.scales={self.loss.scales}")
-        if self.network.in_channels not in (1, 3):
+        if not self.data.suits(self.network.in_channels):
             raise ValueError(
-                f"network.in_channels={self.network.in_channels}, but pictures from files have 3 channels, or 1 in grey;"
-                " other numbers are trained through Python (docs/autoencoders.md)"
+                f"network.in_channels={self.network.in_channels}, but the pictures have {self.data.channels} channels;"
+                " needed: the same number, or RGB and 1 for grey; fix: data.source.channels, how many .npy and TIFF files hold"
             )
         return self
 

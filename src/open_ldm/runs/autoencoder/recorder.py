@@ -50,13 +50,15 @@ class AutoencoderRecorder(RunRecorder):
         network = self.trainer.ema.model
         found = reconstruct(network, self.held_out())
         stem = self.folder.path / "reconstructions" / f"{self.samples_seen:012d}"
-        files = [str(path.relative_to(self.folder.path)) for path in write_pictures(found, self.recipe.held_out.shown, stem)]
+        paths = write_pictures(found, self.recipe.held_out.shown, stem, self.recipe.data.display)
+        files = [str(path.relative_to(self.folder.path)) for path in paths]
         export(network, found.stats, self.folder.path / AUTOENCODER)
         self.event(
             EVENT,
             pictures=len(found.psnr_db),
             mean_psnr_db=round(found.mean_psnr_db, 3),
             worst_psnr_db=round(found.worst_psnr_db, 3),
+            channels_psnr_db=[round(one, 3) for one in found.channels_psnr_db],
             files=files,
             seconds=round(time.perf_counter() - started, 2),
         )

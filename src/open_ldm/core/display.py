@@ -1,0 +1,29 @@
+"""Pictures of any number of channels as RGB that people can look at, by one stated rule."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def colours_of(channels: int) -> Tensor:
+    """Colours float [channels, 3] in [0, 1]: channel c has the hue c / channels of the colour wheel, red first."""
+    return torch.tensor([colorsys.hsv_to_rgb(channel / channels, 1.0, 1.0) for channel in range(channels)])
+
+
+def as_shown(pixels: Tensor, display: Sequence[int] | None = None) -> Tensor:
+    """uint8 [..., C, H, W] as it is shown: uint8 [..., 3, H, W], or [..., 1, H, W] for one channel.
+
+    `display`: the channels that are shown as red, green and blue. Without it one channel is grey, three are RGB, and others
+    are each drawn in a colour of their own (`colours_of`), added, and clamped at 255.
+    """
+    channels = pixels.shape[-3]
+    if display is not None:
+        return pixels[..., list(display), :, :]
+    if channels in (1, 3):
+        return pixels
+    summed = torch.einsum("...chw,cr->...rhw", pixels.float(), colours_of(channels).to(pixels.device))
+    return summed.clamp(max=255).round().to(torch.uint8)

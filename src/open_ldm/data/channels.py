@@ -1,0 +1,172 @@
+"""Files of any number of channels -> uint8 pixels [H, W, N] by one stated rule, or a verdict why not."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from open_ldm.data import pictures
+from open_ldm.data.pictures import Pixels
+from open_ldm.data.sample import BadPicture
+
+WRONG_CHANNELS = "another number of channels"
+WRONG_NUMBERS = "numbers other than uint8 or uint16"
+UNEQUAL_PAGES = "pages of different sizes"
+
+SUFFIXES = (".npy", ".tif", ".tiff")
+GREY_SUFFIXES = tuple(sorted({*SUFFIXES, *pictures.SUFFIXES}))
+"""One channel may also lie in a greyscale file of any other format."""
+
+Range = tuple[int, int]
+Values = np.ndarray[Any, np.dtype[np.uint8 | np.uint16]]
+
+_NPY = b"\x93NUMPY"
+_GREY_MODES = ("L", "I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def suffixes_of(channels: int) -> tuple[str, ...]:
+    """What files of so many channels may be called."""
+    return GREY_SUFFIXES if channels == 1 else SUFFIXES
+
+
+def decode(picture: bytes | Path, channels: int, ranges: Sequence[Range] | None, max_megapixels: float) -> Pixels:
+    """Decode a file (or its bytes) to uint8 [H, W, channels].
+
+    Files: .npy of uint8 or uint16, [H, W, N] or for one channel [H, W]; TIFF with one greyscale page of 8 or 16 bits for
+    each channel, in order; for one channel any greyscale picture. The rule: values from `low` to `high` become 0 to 255,
+    rounded, those outside are clamped. `ranges`: (low, high) of every channel, or one for all; without them 0 to 255 for 8
+    bits and 0 to 65535 for 16, which leaves 8 bits as they are and divides 16 bits by 257.
+
+    Raises BadPicture with one of this file's phrases, or of data/pictures.py, as `reason`.
+    """
+    content = picture if isinstance(picture, bytes) else pictures.read_bytes(picture)
+    if not content:
+        raise BadPicture(pictures.EMPTY)
+    if content.startswith(_NPY):
+        values = _array_of(content, channels, max_megapixels)
+        planes = [_to_8_bits(values[:, :, channel], ranges, channel) for channel in range(channels)]
+    else:
+        planes = _pages_of(content, channels, ranges, max_megapixels)
+    return np.stack(planes, axis=2)
+
+
+def size_of(picture: bytes | Path, channels: int, max_megapixels: float) -> tuple[int, int]:
+    """(height, width) in pixels that `decode` would return, from the header alone. Raises BadPicture like `decode`."""
+    if isinstance(picture, bytes):
+        return _size_in(io.BytesIO(picture), channels, max_megapixels)
+    return pictures.with_file(picture, lambda file: _size_in(file, channels, max_megapixels))
+
+
+def _size_in(stream: IO[bytes], channels: int, max_megapixels: float) -> tuple[int, int]:
+    start = stream.read(len(_NPY))
+    stream.seek(0)
+    if not start:
+        raise BadPicture(pictures.EMPTY)
+    if start == _NPY:
+        return _header(stream, channels, max_megapixels).size
+    with pictures.opened(stream, max_megapixels) as image:
+        _check_pages(image, channels)
+        return pictures.upright_size(image)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a .npy file says of its array: `shape` as stored, `size` (height, width)."""
+
+    shape: tuple[int, ...]
+    columns_first: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.shape[0], self.shape[1]
+
+
+def _header(stream: IO[bytes], channels: int, max_megapixels: float) -> _Header:
+    """Read to the first byte of the array. Nothing is unpickled: only plain numbers are accepted."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns about headers of old or odd writers; what they say decides here
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            header = _Header(*read(stream))
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the picture
+        # numpy reads the header as a Python literal, and broken ones raise whatever its parser stumbles over.
+        raise BadPicture(pictures.DAMAGED, f"{type(error).__name__}: {error}") from error
+    if header.dtype.kind != "u" or header.dtype.itemsize > 2:
+        raise BadPicture(WRONG_NUMBERS, f"{header.dtype}")
+    given = header.shape[2] if len(header.shape) == 3 else 1
+    if len(header.shape) not in (2, 3) or given != channels:
+        raise BadPicture(WRONG_CHANNELS, f"an array {list(header.shape)}, needed [height, width, {channels}]")
+    if min(header.shape) < 1:
+        raise BadPicture(pictures.DAMAGED, f"an array {list(header.shape)}")
+    if header.size[0] * header.size[1] > max_megapixels * 1e6:
+        raise BadPicture(pictures.TOO_LARGE, f"{header.size[1]} x {header.size[0]}")
+    return header
+
+
+def _array_of(content: bytes, channels: int, max_megapixels: float) -> Values:
+    """The numbers [H, W, channels] of a .npy file."""
+    stream = io.BytesIO(content)
+    header = _header(stream, channels, max_megapixels)
+    count = math.prod(header.shape)
+    if len(content) - stream.tell() < count * header.dtype.itemsize:
+        raise BadPicture(pictures.DAMAGED, "the array is cut off")
+    flat = np.frombuffer(content, header.dtype, count, stream.tell())
+    return flat.reshape(header.shape, order="F" if header.columns_first else "C").reshape(*header.size, channels)
+
+
+def _pages_of(content: bytes, channels: int, ranges: Sequence[Range] | None, max_megapixels: float) -> list[Pixels]:
+    """The pages of a TIFF, or the one of another picture, in 8 bits and upright."""
+    planes = []
+    with pictures.opened(io.BytesIO(content), max_megapixels) as image:
+        _check_pages(image, channels)
+        size = image.size
+        for page in range(channels):
+            image.seek(page)
+            if image.mode not in _GREY_MODES:
+                raise BadPicture(pictures.UNSUPPORTED_MODE, f"page {page + 1} is {image.mode}, needed greyscale")
+            if image.size != size:
+                raise BadPicture(UNEQUAL_PAGES, f"page {page + 1} has {image.width} x {image.height}")
+            values = np.asarray(image)
+            if image.mode == "I":
+                values = pictures.within_16_bits(values)
+            plane = _to_8_bits(values, ranges, page)
+            steps = pictures.turn_of(image)
+            planes.append(plane if steps is None else np.array(Image.fromarray(plane).transpose(steps)))
+    return planes
+
+
+def _check_pages(image: Image.Image, channels: int) -> None:
+    pages = getattr(image, "n_frames", 1)
+    if pages != channels:
+        raise BadPicture(WRONG_CHANNELS, f"pages {pages}, needed {channels}")
+    if image.mode not in _GREY_MODES:
+        raise BadPicture(pictures.UNSUPPORTED_MODE, f"{image.mode}, needed greyscale")
+
+
+def _to_8_bits(values: Values, ranges: Sequence[Range] | None, channel: int) -> Pixels:
+    if ranges is None and values.dtype.itemsize == 1:
+        return values.astype(np.uint8)
+    low, high = (0, 65535) if ranges is None else ranges[channel if len(ranges) > 1 else 0]
+    return _table(low, high)[values]
+
+
+@lru_cache(maxsize=64)
+def _table(low: int, high: int) -> Pixels:
+    """The 8-bit value of every 16-bit one: 255 (v - low) / (high - low), rounded and clamped."""
+    above = np.clip(np.arange(65536), low, high) - low
+    return ((above * 510 + (high - low)) // (2 * (high - low))).astype(np.uint8)
