@@ -18,10 +18,10 @@ from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.random import RandomExtractor
 from open_ldm.runs import evaluate_reference
-from open_ldm.runs.evaluate_config import EvaluationConfig, InfluenceMetric
-from open_ldm.runs.evaluate_influence import measure_influence
-from open_ldm.runs.evaluate_pictures import open_judged
-from open_ldm.runs.evaluate_reference import open_against
+from open_ldm.runs.evaluate.config import EvaluationConfig, InfluenceMetric
+from open_ldm.runs.evaluate.influence import measure_influence
+from open_ldm.runs.evaluate.pictures import open_judged
+from open_ldm.runs.evaluate.reference import open_against
 from tests.cli.conftest import ldm
 from tests.evaluation.sets import images
 

@@ -24,8 +24,8 @@ from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.shape_attributes import agreement
 from open_ldm.runs.demo import caption_groups
-from open_ldm.runs.evaluate import evaluate_run
-from open_ldm.runs.evaluate_config import changed
+from open_ldm.runs.evaluate.config import changed
+from open_ldm.runs.evaluate.evaluate import evaluate_run
 from open_ldm.runs.inspect_tokens import inspect_tokens
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly

@@ -20,7 +20,7 @@ from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
 from open_ldm.runs.assemble import encoders_of, facts_of
-from open_ldm.runs.evaluate_config import EvaluationConfig
+from open_ldm.runs.evaluate.config import EvaluationConfig
 from open_ldm.runs.fit_features import fit_features
 from open_ldm.runs.reading import live_reading
 from open_ldm.runs.recipe import Recipe, load_recipe

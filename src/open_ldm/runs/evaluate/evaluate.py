@@ -21,12 +21,12 @@ from open_ldm.evaluation.metrics import Metric
 from open_ldm.evaluation.passport import Result
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.runs.assemble import Encoders
-from open_ldm.runs.evaluate_config import EvaluationConfig, HeldOutMetric, InfluenceMetric, NeighboursMetric
-from open_ldm.runs.evaluate_influence import measure_influence
-from open_ldm.runs.evaluate_neighbours import NeighbourReport, report_neighbours, write_sheet
-from open_ldm.runs.evaluate_pictures import DrawnPictures, GivenPictures, open_judged, run_folder_of
-from open_ldm.runs.evaluate_reference import CACHE, counted, open_against, reference_statistics
-from open_ldm.runs.evaluate_store import store
+from open_ldm.runs.evaluate.config import EvaluationConfig, HeldOutMetric, InfluenceMetric, NeighboursMetric
+from open_ldm.runs.evaluate.influence import measure_influence
+from open_ldm.runs.evaluate.neighbours import NeighbourReport, report_neighbours, write_sheet
+from open_ldm.runs.evaluate.pictures import DrawnPictures, GivenPictures, open_judged, run_folder_of
+from open_ldm.runs.evaluate.reference import CACHE, counted, open_against, reference_statistics
+from open_ldm.runs.evaluate.store import store
 from open_ldm.runs.held_out import HeldOutPictures, levels_of
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
