@@ -17,7 +17,7 @@ from open_ldm.core.pictures import save_png, to_picture
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.random import RandomExtractor
-from open_ldm.runs import evaluate_reference
+from open_ldm.runs.evaluate import reference as evaluate_reference
 from open_ldm.runs.evaluate.config import EvaluationConfig, InfluenceMetric
 from open_ldm.runs.evaluate.influence import measure_influence
 from open_ldm.runs.evaluate.pictures import open_judged
