@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 import pytest
+from scipy import stats
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.studies.forest import Row, forest_plot
 from open_ldm.studies.found import Finding, SettingFound
-from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, write_measured
+from open_ldm.studies.heat_map import Cell, heat_map
+from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, t95, write_measured
 from open_ldm.studies.study import Arm, Expectation, Protocol, Setting
 
 EXPECTED = Expectation("new", "old", "fid")
@@ -25,6 +28,26 @@ def test_the_interval_over_seeds_is_students() -> None:
     found = over_seeds(list(values(1.0, 2.0, 3.0).values()))
     assert (found.mean, found.spread, found.count) == (2.0, 1.0, 3)
     assert found.high - found.mean == pytest.approx(4.303 / math.sqrt(3))  # t of 2 degrees of freedom, 97.5 %
+
+
+def test_students_points_beyond_the_table_are_those_of_scipy() -> None:
+    for freedom in (1, 4, 10, 11, 15, 40):
+        assert t95(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+
+
+def test_a_finding_tells_the_relative_gain() -> None:
+    rows = {("old", 0): 4.0, ("old", 1): 6.0, ("new", 0): 3.0, ("new", 1): 4.5}
+    measured = [Measured(arm, seed, 1, {"fid": Value(value, value, value, "p")}) for (arm, seed), value in rows.items()]
+    setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, 4, ())
+    found = setting.finding(EXPECTED)
+    assert found.relative == pytest.approx(-0.25) and "(-25%)" in found.text()
+
+
+def test_a_map_has_a_cell_for_every_pair_and_the_largest_is_strongest() -> None:
+    cells = [Cell("0.9", "0.999", 2.0), Cell("0.8", "0.95", 7.0), Cell("0.9", "0.95", 3.0)]
+    drawn = ElementTree.fromstring(heat_map("FD", ("beta_1", "beta_2"), cells))
+    places = {(r.get("x"), r.get("y")): float(r.get("fill-opacity", 0)) for r in drawn.iter("{http://www.w3.org/2000/svg}rect")}
+    assert len(places) == 3 and max(places, key=places.__getitem__) == ("71", "13")  # 0.8, 0.95 is the first row and column
 
 
 def test_one_seed_keeps_the_interval_of_its_pictures() -> None:

@@ -57,8 +57,8 @@ def evaluate(
     from open_ldm.runs.evaluate.options import choice_of, config_from
     from open_ldm.runs.evaluate.text import text_of
 
-    names = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-    config = config_from(names, extractor or (), control or (), overrides or (), n=n, seed=seed)
+    names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
     found = evaluate(
         given,
         against,
