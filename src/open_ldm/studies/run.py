@@ -27,6 +27,7 @@ from open_ldm.runs.reading import live_reading
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.runs.transfer import settle
+from open_ldm.studies.devices import Training, train_over
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Bench, extractor_settings
 from open_ldm.studies.report import write_study
@@ -40,11 +41,13 @@ _FEATURES = "features"
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a study to run: arms (all when empty), seeds for each (None: the setting's), changes to every recipe."""
+    """What of a study to run: arms (all when empty), seeds for each (None: the setting's), changes to every recipe; `devices`
+    that train at the same time (none: one after the other, here)."""
 
     only: tuple[str, ...] = ()
     seeds: int | None = None
     overrides: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,10 @@ class Runner:
         for setting in self.study.settings(self.scale):
             stats = self._stats(setting)
             bench = self._bench(setting)
-            for job in jobs_of(self.study, setting, self.out, self.choice, stats):
+            jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
+            if self.choice.devices:
+                self._train_over(jobs)
+            for job in jobs:
                 self._say(f"{setting.name}, {job.arm}, seed {job.seed}")
                 for each in (job.start, job):
                     if each is not None and each.finished:
@@ -191,6 +197,15 @@ class Runner:
         found = StudyFound(self.study, self.scale, tuple(settings), self.command)
         write_study(found, self.out)
         return found
+
+    def _train_over(self, jobs: Sequence[Job]) -> None:
+        """First what others start from, then all that is not trained yet."""
+        for wave in ([job.start for job in jobs if job.start], jobs):
+            missing = {job.run: Training(job.run, job.command) for job in wave if not job.finished}
+            try:
+                train_over(self.choice.devices, list(missing.values()), self._say)
+            except StoppedError as error:
+                raise self._stopped(error.problem) from None
 
     def _train(self, job: Job) -> None:
         result = train(job.recipe, job.run, silent=self.silent, command=job.command)
