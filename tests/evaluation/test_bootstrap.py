@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean, weights
+from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean, estimate_share, weights
 from open_ldm.evaluation.metrics.fid import Gaussian, Root, weighted_gaussian
 from tests.helpers import randn
 
@@ -50,3 +50,11 @@ def test_an_interval_lies_around_its_value_and_scales() -> None:
     assert one.low < one.value < one.high
     assert hundred.high - hundred.low == pytest.approx(100 * (one.high - one.low))
     assert one.count == 50
+
+
+def test_a_share_of_nothing_is_not_certain_and_a_common_one_is_as_any_mean() -> None:
+    none = estimate_share("share", torch.zeros(40), BootstrapConfig(replicates=400))
+    assert none.value == 0.0 and none.high == pytest.approx(1.96 * (2 / 44 * 42 / 44 / 44) ** 0.5, rel=0.15)
+    hits = (torch.arange(400) % 2).double()
+    one, other = (how("share", hits, BootstrapConfig(replicates=400)) for how in (estimate_share, estimate_mean))
+    assert one.value == other.value and one.high - one.low == pytest.approx(other.high - other.low, rel=0.15)

@@ -51,6 +51,7 @@ def test_only_trains_the_arms_asked_for(home: Path, one_arm: Mapping[str, Any]) 
     (setting,) = one_arm["settings"]
     assert list(setting["arms"]) == ["constant"] and one_arm["finished"] is True
     assert one_arm["findings"][0]["verdict"] == "not measured"
+    assert "left out: late; late, size=8x8; carried on." in page(home)
 
 
 def test_a_finished_arm_is_neither_trained_nor_measured_again(

@@ -70,3 +70,14 @@ def estimate_mean(name: str, values: Tensor, config: BootstrapConfig, scale: flo
     values = values.double() * scale
     replicates = weights(config, len(values), name) @ values / len(values)
     return estimate(name, float(values.mean()), replicates, config, len(values))
+
+
+def estimate_share(name: str, hits: Tensor, config: BootstrapConfig) -> Estimate:
+    """Interval of the share of hits [n], each 0 or 1.
+
+    Drawn from the pictures and four more, two of which hit (Agresti & Coull 1998): no hit among few pictures is not certainty.
+    """
+    hits = hits.double()
+    more = torch.cat([hits, hits.new_tensor([0.0, 0.0, 1.0, 1.0])])
+    replicates = weights(config, len(more), name) @ more / len(more)
+    return estimate(name, float(hits.mean()), replicates, config, len(hits))

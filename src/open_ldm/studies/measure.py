@@ -19,7 +19,7 @@ from open_ldm.core.hashes import hash_of_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
 from open_ldm.data.loader import open_data
 from open_ldm.data.shape_words import shapes_in
-from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
+from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.shape_attributes import agreement
@@ -102,7 +102,7 @@ def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, 
         ("agreement_colour", [each.colour for each in read]),
         ("agreement_kind", [each.kind for each in read]),
     ):
-        one = estimate_mean(name, torch.tensor(hits, dtype=torch.float64), BootstrapConfig())
+        one = estimate_share(name, torch.tensor(hits, dtype=torch.float64), BootstrapConfig())
         values[name] = Value(one.value, one.low, one.high, f"{len(captions)} captions")
     return values
 

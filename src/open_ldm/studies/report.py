@@ -130,7 +130,11 @@ def _claim(found: StudyFound) -> Markup:
     state = "" if found.finished else f"Not finished: {sum(each.done for each in found.settings)} of "
     state += "" if found.finished else f"{sum(each.planned for each in found.settings)} runs are measured."
     rows = [[each.setting, each.text()] for each in found.findings]
-    notes = [study.notes, state, PAPER_NOTE if found.scale == "paper" else ""]
+    asked = {arm for each in found.settings for arm, _ in each.folders}
+    arms = list(dict.fromkeys(arm for each in found.settings for arm in each.setting.arms))
+    left = [arm for arm in arms if arm not in asked]
+    only = f"Asked for were only some arms; left out: {'; '.join(left)}." if left else ""
+    notes = [study.notes, state, only, PAPER_NOTE if found.scale == "paper" else ""]
     return section(
         "The claim, and what was found",
         element("p", f"The paper: {study.claim}"),
