@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from open_ldm.core.pictures import save_png, to_picture
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.random import RandomExtractor
-from open_ldm.runs import evaluate_reference
-from open_ldm.runs.evaluate_config import EvaluationConfig, InfluenceMetric
-from open_ldm.runs.evaluate_influence import measure_influence
-from open_ldm.runs.evaluate_pictures import open_judged
-from open_ldm.runs.evaluate_reference import open_against
+from open_ldm.runs.evaluate import evaluate as evaluation
+from open_ldm.runs.evaluate import reference as evaluate_reference
+from open_ldm.runs.evaluate.config import EvaluationConfig, InfluenceMetric
+from open_ldm.runs.evaluate.influence import measure_influence
+from open_ldm.runs.evaluate.pictures import open_judged
+from open_ldm.runs.evaluate.reference import open_against
 from tests.cli.conftest import ldm
 from tests.evaluation.sets import images
 
@@ -81,6 +84,24 @@ def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values
     given = evaluate(folder, "--against", text_run, out="out2")
     assert values(given) == pytest.approx(values(drawn), rel=1e-5)
     assert {one["protocol"] for one in given["results"]}.isdisjoint(one["protocol"] for one in drawn["results"])
+
+
+def test_a_stop_signal_keeps_what_was_measured_before_it(
+    evaluate: Any, text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = evaluation.measure_influence
+
+    def signalled(*given: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return really(*given, **options)
+
+    monkeypatch.setattr(evaluation, "measure_influence", signalled)
+    options = ("--extractor", SMALL, "--n", 12, "--metrics", "kid,control_influence", "--out", tmp_path / "out")
+    code, _, said = ldm(capsys, "evaluate", text_run, *options, "--cache", tmp_path / "cache")
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert code == 75 and "stopped by SIGTERM; kept in " in line and ": kid; fix" in line, said
+    kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [one["name"] for one in kept["results"]] == ["kid"] and kept["refused"] == {}
 
 
 def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:

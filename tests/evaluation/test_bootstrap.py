@@ -55,7 +55,7 @@ def test_an_interval_lies_around_its_value_and_scales() -> None:
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 40), (1, 40), (17, 40), (40, 40)])
 def test_the_interval_of_a_share_is_wilsons(hits: int, count: int) -> None:
-    found = estimate_share("share", hits, count)
+    found = estimate_share("share", torch.arange(count) < hits, BootstrapConfig())
     peer = scipy.stats.binomtest(hits, count).proportion_ci(0.95, method="wilson")
     assert (found.low, found.high) == pytest.approx((peer.low, peer.high), abs=1e-12)
     assert 0 <= found.low <= found.value == hits / count <= found.high <= 1

@@ -30,6 +30,13 @@ def assert_alike(one: Statistics, other: Statistics) -> None:
     torch.testing.assert_close(one.rows.probabilities, other.rows.probabilities, rtol=1e-4, atol=1e-6)
 
 
+def test_batches_that_wait_for_one_another_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = collect(batches(PICTURES, 22), [small_extractor()])
+    monkeypatch.setattr("open_ldm.evaluation.statistics._TOGETHER", 8)
+    (other,) = collect(batches(PICTURES, 5), [small_extractor()])
+    assert_alike(one, other)
+
+
 def test_order_and_batches_change_nothing() -> None:
     (one,) = collect(batches(PICTURES, 22), [small_extractor()])
     (other,) = collect(batches(PICTURES, 5, ORDER), [small_extractor()])

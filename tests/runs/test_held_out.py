@@ -10,6 +10,7 @@ import pytest
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import read_events
 from open_ldm.data.loader import open_data
+from open_ldm.runs.evaluate.evaluate import evaluate_run
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
@@ -67,6 +68,20 @@ def test_it_reads_what_training_never_sees(tmp_path: Path, monkeypatch: pytest.M
     source, seen = open_data(recipe.data, "held_out"), set().union(*read)
     assert len(read) == 1 and len(seen) == 6  # once, though measured twice
     assert seen <= {source.sample_id(index) for index in range(len(source))}
+
+
+def test_losses_of_another_schedule_or_other_captions_are_not_compared(tmp_path: Path) -> None:
+    def entries(name: str, *overrides: str) -> dict[str, str]:
+        run = trained(tmp_path, name, "training.samples=8", *overrides)
+        found = evaluate_run(run, None, ["held_out_loss"], cache=None, device="cpu")
+        return dict(found.results[0].passport.entries)
+
+    plain = entries("plain")
+    again = entries("again", "training.seed=1")
+    assert {name for name in plain if plain[name] != again[name]} <= {"latents"}  # measured on other pictures
+    shifted = entries("shifted", "process.resolution={from_px: 8, to_px: 16}")
+    assert plain["schedule"] != shifted["schedule"]
+    assert plain["conditions"].startswith("labels ") and plain["conditions"] == shifted["conditions"]
 
 
 def test_without_a_holdout_it_is_refused(tmp_path: Path) -> None:

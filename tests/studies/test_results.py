@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 import pytest
+import torch
+from scipy import stats
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.evaluation.bootstrap import estimate_share
+from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.studies.forest import Row, forest_plot
 from open_ldm.studies.found import Finding, SettingFound
-from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, write_measured
+from open_ldm.studies.heat_map import Cell, heat_map
+from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, t95, write_measured
 from open_ldm.studies.study import Arm, Expectation, Protocol, Setting
 
 EXPECTED = Expectation("new", "old", "fid")
@@ -28,13 +32,35 @@ def test_the_interval_over_seeds_is_students() -> None:
     assert found.high - found.mean == pytest.approx(4.303 / math.sqrt(3))  # t of 2 degrees of freedom, 97.5 %
 
 
+def test_students_points_beyond_the_table_are_those_of_scipy() -> None:
+    for freedom in (1, 4, 10, 11, 15, 40):
+        assert t95(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+
+
+def test_a_finding_tells_the_relative_gain() -> None:
+    rows = {("old", 0): 4.0, ("old", 1): 6.0, ("new", 0): 3.0, ("new", 1): 4.5}
+    measured = [Measured(arm, seed, 1, {"fid": Value(value, value, value, "p")}) for (arm, seed), value in rows.items()]
+    setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, 4, ())
+    found = setting.finding(EXPECTED)
+    assert found.relative == pytest.approx(-0.25) and "(-25%)" in found.text()
+
+
+def test_a_map_has_a_cell_for_every_pair_and_the_largest_is_strongest() -> None:
+    cells = [Cell("0.9", "0.999", 2.0), Cell("0.8", "0.95", 7.0), Cell("0.9", "0.95", 3.0)]
+    drawn = ElementTree.fromstring(heat_map("FD", ("beta_1", "beta_2"), cells))
+    places = {(r.get("x"), r.get("y")): float(r.get("fill-opacity", 0)) for r in drawn.iter("{http://www.w3.org/2000/svg}rect")}
+    assert len(places) == 3 and max(places, key=places.__getitem__) == ("71", "13")  # 0.8, 0.95 is the first row and column
+
+
 def test_one_seed_keeps_the_interval_of_its_pictures() -> None:
     assert over_seeds([Value(5.0, 4.0, 6.5, "p")]) == Summary(5.0, None, 4.0, 6.5, 1)
 
 
 def test_the_difference_of_two_shares_is_newcombes() -> None:
     """The example of Newcombe (1998), method 10: 56 of 70 against 48 of 80 give 0.2 [0.0524, 0.3339]."""
-    one, other = (estimate_share("share", hits, count) for hits, count in ((56, 70), (48, 80)))
+    one, other = (
+        estimate_share("share", torch.arange(count) < hits, BootstrapConfig()) for hits, count in ((56, 70), (48, 80))
+    )
     found = difference({0: Value(one.value, one.low, one.high, "")}, {0: Value(other.value, other.low, other.high, "")})
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from open_ldm.core.errors import ConfigError, StoppedError
+from open_ldm.evaluation.features.classifier_fit import is_fitted
 from open_ldm.runs.train import TrainingResult
 from open_ldm.studies import run as studies_run
 from open_ldm.studies.found import StudyFound
 from open_ldm.studies.measure import read_strip
 from open_ldm.studies.run import Choice, Runner
-from tests.studies.small import small_study, told
+from tests.studies.small import FIT, small_study, told
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def test_only_trains_the_arms_asked_for(home: Path, one_arm: Mapping[str, Any]) 
     (setting,) = one_arm["settings"]
     assert list(setting["arms"]) == ["constant"] and one_arm["finished"] is True
     assert one_arm["findings"][0]["verdict"] == "not measured"
+    assert "left out: late; late, size=8x8; carried on." in page(home)
 
 
 def test_a_finished_arm_is_neither_trained_nor_measured_again(
@@ -61,6 +63,34 @@ def test_a_finished_arm_is_neither_trained_nor_measured_again(
     monkeypatch.setattr(studies_run, "train", never)
     monkeypatch.setattr(studies_run.Bench, "measure", never)
     assert run(home, "constant", "late").settings == both.settings
+
+
+def test_what_another_recipe_trained_is_not_passed_off_as_this_ones(home: Path, both: StudyFound) -> None:
+    with pytest.raises(
+        ConfigError, match=r"constant-seed0 was started with .*conditioning.control_drop=0.1 \(now 0.3\).*--out"
+    ):
+        run(home, "constant", overrides=("conditioning.control_drop=0.3",))
+    with pytest.raises(ConfigError, match="constant-seed0 was trained for 8 samples; needed: 4"):
+        run(home, "constant", overrides=("training.samples=4",))
+
+
+def test_a_signal_while_an_arm_is_measured_tells_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object, **options: object) -> None:
+        raise StoppedError("stopped by SIGTERM", fix="the same command measures again")
+
+    monkeypatch.setattr(studies_run, "train", lambda recipe, run, **_: TrainingResult(0, run, 8, 1.0, 1.0))
+    monkeypatch.setattr(studies_run.Runner, "_models", lambda *given: [Path("samples-8")])
+    monkeypatch.setattr(studies_run.Bench, "measure", stopped)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM; fix: go on with: ldm study small"):
+        run(tmp_path, "constant")
+
+
+def test_features_are_fitted_again_where_their_settings_changed(home: Path, both: StudyFound) -> None:
+    fitted = home / "out" / "shapes" / "features"
+    assert is_fitted(fitted, FIT)
+    assert not is_fitted(fitted, FIT.model_copy(update={"pictures": 65}))
+    assert not is_fitted(fitted, FIT.model_copy(update={"network": FIT.network.model_copy(update={"dim": 9})}))
+    assert not is_fitted(home, FIT)
 
 
 def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(home: Path, both: StudyFound) -> None:

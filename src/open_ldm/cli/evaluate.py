@@ -53,12 +53,12 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Draw pictures of a run, or read pictures, and measure them against data; evaluation.json keeps what was found."""
-    from open_ldm.runs.evaluate import DEFAULT_METRICS, evaluate
-    from open_ldm.runs.evaluate_options import choice_of, config_from
-    from open_ldm.runs.evaluate_text import text_of
+    from open_ldm.runs.evaluate.evaluate import DEFAULT_METRICS, evaluate
+    from open_ldm.runs.evaluate.options import choice_of, config_from
+    from open_ldm.runs.evaluate.text import text_of
 
-    names = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-    config = config_from(names, extractor or (), control or (), overrides or (), n=n, seed=seed)
+    names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
     found = evaluate(
         given,
         against,
@@ -87,7 +87,7 @@ def fit_features(
     as_json: Json = False,
 ) -> int:
     """Train a small classifier on labelled pictures, whose features then judge pictures of that kind. Minutes on a CPU."""
-    from open_ldm.runs.evaluate_options import choice_of, fit_config_from
+    from open_ldm.runs.evaluate.options import choice_of, fit_config_from
     from open_ldm.runs.fit_features import fit_features
 
     config = fit_config_from(overrides or ())

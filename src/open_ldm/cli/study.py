@@ -18,6 +18,9 @@ def study(
     scale: Annotated[str, typer.Option(help="tiny (minutes), small (an hour), or paper (the real data and budgets).")] = "tiny",
     only: Annotated[list[str] | None, typer.Option(metavar="ARM", help="An arm to run; may be given several times.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of training for each arm.")] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="CUDA devices (or cpu) that train at the same time, one arm on each.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count every arm; train nothing.")] = False,
     out: Out = None,
     as_json: Json = False,
@@ -28,13 +31,14 @@ def study(
     """
     from open_ldm.studies.catalogue import study_of
     from open_ldm.studies.cost import cost_of
+    from open_ldm.studies.devices import devices_of
     from open_ldm.studies.run import Choice, Runner, chosen_arms
 
     if name == "list":
         return _list(as_json)
     wanted = study_of(name)
     folder = out or Path("runs") / "studies" / f"{name}-{scale}"
-    choice = Choice(tuple(only or ()), seeds, tuple(overrides or ()))
+    choice = Choice(tuple(only or ()), seeds, tuple(overrides or ()), devices_of(devices) if devices else ())
     chosen_arms(wanted, scale, choice.only)
     if dry_run or scale == "paper":
         cost = cost_of(wanted, scale, folder, choice)
@@ -46,14 +50,13 @@ def study(
             return 0
     command = ["ldm", "study", name, *choice.overrides, "--scale", scale]
     command += [word for arm in choice.only for word in ("--only", arm)]
-    command += [*(("--seeds", str(seeds)) if seeds else ()), "--out", str(folder)]
+    command += [*(("--seeds", str(seeds)) if seeds else ()), *(("--devices", devices) if devices else ()), "--out", str(folder)]
     found = Runner(wanted, scale, folder, choice, command, silent=as_json).run()
     if as_json:
         findings = [{"setting": each.setting, "text": each.text(), "verdict": each.verdict} for each in found.findings]
         print_json({"study": name, "scale": scale, "folder": str(folder), "finished": found.finished, "findings": findings})
     else:
-        print("\n".join(f"{each.setting}: {each.text()}" for each in found.findings))
-        print(folder / "study.html")
+        print("\n".join([*(f"{each.setting}: {each.text()}" for each in found.findings), str(folder / "study.html")]))
     return 0
 
 

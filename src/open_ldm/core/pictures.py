@@ -28,8 +28,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 def to_pixels(images: Tensor) -> Tensor:
     """Float images in [-1, 1], any shape -> uint8 pixels: round(127.5 (x + 1)), values outside clamped, NaN black."""
-    scaled = (images.detach().float() + 1) * 127.5
-    return torch.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0).clamp(0, 255).round().to(torch.uint8)
+    scaled = (images.detach().float() + 1).mul_(127.5)  # one copy, then in place: fresh memory costs more than the arithmetic
+    return scaled.nan_to_num_(nan=0.0, posinf=255.0, neginf=0.0).clamp_(0, 255).round_().to(torch.uint8)
 
 
 def to_images(pixels: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class BootstrapConfig(Config):
     @property
     def words(self) -> str:
         """For passports."""
-        return f"{self.level:.0%} by {self.replicates} bootstrap replicates, seed {self.seed}"
+        return f"{self.level:.0%} by {self.replicates} bootstrap replicates, seed {self.seed}; shares by Wilson's score"
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,14 @@ def estimate_mean(name: str, values: Tensor, config: BootstrapConfig, scale: flo
     return estimate(name, float(values.mean()), replicates, config, len(values))
 
 
-def estimate_share(name: str, hits: int, count: int, level: float = 0.95) -> Estimate:
-    """Share hits / count with Wilson's score interval (Wilson, 1927): within 0..1, and open for what no picture showed.
+def estimate_share(name: str, hits: Tensor, config: BootstrapConfig) -> Estimate:
+    """Interval of the share of hits [n], each 0 or 1: Wilson's score interval (Wilson, 1927), which needs no replicates.
 
-    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n): within 0..1, and no hit among few is not certainty.
     """
-    share, z = hits / count, NormalDist().inv_cdf(0.5 + level / 2)
-    centre = share + z**2 / (2 * count)
+    count, z = len(hits), NormalDist().inv_cdf(0.5 + config.level / 2)
+    share = float(hits.double().mean())
+    centre, more = share + z**2 / (2 * count), 1 + z**2 / count
     reach = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    low, high = (centre - reach) / (1 + z**2 / count), (centre + reach) / (1 + z**2 / count)
+    low, high = (centre - reach) / more, (centre + reach) / more
     return Estimate(name, share, min(share, max(0.0, low)), max(share, min(1.0, high)), count)

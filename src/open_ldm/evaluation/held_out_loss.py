@@ -27,7 +27,7 @@ _NOISE = "held-out noise"
 class HeldOutLoss:
     """mean |prediction - target|^2 over `count` pictures: `levels` at each of `times`, and `mean` over all of them.
 
-    Comparable between models of the same prediction `kind` and latents, on the same pictures and seed.
+    Comparable between models of the same prediction `kind`, noise schedule and latents, on the same pictures and seed.
     """
 
     kind: PredictionKind

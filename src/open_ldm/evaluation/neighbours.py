@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.errors import DataError
-from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
+from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
 from open_ldm.evaluation.metrics.base import same_view
 from open_ldm.evaluation.metrics.manifold import distances, radii
 from open_ldm.evaluation.statistics import Statistics
@@ -37,7 +37,7 @@ class Neighbours:
     def copies(self, level: float = 0.01, bootstrap: BootstrapConfig | None = None) -> Estimate:
         """Share of samples of rank below `level`. About `level` for new pictures of the same kind, more where the model
         repeats."""
-        return estimate_mean("copies", (self.ranks < level).double(), bootstrap or BootstrapConfig())
+        return estimate_share("copies", (self.ranks < level).double(), bootstrap or BootstrapConfig())
 
 
 def nearest_training(samples: Statistics, training: Statistics, count: int = 1) -> Neighbours:

@@ -53,10 +53,12 @@ class PictureSet:
         Raises DataError for a size other than that of the pictures before.
         """
         self._same_size((pixels.shape[-2], pixels.shape[-1]))
+        start = hashlib.blake2b(f"{pixels.shape[-2]}x{pixels.shape[-1]}".encode(), digest_size=_DIGEST_BYTES)
         keys = []
         for picture in pixels.cpu().contiguous().numpy():
-            content = f"{picture.shape[1]}x{picture.shape[2]}".encode() + picture.tobytes()
-            value = int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest(), "little")
+            digest = start.copy()
+            digest.update(picture.data)
+            value = int.from_bytes(digest.digest(), "little")
             self.total = (self.total + value) % (1 << 8 * _DIGEST_BYTES)
             keys.append(value >> (8 * _DIGEST_BYTES - 63))
         self.count += len(pixels)

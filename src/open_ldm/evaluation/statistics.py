@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
-from open_ldm.evaluation.bank import Bank, Rows
+from open_ldm.evaluation.bank import Bank, Rows, joined
 from open_ldm.evaluation.features.base import ExtractorId, FeatureExtractor, Features, ReadsCaptions, rounded_pixels
 from open_ldm.evaluation.moments import Moments, merged
 from open_ldm.evaluation.pictures import Pictures, PictureSet
 
 BANK_CAPACITY = 50_000
+_TOGETHER = 1024
+"""Pictures whose moments are taken at once: a small batch would cost a pass over all of the scatter, which may be 32 MB."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,40 @@ def collect(
     """
     world = world or World()
     seen = PictureSet()
-    banks = [Bank(capacity) for _ in extractors]
-    moments = [Moments.empty(extractor.dim) for extractor in extractors]
+    tallies = [_Tally(Moments.empty(extractor.dim), Bank(capacity)) for extractor in extractors]
     for batch in (batch for batch in batches if len(batch.images)):
         keys = seen.add(rounded_pixels(batch.images, channels=None))
-        for extractor, bank, moment in zip(extractors, banks, moments, strict=True):
-            rows = _rows(batch, keys, extractor)
-            moment.add(rows.vectors)
-            bank.add(rows)
-    together = world.gathered((seen, moments, [bank.rows() if seen.count else None for bank in banks]))
+        for extractor, tally in zip(extractors, tallies, strict=True):
+            tally.add(_rows(batch, keys, extractor))
+    for tally in tallies:
+        tally.flush()
+    together = world.gathered(
+        (seen, [tally.moments for tally in tallies], [tally.bank.rows() if seen.count else None for tally in tallies])
+    )
     return _joined(together, extractors, capacity)
+
+
+@dataclass
+class _Tally:
+    """What one extractor has seen; batches wait until they are worth a matrix product."""
+
+    moments: Moments
+    bank: Bank
+    waiting: list[Rows] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, rows: Rows) -> None:
+        self.waiting.append(rows)
+        self.count += len(rows)
+        if self.count >= _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            rows = joined(self.waiting)
+            self.moments.add(rows.vectors)
+            self.bank.add(rows)
+            self.waiting, self.count = [], 0
 
 
 def _joined(
@@ -94,8 +120,8 @@ def _rows(batch: Pictures, keys: Tensor, extractor: FeatureExtractor) -> Rows:
 
 def checked(features: Features, numbers: Sequence[int], extractor: ExtractorId) -> Features:
     """The features; raises DataError naming the first picture whose features are not finite."""
-    good = torch.isfinite(features.vectors).all(dim=1)
-    if not good.all():
+    if not torch.isfinite(features.vectors).all():
+        good = torch.isfinite(features.vectors).all(dim=1)
         number = numbers[int((~good).nonzero()[0])]
         raise DataError(
             f"the features of picture {number} by {extractor.name} hold NaN or infinity",

@@ -10,8 +10,8 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.passport import Difference, compare
-from open_ldm.runs.evaluate_store import Stored, stored_results
-from open_ldm.runs.evaluate_text import aligned
+from open_ldm.runs.evaluate.store import Stored, stored_results
+from open_ldm.runs.evaluate.text import aligned
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.record import RunRecord, read_record

@@ -69,7 +69,7 @@ def write_page(found: Comparison, grids: Sequence[DrawnGrid], out: Path) -> Path
         _grids(grids),
         _protocols(found),
     ]
-    write_text(out, page("Runs compared", content))
+    write_text(out, page("Runs compared", content, what="comparison"))
     return out
 
 

@@ -9,7 +9,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress
 from open_ldm.data.loader import DataConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig, Fitted, fit
-from open_ldm.runs.evaluate_reference import open_against
+from open_ldm.runs.evaluate.reference import open_against
 
 
 def fit_features(

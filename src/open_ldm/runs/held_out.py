@@ -53,17 +53,21 @@ class HeldOutPictures:
         )
 
     def result(self, found: HeldOutLoss, bootstrap: BootstrapConfig) -> Result:
-        """The mean over all times with its passport."""
+        """The mean over all times with its passport. A time means another amount of noise under another schedule."""
         stats = self.known.stats
         latents = " ".join(f"{value:.5g}" for value in (*stats.mean, *stats.std))
         height, width = self.recipe.data.transform.height_px, self.recipe.data.transform.width_px
+        process, hashes = self.recipe.process, self.source.hashes
         entries = {
             "metric": f"held_out_loss(prediction={found.kind}, times={len(found.times)}, seed={_SEED})",
+            "schedule": process.schedule.model_dump_json()
+            + ("" if process.resolution is None else f" for {process.resolution.model_dump_json()}"),
             "latents": f"{self.encoders.autoencoder.fingerprint} {latents}",
             "transform": self.recipe.data.transform.model_dump_json(),
             "size_px": f"{height}x{width}",
             "n": str(found.count),
-            "reference": self.source.hashes.pictures,
+            "reference": hashes.pictures,
+            "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
             "interval": bootstrap.words,
         }
         return Result(found.mean, Passport(entries))

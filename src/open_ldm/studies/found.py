@@ -54,12 +54,13 @@ def words_of(metric: str) -> MetricWords:
 @dataclass(frozen=True)
 class Finding:
     """An expectation held against the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
-    that the claim expects."""
+    that the claim expects; `relative`: the difference over the other arm's value, where that is above 0."""
 
     expectation: Expectation
     setting: str
     difference: Summary | None
     seeds_as_claimed: int = 0
+    relative: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -80,9 +81,9 @@ class Finding:
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
         said = f"{self.verdict} (one seed)" if found.count == 1 and self.verdict != "undecided" else self.verdict
         interval = f"{short_number(found.mean)} [{short_number(found.low)}, {short_number(found.high)}]"
-        return (
-            f"{title}: {wanted.expected} in {self.seeds_as_claimed} of {seeds}, difference {interval} over {found.over}; {said}"
-        )
+        share = "" if self.relative is None else f" ({self.relative:+.0%})"
+        count = f"{wanted.expected} in {self.seeds_as_claimed} of {seeds}"
+        return f"{title}: {count}, difference {interval} over {found.over}{share}; {said}"
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,11 @@ class SettingFound:
         """What the numbers say to an expectation."""
         one, other = (self.at_end(name, expectation.metric) for name in (expectation.arm, expectation.against))
         sign = 1 if expectation.expected == "higher" else -1
-        count = sum(sign * (one[seed].value - other[seed].value) > 0 for seed in set(one) & set(other))
-        return Finding(expectation, self.setting.name, difference(one, other), count)
+        both = set(one) & set(other)
+        count = sum(sign * (one[seed].value - other[seed].value) > 0 for seed in both)
+        before = sum(other[seed].value for seed in both)
+        relative = sum(one[seed].value for seed in both) / before - 1 if before > 0 else None
+        return Finding(expectation, self.setting.name, difference(one, other), count, relative)
 
 
 @dataclass(frozen=True)

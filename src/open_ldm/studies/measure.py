@@ -20,13 +20,13 @@ from open_ldm.core.hashes import hash_of_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
 from open_ldm.data.loader import open_data
 from open_ldm.data.shape_words import shapes_in
-from open_ldm.evaluation.bootstrap import estimate_share
+from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.shape_attributes import agreement
 from open_ldm.runs.demo import caption_groups
-from open_ldm.runs.evaluate import evaluate_run
-from open_ldm.runs.evaluate_config import changed
+from open_ldm.runs.evaluate.config import changed
+from open_ldm.runs.evaluate.evaluate import evaluate_run
 from open_ldm.runs.inspect_tokens import inspect_tokens
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
@@ -103,7 +103,7 @@ def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, 
         ("agreement_colour", [each.colour for each in read]),
         ("agreement_kind", [each.kind for each in read]),
     ):
-        one = estimate_share(name, sum(hits), len(hits))
+        one = estimate_share(name, torch.tensor(hits, dtype=torch.float64), BootstrapConfig())
         values[name] = Value(one.value, one.low, one.high, f"{len(captions)} captions")
     return values
 

@@ -19,6 +19,7 @@ from open_ldm.runs.report_sections import captioned, picture, section, table
 from open_ldm.runs.svg import Plot, Series, line_plot
 from open_ldm.studies.forest import Row, forest_plot
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
+from open_ldm.studies.heat_map import Cell, heat_map
 from open_ldm.studies.measure import SHOWN, Strip, read_strip, sweep_file
 from open_ldm.studies.results import Summary, over_seeds
 
@@ -48,7 +49,10 @@ def content_of(found: StudyFound) -> dict[str, Any]:
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "command": shlex.join(found.command),
-        "findings": [{"text": each.text(), "verdict": each.verdict, "setting": each.setting} for each in found.findings],
+        "findings": [
+            {"text": each.text(), "verdict": each.verdict, "setting": each.setting, "relative": each.relative}
+            for each in found.findings
+        ],
         "settings": [_setting_content(each) for each in found.settings],
     }
 
@@ -117,7 +121,7 @@ def _sections(found: StudyFound) -> list[Markup]:
     figures = [captioned(line_plot(each.plot), each.caption) for each in (study.figures() if study.figures else ())]
     parts = [head, _claim(found), section("Curves", *figures) if figures else Markup()]
     for setting in found.settings:
-        parts += [_numbers(setting), _plots(setting), _pictures(setting), _tokens(setting)]
+        parts += [_numbers(setting), _plots(setting), _heat_maps(setting, study.grid), _pictures(setting), _tokens(setting)]
     return [*parts, _commands(found)]
 
 
@@ -126,7 +130,11 @@ def _claim(found: StudyFound) -> Markup:
     state = "" if found.finished else f"Not finished: {sum(each.done for each in found.settings)} of "
     state += "" if found.finished else f"{sum(each.planned for each in found.settings)} runs are measured."
     rows = [[each.setting, each.text()] for each in found.findings]
-    notes = [study.notes, state, PAPER_NOTE if found.scale == "paper" else ""]
+    asked = {arm for each in found.settings for arm, _ in each.folders}
+    arms = list(dict.fromkeys(arm for each in found.settings for arm in each.setting.arms))
+    left = [arm for arm in arms if arm not in asked]
+    only = f"Asked for were only some arms; left out: {'; '.join(left)}." if left else ""
+    notes = [study.notes, state, only, PAPER_NOTE if found.scale == "paper" else ""]
     return section(
         "The claim, and what was found",
         element("p", f"The paper: {study.claim}"),
@@ -173,6 +181,21 @@ def _plots(found: SettingFound) -> Markup:
                 rows.append(Row(arm, summary, [value.value for value in found.at_end(arm, metric).values()]))
         plots.append(captioned(forest_plot(words.title + better, rows), ""))
     return section(f"{found.setting.name}: plots", element("div", *plots, class_="gallery")) if plots else Markup()
+
+
+def _heat_maps(found: SettingFound, grid: tuple[str, str] | None) -> Markup:
+    """Of a study whose arms are pairs of settings: a map for each metric."""
+    if grid is None or not found.measured:
+        return Markup()
+    maps = []
+    for metric in found.metrics:
+        cells = []
+        for arm in found.arms:
+            row, _, column = arm.partition(", ")
+            if (summary := found.summary(arm, metric)) is not None:
+                cells.append(Cell(row, column, summary.mean))
+        maps.append(captioned(heat_map(words_of(metric).title, grid, cells), ""))
+    return section(f"{found.setting.name}: maps", element("div", *maps, class_="gallery"))
 
 
 def _curves(found: SettingFound, metric: str, title: str) -> Markup:

@@ -13,9 +13,9 @@ from typing import Any
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
 
-# Two-sided 95 % points of Student's t by degrees of freedom; beyond the table the normal distribution's is near enough.
+# Two-sided 95 % points of Student's t by degrees of freedom; beyond the table by its expansion about the normal's.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_NORMAL95 = 1.96
+_NORMAL95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,13 @@ def difference(arm: Mapping[int, Value], against: Mapping[int, Value]) -> Summar
 
 def _of_numbers(numbers: Sequence[float]) -> Summary:
     mean, spread, count = statistics.fmean(numbers), statistics.stdev(numbers), len(numbers)
-    t = _T95[count - 2] if count - 2 < len(_T95) else _NORMAL95
-    reach = t * spread / math.sqrt(count)
+    reach = t95(count - 1) * spread / math.sqrt(count)
     return Summary(mean, spread, mean - reach, mean + reach, count)
+
+
+def t95(freedom: int) -> float:
+    """The 97.5 % point of Student's t (Abramowitz & Stegun 1964, 26.7.5)."""
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    z = _NORMAL95
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -17,14 +17,17 @@ from open_ldm.core.files import write_json
 from open_ldm.data.loader import open_data
 from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
-from open_ldm.evaluation.features.classifier_fit import FitConfig
+from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
 from open_ldm.runs.assemble import encoders_of, facts_of
-from open_ldm.runs.evaluate_config import EvaluationConfig
+from open_ldm.runs.evaluate.config import EvaluationConfig
 from open_ldm.runs.fit_features import fit_features
+from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.reading import live_reading
-from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.train import train
+from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
+from open_ldm.runs.train import require_same_recipe, train
+from open_ldm.runs.transfer import settle
+from open_ldm.studies.devices import Training, train_over
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Bench, extractor_settings
 from open_ldm.studies.report import write_study
@@ -38,11 +41,13 @@ _FEATURES = "features"
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a study to run: arms (all when empty), seeds for each (None: the setting's), changes to every recipe."""
+    """What of a study to run: arms (all when empty), seeds for each (None: the setting's), changes to every recipe; `devices`
+    that train at the same time (none: one after the other, here)."""
 
     only: tuple[str, ...] = ()
     seeds: int | None = None
     overrides: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,15 @@ class Job:
     """The pre-training that comes before."""
 
     @property
+    def samples_trained(self) -> int:
+        """Samples seen when training last saved."""
+        newest = next(iter(CheckpointFolder(self.run / "checkpoints").names()), f"{PREFIX}0")
+        return int(newest.removeprefix(PREFIX))
+
+    @property
     def finished(self) -> bool:
         """Whether training has saved after its last sample."""
-        newest = next(iter(CheckpointFolder(self.run / "checkpoints").names()), f"{PREFIX}0")
-        return int(newest.removeprefix(PREFIX)) >= self.recipe.training.samples
+        return self.samples_trained >= self.recipe.training.samples
 
 
 def slug(name: str) -> str:
@@ -123,6 +133,19 @@ def _points(setting: Setting, recipe: str, changes: Sequence[str]) -> list[str]:
     return [f"training.checkpoint_every_samples={samples // points}", f"training.keep_checkpoints={points + 2}"]
 
 
+def require_same_training(job: Job) -> None:
+    """Raise ConfigError when what lies in a finished job's folder was trained by another recipe, or for longer."""
+    folder = RunFolder(job.run)
+    recipe, _ = settle(job.recipe, folder)
+    require_same_recipe(recipe, folder, recipe_from)
+    if job.samples_trained > job.recipe.training.samples:
+        raise ConfigError(
+            f"{job.run} was trained for {job.samples_trained:,} samples",
+            needed=f"{job.recipe.training.samples:,}",
+            fix="another --out, or remove that folder",
+        )
+
+
 class Runner:
     """Runs one study at one scale in the folder `out`, going on from what lies there."""
 
@@ -137,12 +160,20 @@ class Runner:
         for setting in self.study.settings(self.scale):
             stats = self._stats(setting)
             bench = self._bench(setting)
-            for job in jobs_of(self.study, setting, self.out, self.choice, stats):
+            jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
+            if self.choice.devices:
+                self._train_over(jobs)
+            for job in jobs:
                 self._say(f"{setting.name}, {job.arm}, seed {job.seed}")
                 for each in (job.start, job):
-                    if each is not None and not each.finished:
+                    if each is not None and each.finished:
+                        require_same_training(each)
+                    elif each is not None:
                         self._train(each)
-                self._measure(setting, job, bench)
+                try:
+                    self._measure(setting, job, bench)
+                except StoppedError as error:
+                    raise self._stopped(error.problem) from None
                 self.write()
         return self.write()
 
@@ -167,10 +198,22 @@ class Runner:
         write_study(found, self.out)
         return found
 
+    def _train_over(self, jobs: Sequence[Job]) -> None:
+        """First what others start from, then all that is not trained yet."""
+        for wave in ([job.start for job in jobs if job.start], jobs):
+            missing = {job.run: Training(job.run, job.command) for job in wave if not job.finished}
+            try:
+                train_over(self.choice.devices, list(missing.values()), self._say)
+            except StoppedError as error:
+                raise self._stopped(error.problem) from None
+
     def _train(self, job: Job) -> None:
         result = train(job.recipe, job.run, silent=self.silent, command=job.command)
         if result.code == StoppedError.exit_code:
-            raise StoppedError("stopped and saved", fix=f"go on with: {shlex.join(self.command)}" if self.command else "go on")
+            raise self._stopped("stopped and saved")
+
+    def _stopped(self, problem: str) -> StoppedError:
+        return StoppedError(problem, fix=f"go on with: {shlex.join(self.command)}" if self.command else "go on")
 
     def _measure(self, setting: Setting, job: Job, bench: Bench) -> None:
         file, arm = job.folder / f"{MEASURED}.json", setting.arms[job.arm]
@@ -192,7 +235,7 @@ class Runner:
     def _bench(self, setting: Setting) -> Bench:
         features = setting.protocol.features
         fitted = self._fitted(setting)
-        if isinstance(features, FitConfig) and not (fitted / DESCRIPTION).is_file():
+        if isinstance(features, FitConfig) and not is_fitted(fitted, features):
             self._say(f"{setting.name}: features are fitted on its data")
             fit_features(self._base(setting).data, fitted, features, silent=self.silent)
         return self._bench_as_is(setting)

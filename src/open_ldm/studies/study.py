@@ -118,7 +118,8 @@ class Figure:
 class Study:
     """One table or figure of arXiv 2411.03177. `claim`: in our words. `shows`: which table or figure it is the twin of.
 
-    `figures` need no training; a study of figures alone has no scales.
+    `figures` need no training; a study of figures alone has no scales. `grid`: what the two parts of the arms' names are, where
+    arms are pairs ('0.9, 0.95') and a map shows more than a list.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Study:
     scales: Mapping[ScaleName, Sequence[Setting]] = field(default_factory=dict)
     figures: Callable[[], Sequence[Figure]] | None = None
     notes: str = ""
+    grid: tuple[str, str] | None = None
 
     def settings(self, scale: str) -> Sequence[Setting]:
         """Raises ConfigError for a scale the study does not have."""

@@ -86,3 +86,10 @@ def test_replicates_skip_pairs_of_a_picture_with_itself() -> None:
 def test_too_few_pictures_are_refused() -> None:
     with pytest.raises(DataError, match=r"9 pictures in the samples; needed: at least 10"):
         KIDConfig().measure(normal_statistics(9, 4, 1), normal_statistics(20, 4, 2), QUICK)
+
+
+def test_a_replicate_that_drew_none_of_a_small_subset_leaves_the_interval_finite() -> None:
+    (found,) = KIDConfig(subset_size=10).measure(
+        normal_statistics(300, 4, seed=1), normal_statistics(300, 4, seed=2), BootstrapConfig(replicates=200)
+    )
+    assert found.low < found.value < found.high

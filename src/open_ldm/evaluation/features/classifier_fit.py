@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,6 +88,15 @@ def fit(
     }
     write_json(folder / DESCRIPTION, description)
     return fitted
+
+
+def is_fitted(folder: Path, config: FitConfig) -> bool:
+    """Whether `folder` holds a classifier that was fitted by these settings."""
+    try:
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return bool(content["fit"] | {"network": content["network"]} == config.model_dump(mode="json"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:

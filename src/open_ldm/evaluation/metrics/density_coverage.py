@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from open_ldm.core.config import Config
-from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
+from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean, estimate_share
 from open_ldm.evaluation.metrics.base import at_least, same_view
 from open_ldm.evaluation.metrics.manifold import inside, radii
 from open_ldm.evaluation.statistics import Statistics
@@ -40,5 +40,5 @@ class DensityCoverageConfig(Config):
             covered |= held.any(dim=0)
         return [
             estimate_mean("density", held_by / self.neighbours, bootstrap),
-            estimate_mean("coverage", covered.double(), bootstrap),
+            estimate_share("coverage", covered.double(), bootstrap),
         ]

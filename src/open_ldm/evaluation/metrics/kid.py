@@ -21,7 +21,7 @@ class KIDConfig(Config):
     """Squared maximum mean discrepancy with k(x, y) = (x . y / D + 1)^3, unbiased, averaged over `subsets` of `subset_size`
     pictures of each side (Bińkowski et al. 2018, section 4; eq. 4 of Gretton et al. 2012).
 
-    With fewer pictures the subsets are as large as the smaller side; with `subset_size` or fewer on both sides there is only
+    With fewer pictures the subsets are as large as the smaller side; where both sides are as large as a subset there is only
     one. May be negative where the sets are alike.
     """
 
@@ -44,11 +44,11 @@ class KIDConfig(Config):
         size = min(self.subset_size, len(x), len(y))
         drawn = torch.cat([torch.ones(1, len(x), dtype=torch.float64), weights(bootstrap, len(x), "kid")])
         subsets = 1 if size == len(x) == len(y) else self.subsets
-        total = torch.zeros(len(drawn), dtype=torch.float64)
+        found = []
         for subset in range(subsets):
             own, others = self._places(len(x), size, "samples", subset), self._places(len(y), size, "reference", subset)
-            total += weighted_kernel_distance(x[own].double(), y[others].double(), drawn[:, own])
-        values = total / subsets
+            found.append(weighted_kernel_distance(x[own].double(), y[others].double(), drawn[:, own]))
+        values = torch.stack(found).nanmean(dim=0)
         return [estimate("kid", float(values[0]), values[1:], bootstrap, len(x))]
 
     def _places(self, count: int, size: int, side: str, subset: int) -> Tensor:
@@ -59,7 +59,7 @@ def weighted_kernel_distance(x: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
     """Unbiased MMD^2 [R] of x [n, D] against y [m, D], where x_i counts drawn[r, i] times in replicate r.
 
     A picture drawn twice is not compared with itself: pairs run over different pictures only, or duplicates would add to the
-    distance what they do not add in truth.
+    distance what they do not add in truth. NaN for a replicate that drew fewer than two of them.
     """
     within_x, within_y, across = kernel(x, x), kernel(y, y), kernel(x, y)
     within_x.fill_diagonal_(0)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from open_ldm.core.config import Config
-from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
+from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
 from open_ldm.evaluation.metrics.base import at_least, same_view
 from open_ldm.evaluation.metrics.manifold import inside, radii
 from open_ldm.evaluation.statistics import Statistics
@@ -36,8 +36,8 @@ class PrecisionRecallConfig(Config):
         at_least(self.neighbours + 1, "precision_recall", samples, reference)
         x, y = samples.rows.vectors, reference.rows.vectors
         return [
-            estimate_mean("precision", reached(x, y, radii(y, self.neighbours)), bootstrap),
-            estimate_mean("recall", reached(y, x, radii(x, self.neighbours)), bootstrap),
+            estimate_share("precision", reached(x, y, radii(y, self.neighbours)), bootstrap),
+            estimate_share("recall", reached(y, x, radii(x, self.neighbours)), bootstrap),
         ]
 
 

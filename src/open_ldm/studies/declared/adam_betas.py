@@ -39,4 +39,5 @@ STUDY = Study(
             )
         ],
     },
+    grid=("beta_1", "beta_2"),
 )

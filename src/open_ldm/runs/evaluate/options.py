@@ -13,7 +13,7 @@ from open_ldm.core.config import apply_overrides, validate
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig
-from open_ldm.runs.evaluate_config import EvaluationConfig
+from open_ldm.runs.evaluate.config import EvaluationConfig
 
 T = TypeVar("T", bound=str)
 

@@ -11,8 +11,8 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.metrics.control_influence import ControlInfluenceConfig, ControlledPictures, pair_distances
 from open_ldm.evaluation.passport import Result, seeds_in_words
-from open_ldm.runs.evaluate_config import LAYERED, InfluenceMetric
-from open_ldm.runs.evaluate_pictures import DrawnPictures
+from open_ldm.runs.evaluate.config import LAYERED, InfluenceMetric
+from open_ldm.runs.evaluate.pictures import DrawnPictures
 
 _SIDES = (0.25, 0.5, 1, 2, 4)
 

@@ -23,8 +23,8 @@ from open_ldm.data.sample import BadPicture, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.passport import sampling_of
 from open_ldm.evaluation.pictures import Pictures, pictures_of
-from open_ldm.runs.evaluate_config import EvaluationConfig, changed
-from open_ldm.runs.evaluate_reference import open_pictures
+from open_ldm.runs.evaluate.config import EvaluationConfig, changed
+from open_ldm.runs.evaluate.reference import open_pictures
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.sample import GRID, SAMPLES
 from open_ldm.runs.wishes import Wish

@@ -15,8 +15,8 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.neighbours import Neighbours, nearest_training
 from open_ldm.evaluation.passport import Result, make_passport
 from open_ldm.evaluation.statistics import Statistics
-from open_ldm.runs.evaluate_config import NeighboursMetric
-from open_ldm.runs.evaluate_pictures import Judged, picture_of
+from open_ldm.runs.evaluate.config import NeighboursMetric
+from open_ldm.runs.evaluate.pictures import Judged, picture_of
 
 SHEET = "neighbours.png"
 _PAIRS_A_ROW = 4

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.distributed import World, join_world
-from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
+from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, StoppedError
 from open_ldm.core.events import Progress
 from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import DataConfig, open_data
@@ -21,13 +21,14 @@ from open_ldm.evaluation.metrics import Metric
 from open_ldm.evaluation.passport import Result
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.runs.assemble import Encoders
-from open_ldm.runs.evaluate_config import EvaluationConfig, HeldOutMetric, InfluenceMetric, NeighboursMetric
-from open_ldm.runs.evaluate_influence import measure_influence
-from open_ldm.runs.evaluate_neighbours import NeighbourReport, report_neighbours, write_sheet
-from open_ldm.runs.evaluate_pictures import DrawnPictures, GivenPictures, open_judged, run_folder_of
-from open_ldm.runs.evaluate_reference import CACHE, counted, open_against, reference_statistics
-from open_ldm.runs.evaluate_store import store
+from open_ldm.runs.evaluate.config import EvaluationConfig, HeldOutMetric, InfluenceMetric, NeighboursMetric
+from open_ldm.runs.evaluate.influence import measure_influence
+from open_ldm.runs.evaluate.neighbours import NeighbourReport, report_neighbours, write_sheet
+from open_ldm.runs.evaluate.pictures import DrawnPictures, GivenPictures, open_judged, run_folder_of
+from open_ldm.runs.evaluate.reference import CACHE, counted, open_against, reference_statistics
+from open_ldm.runs.evaluate.store import store
 from open_ldm.runs.held_out import HeldOutPictures, levels_of
+from open_ldm.training.signals import StopRequest
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
 NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
@@ -123,7 +124,8 @@ def evaluate(
     """All of `config.metrics`. Results go to evaluation.json in the run folder, or in `out`; for pictures only in `out`.
 
     `part`: of data with a holdout. Under torchrun the processes share the pictures. Raises ConfigError for what cannot be
-    opened, DataError when the pictures cannot be used or no metric gave a number.
+    opened, DataError when the pictures cannot be used or no metric gave a number, StoppedError on a stop signal, when what was
+    measured before it is kept.
     """
     machine = choose_machine(device)
     world = join_world(machine.device)
@@ -131,16 +133,29 @@ def evaluate(
     judged = open_judged(given, config, data, part, device)
     if data is None and isinstance(judged, DrawnPictures):
         data = judged.data
-    bench = Bench(judged, data, config, machine, world, cache, silent or not world.leads)
-    found = bench.evaluate(given)
+    folder = out or (run_folder_of(given) if isinstance(judged, DrawnPictures) else None)
+    with StopRequest() as stop:
+        bench = Bench(judged, data, config, machine, world, cache, silent or not world.leads, stop)
+        try:
+            found = bench.evaluate(given)
+        except StoppedError as error:
+            raise _kept(bench.found(given), folder if world.leads else None, error) from None
     if not found.results:
         first, *more = found.refused.values()
         others = f" (and {len(more)} more)" if more else ""
         raise DataError(f"nothing could be measured{others}: {first}")
-    folder = out or (run_folder_of(given) if isinstance(judged, DrawnPictures) else None)
     if folder is None or not world.leads:
         return found
     return bench.written(found, folder)
+
+
+def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> StoppedError:
+    """The same error, once what was measured before the signal came is written down."""
+    if folder is None or not found.results:
+        return error
+    file = store(folder, found.results, found.samples_seen, found.refused, found.details())
+    names = ", ".join(result.estimate.name for result in found.results)
+    return StoppedError(f"{error.problem}; kept in {file}: {names}", fix="ask for the metrics that are missing")
 
 
 @dataclass
@@ -154,6 +169,7 @@ class Bench:
     world: World
     cache: Path | None
     silent: bool
+    stop: StopRequest
     results: list[Result] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     influence: dict[str, float] = field(default_factory=dict)
@@ -178,6 +194,10 @@ class Bench:
             self._refusable("control_influence", lambda metric=metric: self._influence(metric, extractors))
         for metric in config.of_kind(HeldOutMetric):
             self._refusable("held_out_loss", lambda metric=metric: self._held_out(metric))
+        return self.found(given)
+
+    def found(self, given: Path) -> Evaluation:
+        """What there is so far."""
         seen = self.judged.run.samples_seen if isinstance(self.judged, DrawnPictures) else None
         return Evaluation(given, seen, tuple(self.results), self.refused, self.influence, self.held_out, self.neighbours)
 
@@ -198,7 +218,7 @@ class Bench:
     def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
         label = "draw" if isinstance(self.judged, DrawnPictures) else "read"
         with Progress(self._share(len(self.judged)), label=label, unit="pictures", silent=self.silent) as progress:
-            batches = counted(self.judged.batches(self.world), progress.update)
+            batches = counted(self.judged.batches(self.world), self._watched(progress))
             return collect(batches, extractors, capacity=max(50_000, len(self.judged)), world=self.world)
 
     def _measure(
@@ -233,7 +253,7 @@ class Bench:
                 count=count,
                 cache=self.cache,
                 world=self.world,
-                on_pictures=progress.update,
+                on_pictures=self._watched(progress),
             )
 
     def _neighbours(self, metric: NeighboursMetric, samples: Statistics, extractor: FeatureExtractor) -> None:
@@ -257,7 +277,7 @@ class Bench:
         total = self._share(min(metric.pictures, len(self.judged)))
         with Progress(total, label="controls", unit="seeds", silent=self.silent) as progress:
             found = measure_influence(
-                self.judged, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=progress.update
+                self.judged, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
             )
         self.results += found.results
         self.influence |= found.table
@@ -275,8 +295,20 @@ class Bench:
     def _refusable(self, name: str, work: Any) -> None:
         try:
             work()
+        except StoppedError:
+            raise
         except OpenLdmError as error:
             self.refused[name] = error.one_line()
+
+    def _watched(self, progress: Progress) -> Callable[[int], None]:
+        """Tells the progress; raises StoppedError once a signal has come."""
+
+        def update(done: int) -> None:
+            progress.update(done)
+            if self.stop.name is not None:
+                raise StoppedError(f"stopped by {self.stop.name}", fix="the same command measures again")
+
+        return update
 
     def _share(self, count: int) -> int:
         """About as many as this process sees."""

@@ -1,0 +1,97 @@
+"""Trainings of a study over several devices: one process on each, the next one where a device falls free."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
+from open_ldm.training.signals import StopRequest
+
+CPU = "cpu"
+LOG = "training.log"
+_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Training:
+    """`command` ('ldm', 'train', ...) trains in the folder `run`."""
+
+    run: Path
+    command: tuple[str, ...]
+
+
+def devices_of(text: str) -> tuple[str, ...]:
+    """'0,1' -> CUDA devices by number; 'cpu,cpu' -> two processes without one. Raises ConfigError."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name != CPU and not name.isdigit():
+            raise ConfigError(f"--devices {text!r}: {name!r} is no device", needed="numbers of CUDA devices, or cpu: 0,1")
+    if twice := sorted({name for name in names if name != CPU and names.count(name) > 1}):
+        raise ConfigError(f"--devices {text!r}: {twice[0]} is named twice", needed="each once")
+    return names
+
+
+def train_over(devices: Sequence[str], trainings: Sequence[Training], say: Callable[[str], None]) -> None:
+    """All `trainings`, as many at once as there are devices; what each says goes to its folder's training.log.
+
+    A stop signal is passed on, and every training saves. Raises StoppedError then, OpenLdmError when one failed; those that run
+    beside it are let finish, no new one begins; ConfigError for a device that is not there.
+    """
+    environments = [_environment(device, os.environ) for device in devices]
+    waiting = list(trainings)
+    running: dict[int, tuple[Training, subprocess.Popen[bytes]]] = {}
+    failed: list[Training] = []
+    codes: list[int] = []
+    passed_on = False
+    with StopRequest() as stop:
+        while running or (waiting and not failed and stop.name is None):
+            for place in [place for place, (_, process) in running.items() if process.poll() is not None]:
+                training, process = running.pop(place)
+                codes.append(process.returncode)
+                if process.returncode not in (0, StoppedError.exit_code):
+                    failed.append(training)
+            for place, device in enumerate(devices):
+                if place not in running and waiting and not failed and stop.name is None:
+                    training = waiting.pop(0)
+                    say(f"  on {device}: {training.run}")
+                    running[place] = training, _started(training, environments[place])
+            if stop.name is not None and not passed_on:
+                passed_on = True
+                for _, process in running.values():
+                    process.terminate()
+            if running:
+                time.sleep(_LOOK_SECONDS)
+    if failed:
+        raise OpenLdmError(f"training in {failed[0].run} failed", fix=f"read {failed[0].run / LOG}")
+    if stop.name is not None or StoppedError.exit_code in codes:
+        raise StoppedError("stopped and saved")
+
+
+def _started(training: Training, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    training.run.mkdir(parents=True, exist_ok=True)
+    with (training.run / LOG).open("ab") as log:
+        # A session of its own: Ctrl+C reaches the children once, by way of the parent.
+        return subprocess.Popen(
+            [sys.executable, "-m", "open_ldm", *training.command[1:]],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _environment(device: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """With one CUDA device to be seen, of those that are seen here; or with none."""
+    if device == CPU:
+        return {**environment, "CUDA_VISIBLE_DEVICES": ""}
+    seen = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if seen and int(device) >= len(seen):
+        raise ConfigError(f"--devices: there is no device {device}", needed=f"0 to {len(seen) - 1}")
+    return {**environment, "CUDA_VISIBLE_DEVICES": seen[int(device)] if seen else device}
