@@ -80,9 +80,9 @@ def size_of(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
         with picture.open("rb") as file:
             return _upright_size(file, max_megapixels)
     except FileNotFoundError as error:
-        raise BadPicture(MISSING, picture.name) from error
+        raise BadPicture(MISSING, picture.name, of_disk=True) from error
     except OSError as error:
-        raise BadPicture(CANNOT_READ, f"{picture.name}: {error.strerror}") from error
+        raise BadPicture(CANNOT_READ, f"{picture.name}: {error.strerror}", of_disk=True) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -99,12 +99,12 @@ def with_retries(read: Callable[[], bytes], what: str) -> bytes:
         try:
             return read()
         except FileNotFoundError as error:
-            raise BadPicture(MISSING, what) from error
+            raise BadPicture(MISSING, what, of_disk=True) from error
         except (PermissionError, IsADirectoryError) as error:
-            raise BadPicture(CANNOT_READ, f"{what}: {error.strerror}") from error
+            raise BadPicture(CANNOT_READ, f"{what}: {error.strerror}", of_disk=True) from error
         except OSError as error:
             if pause is None:
-                raise BadPicture(CANNOT_READ, f"{what}: {error.strerror or error}") from error
+                raise BadPicture(CANNOT_READ, f"{what}: {error.strerror or error}", of_disk=True) from error
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
 

@@ -14,6 +14,7 @@ from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import DataError
 from open_ldm.core.events import Progress, duration
 from open_ldm.core.files import write_json
+from open_ldm.data.content import content_hash
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import BadSample, Source
@@ -82,7 +83,8 @@ def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> Enc
         source = open_data(recipe.data)
         seen = survey(source)
         facts = facts_of(recipe, source, seen)
-        with cache_of(recipe, source, encoders_of(recipe, source, facts, machine)) as cache:
+        pictures = content_of(source, stop, world, silent=silent)
+        with cache_of(recipe, source, pictures, encoders_of(recipe, source, facts, machine)) as cache:
             filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
             opening = time.perf_counter() - started
             damaged = filler.drop_damaged() if verify and world.leads else ()
@@ -94,14 +96,27 @@ def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> Enc
     if checked is not None and checked.wrong:
         raise DataError(
             f"{len(checked.wrong)} of {checked.entries} entries in {result.path} are wrong, the first: {checked.wrong[0]}",
-            needed="the pictures and captions it was encoded from; contents that change under the same name are not noticed",
+            needed="the pictures and captions it was encoded from",
             fix=f"remove {result.path} and encode again",
         )
     return result
 
 
-def cache_of(recipe: Recipe, source: Source, encoders: Encoders) -> Cache:
-    """The recipe's cache, filled or not."""
+def content_of(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
+    """Hash of all pictures, byte for byte; how far it is is shown. Raises StoppedError on a stop signal."""
+    work = Work(stop_requested=lambda: stop.name is not None)
+    share = -(-len(source) // world.size)
+    with Progress(share, label="compare with the cache:", unit="pictures", silent=silent or not world.leads) as progress:
+
+        def told(done: int) -> None:
+            progress.update(done)
+            work.check_stop()
+
+        return content_hash(source, world=world, on_pictures=told)
+
+
+def cache_of(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
+    """The recipe's cache, filled or not. `pictures`: their `content_of`."""
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic
     captions = None
@@ -110,6 +125,7 @@ def cache_of(recipe: Recipe, source: Source, encoders: Encoders) -> Cache:
     return Cache(
         recipe.cache,
         source,
+        pictures,
         recipe.data.transform,
         recipe.data.views,
         encoders.autoencoder,

@@ -1,4 +1,4 @@
-"""All files below a folder, sorted, with hidden ones left out and pictures told from the rest."""
+"""All files below a folder, sorted, with hidden ones left out and pictures told from the rest; and the user's own cache."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from pathlib import Path
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.pictures import SUFFIXES
 from open_ldm.data.sample import printable
+
+
+def user_cache(name: str) -> Path:
+    """Folder of what is remembered between runs on this machine, for the user."""
+    base = os.environ.get("XDG_CACHE_HOME") or ""
+    return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "open-ldm" / name
 
 
 class NoSuchPath(ConfigError):  # noqa: N818 - it is said as it is

@@ -11,7 +11,7 @@ A folder without metadata whose pictures all lie in one subfolder is entered. Hi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
+from open_ldm.data.sources.digests import StoredPicture, digests_of
 from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
@@ -95,15 +96,19 @@ class FolderSource:
 
     @property
     def hashes(self) -> IndexHashes:
-        """Pictures by name, file size and original size; captions and labels in the order of the pictures."""
-        pictures = [
-            (entry.name, _bytes_of(self._root / entry.name), entry.original_size, entry.fault) for entry in self._entries
-        ]
+        """Pictures by name and original size; captions and labels in the order of the pictures."""
+        pictures = [(entry.name, entry.original_size, entry.fault) for entry in self._entries]
         return IndexHashes(
             pictures=_hash_of((self.config.max_megapixels, pictures)),
             captions=_hash_of([entry.captions for entry in self._entries]),
             labels=_hash_of((self._class_names, [entry.label for entry in self._entries])),
         )
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """BLAKE2b of each file's bytes."""
+        entries = (self._entries[index] for index in indices)
+        stored = (None if entry.fault else StoredPicture(self._root / entry.name) for entry in entries)
+        return digests_of(stored, str(self._root.resolve()), on_pictures)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -148,14 +153,6 @@ class FolderSource:
         if entry.fault:
             raise BadPicture(entry.fault, entry.name)
         return entry
-
-
-def _bytes_of(file: Path) -> int:
-    """Size of a file in bytes, -1 for a missing one: a cheap sign that a picture was replaced under its old name."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
 
 
 def _hash_of(content: object) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, OpenLdmError
 from open_ldm.data import pictures
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
+from open_ldm.data.sources.digests import StoredPicture, digests_of
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
@@ -37,6 +39,7 @@ _ROW = np.dtype(
         ("text_offset", "i8"),
         ("text_size", "i8"),
         ("text_is_json", "?"),
+        ("text_hash", "i8"),
         ("original_height", "i4"),
         ("original_width", "i4"),
     ]
@@ -93,7 +96,7 @@ class ShardsSource:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of shard names, keys, labels, and place and size of every picture and caption; not of their content."""
+        """Hash of shard names, keys, labels, captions, and place and size of every picture; not of its content."""
         names = [shard.name for shard in self._shards]
         digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
         digest.update("\0".join(map(printable, self._keys)).encode())
@@ -102,13 +105,23 @@ class ShardsSource:
 
     @property
     def hashes(self) -> IndexHashes:
-        """By shard names and keys, and the place and size of each picture and caption in its shard."""
+        """By shard names and keys; captions by their content."""
         settings = (sorted(self._faults.items()), self.config.max_megapixels)
         return IndexHashes(
-            pictures=self._hash_of(settings, "offset", "size", "original_height", "original_width"),
-            captions=self._hash_of((), "text_offset", "text_size", "text_is_json"),
+            pictures=self._hash_of(settings, "original_height", "original_width"),
+            captions=self._hash_of((), "text_hash", "text_is_json"),
             labels=self._hash_of(self._class_names, "label"),
         )
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """BLAKE2b of each picture's bytes, whatever else lies in its shard."""
+        return digests_of(map(self._stored, indices), str(self._shards[0].parent.resolve()), on_pictures)
+
+    def _stored(self, index: int) -> StoredPicture | None:
+        row = self._rows[index]
+        if index in self._faults:
+            return None
+        return StoredPicture(self._shards[row["shard"]], int(row["offset"]), int(row["size"]))
 
     def _hash_of(self, also: object, *columns: str) -> str:
         stated = ([shard.name for shard in self._shards], also, columns)
@@ -200,7 +213,8 @@ class ShardsSource:
         shard = int(self._rows[index]["shard"])
         content = pictures.with_retries(lambda: os.pread(self._handle(shard), size, offset), self.sample_id(index))
         if len(content) != size:
-            raise BadPicture(pictures.CANNOT_READ, f"{self.sample_id(index)}: {self._shards[shard].name} became shorter")
+            detail = f"{self.sample_id(index)}: {self._shards[shard].name} became shorter"
+            raise BadPicture(pictures.CANNOT_READ, detail, of_disk=True)
         return content
 
     def _handle(self, shard: int) -> int:
@@ -222,6 +236,7 @@ def _numbers(entry: ShardEntry, shard: int, label: int) -> tuple[int, ...]:
         entry.text_offset,
         entry.text_size,
         entry.text_is_json,
+        entry.text_hash,
         entry.original_height,
         entry.original_width,
     )

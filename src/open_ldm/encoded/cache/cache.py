@@ -44,12 +44,14 @@ class Part:
 
 
 class Cache:
-    """A context manager, since it holds claims. `captions`: None when the model reads none or the source has none."""
+    """A context manager, since it holds claims. `pictures`: the source's content_hash; `captions`: None when the model reads
+    none or the source has none."""
 
     def __init__(
         self,
         config: CacheConfig,
         source: Source,
+        pictures: str,
         transform: TransformConfig,
         views: int,
         autoencoder: Autoencoder,
@@ -62,7 +64,7 @@ class Cache:
         self.latents = []
         for view in range(views):
             maker = LatentsMaker(source, transform, view, autoencoder, config, device, workers)
-            plan = latents_plan(hashes.pictures, length, transform, view, autoencoder, config)
+            plan = latents_plan(pictures, length, transform, view, autoencoder, config)
             section = Section(config.path, plan, partial(self._rows_per_shard, maker.row_bytes))
             self.latents.append(Part(f"view {view + 1} of {views}", section, maker))
         self.text: Part | None = None

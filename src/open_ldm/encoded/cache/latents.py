@@ -25,7 +25,7 @@ _VIEW_RULE = 1
 def latents_plan(
     pictures: str, length: int, transform: TransformConfig, view: int, autoencoder: Autoencoder, config: CacheConfig
 ) -> SectionPlan:
-    """Fixed view number `view` of all samples, encoded. `pictures`: the source's hash of them; `length`: how many."""
+    """Fixed view number `view` of all samples, encoded. `pictures`: hash of their content; `length`: how many."""
     made_from = {
         "pictures": pictures,
         "transform": transform.model_dump(mode="json"),
