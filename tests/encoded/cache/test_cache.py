@@ -18,6 +18,15 @@ from tests.encoded.cache.small_data import Halver, Letters, Pictures, Setting, c
 SMALL_SHARDS = {"shard_mb": 0.002}
 """Five pictures a file."""
 
+
+
+def painted(index: int) -> Pictures:
+    """Another picture under the same name; the index says the same."""
+    pictures = Pictures()
+    pictures.painted = {index: b"0" * 16}
+    return pictures
+
+
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
     "autoencoder": ({"autoencoder": Halver("other")}, {"view 1 of 2", "view 2 of 2"}),
@@ -30,6 +39,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "another view": ({"views": 3}, {"view 3 of 3"}),
     "fewer views": ({"views": 1}, set()),
     "pictures": ({"source": Pictures(length=22)}, {"captions", "labels and ids", "view 1 of 2", "view 2 of 2"}),
+    "content of a picture": ({"source": painted(3)}, {"view 1 of 2", "view 2 of 2"}),
     "readers": ({"workers": 2}, set()),
 }
 
