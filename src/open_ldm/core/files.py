@@ -21,6 +21,11 @@ def fsync_path(path: Path) -> None:
         os.close(handle)
 
 
+def taken_from(path: str | Path) -> str:
+    """What to add to an error about a path that is not there: the folder a relative one is looked for in."""
+    return "" if Path(path).expanduser().is_absolute() else f"; a relative path is taken from this folder, {Path.cwd()}"
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically: temporary file beside it, fsync, rename, fsync of the folder.
 

@@ -170,7 +170,7 @@ class Source(Protocol):
         """Class of a sample without reading its picture, None when it has none."""
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of one sample, without reading its picture; none where they cannot be read."""
+        """Captions of one sample, without reading its picture; none where they are no captions."""
 
     def captions(self) -> list[str]:
         """All captions, without reading pictures (to build a vocabulary); empty when there are none."""

@@ -21,6 +21,13 @@ class NoSuchPath(ConfigError):  # noqa: N818 - it is said as it is
     """There is nothing at the path a recipe names; a dry run goes on without."""
 
 
+def moved(path: str | Path) -> str:
+    """How to mend a path that leads nowhere. A run keeps it as it was given, and some commands take no other."""
+    if Path(path).expanduser().is_absolute():
+        return "check the path"
+    return "start the command in the folder where the path holds (for a run: where it was trained), or give the whole path"
+
+
 @dataclass(frozen=True)
 class FoundFiles:
     """Names relative to the folder, with forward slashes, sorted. `pictures` are told by their suffix."""

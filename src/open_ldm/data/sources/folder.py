@@ -20,11 +20,12 @@ from pydantic import Field
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
+from open_ldm.core.files import taken_from
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, digests_of
-from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files
+from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
 
@@ -171,7 +172,9 @@ def _checked_root(path: Path) -> Path:
     except OSError:
         beside = []
     hint = nearest(root.name, beside) if beside else ""
-    raise NoSuchPath(f"source.path {path} does not exist", needed="a folder of pictures", fix=hint or "check the path")
+    raise NoSuchPath(
+        f"source.path {path} does not exist", needed=f"a folder of pictures{taken_from(path)}", fix=hint or moved(path)
+    )
 
 
 def _detect(root: Path) -> _Layout:

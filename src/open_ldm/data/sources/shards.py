@@ -19,10 +19,12 @@ from pydantic import Field
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, OpenLdmError
+from open_ldm.core.files import taken_from
 from open_ldm.data import pictures
+from open_ldm.data.content import unreadable
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, digests_of
-from open_ldm.data.sources.files import NoSuchPath
+from open_ldm.data.sources.files import NoSuchPath, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
 from open_ldm.data.sources.shard_index import ShardEntry, index_shard
@@ -167,10 +169,13 @@ class ShardsSource:
         return None if label == NO_LABEL else label
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a picture, without reading it; none where they cannot be read."""
+        """Captions of a picture, without reading it; none where they are no captions. Raises DataError when the disk does not
+        give them."""
         try:
             return self._read_caption(index)
-        except BadPicture:
+        except BadPicture as verdict:
+            if verdict.of_disk:
+                raise unreadable(self.sample_id(index), verdict) from verdict
             return ()
 
     def captions(self) -> list[str]:
@@ -260,6 +265,8 @@ def _find_shards(path: str) -> list[Path]:
     shards = sorted(match for match in _matches(given) if match.is_file())
     if not shards:
         raise NoSuchPath(
-            f"source.path {path} matches no file", needed="a folder of .tar files or a pattern such as data/train-*.tar"
+            f"source.path {path} matches no file",
+            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{taken_from(path)}",
+            fix=moved(path),
         )
     return shards
