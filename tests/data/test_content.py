@@ -172,7 +172,9 @@ def test_a_picture_that_cannot_be_read_names_nothing_but_a_broken_one_does(tmp_p
     source = opened(folder)
     before = content_hash(source), fingerprint_of(source)
     (folder / "0.bmp").unlink()
-    with pytest.raises(DataError, match=r"picture 0.bmp cannot be read now \(missing file: 0.bmp\); needed: .*; fix: ") as raised:
+    with pytest.raises(
+        DataError, match=r"picture 0.bmp cannot be read now \(missing file: 0.bmp\); needed: .*; fix: "
+    ) as raised:
         content_hash(source)
     assert "\n" not in str(raised.value)
     assert fingerprint_of(source) != before[1]

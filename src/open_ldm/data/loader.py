@@ -152,8 +152,8 @@ def read_batches(
 ) -> Iterator[Batch]:
     """One Batch per item of `position_ranges`, in order. The iterable may be endless; it is read a few items ahead.
 
-    `views`: fixed views per sample, None for fresh ones; `for_keeps` as in `read_view`. `workers`: processes that read ahead; 0 reads in this one. They
-    end when the iterator is closed or dropped.
+    `views`: fixed views per sample, None for fresh ones; `for_keeps` as in `read_view`. `workers`: processes that read
+    ahead; 0 reads in this one. They end when the iterator is closed or dropped.
     Raises DataError when samples cannot be replaced or a worker dies; errors raised in a worker arrive as they are.
     """
     read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps)

@@ -116,9 +116,7 @@ def pictures_of(
     ranges = [range(start, min(start + batch_size, length)) for start in starts]
     if length == 0:
         raise DataError(f"no pictures to measure ({source.summary.sentence()})", needed="at least one")
-    read = read_batches(
-        source, transform, seed=_ORDER_SEED, position_ranges=ranges, workers=workers, for_keeps=True
-    )
+    read = read_batches(source, transform, seed=_ORDER_SEED, position_ranges=ranges, workers=workers, for_keeps=True)
     for batch in read:
         yield from _usable(batch, source)
 

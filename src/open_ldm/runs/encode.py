@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from open_ldm.runs.assemble import Encoders, encoders_of, facts_of, workers_of
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.signals import StopRequest
 
-_ENTRIES = 16
+ENTRIES = 16
+"""Of each section, made again by `--verify` unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ class EncodingResult:
         }
 
 
-def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> EncodingResult:
-    """Fill the recipe's cache; with `verify` read all of it, make damaged files again and some entries for comparison.
+def encode(recipe: Recipe, *, verify: bool = False, entries: int = ENTRIES, silent: bool = False) -> EncodingResult:
+    """Fill the recipe's cache; with `verify` read all of it, make damaged files again, and for comparison `entries` of each
+    section, 0 all.
 
     Raises DataError when stored entries do not belong to the pictures, and StoppedError (exit 75) on a stop signal.
     """
@@ -91,13 +94,14 @@ def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> Enc
             world.barrier()
             work = filler.fill()
             with work.during("comparing"):
-                checked = check_entries(cache, _ENTRIES) if verify and world.leads else None
+                checked = check_entries(cache, entries or len(source)) if verify and world.leads else None
             result = _result(cache, work, opening, time.perf_counter() - started, damaged, checked)
     if checked is not None and checked.wrong:
+        sections = list(dict.fromkeys(str(wrong.section) for wrong in checked.wrong))
         raise DataError(
-            f"{len(checked.wrong)} of {checked.entries} entries in {result.path} are wrong, the first: {checked.wrong[0]}",
-            needed="the pictures and captions it was encoded from",
-            fix=f"remove {result.path} and encode again",
+            f"{len(checked.wrong)} of {checked.entries} entries in {result.path} are wrong, the first: {checked.wrong[0].what}",
+            needed="what its pictures, captions and encoders give",
+            fix=f"rm -r {shlex.join(sections)}, and encode again; the other sections can stay",
         )
     return result
 

@@ -19,7 +19,6 @@ SMALL_SHARDS = {"shard_mb": 0.002}
 """Five pictures a file."""
 
 
-
 def painted(index: int) -> Pictures:
     """Another picture under the same name; the index says the same."""
     pictures = Pictures()

@@ -50,7 +50,7 @@ class StoredPicture:
 def digests_of(
     pictures: Iterable[StoredPicture | None], place: str, on_pictures: Callable[[int], None]
 ) -> list[bytes | BadPicture]:
-    """BLAKE2b of each picture's bytes, or why they cannot be read now; of None, which the index knows to be unusable, a constant.
+    """BLAKE2b of each picture's bytes, or why they cannot be read now; a constant for None, which the index knows to be bad.
 
     `place`: of the data set, under which its hashes are remembered. `on_pictures` is told how many are done.
     """

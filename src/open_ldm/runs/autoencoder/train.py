@@ -9,8 +9,8 @@ from pathlib import Path
 
 from open_ldm.autoencoders.network import build_network
 from open_ldm.core.device import Machine
-from open_ldm.data.holdout import hold_out
 from open_ldm.data.content import fingerprint_of
+from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import default_workers, open_data, read_batches
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import survey
