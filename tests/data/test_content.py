@@ -156,7 +156,7 @@ def test_processes_share_the_reading(tmp_path: Path) -> None:
     class One(World):
         def gathered(self, value: bytes) -> list[bytes]:
             told.append(value)
-            return told[: self.rank] + [value]
+            return [*told[: self.rank], value]
 
     told: list[bytes] = []
     counts: list[int] = []

@@ -64,7 +64,8 @@ def reference_statistics(
     """Statistics of the first `count` pictures (all: None) of a source's shuffled order, for each extractor.
 
     What lies in `cache` is read instead of measured; it is named by what the pictures are (the index and their bytes), the size
-    they are brought to, the count, and the extractor. `cache` None keeps nothing. `on_compared`: pictures whose bytes are known.
+    they are brought to, the count, and the extractor. `cache` None keeps nothing. `on_compared`: pictures whose bytes are
+    known.
     """
     length = min(len(source), count or len(source))
     capacity = max(BANK_CAPACITY, length) if count is None else BANK_CAPACITY

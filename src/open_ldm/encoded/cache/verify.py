@@ -123,11 +123,8 @@ def _captions(row: int, made: Mapping[str, Tensor], place: int, kept: Mapping[st
 
 def _spans(arrays: Mapping[str, Array], caption: int) -> dict[str, slice | int]:
     """Where a caption's numbers lie."""
-    spans: dict[str, slice | int] = {
-        "tokens": slice(*map(int, arrays["begin"][caption : caption + 2])),
-        "mask": int(caption),
-        "pooled": int(caption),
-    }
+    begin, end = map(int, arrays["begin"][caption : caption + 2])
+    spans: dict[str, slice | int] = {"tokens": slice(begin, end), "mask": int(caption), "pooled": int(caption)}
     return {name: span for name, span in spans.items() if name in arrays}
 
 
