@@ -14,6 +14,7 @@ from open_ldm.data import pictures
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.sources.folder import BAD_CAPTION, FolderConfig, FolderSource
 from open_ldm.data.sources.labels import BAD_LABEL
+from open_ldm.data.sources.shards import ShardsConfig
 from open_ldm.data.survey import survey
 
 Encode = Callable[..., bytes]
@@ -129,6 +130,18 @@ def test_wrong_paths_are_config_errors(tmp_path: Path, encode: Encode) -> None:
     assert isinstance(a_file, ConfigError)
     assert "is a file" in str(a_file)
     assert "check the path" in str(refused(tmp_path / "no" / "such" / "place"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_a_relative_path_is_said_with_the_folder_it_is_taken_from(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as raised:
+        FolderConfig(path=Path("data/mine")).open() if kind == "folder" else ShardsConfig(path="data/mine").open()
+    said = str(raised.value)
+    assert "source.path data/mine " in said and f"a relative path is taken from this folder, {tmp_path}; fix: start" in said
+    assert "(for a run: where it was trained), or give the whole path" in said and "\n" not in said
 
 
 BAD_METADATA = {

@@ -72,6 +72,9 @@ class Patterns:
     def __len__(self) -> int:
         return self.length
 
+    def digests(self, indices: Sequence[int], on_pictures: Any) -> list[bytes]:
+        return [f"{index:016}".encode() for index in indices]
+
     def __getitem__(self, index: int) -> Sample:
         draws = np.random.default_rng(index)
         y, x = (np.indices((self.size_px, self.size_px)) + draws.integers(8)) // 4

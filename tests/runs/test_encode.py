@@ -22,7 +22,9 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from open_ldm.cli.main import main
 from open_ldm.core.errors import CheckpointError, ConfigError, DataError
+from open_ldm.encoded.cache.latents import LatentsMaker
 from open_ldm.runs.encode import encode
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
@@ -212,10 +214,10 @@ def test_verify_mends_damage_and_says_so(tmp_path: Path, capsys: pytest.CaptureF
     assert encode(made, silent=True).files_written == 1  # a wrong length is seen without --verify
 
 
-def pictures(folder: Path, count: int, broken: int) -> Path:
+def pictures(folder: Path, count: int, broken: int, kind: str = "png") -> Path:
     folder.mkdir()
     for number in range(count):
-        Image.new("RGB", (20, 24), (number, 2 * number % 256, 9)).save(folder / f"{number:03d}.png")
+        Image.new("RGB", (20, 24), (number, 2 * number % 256, 9)).save(folder / f"{number:03d}.{kind}")
     for number in range(broken):
         (folder / f"{7 * number:03d}.png").write_bytes(b"no picture")
     return folder
@@ -242,15 +244,52 @@ def test_too_many_bad_pictures_end_encoding(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "cache" / "health.json").read_text())["bad"]["not a picture"]) == 3
 
 
-def test_pictures_changed_under_their_names_are_found_by_verify(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "pictures", 6, broken=0)
-    encode(of_folder(tmp_path), silent=True)
-    contents = [file.read_bytes() for file in sorted(folder.iterdir())]
-    same_length = [(file, other) for file, other in zip(sorted(folder.iterdir()), contents[1:], strict=False)]
-    for file, other in same_length:
-        file.write_bytes(other.ljust(file.stat().st_size, b"\0")[: file.stat().st_size])
-    with pytest.raises(DataError, match=r"entries in .* are wrong, the first: 00\d.png, view 1 of 2"):
-        encode(of_folder(tmp_path), silent=True, verify=True)
+def test_a_picture_repainted_under_its_name_and_size_makes_new_latents_and_nothing_else(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "pictures", 6, broken=0, kind="bmp")
+    before = encode(of_folder(tmp_path), silent=True)
+    victim = folder / "003.bmp"
+    size = victim.stat().st_size
+    Image.new("RGB", (20, 24), (200, 100, 50)).save(victim)
+    assert victim.stat().st_size == size
+    after = encode(of_folder(tmp_path), silent=True, verify=True)
+    kept = set(before.sections) & set(after.sections)
+    assert {name.split("-")[0] for name in kept} == {"samples"}
+    assert [name.split("-")[0] for name in after.unused] == ["latents", "latents"]
+    assert after.files_written == 2 and after.checked is not None and after.checked.difference == 0
+
+
+def test_wrong_entries_are_told_with_the_sections_to_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe(tmp_path, f"cache.path={tmp_path}/cache")
+    sections = encode(made, silent=True).sections
+    really = LatentsMaker.encode
+
+    def shifted(self: LatentsMaker, batch: Any) -> dict[str, torch.Tensor]:
+        new = really(self, batch)
+        return {**new, "record": new["record"] + 1} if self.view == 1 else new
+
+    monkeypatch.setattr(LatentsMaker, "encode", shifted)
+    (wrong,) = [name for name in sections if name == sections[-1]]
+    with pytest.raises(DataError) as raised:
+        encode(made, verify=True, entries=0, silent=True)
+    length = made.data.source.length  # type: ignore[union-attr]
+    assert str(raised.value).startswith(f"{length} of {4 * length} entries in {tmp_path}/cache are wrong, the first: ")
+    assert "view 2 of 2: what is stored is not what is made of it now (record)" in str(raised.value)
+    assert f"fix: rm -r {tmp_path}/cache/{wrong}, and encode again; the other sections can stay" in str(raised.value)
+
+
+def exit_code(arguments: list[str]) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def test_the_number_of_entries_is_an_option_of_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["encode", str(tiny_recipe(tmp_path)), "data.views=1", "data.source.length=20", "--out", str(tmp_path / "cache")]
+    for given, compared in (["--entries", "2"], 3 * 2), (["--entries", "0"], 3 * 20), ([], 3 * 16):
+        assert exit_code([*command, "--verify", *given, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["checked"] == compared
+    assert exit_code([*command, "--entries", "2"]) == 2
+    assert "--entries 2 has no effect; needed: --verify" in capsys.readouterr().err
 
 
 def test_an_autoencoder_changed_in_its_place_is_refused(autoencoder: Path, tmp_path: Path) -> None:

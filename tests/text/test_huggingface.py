@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.text import HuggingFaceConfig, HuggingFaceEncoder
-from tests.text.tiny_models import t5_folder
+from tests.text.tiny_models import roberta_folder, t5_folder
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a red circle", "blue", "the red square on the left"]
@@ -167,6 +167,18 @@ def test_what_the_model_does_not_have_is_said_with_the_right_values(
     with pytest.raises(ConfigError) as caught:
         encoder([model(folders, name, **changes)])
     assert said in caught.value.one_line() and "\n" not in caught.value.one_line()
+
+
+def test_roberta_counts_its_places_from_behind_the_padding(tmp_path: Path) -> None:
+    """Its table has two rows more than a caption can have tokens: the first ones stand for nothing and for padding."""
+    path = roberta_folder(tmp_path / "roberta", places=16)
+    long = "a" * 30
+    settings = {"path": str(path), "width": 24, "pooled": "mean"}
+    full = encoder([{**settings, "length": 16}])
+    assert full.encode([long]).mask.sum() == 16 and full.cut([long, "a"]) == [True, False]
+    for length in (17, 18):
+        with pytest.raises(ConfigError, match=r"\(length=1[78]\); needed: length 16 at most"):
+            encoder([{**settings, "length": length}])
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,24 @@ def t5_folder(folder: Path, width: int = 40) -> Path:
     return _saved(transformers.T5EncoderModel(config), tokenizer, folder)
 
 
+def roberta_folder(folder: Path, width: int = 24, places: int = 16) -> Path:
+    """RoBERTa of 2 blocks whose table of positions holds two more than the `places` a caption can have."""
+    import transformers
+
+    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *LETTERS, "Ġ"])}
+    tokenizer = transformers.RobertaTokenizer(vocab=vocabulary, merges=[])
+    torch.manual_seed(3)
+    config = transformers.RobertaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=places + 2,
+    )
+    return _saved(transformers.RobertaModel(config), tokenizer, folder)
+
+
 def bert_folder(folder: Path, width: int = 24) -> Path:
     """BERT of 2 blocks and 16 places; every word of `WORDS` is one token."""
     import transformers

@@ -14,6 +14,7 @@ from torch import Tensor
 from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import taken_from
 from open_ldm.core.hashes import hash_of_content, hash_of_tensors
 from open_ldm.core.model_folders import located
 
@@ -115,7 +116,7 @@ def load(class_name: str, config: PretrainedConfig) -> Any:
     if not Path(place).is_dir() and (place.count("/") > 1 or place.startswith((".", "/", "~"))):  # no name of a hub
         raise ConfigError(
             f"autoencoder {config.place!r} cannot be loaded (there is no such folder)",
-            needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}",
+            needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}{taken_from(place)}",
             fix="train one with ldm autoencoder train, see docs/autoencoders.md",
         )
     try:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.options import Json, print_json
+from open_ldm.core.errors import ConfigError
 
 
 def encode(
@@ -18,20 +19,29 @@ def encode(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the cache; the same as cache.path=FOLDER.")] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of it, mend damaged files, compare some entries with their pictures.")
+        bool, typer.Option("--verify", help="Read all of it, mend damaged files, make some entries again and compare them.")
     ] = False,
+    entries: Annotated[
+        int | None,
+        typer.Option(
+            "--entries", min=0, help="Entries of each view, of captions and labels that --verify compares: 16; 0 for all."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Encode pictures and captions once, for many trainings. The same command again goes on where it stopped; several share
     the work."""
+    from open_ldm.runs.encode import ENTRIES
     from open_ldm.runs.encode import encode as fill
     from open_ldm.runs.recipe import load_recipe
 
+    if entries is not None and not verify:
+        raise ConfigError(f"--entries {entries} has no effect", needed="--verify", fix="add --verify, or leave it out")
     given = [*(overrides or ()), *([] if out is None else [_path_override(out)])]
     resolved = load_recipe(recipe, given)
     if resolved.cache is None:
         resolved = load_recipe(recipe, [*given, _path_override(Path("caches") / resolved.name)])
-    result = fill(resolved, verify=verify, silent=as_json)
+    result = fill(resolved, verify=verify, entries=ENTRIES if entries is None else entries, silent=as_json)
     if as_json:
         print_json(result.to_json())
         return 0

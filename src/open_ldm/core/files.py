@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import DiskError
+
+_TEMPORARY = ".part"
 
 
 def fsync_path(path: Path) -> None:
@@ -19,6 +23,11 @@ def fsync_path(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def taken_from(path: str | Path) -> str:
+    """What to add to an error about a path that is not there: the folder a relative one is looked for in."""
+    return "" if Path(path).expanduser().is_absolute() else f"; a relative path is taken from this folder, {Path.cwd()}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -34,18 +43,41 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = _temporary_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)  # before the lock goes with the handle
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     fsync_path(path.parent)
+
+
+def _temporary_beside(path: Path) -> tuple[int, str]:
+    """A temporary file, locked as long as its writer lives, where the disk knows locks."""
+    while True:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, temporary
+        os.close(handle)  # taken for a leftover before it was locked
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files whose writers were killed; those of living ones are locked, and stay."""
+    for file in folder.glob(f".*{_TEMPORARY}"):
+        with suppress(OSError):
+            handle = os.open(file, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.unlink()
+            finally:
+                os.close(handle)
 
 
 def write_text(path: Path, content: str) -> None:

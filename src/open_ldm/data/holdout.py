@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.seeds import key
 from open_ldm.data.order import sample_at
-from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
+from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
 
 PartName = Literal["train", "held_out"]
 
@@ -70,6 +70,10 @@ class Part:
     def hashes(self) -> IndexHashes:
         """Those of this part."""
         return self._source.hashes.of_rows(self._indices.tolist())
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """Those of the whole data set's pictures."""
+        return self._source.digests([int(self._indices[index]) for index in indices], on_pictures)
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.core.seeds import key
+from open_ldm.data.content import unreadable
 from open_ldm.data.holdout import HoldoutConfig, PartName, part_of
 from open_ldm.data.order import ViewPlace, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
@@ -96,24 +97,34 @@ class ReadView:
 
 
 def read_view(
-    source: Source, transform_config: TransformConfig, seed: int, position: int, views: int | None = None
+    source: Source,
+    transform_config: TransformConfig,
+    seed: int,
+    position: int,
+    views: int | None = None,
+    *,
+    for_keeps: bool = False,
 ) -> ReadView:
     """Read the view for one position of the sample order: a fresh one, or the fixed one whose turn it is.
 
     A bad sample is replaced from the reserve of its place. In a source with captions, a picture without one has the empty
-    caption; of several one is drawn for the position. Raises DataError when 64 replacements in a row are bad.
+    caption; of several one is drawn for the position. Raises DataError when 64 replacements in a row are bad, and with
+    `for_keeps`, where what is made of the picture outlives the run, also when a disk does not give one.
     """
-    sample, read = _read(source, transform_config, view_at(seed, position, len(source), views))
+    sample, read = _read(source, transform_config, view_at(seed, position, len(source), views), for_keeps)
     caption = drawn_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
     return replace(read, view=replace(read.view, position=position, caption=caption))
 
 
 def read_fixed_view(source: Source, transform_config: TransformConfig, view: int, index: int) -> ReadView:
-    """Read fixed view number `view` of sample `index`, which stands for its position; no caption is drawn for it."""
-    return _read(source, transform_config, fixed_view(index, view, len(source)))[1]
+    """Read fixed view number `view` of sample `index`, which stands for its position; no caption is drawn for it.
+
+    For keeps: raises DataError when a disk does not give a picture.
+    """
+    return _read(source, transform_config, fixed_view(index, view, len(source)), for_keeps=True)[1]
 
 
-def _read(source: Source, transform_config: TransformConfig, place: ViewPlace) -> tuple[Sample, ReadView]:
+def _read(source: Source, transform_config: TransformConfig, place: ViewPlace, for_keeps: bool) -> tuple[Sample, ReadView]:
     """The view of a place, or of a replacement for a bad sample, without a caption."""
     bad: list[BadSample] = []
     index = place.index
@@ -121,6 +132,8 @@ def _read(source: Source, transform_config: TransformConfig, place: ViewPlace) -
         try:
             sample = source[index]
         except BadPicture as verdict:
+            if verdict.of_disk and for_keeps:
+                raise unreadable(source.sample_id(index), verdict) from verdict
             bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
             index = reserve_at(place.seed, place.number, len(bad) - 1, len(source))
             continue
@@ -154,14 +167,16 @@ def read_batches(
     position_ranges: Iterable[Sequence[int]],
     workers: int,
     views: int | None = None,
+    for_keeps: bool = False,
 ) -> Iterator[Batch]:
     """One Batch per item of `position_ranges`, in order. The iterable may be endless; it is read a few items ahead.
 
-    `views`: fixed views per sample, None for fresh ones. `workers`: processes that read ahead; 0 reads in this one. They
-    end when the iterator is closed or dropped.
+    `views`: fixed views per sample, None for fresh ones; `for_keeps` as in `read_view`. `workers`: processes that read
+    ahead; 0 reads in this one. They end when the iterator is closed or dropped.
     Raises DataError when samples cannot be replaced or a worker dies; errors raised in a worker arrive as they are.
     """
-    return _batches(partial(read_view, source, transform, seed, views=views), position_ranges, workers)
+    read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps)
+    return _batches(read, position_ranges, workers)
 
 
 def read_fixed_views(

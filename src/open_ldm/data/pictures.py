@@ -85,9 +85,9 @@ def with_file(path: Path, look: Callable[[IO[bytes]], tuple[int, int]]) -> tuple
         with path.open("rb") as file:
             return look(file)
     except FileNotFoundError as error:
-        raise BadPicture(MISSING, path.name) from error
+        raise BadPicture(MISSING, path.name, of_disk=True) from error
     except OSError as error:
-        raise BadPicture(CANNOT_READ, f"{path.name}: {error.strerror}") from error
+        raise BadPicture(CANNOT_READ, f"{path.name}: {error.strerror}", of_disk=True) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -104,12 +104,12 @@ def with_retries(read: Callable[[], bytes], what: str) -> bytes:
         try:
             return read()
         except FileNotFoundError as error:
-            raise BadPicture(MISSING, what) from error
+            raise BadPicture(MISSING, what, of_disk=True) from error
         except (PermissionError, IsADirectoryError) as error:
-            raise BadPicture(CANNOT_READ, f"{what}: {error.strerror}") from error
+            raise BadPicture(CANNOT_READ, f"{what}: {error.strerror}", of_disk=True) from error
         except OSError as error:
             if pause is None:
-                raise BadPicture(CANNOT_READ, f"{what}: {error.strerror or error}") from error
+                raise BadPicture(CANNOT_READ, f"{what}: {error.strerror or error}", of_disk=True) from error
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -118,7 +118,8 @@ class SourceSummary:
 class IndexHashes:
     """Hashes of what a source's index says, apart from each other: new captions leave the pictures what they were.
 
-    `pictures`: which there are, in what order, where they lie and which are known to be unusable; not their content.
+    `pictures`: which there are, in what order, how they are read and which are known to be unusable; not their content, which
+    `data.content.content_hash` tells.
     """
 
     pictures: str
@@ -147,11 +148,16 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the index: changes when pictures, labels or captions are added, removed or renamed."""
+        """Hash of the index: changes when pictures, labels or captions are added, removed or renamed, not with a picture's
+        content."""
 
     @property
     def hashes(self) -> IndexHashes:
         """The index hashed in parts; computed when asked for."""
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """16 bytes for each sample at `indices` that tell one content from another, equal on every machine; or why the picture
+        cannot be read now. Reads every byte of what is not remembered; `on_pictures` is told how many are done."""
 
     def __len__(self) -> int: ...
 
@@ -167,7 +173,7 @@ class Source(Protocol):
         """Class of a sample without reading its picture, None when it has none."""
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of one sample, without reading its picture; none where they cannot be read."""
+        """Captions of one sample, without reading its picture; none where they are no captions."""
 
     def captions(self) -> list[str]:
         """All captions, without reading pictures (to build a vocabulary); empty when there are none."""
@@ -182,10 +188,13 @@ def printable(name: str) -> str:
 
 
 class BadPicture(Exception):  # noqa: N818 - a verdict about a picture, not a fault of the program
-    """A sample that cannot be used; the loader counts it and takes another."""
+    """A sample that cannot be used; the loader counts it and takes another.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
+    `of_disk`: the bytes could not be had, which may pass; otherwise they are no usable picture, whoever reads them.
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, of_disk: bool = False) -> None:
+        self.reason, self.of_disk = reason, of_disk
         self.detail = printable(detail)
         super().__init__(f"{reason}: {self.detail}" if detail else reason)
 

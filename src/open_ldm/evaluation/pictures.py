@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_images
+from open_ldm.data.content import content_hash
 from open_ldm.data.loader import read_batches
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import Batch, Source
@@ -107,7 +108,8 @@ def pictures_of(
     """The first `count` pictures (all by default) of a source's shuffled order, each once, numbered by their index.
 
     The rule: shrunk or enlarged until `size_px` is just covered (antialiased bicubic), then cropped in the middle. With a
-    `world`, this process's share of them. Bad pictures are left out. Raises DataError when there are none.
+    `world`, this process's share of them. Bad pictures are left out. Raises DataError when there are none, and for a picture
+    that the disk does not give, since what is measured is kept.
     """
     world = world or World()
     length = min(len(source), count or len(source))
@@ -116,8 +118,17 @@ def pictures_of(
     ranges = [range(start, min(start + batch_size, length)) for start in starts]
     if length == 0:
         raise DataError(f"no pictures to measure ({source.summary.sentence()})", needed="at least one")
-    for batch in read_batches(source, transform, seed=_ORDER_SEED, position_ranges=ranges, workers=workers):
+    read = read_batches(source, transform, seed=_ORDER_SEED, position_ranges=ranges, workers=workers, for_keeps=True)
+    for batch in read:
         yield from _usable(batch, source)
+
+
+def content_of(
+    source: Source, count: int, world: World | None = None, on_pictures: Callable[[int], None] = lambda done: None
+) -> str:
+    """Hash of what `pictures_of` would read, byte for byte; see `content_hash`. `on_pictures`: how many are done here."""
+    indices = [sample_at(_ORDER_SEED, position, len(source)) for position in range(min(count, len(source)))]
+    return content_hash(source, indices, world=world, on_pictures=on_pictures)
 
 
 def _usable(batch: Batch, source: Source) -> Iterator[Pictures]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import DataError
 from open_ldm.core.events import Progress, duration
 from open_ldm.core.files import write_json
+from open_ldm.data.content import content_hash
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import BadSample, Source
@@ -25,7 +27,8 @@ from open_ldm.runs.assemble import Encoders, encoders_of, facts_of, workers_of
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.signals import StopRequest
 
-_ENTRIES = 16
+ENTRIES = 16
+"""Of each section, made again by `--verify` unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ class EncodingResult:
         }
 
 
-def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> EncodingResult:
-    """Fill the recipe's cache; with `verify` read all of it, make damaged files again and some entries for comparison.
+def encode(recipe: Recipe, *, verify: bool = False, entries: int = ENTRIES, silent: bool = False) -> EncodingResult:
+    """Fill the recipe's cache; with `verify` read all of it, make damaged files again, and for comparison `entries` of each
+    section, 0 all.
 
     Raises DataError when stored entries do not belong to the pictures, and StoppedError (exit 75) on a stop signal.
     """
@@ -82,26 +86,41 @@ def encode(recipe: Recipe, *, verify: bool = False, silent: bool = False) -> Enc
         source = open_data(recipe.data)
         seen = survey(source)
         facts = facts_of(recipe, source, seen)
-        with cache_of(recipe, source, encoders_of(recipe, source, facts, machine)) as cache:
+        pictures = content_of(source, stop, world, silent=silent)
+        with cache_of(recipe, source, pictures, encoders_of(recipe, source, facts, machine)) as cache:
             filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
             opening = time.perf_counter() - started
             damaged = filler.drop_damaged() if verify and world.leads else ()
             world.barrier()
             work = filler.fill()
             with work.during("comparing"):
-                checked = check_entries(cache, _ENTRIES) if verify and world.leads else None
+                checked = check_entries(cache, entries or len(source)) if verify and world.leads else None
             result = _result(cache, work, opening, time.perf_counter() - started, damaged, checked)
     if checked is not None and checked.wrong:
+        sections = list(dict.fromkeys(str(wrong.section) for wrong in checked.wrong))
         raise DataError(
-            f"{len(checked.wrong)} of {checked.entries} entries in {result.path} are wrong, the first: {checked.wrong[0]}",
-            needed="the pictures and captions it was encoded from; contents that change under the same name are not noticed",
-            fix=f"remove {result.path} and encode again",
+            f"{len(checked.wrong)} of {checked.entries} entries in {result.path} are wrong, the first: {checked.wrong[0].what}",
+            needed="what its pictures, captions and encoders give",
+            fix=f"rm -r {shlex.join(sections)}, and encode again; the other sections can stay",
         )
     return result
 
 
-def cache_of(recipe: Recipe, source: Source, encoders: Encoders) -> Cache:
-    """The recipe's cache, filled or not."""
+def content_of(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
+    """Hash of all pictures, byte for byte; how far it is is shown. Raises StoppedError on a stop signal."""
+    work = Work(stop_requested=lambda: stop.name is not None)
+    share = -(-len(source) // world.size)
+    with Progress(share, label="compare with the cache:", unit="pictures", silent=silent or not world.leads) as progress:
+
+        def told(done: int) -> None:
+            progress.update(done)
+            work.check_stop()
+
+        return content_hash(source, world=world, on_pictures=told)
+
+
+def cache_of(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
+    """The recipe's cache, filled or not. `pictures`: their `content_of`."""
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic
     captions = None
@@ -110,6 +129,7 @@ def cache_of(recipe: Recipe, source: Source, encoders: Encoders) -> Cache:
     return Cache(
         recipe.cache,
         source,
+        pictures,
         recipe.data.transform,
         recipe.data.views,
         encoders.autoencoder,

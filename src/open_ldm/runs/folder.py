@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from open_ldm.core.errors import DiskError, RunLockedError
-from open_ldm.core.files import write_json, write_text
+from open_ldm.core.files import remove_leftovers, write_json, write_text
 
 
 class RunFolder:
@@ -93,6 +93,7 @@ class RunFolder:
             raise RunLockedError(
                 f"run folder {self.path} is in use by {owner}", fix="wait for it to end, or choose another --out"
             )
+        remove_leftovers(self.path)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         return self

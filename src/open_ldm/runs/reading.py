@@ -10,6 +10,7 @@ from typing import Any
 from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.core.distributed import World
+from open_ldm.data.content import fingerprint_of
 from open_ldm.data.health import Health
 from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import LiveEncoder
@@ -24,7 +25,7 @@ from open_ldm.runs.assemble import (
     read_live,
     workers_of,
 )
-from open_ldm.runs.encode import CacheFiller, cache_of
+from open_ldm.runs.encode import CacheFiller, cache_of, content_of
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.signals import StopRequest
 
@@ -32,7 +33,8 @@ from open_ldm.training.signals import StopRequest
 @dataclass(frozen=True)
 class Reading:
     """`batches`: one item for each range of positions, in order, which `encoder` makes an EncodedBatch of. `latent_stats`:
-    the recipe's, given, or measured on the first views training will see. `fingerprint`: hash of the data as they are read.
+    the recipe's, given, or measured on the first views training will see. `fingerprint`: hash of the data as they are read:
+    of all bytes of a cache, of the index and a sample of the pictures where they are encoded as they come.
     """
 
     fingerprint: str
@@ -44,7 +46,7 @@ class Reading:
 def live_reading(recipe: Recipe, source: Source, facts: ModelFacts, encoders: Encoders) -> Reading:
     """Read and encode every batch when its turn comes."""
     return Reading(
-        fingerprint=source.fingerprint,
+        fingerprint=fingerprint_of(source),
         batches=partial(read_live, recipe, source),
         encoder=encoder_of(recipe, facts, source, encoders),
         latent_stats=partial(latent_stats_of, recipe, source, encoders.autoencoder, encoders.machine),
@@ -66,7 +68,7 @@ def cached_reading(
 
     Raises DataError when there are too many, StoppedError on a stop signal.
     """
-    with cache_of(recipe, source, encoders) as cache:
+    with cache_of(recipe, source, content_of(source, stop, world, silent=silent), encoders) as cache:
         CacheFiller(cache, health, stop, world, silent=silent).fill()
         data = cache.open()
     reader = CacheReader(data, recipe.training.seed, recipe.conditioning.controls, label_order_of(recipe, facts, source))

@@ -179,7 +179,7 @@ def _require_as_stated(config: TextModelConfig, network: Any) -> None:
         right["width"] = has.hidden_size
     if config.pooled == "projected" and config.pooled_width != has.projection_dim:
         right["pooled_width"] = has.projection_dim
-    most = getattr(has, "max_position_embeddings", None)
+    most = _most_places(network)
     if most is not None and config.length > most:
         right["length"] = f"{most} at most"
     if -config.layer > has.num_hidden_layers + 1:
@@ -188,6 +188,17 @@ def _require_as_stated(config: TextModelConfig, network: Any) -> None:
         stated = ", ".join(f"{name}={getattr(config, name)}" for name in right)
         needed = ", ".join(f"{name} {value}" for name, value in right.items())
         raise ConfigError(f"text encoder {config.path!r} does not have what the recipe states ({stated})", needed=needed)
+
+
+def _most_places(network: Any) -> int | None:
+    """Tokens a caption can have; None where positions know no end.
+
+    RoBERTa and its kin number them from behind the padding's own place, so the first places of the table stay unused.
+    """
+    most: int | None = getattr(network.config, "max_position_embeddings", None)
+    tables = (module for name, module in network.named_modules() if name.split(".")[-1] == "position_embeddings")
+    unused = max((table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None), default=0)
+    return None if most is None else most - unused
 
 
 @contextmanager

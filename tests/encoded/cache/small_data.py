@@ -15,6 +15,7 @@ from open_ldm.autoencoders.base import Autoencoder, Posterior
 from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
 from open_ldm.core.seeds import key, normal
+from open_ldm.data.content import content_hash
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
 from open_ldm.data.transforms import LocalCrop, TransformConfig
 from open_ldm.encoded.cache.build import Work
@@ -37,10 +38,16 @@ class Pictures:
         self.class_names = NAMES if labelled else ()
         self.summary = SourceSummary(length, len(self.class_names), len(words) and length, "test")
         self.fingerprint = repr((length, bad, words, labelled))
+        self.painted: Mapping[int, bytes] = {}
+        """Content that is not what it was."""
 
     @property
     def hashes(self) -> IndexHashes:
         return IndexHashes(repr((self.length, sorted(self.bad))), repr((self.length, self.words)), repr(self.class_names))
+
+    def digests(self, indices: Sequence[int], on_pictures: Any) -> list[bytes]:
+        on_pictures(len(indices))
+        return [self.painted.get(index, f"{index:016}".encode()) for index in indices]
 
     def __len__(self) -> int:
         return self.length
@@ -134,7 +141,8 @@ class Setting:
     def cache(self, path: Path, **changes: Any) -> Cache:
         config = CacheConfig(**{"path": path, "shard_mb": 0.01, "batch_size": 4, **changes})
         captions = None if self.encoder is None else CaptionSettings(self.encoder, self.all_places)
-        return Cache(config, self.source, self.transform, self.views, self.autoencoder, captions, CPU, self.workers)
+        pictures = content_hash(self.source)
+        return Cache(config, self.source, pictures, self.transform, self.views, self.autoencoder, captions, CPU, self.workers)
 
     def filled(self, path: Path, **changes: Any) -> Cache:
         cache = self.cache(path, **changes)

@@ -8,15 +8,25 @@ from typing import Any
 import pytest
 import torch
 
-from open_ldm.core.errors import StoppedError
+from open_ldm.core.errors import DataError, StoppedError
+from open_ldm.data.sample import BadPicture
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
+from open_ldm.encoded.cache.text import TextMaker
 from open_ldm.encoded.cache.verify import check_entries, drop_damaged
 from tests.encoded.cache.small_data import Halver, Letters, Pictures, Setting, content, fill
 
 SMALL_SHARDS = {"shard_mb": 0.002}
 """Five pictures a file."""
+
+
+def painted(index: int) -> Pictures:
+    """Another picture under the same name; the index says the same."""
+    pictures = Pictures()
+    pictures.painted = {index: b"0" * 16}
+    return pictures
+
 
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
@@ -30,6 +40,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "another view": ({"views": 3}, {"view 3 of 3"}),
     "fewer views": ({"views": 1}, set()),
     "pictures": ({"source": Pictures(length=22)}, {"captions", "labels and ids", "view 1 of 2", "view 2 of 2"}),
+    "content of a picture": ({"source": painted(3)}, {"view 1 of 2", "view 2 of 2"}),
     "readers": ({"workers": 2}, set()),
 }
 
@@ -126,13 +137,51 @@ def test_verification_finds_damage_and_filling_mends_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_entries_made_again_are_equal(dtype: str, tmp_path: Path) -> None:
-    cache = Setting(autoencoder=Halver(), source=Pictures(bad=(3,))).filled(tmp_path, latents=dtype, tokens=dtype)
-    checked = check_entries(cache, 9)
-    assert (checked.entries, checked.difference, checked.wrong) == (27, 0.0, ())
+@pytest.mark.parametrize("entries", [9, 23])
+def test_entries_made_again_are_equal(entries: int, dtype: str, tmp_path: Path) -> None:
+    setting = Setting(autoencoder=Halver(), source=Pictures(bad=(3,)), encoder=Letters(segments=True))
+    cache = setting.filled(tmp_path, latents=dtype, tokens=dtype, **SMALL_SHARDS)
+    halver = setting.autoencoder
+    assert isinstance(halver, Halver)
+    halver.encoded = 0
+    checked = check_entries(cache, entries)
+    assert (checked.entries, checked.difference, checked.wrong) == (4 * entries, 0.0, ())
+    assert halver.encoded <= 2 * 23  # no batch twice
 
 
-def test_pictures_changed_under_their_old_names_are_found(tmp_path: Path) -> None:
+class Tampered:
+    """A maker that now makes something else of one part of what is stored."""
+
+    def __init__(self, maker: Any, name: str) -> None:
+        self.maker, self.name, self.really = maker, name, maker.encode
+
+    def encode(self, *given: Any) -> dict[str, torch.Tensor]:
+        made = dict(self.really(*given))
+        other = made[self.name].clone()
+        flat = other.reshape(len(other), -1)
+        flat[:, -1] = ~flat[:, -1] if other.dtype == torch.bool else flat[:, -1] * 3 + 1
+        return {**made, self.name: other}
+
+
+PARTS = [
+    *(("view 1 of 2", name) for name in ("mean", "std", "record", "index")),
+    *(("captions", name) for name in ("tokens", "mask", "pooled")),
+    *(("labels and ids", name) for name in ("label", "ids")),
+]
+
+
+@pytest.mark.parametrize(("label", "name"), PARTS)
+def test_everything_stored_is_compared(label: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Setting(autoencoder=Halver()).filled(tmp_path)
+    (part,) = [part for part in cache.parts if part.label == label]
+    monkeypatch.setattr(part.maker, "encode", Tampered(part.maker, name).encode)
+    checked = check_entries(cache, 5)
+    assert len(checked.wrong) >= 4 and checked.difference > 0.01
+    assert {wrong.section for wrong in checked.wrong} == {part.section.path}
+    assert checked.wrong[0].what.endswith(f"what is stored is not what is made of it now ({name})")
+
+
+def test_pictures_changed_behind_their_hashes_are_found(tmp_path: Path) -> None:
     class Repainted(Pictures):
         def __getitem__(self, index: int) -> Any:
             return super().__getitem__((index + 5) % 23)
@@ -142,7 +191,7 @@ def test_pictures_changed_under_their_old_names_are_found(tmp_path: Path) -> Non
     assert not any(part.section.missing() for part in cache.parts)
     checked = check_entries(cache, 4)
     assert len(checked.wrong) == 8 and checked.difference > 0.01
-    assert "view 1 of 2: what is stored was not made from this picture" in checked.wrong[0]
+    assert "view 1 of 2: what is stored is not what is made of it now (mean, " in checked.wrong[0].what
 
 
 def test_captions_changed_behind_the_index_are_found(tmp_path: Path) -> None:
@@ -153,4 +202,58 @@ def test_captions_changed_behind_the_index_are_found(tmp_path: Path) -> None:
         hashes = property(lambda self: before)  # type: ignore[assignment]
 
     cache = Setting(source=Hidden(words="xyz")).cache(tmp_path)
-    assert any("tokens are not those of its captions" in line for line in check_entries(cache, 4).wrong)
+    assert any("captions: what is stored" in wrong.what for wrong in check_entries(cache, 4).wrong)
+
+
+def test_a_picture_that_the_disk_does_not_give_is_an_error_and_not_remembered(tmp_path: Path) -> None:
+    class Failing(Pictures):
+        of_disk = True
+
+        def __getitem__(self, index: int) -> Any:
+            if index == 7 and self.of_disk:
+                raise BadPicture("cannot be read", "7: Input/output error", of_disk=True)
+            return super().__getitem__(index)
+
+    for workers in (0, 2):
+        with (
+            Setting(source=Failing(), workers=workers).cache(tmp_path / "broken", **SMALL_SHARDS) as cache,
+            pytest.raises(DataError, match=r"picture pictures/7 cannot be read now .*; fix: run the same command again"),
+        ):
+            fill(cache)
+    Failing.of_disk = False
+    again = Setting(source=Failing()).filled(tmp_path / "broken", **SMALL_SHARDS)
+    assert again.open().bad == ()
+    Setting().filled(tmp_path / "whole", **SMALL_SHARDS)
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+def test_a_section_keeps_the_batches_it_was_begun_with(tmp_path: Path) -> None:
+    class Mixer(Halver):
+        def encode(self, images: torch.Tensor) -> Any:
+            return super().encode(images + images.mean() * 1e-3)
+
+    setting = Setting(autoencoder=Mixer(), views=1)
+    setting.filled(tmp_path / "whole", **SMALL_SHARDS)
+    cache = setting.filled(tmp_path / "broken", **SMALL_SHARDS)
+    cache.latents[0].section.discard(2)
+    again = setting.filled(tmp_path / "broken", shard_mb=0.01, batch_size=1)
+    assert again.latents[0].section.batch_size == 4
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+    assert check_entries(again, 23).difference == 0
+
+
+class Growing(Pictures):
+    """One word for the first thousand pictures, many captions of six tokens each for those at the end."""
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        return ("",) if index < 1000 else tuple(f"{index} {which:05}"[:11] for which in range(20))
+
+
+def test_captions_that_grow_make_no_giant_file(tmp_path: Path) -> None:
+    source = Growing(length=1040)
+    cache = Setting(source=source, views=0).filled(tmp_path, shard_mb=0.02)
+    assert cache.text is not None
+    sizes = [record.bytes for record in cache.text.section.index() or ()]
+    assert max(sizes) < 4 * 20_000 + 2_000  # and the header of safetensors
+    for_many = TextMaker(source, Letters(), cache.config, all_places=False).rows_per_shard(20_000)
+    assert for_many == cache.text.section.rows_per_shard > 1

@@ -177,3 +177,58 @@ def test_an_error_of_the_writer_arrives(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("open_ldm.encoded.cache.section.write_bytes", refuse)
     with pytest.raises(DiskError):
         make(one)
+
+
+_WRITER = """
+import os, sys, time
+from pathlib import Path
+from open_ldm.core import files
+really = os.fsync
+def waiting(handle):
+    print("writing", flush=True)
+    time.sleep(60)
+os.fsync = waiting
+files.write_json(Path(sys.argv[1]), {})
+"""
+
+
+def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    make(section(tmp_path / "whole"))
+    broken = section(tmp_path / "broken")
+    make(broken)
+    broken.close()
+    process = subprocess.Popen([sys.executable, "-c", _WRITER, str(broken.path / "index.json")], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"writing\n"
+    (leftover,) = broken.path.glob(".index.json.*")
+    section(tmp_path / "broken").close()
+    assert leftover.exists()
+    process.kill()
+    process.wait()
+    section(tmp_path / "broken").close()
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+def test_who_waits_for_others_starts_nothing(tmp_path: Path) -> None:
+    """Each look starts reading processes only with a shard in hand."""
+    one = section(tmp_path)
+    other = subprocess.Popen([sys.executable, "-c", _CLAIMER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline().strip() == b"1"
+    started: list[list[int]] = []
+
+    def shards(claimed: Iterator[int]) -> Iterator[tuple[int, ShardContent]]:
+        started.append([])
+        for shard in claimed:
+            started[-1].append(shard)
+            yield shard, made(one.rows_of(shard))
+
+    looks: list[int] = []
+
+    def look() -> bool:
+        looks.append(1)
+        if len(looks) == 4:
+            other.kill()
+            other.wait()
+        return False
+
+    fill(one, shards, Work(stop_requested=look))
+    assert started == [[0, 2, 3], [1]] and len(looks) >= 4

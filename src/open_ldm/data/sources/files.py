@@ -1,4 +1,4 @@
-"""All files below a folder, sorted, with hidden ones left out and pictures told from the rest."""
+"""All files below a folder, sorted, with hidden ones left out and pictures told from the rest; and the user's own cache."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.sample import printable
 
 
+def user_cache(name: str) -> Path:
+    """Folder of what is remembered between runs on this machine, for the user."""
+    base = os.environ.get("XDG_CACHE_HOME") or ""
+    return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "open-ldm" / name
+
+
 class NoSuchPath(ConfigError):  # noqa: N818 - it is said as it is
     """There is nothing at the path a recipe names; a dry run goes on without."""
+
+
+def moved(path: str | Path) -> str:
+    """How to mend a path that leads nowhere. A run keeps it as it was given, and some commands take no other."""
+    if Path(path).expanduser().is_absolute():
+        return "check the path"
+    return "start the command in the folder where the path holds (for a run: where it was trained), or give the whole path"
 
 
 @dataclass(frozen=True)

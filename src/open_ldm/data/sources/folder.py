@@ -11,16 +11,18 @@ A folder without metadata whose pictures all lie in one subfolder is entered. Hi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
+from open_ldm.core.files import taken_from
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
-from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files
+from open_ldm.data.sources.digests import StoredPicture, digests_of
+from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
 from open_ldm.data.sources.picture_files import PictureFilesConfig
@@ -92,15 +94,19 @@ class FolderSource:
 
     @property
     def hashes(self) -> IndexHashes:
-        """Pictures by name, file size and original size; captions and labels in the order of the pictures."""
-        pictures = [
-            (entry.name, _bytes_of(self._root / entry.name), entry.original_size, entry.fault) for entry in self._entries
-        ]
+        """Pictures by name and original size; captions and labels in the order of the pictures."""
+        pictures = [(entry.name, entry.original_size, entry.fault) for entry in self._entries]
         return IndexHashes(
             pictures=_hash_of((self.config.reading, pictures)),
             captions=_hash_of([entry.captions for entry in self._entries]),
             labels=_hash_of((self._class_names, [entry.label for entry in self._entries])),
         )
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """BLAKE2b of each file's bytes."""
+        entries = (self._entries[index] for index in indices)
+        stored = (None if entry.fault else StoredPicture(self._root / entry.name) for entry in entries)
+        return digests_of(stored, str(self._root.resolve()), on_pictures)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -147,14 +153,6 @@ class FolderSource:
         return entry
 
 
-def _bytes_of(file: Path) -> int:
-    """Size of a file in bytes, -1 for a missing one: a cheap sign that a picture was replaced under its old name."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
-
-
 def _hash_of(content: object) -> str:
     return hashlib.blake2b(repr(content).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
@@ -171,7 +169,9 @@ def _checked_root(path: Path) -> Path:
     except OSError:
         beside = []
     hint = nearest(root.name, beside) if beside else ""
-    raise NoSuchPath(f"source.path {path} does not exist", needed="a folder of pictures", fix=hint or "check the path")
+    raise NoSuchPath(
+        f"source.path {path} does not exist", needed=f"a folder of pictures{taken_from(path)}", fix=hint or moved(path)
+    )
 
 
 def _detect(root: Path, suffixes: tuple[str, ...]) -> _Layout:

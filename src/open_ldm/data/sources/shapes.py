@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -19,7 +19,7 @@ from pydantic import Field
 
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
-from open_ldm.data.sample import IndexHashes, Sample, SourceSummary
+from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
 from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, caption_of
 
 _RGB = {
@@ -108,6 +108,12 @@ class ShapesSource:
     def hashes(self) -> IndexHashes:
         """All follows from the config, so all three change with it."""
         return IndexHashes(self.fingerprint, self.fingerprint, self.fingerprint)
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """All follows from the config and the index, so nothing is drawn."""
+        whole = self.fingerprint
+        on_pictures(len(indices))
+        return [hashlib.blake2b(f"{whole}/{index}".encode(), digest_size=16).digest() for index in indices]
 
     def __len__(self) -> int:
         return self.config.length

@@ -2,7 +2,7 @@
 
 Members belong together when they share a name up to the last dot: KEY.jpg (or another suffix of pictures), KEY.cls, KEY.txt,
 KEY.json. Nothing is ever extracted. The cache lies in the user's cache folder, one JSON file per shard, and is believed
-only for the path, size and modification time it was made for; damaged or unwritable, it is made anew.
+only for the path, size and times of change it was made for; damaged or unwritable, it is made anew.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import write_bytes
 from open_ldm.data.sample import printable
+from open_ldm.data.sources.files import user_cache
 from open_ldm.data.sources.metadata import label_from, original_size_from
 
 RGB_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """Of pictures, unless a source reads other channels."""
 
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 512
 _MOST_JSON_BYTES = 1 << 20
 
@@ -35,7 +36,7 @@ class ShardEntry:
     """One sample: where its picture and its captions lie (`size` 0 = none), and what .cls and .json say.
 
     `label` a number from .cls, or a number or name from .json. `original_height`, `original_width` 0 where unknown.
-    `fault`: what is wrong with .cls or .json, empty when nothing is.
+    `text_hash`: 63 bits of a hash of the captions. `fault`: what is wrong with .cls or .json, empty when nothing is.
     """
 
     key: str
@@ -44,6 +45,7 @@ class ShardEntry:
     text_offset: int = 0
     text_size: int = 0
     text_is_json: bool = False
+    text_hash: int = 0
     label: int | str | None = None
     original_height: int = 0
     original_width: int = 0
@@ -71,9 +73,10 @@ def index_shard(path: Path, suffixes: tuple[str, ...] = RGB_SUFFIXES) -> ShardIn
     """
     status = path.stat()
     place = str(path.resolve())
-    stamp = {"version": _VERSION, "path": place, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    changed = {"mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
+    stamp = {"version": _VERSION, "path": place, "bytes": status.st_size, **changed}
     named = os.fsencode(place) + (b"" if suffixes == RGB_SUFFIXES else repr(suffixes).encode())
-    cache = _cache_folder() / f"{hashlib.blake2b(named, digest_size=12).hexdigest()}.json"
+    cache = user_cache("shards") / f"{hashlib.blake2b(named, digest_size=12).hexdigest()}.json"
     known = _from_cache(cache, stamp)
     if known is not None:
         return known
@@ -82,11 +85,6 @@ def index_shard(path: Path, suffixes: tuple[str, ...] = RGB_SUFFIXES) -> ShardIn
         rows = [list(asdict(entry).values()) for entry in index.entries]
         write_bytes(cache, json.dumps({**stamp, "without_picture": index.without_picture, "rows": rows}).encode())
     return index
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "open-ldm" / "shards"
 
 
 def _from_cache(path: Path, stamp: Mapping[str, Any]) -> ShardIndex | None:
@@ -155,14 +153,16 @@ def _entry(key: str, spans: Mapping[str, _Span], handle: int) -> ShardEntry:
         details = _details(handle, spans[".json"])
     if ".cls" in spans:
         details = _with_class(details, os.pread(handle, min(spans[".cls"].size, 64), spans[".cls"].offset))
-    text = spans.get(".txt") or (spans[".json"] if details.has_text else _Span(0, 0))
+    text = spans.get(".txt") or (spans[".json"] if details.text_hash else _Span(0, 0))
+    text_hash = _short_hash(os.pread(handle, text.size, text.offset)) if ".txt" in spans else details.text_hash
     return ShardEntry(
         key=key,
         offset=picture.offset,
         size=picture.size,
         text_offset=text.offset,
         text_size=text.size,
-        text_is_json=".txt" not in spans and details.has_text,
+        text_is_json=".txt" not in spans and details.text_hash > 0,
+        text_hash=text_hash,
         label=details.label,
         original_height=details.original_size[0],
         original_width=details.original_size[1],
@@ -174,7 +174,7 @@ def _entry(key: str, spans: Mapping[str, _Span], handle: int) -> ShardEntry:
 class _Details:
     label: int | str | None = None
     original_size: tuple[int, int] = (0, 0)
-    has_text: bool = False
+    text_hash: int = 0
     fault: str = ""
 
 
@@ -186,7 +186,7 @@ def _details(handle: int, span: _Span) -> _Details:
         return _Details(
             label=label_from(content.get("label"), ""),
             original_size=original_size_from(content, "") or (0, 0),
-            has_text=content.get("text") is not None,
+            text_hash=0 if (text := content.get("text")) is None else _short_hash(json.dumps(text).encode()),
         )
     except (ValueError, RecursionError, OpenLdmError):
         return _Details(fault="unreadable .json")
@@ -197,4 +197,9 @@ def _with_class(details: _Details, content: bytes) -> _Details:
         label = int(content.decode("ascii").strip())
     except ValueError:
         return _Details(fault="unreadable .cls")
-    return _Details(label, details.original_size, details.has_text, details.fault)
+    return _Details(label, details.original_size, details.text_hash, details.fault)
+
+
+def _short_hash(content: bytes) -> int:
+    """Never 0, so that it also tells whether there is something."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 1 or 1

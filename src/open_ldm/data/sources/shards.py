@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,12 @@ import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
+from open_ldm.core.files import taken_from
 from open_ldm.data import pictures
+from open_ldm.data.content import unreadable
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
-from open_ldm.data.sources.files import NoSuchPath
+from open_ldm.data.sources.digests import StoredPicture, digests_of
+from open_ldm.data.sources.files import NoSuchPath, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
 from open_ldm.data.sources.picture_files import PictureFilesConfig
@@ -38,6 +42,7 @@ _ROW = np.dtype(
         ("text_offset", "i8"),
         ("text_size", "i8"),
         ("text_is_json", "?"),
+        ("text_hash", "i8"),
         ("original_height", "i4"),
         ("original_width", "i4"),
     ]
@@ -93,7 +98,7 @@ class ShardsSource:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of shard names, keys, labels, and place and size of every picture and caption; not of their content."""
+        """Hash of shard names, keys, labels, captions, and place and size of every picture; not of its content."""
         names = [shard.name for shard in self._shards]
         digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
         digest.update("\0".join(map(printable, self._keys)).encode())
@@ -102,13 +107,23 @@ class ShardsSource:
 
     @property
     def hashes(self) -> IndexHashes:
-        """By shard names and keys, and the place and size of each picture and caption in its shard."""
+        """By shard names and keys; captions by their content."""
         settings = (sorted(self._faults.items()), self.config.reading)
         return IndexHashes(
-            pictures=self._hash_of(settings, "offset", "size", "original_height", "original_width"),
-            captions=self._hash_of((), "text_offset", "text_size", "text_is_json"),
+            pictures=self._hash_of(settings, "original_height", "original_width"),
+            captions=self._hash_of((), "text_hash", "text_is_json"),
             labels=self._hash_of(self._class_names, "label"),
         )
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """BLAKE2b of each picture's bytes, whatever else lies in its shard."""
+        return digests_of(map(self._stored, indices), str(self._shards[0].parent.resolve()), on_pictures)
+
+    def _stored(self, index: int) -> StoredPicture | None:
+        row = self._rows[index]
+        if index in self._faults:
+            return None
+        return StoredPicture(self._shards[row["shard"]], int(row["offset"]), int(row["size"]))
 
     def _hash_of(self, also: object, *columns: str) -> str:
         stated = ([shard.name for shard in self._shards], also, columns)
@@ -154,10 +169,13 @@ class ShardsSource:
         return None if label == NO_LABEL else label
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a picture, without reading it; none where they cannot be read."""
+        """Captions of a picture, without reading it; none where they are no captions. Raises DataError when the disk does not
+        give them."""
         try:
             return self._read_caption(index)
-        except BadPicture:
+        except BadPicture as verdict:
+            if verdict.of_disk:
+                raise unreadable(self.sample_id(index), verdict) from verdict
             return ()
 
     def captions(self) -> list[str]:
@@ -200,7 +218,8 @@ class ShardsSource:
         shard = int(self._rows[index]["shard"])
         content = pictures.with_retries(lambda: os.pread(self._handle(shard), size, offset), self.sample_id(index))
         if len(content) != size:
-            raise BadPicture(pictures.CANNOT_READ, f"{self.sample_id(index)}: {self._shards[shard].name} became shorter")
+            detail = f"{self.sample_id(index)}: {self._shards[shard].name} became shorter"
+            raise BadPicture(pictures.CANNOT_READ, detail, of_disk=True)
         return content
 
     def _handle(self, shard: int) -> int:
@@ -222,6 +241,7 @@ def _numbers(entry: ShardEntry, shard: int, label: int) -> tuple[int, ...]:
         entry.text_offset,
         entry.text_size,
         entry.text_is_json,
+        entry.text_hash,
         entry.original_height,
         entry.original_width,
     )
@@ -245,6 +265,8 @@ def _find_shards(path: str) -> list[Path]:
     shards = sorted(match for match in _matches(given) if match.is_file())
     if not shards:
         raise NoSuchPath(
-            f"source.path {path} matches no file", needed="a folder of .tar files or a pattern such as data/train-*.tar"
+            f"source.path {path} matches no file",
+            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{taken_from(path)}",
+            fix=moved(path),
         )
     return shards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
-from open_ldm.data.sample import IndexHashes, Sample, Source, SourceSummary
+from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
 from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shards import ShardsConfig
@@ -66,6 +67,10 @@ class ShrunkSource:
         """Shrinking changes the pictures alone."""
         inner = self.inner.hashes
         return replace(inner, pictures=self._hash(inner.pictures))
+
+    def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
+        """Those of the inner source: `hashes.pictures` tells how they are shrunk."""
+        return self.inner.digests(indices, on_pictures)
 
     def __len__(self) -> int:
         return len(self.inner)

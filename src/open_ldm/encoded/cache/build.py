@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,15 +51,18 @@ def fill(section: Section, make: Callable[[Iterator[int]], Iterator[tuple[int, S
     """
     missing = section.missing()
     while missing:
-        with _Writer(section, work) as writer:
-            for shard, content in make(section.claimed(missing)):
-                work.found_bad(content.bad)
-                writer.put(shard, content)
-        before, missing = len(missing), [shard for shard in missing if not section.is_done(shard)]
-        if len(missing) == before:
+        claimed = section.claimed(missing)
+        first = next(claimed, None)
+        if first is None:
             work.check_stop()
             with work.during("waiting for other processes"):
                 time.sleep(_LOOK_AGAIN_SECONDS)
+        else:  # only now: `make` starts processes that read
+            with _Writer(section, work) as writer:
+                for shard, content in make(itertools.chain([first], claimed)):
+                    work.found_bad(content.bad)
+                    writer.put(shard, content)
+        missing = [shard for shard in missing if not section.is_done(shard)]
     section.finish()
 
 

@@ -44,12 +44,14 @@ class Part:
 
 
 class Cache:
-    """A context manager, since it holds claims. `captions`: None when the model reads none or the source has none."""
+    """A context manager, since it holds claims. `pictures`: the source's content_hash; `captions`: None when the model reads
+    none or the source has none."""
 
     def __init__(
         self,
         config: CacheConfig,
         source: Source,
+        pictures: str,
         transform: TransformConfig,
         views: int,
         autoencoder: Autoencoder,
@@ -62,14 +64,14 @@ class Cache:
         self.latents = []
         for view in range(views):
             maker = LatentsMaker(source, transform, view, autoencoder, config, device, workers)
-            plan = latents_plan(hashes.pictures, length, transform, view, autoencoder, config)
-            section = Section(config.path, plan, partial(self._rows_per_shard, maker.row_bytes))
+            plan = latents_plan(pictures, length, transform, view, autoencoder, config)
+            section = Section(config.path, plan, self._rows_per_shard(maker), config.batch_size)
             self.latents.append(Part(f"view {view + 1} of {views}", section, maker))
         self.text: Part | None = None
         if captions is not None:
             reader = TextMaker(source, captions.encoder, config, all_places=captions.all_places)
             text = text_plan(hashes.captions, length, captions.encoder, config, all_places=captions.all_places)
-            self.text = Part("captions", Section(config.path, text, partial(self._rows_per_shard, reader.row_bytes)), reader)
+            self.text = Part("captions", Section(config.path, text, self._rows_per_shard(reader)), reader)
         named = samples_plan(hashes, length, source.class_names)
         self.samples = Part("labels and ids", Section(config.path, named, lambda: ROWS_PER_SHARD), SamplesMaker(source))
 
@@ -101,5 +103,5 @@ class Cache:
         for part in self.parts:
             part.section.close()
 
-    def _rows_per_shard(self, row_bytes: Callable[[], int]) -> int:
-        return max(1, int(self.config.shard_mb * 1e6) // row_bytes())
+    def _rows_per_shard(self, maker: LatentsMaker | TextMaker) -> Callable[[], int]:
+        return partial(maker.rows_per_shard, int(self.config.shard_mb * 1e6))

@@ -19,7 +19,8 @@ class CacheConfig(Config):
 
     `latents`, `tokens`: number formats; float32 keeps what the encoders gave, bfloat16 rounds it to 8 significant bits and
     halves the space. `shard_mb`: size of a file in millions of bytes; a killed run loses at most the files it was at, so
-    small ones suit slow machines and large ones data of many millions. `batch_size`: pictures encoded together.
+    small ones suit slow machines and large ones data of many millions. `batch_size`: pictures encoded together; it can
+    change the last bits. A section that was begun keeps the `shard_mb` and the `batch_size` it was begun with.
     """
 
     path: Path

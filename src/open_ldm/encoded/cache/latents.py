@@ -25,7 +25,7 @@ _VIEW_RULE = 1
 def latents_plan(
     pictures: str, length: int, transform: TransformConfig, view: int, autoencoder: Autoencoder, config: CacheConfig
 ) -> SectionPlan:
-    """Fixed view number `view` of all samples, encoded. `pictures`: the source's hash of them; `length`: how many."""
+    """Fixed view number `view` of all samples, encoded. `pictures`: hash of their content; `length`: how many."""
     made_from = {
         "pictures": pictures,
         "transform": transform.model_dump(mode="json"),
@@ -54,20 +54,21 @@ class LatentsMaker:
         self.autoencoder, self.config = autoencoder, config
         self.device, self.workers = device, workers
 
-    def row_bytes(self) -> int:
-        """Bytes of mean and deviation of one picture."""
+    def rows_per_shard(self, shard_bytes: int) -> int:
+        """As many pictures as have their mean and deviation in so many bytes."""
         side = self.autoencoder.factor
         latent = self.autoencoder.channels * (self.transform.height_px // side) * (self.transform.width_px // side)
-        return 2 * latent * DTYPES[self.config.latents].itemsize
+        return shard_bytes // (2 * latent * DTYPES[self.config.latents].itemsize)
 
-    def ranges(self, rows: range) -> Iterator[range]:
+    def ranges(self, section: Section, shard: int) -> Iterator[range]:
         """The batches of a shard: always the same, because what stands beside a picture can change its last bits."""
-        for start in range(rows.start, rows.stop, self.config.batch_size):
-            yield range(start, min(start + self.config.batch_size, rows.stop))
+        rows = section.rows_of(shard)
+        for start in range(rows.start, rows.stop, section.batch_size):
+            yield range(start, min(start + section.batch_size, rows.stop))
 
     def make(self, section: Section, shards: Iterator[int], work: Work) -> Iterator[tuple[int, ShardContent]]:
         """Read, encode and collect; pictures of the shards that follow are read meanwhile."""
-        ranges = (batch for shard in shards for batch in self.ranges(section.rows_of(shard)))
+        ranges = (batch for shard in shards for batch in self.ranges(section, shard))
         batches = read_fixed_views(self.source, self.transform, self.view, ranges, self.workers)
         collected: list[dict[str, Tensor]] = []
         bad: list[BadSample] = []

@@ -36,7 +36,7 @@ class SamplesMaker:
             work.progressed(len(rows))
             yield shard, content
 
-    def encode(self, rows: range) -> dict[str, Tensor]:
+    def encode(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """`label` int64, -1 for none; `ids` uint8: UTF-8, one after the other; `begin` int64 [rows + 1]: where each begins."""
         labels = [self.source.label_of(row) for row in rows]
         ids = [self.source.sample_id(row).encode() for row in rows]

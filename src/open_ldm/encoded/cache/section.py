@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from open_ldm.core.errors import DataError, DiskError
-from open_ldm.core.files import sha256_of, write_bytes, write_json
+from open_ldm.core.files import remove_leftovers, sha256_of, write_bytes, write_json
 from open_ldm.core.hashes import hash_of_content
 from open_ldm.data.sample import BadSample
 
@@ -68,17 +68,19 @@ class ShardRecord:
 
 
 class Section:
-    """A section's folder. `rows_per_shard` is asked for when the section is begun, and stays what it was.
+    """A section's folder. `rows_per_shard` is asked for when the section is begun, and stays what it was; so does
+    `batch_size`, of rows encoded together, because what stands beside a picture can change its last bits.
 
     Processes share the work by claims: record locks on bytes of one file, which die with their process however it dies and
     are not inherited by its reading workers. A process must have a section open only once.
     """
 
-    def __init__(self, root: Path, plan: SectionPlan, rows_per_shard: Callable[[], int]) -> None:
+    def __init__(self, root: Path, plan: SectionPlan, rows_per_shard: Callable[[], int], batch_size: int = 1) -> None:
         self.plan = plan
         self.path = root / plan.folder
         self._claims: int | None = None
-        self.rows_per_shard = self._agreed(rows_per_shard)
+        remove_leftovers(self.path)
+        self.rows_per_shard, self.batch_size = self._agreed(rows_per_shard, batch_size)
 
     @property
     def shards(self) -> int:
@@ -174,19 +176,20 @@ class Section:
             os.close(self._claims)
             self._claims = None
 
-    def _agreed(self, rows_per_shard: Callable[[], int]) -> int:
+    def _agreed(self, rows_per_shard: Callable[[], int], batch_size: int) -> tuple[int, int]:
         """The layout all processes keep to: that of whoever came first."""
         file = self.path / _LAYOUT
         if not file.is_file():
             with self._locked(_LAYOUT_LOCK):
                 if not file.is_file():
-                    layout = {"rows_per_shard": max(1, min(self.plan.rows, rows_per_shard()))}
+                    most = max(1, min(self.plan.rows, rows_per_shard()))
+                    layout = {"rows_per_shard": most, "batch_size": batch_size}
                     write_json(file, {"schema": SCHEMA, "key": self.plan.key, **asdict(self.plan), **layout})
         content = _read_json(file) or {}
-        agreed = content.get("rows_per_shard")
-        if content.get("key") != self.plan.key or not isinstance(agreed, int) or agreed < 1:
-            raise DataError(f"{file} is damaged", fix=f"remove the folder {self.path} and encode again")
-        return agreed
+        rows, batch = content.get("rows_per_shard"), content.get("batch_size", batch_size)
+        if content.get("key") == self.plan.key and isinstance(rows, int) and isinstance(batch, int) and min(rows, batch) > 0:
+            return rows, batch
+        raise DataError(f"{file} is damaged", fix=f"remove the folder {self.path} and encode again")
 
     def _discard(self, shard: int) -> None:
         """Remove a claimed shard, the index first, so that what is half removed is never taken for finished."""

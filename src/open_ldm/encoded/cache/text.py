@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from open_ldm.data.sample import Source
+from open_ldm.data.survey import spread
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.config import DTYPES, CacheConfig
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
@@ -15,6 +18,8 @@ from open_ldm.text import TextEncoder, TextTokens
 
 _CAPTIONS_AT_ONCE = 64
 _PROBED_SAMPLES = 256
+_MOST_ABOVE = 4
+"""A shard is at most so many times as large as asked for, unless a single sample is."""
 
 
 def text_plan(captions: str, length: int, encoder: TextEncoder, config: CacheConfig, *, all_places: bool) -> SectionPlan:
@@ -36,11 +41,24 @@ class TextMaker:
     def __init__(self, source: Source, encoder: TextEncoder, config: CacheConfig, *, all_places: bool) -> None:
         self.source, self.encoder, self.config, self.all_places = source, encoder, config, all_places
 
-    def row_bytes(self) -> int:
-        """Bytes a sample takes on average, by its first few."""
-        probed = range(min(_PROBED_SAMPLES, len(self.source)))
-        tensors = self.encode(probed, Work())
-        return -(-sum(tensor.nbytes for tensor in tensors.values()) // len(probed))
+    def rows_per_shard(self, shard_bytes: int) -> int:
+        """As many samples as fill so many bytes by a few drawn from all over the data.
+
+        Halved until no shard could have more than four times as many bytes, were every caption of its samples as long as can be
+        and said once: captions that grow longer or more numerous towards the end of the data make no giant file.
+        """
+        probed = self.encode(spread(len(self.source), _PROBED_SAMPLES), Work())
+        rows = max(1, shard_bytes * (len(probed["first"]) - 1) // sum(tensor.nbytes for tensor in probed.values()))
+        largest = np.array([len(self._captions(row)) for row in range(len(self.source))]) * self._largest_caption(probed)
+        limit = max(_MOST_ABOVE * shard_bytes, int(largest.max()))
+        while rows > 1 and np.add.reduceat(largest, np.arange(0, len(largest), rows)).max() > limit:
+            rows //= 2
+        return rows
+
+    def _largest_caption(self, probed: Mapping[str, Tensor]) -> int:
+        """Bytes of a caption with a token at every place."""
+        row = {name: tensor.element_size() * math.prod(tensor.shape[1:]) for name, tensor in probed.items()}
+        return sum(row.values()) + (probed["mask"].shape[1] - 1) * row["tokens"]
 
     def make(self, section: Section, shards: Iterator[int], work: Work) -> Iterator[tuple[int, ShardContent]]:
         """Encode the captions of one shard after the other."""
@@ -50,7 +68,7 @@ class TextMaker:
             work.progressed(len(rows))
             yield shard, content
 
-    def encode(self, rows: range, work: Work) -> dict[str, Tensor]:
+    def encode(self, rows: Sequence[int], work: Work) -> dict[str, Tensor]:
         """Captions of samples as they are stored. With U different captions that have N tokens in all:
 
         `first` int64 [rows + 1] and `captions` int32: captions first[i] .. first[i + 1] are those of row i, as numbers below

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,21 +15,33 @@ from open_ldm.data.loader import read_fixed_views
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache, Part
 from open_ldm.encoded.cache.latents import LatentsMaker
-from open_ldm.encoded.cache.mapped import Array, MappedSection
+from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
+from open_ldm.encoded.cache.samples import SamplesMaker
 from open_ldm.encoded.cache.text import TextMaker
 
 TOLERANCE = 0.01
 """Largest difference, as a share of the largest number, that rounding on another device or to bfloat16 explains."""
 
 
+_ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """An entry that another picture, transform, label or caption must have made, in words, and the folder it lies in."""
+
+    section: Path
+    what: str
+
+
 @dataclass(frozen=True)
 class Checked:
-    """Entries made again. `difference`: the largest, as a share of the largest number; `wrong`: one line for each that
-    another picture, transform or caption must have made."""
+    """Entries made again. `difference`: the largest of any number stored, as a share of the largest beside it; `wrong`: those
+    that differ by more than rounding explains, or in what is no floating-point number at all."""
 
     entries: int
     difference: float
-    wrong: tuple[str, ...]
+    wrong: tuple[Wrong, ...]
 
 
 def drop_damaged(cache: Cache) -> Iterator[str]:
@@ -39,11 +53,12 @@ def drop_damaged(cache: Cache) -> Iterator[str]:
 
 
 def check_entries(cache: Cache, entries: int) -> Checked:
-    """Decode and encode `entries` pictures of each view again, with all that stood beside them in their batch, and the
-    captions of as many samples."""
-    found = [_check_latents(part, entries) for part in cache.latents]
-    if cache.text is not None:
-        found.append(_check_text(cache.text, entries))
+    """Make `entries` rows of every section again and compare all that is stored of them.
+
+    Of latents: mean, deviation, TransformRecord and the sample used, encoded with all that stood beside them in their batch.
+    Of captions: tokens, mask and pooled vector of each. Labels and ids.
+    """
+    found = [_checked(part, _pairs(part, _spread(part.section.plan.rows, entries))) for part in cache.parts]
     return Checked(
         sum(each.entries for each in found),
         max(each.difference for each in found),
@@ -51,44 +66,86 @@ def check_entries(cache: Cache, entries: int) -> Checked:
     )
 
 
-def _check_latents(part: Part, entries: int) -> Checked:
-    section, maker, stored = part.section, part.maker, MappedSection(part.section)
-    assert isinstance(maker, LatentsMaker)
-    rows = _spread(section.plan.rows, entries)
-    ranges = [
-        next(batch for batch in maker.ranges(section.rows_of(row // section.rows_per_shard)) if row in batch) for row in rows
-    ]
-    batches = read_fixed_views(maker.source, maker.transform, maker.view, ranges, maker.workers)
-    difference, wrong = 0.0, []
-    for row, batch in zip(rows, batches, strict=True):
-        made = {name: tensor[batch.positions.index(row)] for name, tensor in maker.encode(batch).items()}
-        arrays, at = stored.at(row)
-        off = _difference(made["mean"], arrays["mean"][at])
-        same = all(np.array_equal(made[name].numpy(), arrays[name][at]) for name in ("record", "index"))
-        difference = max(difference, off)
-        if off > TOLERANCE or not same:
-            wrong.append(f"{maker.source.sample_id(row)}, {part.label}: what is stored was not made from this picture")
-    return Checked(len(rows), difference, tuple(wrong))
+@dataclass(frozen=True)
+class _Pair:
+    """One row, or one caption of it: what it is made of now, and what is stored."""
+
+    row: int
+    made: Mapping[str, Tensor]
+    kept: Mapping[str, Array]
 
 
-def _check_text(part: Part, entries: int) -> Checked:
-    maker, stored = part.maker, MappedSection(part.section)
-    assert isinstance(maker, TextMaker)
-    rows = _spread(part.section.plan.rows, entries)
-    difference, wrong = 0.0, []
-    for row in rows:
-        made = maker.encode(range(row, row + 1), Work())
-        arrays, at = stored.at(row)
-        begin, end = (arrays["first"][at + i] for i in (0, 1))
-        captions = arrays["captions"][begin:end][np.unique(made["captions"].numpy(), return_index=True)[1]]
-        spans = [slice(arrays["begin"][one], arrays["begin"][one + 1]) for one in captions]
-        kept = np.concatenate([arrays["tokens"][span] for span in spans])
-        same = kept.shape == made["tokens"].shape
-        off = _difference(made["tokens"], kept) if same else 1.0
-        difference = max(difference, off)
-        if off > TOLERANCE:
-            wrong.append(f"{maker.source.sample_id(row)}: the stored tokens are not those of its captions")
-    return Checked(len(rows), difference, tuple(wrong))
+def _pairs(part: Part, rows: Sequence[int]) -> Iterator[_Pair]:
+    stored = MappedSection(part.section)
+    match part.maker:
+        case LatentsMaker() as latents:
+            yield from _latents(part, latents, stored, rows)
+        case TextMaker() as text:
+            for portion in _portions(rows):
+                made = text.encode(portion, Work())
+                for place, row in enumerate(portion):
+                    kept, at = stored.at(row)
+                    yield from _captions(row, made, place, kept, at)
+        case SamplesMaker() as samples:
+            for row in rows:
+                kept, at = stored.at(row)
+                begin, end = kept["begin"][at : at + 2]
+                made = {name: each for name, each in samples.encode([row]).items() if name != "begin"}
+                yield _Pair(row, made, {"label": kept["label"][at : at + 1], "ids": kept["ids"][begin:end]})
+
+
+def _latents(part: Part, maker: LatentsMaker, stored: MappedSection, rows: Sequence[int]) -> Iterator[_Pair]:
+    """Each batch that holds a wanted row is made once."""
+    wanted = set(rows)
+    shards = [shard for shard, _ in groupby(rows, lambda row: row // part.section.rows_per_shard)]
+    ranges = [batch for shard in shards for batch in maker.ranges(part.section, shard) if not wanted.isdisjoint(batch)]
+    for batch in read_fixed_views(maker.source, maker.transform, maker.view, ranges, maker.workers):
+        made = maker.encode(batch)
+        for place, row in enumerate(batch.positions):
+            if row in wanted:
+                kept, at = stored.at(row)
+                yield _Pair(row, {name: each[place] for name, each in made.items()}, {name: kept[name][at] for name in kept})
+
+
+def _captions(row: int, made: Mapping[str, Tensor], place: int, kept: Mapping[str, Array], at: int) -> Iterator[_Pair]:
+    new = {name: as_array(tensor) for name, tensor in made.items()}
+    ours, theirs = (arrays["captions"][slice(*arrays["first"][i : i + 2])] for arrays, i in ((new, place), (kept, at)))
+    if len(ours) != len(theirs):
+        yield _Pair(row, {"number": torch.tensor(len(ours))}, {"number": np.array(len(theirs))})
+        return
+    for one, other in zip(ours, theirs, strict=True):
+        yield _Pair(
+            row,
+            {name: made[name][span] for name, span in _spans(new, one).items()},
+            {name: kept[name][span] for name, span in _spans(kept, other).items()},
+        )
+
+
+def _spans(arrays: Mapping[str, Array], caption: int) -> dict[str, slice | int]:
+    """Where a caption's numbers lie."""
+    begin, end = map(int, arrays["begin"][caption : caption + 2])
+    spans: dict[str, slice | int] = {"tokens": slice(begin, end), "mask": int(caption), "pooled": int(caption)}
+    return {name: span for name, span in spans.items() if name in arrays}
+
+
+def _checked(part: Part, pairs: Iterable[_Pair]) -> Checked:
+    rows: set[int] = set()
+    difference, wrong = 0.0, dict[int, Wrong]()
+    for pair in pairs:
+        rows.add(pair.row)
+        if pair.made.keys() - pair.kept.keys():
+            off = {"parts": 1.0}
+        else:
+            off = {name: _difference(made, pair.kept[name]) for name, made in pair.made.items()}
+        difference = max(difference, *off.values())
+        if names := [name for name, share in off.items() if share > TOLERANCE]:
+            said = f"{part.maker.source.sample_id(pair.row)}, {part.label}: what is stored is not what is made of it now"
+            wrong.setdefault(pair.row, Wrong(part.section.path, f"{said} ({', '.join(names)})"))
+    return Checked(len(rows), difference, tuple(wrong.values()))
+
+
+def _portions(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (rows[start : start + _ROWS_AT_ONCE] for start in range(0, len(rows), _ROWS_AT_ONCE))
 
 
 def _spread(length: int, count: int) -> list[int]:
@@ -98,9 +155,13 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def _difference(made: Tensor, kept: Array) -> float:
-    """The largest, as a share of the largest number; bfloat16 is kept as int16 of the same bits."""
-    other = torch.from_numpy(kept.copy())
+    """The largest, as a share of the largest number; 1 for whatever is not equal among other shapes or whole numbers."""
+    other = torch.from_numpy(np.array(kept))
     other = other.view(torch.bfloat16) if made.dtype == torch.bfloat16 else other
+    if made.shape != other.shape or made.dtype != other.dtype:
+        return 1.0
+    if not made.is_floating_point():
+        return 0.0 if torch.equal(made, other) else 1.0
     if made.numel() == 0:
         return 0.0
     return float((made.float() - other.float()).abs().max() / made.float().abs().max().clamp(min=1e-12))

@@ -17,6 +17,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.core.files import sha256_of, write_bytes, write_json
 from open_ldm.core.pictures import to_images
+from open_ldm.data.content import fingerprint_of
 from open_ldm.data.holdout import HoldoutConfig, Part, part_of
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
@@ -83,7 +84,7 @@ def fit(
         "accuracy": accuracy,
         "tested": len(test),
         "sha256": fitted.sha256,
-        "data": source.fingerprint,
+        "data": fingerprint_of(source),
         "fit": config.model_dump(mode="json", exclude={"network"}),
     }
     write_json(folder / DESCRIPTION, description)

@@ -11,10 +11,13 @@ from open_ldm.autoencoders.network import KLNetwork, NetworkConfig
 from open_ldm.core.errors import DiskError
 from open_ldm.core.files import fsync_path
 
+_TEMPORARY = ".autoencoder-"
+
 
 def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
     """Write config.json and diffusion_pytorch_model.safetensors into `folder`, each whole or not at all.
 
+    The caller holds the lock of the run folder, so that what a killed export left beside `folder` can be removed.
     `scaling_factor` = 1 / deviation over all channels, for programs that know no other statistics. Raises DiskError.
     """
     mean = sum(stats.mean) / len(stats.mean)
@@ -22,7 +25,9 @@ def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
     network.kl.register_to_config(scaling_factor=round(variance**-0.5, 6))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".autoencoder-", dir=folder.parent))
+        for leftover in folder.parent.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder.parent))
         try:
             network.kl.save_pretrained(temporary)
             for file in sorted(temporary.iterdir()):

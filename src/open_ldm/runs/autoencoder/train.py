@@ -9,6 +9,7 @@ from pathlib import Path
 
 from open_ldm.autoencoders.network import build_network
 from open_ldm.core.device import Machine
+from open_ldm.data.content import fingerprint_of
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import default_workers, open_data, read_batches
 from open_ldm.data.sample import Source
@@ -65,7 +66,7 @@ def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: 
         held_out=partial(_held_out_batches, recipe, parts.held_out, machine),
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, source.fingerprint, recipe.numerics),
+        fingerprint=fingerprint(machine, world, plan.micro_batch_size, fingerprint_of(source), recipe.numerics),
         stop=place.stop,
         silent=silent,
     )

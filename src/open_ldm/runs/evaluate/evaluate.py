@@ -245,7 +245,11 @@ class Bench:
         self, source: Source, extractors: Sequence[FeatureExtractor], count: int | None, label: str
     ) -> tuple[Statistics, ...]:
         length = min(len(source), count or len(source))
-        with Progress(self._share(length), label=label, unit="pictures", silent=self.silent) as progress:
+        settings: dict[str, Any] = {"unit": "pictures", "silent": self.silent}
+        with (
+            Progress(self._share(length), label=f"compare {label} with what is kept:", **settings) as compared,
+            Progress(self._share(length), label=label, **settings) as progress,
+        ):
             return reference_statistics(
                 source,
                 self.judged.size_px,
@@ -254,6 +258,7 @@ class Bench:
                 cache=self.cache,
                 world=self.world,
                 on_pictures=self._watched(progress),
+                on_compared=compared.update,
             )
 
     def _neighbours(self, metric: NeighboursMetric, samples: Statistics, extractor: FeatureExtractor) -> None:

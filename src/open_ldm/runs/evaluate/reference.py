@@ -14,14 +14,14 @@ from open_ldm.data.sample import Source
 from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.data.sources.shards import ShardsConfig
 from open_ldm.evaluation.features import FeatureExtractor
-from open_ldm.evaluation.pictures import Pictures, pictures_of
+from open_ldm.evaluation.pictures import Pictures, content_of, pictures_of
 from open_ldm.evaluation.reference import load_statistics, save_statistics
 from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import all_packaged
 
 CACHE = Path("caches") / "references"
-_RULE = 1
+_RULE = 2
 """Number of the rule by which references are measured; part of what names them."""
 
 OnPictures = Callable[[int], None]
@@ -59,15 +59,18 @@ def reference_statistics(
     cache: Path | None,
     world: World,
     on_pictures: OnPictures = lambda seen: None,
+    on_compared: OnPictures = lambda seen: None,
 ) -> tuple[Statistics, ...]:
     """Statistics of the first `count` pictures (all: None) of a source's shuffled order, for each extractor.
 
-    What lies in `cache` is read instead of measured; it is named by what the pictures are (their index: names, file sizes), the
-    size they are brought to, the count, and the extractor. `cache` None keeps nothing.
+    What lies in `cache` is read instead of measured; it is named by what the pictures are (the index and their bytes), the size
+    they are brought to, the count, and the extractor. `cache` None keeps nothing. `on_compared`: pictures whose bytes are
+    known.
     """
     length = min(len(source), count or len(source))
     capacity = max(BANK_CAPACITY, length) if count is None else BANK_CAPACITY
-    folders = [_folder(cache, source, size_px, length, capacity, extractor) for extractor in extractors]
+    content = "" if cache is None else content_of(source, length, world, on_compared)
+    folders = [_folder(cache, content, size_px, length, capacity, extractor) for extractor in extractors]
     found = [_kept(folder) for folder in folders]
     missing = [place for place, one in enumerate(found) if one is None]
     missing = sorted({place for other in world.gathered(missing) for place in other})
@@ -91,11 +94,11 @@ def counted(batches: Iterator[Pictures], on_pictures: OnPictures) -> Iterator[Pi
 
 
 def _folder(
-    cache: Path | None, source: Source, size_px: tuple[int, int], length: int, capacity: int, extractor: FeatureExtractor
+    cache: Path | None, content: str, size_px: tuple[int, int], length: int, capacity: int, extractor: FeatureExtractor
 ) -> Path | None:
     if cache is None:
         return None
-    named = [_RULE, source.hashes.pictures, list(size_px), length, capacity, extractor.id.to_json()]
+    named = [_RULE, content, list(size_px), length, capacity, extractor.id.to_json()]
     return cache / hash_of_content(named)[:24]
 
 

@@ -1,0 +1,185 @@
+"""What names the content of pictures: every byte, wherever they lie, and no byte read twice without need."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import DataError
+from open_ldm.data.content import content_hash, fingerprint_of
+from open_ldm.data.holdout import HoldoutConfig, part_of
+from open_ldm.data.sample import Source
+from open_ldm.data.sources import digests
+from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.data.sources.shards import ShardsConfig
+from open_ldm.data.sources.shrunk import ShrunkConfig
+
+Tar = Callable[..., Path]
+
+
+def bitmap(red: int) -> Image.Image:
+    """All of these have files of the same size."""
+    return Image.fromarray(np.full((9, 7, 3), (red, 2, 3), np.uint8))
+
+
+def folder_of(path: Path, kind: str = "bmp", count: int = 5) -> Path:
+    path.mkdir()
+    for number in range(count):
+        bitmap(number).save(path / f"{number}.{kind}")
+    return path
+
+
+def opened(path: Path) -> Source:
+    return FolderConfig(path=path).open()
+
+
+def put_back(file: Path, status: os.stat_result) -> None:
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("kind", ["bmp", "tiff"])
+def test_other_pixels_under_the_same_name_size_and_time_are_other_pictures(kind: str, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", kind)
+    before, marked, index = content_hash(opened(folder)), fingerprint_of(opened(folder)), opened(folder).hashes
+    victim = folder / f"3.{kind}"
+    status = victim.stat()
+    bitmap(77).save(victim)
+    put_back(victim, status)
+    assert (victim.stat().st_size, victim.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert content_hash(opened(folder)) != before
+    assert fingerprint_of(opened(folder)) != marked
+    assert opened(folder).hashes == index
+    bitmap(3).save(victim)
+    assert (content_hash(opened(folder)), fingerprint_of(opened(folder))) == (before, marked)
+
+
+def test_a_copy_elsewhere_is_the_same_and_only_the_asked_for_count(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a")
+    copy = shutil.copytree(folder, tmp_path / "b")
+    assert content_hash(opened(copy)) == content_hash(opened(folder))
+    first = content_hash(opened(copy), [0, 1])
+    assert len({first, content_hash(opened(copy), [1, 0]), content_hash(opened(copy), [0]), content_hash(opened(copy))}) == 4
+    bitmap(9).save(copy / "4.bmp")
+    assert content_hash(opened(copy), [0, 1]) == first
+
+
+def test_parts_and_shrunk_pictures_follow_the_pictures_behind_them(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", count=12)
+
+    def hashes() -> list[str]:
+        inner = FolderConfig(path=folder)
+        parts = [part_of(inner.open(), HoldoutConfig(share=0.5), name) for name in ("train", "held_out")]
+        return [content_hash(source) for source in (*parts, ShrunkConfig(of=inner, short_side_px=(4, 6)).open())]
+
+    before = hashes()
+    held_out = part_of(opened(folder), HoldoutConfig(share=0.5), "held_out")
+    bitmap(99).save(folder / held_out.sample_id(0))
+    after = hashes()
+    assert after[0] == before[0] and after[1] != before[1] and after[2] != before[2]
+    assert content_hash(ShrunkConfig(of=FolderConfig(path=folder), short_side_px=(4, 7)).open()) != after[2]
+
+
+def test_shards_are_known_by_members_not_by_what_lies_between(tmp_path: Path, tar: Tar, encode: Any) -> None:
+    def opened_with(red: int, caption: str, as_json: bool = False) -> Source:
+        text = ("0.json", b'{"text": "%s"}' % caption.encode()) if as_json else ("0.txt", caption.encode())
+        members = [text, ("0.png", b""), *((f"{n}.png", encode(bitmap(n), "PNG", compress_level=0)) for n in (1, 2))]
+        members[1] = ("0.png", encode(bitmap(red), "PNG", compress_level=0))
+        tar(tmp_path / "x.tar", members)
+        return ShardsConfig(path=str(tmp_path)).open()
+
+    first = opened_with(50, "short")
+    before, hashes = content_hash(first), first.hashes
+    longer = opened_with(50, "much longer " * 99)
+    assert content_hash(longer) == before and longer.hashes.captions != hashes.captions
+    for as_json in (False, True):
+        one, other = (opened_with(50, text, as_json).hashes.captions for text in ("short", "shirt"))
+        assert one != other
+    assert content_hash(opened_with(51, "short")) != before
+    assert content_hash(opened_with(50, "short")) == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_what_did_not_change_is_not_read_again(
+    kind: str, tmp_path: Path, tar: Tar, encode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "_SETTLED_SECONDS", -3600.0)
+    monkeypatch.setattr(digests, "_AT_ONCE", 2)
+    place = folder_of(tmp_path / "a")
+    if kind == "shards":
+        for number in range(5):
+            tar(place / f"{number}.tar", {"x.png": encode(bitmap(number))})
+    read: list[str] = []
+    original = digests._read
+    monkeypatch.setattr(digests, "_read", lambda picture: read.append(picture.file.stem) or original(picture))
+
+    def hashed(indices: list[int] | None = None) -> tuple[str, list[str]]:
+        read.clear()
+        source: Source = opened(place) if kind == "folder" else ShardsConfig(path=str(place)).open()
+        return content_hash(source, indices), sorted(read)
+
+    first, files = hashed([0, 1])
+    assert files == ["0", "1"] and hashed([0, 1]) == (first, [])
+    whole, files = hashed()
+    assert files == ["2", "3", "4"] and hashed() == (whole, [])
+    victim = place / ("3.bmp" if kind == "folder" else "3.tar")
+    status = victim.stat()
+    bitmap(77).save(victim) if kind == "folder" else tar(victim, {"x.png": encode(bitmap(77))})
+    put_back(victim, status)  # ctime tells
+    changed, files = hashed()
+    assert changed != whole and files == ["3"]
+    assert hashed([0, 1]) == (first, [])
+
+    (memory,) = (Path(os.environ["XDG_CACHE_HOME"]) / "open-ldm" / "digests").iterdir()
+    for damaged in (b"", b"{", memory.read_bytes()[:-3], b"\xff" * 99):
+        memory.write_bytes(damaged)
+        assert hashed() == (changed, ["0", "1", "2", "3", "4"])
+        assert hashed() == (changed, [])
+
+
+def test_a_file_of_this_moment_is_not_remembered(tmp_path: Path) -> None:
+    content_hash(opened(folder_of(tmp_path / "a")))
+    assert not (Path(os.environ["XDG_CACHE_HOME"]) / "open-ldm" / "digests").exists()
+
+
+def test_processes_share_the_reading(tmp_path: Path) -> None:
+    source = opened(folder_of(tmp_path / "a"))
+
+    class One(World):
+        def gathered(self, value: bytes) -> list[bytes]:
+            told.append(value)
+            return [*told[: self.rank], value]
+
+    told: list[bytes] = []
+    counts: list[int] = []
+    for rank in range(3):
+        last = content_hash(source, world=One(rank, 3), on_pictures=counts.append)
+    assert last == content_hash(source) and sum(counts) == 5 and max(counts) == 2
+
+
+def test_a_picture_that_cannot_be_read_names_nothing_but_a_broken_one_does(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a")
+    (folder / "1.bmp").write_bytes(b"")
+    (folder / "2.bmp").write_bytes(b"no picture")
+    source = opened(folder)
+    before = content_hash(source), fingerprint_of(source)
+    (folder / "0.bmp").unlink()
+    with pytest.raises(
+        DataError, match=r"picture 0.bmp cannot be read now \(missing file: 0.bmp\); needed: .*; fix: "
+    ) as raised:
+        content_hash(source)
+    assert "\n" not in str(raised.value)
+    assert fingerprint_of(source) != before[1]
+
+
+def test_shapes_are_known_by_their_settings() -> None:
+    assert content_hash(ShapesConfig(length=5).open()) == content_hash(ShapesConfig(length=5).open())
+    assert content_hash(ShapesConfig(length=5).open()) != content_hash(ShapesConfig(length=5, seed=1).open())
