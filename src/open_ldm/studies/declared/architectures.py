@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from open_ldm.studies.declared.data import CIFAR10, SIZED_SHAPES, budget, influence, paper_protocol, protocol
+from dataclasses import replace
+
+from open_ldm.studies.declared.data import CIFAR10, CLIP, SIZED_SHAPES, budget, influence, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Study
 
 KINDS = ("unet", "dit", "mdtv2", "pixart", "mmdit")
@@ -47,6 +49,22 @@ PAPER_ARMS = {
         ("improved", Arm(COMMON_TRAINING, f"{recipe}-improved")),
     )
 }
+CAPTIONED = {
+    "unet": Arm(recipe="cc12m256-unet-ldm4g-improved"),
+    "dit": Arm(("denoiser={kind: dit, size: XL, patch: 2}",)),
+    "mdtv2": Arm(("denoiser={kind: mdtv2, size: XL, patch: 2, decode_layers: 4}",)),
+    "pixart": Arm(recipe="cc12m256-pixart-xl2-improved"),
+    "mmdit": Arm(),
+}
+CAPTIONED_BASELINE = (
+    "conditioning.semantic.padding=zero",
+    "conditioning.controls=[{kind: original_size, gate: {kind: constant}}, {kind: crop}, {kind: flip}]",
+)
+CAPTIONED_ARMS = {
+    f"{kind}, {name}": replace(arm, changes=(*arm.changes, *changes))
+    for kind, arm in CAPTIONED.items()
+    for name, changes in (("baseline", CAPTIONED_BASELINE), ("improved", ()))
+}
 CLASSES = f"data.source={{kind: shrunk, of: {{kind: shards, path: {CIFAR10}}}, short_side_px: [8, 32]}}"
 
 STUDY = Study(
@@ -64,6 +82,7 @@ STUDY = Study(
         *(Expectation(f"{kind}, improved", f"{kind}, baseline", "held_out_loss") for kind in KINDS),
         *(Expectation(f"{kind}, improved", f"{kind}, baseline", "control_influence_large") for kind in KINDS),
         *(Expectation(f"{kind}, improved", f"{kind}, published", "fid") for kind in KINDS),
+        *(Expectation(f"{kind}, improved", f"{kind}, baseline", "clip_score", "higher") for kind in KINDS),
     ),
     scales={
         "tiny": [
@@ -85,7 +104,13 @@ STUDY = Study(
                 seeds=3,
             )
         ],
-        "paper": [Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", PAPER_ARMS, paper_protocol())],
+        "paper": [
+            Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", PAPER_ARMS, paper_protocol()),
+            Setting("cc12m 256 px", "cc12m256-mmdit-xl2-improved", CAPTIONED_ARMS, paper_protocol("clip_score", also=(CLIP,))),
+        ],
     },
-    notes="Budget and optimiser are common; at paper scale each denoiser keeps the loss and schedule it was published with.",
+    notes=(
+        "Budget and optimiser are common; at paper scale each denoiser keeps the loss and schedule it was published with on"
+        " classes. With captions all have one loss and schedule; padding and the gate of the size make the difference."
+    ),
 )
