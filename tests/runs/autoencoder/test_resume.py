@@ -35,7 +35,11 @@ def test_killed_runs_end_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> No
         process = start([*arguments, f"data.workers={killed % 2}", "--out", str(broken)])
         killed += kill_at(process, broken, mark)
         process.communicate()
+    (broken / ".autoencoder-dead").mkdir(exist_ok=True)
+    for leftover in (".autoencoder-dead/config.json", ".exit.json.dead.part"):
+        (broken / leftover).write_text("{")
     finish([*arguments, "--out", str(broken)])
+    assert not [*broken.glob(".autoencoder-*"), *broken.glob(".*.part")]
     assert killed == KILLS
     assert losses(broken) == losses(whole)
     assert checks_of(broken) == checks_of(whole)

@@ -24,7 +24,7 @@ import safetensors
 import safetensors.numpy
 
 from open_ldm.core.errors import DiskError
-from open_ldm.core.files import write_bytes
+from open_ldm.core.files import remove_leftovers, write_bytes
 from open_ldm.data.pictures import with_retries
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.sources.files import user_cache
@@ -141,6 +141,7 @@ class _Remembered:
         self.digests = {**dict(old), **self._used}
         pairs = {"stamps": b"".join(self.digests), "digests": b"".join(self.digests.values())}
         arrays = {name: np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES) for name, joined in pairs.items()}
+        remove_leftovers(self._file.parent)
         with suppress(DiskError):
             write_bytes(self._file, safetensors.numpy.save(arrays, {"version": _VERSION}))
         self._changed = False
