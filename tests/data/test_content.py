@@ -145,6 +145,38 @@ def test_what_did_not_change_is_not_read_again(
         assert hashed() == (changed, [])
 
 
+def test_no_process_forgets_what_another_read_or_what_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_SETTLED_SECONDS": -3600.0, "_AT_ONCE": 1, "_SAVED_EVERY_PICTURES": 1}.items():
+        monkeypatch.setattr(digests, name, value)
+    read: list[str] = []
+    original = digests._read
+    monkeypatch.setattr(digests, "_read", lambda picture: read.append(picture.file.stem) or original(picture))
+    source = opened(folder_of(tmp_path / "a", count=9))
+    shares = [digests._Remembered("here", 99) for _ in range(4)]  # all loaded before the first is saved
+    for number, share in enumerate(shares):
+        share.keep(bytes([number] * 16), bytes(16))
+        share.save()
+    assert len(digests._Remembered("here", 99).digests) == 4
+
+    for start in (0, 3, 6):
+        content_hash(source, range(start, start + 3))
+    assert sorted(read) == list("012345678")
+    for indices in (None, [0, 4]):
+        bitmap(77 if indices else 66).save(tmp_path / "a" / "0.bmp")
+        read.clear()
+        content_hash(source, indices)
+        content_hash(source)
+        assert read == ["0"]
+
+
+def test_what_is_long_past_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        memory = digests._Remembered("here", 2)
+        memory.keep(bytes([number] * 16), bytes(16))
+        memory.save()
+    assert [stamp[0] for stamp in digests._Remembered("here", 2).digests] == [2, 3, 4]
+
+
 def test_a_file_of_this_moment_is_not_remembered(tmp_path: Path) -> None:
     content_hash(opened(folder_of(tmp_path / "a")))
     assert not (Path(os.environ["XDG_CACHE_HOME"]) / "open-ldm" / "digests").exists()

@@ -8,13 +8,14 @@ because a second change could fall into the same tick of the clock.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ _READERS = 8
 _BLOCK_BYTES = 1 << 20
 _SETTLED_SECONDS = 2.0
 _SAVED_EVERY_PICTURES = 1 << 16
+_MOST_OLD = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,14 @@ class StoredPicture:
 
 
 def digests_of(
-    pictures: Iterable[StoredPicture | None], place: str, on_pictures: Callable[[int], None]
+    pictures: Iterable[StoredPicture | None], place: str, among: int, on_pictures: Callable[[int], None]
 ) -> list[bytes | BadPicture]:
     """BLAKE2b of each picture's bytes, or why they cannot be read now; a constant for None, which the index knows to be bad.
 
-    `place`: of the data set, under which its hashes are remembered. `on_pictures` is told how many are done.
+    `place`: of the data set, under which its hashes are remembered. `among`: how many pictures it has. `on_pictures` is told
+    how many are done.
     """
-    remembered = _Remembered(place)
+    remembered = _Remembered(place, max(among, _MOST_OLD))
     found: list[bytes | BadPicture] = []
     saved = 0
     left = iter(pictures)
@@ -65,7 +68,7 @@ def digests_of(
                 for digests in pool.map(partial(_of_one_file, remembered=remembered), files):
                     found += digests
                 on_pictures(len(found))
-                if len(found) - saved >= _SAVED_EVERY_PICTURES:
+                if len(found) - saved >= max(_SAVED_EVERY_PICTURES, saved):  # each writes all: few of many
                     saved = len(found)
                     remembered.save()
     finally:
@@ -119,9 +122,13 @@ def _stamp(picture: StoredPicture, status: os.stat_result) -> bytes:
 
 
 class _Remembered:
-    """Digests by stamp, read from the user's cache and written back; damaged or unwritable, it is as if empty."""
+    """Digests by stamp, read from the user's cache and written back; damaged or unwritable, it is as if empty.
 
-    def __init__(self, place: str) -> None:
+    `most_old`: how many are kept that were not asked for, the newest: of other parts of the data, by other processes.
+    """
+
+    def __init__(self, place: str, most_old: int) -> None:
+        self._most_old = most_old
         name = hashlib.blake2b(place.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
         self._file = user_cache("digests") / f"{name}.safetensors"
         self.digests = self._loaded()
@@ -134,15 +141,15 @@ class _Remembered:
         self._used[stamp] = digest
 
     def save(self) -> None:
-        """Write what is known, if there is something new. What was not asked for this time stays, up to as much again."""
+        """Add what is known to what others saved meanwhile, if there is something new."""
         if not self._changed:
             return
-        old = itertools.islice((item for item in self.digests.items() if item[0] not in self._used), len(self._used))
-        self.digests = {**dict(old), **self._used}
-        pairs = {"stamps": b"".join(self.digests), "digests": b"".join(self.digests.values())}
-        arrays = {name: np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES) for name, joined in pairs.items()}
         remove_leftovers(self._file.parent)
-        with suppress(DiskError):
+        with suppress(DiskError), _one_at_a_time():
+            old = [item for item in self._loaded().items() if item[0] not in self._used]
+            merged = {**dict(old[-self._most_old :]), **self._used}
+            pairs = {"stamps": b"".join(merged), "digests": b"".join(merged.values())}
+            arrays = {name: np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES) for name, joined in pairs.items()}
             write_bytes(self._file, safetensors.numpy.save(arrays, {"version": _VERSION}))
         self._changed = False
 
@@ -157,3 +164,19 @@ class _Remembered:
         if stamps.dtype != np.uint8 or stamps.shape != digests.shape or stamps.shape[1:] != (DIGEST_BYTES,):
             return {}
         return dict(zip(map(bytes, stamps), map(bytes, digests), strict=True))
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Among the processes of this machine, where the disk knows locks."""
+    lock = user_cache("digests.lock")
+    handle = None
+    with suppress(OSError):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)

@@ -106,7 +106,7 @@ class FolderSource:
         """BLAKE2b of each file's bytes."""
         entries = (self._entries[index] for index in indices)
         stored = (None if entry.fault else StoredPicture(self._root / entry.name) for entry in entries)
-        return digests_of(stored, str(self._root.resolve()), on_pictures)
+        return digests_of(stored, str(self._root.resolve()), len(self), on_pictures)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -117,7 +117,7 @@ class ShardsSource:
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """BLAKE2b of each picture's bytes, whatever else lies in its shard."""
-        return digests_of(map(self._stored, indices), str(self._shards[0].parent.resolve()), on_pictures)
+        return digests_of(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
 
     def _stored(self, index: int) -> StoredPicture | None:
         row = self._rows[index]
