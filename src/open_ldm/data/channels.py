@@ -29,6 +29,7 @@ GREY_SUFFIXES = tuple(sorted({*SUFFIXES, *pictures.SUFFIXES}))
 Range = tuple[int, int]
 Values = np.ndarray[Any, np.dtype[np.uint8 | np.uint16]]
 
+_MOST_LETTERS = 200
 _NPY = b"\x93NUMPY"
 _GREY_MODES = ("L", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -99,19 +100,18 @@ def _header(stream: IO[bytes], channels: int, max_megapixels: float) -> _Header:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             header = _Header(*read(stream))
-    except MemoryError:
-        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the picture
-        # numpy reads the header as a Python literal, and broken ones raise whatever its parser stumbles over.
-        raise BadPicture(pictures.DAMAGED, f"{type(error).__name__}: {error}") from error
+        # numpy reads the header as a Python literal, and broken ones raise whatever its parser stumbles over, MemoryError among
+        # them for deep nesting (no header it accepts is long), or are quoted in full.
+        raise BadPicture(pictures.DAMAGED, f"{type(error).__name__}: {error}"[:_MOST_LETTERS]) from error
     if header.dtype.kind != "u" or header.dtype.itemsize > 2:
         raise BadPicture(WRONG_NUMBERS, f"{header.dtype}")
     given = header.shape[2] if len(header.shape) == 3 else 1
     if len(header.shape) not in (2, 3) or given != channels:
         raise BadPicture(WRONG_CHANNELS, f"an array {list(header.shape)}, needed [height, width, {channels}]")
-    if min(header.shape) < 1:
+    if min(header.shape) < 1 or any(type(side) is not int for side in header.shape):  # True is a number to numpy
         raise BadPicture(pictures.DAMAGED, f"an array {list(header.shape)}")
     if header.size[0] * header.size[1] > max_megapixels * 1e6:
         raise BadPicture(pictures.TOO_LARGE, f"{header.size[1]} x {header.size[0]}")

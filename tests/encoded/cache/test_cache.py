@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from open_ldm.autoencoders.base import Posterior
 from open_ldm.core.errors import DataError, StoppedError
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.transforms import TransformConfig
@@ -192,6 +193,17 @@ def test_pictures_changed_behind_their_hashes_are_found(tmp_path: Path) -> None:
     checked = check_entries(cache, 4)
     assert len(checked.wrong) == 8 and checked.difference > 0.01
     assert "view 1 of 2: what is stored is not what is made of it now (mean, " in checked.wrong[0].what
+
+
+def test_numbers_that_are_none_belong_to_no_picture(tmp_path: Path) -> None:
+    class Broken(Halver):
+        def encode(self, images: torch.Tensor) -> Posterior:
+            found = super().encode(images)
+            return Posterior(found.mean * torch.nan, found.std)
+
+    Setting(autoencoder=Broken()).filled(tmp_path)
+    checked = check_entries(Setting(autoencoder=Halver()).cache(tmp_path), 4)
+    assert len(checked.wrong) == 8 and checked.difference == 1
 
 
 def test_captions_changed_behind_the_index_are_found(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -155,7 +156,8 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def _difference(made: Tensor, kept: Array) -> float:
-    """The largest, as a share of the largest number; 1 for whatever is not equal among other shapes or whole numbers."""
+    """The largest, as a share of the largest number; 1 for whatever is not equal among other shapes or whole numbers, and for
+    numbers that are none."""
     other = torch.from_numpy(np.array(kept))
     other = other.view(torch.bfloat16) if made.dtype == torch.bfloat16 else other
     if made.shape != other.shape or made.dtype != other.dtype:
@@ -164,4 +166,5 @@ def _difference(made: Tensor, kept: Array) -> float:
         return 0.0 if torch.equal(made, other) else 1.0
     if made.numel() == 0:
         return 0.0
-    return float((made.float() - other.float()).abs().max() / made.float().abs().max().clamp(min=1e-12))
+    share = float((made.float() - other.float()).abs().max() / made.float().abs().max().clamp(min=1e-12))
+    return 1.0 if math.isnan(share) else share
