@@ -186,15 +186,22 @@ def test_processes_share_the_reading(tmp_path: Path) -> None:
     source = opened(folder_of(tmp_path / "a"))
 
     class One(World):
-        def gathered(self, value: bytes) -> list[bytes]:
+        def gathered(self, value: Any) -> list[Any]:
             told.append(value)
             return [*told[: self.rank], value]
 
-    told: list[bytes] = []
+    told: list[Any] = []
     counts: list[int] = []
     for rank in range(3):
         last = content_hash(source, world=One(rank, 3), on_pictures=counts.append)
     assert last == content_hash(source) and sum(counts) == 5 and max(counts) == 2
+
+    told.clear()
+    (tmp_path / "a" / "0.bmp").unlink()
+    for rank in range(3):
+        with pytest.raises(DataError, match=r"picture 0.bmp cannot be read now \(missing file: 0.bmp\)"):
+            content_hash(source, world=One(rank, 3))
+    assert len(told) == 3  # nobody left without a word
 
 
 def test_a_picture_that_cannot_be_read_names_nothing_but_a_broken_one_does(tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ def content_hash(
     wanted = range(len(source)) if indices is None else indices
     bounds = [rank * len(wanted) // world.size for rank in range(world.size + 1)]
     share = wanted[bounds[world.rank] : bounds[world.rank + 1]]
-    digests = []
-    for index, digest in zip(share, source.digests(share, on_pictures), strict=True):
-        if isinstance(digest, BadPicture):
-            raise unreadable(source.sample_id(index), digest)
-        digests.append(digest)
+    pairs = list(zip(share, source.digests(share, on_pictures), strict=True))
+    lost = [(source.sample_id(index), one.reason, one.detail) for index, one in pairs if isinstance(one, BadPicture)]
+    digests = b"".join(one for _, one in pairs if isinstance(one, bytes))
     joined = hashlib.blake2b(repr((source.hashes.pictures, len(wanted))).encode(), digest_size=16)
-    for part in world.gathered(b"".join(digests)):
+    for part, lost_there in world.gathered((digests, lost[:1])):  # all hear of a lost picture: none waits for one that gave up
+        for sample_id, reason, detail in lost_there:
+            raise unreadable(sample_id, BadPicture(reason, detail, of_disk=True))
         joined.update(part)
     return joined.hexdigest()
 
