@@ -86,8 +86,9 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int = ENTRIES, sile
         source = open_data(recipe.data)
         seen = survey(source)
         facts = facts_of(recipe, source, seen)
+        encoders = encoders_of(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
         pictures = content_of(source, stop, world, silent=silent)
-        with cache_of(recipe, source, pictures, encoders_of(recipe, source, facts, machine)) as cache:
+        with cache_of(recipe, source, pictures, encoders) as cache:
             filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
             opening = time.perf_counter() - started
             damaged = filler.drop_damaged() if verify and world.leads else ()
