@@ -161,8 +161,8 @@ class Runner:
             stats = self._stats(setting)
             bench = self._bench(setting)
             jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
-            for each in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
-                require_same_training(each)  # before hours are spent on the others
+            for done in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
+                require_same_training(done)  # before hours are spent on the others
             if self.choice.devices:
                 self._train_over(jobs)
             for job in jobs:
