@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.pictures import save_png, to_picture
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
@@ -22,6 +23,7 @@ from open_ldm.evaluation.features.random import RandomExtractor
 from open_ldm.runs.evaluate import evaluate as evaluation
 from open_ldm.runs.evaluate import reference as evaluate_reference
 from open_ldm.runs.evaluate.config import EvaluationConfig, InfluenceMetric
+from open_ldm.runs.evaluate.evaluate import evaluate_run
 from open_ldm.runs.evaluate.influence import measure_influence
 from open_ldm.runs.evaluate.pictures import open_judged
 from open_ldm.runs.evaluate.reference import open_against
@@ -102,6 +104,21 @@ def test_a_stop_signal_keeps_what_was_measured_before_it(
     assert code == 75 and "stopped by SIGTERM; kept in " in line and ": kid; fix" in line, said
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert [one["name"] for one in kept["results"]] == ["kid"] and kept["refused"] == {}
+
+
+def test_a_stop_signal_during_the_last_metric_is_not_lost(
+    evaluate: Any, text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = evaluation.measure
+
+    def signalled(*given: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return really(*given, **options)
+
+    monkeypatch.setattr(evaluation, "measure", signalled)
+    extractor = RandomConfig.model_validate(yaml.safe_load(SMALL))
+    with pytest.raises(StoppedError, match=r"stopped by SIGTERM; kept in .*: kid; fix"):  # or a study would go on
+        evaluate_run(text_run, None, ["kid"], extractors=[extractor], n=12, out=tmp_path / "out", cache=tmp_path / "cache")
 
 
 def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.evaluation.bootstrap import BootstrapConfig
+from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.measure import measure
 from open_ldm.evaluation.metrics import (
     CLIPScoreConfig,
@@ -65,6 +67,17 @@ def test_a_passport_says_all_that_decides_the_number() -> None:
     assert entries["sampling.guidance.control_scale"] == "1.0"
     assert "sampling.batch_size" not in entries  # memory only: it changes no picture
     assert entries["interval"].startswith("95% by 20 bootstrap replicates")
+
+
+def test_the_difference_of_shares_takes_the_side_of_each_interval_that_faces_the_other() -> None:
+    passport = Passport({"metric": "precision_recall(neighbours=3)"})
+    all_of_ten, nine = torch.ones(10), torch.tensor([1.0] * 9 + [0.0])
+    one, other = (Result(estimate_share("precision", hits, QUICK), passport) for hits in (all_of_ten, nine))
+    found, back = compare(one, other), compare(other, one)
+    assert found.low == pytest.approx(-0.1 - (0.9 - other.estimate.low))
+    assert found.high == pytest.approx(-0.1 + math.hypot(other.estimate.high - 0.9, 1 - one.estimate.low))
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+    assert not found.clear, "nine and ten of ten are no difference"
 
 
 def test_equal_passports_are_compared() -> None:

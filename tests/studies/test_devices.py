@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
 from open_ldm.studies.devices import Training, devices_of, train_over
@@ -17,7 +18,8 @@ Make = Callable[..., Training]
 STAND_IN = """
 import os, signal, sys, time
 run, seconds, code = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+if code >= 0:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 begun = time.monotonic()
 time.sleep(seconds)
 open(run + "/told", "w").write(f"{begun} {time.monotonic()} {os.environ['CUDA_VISIBLE_DEVICES']}")
@@ -32,6 +34,7 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     script.write_text(STAND_IN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
 
     def make(name: str, seconds: float = 0.5, code: int = 0) -> Training:
         return Training(tmp_path / name, ("ldm", str(tmp_path / name), str(seconds), str(code)))
@@ -78,6 +81,20 @@ def test_a_stop_signal_reaches_every_training(training: Make) -> None:
     with pytest.raises(StoppedError):
         train_over(("0", "1"), trainings, lambda text: None)
     assert not trainings[2].run.exists() and not (trainings[0].run / "told").exists()
+
+
+def test_a_training_that_a_stop_signal_meets_before_it_listens_has_not_failed(training: Make) -> None:
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    with pytest.raises(StoppedError):
+        train_over(("0",), [training("deaf", 30, -1)], lambda text: None)
+
+
+def test_a_device_that_is_not_there_is_not_replaced_by_the_processor(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, needed in ((0, "cpu: there is no CUDA device here"), (1, "0 to 0")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        with pytest.raises(ConfigError, match=f"there is no device 1; needed: {needed}"):
+            train_over(("1",), [training("never")], lambda text: None)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,26 @@ def test_what_another_recipe_trained_is_not_passed_off_as_this_ones(home: Path, 
         run(home, "constant", overrides=("training.samples=4",))
 
 
+def test_a_last_batch_beyond_the_budget_is_no_longer_training(
+    home: Path, both: StudyFound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies_run, "train", None)  # 8 are what 7 come to, in batches of 4
+    assert run(home, "constant", overrides=("training.samples=7",)).finished
+
+
+def test_what_another_recipe_trained_is_told_before_anything_is_trained(
+    home: Path, both: StudyFound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies_run, "train", None)
+    first = home / "out" / "shapes" / "constant-seed0"
+    away = first.rename(home / "away")
+    try:
+        with pytest.raises(ConfigError, match="late-seed0 was started with"):
+            run(home, "constant", "late", overrides=("conditioning.control_drop=0.3",))
+    finally:
+        away.rename(first)
+
+
 def test_a_signal_while_an_arm_is_measured_tells_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*given: object, **options: object) -> None:
         raise StoppedError("stopped by SIGTERM", fix="the same command measures again")

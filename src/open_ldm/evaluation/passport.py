@@ -114,9 +114,10 @@ def compare(one: Result, other: Result, varied: Collection[str] = ()) -> Differe
             fix="measure both alike",
         )
     first, second = one.estimate, other.estimate
-    reach = math.hypot(first.high - first.value, second.high - second.value)
     difference = second.value - first.value
-    return Difference(first.name, difference, difference - reach, difference + reach)
+    below = math.hypot(second.value - second.low, first.high - first.value)  # of shares both sides differ (Newcombe, 1998)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    return Difference(first.name, difference, difference - below, difference + above)
 
 
 def make_passport(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
 from open_ldm.training.signals import StopRequest
@@ -54,7 +57,8 @@ def train_over(devices: Sequence[str], trainings: Sequence[Training], say: Calla
             for place in [place for place, (_, process) in running.items() if process.poll() is not None]:
                 training, process = running.pop(place)
                 codes.append(process.returncode)
-                if process.returncode not in (0, StoppedError.exit_code):
+                early = passed_on and process.returncode == -signal.SIGTERM  # it had not begun to listen
+                if process.returncode not in (0, StoppedError.exit_code) and not early:
                     failed.append(training)
             for place, device in enumerate(devices):
                 if place not in running and waiting and not failed and stop.name is None:
@@ -92,6 +96,8 @@ def _environment(device: str, environment: Mapping[str, str]) -> dict[str, str]:
     if device == CPU:
         return {**environment, "CUDA_VISIBLE_DEVICES": ""}
     seen = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    if seen and int(device) >= len(seen):
-        raise ConfigError(f"--devices: there is no device {device}", needed=f"0 to {len(seen) - 1}")
+    count = len(seen) or torch.cuda.device_count()
+    if int(device) >= count:
+        needed = f"0 to {count - 1}" if count else "cpu: there is no CUDA device here"
+        raise ConfigError(f"--devices: there is no device {device}", needed=needed)
     return {**environment, "CUDA_VISIBLE_DEVICES": seen[int(device)] if seen else device}

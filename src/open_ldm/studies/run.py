@@ -138,7 +138,7 @@ def require_same_training(job: Job) -> None:
     folder = RunFolder(job.run)
     recipe, _ = settle(job.recipe, folder)
     require_same_recipe(recipe, folder, recipe_from)
-    if job.samples_trained > job.recipe.training.samples:
+    if job.samples_trained >= job.recipe.training.samples + job.recipe.training.batch_size:  # the last batch is a whole one
         raise ConfigError(
             f"{job.run} was trained for {job.samples_trained:,} samples",
             needed=f"{job.recipe.training.samples:,}",
@@ -161,14 +161,14 @@ class Runner:
             stats = self._stats(setting)
             bench = self._bench(setting)
             jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
+            for done in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
+                require_same_training(done)  # before hours are spent on the others
             if self.choice.devices:
                 self._train_over(jobs)
             for job in jobs:
                 self._say(f"{setting.name}, {job.arm}, seed {job.seed}")
                 for each in (job.start, job):
-                    if each is not None and each.finished:
-                        require_same_training(each)
-                    elif each is not None:
+                    if each is not None and not each.finished:
                         self._train(each)
                 try:
                     self._measure(setting, job, bench)

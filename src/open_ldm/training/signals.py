@@ -8,6 +8,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+from open_ldm.core.errors import StoppedError
+
 _WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 _SECOND_WITHIN_SECONDS = 10.0
 
@@ -28,6 +30,11 @@ class StopRequest:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def heed(self) -> None:
+        """Raise StoppedError once a signal has come."""
+        if self.name is not None:
+            raise StoppedError(f"stopped by {self.name}", fix="the same command measures again")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -37,8 +37,8 @@ NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLD
 @dataclass(frozen=True)
 class Evaluation:
     """What was found. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
-    `held_out`: the loss by noise level; `file`: the
-    evaluation.json it was written to, and `sheet` the picture of nearest neighbours, where there are such."""
+    `held_out`: the loss by noise level; `file`: the evaluation.json it was written to, and `sheet` the picture of nearest
+    neighbours, where there are such."""
 
     given: Path
     samples_seen: int | None
@@ -124,8 +124,7 @@ def evaluate(
     """All of `config.metrics`. Results go to evaluation.json in the run folder, or in `out`; for pictures only in `out`.
 
     `part`: of data with a holdout. Under torchrun the processes share the pictures. Raises ConfigError for what cannot be
-    opened, DataError when the pictures cannot be used or no metric gave a number, StoppedError on a stop signal, when what was
-    measured before it is kept.
+    opened, DataError for pictures of no use or where no metric gave a number, StoppedError on a stop signal, with what is kept.
     """
     machine = choose_machine(device)
     world = join_world(machine.device)
@@ -194,6 +193,7 @@ class Bench:
             self._refusable("control_influence", lambda metric=metric: self._influence(metric, extractors))
         for metric in config.of_kind(HeldOutMetric):
             self._refusable("held_out_loss", lambda metric=metric: self._held_out(metric))
+        self.stop.heed()
         return self.found(given)
 
     def found(self, given: Path) -> Evaluation:
@@ -298,6 +298,7 @@ class Bench:
         self.held_out |= levels_of(found)
 
     def _refusable(self, name: str, work: Any) -> None:
+        self.stop.heed()
         try:
             work()
         except StoppedError:
@@ -310,8 +311,7 @@ class Bench:
 
         def update(done: int) -> None:
             progress.update(done)
-            if self.stop.name is not None:
-                raise StoppedError(f"stopped by {self.stop.name}", fix="the same command measures again")
+            self.stop.heed()
 
         return update
 
