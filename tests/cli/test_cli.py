@@ -203,7 +203,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["train", "photos-autoencoder"], 2, "ldm autoencoder train"),
     (["autoencoder", "train", "demo"], 2, "fix: ldm train"),
     (["autoencoder", "train", "photos-autoencodr"], 2, "did you mean 'photos-autoencoder'"),
-    (["autoencoder", "train", "photos-autoencoder", "network.in_channels=2"], 2, "docs/autoencoders.md"),
+    (["autoencoder", "train", "photos-autoencoder", "network.in_channels=2"], 2, "data.source.channels"),
     (["autoencoder", "trane"], 2, "No such command"),
     (["data", "stats"], 2, "Missing argument"),
     (["data", "stats", "photos-autoencoder"], 2, "trains an autoencoder"),
