@@ -65,6 +65,19 @@ def test_a_finished_arm_is_neither_trained_nor_measured_again(
     assert run(home, "constant", "late").settings == both.settings
 
 
+def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(home: Path, both: StudyFound) -> None:
+    (setting,) = both.settings
+    wanted = {"fid", "kid", "control_influence", "held_out_loss", "agreement", "attention_padding"}
+    assert wanted <= set(setting.metrics)
+    (finding,) = both.findings  # that of the CLIP score has no numbers
+    one, other = (setting.summary(arm, "control_influence") for arm in ("late", "constant"))
+    assert one is not None and other is not None and finding.difference is not None
+    assert finding.difference.mean == pytest.approx(one.mean - other.mean)
+    assert "A late gate lowers the influence &lt;of size&gt;." in page(home)
+    assert finding.text() in page(home) and finding.verdict in page(home)
+    assert "ldm train" in page(home) and "data:image/png" in page(home) and "<script" not in page(home)
+
+
 def test_what_another_recipe_trained_is_not_passed_off_as_this_ones(home: Path, both: StudyFound) -> None:
     with pytest.raises(
         ConfigError, match=r"constant-seed0 was started with .*conditioning.control_drop=0.1 \(now 0.3\).*--out"
@@ -111,19 +124,6 @@ def test_features_are_fitted_again_where_their_settings_changed(home: Path, both
     assert not is_fitted(fitted, FIT.model_copy(update={"pictures": 65}))
     assert not is_fitted(fitted, FIT.model_copy(update={"network": FIT.network.model_copy(update={"dim": 9})}))
     assert not is_fitted(home, FIT)
-
-
-def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(home: Path, both: StudyFound) -> None:
-    (setting,) = both.settings
-    wanted = {"fid", "kid", "control_influence", "held_out_loss", "agreement", "attention_padding"}
-    assert wanted <= set(setting.metrics)
-    (finding,) = both.findings  # that of the CLIP score has no numbers
-    one, other = (setting.summary(arm, "control_influence") for arm in ("late", "constant"))
-    assert one is not None and other is not None and finding.difference is not None
-    assert finding.difference.mean == pytest.approx(one.mean - other.mean)
-    assert "A late gate lowers the influence &lt;of size&gt;." in page(home)
-    assert finding.text() in page(home) and finding.verdict in page(home)
-    assert "ldm train" in page(home) and "data:image/png" in page(home) and "<script" not in page(home)
 
 
 def test_pictures_of_arms_have_the_same_prompts(home: Path, both: StudyFound) -> None:
