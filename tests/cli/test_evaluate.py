@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.pictures import save_png, to_picture
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
+from open_ldm.evaluation.features.distance import distance
 from open_ldm.evaluation.features.random import RandomExtractor
-from open_ldm.runs.evaluate import evaluate as evaluation
+from open_ldm.runs.evaluate import bench
 from open_ldm.runs.evaluate import reference as evaluate_reference
 from open_ldm.runs.evaluate.config import EvaluationConfig, InfluenceMetric
 from open_ldm.runs.evaluate.evaluate import evaluate_run
 from open_ldm.runs.evaluate.influence import measure_influence
-from open_ldm.runs.evaluate.pictures import open_judged
+from open_ldm.runs.evaluate.lpips import OTHER_NOISE
+from open_ldm.runs.evaluate.pictures import DrawnPictures, open_judged
 from open_ldm.runs.evaluate.reference import open_against
 from tests.cli.conftest import ldm
 from tests.evaluation.sets import images
@@ -77,6 +80,20 @@ def test_a_run_is_measured_by_all_metrics_in_one_pass(evaluate: Any, text_run: P
     assert passport["sampling.seeds"] == "0..11" and passport["sampling.solver"] == '"euler"' and passport["size_px"] == "16x16"
 
 
+def test_lpips_compares_pictures_of_one_condition_that_differ_in_their_noise(evaluate: Any, text_run: Path) -> None:
+    found = evaluate(text_run, "--n", 5, "--metrics", "lpips", "metrics.lpips.pictures=3")
+    (result,) = found["results"]
+    judged = open_judged(text_run, EvaluationConfig(metrics=("lpips",), n=3), None, "train", "cpu")
+    assert isinstance(judged, DrawnPictures)
+    extractor = build_extractor(RandomConfig.model_validate(yaml.safe_load(SMALL)), torch.device("cpu"))
+    wishes = [judged.wish(seed) for seed in range(3)]
+    own, other = (judged.images([replace(wish, seed=wish.seed + more) for wish in wishes]) for more in (0, OTHER_NOISE))
+    apart = distance(extractor.extract(own), extractor.extract(other), "layers")
+    assert result["value"] == pytest.approx(float(apart.mean()), rel=1e-5) and result["value"] > 0
+    assert result["passport"]["sampling.seeds"] == "0..2, and each with 2^32 more"
+    assert result["passport"]["metric"] == "lpips(one condition, two noises)"
+
+
 def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values(
     evaluate: Any, text_run: Path, tmp_path: Path
 ) -> None:
@@ -91,13 +108,13 @@ def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values
 def test_a_stop_signal_keeps_what_was_measured_before_it(
     evaluate: Any, text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = evaluation.measure_influence
+    really = bench.measure_influence
 
     def signalled(*given: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return really(*given, **options)
 
-    monkeypatch.setattr(evaluation, "measure_influence", signalled)
+    monkeypatch.setattr(bench, "measure_influence", signalled)
     options = ("--extractor", SMALL, "--n", 12, "--metrics", "kid,control_influence", "--out", tmp_path / "out")
     code, _, said = ldm(capsys, "evaluate", text_run, *options, "--cache", tmp_path / "cache")
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -109,13 +126,13 @@ def test_a_stop_signal_keeps_what_was_measured_before_it(
 def test_a_stop_signal_during_the_last_metric_is_not_lost(
     evaluate: Any, text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = evaluation.measure
+    really = bench.measure
 
     def signalled(*given: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return really(*given, **options)
 
-    monkeypatch.setattr(evaluation, "measure", signalled)
+    monkeypatch.setattr(bench, "measure", signalled)
     extractor = RandomConfig.model_validate(yaml.safe_load(SMALL))
     with pytest.raises(StoppedError, match=r"stopped by SIGTERM; kept in .*: kid; fix"):  # or a study would go on
         evaluate_run(text_run, None, ["kid"], extractors=[extractor], n=12, out=tmp_path / "out", cache=tmp_path / "cache")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from open_ldm.data.order import reserve_at, sample_at
+from open_ldm.data.order import first_indices, reserve_at, sample_at
 
 
 @pytest.mark.parametrize("length", [*range(1, 40), 63, 64, 65, 255, 256, 257, 1000, 4097])
@@ -11,6 +11,11 @@ def test_each_epoch_visits_every_sample_once(length: int) -> None:
     for epoch in range(3):
         positions = range(epoch * length, (epoch + 1) * length)
         assert sorted(sample_at(7, position, length) for position in positions) == list(range(length))
+
+
+def test_the_first_of_the_order_are_each_named_once() -> None:
+    assert first_indices(7, 5, 40) == [sample_at(7, position, 40) for position in (0, 1, 2, 3, 4)]
+    assert sorted(first_indices(7, 100, 40)) == list(range(40))
 
 
 def test_epochs_and_seeds_give_different_orders() -> None:

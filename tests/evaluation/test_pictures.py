@@ -11,7 +11,7 @@ from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.data.sources.shapes import ShapesConfig
-from open_ldm.evaluation.pictures import Pictures, PictureSet, numbered, pictures_of
+from open_ldm.evaluation.pictures import Pictures, PictureSet, content_of, numbered, pictures_of
 from tests.evaluation.sets import images
 
 
@@ -73,3 +73,17 @@ def test_pictures_of_all_sizes_come_at_one_size_and_bad_ones_are_left_out(tmp_pa
     found = list(pictures_of(source, 16, batch_size=2))
     assert {batch.images.shape[1:] for batch in found} == {(3, 16, 16)}
     assert sorted(number for batch in found for number in batch.numbers) == [0, 1, 2, 3]
+
+
+def test_the_name_of_a_set_follows_just_the_pictures_that_are_read(tmp_path: Path) -> None:
+    for number, pixels in enumerate(to_pixels(images(9))):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
+    source = FolderConfig(path=tmp_path).open()
+    read = [number for batch in pictures_of(source, 16, count=4) for number in batch.numbers]
+    before = content_of(source, 4)
+    for number in range(9):
+        kept = (tmp_path / f"{number}.png").read_bytes()
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        assert (content_of(source, 4) != before) == (number in read)
+        (tmp_path / f"{number}.png").write_bytes(kept)
+    assert content_of(source, 4) == before

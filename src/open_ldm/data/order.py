@@ -35,6 +35,11 @@ def sample_at(seed: int, position: int, length: int) -> int:
     return index
 
 
+def first_indices(seed: int, count: int, length: int) -> list[int]:
+    """Indices of the first `count` samples of the order, or of all `length` where there are fewer; each once."""
+    return [sample_at(seed, position, length) for position in range(min(count, length))]
+
+
 @dataclass(frozen=True)
 class ViewPlace:
     """Which view stands at a position: of which sample (`index`), its number among the sample's fixed views (`view`, None

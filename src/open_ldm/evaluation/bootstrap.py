@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Protocol
 
 import torch
 from pydantic import Field
@@ -37,6 +38,30 @@ class Estimate:
     high: float
     count: int
     warnings: tuple[str, ...] = ()
+
+
+class Interval(Protocol):
+    """A value between the ends of its interval."""
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+
+def difference_of(one: Interval, other: Interval) -> tuple[float, float, float]:
+    """one - other, and the ends of its interval, for independent pictures (Newcombe 1998, method 10).
+
+    Each end lies as far off as the sides that face it say together; those of an even interval are value +- a sum of squares.
+    """
+    value = one.value - other.value
+    below = math.hypot(one.value - one.low, other.high - other.value)
+    above = math.hypot(one.high - one.value, other.value - other.low)
+    return value, value - below, value + above
 
 
 def weights(config: BootstrapConfig, count: int, purpose: str) -> Tensor:

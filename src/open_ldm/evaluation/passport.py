@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate
+from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, difference_of
 from open_ldm.evaluation.features.base import ExtractorId
 from open_ldm.sampling.generate import SamplingConfig
 
@@ -113,11 +112,7 @@ def compare(one: Result, other: Result, varied: Collection[str] = ()) -> Differe
             f"{one.estimate.name} of protocols {one.passport.id} and {other.passport.id} is not comparable: {'; '.join(apart)}",
             fix="measure both alike",
         )
-    first, second = one.estimate, other.estimate
-    difference = second.value - first.value
-    below = math.hypot(second.value - second.low, first.high - first.value)  # of shares both sides differ (Newcombe, 1998)
-    above = math.hypot(second.high - second.value, first.value - first.low)
-    return Difference(first.name, difference, difference - below, difference + above)
+    return Difference(one.estimate.name, *difference_of(other.estimate, one.estimate))
 
 
 def make_passport(

@@ -14,7 +14,7 @@ from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_images
 from open_ldm.data.content import content_hash
 from open_ldm.data.loader import read_batches
-from open_ldm.data.order import sample_at
+from open_ldm.data.order import first_indices, sample_at
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig
 
@@ -127,8 +127,7 @@ def content_of(
     source: Source, count: int, world: World | None = None, on_pictures: Callable[[int], None] = lambda done: None
 ) -> str:
     """Hash of what `pictures_of` would read, byte for byte; see `content_hash`. `on_pictures`: how many are done here."""
-    indices = [sample_at(_ORDER_SEED, position, len(source)) for position in range(min(count, len(source)))]
-    return content_hash(source, indices, world=world, on_pictures=on_pictures)
+    return content_hash(source, first_indices(_ORDER_SEED, count, len(source)), world=world, on_pictures=on_pictures)
 
 
 def _usable(batch: Batch, source: Source) -> Iterator[Pictures]:

@@ -75,12 +75,14 @@ class _Tally:
     count: int = 0
 
     def add(self, rows: Rows) -> None:
+        """Take in a batch."""
         self.waiting.append(rows)
         self.count += len(rows)
         if self.count >= _TOGETHER:
             self.flush()
 
     def flush(self) -> None:
+        """Let none wait any longer."""
         if self.waiting:
             rows = joined(self.waiting)
             self.moments.add(rows.vectors)

@@ -10,7 +10,7 @@ from typing import Any
 from open_ldm.core.distributed import World
 from open_ldm.data.content import content_hash
 from open_ldm.data.loader import open_data, read_batches
-from open_ldm.data.order import sample_at
+from open_ldm.data.order import first_indices
 from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.evaluation.bootstrap import BootstrapConfig
@@ -68,15 +68,11 @@ class HeldOutPictures:
             "transform": self.recipe.data.transform.model_dump_json(),
             "size_px": f"{height}x{width}",
             "n": str(found.count),
-            "reference": content_hash(self.source, self._indices(), world=self.world),
+            "reference": content_hash(self.source, first_indices(_SEED, self.count, len(self.source)), world=self.world),
             "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
             "interval": bootstrap.words,
         }
         return Result(found.mean, Passport(entries))
-
-    def _indices(self) -> list[int]:
-        length = len(self.source)
-        return [sample_at(_SEED, position, length) for position in range(min(self.count, length))]
 
     def _encoded(self) -> Iterator[EncodedBatch]:
         encoder: LiveEncoder = encoder_of(self.recipe, self.known.facts, self.source, self.encoders)

@@ -12,6 +12,7 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
+from open_ldm.evaluation.bootstrap import difference_of
 
 # Two-sided 95 % points of Student's t by degrees of freedom; beyond the table by its expansion about the normal's.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -112,11 +113,8 @@ def difference(arm: Mapping[int, Value], against: Mapping[int, Value]) -> Summar
         return None
     if len(seeds) > 1:
         return _of_numbers([arm[seed].value - against[seed].value for seed in seeds])
-    one, other = arm[seeds[0]], against[seeds[0]]
-    value = one.value - other.value
-    below = math.hypot(one.value - one.low, other.high - other.value)  # of shares both sides differ (Newcombe, 1998)
-    above = math.hypot(one.high - one.value, other.value - other.low)
-    return Summary(value, None, value - below, value + above, 1)
+    value, low, high = difference_of(arm[seeds[0]], against[seeds[0]])
+    return Summary(value, None, low, high, 1)
 
 
 def _of_numbers(numbers: Sequence[float]) -> Summary:

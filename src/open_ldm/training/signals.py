@@ -34,7 +34,7 @@ class StopRequest:
     def heed(self) -> None:
         """Raise StoppedError once a signal has come."""
         if self.name is not None:
-            raise StoppedError(f"stopped by {self.name}", fix="the same command measures again")
+            raise StoppedError(f"stopped by {self.name}", fix="run the same command again")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -99,12 +99,15 @@ def test_a_stop_between_batches_costs_nothing_but_time(workers: int, tmp_path: P
     assert content(tmp_path / "broken") == content(tmp_path / "whole")
 
 
+class Mixer(Halver):
+    """What stands beside a picture changes it, as it may change last bits."""
+
+    def encode(self, images: torch.Tensor) -> Any:
+        return super().encode(images + images.mean() * 1e-3)
+
+
 def test_batches_do_not_depend_on_where_encoding_began(tmp_path: Path) -> None:
     """What stands beside a picture may change its last bits, so every batch must be the same in every run."""
-
-    class Mixer(Halver):
-        def encode(self, images: torch.Tensor) -> Any:
-            return super().encode(images + images.mean() * 1e-3)
 
     setting = Setting(autoencoder=Mixer(), views=1)
     setting.filled(tmp_path / "whole", **SMALL_SHARDS)
@@ -240,10 +243,6 @@ def test_a_picture_that_the_disk_does_not_give_is_an_error_and_not_remembered(tm
 
 
 def test_a_section_keeps_the_batches_it_was_begun_with(tmp_path: Path) -> None:
-    class Mixer(Halver):
-        def encode(self, images: torch.Tensor) -> Any:
-            return super().encode(images + images.mean() * 1e-3)
-
     setting = Setting(autoencoder=Mixer(), views=1)
     setting.filled(tmp_path / "whole", **SMALL_SHARDS)
     cache = setting.filled(tmp_path / "broken", **SMALL_SHARDS)

@@ -218,9 +218,8 @@ def _sampled(table: Tensor, axis: int, base: int, size: int, *, cubic: bool) -> 
     table = torch.cat([first + 2 * before, first + before, table, last + after, last + 2 * after], axis)
     sampled: list[Tensor] = []
     for step, weight in zip((-1, 0, 1, 2), _taps(offsets - below, cubic), strict=True):
-        places = (
-            (below + step + base + 1).long().to(table.device)
-        )  # offset 0 is entry base - 1, behind two entries put before it
+        # Offset 0 is entry base - 1, behind the two entries put before all.
+        places = (below + step + base + 1).long().to(table.device)
         shape = [-1 if each == axis else 1 for each in range(table.ndim)]
         sampled.append(table.index_select(axis, places) * weight.to(table).view(shape))
     return torch.stack(sampled).sum(0)

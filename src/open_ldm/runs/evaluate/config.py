@@ -37,6 +37,14 @@ class InfluenceMetric(Config):
         return [str(value) for value in given] if isinstance(given, list | tuple) else given
 
 
+class LPIPSMetric(Config):
+    """How different two pictures of one class or caption are that differ in their noise alone, over `pictures` of them: 0 for a
+    model that draws one picture whatever the noise. With LPIPS as extractor the diversity of Zhu et al. (2017, section 4)."""
+
+    kind: Literal["lpips"] = "lpips"
+    pictures: int = Field(default=64, ge=2)
+
+
 class NeighboursMetric(Config):
     """Nearest training picture of every sample. `level`: which share of the training pictures' own distances counts as a copy;
     `shown`: pairs on the sheet, the nearest first."""
@@ -53,7 +61,10 @@ class HeldOutMetric(Config):
     pictures: int = Field(default=256, ge=2)
 
 
-AnyMetric = Annotated[MetricConfig | InfluenceMetric | NeighboursMetric | HeldOutMetric, Field(discriminator="kind")]
+OwnMetric = InfluenceMetric | LPIPSMetric | NeighboursMetric | HeldOutMetric
+"""What needs more than two sets of pictures."""
+
+AnyMetric = Annotated[MetricConfig | OwnMetric, Field(discriminator="kind")]
 
 
 class EvaluationConfig(Config):

@@ -36,14 +36,13 @@ def measure_influence(
 ) -> Influence:
     """Raises ConfigError for a control the run was not trained with, values it cannot read, and without layers."""
     world = world or World()
-    extractor = next((one for one in extractors if one.id.name.split(" ")[0] in LAYERED), extractors[0])
+    extractor = layered(extractors)
     config = influence_config(drawn, metric, extractor)
     seeds = drawn.seeds[: metric.pictures]
 
     def batches() -> Iterator[ControlledPictures]:
-        size, done = drawn.settings.batch_size, 0
-        for start in range(world.rank * size, len(seeds), world.size * size):
-            chosen = seeds[start : start + size]
+        done = 0
+        for chosen in drawn.portions(seeds, world):
             images = {
                 value: drawn.images([drawn.wish(seed, **{config.control: value}) for seed in chosen]) for value in config.values
             }
@@ -54,6 +53,11 @@ def measure_influence(
     pairs = pair_distances(batches(), extractor, config, world=world)
     sampling = {**drawn.sampling, "seeds": seeds_in_words(seeds)}
     return Influence(pairs.results(bootstrap, sampling), {"|".join(pair): value for pair, value in pairs.table().items()})
+
+
+def layered(extractors: Sequence[FeatureExtractor]) -> FeatureExtractor:
+    """The first that gives layers, or else the first."""
+    return next((one for one in extractors if one.id.name.split(" ")[0] in LAYERED), extractors[0])
 
 
 def influence_config(drawn: DrawnPictures, metric: InfluenceMetric, extractor: FeatureExtractor) -> ControlInfluenceConfig:

@@ -106,14 +106,18 @@ class DrawnPictures:
 
     def batches(self, world: World) -> Iterator[Pictures]:
         """This process's share of the seeds."""
-        size = self.settings.batch_size
-        for start in range(world.rank * size, len(self.seeds), world.size * size):
-            seeds = self.seeds[start : start + size]
+        for seeds in self.portions(self.seeds, world):
             wishes = [self.wish(seed) for seed in seeds]
             captions = None
             if isinstance(self.run.recipe.conditioning.semantic, TextSemantic):
                 captions = tuple(wish.shows or "" for wish in wishes)
             yield Pictures(self.images(wishes), tuple(seeds), captions)
+
+    def portions(self, seeds: range, world: World) -> Iterator[range]:
+        """This process's share of some seeds, a batch at a time."""
+        size = self.settings.batch_size
+        for start in range(world.rank * size, len(seeds), world.size * size):
+            yield seeds[start : start + size]
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
         """Drawn again."""

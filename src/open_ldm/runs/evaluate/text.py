@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from open_ldm.evaluation.passport import Result
-from open_ldm.runs.evaluate.evaluate import Evaluation
+from open_ldm.runs.evaluate.found import Evaluation
 
 HEADER = ("metric", "value", "interval", "n", "extractor", "protocol")
 
