@@ -24,6 +24,7 @@ class Recipe(Config):
     batch_size: int = 32
     optimizer: Annotated[Adam | Momentum, Field(discriminator="kind")] = Adam()
     name: str = "x"
+    stages: tuple[Adam, ...] = Field(default=(Adam(),), min_length=1)
 
 
 def complaint(content: dict[str, Any]) -> str:
@@ -56,6 +57,12 @@ def test_a_config_is_immutable_and_its_yaml_gives_it_back(tmp_path: Path) -> Non
 def test_what_does_not_fit_is_explained_in_one_line(content: dict[str, Any], said: list[str]) -> None:
     message = complaint(content)
     assert all(part in message for part in said), message
+
+
+def test_a_list_is_short_only_where_nothing_in_it_is_wrong() -> None:
+    assert "at least 1 item" in complaint({"stages": []})
+    message = complaint({"stages": [{"learning_rate": -1}]})
+    assert "stages.0.learning_rate=-1" in message and "at least 1 item" not in message
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,17 @@ def test_a_pickle_with_code_is_refused_in_one_line_and_runs_nothing(tmp_path: Pa
     torch.save({"model": {"a": torch.zeros(2)}, "extra": Harmful(str(harm))}, source)
     with pytest.raises(CheckpointError, match="cannot be read as plain tensors") as caught:
         read_weights(source)
-    assert "\n" not in caught.value.one_line()
+    assert "\n" not in caught.value.one_line() and "Unsupported global" in caught.value.one_line()
+    assert "add_safe_globals" not in caught.value.one_line()
     assert not harm.exists()
+
+
+def test_a_file_that_is_no_pickle_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    source = tmp_path / "bad.pt"
+    source.write_bytes(bytes(range(256)) * 8)
+    with pytest.raises(CheckpointError, match="cannot be read as plain tensors") as caught:
+        read_weights(source)
+    assert "weights_only" not in caught.value.one_line() and "no message" not in caught.value.one_line()
 
 
 @pytest.mark.parametrize(

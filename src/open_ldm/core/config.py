@@ -132,10 +132,21 @@ def validate(kind: type[C], content: Mapping[str, Any], *, source: str) -> C:
     try:
         return kind.model_validate(_scientific_numbers(content))
     except ValidationError as error:
-        problems = error.errors()
+        problems = _causes(error.errors())
         lines = [_explain(kind, problem) for problem in problems[:3]]
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise ConfigError(f"{source}: " + " | ".join(lines) + more) from None
+
+
+def _causes(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that count as too short only because an item of theirs is wrong."""
+    places = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short"
+        or not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
+    ]
 
 
 def _scientific_numbers(value: Any) -> Any:

@@ -23,6 +23,8 @@ from open_ldm.model.published.files import GROUP_END
 _CPU_SECONDS = 1200
 _LIGHTNING_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 _GROWTH = 4
+_ADVICE = ("weights_only", "can still be loaded")
+_FOUND = "WeightsUnpickler error: "
 """Largest size of the output, in sizes of the input; half precision and shared tensors grow."""
 
 
@@ -43,6 +45,12 @@ def tensors_of(content: Any) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().clone() for name, tensor in found.items()}
 
 
+def reason_of(message: str) -> str:
+    """One line of an error's message: what torch found, without its advice how to run the file's code after all."""
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not any(words in line for words in _ADVICE)]
+    return next((line.removeprefix(_FOUND).partition(". Please use")[0] for line in lines), "no message")
+
+
 def main(source: str, target: str) -> None:
     """Read, limit, write."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -58,5 +66,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1], sys.argv[2])
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        sys.exit(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+        sys.exit(f"{type(error).__name__}: {reason_of(str(error))}")
