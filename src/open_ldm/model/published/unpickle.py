@@ -23,9 +23,9 @@ from open_ldm.model.published.files import GROUP_END
 _CPU_SECONDS = 1200
 _LIGHTNING_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 _GROWTH = 4
+"""Largest size of the output, in sizes of the input; half precision and shared tensors grow."""
 _ADVICE = ("weights_only", "can still be loaded")
 _FOUND = "WeightsUnpickler error: "
-"""Largest size of the output, in sizes of the input; half precision and shared tensors grow."""
 
 
 class NamedOnly:
