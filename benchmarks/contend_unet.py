@@ -11,9 +11,9 @@ from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import Slots, UNetConfig, build_denoiser
+from open_ldm.interop.family import Model
+from open_ldm.interop.unet import UNetFamily
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.family import Model
-from open_ldm.model.published.unet import UNetFamily
 
 TOKEN_WIDTH = 512
 

@@ -15,6 +15,14 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from open_ldm.commands.evaluate import bench
+from open_ldm.commands.evaluate import reference as evaluate_reference
+from open_ldm.commands.evaluate.config import EvaluationConfig, InfluenceMetric
+from open_ldm.commands.evaluate.evaluate import evaluate_run
+from open_ldm.commands.evaluate.influence import measure_influence
+from open_ldm.commands.evaluate.lpips import OTHER_NOISE
+from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged
+from open_ldm.commands.evaluate.reference import open_against
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.pictures import save_png, to_picture
@@ -22,14 +30,6 @@ from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.distance import distance
 from open_ldm.evaluation.features.random import RandomExtractor
-from open_ldm.runs.evaluate import bench
-from open_ldm.runs.evaluate import reference as evaluate_reference
-from open_ldm.runs.evaluate.config import EvaluationConfig, InfluenceMetric
-from open_ldm.runs.evaluate.evaluate import evaluate_run
-from open_ldm.runs.evaluate.influence import measure_influence
-from open_ldm.runs.evaluate.lpips import OTHER_NOISE
-from open_ldm.runs.evaluate.pictures import DrawnPictures, open_judged
-from open_ldm.runs.evaluate.reference import open_against
 from tests.cli.conftest import ldm
 from tests.evaluation.sets import images
 

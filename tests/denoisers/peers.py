@@ -11,10 +11,10 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.denoisers.dit import DiT, DiTConfig
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
+from open_ldm.interop.dit import DiTFamily
+from open_ldm.interop.family import Model
+from open_ldm.interop.mmdit import POOLED, MMDiTFamily
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.dit import DiTFamily
-from open_ldm.model.published.family import Model
-from open_ldm.model.published.mmdit import POOLED, MMDiTFamily
 from open_ldm.text import HuggingFaceConfig
 from tests.helpers import VIEW
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from open_ldm.commands.model_table import count_model
 from open_ldm.conditioning import Conditioning, ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.denoisers import DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, Slots, UNetConfig, build_denoiser
 from open_ldm.model.diffusion import ModelFacts, ProcessConfig
-from open_ldm.runs.census import count_model
 from open_ldm.text.words import WordsConfig
 
 PATCHES = 256  # of 32 x 32 latents; the published table of positions counts as parameters, ours is computed

@@ -13,14 +13,14 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.denoisers import PixArtConfig, Slots, build_denoiser
 from open_ldm.denoisers.pixart import PixArt
+from open_ldm.interop import pixart
+from open_ldm.interop.family import Model
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
-from open_ldm.model.published import pixart
-from open_ldm.model.published.family import Model
 from open_ldm.process.schedules import LinearSchedule
 from open_ldm.text import HuggingFaceConfig, TextTokens
 from tests.denoisers.pixart_reference import Picture, Reference
 from tests.helpers import SMALL, VIEW, randn, randomise, relative
-from tests.model.published.layouts import original_pixart
+from tests.interop.layouts import original_pixart
 
 DEPTH, WIDTH, HEADS, CAPTION, LENGTH, SIDE = 3, 48, 3, 20, 6, 8
 BOUND = 1e-5

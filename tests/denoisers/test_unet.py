@@ -16,9 +16,9 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import Slots, UNetConfig, build_denoiser
 from open_ldm.denoisers.blocks.convolution import Conv2d, Pointwise
 from open_ldm.denoisers.unet import UNet
+from open_ldm.interop.family import Model
+from open_ldm.interop.unet import UNetFamily
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.family import Model
-from open_ldm.model.published.unet import UNetFamily
 from open_ldm.process.schedules import ScaledLinearSchedule, build_schedule
 from tests.denoisers.test_parity import output_and_gradient, same
 from tests.helpers import SMALL_UNET, VIEW, randn, randomise, relative

@@ -14,7 +14,7 @@ from open_ldm.core.errors import DataError
 from open_ldm.data.sample import Batch
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.runs.assemble import _label_order
+from open_ldm.runs.build import _label_order
 
 FACTS = ModelFacts(3, ViewShape(8, 8, 8), class_names=("ant", "cat", "dog"))
 

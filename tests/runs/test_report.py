@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from open_ldm.core.pictures import grid, png_bytes
-from open_ldm.runs.record import Preview, busy_seconds, read_record
-from open_ldm.runs.report import CaptionedPicture, Section, write_report
-from open_ldm.runs.report_history import recipe_name
-from open_ldm.runs.report_sections import evenly
+from open_ldm.runs.history import Preview, busy_seconds, read_record
+from open_ldm.runs.report.happenings import recipe_name
+from open_ldm.runs.report.page import CaptionedPicture, Section, write_report
+from open_ldm.runs.report.sections import evenly
 
 HOSTILE = '<script>alert("x")</script> & "quotes"'
 VOID = {"meta", "img", "br", "input", "line", "path"}

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from open_ldm.commands.dry_run import dry_run
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.device import choose_machine
@@ -24,14 +25,13 @@ from open_ldm.denoisers.base import Denoiser, Prediction
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions
 from open_ldm.model.checkpoint import Checkpoint, load_checkpoint
 from open_ldm.process.resolution import ResolutionConfig
-from open_ldm.runs.assemble import encoders_of, trainer_of
-from open_ldm.runs.dry_run import dry_run
+from open_ldm.runs.batches import live_reading
+from open_ldm.runs.build import encoders_of, trainer_of
 from open_ldm.runs.load import knowledge_from_json, load_model, load_run
-from open_ldm.runs.reading import live_reading
 from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.runs.requests import Wish
 from open_ldm.runs.train import train
 from open_ldm.runs.transfer import Started
-from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.plan import plan_batches
 from tests.runs.test_resume import finish, kill_at

@@ -7,7 +7,7 @@ from open_ldm.cli.options import Json, print_json
 
 def models(as_json: Json = False) -> int:
     """Parameters and multiply-adds of every denoiser and size, counted without allocating a weight."""
-    from open_ldm.runs.census import census
+    from open_ldm.commands.model_table import census
 
     rows = census()
     if as_json:

@@ -43,8 +43,8 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
+    from open_ldm.commands import sample as sampling
     from open_ldm.core.events import Progress
-    from open_ldm.runs import sample as sampling
     from open_ldm.runs.load import load_run
 
     if sweep is not None and (prompt or prompts or class_name):

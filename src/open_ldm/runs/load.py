@@ -13,10 +13,10 @@ from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.checkpoint import DRAWABLE, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, ModelFacts
-from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
+from open_ldm.runs.build import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, recipe_from
-from open_ldm.runs.wishes import Wish, inputs_for
+from open_ldm.runs.requests import Wish, inputs_for
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 

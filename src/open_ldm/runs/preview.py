@@ -13,7 +13,7 @@ from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sample import Source
 from open_ldm.model.diffusion import ModelFacts
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.wishes import Wish, inputs_for
+from open_ldm.runs.requests import Wish, inputs_for
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 

@@ -25,11 +25,11 @@ from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig
-from open_ldm.model.transfer.settings import InitFromConfig
 from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
+from open_ldm.transfer.settings import InitFromConfig
 
 
 class TrainingRecipe(PlainData, Protocol):

@@ -15,19 +15,19 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
+from open_ldm.interop.family import Model
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.family import Model
-from open_ldm.model.transfer.carry import Carried, carry
-from open_ldm.model.transfer.expected import skeleton
-from open_ldm.model.transfer.receipt import Receipt, as_text
-from open_ldm.model.transfer.settings import InitFromConfig
 from open_ldm.process.resolution import ResolutionConfig, area
-from open_ldm.runs.assemble import Knowledge
+from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import checkpoint_of, knowledge_from_json
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.trainer import Trainer
+from open_ldm.transfer.carry import Carried, carry
+from open_ldm.transfer.expected import skeleton
+from open_ldm.transfer.receipt import Receipt, as_text
+from open_ldm.transfer.settings import InitFromConfig
 
 _COMPARED = ("autoencoder", "conditioning", "process", "objective", "denoiser")
 

@@ -13,6 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from open_ldm.commands.demo import caption_groups
+from open_ldm.commands.evaluate.config import changed
+from open_ldm.commands.evaluate.evaluate import evaluate_run
+from open_ldm.commands.inspect_tokens import inspect_tokens
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
@@ -24,13 +28,9 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.shape_attributes import agreement
-from open_ldm.runs.demo import caption_groups
-from open_ldm.runs.evaluate.config import changed
-from open_ldm.runs.evaluate.evaluate import evaluate_run
-from open_ldm.runs.inspect_tokens import inspect_tokens
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
-from open_ldm.runs.wishes import Wish
+from open_ldm.runs.requests import Wish
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.studies.results import Measured, Value
 from open_ldm.studies.study import Arm, Protocol

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.autoencoders import MeasuredStats
+from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.commands.fit_features import fit_features
 from open_ldm.core.device import choose_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
@@ -19,11 +21,9 @@ from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
-from open_ldm.runs.assemble import encoders_of, facts_of
-from open_ldm.runs.evaluate.config import EvaluationConfig
-from open_ldm.runs.fit_features import fit_features
+from open_ldm.runs.batches import live_reading
+from open_ldm.runs.build import encoders_of, facts_of
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.reading import live_reading
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.runs.transfer import settle
