@@ -39,11 +39,11 @@ from open_ldm.model.noising import Drawer
 from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.process.schedules import Schedule
 from open_ldm.process.time_density import UniformTimes
-from open_ldm.runs.batches import live_reading
+from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import Encoders, encoder_of, encoders_of, facts_of
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.requests import Wish
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
 
 LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0)
@@ -177,7 +177,7 @@ def _stats_of(recipe: Recipe) -> Any:
     """Latent statistics of the target's views, which all trainings share, so that their errors are in one unit."""
     machine, source = choose_machine("auto", "auto"), open_data(recipe.data)
     facts = facts_of(recipe, source, survey(source))
-    stats = live_reading(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
+    stats = live_batches(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
     return stats.as_given().model_dump(mode="json")
 
 
@@ -229,7 +229,7 @@ def _agreement(run: LoadedRun) -> float:
     """Share of pictures drawn for one-shape captions that agree with them in everything."""
     captions = caption_groups()["one shape"][::2][:DRAWN]
     settings = settings_from(run, steps=12, solver="dpmpp_2m")
-    pixels: Tensor = draw(run, [Wish(i, caption) for i, caption in enumerate(captions)], settings)
+    pixels: Tensor = draw(run, [SampleRequest(i, caption) for i, caption in enumerate(captions)], settings)
     found = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     return mean_agreement(found).all
 

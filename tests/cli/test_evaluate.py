@@ -86,8 +86,10 @@ def test_lpips_compares_pictures_of_one_condition_that_differ_in_their_noise(eva
     judged = open_judged(text_run, EvaluationConfig(metrics=("lpips",), n=3), None, "train", "cpu")
     assert isinstance(judged, DrawnPictures)
     extractor = build_extractor(RandomConfig.model_validate(yaml.safe_load(SMALL)), torch.device("cpu"))
-    wishes = [judged.wish(seed) for seed in range(3)]
-    own, other = (judged.images([replace(wish, seed=wish.seed + more) for wish in wishes]) for more in (0, OTHER_NOISE))
+    requests = [judged.request(seed) for seed in range(3)]
+    own, other = (
+        judged.images([replace(request, seed=request.seed + more) for request in requests]) for more in (0, OTHER_NOISE)
+    )
     apart = distance(extractor.extract(own), extractor.extract(other), "layers")
     assert result["value"] == pytest.approx(float(apart.mean()), rel=1e-5) and result["value"] > 0
     assert result["passport"]["sampling.seeds"] == "0..2, and each with 2^32 more"
@@ -159,7 +161,7 @@ def test_conditions_are_those_of_the_reference_pictures(text_run: Path, class_ru
     for run in (text_run, class_run):
         judged = open_judged(run, config, None, "train", "cpu")
         source = judged.data  # type: ignore[union-attr]
-        said = [judged.wish(seed).shows for seed in range(50)]  # type: ignore[union-attr]
+        said = [judged.request(seed).shows for seed in range(50)]  # type: ignore[union-attr]
         truth = [
             source.class_names[source.label_of(i) or 0] if run == class_run else source.captions_of(i)[0] for i in range(50)
         ]

@@ -14,11 +14,11 @@ from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers import MDTv2Config
-from open_ldm.interop.family import Model
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.mdtv2 import MDTv2Family, original
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.runs.load import load_model
 from tests.denoisers.mdtv2_reference import Reference
 from tests.helpers import VIEW, randn, relative
@@ -27,7 +27,8 @@ from tests.interop.layouts import original_mdtv2
 HALF, DECODER, WIDTH, HEADS, SIDE, CLASSES = 2, 1, 48, 6, 3, 5
 CONFIG = MDTv2Config(size="XS", depth=2 * HALF + DECODER, width=WIDTH, heads=HEADS, decode_layers=DECODER)
 BY_CLASS = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
-FACTS = ModelFacts(4, VIEW, class_names=tuple("abcde"), latent_size=(2 * SIDE, 2 * SIDE))
+FACTS = DataFacts(4, VIEW, class_names=tuple("abcde"), latent_size=(2 * SIDE, 2 * SIDE))
+SPEC = ModelSpec(ProcessConfig(learned_variance=True), BY_CLASS, CONFIG, FACTS)
 
 
 def published() -> dict[str, Tensor]:
@@ -44,9 +45,9 @@ def imported(state: dict[str, Tensor], folder: Path, *overrides: str) -> Path:
 
 def test_an_original_file_comes_back_to_the_bit() -> None:
     state = published()
-    layout = MDTv2Family().key_map(Model(CONFIG, BY_CLASS, FACTS, learned_variance=True), "original")
+    layout = MDTv2Family().key_map(SPEC, "original")
     ours = layout.read(state)
-    model = DiffusionModel(ProcessConfig(learned_variance=True), BY_CLASS, CONFIG, FACTS)
+    model = DiffusionModel(SPEC)
     model.load_state_dict(ours)  # nothing missing, nothing left over
     back = layout.write(model.state_dict())
     assert back.keys() == state.keys()
@@ -102,4 +103,4 @@ def test_what_has_no_published_layout_is_refused() -> None:
     with pytest.raises(ConfigError, match="mask_ratio"):
         original(CONFIG.model_copy(update={"mask_ratio": None}), 4, (SIDE, SIDE))
     with pytest.raises(ConfigError, match="diffusers has no model for mdtv2"):
-        MDTv2Family().key_map(Model(CONFIG, BY_CLASS, FACTS, learned_variance=True), "diffusers")
+        MDTv2Family().key_map(SPEC, "diffusers")

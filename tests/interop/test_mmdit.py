@@ -14,10 +14,10 @@ from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import MMDiTConfig
 from open_ldm.denoisers.blocks.positions import GridPositions
-from open_ldm.interop.family import Model
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.mmdit import MMDiTFamily, original
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig, build_model
+from open_ldm.model.diffusion import DiffusionModel, build_model
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text import HuggingFaceConfig
 from tests.helpers import CLASSES, VIEW, randn, randomise, relative
 from tests.interop.layouts import original_sd3
@@ -32,8 +32,8 @@ def text() -> ConditioningConfig:
     return ConditioningConfig(semantic=TextSemantic(encoder=encoder, route="both", null_kind="zeros", padding="encoder"))
 
 
-def facts(*latent_size: int) -> ModelFacts:
-    return ModelFacts(CHANNELS, ViewShape(8, 8, 8), latent_size=(latent_size[0], latent_size[1]))
+def facts(*latent_size: int) -> DataFacts:
+    return DataFacts(CHANNELS, ViewShape(8, 8, 8), latent_size=(latent_size[0], latent_size[1]))
 
 
 @pytest.mark.parametrize("rms", [False, True])
@@ -59,9 +59,9 @@ def test_an_original_file_gives_what_diffusers_gives(rms: bool) -> None:
     said = FAMILY.describe(file, tensors).settings
     names = ("depth", "width", "heads", "patch", "qk_norm", "positions")
     config = validate(MMDiTConfig, {name: said[f"denoiser.{name}"] for name in names}, source="test")
-    model = build_model(ProcessConfig(), text(), config, facts(12, 12), seed=0)
+    model = build_model(ModelSpec(ProcessConfig(), text(), config, facts(12, 12)), seed=0)
     model.load_state_dict(original(config, CHANNELS, pooled=True).read(tensors))
-    described = Model(config, text(), facts(12, 12), learned_variance=False)
+    described = ModelSpec(ProcessConfig(), text(), config, facts(12, 12))
     theirs = FAMILY.peer(described).eval()
     theirs.load_state_dict(FAMILY.key_map(described, "diffusers").write(model.state_dict()))
     x, context, pooled, time = (
@@ -76,7 +76,7 @@ def test_an_original_file_gives_what_diffusers_gives(rms: bool) -> None:
     assert relative(ours, wanted) < 1e-5 and float(wanted.detach().abs().max()) > 0.1
 
 
-def exported(model: DiffusionModel, described: Model) -> torch.nn.Module:
+def exported(model: DiffusionModel, described: ModelSpec) -> torch.nn.Module:
     written, ours = FAMILY.for_export(described, model.state_dict())
     theirs = FAMILY.peer(written).eval()
     theirs.load_state_dict(FAMILY.key_map(written, "diffusers").write(ours))
@@ -87,9 +87,9 @@ def exported(model: DiffusionModel, described: Model) -> torch.nn.Module:
 def test_a_class_model_of_ours_is_exported_with_its_positions_in_a_square(base: float | None) -> None:
     config = MMDiTConfig(size="XS", depth=2, width=64, heads=2, positions=GridPositions(base=base))
     conditioning = ConditioningConfig(semantic=ClassSemantic(route="context"))
-    known = ModelFacts(CHANNELS, VIEW, CLASSES, latent_size=(6, 10))
-    model: DiffusionModel = randomise(build_model(ProcessConfig(), conditioning, config, known, seed=0))
-    theirs = exported(model, Model(config, conditioning, known, learned_variance=False))
+    known = DataFacts(CHANNELS, VIEW, CLASSES, latent_size=(6, 10))
+    model: DiffusionModel = randomise(build_model(ModelSpec(ProcessConfig(), conditioning, config, known), seed=0))
+    theirs = exported(model, ModelSpec(ProcessConfig(), conditioning, config, known))
     x, time = randn(2, CHANNELS, 6, 10), torch.tensor([3.0, 990.0])
     tokens = model.conditioning.get_parameter("semantic.table.weight")[[0, 2]].unsqueeze(1)
     ours = model.denoiser(x, time, Conditions(torch.zeros(2, 64), tokens)).mean
@@ -107,4 +107,4 @@ def test_a_class_model_of_ours_is_exported_with_its_positions_in_a_square(base: 
 )
 def test_what_diffusers_cannot_hold_is_refused_by_name(conditioning: ConditioningConfig, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        FAMILY.peer(Model(MMDiTConfig(size="XS"), conditioning, facts(8, 8), learned_variance=False))
+        FAMILY.peer(ModelSpec(ProcessConfig(), conditioning, MMDiTConfig(size="XS"), facts(8, 8)))

@@ -18,10 +18,10 @@ from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers import PixArtConfig
 from open_ldm.denoisers.blocks.positions import GridPositions, StoredPositions
 from open_ldm.interop import pixart
-from open_ldm.interop.family import Model
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import KeyMap
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from tests.helpers import CLASSES, VIEW, randn
 from tests.interop.layouts import original_pixart
 
@@ -163,16 +163,16 @@ def test_a_diffusers_folder_says_what_it_is(config: dict[str, float], base: int)
     assert described.settings["denoiser.positions"] == GridPositions(base=base).model_dump()
 
 
-def model_of(conditioning: ConditioningConfig, **geometry: Any) -> Model:
+def model_of(conditioning: ConditioningConfig, **geometry: Any) -> ModelSpec:
     config = CONFIG.model_copy(update=geometry)
-    return Model(config, conditioning, ModelFacts(4, VIEW, CLASSES, latent_size=(8, 8)), learned_variance=False)
+    return ModelSpec(ProcessConfig(), conditioning, config, DataFacts(4, VIEW, CLASSES, latent_size=(8, 8)))
 
 
 @pytest.mark.parametrize("width", [None, 20])
 def test_a_class_model_of_ours_is_written_for_its_grid(width: int | None) -> None:
     conditioning = ConditioningConfig(semantic=ClassSemantic(route="context", width=width))
     parts = model_of(conditioning, positions=GridPositions())
-    model = DiffusionModel(ProcessConfig(), conditioning, parts.denoiser, parts.facts)
+    model = DiffusionModel(parts)
     written, ours = FAMILY.for_export(parts, model.state_dict())
     theirs = FAMILY.peer(written)
     theirs.load_state_dict(FAMILY.key_map(written, "diffusers").write(ours))

@@ -16,10 +16,10 @@ from open_ldm.core.config import validate
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers import Slots, UNetConfig
 from open_ldm.denoisers.unet import UNet
-from open_ldm.interop.family import Description, Model
+from open_ldm.interop.family import Description
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.unet import UNetFamily, key_map
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text import WordsConfig
 from tests.helpers import CLASSES, SMALL_UNET, VIEW, randn, relative
 from tests.interop.unet_layout import original_unet
@@ -77,8 +77,8 @@ def test_an_original_file_gives_what_diffusers_converter_makes_of_it(size: int, 
     ours = UNet(config, Slots(CHANNELS, CONTEXT))
     read = key_map(config, "original", SEMANTIC).read(state)
     ours.load_state_dict({n.removeprefix("denoiser."): t for n, t in read.items() if n.startswith("denoiser.")})
-    facts = ModelFacts(CHANNELS, VIEW, tuple("abcde"), latent_size=(8, 8))
-    theirs: nn.Module = FAMILY.peer(Model(config, ConditioningConfig(semantic=SEMANTIC), facts, learned_variance=False))
+    facts = DataFacts(CHANNELS, VIEW, tuple("abcde"), latent_size=(8, 8))
+    theirs: nn.Module = FAMILY.peer(ModelSpec(ProcessConfig(), ConditioningConfig(semantic=SEMANTIC), config, facts))
     whole = {f"model.diffusion_model.{name}": tensor for name, tensor in state.items()}
     theirs.load_state_dict(convert_ldm_unet_checkpoint(whole, dict(theirs.config)))
     x, time, tokens = randn(3, CHANNELS, 8, 12), torch.tensor([0.0, 500.0, 999.0]), table[[0, 3, 5]].unsqueeze(1)
@@ -99,8 +99,8 @@ def test_an_original_file_gives_what_diffusers_converter_makes_of_it(size: int, 
 )
 def test_the_geometry_of_published_models_is_read(geometry: dict[str, Any], context: int, layout: Any) -> None:
     config, semantic = UNetConfig(**geometry), ClassSemantic(width=context)
-    facts = ModelFacts(4, VIEW, CLASSES, latent_size=(32, 32))
-    model = Model(config, ConditioningConfig(semantic=semantic), facts, learned_variance=True)
+    facts = DataFacts(4, VIEW, CLASSES, latent_size=(32, 32))
+    model = ModelSpec(ProcessConfig(learned_variance=True), ConditioningConfig(semantic=semantic), config, facts)
     with torch.device("meta"):
         ours = {f"denoiser.{name}": tensor for name, tensor in UNet(config, Slots(4, context, True)).state_dict().items()}
         ours["conditioning.semantic.table.weight"] = torch.empty(len(CLASSES) + 1, context)
@@ -138,7 +138,7 @@ def test_a_model_of_ours_comes_back_to_the_bit(layout: Any, semantic: Any) -> No
 def test_what_diffusers_cannot_hold_is_refused_by_name(geometry: Any, conditioning: ConditioningConfig, said: str) -> None:
     config = UNetConfig(**(SMALL_UNET | geometry))
     with pytest.raises(ConfigError, match=said):
-        FAMILY.peer(Model(config, conditioning, ModelFacts(3, VIEW, CLASSES), learned_variance=False))
+        FAMILY.peer(ModelSpec(ProcessConfig(), conditioning, config, DataFacts(3, VIEW, CLASSES)))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import pytest
 
 from open_ldm.controls import ViewShape
 from open_ldm.core.errors import ConfigError
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.spec import DataFacts
 from open_ldm.runs.requests import label_of
 
-FACTS = ModelFacts(channels=3, view=ViewShape(8, 8, 8), class_names=("ant", "bee", "cat", "dog"))
+FACTS = DataFacts(channels=3, view=ViewShape(8, 8, 8), class_names=("ant", "bee", "cat", "dog"))
 
 
 def test_a_class_is_a_name_or_a_number() -> None:

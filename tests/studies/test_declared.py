@@ -27,7 +27,7 @@ OUT = Path("runs") / "none"
 @cache
 def builds(parts: str, recipe: Recipe) -> bool:
     with torch.device("meta"):
-        DiffusionModel(recipe.process, recipe.conditioning, recipe.denoiser, assumed_facts(recipe))
+        DiffusionModel(recipe.model_spec(assumed_facts(recipe)))
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,8 +19,8 @@ from open_ldm.controls.gate import PowerCosineGate
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.blocks.positions import GridChange, StoredPositions, positions_on
-from open_ldm.interop.family import Model
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig, build_model
+from open_ldm.model.diffusion import DiffusionModel, build_model
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text import HuggingFaceConfig
 from open_ldm.text.text_model import TextModelConfig
 from open_ldm.text.words import WordsConfig
@@ -35,32 +36,35 @@ BY_CLASS = ConditioningConfig(semantic=ClassSemantic(), controls=(OriginalSize()
 BY_WORDS = ConditioningConfig(semantic=TextSemantic(encoder=SMALL_WORDS, padding="zero"), controls=(OriginalSize(), Flip()))
 
 
-def model(denoiser: DenoiserConfig, conditioning: ConditioningConfig = BY_CLASS, variance: bool = False, **facts: Any) -> Model:
+def model(
+    denoiser: DenoiserConfig, conditioning: ConditioningConfig = BY_CLASS, variance: bool = False, **facts: Any
+) -> ModelSpec:
     content: dict[str, Any] = {"class_names": CLASSES, "words": WORDS, "latent_size": (8, 8)}
-    return Model(denoiser, conditioning, ModelFacts(3, ViewShape(8, 8, 64), **content | facts), variance)
+    return ModelSpec(
+        ProcessConfig(learned_variance=variance), conditioning, denoiser, DataFacts(3, ViewShape(8, 8, 64), **content | facts)
+    )
 
 
-def with_channels(side: Model, channels: int) -> Model:
-    facts = ModelFacts(channels, side.facts.view, side.facts.class_names, side.facts.words, side.facts.latent_size)
-    return Model(side.denoiser, side.conditioning, facts, side.learned_variance)
+def with_channels(side: ModelSpec, channels: int) -> ModelSpec:
+    facts = DataFacts(channels, side.facts.view, side.facts.class_names, side.facts.words, side.facts.latent_size)
+    return replace(side, facts=facts)
 
 
-def built(side: Model, seed: int = 1) -> DiffusionModel:
+def built(side: ModelSpec, seed: int = 1) -> DiffusionModel:
     """A model in which no two tensors are alike, and none is constant."""
     return copy.deepcopy(_built(side, seed))
 
 
 @lru_cache
-def _built(side: Model, seed: int) -> DiffusionModel:
-    process = ProcessConfig(learned_variance=side.learned_variance)
-    made = randomise(build_model(process, side.conditioning, side.denoiser, side.facts, seed), seed)
+def _built(side: ModelSpec, seed: int) -> DiffusionModel:
+    made = randomise(build_model(side, seed), seed)
     with torch.no_grad():
         for number, parameter in enumerate(made.parameters()):
             parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1000 * seed + number)))
     return made.eval()
 
 
-def carried(source: Model, target: Model, **settings: Any) -> tuple[DiffusionModel, DiffusionModel, Carried]:
+def carried(source: ModelSpec, target: ModelSpec, **settings: Any) -> tuple[DiffusionModel, DiffusionModel, Carried]:
     """The source, the new model after the transfer, and what was said of it."""
     there, here = built(source), built(target, seed=2)
     fresh = here.state_dict()
@@ -217,7 +221,7 @@ def test_words_are_matched_and_places_kept_from_the_start() -> None:
     ],
 )
 def test_a_text_encoder_is_known_by_its_fingerprint(fingerprints: tuple[str, str], length: int, path: str, same: bool) -> None:
-    def side(fingerprint: str, length: int, path: str) -> Model:
+    def side(fingerprint: str, length: int, path: str) -> ModelSpec:
         encoder = HuggingFaceConfig(models=((TextModelConfig(path=path, length=length, width=16),),))
         return model(DENOISERS["mmdit"], ConditioningConfig(semantic=TextSemantic(encoder=encoder)), text_encoder=fingerprint)
 
@@ -251,7 +255,7 @@ def test_a_control_that_reads_other_numbers_starts_anew_and_another_gate_changes
 def test_an_added_control_that_starts_at_zero_changes_no_prediction(name: str) -> None:
     fewer = BY_CLASS.model_copy(update={"controls": (Flip(),)})
     source, target = model(DENOISERS[name], fewer), model(DENOISERS[name], BY_CLASS)
-    there, here = built(source), build_model(ProcessConfig(), BY_CLASS, DENOISERS[name], target.facts, seed=2).eval()
+    there, here = built(source), build_model(target, seed=2).eval()
     done = carry(source, there.state_dict(), target, here.state_dict(), InitFromConfig(source="there"))
     here.load_state_dict(done.tensors)
     assert torch.equal(prediction(here), prediction(there))

@@ -14,7 +14,7 @@ from open_ldm.evaluation.passport import Difference, compare
 from open_ldm.runs.evaluations import Stored, stored_results
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
-from open_ldm.runs.history import RunRecord, read_record
+from open_ldm.runs.history import RunHistory, read_history
 
 _HASH = re.compile(r"[0-9a-f]{16,}(/[0-9a-f]{16,})?")
 
@@ -25,7 +25,7 @@ class ComparedRun:
 
     name: str
     path: Path
-    record: RunRecord
+    record: RunHistory
     stored: Sequence[Stored]
 
     @property
@@ -142,7 +142,7 @@ def _read(path: Path, name: str) -> ComparedRun:
     if not (path / "config.yaml").is_file() and not (path / "stages").is_dir():
         raise ConfigError(f"{path} is no run folder", needed="a folder made by ldm train")
     last = RunFolder(path).parts[-1].path
-    return ComparedRun(name, path, read_record(last), stored_results(path) or stored_results(last))
+    return ComparedRun(name, path, read_history(last), stored_results(path) or stored_results(last))
 
 
 def _rows(runs: Sequence[ComparedRun]) -> list[Row]:

@@ -21,7 +21,7 @@ from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.load import load_run
 from open_ldm.runs.report.page import page
 from open_ldm.runs.report.sections import captioned, picture, section, table
-from open_ldm.runs.requests import Wish
+from open_ldm.runs.requests import SampleRequest
 
 _COLUMNS = 8
 
@@ -48,11 +48,11 @@ def _grid(run: ComparedRun, count: int, shown: Sequence[str]) -> DrawnGrid:
         loaded = load_run(run.path)
         says = loaded.recipe.conditioning.semantic.kind != "none" and bool(shown)
         asked = [shown[i % len(shown)] or None if says else None for i in range(count)]
-        wishes = [Wish(seed, what) for seed, what in enumerate(asked)]
+        requests = [SampleRequest(seed, what) for seed, what in enumerate(asked)]
         settings = loaded.recipe.sampling
         words = f"{settings.solver}, {settings.steps} steps, semantic scale {settings.guidance.semantic_scale:g}"
         words += f", control scale {settings.guidance.control_scale:g}, at {loaded.samples_seen:,} samples seen"
-        pixels = as_shown(draw(loaded, wishes, settings), loaded.recipe.data.display)
+        pixels = as_shown(draw(loaded, requests, settings), loaded.recipe.data.display)
         return DrawnGrid(run.name, pixels, [what or "" for what in asked], words)
     except OpenLdmError as error:
         return DrawnGrid(run.name, None, (), "", error.one_line())

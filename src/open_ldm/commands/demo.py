@@ -23,7 +23,7 @@ from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mea
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.report.page import CaptionedPicture, Section, write_report
-from open_ldm.runs.requests import Wish
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
 
 _SIZES_PX = (24, 48, 96, 160)
@@ -117,8 +117,8 @@ def caption_groups() -> dict[str, tuple[str, ...]]:
 
 
 def _check(run: LoadedRun, title: str, captions: Sequence[str], silent: bool) -> Checked:
-    wishes = [Wish(_SEED + i, caption) for i, caption in enumerate(captions)]
-    pixels = _draw(run, title, wishes, silent)
+    requests = [SampleRequest(_SEED + i, caption) for i, caption in enumerate(captions)]
+    pixels = _draw(run, title, requests, silent)
     found = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     return Checked(title, tuple(captions), pixels, mean_agreement(found))
 
@@ -131,8 +131,8 @@ def _sweeps(run: LoadedRun, silent: bool) -> dict[str, bytes]:
         "a large green cross to the left of a small yellow circle",
     ]
     sizes = [f"{side}x{side}" for side in _SIZES_PX]
-    by_size = [Wish(_SEED + i, caption, {"size": size}) for i, caption in enumerate(captions) for size in sizes]
-    by_flip = [Wish(_SEED + i, caption, {"flip": flip}) for i, caption in enumerate(captions) for flip in "01"]
+    by_size = [SampleRequest(_SEED + i, caption, {"size": size}) for i, caption in enumerate(captions) for size in sizes]
+    by_flip = [SampleRequest(_SEED + i, caption, {"flip": flip}) for i, caption in enumerate(captions) for flip in "01"]
     pictures = {
         "size_sweep": grid(
             _draw(run, "size control", by_size, silent),
@@ -147,11 +147,11 @@ def _sweeps(run: LoadedRun, silent: bool) -> dict[str, bytes]:
     return {name: png_bytes(picture) for name, picture in pictures.items()}
 
 
-def _draw(run: LoadedRun, label: str, wishes: Sequence[Wish], silent: bool) -> Tensor:
+def _draw(run: LoadedRun, label: str, requests: Sequence[SampleRequest], silent: bool) -> Tensor:
     settings = settings_from(run)
-    batches = -(-len(wishes) // settings.batch_size)
+    batches = -(-len(requests) // settings.batch_size)
     with Progress(settings.steps * batches, label=label, unit="steps", silent=silent) as progress:
-        return draw(run, wishes, settings, lambda done: progress.update(done))
+        return draw(run, requests, settings, lambda done: progress.update(done))
 
 
 def _sections(checked: Sequence[Checked], sweeps: Mapping[str, bytes], leaks: Sequence[Influence]) -> list[Section]:

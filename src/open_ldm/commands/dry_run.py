@@ -14,12 +14,12 @@ from open_ldm.core.config import to_yaml
 from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.survey import survey
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import Knowledge, facts_of
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.report.stages import SHOWN, cells_of
 from open_ldm.runs.stages import Stage, told_of
-from open_ldm.runs.transfer import Started, StartingPoint, model_settings, settled, settled_if_here, without_numbers
+from open_ldm.runs.transfer import Started, StartingPoint, settled, settled_if_here, without_numbers
 from open_ldm.text import WordsConfig
 from open_ldm.transfer.expected import skeleton
 
@@ -32,7 +32,7 @@ class DryRun:
     run that it starts from, or the name of one that is not here; None when it starts from random numbers."""
 
     recipe: Recipe
-    facts: ModelFacts
+    facts: DataFacts
     data: str
     parameters: int
     gmacs: float
@@ -110,7 +110,7 @@ def _as_it_will_end(stage: Stage, run: DryRun) -> StartingPoint:
         samples_seen=run.recipe.training.samples,
         recipe=run.recipe,
         known=Knowledge(run.facts, unmeasured),
-        tensors=skeleton(model_settings(run.recipe, run.facts)).state_dict(),
+        tensors=skeleton(run.recipe.model_spec(run.facts)).state_dict(),
         sha256="",
         problems=(),
     )
@@ -124,11 +124,11 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
     else:
         seen = survey(pictures, limit=200)
         facts, data = facts_of(recipe, pictures, seen), seen.sentence
-    count = count_model(recipe.process, recipe.conditioning, recipe.denoiser, facts, recipe.latent_shape[1:])
+    count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))
 
 
-def _start(recipe: Recipe, facts: ModelFacts, source: StartingPoint | None) -> Started | str | None:
+def _start(recipe: Recipe, facts: DataFacts, source: StartingPoint | None) -> Started | str | None:
     if recipe.init_from is None or source is None:
         return recipe.init_from.source if recipe.init_from else None
     return without_numbers(recipe, Knowledge(facts, source.known.stats), source)
@@ -144,11 +144,11 @@ def _assumption(recipe: Recipe) -> str:
             return ""
 
 
-def assumed_facts(recipe: Recipe) -> ModelFacts:
+def assumed_facts(recipe: Recipe) -> DataFacts:
     """What is taken for granted of data that are not here."""
     size = recipe.data.transform
     classes = ASSUMED_CLASSES if isinstance(recipe.conditioning.semantic, ClassSemantic) else 0
-    return ModelFacts(
+    return DataFacts(
         channels=recipe.latent_shape[0],
         view=ViewShape(size.height_px, size.width_px, min(size.height_px, size.width_px)),
         class_names=tuple(str(index) for index in range(classes)),

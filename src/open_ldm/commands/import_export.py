@@ -20,10 +20,11 @@ from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError
 from open_ldm.core.files import fsync_path, write_json, write_text
 from open_ldm.interop.catalogue import FAMILIES, family_of
-from open_ldm.interop.family import Description, Layout, Model
+from open_ldm.interop.family import Description, Layout
 from open_ldm.interop.files import WeightFile, read_weights
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import knowledge_to_json, load_model
@@ -63,7 +64,7 @@ def import_weights(name: str, path: Path, out: Path, overrides: Sequence[str] = 
         layout: Layout = "diffusers" if file.is_diffusers else "original"
         beside = {name: tensor for name, tensor in state.items() if name.startswith(OURS)}
         theirs = {name: tensor for name, tensor in state.items() if name not in beside}
-        ours = {**family.key_map(model_of(recipe, known.facts), layout).read(theirs), **beside}
+        ours = {**family.key_map(recipe.model_spec(known.facts), layout).read(theirs), **beside}
         tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in ours.items()}
         _check(recipe, known.facts, tensors)
         quirks = _quirks(recipe, description, layout)
@@ -100,7 +101,7 @@ def _knowledge(recipe: Recipe, description: Description) -> Knowledge:
         raise ConfigError("latent_stats are measured on data, which an import does not read", fix="latent_stats.kind=given")
     channels, height, width = recipe.latent_shape
     size = recipe.data.transform
-    facts = ModelFacts(
+    facts = DataFacts(
         channels,
         ViewShape(size.height_px, size.width_px, min(size.height_px, size.width_px)),
         class_names=tuple(str(index) for index in range(description.classes)),
@@ -109,15 +110,10 @@ def _knowledge(recipe: Recipe, description: Description) -> Knowledge:
     return Knowledge(facts, given(recipe.latent_stats, channels))
 
 
-def model_of(recipe: Recipe, facts: ModelFacts) -> Model:
-    """The parts of a recipe that decide its tensors."""
-    return Model(recipe.denoiser, recipe.conditioning, facts, recipe.process.learned_variance)
-
-
-def _check(recipe: Recipe, facts: ModelFacts, tensors: Mapping[str, Tensor]) -> None:
+def _check(recipe: Recipe, facts: DataFacts, tensors: Mapping[str, Tensor]) -> None:
     """Every tensor of the model is there, in its shape, and finite; nothing else is."""
     with torch.device("meta"):
-        wanted = DiffusionModel(recipe.process, recipe.conditioning, recipe.denoiser, facts).state_dict()
+        wanted = DiffusionModel(recipe.model_spec(facts)).state_dict()
     if odd := sorted(wanted.keys() ^ tensors.keys()):
         raise CheckpointError(f"the file and the recipe do not describe the same model: {odd[0]} is in one of them only")
     for name, tensor in tensors.items():
@@ -167,7 +163,7 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
         raise ConfigError(f"{out} exists already", fix="choose another --out")
     loaded = load_model(run, "cpu")
     family = FAMILIES[loaded.recipe.denoiser.kind]
-    model, ours = family.for_export(model_of(loaded.recipe, loaded.known.facts), loaded.model.state_dict())
+    model, ours = family.for_export(loaded.recipe.model_spec(loaded.known.facts), loaded.model.state_dict())
     network = family.peer(model)
     layout = family.key_map(model, "diffusers")
     network.load_state_dict(layout.write(ours))

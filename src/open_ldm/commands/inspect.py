@@ -24,7 +24,7 @@ from open_ldm.denoisers.blocks.positions import (
     coordinates,
     positions_on,
 )
-from open_ldm.model.diffusion import ProcessConfig
+from open_ldm.model.spec import ProcessConfig
 from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.process.schedules import Schedule, build_schedule
 from open_ldm.runs.recipe import Recipe

@@ -6,16 +6,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
 from open_ldm.controls import ViewShape
-from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, UNetConfig
+from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.base import SIZES
 from open_ldm.denoisers.unet import UNET_SIZES
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text import HuggingFaceConfig, TextTokens, WordsConfig
+from open_ldm.text.padding import PaddingKind
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class CensusRow:
+class ModelRow:
     """One line of `ldm models`. `setting`: the latents and conditions it was counted for."""
 
     denoiser: str
@@ -42,18 +45,19 @@ class CensusRow:
         return asdict(self)
 
 
-def count_model(
-    process: ProcessConfig,
-    conditioning: ConditioningConfig,
-    denoiser: DenoiserConfig,
-    facts: ModelFacts,
-    latent_size: tuple[int, int],
-) -> Count:
-    """Build on the meta device and count; 1 multiply-add = 1 MAC, as the DiT paper counts its 'Gflops'."""
+def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
+    """Build a model on the meta device and count its parameters and the multiply-adds of one forward pass.
+
+    One multiply-add is one MAC; the DiT paper counts its "Gflops" in the same way (Peebles & Xie 2023, Table 1).
+
+    Args:
+        spec: The model.
+        latent_size: (height, width) of the latents.
+    """
     with torch.device("meta"):
-        model = DiffusionModel(process, conditioning, denoiser, facts).requires_grad_(False)
-        x_t, t = torch.empty(1, facts.channels, *latent_size), torch.empty(1)
-        inputs = _empty_inputs(conditioning)
+        model = DiffusionModel(spec).requires_grad_(False)
+        x_t, t = torch.empty(1, spec.facts.channels, *latent_size), torch.empty(1)
+        inputs = _empty_inputs(spec.conditioning)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.predict(x_t, t, inputs)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -83,56 +87,51 @@ def _empty_text(encoder: WordsConfig | HuggingFaceConfig) -> TextTokens:
     return TextTokens(torch.empty(1, encoder.length, encoder.width), mask, pooled)
 
 
-def census() -> list[CensusRow]:
-    """Every denoiser and size at 4x32x32 latents: DiT as published (class in modulation), mmDiT with 77 text tokens, PixArt
-    with 120, the UNet with its class token."""
-    rows = []
-    for size in SIZES:
-        dit = DiTConfig.model_validate({"size": size})
-        facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
-        by_class = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
-        count = count_model(ProcessConfig(learned_variance=True), by_class, dit, facts, (32, 32))
-        rows.append(CensusRow("dit", size, 2, count.parameters, count.gmacs, "4x32x32 latents, 1000 classes, learned variance"))
-    for size in SIZES:
-        mmdit = MMDiTConfig.model_validate({"size": size})
-        facts = ModelFacts(4, ViewShape(256, 256, 256), words=("word",))
-        encoder = WordsConfig(length=77, width=2048)
-        by_text = ConditioningConfig(semantic=TextSemantic(encoder=encoder, padding="zero"))
-        count = count_model(ProcessConfig(), by_text, mmdit, facts, (32, 32))
-        rows.append(CensusRow("mmdit", size, 2, count.parameters, count.gmacs, "4x32x32 latents, 77 text tokens of 2048"))
-    return [*rows, *_mdtv2(), *_pixart(), *_unet()]
+@dataclass(frozen=True)
+class _Published:
+    """How a denoiser's sizes are counted: as the architecture was published, at 4x32x32 latents."""
+
+    conditioning: ConditioningConfig
+    setting: str
+    learned_variance: bool = False
+    words: tuple[str, ...] = ()
 
 
-def _pixart() -> list[CensusRow]:
-    """As published: T5-v1.1-XXL's width and 120 tokens, here of a table of words."""
-    facts = ModelFacts(4, ViewShape(256, 256, 256), words=("word",))
-    by_text = ConditioningConfig(semantic=TextSemantic(encoder=WordsConfig(length=120, width=4096), padding="mask"))
-    process, setting = ProcessConfig(learned_variance=True), "4x32x32 latents, 120 text tokens of 4096, learned variance"
-    rows = []
-    for size in SIZES:
-        count = count_model(process, by_text, PixArtConfig.model_validate({"size": size}), facts, (32, 32))
-        rows.append(CensusRow("pixart", size, 2, count.parameters, count.gmacs, setting))
-    return rows
+_CLASSES = tuple(map(str, range(1000)))
+_BY_CLASS = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
+_LATENT_SIZE = (32, 32)
 
 
-def _mdtv2() -> list[CensusRow]:
-    """As published; the masked pass of a training step comes on top."""
-    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
-    by_class = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
-    process, setting = ProcessConfig(learned_variance=True), "4x32x32 latents, 1000 classes, learned variance"
-    rows = []
-    for size in SIZES:
-        count = count_model(process, by_class, MDTv2Config.model_validate({"size": size}), facts, (32, 32))
-        rows.append(CensusRow("mdtv2", size, 2, count.parameters, count.gmacs, setting))
-    return rows
+def _by_text(length: int, width: int, padding: PaddingKind) -> ConditioningConfig:
+    """Captions as tokens of a published text encoder, here of a table of words, whose vectors are not counted."""
+    return ConditioningConfig(semantic=TextSemantic(encoder=WordsConfig(length=length, width=width), padding=padding))
 
 
-def _unet() -> list[CensusRow]:
-    """As published: the class is a context of one token of 512; it cuts no patches."""
-    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
-    by_class, setting = ConditioningConfig(semantic=ClassSemantic(width=512)), "4x32x32 latents, 1000 classes as tokens of 512"
-    rows = []
-    for size in UNET_SIZES:
-        count = count_model(ProcessConfig(), by_class, UNetConfig.model_validate({"size": size}), facts, (32, 32))
-        rows.append(CensusRow("unet", size, 1, count.parameters, count.gmacs, setting))
-    return rows
+PUBLISHED = {
+    "dit": _Published(_BY_CLASS, "4x32x32 latents, 1000 classes, learned variance", learned_variance=True),
+    "mmdit": _Published(_by_text(77, 2048, "zero"), "4x32x32 latents, 77 text tokens of 2048", words=("word",)),
+    "mdtv2": _Published(_BY_CLASS, "4x32x32 latents, 1000 classes, learned variance", learned_variance=True),
+    "pixart": _Published(
+        _by_text(120, 4096, "mask"),
+        "4x32x32 latents, 120 text tokens of 4096, learned variance",
+        learned_variance=True,
+        words=("word",),
+    ),
+    "unet": _Published(ConditioningConfig(semantic=ClassSemantic(width=512)), "4x32x32 latents, 1000 classes as tokens of 512"),
+}
+"""By the denoiser's kind, in the order of the table. MDTv2's masked pass of a training step comes on top of its row."""
+
+
+def model_table() -> list[ModelRow]:
+    """Count every denoiser in every named size, with the conditions it was published with."""
+    return [_row(kind, size) for kind in PUBLISHED for size in (UNET_SIZES if kind == "unet" else SIZES)]
+
+
+def _row(kind: str, size: str) -> ModelRow:
+    denoiser: DenoiserConfig = TypeAdapter(DenoiserConfig).validate_python({"kind": kind, "size": size})
+    published = PUBLISHED[kind]
+    classes = () if published.words else _CLASSES
+    facts = DataFacts(4, ViewShape(256, 256, 256), class_names=classes, words=published.words)
+    process = ProcessConfig(learned_variance=published.learned_variance)
+    count = count_model(ModelSpec(process, published.conditioning, denoiser, facts), _LATENT_SIZE)
+    return ModelRow(kind, size, getattr(denoiser, "patch", 1), count.parameters, count.gmacs, published.setting)

@@ -1,4 +1,4 @@
-"""`ldm sample`: wishes -> PNG files, one grid, and samples.json that says how each picture was made.
+"""`ldm sample`: requests -> PNG files, one grid, and samples.json that says how each picture was made.
 
 Pictures of several channels of their own are written twice: as people are shown them, and as numbers that a source reads.
 """
@@ -22,7 +22,7 @@ from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, save_png, to_picture, to_pixels
 from open_ldm.data.sources import channels_of
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.requests import Wish
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.text import TextEncoder
 
@@ -37,7 +37,7 @@ class Sheet:
     `negative`: what guidance leads away from.
     """
 
-    wishes: tuple[Wish, ...]
+    requests: tuple[SampleRequest, ...]
     columns: int = _GRID_COLUMNS
     row_headers: tuple[str, ...] | None = None
     column_headers: tuple[str, ...] | None = None
@@ -65,9 +65,9 @@ class SampledFolder:
         return content | ({"numbers": [str(path) for path in self.numbers]} if self.numbers else {})
 
 
-def wishes_from(
+def requests_from(
     run: LoadedRun, prompts: Sequence[str], classes: Sequence[str], count: int, seed: int, controls: Mapping[str, str]
-) -> list[Wish]:
+) -> list[SampleRequest]:
     """`count` pictures for each prompt or class, with seeds `seed`, `seed` + 1, ... for each of them.
 
     Raises ConfigError when a prompt is given to a class model, or the reverse.
@@ -81,17 +81,17 @@ def wishes_from(
     shown: Sequence[str | None] = prompts or classes or [None]
     if not prompts and not classes and not isinstance(semantic, NoSemantic):
         shown = _default_shown(run)
-    return [Wish(seed + i, what, controls) for what in shown for i in range(count)]
+    return [SampleRequest(seed + i, what, controls) for what in shown for i in range(count)]
 
 
 def sheet_of(
     run: LoadedRun,
     settings: SamplingConfig,
-    wishes: Sequence[Wish] = (),
+    requests: Sequence[SampleRequest] = (),
     sweep: str | None = None,
     negative: str | None = None,
 ) -> Sheet:
-    """The wishes, or every variant of the prompt `sweep` for each of them (which then say no prompt of their own).
+    """The requests, or every variant of the prompt `sweep` for each of them (which then say no prompt of their own).
 
     All variants in a row have the same seed, so that nothing but the words differs. Raises ConfigError when the model knows
     no captions, for a prompt it cannot say, and for a negative prompt that nothing would lead away from.
@@ -99,7 +99,7 @@ def sheet_of(
     if negative is not None:
         _check_negative(run, negative, settings)
     if sweep is None:
-        return Sheet(tuple(wishes), negative=negative)
+        return Sheet(tuple(requests), negative=negative)
     _require_captions(run, "--sweep")
     table = sweep_of(sweep)
     for caption in table.captions:
@@ -107,9 +107,9 @@ def sheet_of(
     rows, drawn = [], []
     for number, name in enumerate(table.rows):
         captions = table.captions[number * len(table.columns) : (number + 1) * len(table.columns)]
-        for wish in wishes:
-            drawn += [replace(wish, shows=caption) for caption in captions]
-            seed = f"seed {wish.seed}" if len(wishes) > 1 else ""
+        for request in requests:
+            drawn += [replace(request, shows=caption) for caption in captions]
+            seed = f"seed {request.seed}" if len(requests) > 1 else ""
             rows.append(", ".join(part for part in (name, seed) if part))
     return Sheet(tuple(drawn), len(table.columns), tuple(rows) if any(rows) else None, table.columns, negative)
 
@@ -118,7 +118,7 @@ def cut_prompts(run: LoadedRun, sheet: Sheet) -> list[str]:
     """The captions of a sheet, each once, whose end the text encoder leaves out."""
     if run.text_encoder is None:
         return []
-    said = list(dict.fromkeys(filter(None, [*(wish.shows for wish in sheet.wishes), sheet.negative])))
+    said = list(dict.fromkeys(filter(None, [*(request.shows for request in sheet.requests), sheet.negative])))
     return [caption for caption, cut in zip(said, run.text_encoder.cut(said), strict=True) if cut]
 
 
@@ -179,27 +179,27 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def steps_of(sheet: Sheet, settings: SamplingConfig) -> int:
     """Solver steps that `draw` will report, over all batches."""
-    return settings.steps * -(-len(sheet.wishes) // settings.batch_size)
+    return settings.steps * -(-len(sheet.requests) // settings.batch_size)
 
 
 def draw(
     run: LoadedRun,
-    wishes: Sequence[Wish],
+    requests: Sequence[SampleRequest],
     settings: SamplingConfig,
     on_step: Callable[[int], None] | None = None,
     negative: str | None = None,
 ) -> Tensor:
-    """Pixels uint8 [N, C, H, W], one picture per wish; guidance leads away from the prompt `negative`, if there is one."""
-    inputs = run.inputs_for(wishes)
-    unwanted = None if negative is None else _encoder(run).encode([negative] * len(wishes))
-    return to_pixels(run.generator.images(inputs, [wish.seed for wish in wishes], settings, on_step, unwanted))
+    """Pixels uint8 [N, C, H, W], one picture per request; guidance leads away from the prompt `negative`, if there is one."""
+    inputs = run.inputs_for(requests)
+    unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
+    return to_pixels(run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted))
 
 
 def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: SamplingConfig, out: Path) -> SampledFolder:
     """Write the pictures, grid.png and samples.json into `out`. Raises DiskError when the disk refuses."""
-    wishes = sheet.wishes
+    requests = sheet.requests
     channels = channels_of(run.recipe.data.source)
-    paths = [out / f"{index:05d}.png" for index in range(len(wishes))]
+    paths = [out / f"{index:05d}.png" for index in range(len(requests))]
     numbers = [] if channels in (None, 1) else [path.with_suffix(".npy") for path in paths]
     seen = as_shown(pixels, run.recipe.data.display)
     try:
@@ -218,11 +218,11 @@ def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: Sampli
                 {
                     "file": path.name,
                     **({"numbers": path.with_suffix(".npy").name} if numbers else {}),
-                    "seed": wish.seed,
-                    "shows": wish.shows,
-                    "controls": dict(wish.controls),
+                    "seed": request.seed,
+                    "shows": request.shows,
+                    "controls": dict(request.controls),
                 }
-                for path, wish in zip(paths, wishes, strict=True)
+                for path, request in zip(paths, requests, strict=True)
             ],
         }
         write_json(out / SAMPLES, content)
@@ -232,7 +232,7 @@ def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: Sampli
 
 
 def _grid_of(sheet: Sheet, pixels: Tensor) -> Image:
-    captions = [wish.shows or "" for wish in sheet.wishes]
+    captions = [request.shows or "" for request in sheet.requests]
     if sheet.column_headers is None and any(captions):
         return grid(pixels, sheet.columns, captions=captions)
     return grid(pixels, sheet.columns, row_headers=sheet.row_headers, column_headers=sheet.column_headers)

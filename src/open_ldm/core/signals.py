@@ -31,7 +31,7 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def heed(self) -> None:
+    def raise_if_requested(self) -> None:
         """Raise StoppedError once a signal has come."""
         if self.name is not None:
             raise StoppedError(f"stopped by {self.name}", fix="run the same command again")

@@ -15,7 +15,6 @@ from open_ldm.interop.family import (
     Description,
     Family,
     Layout,
-    Model,
     count_blocks,
     geometry,
     refuse_controls,
@@ -25,6 +24,7 @@ from open_ldm.interop.family import (
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import Copies, KeyMap, Move, Same, State, layers, stacked_layers
 from open_ldm.interop.tables import patch_move, positions_of, table_move
+from open_ldm.model.spec import ModelSpec
 
 CLASS_TABLE = "conditioning.semantic.table.weight"
 GUIDED = 3
@@ -121,41 +121,41 @@ class DiTFamily(Family):
         classes = shape_of(state, f"{table}.embedding_table.weight")[0] - 1
         return Description(settings, side, classes)
 
-    def key_map(self, model: Model, layout: Layout) -> KeyMap:
-        config = _config(model)
+    def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        config = _config(spec)
         if layout == "diffusers":
-            return diffusers(config, model.facts.channels)
-        height, width = model.facts.latent_size
-        return original(config, model.facts.channels, (height // config.patch, width // config.patch))
+            return diffusers(config, spec.facts.channels)
+        height, width = spec.facts.latent_size
+        return original(config, spec.facts.channels, (height // config.patch, width // config.patch))
 
-    def peer(self, model: Model) -> nn.Module:
+    def peer(self, spec: ModelSpec) -> nn.Module:
         from diffusers import DiTTransformer2DModel
 
-        config = _config(model)
-        refuse_controls(model)
-        if not (isinstance(model.conditioning.semantic, ClassSemantic) and model.conditioning.semantic.route == "modulation"):
+        config = _config(spec)
+        refuse_controls(spec)
+        if not (isinstance(spec.conditioning.semantic, ClassSemantic) and spec.conditioning.semantic.route == "modulation"):
             raise ConfigError("diffusers' DiT takes a class by modulation alone", fix="sample from the run folder")
         if isinstance(config.positions, StoredPositions) or config.positions != GridPositions():
             raise ConfigError("diffusers' DiT has no place for this position table", fix="use the run folder")
-        height, width = model.facts.latent_size
+        height, width = spec.facts.latent_size
         if height != width:
             raise ConfigError(f"diffusers' DiT is square, this model's latents are {height}x{width}")
         shape = config.geometry
         network: nn.Module = DiTTransformer2DModel(
             num_attention_heads=shape.heads,
             attention_head_dim=shape.width // shape.heads,
-            in_channels=model.facts.channels,
-            out_channels=model.output_channels,
+            in_channels=spec.facts.channels,
+            out_channels=spec.output_channels,
             num_layers=shape.depth,
             sample_size=height,
             patch_size=config.patch,
-            num_embeds_ada_norm=len(model.facts.class_names),
+            num_embeds_ada_norm=len(spec.facts.class_names),
             norm_eps=1e-6,
         )
         return network
 
-    def notes(self, model: Model) -> str:
-        if _config(model).time_frequency_shift == 1:
+    def notes(self, spec: ModelSpec) -> str:
+        if _config(spec).time_frequency_shift == 1:
             return ""
         return (
             "diffusers' DiT computes its time features with another frequency than the published network, for which these\n"
@@ -165,6 +165,6 @@ class DiTFamily(Family):
         )
 
 
-def _config(model: Model) -> DiTConfig:
-    assert isinstance(model.denoiser, DiTConfig)
-    return model.denoiser
+def _config(spec: ModelSpec) -> DiTConfig:
+    assert isinstance(spec.denoiser, DiTConfig)
+    return spec.denoiser

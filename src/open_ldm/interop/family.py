@@ -10,43 +10,15 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from open_ldm.conditioning import ConditioningConfig
-from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.base import SIZES
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import KeyMap, State
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.spec import ModelSpec
 
 Layout = Literal["original", "diffusers"]
 Settings = dict[str, Any]
 """Recipe settings by dotted name."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """The parts of a recipe that decide a model's tensors."""
-
-    denoiser: DenoiserConfig
-    conditioning: ConditioningConfig
-    facts: ModelFacts
-    learned_variance: bool
-
-    @property
-    def output_channels(self) -> int:
-        """Channels the network predicts."""
-        return self.facts.channels * (2 if self.learned_variance else 1)
-
-    @property
-    def context_dim(self) -> int | None:
-        """Width of the context tokens as the conditioning gives them, None where there are none."""
-        semantic = self.conditioning.semantic
-        if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
-            return None
-        if isinstance(semantic, ClassSemantic):
-            return semantic.width or self.denoiser.modulation_dim
-        return semantic.encoder.width
 
 
 @dataclass(frozen=True)
@@ -73,18 +45,18 @@ class Family(ABC):
         """What the shapes (and a diffusers config) say of the model, and the quirks of the published weights."""
 
     @abstractmethod
-    def key_map(self, model: Model, layout: Layout) -> KeyMap:
+    def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
         """The layout for a model of these settings."""
 
-    def peer(self, model: Model) -> nn.Module:
+    def peer(self, spec: ModelSpec) -> nn.Module:
         """diffusers' class for a model of these settings, freshly initialised. Raises ConfigError where it has none."""
-        raise ConfigError(f"diffusers has no model for {model.denoiser.kind}", fix="use the run folder itself")
+        raise ConfigError(f"diffusers has no model for {spec.denoiser.kind}", fix="use the run folder itself")
 
-    def for_export(self, model: Model, ours: Mapping[str, Tensor]) -> tuple[Model, Mapping[str, Tensor]]:
+    def for_export(self, spec: ModelSpec, ours: Mapping[str, Tensor]) -> tuple[ModelSpec, Mapping[str, Tensor]]:
         """The same model written so that diffusers can hold it (a computed table as numbers, say)."""
-        return model, ours
+        return spec, ours
 
-    def notes(self, model: Model) -> str:
+    def notes(self, spec: ModelSpec) -> str:
         """What a user of the exported folder must know; empty when nothing."""
         return ""
 
@@ -121,10 +93,10 @@ def square_side(tokens: int, name: str) -> int:
     return side
 
 
-def refuse_controls(model: Model) -> None:
+def refuse_controls(spec: ModelSpec) -> None:
     """diffusers' networks take no gated controls."""
-    if model.conditioning.controls:
-        kinds = ", ".join(control.kind for control in model.conditioning.controls)
+    if spec.conditioning.controls:
+        kinds = ", ".join(control.kind for control in spec.conditioning.controls)
         raise ConfigError(
             f"diffusers' network has no place for the control conditions {kinds}",
             needed="a model trained without them",

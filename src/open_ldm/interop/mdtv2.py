@@ -15,7 +15,6 @@ from open_ldm.interop.family import (
     Description,
     Family,
     Layout,
-    Model,
     count_blocks,
     geometry,
     shape_of,
@@ -24,6 +23,7 @@ from open_ldm.interop.family import (
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import Computed, KeyMap, Move, Reshaped, Same, State, layers
 from open_ldm.interop.tables import patch_move
+from open_ldm.model.spec import ModelSpec
 
 
 def original(config: MDTv2Config, channels: int, grid: tuple[int, int]) -> KeyMap:
@@ -84,10 +84,10 @@ class MDTv2Family(Family):
         side = square_side(shape_of(state, "pos_embed")[1], "pos_embed") * patch
         return Description(settings, side, shape_of(state, "y_embedder.embedding_table.weight")[0] - 1)
 
-    def key_map(self, model: Model, layout: Layout) -> KeyMap:
+    def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
         if layout == "diffusers":
-            self.peer(model)  # raises: diffusers has none
-        assert isinstance(model.denoiser, MDTv2Config)
-        height, width = model.facts.latent_size
-        patch = model.denoiser.patch
-        return original(model.denoiser, model.facts.channels, (height // patch, width // patch))
+            self.peer(spec)  # raises: diffusers has none
+        assert isinstance(spec.denoiser, MDTv2Config)
+        height, width = spec.facts.latent_size
+        patch = spec.denoiser.patch
+        return original(spec.denoiser, spec.facts.channels, (height // patch, width // patch))

@@ -29,7 +29,6 @@ from open_ldm.interop.family import (
     Description,
     Family,
     Layout,
-    Model,
     count_blocks,
     geometry,
     refuse_controls,
@@ -39,6 +38,7 @@ from open_ldm.interop.family import (
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import Computed, HalvesSwapped, KeyMap, Move, Same, State, layers, stacked_layers
 from open_ldm.interop.tables import TABLE, patch_move, positions_of, table_move
+from open_ldm.model.spec import ModelSpec
 
 POOLED = "conditioning.semantic.pooled"
 BUNDLE = "model.diffusion_model."
@@ -167,50 +167,50 @@ class MMDiTFamily(Family):
         }
         return Description(settings, min(LATENT_SIDE, side * patch))
 
-    def key_map(self, model: Model, layout: Layout) -> KeyMap:
-        config = _config(model)
-        semantic = model.conditioning.semantic
+    def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        config = _config(spec)
+        semantic = spec.conditioning.semantic
         pooled = isinstance(semantic, TextSemantic) and semantic.route == "both"
-        return (diffusers if layout == "diffusers" else original)(config, model.facts.channels, pooled)
+        return (diffusers if layout == "diffusers" else original)(config, spec.facts.channels, pooled)
 
-    def for_export(self, model: Model, ours: Mapping[str, Tensor]) -> tuple[Model, Mapping[str, Tensor]]:
+    def for_export(self, spec: ModelSpec, ours: Mapping[str, Tensor]) -> tuple[ModelSpec, Mapping[str, Tensor]]:
         """With the position table as numbers in a square, from whose middle diffusers cuts what it needs."""
-        config = _config(model)
+        config = _config(spec)
         if isinstance(config.positions, StoredPositions):
-            return model, ours
-        height, width = model.facts.latent_size
+            return spec, ours
+        height, width = spec.facts.latent_size
         table = square_table(config.positions, (height // config.patch, width // config.patch), config.geometry.width)
         stored = config.model_copy(update={"positions": StoredPositions(rows=len(table), columns=len(table))})
-        return replace(model, denoiser=stored), {**ours, TABLE: table}
+        return replace(spec, denoiser=stored), {**ours, TABLE: table}
 
-    def peer(self, model: Model) -> nn.Module:
+    def peer(self, spec: ModelSpec) -> nn.Module:
         from diffusers import SD3Transformer2DModel
 
-        config, semantic = _config(model), model.conditioning.semantic
-        refuse_controls(model)
+        config, semantic = _config(spec), spec.conditioning.semantic
+        refuse_controls(spec)
         if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
             raise ConfigError("diffusers' SD3 wants context tokens", needed="a model with route: context or both")
         if not isinstance(config.positions, StoredPositions) or config.positions.rows != config.positions.columns:
             raise ConfigError("diffusers' SD3 wants a square position table", fix="use the run folder")
         shape = config.geometry
         network: nn.Module = SD3Transformer2DModel(
-            sample_size=max(model.facts.latent_size),
+            sample_size=max(spec.facts.latent_size),
             patch_size=config.patch,
-            in_channels=model.facts.channels,
-            out_channels=model.output_channels,
+            in_channels=spec.facts.channels,
+            out_channels=spec.output_channels,
             num_layers=shape.depth,
             attention_head_dim=shape.width // shape.heads,
             num_attention_heads=shape.heads,
-            joint_attention_dim=model.context_dim,
+            joint_attention_dim=spec.context_dim,
             caption_projection_dim=shape.width,
-            pooled_projection_dim=_pooled_dim(model),
+            pooled_projection_dim=_pooled_dim(spec),
             pos_embed_max_size=config.positions.rows,
             qk_norm="rms_norm" if config.qk_norm == "rms" else None,
         )
         return network
 
-    def notes(self, model: Model) -> str:
-        semantic = model.conditioning.semantic
+    def notes(self, spec: ModelSpec) -> str:
+        semantic = spec.conditioning.semantic
         pooled = (
             ""
             if isinstance(semantic, TextSemantic) and semantic.route == "both"
@@ -241,11 +241,11 @@ def square_table(positions: ComputedPositions, grid: Grid, width: int) -> Tensor
     return sinusoidal_table(rows, columns, width).float().view(side, side, width)
 
 
-def _pooled_dim(model: Model) -> int:
-    semantic = model.conditioning.semantic
+def _pooled_dim(spec: ModelSpec) -> int:
+    semantic = spec.conditioning.semantic
     return semantic.encoder.pooled_width if isinstance(semantic, TextSemantic) and semantic.route == "both" else 1
 
 
-def _config(model: Model) -> MMDiTConfig:
-    assert isinstance(model.denoiser, MMDiTConfig)
-    return model.denoiser
+def _config(spec: ModelSpec) -> MMDiTConfig:
+    assert isinstance(spec.denoiser, MMDiTConfig)
+    return spec.denoiser

@@ -30,7 +30,6 @@ from open_ldm.interop.family import (
     Description,
     Family,
     Layout,
-    Model,
     count_blocks,
     geometry,
     refuse_controls,
@@ -41,6 +40,7 @@ from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import KeyMap, Move, Same, State, layers, stacked_layers
 from open_ldm.interop.number_mlp import NumberMlp
 from open_ldm.interop.tables import patch_move, table_move
+from open_ldm.model.spec import ModelSpec
 
 NULL_TOKENS = "conditioning.semantic.null_tokens"
 THEIR_NULL_TOKENS = "caption_projection.y_embedding"
@@ -173,23 +173,23 @@ class PixArtFamily(Family):
                 settings[f"{_ENCODER}.length"] = len(state[name])
         return Description(settings, side)
 
-    def key_map(self, model: Model, layout: Layout) -> KeyMap:
-        config, semantic = _config(model), model.conditioning.semantic
+    def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        config, semantic = _config(spec), spec.conditioning.semantic
         null_tokens = isinstance(semantic, TextSemantic) and semantic.null_kind == "table"
-        multi_scale = bool(model.conditioning.controls)
+        multi_scale = bool(spec.conditioning.controls)
         if layout == "diffusers":
-            return diffusers(config, model.facts.channels, null_tokens=null_tokens, multi_scale=multi_scale)
+            return diffusers(config, spec.facts.channels, null_tokens=null_tokens, multi_scale=multi_scale)
         stored = config.positions
         grid = (stored.rows, stored.columns) if isinstance(stored, StoredPositions) else None
-        return original(config, model.facts.channels, grid, null_tokens=null_tokens, multi_scale=multi_scale)
+        return original(config, spec.facts.channels, grid, null_tokens=null_tokens, multi_scale=multi_scale)
 
-    def for_export(self, model: Model, ours: Mapping[str, Tensor]) -> tuple[Model, Mapping[str, Tensor]]:
+    def for_export(self, spec: ModelSpec, ours: Mapping[str, Tensor]) -> tuple[ModelSpec, Mapping[str, Tensor]]:
         """Without null tokens, which diffusers' class has no place for, and with coordinates that depend on no grid."""
-        semantic, config = model.conditioning.semantic, _config(model)
+        semantic, config = spec.conditioning.semantic, _config(spec)
         if isinstance(semantic, TextSemantic) and semantic.null_kind == "table":
             without = semantic.model_copy(update={"null_kind": "zeros"})
-            model = replace(model, conditioning=model.conditioning.model_copy(update={"semantic": without}))
-        height, width = model.facts.latent_size
+            spec = replace(spec, conditioning=spec.conditioning.model_copy(update={"semantic": without}))
+        height, width = spec.facts.latent_size
         base = None
         if config.positions == GridPositions() and height == width:
             base = height / config.patch
@@ -197,42 +197,42 @@ class PixArtFamily(Family):
             base = config.positions.rows if config.positions.rows == config.positions.columns else None
         if base is not None:
             positions = GridPositions(base=base)
-            model = replace(model, denoiser=config.model_copy(update={"positions": positions}))
-        return model, ours
+            spec = replace(spec, denoiser=config.model_copy(update={"positions": positions}))
+        return spec, ours
 
-    def peer(self, model: Model) -> nn.Module:
+    def peer(self, spec: ModelSpec) -> nn.Module:
         from diffusers import PixArtTransformer2DModel
 
-        config, shape, semantic = _config(model), _config(model).geometry, model.conditioning.semantic
-        if model.conditioning.controls != CONTROLS:
-            refuse_controls(model)
+        config, shape, semantic = _config(spec), _config(spec).geometry, spec.conditioning.semantic
+        if spec.conditioning.controls != CONTROLS:
+            refuse_controls(spec)
         if not isinstance(config.positions, GridPositions) or config.positions.base is None:
             raise ConfigError("diffusers' PixArt has no place for this position table", fix="use the run folder")
-        if model.context_dim is None or (isinstance(semantic, TextSemantic) and semantic.route == "both"):
+        if spec.context_dim is None or (isinstance(semantic, TextSemantic) and semantic.route == "both"):
             raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
-        side = max(model.facts.latent_size)
+        side = max(spec.facts.latent_size)
         network: nn.Module = PixArtTransformer2DModel(
             num_attention_heads=shape.heads,
             attention_head_dim=shape.width // shape.heads,
-            in_channels=model.facts.channels,
-            out_channels=model.output_channels,
+            in_channels=spec.facts.channels,
+            out_channels=spec.output_channels,
             num_layers=shape.depth,
             cross_attention_dim=shape.width,
             sample_size=side,
             patch_size=config.patch,
             interpolation_scale=side // config.patch / config.positions.base,
-            use_additional_conditions=bool(model.conditioning.controls),
-            caption_channels=model.context_dim,
+            use_additional_conditions=bool(spec.conditioning.controls),
+            caption_channels=spec.context_dim,
         )
         return network
 
-    def notes(self, model: Model) -> str:
+    def notes(self, spec: ModelSpec) -> str:
         text = (
             "timestep is the discrete step, 0 to 999 (1000 t for a flow); encoder_attention_mask is 1 at a caption's tokens.\n"
             "diffusers' pipeline guides against an empty caption, released weights were trained against null tokens.\n"
         )
         sizes = "added_cond_kwargs: resolution [B, 2] is (height, width) in pixels, aspect_ratio [B, 1] height / width.\n"
-        return text + (sizes if model.conditioning.controls else "")
+        return text + (sizes if spec.conditioning.controls else "")
 
 
 _ENCODER = "conditioning.semantic.encoder.models.0.0"
@@ -261,6 +261,6 @@ def is_multi_scale(state: State) -> bool:
     return "csize_embedder.mlp.0.weight" in state or "adaln_single.emb.resolution_embedder.linear_1.weight" in state
 
 
-def _config(model: Model) -> PixArtConfig:
-    assert isinstance(model.denoiser, PixArtConfig)
-    return model.denoiser
+def _config(spec: ModelSpec) -> PixArtConfig:
+    assert isinstance(spec.denoiser, PixArtConfig)
+    return spec.denoiser

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers.unet import UNetConfig, UNetGeometry
-from open_ldm.interop.family import Description, Family, Layout, Model, refuse_controls
+from open_ldm.interop.family import Description, Family, Layout, refuse_controls
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import Computed, KeyMap, Move, Same, Stacked, State, layers
 from open_ldm.interop.unet_geometry import described
+from open_ldm.model.spec import ModelSpec
 
 BUNDLE = "model.diffusion_model."
 """Before the network's names in a file that also holds autoencoder and conditions."""
@@ -217,14 +218,14 @@ class UNetFamily(Family):
     def describe(self, file: WeightFile, state: State) -> Description:
         return described(file, state)
 
-    def key_map(self, model: Model, layout: Layout) -> KeyMap:
-        return key_map(_config(model), layout, model.conditioning.semantic)
+    def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        return key_map(_config(spec), layout, spec.conditioning.semantic)
 
-    def peer(self, model: Model) -> nn.Module:
+    def peer(self, spec: ModelSpec) -> nn.Module:
         from diffusers import UNet2DConditionModel
 
-        refuse_controls(model)
-        config, semantic = _config(model), model.conditioning.semantic
+        refuse_controls(spec)
+        config, semantic = _config(spec), spec.conditioning.semantic
         if not isinstance(semantic, NoSemantic | ClassSemantic) and semantic.route != "context":
             raise ConfigError("diffusers' UNet has no place for a pooled text vector", fix="sample from the run folder")
         shape = config.geometry
@@ -236,24 +237,24 @@ class UNetFamily(Family):
         kinds = ["CrossAttn" if shape.attends(level) else "" for level in levels]
         by_time = isinstance(semantic, ClassSemantic) and semantic.route == "modulation"
         network: nn.Module = UNet2DConditionModel(
-            sample_size=max(model.facts.latent_size),
-            in_channels=model.facts.channels,
-            out_channels=model.output_channels,
+            sample_size=max(spec.facts.latent_size),
+            in_channels=spec.facts.channels,
+            out_channels=spec.output_channels,
             down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
             up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
             block_out_channels=shape.channels,
             layers_per_block=shape.blocks_per_level,
             norm_num_groups=shape.groups,
-            cross_attention_dim=model.context_dim or 1,
+            cross_attention_dim=spec.context_dim or 1,
             transformer_layers_per_block=config.transformer_depth,
             attention_head_dim=tuple(max(1, shape.heads_of(level)) for level in levels),  # their name; it is a number of heads
             resnet_time_scale_shift="scale_shift" if config.adaptive_norm == "scale_shift" else "default",
-            num_class_embeds=len(model.facts.class_names) + 1 if by_time else None,
+            num_class_embeds=len(spec.facts.class_names) + 1 if by_time else None,
         )
         return network
 
-    def notes(self, model: Model) -> str:
-        semantic = model.conditioning.semantic
+    def notes(self, spec: ModelSpec) -> str:
+        semantic = spec.conditioning.semantic
         if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
             return "The model has no context: give zeros [B, 1, 1] as encoder_hidden_states, which its zero weights ignore.\n"
         if isinstance(semantic, ClassSemantic):
@@ -261,6 +262,6 @@ class UNetFamily(Family):
         return "encoder_hidden_states are the tokens after padding.\n"
 
 
-def _config(model: Model) -> UNetConfig:
-    assert isinstance(model.denoiser, UNetConfig)
-    return model.denoiser
+def _config(spec: ModelSpec) -> UNetConfig:
+    assert isinstance(spec.denoiser, UNetConfig)
+    return spec.denoiser

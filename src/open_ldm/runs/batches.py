@@ -16,7 +16,7 @@ from open_ldm.data.health import Health
 from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.encoded.cache.reader import CacheReader, ToDevice
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import (
     Encoders,
     encoder_of,
@@ -31,7 +31,7 @@ from open_ldm.runs.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Reading:
+class Batches:
     """`batches`: one item for each range of positions, in order, which `encoder` makes an EncodedBatch of. `latent_stats`:
     the recipe's, given, or measured on the first views training will see. `fingerprint`: hash of the data as they are read:
     of all bytes of a cache, of the index and a sample of the pictures where they are encoded as they come.
@@ -43,9 +43,9 @@ class Reading:
     latent_stats: Callable[[], LatentStats]
 
 
-def live_reading(recipe: Recipe, source: Source, facts: ModelFacts, encoders: Encoders) -> Reading:
+def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders) -> Batches:
     """Read and encode every batch when its turn comes."""
-    return Reading(
+    return Batches(
         fingerprint=fingerprint_of(source),
         batches=partial(read_live, recipe, source),
         encoder=encoder_of(recipe, facts, source, encoders),
@@ -53,17 +53,17 @@ def live_reading(recipe: Recipe, source: Source, facts: ModelFacts, encoders: En
     )
 
 
-def cached_reading(
+def cached_batches(
     recipe: Recipe,
     source: Source,
-    facts: ModelFacts,
+    facts: DataFacts,
     encoders: Encoders,
     health: Health,
     stop: StopRequest,
     world: World,
     *,
     silent: bool,
-) -> Reading:
+) -> Batches:
     """Read a cache, after making what it lacks. Bad samples met when it was made count as met now.
 
     Raises DataError when there are too many, StoppedError on a stop signal.
@@ -80,4 +80,4 @@ def cached_reading(
             return given(recipe.latent_stats, encoders.autoencoder.channels)
         return measure(encoder.encode(batch).posterior for batch in batches(measured_ranges(recipe.latent_stats)))
 
-    return Reading(data.content_hash, batches, encoder, latent_stats)
+    return Batches(data.content_hash, batches, encoder, latent_stats)

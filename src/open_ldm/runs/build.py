@@ -21,8 +21,9 @@ from open_ldm.data.loader import default_workers, read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import LiveEncoder
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, build_model
+from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.noising import Drawer
+from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import HuggingFaceEncoder, TextEncoder, Vocabulary, WordsConfig, WordsEncoder
@@ -37,11 +38,11 @@ _REMEMBERED_BYTES = 1 << 29
 class Knowledge:
     """What a run learned of its data before training and keeps in every checkpoint."""
 
-    facts: ModelFacts
+    facts: DataFacts
     stats: LatentStats
 
 
-def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
+def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
     """What the model must know of the data. Raises ConfigError when the recipe asks for labels or captions it lacks."""
     semantic = recipe.conditioning.semantic
     names: tuple[str, ...] = ()
@@ -58,7 +59,7 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> ModelFacts:
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
     view = ViewShape(recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median))
     channels, *latent_size = recipe.latent_shape
-    return ModelFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
+    return DataFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
 
 def latent_stats_of(
@@ -106,9 +107,9 @@ def workers_of(recipe: Recipe) -> int:
     return default_workers() if recipe.data.workers is None else recipe.data.workers
 
 
-def model_of(recipe: Recipe, facts: ModelFacts) -> DiffusionModel:
+def model_of(recipe: Recipe, facts: DataFacts) -> DiffusionModel:
     """The recipe's model, freshly initialised from its seed."""
-    return build_model(recipe.process, recipe.conditioning, recipe.denoiser, facts, recipe.training.seed)
+    return build_model(recipe.model_spec(facts), recipe.training.seed)
 
 
 def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World) -> Trainer:
@@ -135,7 +136,7 @@ class Encoders:
     machine: Machine
 
 
-def encoders_of(recipe: Recipe, source: Source, facts: ModelFacts, machine: Machine) -> Encoders:
+def encoders_of(recipe: Recipe, source: Source, facts: DataFacts, machine: Machine) -> Encoders:
     """The recipe's encoders, loaded. Raises ConfigError or CheckpointError when they are not those the recipe describes."""
     text = text_encoder_of(recipe, facts, machine)
     return Encoders(
@@ -143,7 +144,7 @@ def encoders_of(recipe: Recipe, source: Source, facts: ModelFacts, machine: Mach
     )
 
 
-def text_encoder_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> TextEncoder | None:
+def text_encoder_of(recipe: Recipe, facts: DataFacts, machine: Machine) -> TextEncoder | None:
     """The recipe's text encoder, loaded; None when the model reads no captions.
 
     Frozen encoders run in float32 on CPUs, where short captions gain nothing from bf16, else in the machine's compute dtype.
@@ -185,7 +186,7 @@ def remembering(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEnc
 
 def encoder_of(
     recipe: Recipe,
-    facts: ModelFacts,
+    facts: DataFacts,
     source: Source,
     encoders: Encoders,
 ) -> LiveEncoder:
@@ -194,12 +195,12 @@ def encoder_of(
     return LiveEncoder(encoders.autoencoder, recipe.conditioning.controls, encoders.machine.device, encoders.text, order)
 
 
-def label_order_of(recipe: Recipe, facts: ModelFacts, source: Source) -> Tensor | None:
+def label_order_of(recipe: Recipe, facts: DataFacts, source: Source) -> Tensor | None:
     """The model's label of each of the source's classes, None when it reads none. Raises DataError for unknown classes."""
     return _label_order(facts, source) if isinstance(recipe.conditioning.semantic, ClassSemantic) else None
 
 
-def _label_order(facts: ModelFacts, source: Source) -> Tensor:
+def _label_order(facts: DataFacts, source: Source) -> Tensor:
     """The model's label of each of the source's classes: folders added or removed since it started must not shift them."""
     unknown = [name for name in source.class_names if name not in facts.class_names]
     if unknown:
@@ -216,7 +217,7 @@ def generator_of(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoen
     return Generator(model, autoencoder, known.stats, recipe.latent_shape[1:])
 
 
-def autoencoder_of(recipe: Recipe, facts: ModelFacts | None, machine: Machine) -> Autoencoder:
+def autoencoder_of(recipe: Recipe, facts: DataFacts | None, machine: Machine) -> Autoencoder:
     """The recipe's autoencoder, loaded; `facts`: of the model that reads its latents, if there is one yet.
 
     Raises CheckpointError when it encodes otherwise than the one that the model was trained with. Another decoder is allowed.

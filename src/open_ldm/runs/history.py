@@ -38,7 +38,7 @@ class RunState:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunHistory:
     """A run folder's content. `events` is everything written; `history` leaves out what a resume superseded."""
 
     folder: Path
@@ -72,14 +72,14 @@ class RunRecord:
         return max((event.samples_seen for event in self.history), default=0)
 
 
-def read_record(run: Path) -> RunRecord:
+def read_history(run: Path) -> RunHistory:
     """Read a run folder. A missing or unreadable file leaves its part empty; nothing here raises for bad content."""
     events = read_events(run / "events.jsonl")
     history = effective_events(events)
     data = _json(run / "data.json")
     health = data.get("health")
     config_text = _text(run / "config.yaml")
-    return RunRecord(
+    return RunHistory(
         folder=run,
         config_text=config_text,
         config=_yaml(config_text),

@@ -21,7 +21,7 @@ from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
-from open_ldm.runs.batches import live_reading
+from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import encoders_of, facts_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
@@ -268,7 +268,7 @@ class Runner:
         if not file.is_file():
             machine, source = choose_machine("auto", "auto"), open_data(recipe.data)
             facts = facts_of(recipe, source, survey(source))
-            measured = live_reading(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
+            measured = live_batches(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return self._kept_stats(setting)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from open_ldm.core.errors import ConfigError, shortened
 from open_ldm.denoisers.blocks.positions import SizedByGrid
-from open_ldm.interop.family import Model
+from open_ldm.model.spec import ModelSpec
 from open_ldm.transfer.expected import expected_changes, require_same_network, skeleton, variance_readers
 from open_ldm.transfer.receipt import Entry, Receipt
 from open_ldm.transfer.semantic import Matches, matches
@@ -29,7 +29,7 @@ class Carried:
     receipt: Receipt
 
 
-def carry(source: Model, tensors: Tensors, target: Model, fresh: Tensors, settings: InitFromConfig) -> Carried:
+def carry(source: ModelSpec, tensors: Tensors, target: ModelSpec, fresh: Tensors, settings: InitFromConfig) -> Carried:
     """The state of a model of settings `target`, started from `tensors` of one of settings `source`.
 
     `fresh`: the state it would start with otherwise; neither it nor `tensors` is changed. Tensors on the meta device give the
@@ -47,12 +47,16 @@ def carry(source: Model, tensors: Tensors, target: Model, fresh: Tensors, settin
 
 
 class _Carrier:
-    def __init__(self, source: Model, tensors: Tensors, target: Model, fresh: Tensors, settings: InitFromConfig) -> None:
+    def __init__(
+        self, source: ModelSpec, tensors: Tensors, target: ModelSpec, fresh: Tensors, settings: InitFromConfig
+    ) -> None:
         self.source, self.tensors, self.target, self.fresh, self.settings = source, tensors, target, fresh, settings
         skeletons = skeleton(source), skeleton(target)
         self.modules = [dict(one.named_modules()) for one in skeletons]
         self.expected = expected_changes(source, target, *(one.state_dict() for one in skeletons))
-        self.of_variance = variance_readers(target) if source.learned_variance != target.learned_variance else set()
+        self.of_variance = (
+            variance_readers(target) if source.process.learned_variance != target.process.learned_variance else set()
+        )
         self.entries: list[Entry] = []
         self.unexpected: list[Entry] = []
         self.used: set[str] = set()
@@ -146,8 +150,7 @@ class _Carrier:
         """The rows of the mean, first half of each pixel's channels where the variance is learned too."""
         fresh, channels = self.fresh[name].clone(), self.target.facts.channels
         (per_pixel, there), (own, here) = (
-            (channels * (2 if model.learned_variance else 1), tensor)
-            for model, tensor in ((self.source, values), (self.target, fresh))
+            (spec.output_channels, tensor) for spec, tensor in ((self.source, values), (self.target, fresh))
         )
         if len(there) // per_pixel != len(here) // own or there.shape[1:] != here.shape[1:]:
             return self._new(name, "another shape")

@@ -16,8 +16,8 @@ from torch import Tensor
 from open_ldm.conditioning import Conditioning
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig, Slots, build_denoiser
-from open_ldm.interop.family import Model
-from open_ldm.model.diffusion import DiffusionModel, ProcessConfig
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import ModelSpec
 from open_ldm.transfer.semantic import PREFIX, change, context_of, same_context, settings_that_differ
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -28,14 +28,13 @@ _SILENT = ("heads", "head_dim", "groups", "time_frequency_shift")
 
 
 @lru_cache(maxsize=8)
-def skeleton(model: Model) -> DiffusionModel:
+def skeleton(spec: ModelSpec) -> DiffusionModel:
     """The model without numbers, on the meta device."""
     with torch.device("meta"):
-        process = ProcessConfig(learned_variance=model.learned_variance)
-        return DiffusionModel(process, model.conditioning, model.denoiser, model.facts)
+        return DiffusionModel(spec)
 
 
-def require_same_network(source: Model, target: Model) -> None:
+def require_same_network(source: ModelSpec, target: ModelSpec) -> None:
     """Raise ConfigError where weights of equal shape would mean something else."""
     there, here = source.denoiser, target.denoiser
     if there.kind != here.kind:
@@ -54,7 +53,9 @@ def require_same_network(source: Model, target: Model) -> None:
             )
 
 
-def expected_changes(source: Model, target: Model, there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> dict[str, str]:
+def expected_changes(
+    source: ModelSpec, target: ModelSpec, there: Mapping[str, Tensor], here: Mapping[str, Tensor]
+) -> dict[str, str]:
     """Tensors, by name, that the recipes let be new or dropped, and why; not those that learned variance alone changes.
 
     `there`, `here`: the tensors of both models, which may be without numbers.
@@ -73,17 +74,17 @@ def expected_changes(source: Model, target: Model, there: Mapping[str, Tensor], 
     return reasons
 
 
-def variance_readers(target: Model) -> set[str]:
+def variance_readers(target: ModelSpec) -> set[str]:
     """Tensors whose rows grow when the variance is learned."""
     slots = _slots(target)
     return _differing(target.denoiser, slots, target.denoiser, replace(slots, learned_variance=not slots.learned_variance))
 
 
-def _control_changes(source: Model, target: Model) -> dict[str, str]:
+def _control_changes(source: ModelSpec, target: ModelSpec) -> dict[str, str]:
     """Why the weights of a control, by its kind, do not carry over. Its gate may change: it is no part of what they read."""
     read = [
-        {control.kind: control.model_dump(mode="json", exclude={"kind", "gate"}) for control in model.conditioning.controls}
-        for model in (source, target)
+        {control.kind: control.model_dump(mode="json", exclude={"kind", "gate"}) for control in spec.conditioning.controls}
+        for spec in (source, target)
     ]
     reasons: dict[str, str] = {}
     for kind in {**read[0], **read[1]}:
@@ -96,31 +97,31 @@ def _control_changes(source: Model, target: Model) -> dict[str, str]:
     return reasons
 
 
-def _denoiser_changes(source: Model, target: Model) -> dict[str, str]:
+def _denoiser_changes(source: ModelSpec, target: ModelSpec) -> dict[str, str]:
     slots, there, here = _slots(target), _slots(source), target.denoiser
     reasons: dict[str, str] = {}
     if not same_context(source, target):
         other = there.context_dim
         if other is not None and other == slots.context_dim:  # of one width, and yet not the same: any other shows the readers
             other += 1
-        said = " -> ".join(context_of(model) or "none" for model in (source, target))
+        said = " -> ".join(context_of(spec) or "none" for spec in (source, target))
         why = f"context tokens {said}" if context_of(source) != context_of(target) else "context tokens of another text encoder"
         reasons |= dict.fromkeys(_differing(here, slots, here, replace(slots, context_dim=other)), why)
     if there.channels != slots.channels:
         readers = _differing(here, slots, here, replace(slots, channels=there.channels))
         reasons |= dict.fromkeys(readers, f"latent channels {there.channels} -> {slots.channels}")
-    patches = [getattr(model.denoiser, "patch", None) for model in (source, target)]
+    patches = [getattr(spec.denoiser, "patch", None) for spec in (source, target)]
     if patches[0] != patches[1]:
         readers = _differing(here, slots, here.model_copy(update={"patch": patches[0]}), slots)
         reasons |= dict.fromkeys(readers, f"patch {patches[0]} -> {patches[1]}")
     return reasons
 
 
-def _slots(model: Model) -> Slots:
-    semantic, facts = model.conditioning.semantic, model.facts
+def _slots(spec: ModelSpec) -> Slots:
+    semantic, facts = spec.conditioning.semantic, spec.facts
     with torch.device("meta"):
-        conditioning = Conditioning(semantic, (), model.denoiser.modulation_dim)
-    return Slots(facts.channels, conditioning.context_dim, model.learned_variance, facts.latent_size)
+        conditioning = Conditioning(semantic, (), spec.denoiser.modulation_dim)
+    return Slots(facts.channels, conditioning.context_dim, spec.process.learned_variance, facts.latent_size)
 
 
 def _differing(one: DenoiserConfig, its_slots: Slots, other: DenoiserConfig, other_slots: Slots) -> set[str]:

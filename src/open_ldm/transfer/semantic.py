@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.core.config import flattened
-from open_ldm.interop.family import Model
+from open_ldm.model.spec import ModelSpec
 from open_ldm.text import HuggingFaceConfig, TextEncoderConfig, WordsConfig
 
 PREFIX = "conditioning.semantic."
@@ -15,7 +15,7 @@ Matches = list[int | None]
 """For each row of a table here the row of the source that it continues, or None."""
 
 
-def change(source: Model, target: Model) -> str:
+def change(source: ModelSpec, target: ModelSpec) -> str:
     """Why nothing of the semantic part can be carried over; empty when it can."""
     there, here = source.conditioning.semantic, target.conditioning.semantic
     if there.kind != here.kind:
@@ -27,29 +27,29 @@ def change(source: Model, target: Model) -> str:
     return ""
 
 
-def settings_that_differ(source: Model, target: Model) -> str:
+def settings_that_differ(source: ModelSpec, target: ModelSpec) -> str:
     """Names and values of the semantic settings that are not the same; empty when all are."""
-    there, here = (flattened(model.conditioning.semantic.model_dump(mode="json")) for model in (source, target))
+    there, here = (flattened(spec.conditioning.semantic.model_dump(mode="json")) for spec in (source, target))
     differing = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     return ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in differing)
 
 
-def context_of(model: Model) -> str:
+def context_of(spec: ModelSpec) -> str:
     """What the context tokens are, in a word; empty when there are none."""
-    semantic = model.conditioning.semantic
+    semantic = spec.conditioning.semantic
     if semantic.kind == "none" or semantic.route == "modulation":
         return ""
     return "classes" if isinstance(semantic, ClassSemantic) else semantic.encoder.kind
 
 
-def same_context(source: Model, target: Model) -> bool:
+def same_context(source: ModelSpec, target: ModelSpec) -> bool:
     """Whether the context tokens of both come from one space, so that what reads them can go on reading."""
     if not context_of(source) or context_of(source) != context_of(target):
         return context_of(source) == context_of(target)
     return not isinstance(source.conditioning.semantic, TextSemantic) or _same_features(source, target)
 
 
-def matches(name: str, source: Model, target: Model, classes: Literal["match", "new"]) -> tuple[Matches, str] | None:
+def matches(name: str, source: ModelSpec, target: ModelSpec, classes: Literal["match", "new"]) -> tuple[Matches, str] | None:
     """Which rows of the semantic table `name` continue which of the source's, and what the rows are; None for other tensors."""
     match name.removeprefix(PREFIX):
         case "table.weight":
@@ -83,12 +83,12 @@ def matched_names(there: Sequence[str], here: Sequence[str]) -> Matches:
     return [found(name) for name in here]
 
 
-def _places(model: Model) -> int:
-    semantic = model.conditioning.semantic
+def _places(spec: ModelSpec) -> int:
+    semantic = spec.conditioning.semantic
     return semantic.encoder.length if isinstance(semantic, TextSemantic) else 0
 
 
-def _same_features(source: Model, target: Model) -> bool:
+def _same_features(source: ModelSpec, target: ModelSpec) -> bool:
     """Whether both read vectors of one space: words of one width, or the same layers of the same frozen models.
 
     A fingerprint tells of the models' files and of settings that do not matter here, such as the number of places: under equal

@@ -77,7 +77,7 @@ class Bench:
             self._refusable("control_influence", lambda metric=metric: self._influence(metric, extractors))
         for metric in config.of_kind(HeldOutMetric):
             self._refusable("held_out_loss", lambda metric=metric: self._held_out(metric))
-        self.stop.heed()
+        self.stop.raise_if_requested()
         return self.found(given)
 
     def found(self, given: Path) -> Evaluation:
@@ -195,7 +195,7 @@ class Bench:
         return self.judged
 
     def _refusable(self, name: str, work: Any) -> None:
-        self.stop.heed()
+        self.stop.raise_if_requested()
         try:
             work()
         except StoppedError:
@@ -208,7 +208,7 @@ class Bench:
 
         def update(done: int) -> None:
             progress.update(done)
-            self.stop.heed()
+            self.stop.raise_if_requested()
 
         return update
 

@@ -44,7 +44,8 @@ def measure_influence(
         done = 0
         for chosen in drawn.portions(seeds, world):
             images = {
-                value: drawn.images([drawn.wish(seed, **{config.control: value}) for seed in chosen]) for value in config.values
+                value: drawn.images([drawn.request(seed, **{config.control: value}) for seed in chosen])
+                for value in config.values
             }
             yield ControlledPictures(images, tuple(chosen))
             done += len(chosen)

@@ -40,9 +40,9 @@ def measure_lpips(
     def batches() -> Iterator[ControlledPictures]:
         done = 0
         for chosen in drawn.portions(seeds, world):
-            wishes = [drawn.wish(seed) for seed in chosen]
-            other = [replace(wish, seed=wish.seed + OTHER_NOISE) for wish in wishes]
-            yield ControlledPictures({"own": drawn.images(wishes), "other": drawn.images(other)}, tuple(chosen))
+            requests = [drawn.request(seed) for seed in chosen]
+            other = [replace(request, seed=request.seed + OTHER_NOISE) for request in requests]
+            yield ControlledPictures({"own": drawn.images(requests), "other": drawn.images(other)}, tuple(chosen))
             done += len(chosen)
             on_seeds(done)
 

@@ -27,7 +27,7 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.passport import sampling_of
 from open_ldm.evaluation.pictures import Pictures, pictures_of
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.requests import Wish
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
 
 _ORDER_SEED = 0
@@ -77,7 +77,7 @@ class DrawnPictures:
         if isinstance(semantic, ClassSemantic) and (new := [name for name in self.data.class_names if name not in known]):
             raise ConfigError(f"the data has classes the run does not know: {shortened(new)}", needed=shortened(known))
         # What the run cannot be asked for must fail before anything is measured.
-        self.run.inputs_for([self.wish(self.seeds[0])])
+        self.run.inputs_for([self.request(self.seeds[0])])
         if self.run.text_encoder is not None:
             for seed in self.seeds:
                 self.run.text_encoder.check_prompt(self._shows(seed) or "")
@@ -107,11 +107,11 @@ class DrawnPictures:
     def batches(self, world: World) -> Iterator[Pictures]:
         """This process's share of the seeds."""
         for seeds in self.portions(self.seeds, world):
-            wishes = [self.wish(seed) for seed in seeds]
+            requests = [self.request(seed) for seed in seeds]
             captions = None
             if isinstance(self.run.recipe.conditioning.semantic, TextSemantic):
-                captions = tuple(wish.shows or "" for wish in wishes)
-            yield Pictures(self.images(wishes), tuple(seeds), captions)
+                captions = tuple(request.shows or "" for request in requests)
+            yield Pictures(self.images(requests), tuple(seeds), captions)
 
     def portions(self, seeds: range, world: World) -> Iterator[range]:
         """This process's share of some seeds, a batch at a time."""
@@ -121,15 +121,15 @@ class DrawnPictures:
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
         """Drawn again."""
-        return to_pixels(self.images([self.wish(seed) for seed in numbers]))
+        return to_pixels(self.images([self.request(seed) for seed in numbers]))
 
-    def images(self, wishes: Sequence[Wish]) -> Tensor:
-        """Float images [B, N, H, W] of the wishes."""
-        return self.run.generator.images(self.run.inputs_for(wishes), [wish.seed for wish in wishes], self.settings)
+    def images(self, requests: Sequence[SampleRequest]) -> Tensor:
+        """Float images [B, N, H, W] of the requests."""
+        return self.run.generator.images(self.run.inputs_for(requests), [request.seed for request in requests], self.settings)
 
-    def wish(self, seed: int, **controls: str) -> Wish:
+    def request(self, seed: int, **controls: str) -> SampleRequest:
         """What to draw for a seed; `controls` replace those of all pictures."""
-        return Wish(seed, self._shows(seed), {**self.controls, **controls})
+        return SampleRequest(seed, self._shows(seed), {**self.controls, **controls})
 
     def _shows(self, seed: int) -> str | None:
         semantic = self.run.recipe.conditioning.semantic

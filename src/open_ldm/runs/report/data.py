@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.runs.history import RunRecord, lookup
+from open_ldm.runs.history import RunHistory, lookup
 from open_ldm.runs.report.sections import section, table
 
 _MOST_ROWS = 12
 
 
-def data_section(record: RunRecord) -> Markup:
+def data_section(record: RunHistory) -> Markup:
     """What data the run saw: the source's sentence, the survey, and the pictures that could not be used."""
     start = record.last("start")
     sentence = str(record.data.get("sentence") or (start.text("data") if start else ""))

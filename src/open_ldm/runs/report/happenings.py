@@ -11,14 +11,14 @@ from open_ldm.core.events import Event, duration
 from open_ldm.pages.axes import short_number
 from open_ldm.pages.markup import Markup, element, joined
 from open_ldm.pages.svg import smoothed
-from open_ldm.runs.history import RunRecord, busy_seconds, lookup
+from open_ldm.runs.history import RunHistory, busy_seconds, lookup
 from open_ldm.runs.report.sections import section, table
 
 _MOST_HAPPENINGS = 40
 _OPTIONS = {"original_size": "size=256x256", "crop": "crop=0,0", "flip": "flip=0", "aspect_ratio": "aspect=4:3"}
 
 
-def head(record: RunRecord) -> Markup:
+def head(record: RunHistory) -> Markup:
     """Name, recipe and state of the run, and its key figures."""
     state = record.state
     pill = element("span", state.word, class_=f"state {state.tone}")
@@ -35,7 +35,7 @@ def _fact(name: str, value: str) -> Markup:
     return element("div", element("dt", name), element("dd", value))
 
 
-def _subtitle(record: RunRecord) -> list[str]:
+def _subtitle(record: RunHistory) -> list[str]:
     start = record.last("start")
     denoiser = [str(lookup(record.config, f"denoiser.{name}") or "") for name in ("kind", "size")]
     if lookup(record.config, "network"):
@@ -55,7 +55,7 @@ def recipe_name(argv: Sequence[str]) -> str:
     return Path(words[0]).name.removesuffix(".yaml") if words else ""
 
 
-def _facts(record: RunRecord) -> list[tuple[str, str]]:
+def _facts(record: RunHistory) -> list[tuple[str, str]]:
     start = record.last("start")
     total = start.number("total_samples") if start else None
     parameters = start.number("parameters") if start else None
@@ -83,7 +83,7 @@ def _mean(events: Sequence[Event], name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def history_section(record: RunRecord) -> Markup:
+def history_section(record: RunHistory) -> Markup:
     """Starts, resumes, warnings, non-finite steps and ends, in order; superseded ones too, for they did happen."""
     told = [event for event in record.events if event.name in ("start", "resume", "warning", "nonfinite", "end")]
     newest = record.last("checkpoint")
@@ -127,7 +127,7 @@ def _checkpoint(event: Event) -> str:
     return ", ".join(parts)
 
 
-def commands_section(record: RunRecord) -> Markup:
+def commands_section(record: RunHistory) -> Markup:
     """What to type to resume the run and to sample from it."""
     argv = _argv(record.last("start"))
     run = _shown_path(record.folder)
@@ -144,7 +144,7 @@ def commands_section(record: RunRecord) -> Markup:
     return section("Go on", joined(joined([element("p", why, class_="step"), element("pre", do)]) for why, do in blocks))
 
 
-def _use(record: RunRecord, run: str) -> str:
+def _use(record: RunHistory, run: str) -> str:
     """The setting of a recipe that uses this run's autoencoder."""
     channels, widths = lookup(record.config, "network.latent_channels"), lookup(record.config, "network.widths")
     factor = 2 ** (len(widths) - 1) if isinstance(widths, list) and widths else "?"
@@ -164,7 +164,7 @@ def _shown_path(folder: Path) -> str:
     return str(resolved.relative_to(here)) if resolved.is_relative_to(here) and resolved != here else str(folder)
 
 
-def _semantic_option(record: RunRecord) -> list[str]:
+def _semantic_option(record: RunHistory) -> list[str]:
     kind = lookup(record.config, "conditioning.semantic.kind")
     previews = [preview for preview in record.previews if preview.shown]
     example = previews[-1].shown[0] if previews else ""
@@ -173,7 +173,7 @@ def _semantic_option(record: RunRecord) -> list[str]:
     return ["--class", example or "NAME"] if kind == "class" else ["--prompt", example or "TEXT"]
 
 
-def config_section(record: RunRecord) -> Markup:
+def config_section(record: RunHistory) -> Markup:
     """The resolved recipe, folded."""
     if not record.config_text.strip():
         return Markup()

@@ -10,7 +10,7 @@ from open_ldm.core.events import Event
 from open_ldm.pages.markup import Markup, element, joined
 from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.runs.held_out import EVENT
-from open_ldm.runs.history import RunRecord
+from open_ldm.runs.history import RunHistory
 from open_ldm.runs.report.sections import captioned, section
 
 _LEVELS = 5
@@ -20,7 +20,7 @@ _TEXT = (
 )
 
 
-def held_out_section(record: RunRecord) -> Markup:
+def held_out_section(record: RunHistory) -> Markup:
     """Loss over samples seen, mean and by noise level; nothing where the run measured none."""
     events = record.named(EVENT)
     if not events:

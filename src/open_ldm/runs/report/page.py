@@ -9,7 +9,7 @@ from pathlib import Path
 
 from open_ldm.core.files import write_text
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.runs.history import RunRecord, read_record
+from open_ldm.runs.history import RunHistory, read_history
 from open_ldm.runs.report.data import data_section
 from open_ldm.runs.report.happenings import commands_section, config_section, head, history_section
 from open_ldm.runs.report.held_out import held_out_section
@@ -54,11 +54,11 @@ def write_report(run: Path, sections: Sequence[Section] = ()) -> Path:
     refuses.
     """
     page = run / "report.html"
-    write_text(page, render(read_record(run), sections))
+    write_text(page, render(read_history(run), sections))
     return page
 
 
-def render(record: RunRecord, sections: Sequence[Section] = ()) -> str:
+def render(record: RunHistory, sections: Sequence[Section] = ()) -> str:
     """The whole page as HTML."""
     content = [
         head(record),

@@ -14,7 +14,7 @@ from open_ldm.controls.gate import GateConfig, gamma
 from open_ldm.core.events import Event
 from open_ldm.pages.markup import Markup, element, joined
 from open_ldm.pages.svg import Mark, Plot, Series, line_plot
-from open_ldm.runs.history import Preview, RunRecord, lookup
+from open_ldm.runs.history import Preview, RunHistory, lookup
 
 _MOST_PREVIEWS = 12
 _SHORT_CELL = 20
@@ -49,7 +49,7 @@ def _cell(text: str) -> Markup:
     return element("td", text, class_="short" if len(text) <= _SHORT_CELL else None)
 
 
-def samples_section(record: RunRecord) -> Markup:
+def samples_section(record: RunHistory) -> Markup:
     """The newest preview grid large, and how the same noise looked earlier in a strip below."""
     if not record.previews:
         return Markup()
@@ -77,7 +77,7 @@ def evenly(items: Sequence[Preview], most: int) -> list[Preview]:
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
-def training_section(record: RunRecord) -> Markup:
+def training_section(record: RunHistory) -> Markup:
     """Loss large, learning rate and throughput small beside it."""
     train = record.named("train")
     if not train:
@@ -112,7 +112,7 @@ def _small_plot(train: Sequence[Event], name: str, title: str, unit: str) -> Mar
     return captioned(line_plot(Plot(title, "samples seen", unit, [curve], from_zero=True, width=380, height=200)), f"{title}.")
 
 
-def gates_section(record: RunRecord) -> Markup:
+def gates_section(record: RunHistory) -> Markup:
     """gamma(t) of every control: when, between noise and data, it acts."""
     times = torch.linspace(0, 1, 201, dtype=torch.float64)
     groups: dict[str, list[str]] = {}

@@ -14,7 +14,7 @@ from open_ldm.pages.markup import Markup, element
 from open_ldm.pages.svg import Mark, Plot, Series, line_plot
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
-from open_ldm.runs.history import RunRecord, RunState, busy_seconds, lookup, read_record
+from open_ldm.runs.history import RunHistory, RunState, busy_seconds, lookup, read_history
 from open_ldm.runs.report.data import shown
 from open_ldm.runs.report.happenings import config_section
 from open_ldm.runs.report.page import page
@@ -27,7 +27,7 @@ class _Placed:
     """A stage, and how many samples the stages before it saw."""
 
     name: str
-    record: RunRecord
+    record: RunHistory
     before: int
 
 
@@ -36,7 +36,7 @@ def write_stages_report(out: Path) -> Path:
     stages: list[_Placed] = []
     before = 0
     for folder in RunFolder(out).parts:
-        record = read_record(folder.path)
+        record = read_history(folder.path)
         if record.events:
             stages.append(_Placed(folder.path.name.partition("-")[2], record, before))
             before += record.samples_seen
@@ -48,7 +48,7 @@ def write_stages_report(out: Path) -> Path:
 def _content(out: Path, stages: Sequence[_Placed]) -> list[Markup]:
     seen = sum(stage.record.samples_seen for stage in stages)
     seconds = sum(busy_seconds(stage.record.events) for stage in stages)
-    whole = read_record(out)
+    whole = read_history(out)
     listed = whole.config.get("stages")
     of = f"{len(stages)} of {len(listed)}" if isinstance(listed, list) and len(listed) > len(stages) else f"{len(stages)}"
     facts = [("Stages", of), ("Samples seen", f"{seen:,}"), ("Time", duration(seconds))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.runs.history import RunRecord, lookup
+from open_ldm.runs.history import RunHistory, lookup
 from open_ldm.runs.report.data import shown
 from open_ldm.runs.report.sections import section, table
 from open_ldm.transfer.receipt import ACTIONS, HEADER, Receipt
@@ -18,7 +18,7 @@ _MEANING = {
 }
 
 
-def transfer_section(record: RunRecord, *, titled: bool = True) -> Markup:
+def transfer_section(record: RunHistory, *, titled: bool = True) -> Markup:
     """Source, totals, settings that differ, and the fate of every tensor; empty for a run that started from nothing."""
     try:
         receipt = Receipt.from_json(record.transfer)
