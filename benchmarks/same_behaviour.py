@@ -1,0 +1,180 @@
+"""Does a change of the source move behaviour? Two checkouts do the same work, and what they leave is compared bit by bit.
+
+    python benchmarks/same_behaviour.py OLD_CHECKOUT                     # against this checkout
+    python benchmarks/same_behaviour.py OLD NEW --out work --json same.json --denoisers dit unet
+    python benchmarks/same_behaviour.py OLD --quick                      # mmdit and unet on live pixels, and the words
+
+Each checkout is driven by its command line alone, side by side in two processes of one thread each, with the Python that
+runs this script. For every denoiser, on pixels drawn live and from a cache: a tiny model is trained, trained again while
+killed (SIGKILL) and started again, sampled and evaluated. Then: classes, an autoencoder and its latents, stages and transfer,
+an export, a study, tables, and the words of all help pages. At last the new checkout samples from, and trains further, copies
+of the run folders that the old one left, as the old one does itself.
+
+Compared are SHA-256 of every tensor and of the files that hold them (weights, averages, optimiser, cache shards, statistics),
+of every PNG; events (kind, position, keys, values), config.yaml, every JSON file and everything printed by --json (keys and
+values), names of files, command and option names. Not compared: times, speeds, versions, sentences, pages and plots
+(`same_prints.py` lists the keys). A killed run must also end as the one that was not. The exit code is 1 on any difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from same_cases import DENOISERS, Case, cases
+from same_prints import KINDS, Facts, commands_in, facts_of, first_difference, words_of
+from same_side import FailedError, Side
+
+QUICK = ("mmdit", "unet")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `counts`: facts compared, by kind; `difference`: the first, or None."""
+
+    case: str
+    counts: dict[str, int]
+    difference: str | None
+    seconds: float
+
+
+def run_words(side: Side) -> Facts:
+    """Names of all commands and options, from the help pages."""
+    folder = side.root / "words"
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        command = waiting.pop()
+        words = words_of(side.output([*command, "--help"], folder))
+        (folder / f"{'-'.join(('ldm', *command))}.words").write_text("\n".join(words) + "\n", encoding="utf-8")
+        waiting += [(*command, name) for name in commands_in(words)]
+        if command == ("evaluate",):
+            waiting.append(("evaluate", "fit-features"))  # named below its own page, not in a table
+    return facts_of(folder)
+
+
+def packaged(side: Side) -> Facts:
+    """The packaged recipes, wherever they lie, as data."""
+    found: Facts = {kind: {} for kind in KINDS}
+    for path in sorted(side.source.rglob("*.yaml")):
+        found["config"][path.name] = json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), sort_keys=True)
+    return found
+
+
+def compare(old: Facts, new: Facts, kinds: Sequence[str] = KINDS) -> tuple[dict[str, int], str | None]:
+    """How many facts of each kind, and the first on which the two disagree."""
+    found = [difference for kind in kinds if (difference := first_difference(old[kind], new[kind])) is not None]
+    more = f" (and {len(found) - 1} other kinds)" if len(found) > 1 else ""
+    return {kind: len(old[kind]) for kind in kinds}, f"{found[0]}{more}" if found else None
+
+
+def both(sides: Sequence[Side], name: str, work: Callable[[Side], Facts]) -> tuple[Row, list[Facts]]:
+    """The same work on both sides at the same time, and what came of it."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(len(sides)) as pool:
+        waiting = [pool.submit(work, side) for side in sides]
+    failed = [str(each.exception()) for each in waiting if isinstance(each.exception(), FailedError)]
+    if failed:
+        return Row(name, dict.fromkeys(KINDS, 0), "; ".join(failed), time.monotonic() - started), []
+    facts = [each.result() for each in waiting]
+    counts, difference = compare(facts[0], facts[1])
+    return Row(name, counts, difference, time.monotonic() - started), facts
+
+
+def same_pair(name: str, facts: Facts, pair: tuple[str, str]) -> Row:
+    """Whether a killed and resumed run ended as the one in one go: tensors, previews, losses."""
+    kinds = ("tensors", "pictures", "events")
+
+    def part(run: str) -> Facts:
+        return {
+            kind: {key.removeprefix(run): value for key, value in facts[kind].items() if _of_pair(key, run)} for kind in kinds
+        }
+
+    counts, difference = compare(part(pair[0]), part(pair[1]), kinds)
+    return Row(name, counts, difference, 0.0)
+
+
+def _of_pair(key: str, run: str) -> bool:
+    inside = key.removeprefix(run)
+    of_training = inside.startswith(("/checkpoints/", "/samples/", "/reconstructions/", "/autoencoder/")) or "#train " in inside
+    return inside != key and of_training
+
+
+def all_rows(sides: Sequence[Side], chosen: Iterable[Case]) -> Iterable[Row]:
+    """One row after the other, as they are known."""
+    yield both(sides, "words", run_words)[0]
+    yield both(sides, "packaged recipes", packaged)[0]
+    for case in chosen:
+        row, facts = both(sides, case.name, lambda side, case=case: side.run_case(case))  # type: ignore[misc]
+        yield row
+        if not facts:
+            continue
+        if case.pair is not None:
+            for side, found in zip(sides, facts, strict=True):
+                yield same_pair(f"  {side.name}: killed = whole", found, case.pair)
+        if case.again:
+            yield both(sides, "  old run folders", lambda side, case=case: side.run_again(case, sides[0]))[0]  # type: ignore[misc]
+
+
+def line_of(row: Row) -> str:
+    """A row of the printed table."""
+    counts = "".join(f"{row.counts.get(kind, 0) or '':>9}" for kind in KINDS)
+    return (
+        f"{row.case:<26}{counts}{row.seconds:>7.0f} s  {'equal' if row.difference is None else f'DIFFERENT {row.difference}'}"
+    )
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Compare, print and keep; 1 on any difference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path, help="Checkout of the commit before.")
+    parser.add_argument("new", type=Path, nargs="?", default=Path(), help="Checkout of the commit after; here by default.")
+    parser.add_argument("--out", type=Path, help="Folder to work in, kept afterwards; a temporary one by default.")
+    parser.add_argument("--json", type=Path, help="File to write the rows to.")
+    parser.add_argument("--denoisers", nargs="+", choices=list(DENOISERS), help="All five by default; with --quick two.")
+    parser.add_argument("--cases", nargs="+", help="Only these, by their names in the table.")
+    parser.add_argument("--quick", action="store_true", help="Live pixels of the denoisers and the words alone.")
+    parser.add_argument("--fresh", action="store_true", help="A new Python for every command, which takes twice as long.")
+    parser.add_argument("--patience", type=float, default=300.0, help="Seconds that one command may take.")
+    options = parser.parse_args(given)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="same-behaviour-") as temporary:
+        root = (options.out or Path(temporary)).resolve()
+        sides = [Side(name, root / name, options.patience, options.fresh) for name in ("old", "new")]
+        for side, checkout in zip(sides, (options.old, options.new), strict=True):
+            side.root.mkdir(parents=True, exist_ok=True)
+            side.copy_source(checkout.resolve())
+        denoisers = options.denoisers or (QUICK if options.quick else tuple(DENOISERS))
+        chosen = [case for case in cases(denoisers, options.quick) if not options.cases or case.name in options.cases]
+        print(f"{'case':<26}" + "".join(f"{kind:>9}" for kind in KINDS), flush=True)
+        rows = []
+        try:
+            for row in all_rows(sides, chosen):
+                rows.append(row)
+                print(line_of(row), flush=True)
+        finally:
+            for side in sides:
+                side.stop()
+    different = [row.case.strip() for row in rows if row.difference is not None]
+    seconds = time.monotonic() - started
+    compared = sum(sum(row.counts.values()) for row in rows)
+    print(f"{len(rows)} rows, {len(different)} different, {seconds:.0f} s; facts compared: {compared:,}")
+    if options.json is not None:
+        content = {"different": different, "seconds": round(seconds, 1), "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))  # what was started is ended on the way out
+    sys.exit(main())
