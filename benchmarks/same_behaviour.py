@@ -13,13 +13,15 @@ of the run folders that the old one left, as the old one does itself.
 Compared are SHA-256 of every tensor and of the files that hold them (weights, averages, optimiser, cache shards, statistics),
 of every PNG; events (kind, position, keys, values), config.yaml, every JSON file and everything printed by --json (keys and
 values), names of files, command and option names. Not compared: times, speeds, versions, sentences, pages and plots
-(`same_prints.py` lists the keys). A killed run must also end as the one that was not. The exit code is 1 on any difference.
+(`same_prints.py` lists the keys). A killed run must also end as the one that was not. --json keeps
+every difference. The exit code is 1 where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -32,7 +34,7 @@ from pathlib import Path
 import yaml
 
 from same_cases import DENOISERS, Case, cases
-from same_prints import KINDS, Facts, commands_in, facts_of, first_difference, words_of
+from same_prints import KINDS, Facts, commands_in, differences_of, facts_of, words_of
 from same_side import FailedError, Side
 
 QUICK = ("mmdit", "unet")
@@ -40,17 +42,27 @@ QUICK = ("mmdit", "unet")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `counts`: facts compared, by kind; `difference`: the first, or None."""
+    """One line of the table. `counts`: facts compared, by kind; `differences`: those that are not equal, by kind."""
 
     case: str
     counts: dict[str, int]
-    difference: str | None
+    differences: dict[str, list[str]]
     seconds: float
+
+    def line(self) -> str:
+        """The printed line."""
+        counts = "".join(f"{self.counts.get(kind, 0) or '':>9}" for kind in KINDS)
+        found = "equal"
+        if self.differences:
+            numbers = ", ".join(f"{len(each):,} {kind}" for kind, each in self.differences.items())
+            found = f"DIFFERENT ({numbers}) {next(iter(self.differences.values()))[0]}"
+        return f"{self.case:<26}{counts}{self.seconds:>7.0f} s  {found}"
 
 
 def run_words(side: Side) -> Facts:
     """Names of all commands and options, from the help pages."""
     folder = side.root / "words"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
@@ -71,24 +83,21 @@ def packaged(side: Side) -> Facts:
     return found
 
 
-def compare(old: Facts, new: Facts, kinds: Sequence[str] = KINDS) -> tuple[dict[str, int], str | None]:
-    """How many facts of each kind, and the first on which the two disagree."""
-    found = [difference for kind in kinds if (difference := first_difference(old[kind], new[kind])) is not None]
-    more = f" (and {len(found) - 1} other kinds)" if len(found) > 1 else ""
-    return {kind: len(old[kind]) for kind in kinds}, f"{found[0]}{more}" if found else None
+def compare(case: str, old: Facts, new: Facts, seconds: float = 0.0, kinds: Sequence[str] = KINDS) -> Row:
+    """The row of two sets of facts."""
+    found = {kind: differences_of(old[kind], new[kind]) for kind in kinds}
+    return Row(case, {kind: len(old[kind]) for kind in kinds}, {kind: each for kind, each in found.items() if each}, seconds)
 
 
 def both(sides: Sequence[Side], name: str, work: Callable[[Side], Facts]) -> tuple[Row, list[Facts]]:
-    """The same work on both sides at the same time, and what came of it."""
+    """The same work on both sides at the same time, and what came of it; no facts where a command failed."""
     started = time.monotonic()
     with ThreadPoolExecutor(len(sides)) as pool:
         waiting = [pool.submit(work, side) for side in sides]
-    failed = [str(each.exception()) for each in waiting if isinstance(each.exception(), FailedError)]
-    if failed:
-        return Row(name, dict.fromkeys(KINDS, 0), "; ".join(failed), time.monotonic() - started), []
+    if failed := [str(each.exception()) for each in waiting if isinstance(each.exception(), FailedError)]:
+        return Row(name, {}, {"failed": failed}, time.monotonic() - started), []
     facts = [each.result() for each in waiting]
-    counts, difference = compare(facts[0], facts[1])
-    return Row(name, counts, difference, time.monotonic() - started), facts
+    return compare(name, facts[0], facts[1], time.monotonic() - started), facts
 
 
 def same_pair(name: str, facts: Facts, pair: tuple[str, str]) -> Row:
@@ -100,8 +109,7 @@ def same_pair(name: str, facts: Facts, pair: tuple[str, str]) -> Row:
             kind: {key.removeprefix(run): value for key, value in facts[kind].items() if _of_pair(key, run)} for kind in kinds
         }
 
-    counts, difference = compare(part(pair[0]), part(pair[1]), kinds)
-    return Row(name, counts, difference, 0.0)
+    return compare(name, part(pair[0]), part(pair[1]), kinds=kinds)
 
 
 def _of_pair(key: str, run: str) -> bool:
@@ -124,14 +132,6 @@ def all_rows(sides: Sequence[Side], chosen: Iterable[Case]) -> Iterable[Row]:
                 yield same_pair(f"  {side.name}: killed = whole", found, case.pair)
         if case.again:
             yield both(sides, "  old run folders", lambda side, case=case: side.run_again(case, sides[0]))[0]  # type: ignore[misc]
-
-
-def line_of(row: Row) -> str:
-    """A row of the printed table."""
-    counts = "".join(f"{row.counts.get(kind, 0) or '':>9}" for kind in KINDS)
-    return (
-        f"{row.case:<26}{counts}{row.seconds:>7.0f} s  {'equal' if row.difference is None else f'DIFFERENT {row.difference}'}"
-    )
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -161,11 +161,11 @@ def main(given: Sequence[str] | None = None) -> int:
         try:
             for row in all_rows(sides, chosen):
                 rows.append(row)
-                print(line_of(row), flush=True)
+                print(row.line(), flush=True)
         finally:
             for side in sides:
                 side.stop()
-    different = [row.case.strip() for row in rows if row.difference is not None]
+    different = [row.case.strip() for row in rows if row.differences]
     seconds = time.monotonic() - started
     compared = sum(sum(row.counts.values()) for row in rows)
     print(f"{len(rows)} rows, {len(different)} different, {seconds:.0f} s; facts compared: {compared:,}")

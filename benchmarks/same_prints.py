@@ -55,10 +55,17 @@ def _read(path: Path, folder: Path) -> tuple[str, Iterator[tuple[str, str, str]]
         case ".yaml":
             return "config", _flat(yaml.safe_load(path.read_text(encoding="utf-8")), str(folder))
         case ".json":
-            return "json", _flat(json.loads(path.read_text(encoding="utf-8")), str(folder))
+            return "json", _flat(_json(path), str(folder))
         case ".words":
             return "words", ((" ", line, "there") for line in path.read_text(encoding="utf-8").splitlines())
     return "files", iter(())
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return "this is no JSON"
 
 
 def _sha256(content: bytes) -> str:
@@ -146,13 +153,10 @@ def commands_in(words: list[str]) -> list[str]:
     return [word.removeprefix("commands ") for word in words if word.startswith("commands ")]
 
 
-def first_difference(old: Mapping[str, str], new: Mapping[str, str]) -> str | None:
-    """The first fact on which the two do not agree, in words; None when they do."""
-    for name in sorted({*old, *new}):
-        before, after = old.get(name), new.get(name)
-        if before != after:
-            return f"{name}: {_short(before)} -> {_short(after)}"
-    return None
+def differences_of(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Every fact on which the two do not agree, in words."""
+    names = sorted({*old, *new})
+    return [f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}" for name in names if old.get(name) != new.get(name)]
 
 
 def _short(value: str | None) -> str:
