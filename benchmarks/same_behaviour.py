@@ -13,8 +13,8 @@ of the run folders that the old one left, as the old one does itself.
 Compared are SHA-256 of every tensor and of the files that hold them (weights, averages, optimiser, cache shards, statistics),
 of every PNG; events (kind, position, keys, values), config.yaml, every JSON file and everything printed by --json (keys and
 values), names of files, command and option names. Not compared: times, speeds, versions, sentences, pages and plots
-(`same_prints.py` lists the keys). A killed run must also end as the one that was not. --json keeps
-every difference. The exit code is 1 where there is one.
+(`same_prints.py` lists the keys). A killed run must also end as the one that was not. The exit code is 1 on any difference;
+--json keeps all of them. A command that fails on either side is a difference. Keep this machine quiet, or give more --patience.
 """
 
 from __future__ import annotations

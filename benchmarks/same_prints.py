@@ -20,12 +20,14 @@ KINDS = ("files", "tensors", "pictures", "events", "config", "json", "words")
 _LEFT_OUT = re.compile(
     r"time|measured|written|.*seconds|samples_per_second|data_wait_share|split"  # times and speeds
     r"|open_ldm|torch|numpy|version|manifest_sha256"  # versions, and a hash over them
-    r"|sentence|message|reason|hint|note|notes|text|error|title|question|claim|shows|help|setting|why|quirks"  # sentences
-    r"|refused|warnings|problems|passed_over|recipes"
+    r"|sentence|message|reason|hint|note|notes|text|error|title|question|claim|setting"  # sentences
+    r"|refused|warnings|problems|passed_over|recipes"  # lists of them, or by name
 )
-"""Keys whose values are not compared (the keys are)."""
+"""Keys of JSON whose values are not compared (the keys are, also of what lies below)."""
 
-_SENTENCES_OF_EVENTS = ("device", "data")
+_SENTENCE_OR_NOT = ("data", "device")
+"""Keys whose values are compared where they are one word."""
+
 _PLACES_OF_A_KILL = ("resume", "checkpoint")
 """Events that tell where a process was killed: of a run that was, their position and values are not compared."""
 
@@ -53,7 +55,7 @@ def _read(path: Path, folder: Path) -> tuple[str, Iterator[tuple[str, str, str]]
         case ".jsonl":
             return "events", _events(path, str(folder))
         case ".yaml":
-            return "config", _flat(yaml.safe_load(path.read_text(encoding="utf-8")), str(folder))
+            return "config", _flat(yaml.safe_load(path.read_text(encoding="utf-8")), str(folder), strict=True)
         case ".json":
             return "json", _flat(_json(path), str(folder))
         case ".words":
@@ -86,19 +88,21 @@ def _tensors(path: Path) -> Iterator[tuple[str, str, str]]:
     yield "", " (whole file)", _sha256(content)
 
 
-def _flat(content: Any, root: str, path: str = "") -> Iterator[tuple[str, str, str]]:
-    """The leaves of plain data, and empty lists and mappings. Values under a key that is left out are all the same."""
+def _flat(
+    content: Any, root: str, path: str = "", *, strict: bool = False, told: bool = True
+) -> Iterator[tuple[str, str, str]]:
+    """The leaves of plain data, and empty lists and mappings. What is not `told` has no value; `strict`: all of it is told."""
     name = path.rsplit("/", 1)[-1]
-    if _LEFT_OUT.fullmatch(name):
-        yield "#", path, "left out"
-    elif isinstance(content, Mapping) and content:
+    told = told and (strict or not (_LEFT_OUT.fullmatch(name) or (name in _SENTENCE_OR_NOT and " " in str(content))))
+    if isinstance(content, Mapping) and content:
+        told = told or name in _SENTENCE_OR_NOT
         for key, value in content.items():
-            yield from _flat(value, root, f"{path}/{key}")
-    elif isinstance(content, list) and content:
+            yield from _flat(value, root, f"{path}/{key}", strict=strict, told=told)
+    elif isinstance(content, list) and content and told:
         for number, value in enumerate(content):
-            yield from _flat(value, root, f"{path}[{number}]")
+            yield from _flat(value, root, f"{path}[{number}]", strict=strict)
     else:
-        yield "#", path, json.dumps(content).replace(root, ".")
+        yield "#", path, json.dumps(content).replace(root, ".") if told else "left out"
 
 
 def _events(path: Path, root: str) -> Iterator[tuple[str, str, str]]:
@@ -122,9 +126,6 @@ def _events(path: Path, root: str) -> Iterator[tuple[str, str, str]]:
             continue
         where = f"{kind} {counts[kind]}"
         yield "#", f"{where} samples_seen", str(position)
-        for sentence in _SENTENCES_OF_EVENTS:
-            if sentence in event:
-                event[sentence] = "left out"
         yield from (("#", f"{where} {key}", value) for _, key, value in _flat(event, root))
 
 
