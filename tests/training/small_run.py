@@ -18,7 +18,7 @@ from open_ldm.core.distributed import World
 from open_ldm.data.sample import Batch
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
-from open_ldm.model.noising import Drawer
+from open_ldm.model.noising import Noising
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.process.time_density import LogitNormalTimes
 from open_ldm.text import Vocabulary, WordsEncoder
@@ -50,8 +50,8 @@ def encoder() -> LiveEncoder:
     return LiveEncoder(IdentityAutoencoder(), CONDITIONING.controls, CPU, WordsEncoder(Vocabulary(WORDS), SMALL_WORDS.length))
 
 
-def drawer(seed: int = 5, conditioning: ConditioningConfig = CONDITIONING) -> Drawer:
-    return Drawer(seed, BATCH_SIZE, STATS, conditioning, LogitNormalTimes(), None, CPU)
+def drawer(seed: int = 5, conditioning: ConditioningConfig = CONDITIONING) -> Noising:
+    return Noising(seed, BATCH_SIZE, STATS, conditioning, LogitNormalTimes(), None, CPU)
 
 
 def small_trainer(

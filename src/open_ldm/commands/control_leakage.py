@@ -32,7 +32,7 @@ def influence(
     """
     device = run.machine.device
     pair = [
-        run.inputs_for([SampleRequest(i, caption, {option: value}) for i, caption in enumerate(captions)]) for value in values
+        run.build_inputs([SampleRequest(i, caption, {option: value}) for i, caption in enumerate(captions)]) for value in values
     ]
     shape = run.recipe.latent_shape
     x_t = seeds.normal(0, "leak", range(len(captions)), shape).to(device)

@@ -15,11 +15,11 @@ from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.survey import survey
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.build import Knowledge, facts_of
+from open_ldm.runs.build import Knowledge, read_facts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.report.stages import SHOWN, cells_of
-from open_ldm.runs.stages import Stage, told_of
-from open_ldm.runs.transfer import Started, StartingPoint, settled, settled_if_here, without_numbers
+from open_ldm.runs.stages import Stage, named_in_errors
+from open_ldm.runs.starting import Started, StartingPoint, settle_if_present, settled, without_numbers
 from open_ldm.text import WordsConfig
 from open_ldm.transfer.expected import skeleton
 
@@ -73,7 +73,7 @@ def dry_run(recipe: Recipe) -> DryRun:
 
     Raises what training would raise for data that are there but of no use to this recipe, and for a run to start from.
     """
-    return _built(*settled_if_here(recipe))
+    return _built(*settle_if_present(recipe))
 
 
 def dry_run_stages(stages: Sequence[Stage]) -> list[DryRun]:
@@ -83,7 +83,7 @@ def dry_run_stages(stages: Sequence[Stage]) -> list[DryRun]:
     """
     done: list[tuple[Stage, DryRun]] = []
     for stage in stages:
-        with told_of(stage):
+        with named_in_errors(stage):
             source = next((_as_it_will_end(other, run) for other, run in done if stage.starts_from(other)), None)
             settled_by = dry_run(stage.recipe) if source is None else _built(settled(stage.recipe, source.recipe), source)
         done.append((stage, settled_by))
@@ -123,7 +123,7 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
         seen = survey(pictures, limit=200)
-        facts, data = facts_of(recipe, pictures, seen), seen.sentence
+        facts, data = read_facts(recipe, pictures, seen), seen.sentence
     count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))
 

@@ -190,7 +190,7 @@ def draw(
     negative: str | None = None,
 ) -> Tensor:
     """Pixels uint8 [N, C, H, W], one picture per request; guidance leads away from the prompt `negative`, if there is one."""
-    inputs = run.inputs_for(requests)
+    inputs = run.build_inputs(requests)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
     return to_pixels(run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted))
 

@@ -15,7 +15,7 @@ from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.model.noising import Drawer, DrawnBatch
+from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.process.prediction import PredictionKind, target
 from open_ldm.process.time_density import UniformTimes
 
@@ -62,7 +62,7 @@ def held_out_loss(
     world = world or World()
     device = next(model.parameters()).device
     told = conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
-    drawer = Drawer(seed, 1, stats, told, UniformTimes(), model.schedule.discrete_steps, device)
+    drawer = Noising(seed, 1, stats, told, UniformTimes(), model.schedule.discrete_steps, device)
     used = tuple(_on_grid(t, model.schedule.discrete_steps) for t in times)
     positions: list[int] = []
     rows: list[Tensor] = []
@@ -78,7 +78,7 @@ def held_out_loss(
     return _summary(model.kind, used, table, bootstrap or BootstrapConfig())
 
 
-def _losses(model: DiffusionModel, drawn: DrawnBatch, time: float) -> Tensor:
+def _losses(model: DiffusionModel, drawn: ObjectiveInputs, time: float) -> Tensor:
     """Loss [B] at one time."""
     eps = drawn.draws.normal(_NOISE, drawn.x_0.shape[1:])
     t = torch.full_like(drawn.t, time)

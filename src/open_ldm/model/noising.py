@@ -17,7 +17,7 @@ from open_ldm.process.time_density import TimeDensityConfig, times
 
 
 @dataclass(frozen=True)
-class DrawnBatch:
+class ObjectiveInputs:
     """What the objective needs of B pictures: clean latents, times, conditions, and the draws of noise and masks."""
 
     x_0: Tensor
@@ -27,7 +27,7 @@ class DrawnBatch:
 
 
 @dataclass(frozen=True)
-class Drawer:
+class Noising:
     """Draws for batches of one run. `batch_size`: of the global batch; `discrete_steps`: of the schedule, None for a
     continuous one."""
 
@@ -39,7 +39,7 @@ class Drawer:
     discrete_steps: int | None
     device: torch.device
 
-    def draw(self, batch: EncodedBatch) -> DrawnBatch:
+    def draw(self, batch: EncodedBatch) -> ObjectiveInputs:
         """Latents of a batch with their times, dropped conditions and padding noise, on the device."""
         positions, raw = batch.positions, batch.posterior.mean
         shape = raw.shape[1:]
@@ -56,7 +56,7 @@ class Drawer:
             padding_noise=None if noise is None else seeds.normal(self.seed, "padding", positions, noise),
         )
         u = seeds.uniform(self.seed, "time", positions)
-        return DrawnBatch(
+        return ObjectiveInputs(
             x_0=self.stats.normalise(raw),
             t=self._to(times(self.time_density, u, self.discrete_steps)),
             inputs=inputs.to(self.device),

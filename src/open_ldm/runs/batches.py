@@ -19,14 +19,14 @@ from open_ldm.encoded.cache.reader import CacheReader, ToDevice
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import (
     Encoders,
-    encoder_of,
-    label_order_of,
-    latent_stats_of,
+    build_encoder,
+    find_label_order,
+    measure_latent_stats,
     measured_ranges,
     read_live,
     workers_of,
 )
-from open_ldm.runs.cache_filler import CacheFiller, cache_of, content_of
+from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.recipe import Recipe
 
 
@@ -48,8 +48,8 @@ def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Enc
     return Batches(
         fingerprint=fingerprint_of(source),
         batches=partial(read_live, recipe, source),
-        encoder=encoder_of(recipe, facts, source, encoders),
-        latent_stats=partial(latent_stats_of, recipe, source, encoders.autoencoder, encoders.machine),
+        encoder=build_encoder(recipe, facts, source, encoders),
+        latent_stats=partial(measure_latent_stats, recipe, source, encoders.autoencoder, encoders.machine),
     )
 
 
@@ -68,10 +68,10 @@ def cached_batches(
 
     Raises DataError when there are too many, StoppedError on a stop signal.
     """
-    with cache_of(recipe, source, content_of(source, stop, world, silent=silent), encoders) as cache:
+    with build_cache(recipe, source, read_content_hash(source, stop, world, silent=silent), encoders) as cache:
         CacheFiller(cache, health, stop, world, silent=silent).fill()
         data = cache.open()
-    reader = CacheReader(data, recipe.training.seed, recipe.conditioning.controls, label_order_of(recipe, facts, source))
+    reader = CacheReader(data, recipe.training.seed, recipe.conditioning.controls, find_label_order(recipe, facts, source))
     encoder = ToDevice(encoders.machine.device)
     batches = partial(reader.batches, threads=workers_of(recipe))
 

@@ -22,7 +22,7 @@ from open_ldm.data.sample import Batch, Source
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.diffusion import DiffusionModel, build_model
-from open_ldm.model.noising import Drawer
+from open_ldm.model.noising import Noising
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sampling.generate import Generator
@@ -42,7 +42,7 @@ class Knowledge:
     stats: LatentStats
 
 
-def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
+def read_facts(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
     """What the model must know of the data. Raises ConfigError when the recipe asks for labels or captions it lacks."""
     semantic = recipe.conditioning.semantic
     names: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ def facts_of(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
     return DataFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
 
-def latent_stats_of(
+def measure_latent_stats(
     recipe: Recipe,
     source: Source,
     autoencoder: Autoencoder,
@@ -107,15 +107,11 @@ def workers_of(recipe: Recipe) -> int:
     return default_workers() if recipe.data.workers is None else recipe.data.workers
 
 
-def model_of(recipe: Recipe, facts: DataFacts) -> DiffusionModel:
-    """The recipe's model, freshly initialised from its seed."""
-    return build_model(recipe.model_spec(facts), recipe.training.seed)
-
-
-def trainer_of(recipe: Recipe, known: Knowledge, machine: Machine, world: World) -> Trainer:
+def build_trainer(recipe: Recipe, known: Knowledge, machine: Machine, world: World) -> Trainer:
     """A trainer at position 0."""
-    model = model_of(recipe, known.facts).to(machine.device).compute_in(machine.compute_dtype)
-    drawer = Drawer(
+    model = build_model(recipe.model_spec(known.facts), recipe.training.seed)
+    model = model.to(machine.device).compute_in(machine.compute_dtype)
+    drawer = Noising(
         seed=recipe.training.seed,
         batch_size=recipe.training.batch_size,
         stats=known.stats,
@@ -136,15 +132,15 @@ class Encoders:
     machine: Machine
 
 
-def encoders_of(recipe: Recipe, source: Source, facts: DataFacts, machine: Machine) -> Encoders:
+def load_encoders(recipe: Recipe, source: Source, facts: DataFacts, machine: Machine) -> Encoders:
     """The recipe's encoders, loaded. Raises ConfigError or CheckpointError when they are not those the recipe describes."""
-    text = text_encoder_of(recipe, facts, machine)
+    text = load_text_encoder(recipe, facts, machine)
     return Encoders(
-        autoencoder_of(recipe, facts, machine), None if text is None else remembering(text, recipe, source), machine
+        load_autoencoder(recipe, facts, machine), None if text is None else remember_tokens(text, recipe, source), machine
     )
 
 
-def text_encoder_of(recipe: Recipe, facts: DataFacts, machine: Machine) -> TextEncoder | None:
+def load_text_encoder(recipe: Recipe, facts: DataFacts, machine: Machine) -> TextEncoder | None:
     """The recipe's text encoder, loaded; None when the model reads no captions.
 
     Frozen encoders run in float32 on CPUs, where short captions gain nothing from bf16, else in the machine's compute dtype.
@@ -175,7 +171,7 @@ def libraries_of(recipe: Recipe) -> tuple[str, ...]:
     return ("transformers",) if frozen else ()
 
 
-def remembering(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEncoder:
+def remember_tokens(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEncoder:
     """The encoder made to read each caption of a data set once, when the tokens of all of them fit in half a gigabyte."""
     semantic = recipe.conditioning.semantic
     if not isinstance(semantic, TextSemantic) or isinstance(semantic.encoder, WordsConfig):
@@ -184,18 +180,18 @@ def remembering(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEnc
     return RememberingEncoder(encoder) if len(set(source.captions())) <= most else encoder
 
 
-def encoder_of(
+def build_encoder(
     recipe: Recipe,
     facts: DataFacts,
     source: Source,
     encoders: Encoders,
 ) -> LiveEncoder:
     """Batch -> EncodedBatch for this recipe. Raises DataError when the data now has classes the model does not know."""
-    order = label_order_of(recipe, facts, source)
+    order = find_label_order(recipe, facts, source)
     return LiveEncoder(encoders.autoencoder, recipe.conditioning.controls, encoders.machine.device, encoders.text, order)
 
 
-def label_order_of(recipe: Recipe, facts: DataFacts, source: Source) -> Tensor | None:
+def find_label_order(recipe: Recipe, facts: DataFacts, source: Source) -> Tensor | None:
     """The model's label of each of the source's classes, None when it reads none. Raises DataError for unknown classes."""
     return _label_order(facts, source) if isinstance(recipe.conditioning.semantic, ClassSemantic) else None
 
@@ -212,12 +208,12 @@ def _label_order(facts: DataFacts, source: Source) -> Tensor:
     return torch.tensor([facts.class_names.index(name) for name in source.class_names], dtype=torch.long)
 
 
-def generator_of(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder) -> Generator:
+def build_generator(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder) -> Generator:
     """Draws pictures of the recipe's size."""
     return Generator(model, autoencoder, known.stats, recipe.latent_shape[1:])
 
 
-def autoencoder_of(recipe: Recipe, facts: DataFacts | None, machine: Machine) -> Autoencoder:
+def load_autoencoder(recipe: Recipe, facts: DataFacts | None, machine: Machine) -> Autoencoder:
     """The recipe's autoencoder, loaded; `facts`: of the model that reads its latents, if there is one yet.
 
     Raises CheckpointError when it encodes otherwise than the one that the model was trained with. Another decoder is allowed.

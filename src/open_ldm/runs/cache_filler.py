@@ -20,7 +20,7 @@ from open_ldm.runs.build import Encoders, workers_of
 from open_ldm.runs.recipe import Recipe
 
 
-def content_of(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
+def read_content_hash(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
     """Hash of all pictures, byte for byte; how far it is is shown. Raises StoppedError on a stop signal."""
     work = Work(stop_requested=lambda: stop.name is not None)
     share = -(-len(source) // world.size)
@@ -33,8 +33,8 @@ def content_of(source: Source, stop: StopRequest, world: World, *, silent: bool)
         return content_hash(source, world=world, on_pictures=told)
 
 
-def cache_of(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
-    """The recipe's cache, filled or not. `pictures`: their `content_of`."""
+def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
+    """The recipe's cache, filled or not. `pictures`: their `read_content_hash`."""
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic
     captions = None

@@ -17,7 +17,7 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
 from open_ldm.evaluation.passport import Passport, Result
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.runs.build import Encoders, Knowledge, encoder_of
+from open_ldm.runs.build import Encoders, Knowledge, build_encoder
 from open_ldm.runs.recipe import Recipe
 
 EVENT = "held_out"
@@ -75,7 +75,7 @@ class HeldOutPictures:
         return Result(found.mean, Passport(entries))
 
     def _encoded(self) -> Iterator[EncodedBatch]:
-        encoder: LiveEncoder = encoder_of(self.recipe, self.known.facts, self.source, self.encoders)
+        encoder: LiveEncoder = build_encoder(self.recipe, self.known.facts, self.source, self.encoders)
         length = min(self.count, len(self.source))
         starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
         ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
@@ -83,7 +83,7 @@ class HeldOutPictures:
         return map(encoder.encode, read)
 
 
-def levels_of(found: HeldOutLoss) -> dict[str, Any]:
+def levels_to_json(found: HeldOutLoss) -> dict[str, Any]:
     """Plain data of a held-out loss, for the diary and for evaluation.json."""
     return {
         "pictures": found.count,

@@ -9,15 +9,15 @@ from typing import Any
 
 from open_ldm.autoencoders import LatentStats
 from open_ldm.conditioning import ConditionInputs
-from open_ldm.core.device import DeviceName, Machine, choose_machine
+from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.checkpoint import DRAWABLE, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
-from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.build import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
+from open_ldm.runs.build import Knowledge, build_generator, load_autoencoder, load_text_encoder
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, recipe_from
-from open_ldm.runs.requests import SampleRequest, inputs_for
+from open_ldm.runs.requests import SampleRequest, build_inputs
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 
@@ -37,9 +37,9 @@ class LoadedRun:
     problems: tuple[str, ...]
     """Newer checkpoints that were passed over, and why."""
 
-    def inputs_for(self, requests: Sequence[SampleRequest]) -> ConditionInputs:
+    def build_inputs(self, requests: Sequence[SampleRequest]) -> ConditionInputs:
         """Condition inputs of this model, one row per request. Raises ConfigError for what the model does not know."""
-        return inputs_for(requests, self.recipe.conditioning, self.known.facts, self.text_encoder)
+        return build_inputs(requests, self.recipe.conditioning, self.known.facts, self.text_encoder)
 
 
 def knowledge_to_json(known: Knowledge) -> dict[str, Any]:
@@ -73,11 +73,11 @@ class LoadedModel:
 
 def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
     """The model of a run folder, or of one checkpoint inside it. Raises ConfigError when it is neither."""
-    checkpoint, problems = checkpoint_of(path)
+    checkpoint, problems = load_run_checkpoint(path)
     recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
     known = knowledge_from_json(checkpoint.content)
-    machine = choose_machine(device, recipe.training.dtype)
-    model = model_of(recipe, known.facts)
+    machine = set_up_machine(device, recipe.training.dtype)
+    model = build_model(recipe.model_spec(known.facts), recipe.training.seed)
     try:
         model.load_state_dict(dict(checkpoint.files["ema"]))
     except RuntimeError as error:
@@ -90,12 +90,12 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     """Open a run folder, or one checkpoint inside it, with all that drawing needs. Raises as `load_model`."""
     loaded = load_model(path, device)
     recipe, known, machine = loaded.recipe, loaded.known, loaded.machine
-    generator = generator_of(recipe, known, loaded.model, autoencoder_of(recipe, known.facts, machine))
-    text_encoder = text_encoder_of(recipe, known.facts, machine)
+    generator = build_generator(recipe, known, loaded.model, load_autoencoder(recipe, known.facts, machine))
+    text_encoder = load_text_encoder(recipe, known.facts, machine)
     return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
 
 
-def checkpoint_of(path: Path, group: str = "ema") -> tuple[Checkpoint, list[str]]:
+def load_run_checkpoint(path: Path, group: str = "ema") -> tuple[Checkpoint, list[str]]:
     """The newest good checkpoint of a run folder, or one checkpoint inside it, with one group of its tensors.
 
     Of a run in stages: that of the last stage that has one. Also one line for each newer checkpoint that is damaged.

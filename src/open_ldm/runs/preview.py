@@ -13,7 +13,7 @@ from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sample import Source
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.requests import SampleRequest, inputs_for
+from open_ldm.runs.requests import SampleRequest, build_inputs
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 
@@ -33,15 +33,15 @@ def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_enco
     else:
         shown = evenly(sorted(set(source.captions())), recipe.preview.count)
     requests = [SampleRequest(PREVIEW_SEED + i, shown[i % len(shown)]) for i in range(recipe.preview.count)]
-    inputs_for(requests, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
+    build_inputs(requests, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
     return requests
 
 
-def draw(
+def sample_previews(
     recipe: Recipe, facts: DataFacts, generator: Generator, requests: Sequence[SampleRequest], text_encoder: TextEncoder | None
 ) -> Tensor:
     """Pixels uint8 [N, 3, H, W] as people are shown them, for the requests, by the recipe's sampling settings."""
-    inputs = inputs_for(requests, recipe.conditioning, facts, text_encoder)
+    inputs = build_inputs(requests, recipe.conditioning, facts, text_encoder)
     return as_shown(
         to_pixels(generator.images(inputs, [request.seed for request in requests], recipe.sampling)), recipe.data.display
     )

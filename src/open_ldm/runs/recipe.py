@@ -202,10 +202,10 @@ def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source:
     """Build a recipe from plain data. Overrides reach defaults too, whether or not the recipe mentions them."""
     if "network" in content and "denoiser" not in content:
         raise ConfigError(f"{source} trains an autoencoder", fix="ldm autoencoder train")
-    return built(Recipe, content, overrides, source=source)
+    return build_config(Recipe, content, overrides, source=source)
 
 
-def built(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> C:
+def build_config(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> C:
     """A config of that kind from plain data; overrides reach defaults too."""
     try:
         whole = kind.model_validate(content).model_dump(mode="json")

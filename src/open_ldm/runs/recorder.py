@@ -22,13 +22,13 @@ from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.held_out import EVENT, HeldOutPictures, levels_of
+from open_ldm.runs.held_out import EVENT, HeldOutPictures, levels_to_json
 from open_ldm.runs.load import knowledge_to_json
-from open_ldm.runs.preview import captions_of, draw
+from open_ldm.runs.preview import captions_of, sample_previews
 from open_ldm.runs.recipe import Recipe, TrainingRecipe
 from open_ldm.runs.report.page import Section, write_report
 from open_ldm.runs.requests import SampleRequest
-from open_ldm.runs.transfer import Started
+from open_ldm.runs.starting import Started
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 from open_ldm.text.survey import CaptionSurvey
@@ -286,7 +286,7 @@ class Recorder(RunRecorder):
     def preview(self) -> None:
         """A grid of the same requests every time."""
         started = time.perf_counter()
-        pixels = draw(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+        pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
         path = self.folder.samples / f"{self.samples_seen:012d}.png"
         shown = captions_of(self.requests)
         save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
@@ -303,5 +303,5 @@ class Recorder(RunRecorder):
             return
         started = time.perf_counter()
         found = self.held_out.loss(self.trainer.ema.model)
-        self.event(EVENT, **levels_of(found), seconds=round(time.perf_counter() - started, 2))
+        self.event(EVENT, **levels_to_json(found), seconds=round(time.perf_counter() - started, 2))
         self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

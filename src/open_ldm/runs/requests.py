@@ -24,7 +24,7 @@ class SampleRequest:
     controls: Mapping[str, str] = field(default_factory=dict)
 
 
-def inputs_for(
+def build_inputs(
     requests: Sequence[SampleRequest],
     conditioning: ConditioningConfig,
     facts: DataFacts,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.core.config import apply_overrides, to_yaml, validate
-from open_ldm.core.device import choose_machine
+from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, OpenLdmError, exit_code_of
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
@@ -19,8 +19,8 @@ from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.history import read_history
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
 from open_ldm.runs.report.stages import write_stages_report
+from open_ldm.runs.starting import settle, settle_if_present, settled
 from open_ldm.runs.train import TrainingResult, require_same_recipe, train
-from open_ldm.runs.transfer import settle, settled, settled_if_here
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Stage:
         return self.recipe.init_from is not None and self.recipe.init_from.source == str(other.folder.path)
 
 
-def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
+def build_stages(recipe: Recipe, out: Path) -> list[Stage]:
     """The stages of a recipe that trains in `out`: each the recipe with the stage's settings laid over it, in out/stages/.
 
     All but the first start from the weights of the one before; `init_from` of a stage says how, or (null) that it does not.
@@ -75,7 +75,7 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
     return stages
 
 
-def planned(stages: Sequence[Stage]) -> list[Recipe]:
+def plan_stages(stages: Sequence[Stage]) -> list[Recipe]:
     """Each stage's recipe, settled by the one before as that will be; none of them need have been trained.
 
     Raises ConfigError, naming the stage, for one that cannot start as it says.
@@ -83,13 +83,13 @@ def planned(stages: Sequence[Stage]) -> list[Recipe]:
     done: list[tuple[Stage, Recipe]] = []
     for stage in stages:
         before = next((its_recipe for other, its_recipe in done if stage.starts_from(other)), None)
-        with told_of(stage):
-            done.append((stage, settled_if_here(stage.recipe)[0] if before is None else settled(stage.recipe, before)))
+        with named_in_errors(stage):
+            done.append((stage, settle_if_present(stage.recipe)[0] if before is None else settled(stage.recipe, before)))
     return [its_recipe for _, its_recipe in done]
 
 
 @contextmanager
-def told_of(stage: Stage) -> Iterator[None]:
+def named_in_errors(stage: Stage) -> Iterator[None]:
     """Name the stage in a ConfigError."""
     try:
         yield
@@ -114,8 +114,8 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
 
     Raises as `train`; a stage that a signal stopped ends this too, with 75. exit.json says how the whole and each stage ended.
     """
-    world = join_world(choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic).device)
-    stages, folder = stages_of(recipe, out), RunFolder(out)
+    world = join_world(set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic).device)
+    stages, folder = build_stages(recipe, out), RunFolder(out)
     if CheckpointFolder(folder.checkpoints).names():
         raise ConfigError(f"{out} holds a run without stages", fix="choose another --out")
     names = [stage.folder.path.name for stage in stages]
@@ -123,12 +123,12 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
         raise ConfigError(f"{out} was started with stage {others[0]}", needed=", ".join(names), fix="choose another --out")
     passed = _passed(stages)
     if all(stage.saved is None for stage in stages):
-        planned(stages)  # what cannot follow is told before hours of training
+        plan_stages(stages)  # what cannot follow is told before hours of training
     seconds, loss = 0.0, None
     with folder if world.leads else nullcontext():
         for stage in stages:
             if stage.saved is not None:
-                with told_of(stage):
+                with named_in_errors(stage):
                     require_same_recipe(settle(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
         if world.leads:  # only now: a refusal leaves the run as it was
             folder.write_config(to_yaml(recipe))

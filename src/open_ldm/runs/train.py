@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from open_ldm.core.config import flattened, read_yaml
-from open_ldm.core.device import Machine, choose_machine
+from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code_of
 from open_ldm.core.events import effective_events, read_events
@@ -22,14 +22,14 @@ from open_ldm.data.sample import Source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.batches import cached_batches, live_batches
-from open_ldm.runs.build import Knowledge, encoders_of, facts_of, generator_of, libraries_of, trainer_of
+from open_ldm.runs.build import Knowledge, build_generator, build_trainer, libraries_of, load_encoders, read_facts
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
 from open_ldm.runs.recorder import Recorder
-from open_ldm.runs.transfer import StartingPoint, begin_from, settle
+from open_ldm.runs.starting import StartingPoint, begin_from, settle
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
@@ -86,7 +86,7 @@ def run_in_folder(
 
     `parse`: reads back the recipe that the folder was started with.
     """
-    machine = choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
+    machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
     world = join_world(machine.device)
     folder = RunFolder(out)
     if not world.leads:
@@ -119,11 +119,11 @@ def _trained(
     world.barrier()  # all have looked before the leader saves a run that starts from another
     source = open_data(recipe.data)
     seen = survey(source)
-    health = health_of(folder, source, seen, world.leads)
+    health = count_bad_samples(folder, source, seen, world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if checkpoint is None else knowledge_from_json(checkpoint.content)
-    facts = facts_of(recipe, source, seen) if before is None else before.facts
-    encoders = encoders_of(recipe, source, facts, machine)
+    facts = read_facts(recipe, source, seen) if before is None else before.facts
+    encoders = load_encoders(recipe, source, facts, machine)
     facts = replace(facts, autoencoder=encoders.autoencoder.fingerprint)
     text_encoder = encoders.text
     if text_encoder is not None:
@@ -134,7 +134,7 @@ def _trained(
         reading = cached_batches(recipe, source, facts, encoders, health, place.stop, world, silent=silent)
         write_health(folder, health, world.leads)
     known = Knowledge(facts, reading.latent_stats() if before is None else before.stats)
-    trainer = trainer_of(recipe, known, machine, world)
+    trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.restore(checkpoint.files, checkpoint.content["counters"])
     transferred = begin_from(start, recipe, known, trainer) if checkpoint is None and start is not None else None
@@ -144,7 +144,7 @@ def _trained(
         recipe=recipe,
         known=known,
         trainer=trainer,
-        generator=generator_of(recipe, known, trainer.ema.model, encoders.autoencoder),
+        generator=build_generator(recipe, known, trainer.ema.model, encoders.autoencoder),
         requests=preview_requests(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
@@ -168,7 +168,7 @@ def _trained(
     return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
 
 
-def health_of(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
+def count_bad_samples(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
     """A new tally with what the survey found; raises DataError when there are too many.
 
     It starts anew with every process, so that files mended or removed since the last one no longer count.

@@ -150,7 +150,7 @@ def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str],
 
 
 def _drawn(run: LoadedRun, settings: SamplingConfig, requests: Sequence[SampleRequest]) -> Tensor:
-    images = run.generator.images(run.inputs_for(requests), [request.seed for request in requests], settings)
+    images = run.generator.images(run.build_inputs(requests), [request.seed for request in requests], settings)
     return as_shown(to_pixels(images), run.recipe.data.display)
 
 

@@ -18,7 +18,7 @@ from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sources import open_source
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.autoencoder.checks import checks_of
+from open_ldm.runs.autoencoder.checks import read_checks
 from open_ldm.runs.autoencoder.evaluate import psnr_db, reconstruct
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.autoencoder.train import REQUIRED, train_autoencoder
@@ -47,7 +47,7 @@ def test_a_run_leaves_what_it_promises(rgb_run: Path) -> None:
         "diffusion_pytorch_model.safetensors",
     ]
     assert not list(rgb_run.glob(".autoencoder*"))
-    checks = checks_of(rgb_run)
+    checks = read_checks(rgb_run)
     assert [check.samples_seen for check in checks] == [24, 48]
     assert all(check.pictures == 6 and check.worst_psnr_db < check.mean_psnr_db for check in checks)
     assert all(len(check.channels_psnr_db) == 3 for check in checks)
@@ -59,7 +59,7 @@ def test_the_report_tells_of_reconstructions_and_not_of_sampling(rgb_run: Path) 
     page = (rgb_run / "report.html").read_text()
     for words in ("Held-out reconstructions", "worst 5 %", "data:image/png", "<title>Loss</title>", "recipe tiny-autoencoder"):
         assert words in page
-    assert f"{checks_of(rgb_run)[-1].mean_psnr_db:.2f}" in page
+    assert f"{read_checks(rgb_run)[-1].mean_psnr_db:.2f}" in page
     assert "ldm sample" not in page
     assert f"path: {rgb_run}/autoencoder, channels: 4, factor: 2" in page.replace("&#x27;", "'")
 
@@ -91,7 +91,7 @@ def test_what_is_reported_is_measured_on_pictures_never_trained_on(rgb_run: Path
     autoencoder = build_autoencoder(used(rgb_run), CPU)
     decoded = to_pixels(autoencoder.decode(autoencoder.encode(to_images(held.pixels)).mean))
     psnr = sorted(psnr_db(decoded, held.pixels).tolist())
-    check = checks_of(rgb_run)[-1]
+    check = read_checks(rgb_run)[-1]
     assert np.mean(psnr) == pytest.approx(check.mean_psnr_db, abs=0.01)
     assert psnr[0] == pytest.approx(check.worst_psnr_db, abs=0.01)
     green = psnr_db(decoded[:, 1], held.pixels[:, 1]).mean()
@@ -142,7 +142,7 @@ def test_a_denoiser_trains_and_draws_behind_it(grey_run: Path, tmp_path: Path) -
 
 
 def test_a_grey_run_is_checked_at_its_end(grey_run: Path) -> None:
-    assert [check.samples_seen for check in checks_of(grey_run)] == [48]
+    assert [check.samples_seen for check in read_checks(grey_run)] == [48]
     assert json.loads((grey_run / "autoencoder" / "config.json").read_text())["in_channels"] == 1
 
 
@@ -198,4 +198,4 @@ def test_a_bad_picture_is_counted(tmp_path: Path) -> None:
     (tmp_path / "pictures" / "003.png").write_bytes(b"")
     run = trained(tmp_path, f"data.source={{kind: folder, path: {tmp_path / 'pictures'}}}", "training.samples=4")
     assert json.loads((run / "health.json").read_text())["bad"] == {"empty file": ["003.png"]}
-    assert len(checks_of(run)) == 1
+    assert len(read_checks(run)) == 1

@@ -35,7 +35,7 @@ from open_ldm.evaluation.passport import Result
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.runs.build import Encoders
 from open_ldm.runs.evaluations import store
-from open_ldm.runs.held_out import HeldOutPictures, levels_of
+from open_ldm.runs.held_out import HeldOutPictures, levels_to_json
 
 NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
 
@@ -186,7 +186,7 @@ class Bench:
         pictures = HeldOutPictures(run.recipe, run.known, encoders, metric.pictures, self.world)
         found = pictures.loss(run.model, self.config.bootstrap)
         self.results.append(pictures.result(found, self.config.bootstrap))
-        self.held_out |= levels_of(found)
+        self.held_out |= levels_to_json(found)
 
     def _drawn(self, otherwise: str) -> DrawnPictures:
         """The pictures, where a run draws them."""

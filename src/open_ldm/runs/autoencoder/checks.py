@@ -49,7 +49,7 @@ def _above_each_other(found: Reconstructions, indices: Sequence[int], display: S
     return grid(pixels, len(indices), row_headers=["input", "reconstruction"], column_headers=told)
 
 
-def checks_of(run: Path) -> list[Check]:
+def read_checks(run: Path) -> list[Check]:
     """All checks that the run's present weights went through, in order."""
     events = [event for event in effective_events(read_events(run / "events.jsonl")) if event.name == EVENT]
     return [check for event in events if (check := _check(event)) is not None]
@@ -68,7 +68,7 @@ def _check(event: Event) -> Check | None:
 
 def sections_of(run: Path) -> list[Section]:
     """The report's part about reconstructions; empty before the first check."""
-    checks = checks_of(run)
+    checks = read_checks(run)
     if not checks:
         return []
     newest = checks[-1]

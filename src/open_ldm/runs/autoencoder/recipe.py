@@ -12,7 +12,7 @@ from open_ldm.autoencoders.reconstruction import ReconstructionConfig
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.loader import DataConfig
-from open_ldm.runs.recipe import Recipe, built, load_recipe, numerics_of, recipe_content
+from open_ldm.runs.recipe import Recipe, build_config, load_recipe, numerics_of, recipe_content
 from open_ldm.training.settings import TrainingConfig
 
 
@@ -68,7 +68,7 @@ def autoencoder_recipe_from(content: Mapping[str, Any], overrides: Sequence[str]
     """Build a recipe from plain data. Overrides reach defaults too, whether or not the recipe mentions them."""
     if "denoiser" in content:
         raise ConfigError(f"{source} trains a denoiser", fix="ldm train")
-    return built(AutoencoderRecipe, content, overrides, source=source)
+    return build_config(AutoencoderRecipe, content, overrides, source=source)
 
 
 def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe | AutoencoderRecipe:

@@ -17,7 +17,7 @@ from open_ldm.data.survey import survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
-from open_ldm.runs.train import Place, TrainingResult, health_of, run_in_folder
+from open_ldm.runs.train import Place, TrainingResult, count_bad_samples, run_in_folder
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
@@ -53,9 +53,9 @@ def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: 
     checkpoint, problems = store.newest()
     source = open_data(recipe.data)
     seen = survey(source)
-    health = health_of(folder, source, seen, world.leads)
+    health = count_bad_samples(folder, source, seen, world.leads)
     parts = hold_out(source, recipe.held_out.pictures, training.seed)
-    trainer = trainer_of(recipe, place)
+    trainer = build_trainer(recipe, place)
     if checkpoint is not None:
         trainer.restore(checkpoint.files, checkpoint.content["counters"])
     plan = plan_batches(training.batch_size, training.micro_batch_size, world)
@@ -86,7 +86,7 @@ def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: 
     return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
 
 
-def trainer_of(recipe: AutoencoderRecipe, place: Place) -> AutoencoderTrainer:
+def build_trainer(recipe: AutoencoderRecipe, place: Place) -> AutoencoderTrainer:
     """A trainer at position 0."""
     network = build_network(recipe.network, recipe.training.seed).to(place.machine.device)
     network.compute_dtype = place.machine.compute_dtype

@@ -19,7 +19,7 @@ from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.process.resolution import ResolutionConfig, area
 from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.load import checkpoint_of, knowledge_from_json
+from open_ldm.runs.load import knowledge_from_json, load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.trainer import Trainer
 from open_ldm.transfer.carry import Carried, carry
@@ -80,7 +80,7 @@ def open_start(config: InitFromConfig) -> StartingPoint:
     """Read the run that `init_from` names. Raises ConfigError when there is none, CheckpointError when it is damaged."""
     group = "ema" if config.weights == "averaged" else "model"
     path = Path(config.source).expanduser()
-    checkpoint, problems = checkpoint_of(path, group)
+    checkpoint, problems = load_run_checkpoint(path, group)
     return StartingPoint(
         path=path,
         checkpoint=checkpoint.path.name,
@@ -111,7 +111,7 @@ def settled(recipe: Recipe, source: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def settled_if_here(recipe: Recipe) -> tuple[Recipe, StartingPoint | None]:
+def settle_if_present(recipe: Recipe) -> tuple[Recipe, StartingPoint | None]:
     """The recipe settled by the run that it starts from, and that run; as it stands, and None, without one at hand."""
     if recipe.init_from is None or not Path(recipe.init_from.source).expanduser().exists():
         return recipe, None
