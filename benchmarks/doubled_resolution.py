@@ -26,8 +26,8 @@ from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridChange, Positions, positions_on
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import load_recipe
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
+from open_ldm.sampling.requests import SampleRequest
 
 PICTURES, SHOWN, TIMES = 64, 6, (0.3, 0.5, 0.7, 0.9)
 

@@ -31,9 +31,9 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
 from open_ldm.evaluation.held_out_loss import held_out_loss
-from open_ldm.runs.build import Encoders, build_encoder
+from open_ldm.runs.encoders import Encoders, build_encoder
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.requests import SampleRequest, build_inputs
+from open_ldm.sampling.requests import SampleRequest, build_inputs
 from open_ldm.text import HuggingFaceConfig, HuggingFaceEncoder
 
 SIDE, DIM, TEMPERATURE = 32, 128, 0.07

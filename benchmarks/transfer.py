@@ -40,11 +40,12 @@ from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.process.schedules import Schedule
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.batches import live_batches
-from open_ldm.runs.build import Encoders, build_encoder, load_encoders, read_facts
+from open_ldm.runs.build import read_facts
+from open_ldm.runs.encoders import Encoders, build_encoder, load_encoders
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
+from open_ldm.sampling.requests import SampleRequest
 
 LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0)
 HELD_OUT_PICTURES = 200
@@ -195,10 +196,10 @@ def _errors(run: LoadedRun) -> tuple[float, ...]:
     encoder = build_encoder(recipe, run.known.facts, source, Encoders(run.generator.autoencoder, run.text_encoder, run.machine))
     told = recipe.conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
     schedule = run.model.schedule
-    drawer = Noising(0, 1, run.known.stats, told, UniformTimes(), schedule.discrete_steps, device)
+    noising = Noising(0, 1, run.known.stats, told, UniformTimes(), schedule.discrete_steps, device)
     sums, count = torch.zeros(len(LOG_SNRS), dtype=torch.float64), 0
     for batch in read_batches(source, recipe.data.transform, seed=0, position_ranges=ranges, workers=0):
-        drawn = drawer.draw(encoder.encode(batch))
+        drawn = noising.draw(encoder.encode(batch))
         eps = drawn.draws.normal("held-out noise", drawn.x_0.shape[1:])
         for place, log_snr in enumerate(LOG_SNRS):
             t = torch.full((len(drawn.x_0),), time_at(schedule, log_snr), device=device)

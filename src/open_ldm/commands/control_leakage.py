@@ -9,7 +9,7 @@ import torch
 
 from open_ldm.core import seeds
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.requests import SampleRequest
+from open_ldm.sampling.requests import SampleRequest
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from open_ldm.core.events import Progress
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Batch
-from open_ldm.runs.build import load_autoencoder, measure_latent_stats
+from open_ldm.runs.build import measure_latent_stats
+from open_ldm.runs.encoders import load_autoencoder
 from open_ldm.runs.recipe import Recipe
 
 

@@ -20,8 +20,9 @@ from open_ldm.data.survey import survey
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.verify import Checked, check_entries
-from open_ldm.runs.build import load_encoders, read_facts
+from open_ldm.runs.build import read_facts
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
+from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe
 
 ENTRIES = 16

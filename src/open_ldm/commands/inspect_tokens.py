@@ -68,7 +68,7 @@ def _drawn(run: LoadedRun, pictures: int) -> ObjectiveInputs:
     wanted = range(min(pictures, len(source)))
     batch = next(read_batches(source, recipe.data.transform, seed=_SEED, position_ranges=[wanted], workers=0))
     encoder = LiveEncoder(run.generator.autoencoder, recipe.conditioning.controls, run.machine.device, run.text_encoder)
-    drawer = Noising(
+    noising = Noising(
         seed=_SEED,
         batch_size=len(wanted),
         stats=run.known.stats,
@@ -77,7 +77,7 @@ def _drawn(run: LoadedRun, pictures: int) -> ObjectiveInputs:
         discrete_steps=run.model.schedule.discrete_steps,
         device=run.machine.device,
     )
-    return drawer.draw(encoder.encode(batch))
+    return noising.draw(encoder.encode(batch))
 
 
 def _plots(padding: str, found: TokenInfluence) -> Sequence[Plot]:

@@ -21,14 +21,14 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's own numbers, glibc's mall
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run computes: `device` and the dtype of its matrix products."""
+    """Where a run computes, and in which dtype its matrix products are."""
 
     device: torch.device
     compute_dtype: torch.dtype
 
     @property
     def sentence(self) -> str:
-        """For people: 'cpu (2 threads), bf16'."""
+        """The machine in words, such as 'cpu (2 threads), bf16'."""
         name = {torch.bfloat16: "bf16", torch.float32: "float32"}[self.compute_dtype]
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {name}"
@@ -93,12 +93,12 @@ def configure_process(machine: Machine, deterministic: bool = False) -> None:
 
 
 def _device(name: DeviceName) -> str:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there[name]:
-        possible = ", ".join(device for device, present in there.items() if present)
-        raise ConfigError(f"training.device={name}: not on this machine", needed=f"one of auto, {possible}")
+        return next(device for device in ("cuda", "mps", "cpu") if present[device])
+    if not present[name]:
+        possible = ", ".join(device for device, is_present in present.items() if is_present)
+        raise ConfigError(f"training.device={name} is not on this machine", needed=f"one of auto, {possible}")
     return name
 
 
@@ -131,7 +131,7 @@ def _keep_freed_memory() -> None:
 
 
 def cpu_flags() -> frozenset[str]:
-    """Feature names of the processor as Linux lists them; empty elsewhere."""
+    """Read the feature names of the processor as Linux lists them; empty elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Stop signals: the first asks the run to save and stop, a second within ten seconds ends it at once."""
+"""Stop signals: the first one requests a save and a stop, a second one within ten seconds ends the process at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECOND_WITHIN_SECONDS = 10.0
 
 
 class StopRequest:
-    """Context manager that turns SIGTERM, SIGINT and SIGUSR1 into the flag `name`, to be polled between updates."""
+    """Context manager that turns SIGTERM, SIGINT and SIGUSR1 into a name to be polled between updates: `name`, else None."""
 
     def __init__(self) -> None:
         self.name: str | None = None

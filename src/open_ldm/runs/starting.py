@@ -1,163 +1,139 @@
-"""Starting a run from another: what its recipe leaves open, the weights, and the receipt."""
+"""Starting a run from another: opening it, settling what the recipe leaves open, taking over its weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
-
-from open_ldm.core.config import flattened, read_yaml
+from open_ldm.core.config import read_yaml
 from open_ldm.core.errors import ConfigError
-from open_ldm.denoisers.base import TransformerConfig
-from open_ldm.denoisers.blocks.embeddings import patches_of
-from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.process.resolution import ResolutionConfig, area
-from open_ldm.runs.build import Knowledge
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.load import knowledge_from_json, load_run_checkpoint
+from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
-from open_ldm.training.trainer import Trainer
-from open_ldm.transfer.carry import Carried, carry
-from open_ldm.transfer.expected import skeleton
-from open_ldm.transfer.receipt import Receipt, as_text
+from open_ldm.training.state import TrainState
 from open_ldm.transfer.settings import InitFromConfig
-
-_COMPARED = ("autoencoder", "conditioning", "process", "objective", "denoiser")
-
-
-@dataclass(frozen=True)
-class StartingPoint:
-    """The run that another starts from: its settings, and the tensors of one set of its weights."""
-
-    path: Path
-    checkpoint: str
-    samples_seen: int
-    recipe: Recipe
-    known: Knowledge
-    tensors: Mapping[str, Tensor]
-    sha256: str
-    problems: tuple[str, ...]
+from open_ldm.transfer.settle import SizedSettings, settle, settle_as_before
+from open_ldm.transfer.start import Started, StartingPoint, TrainedSettings, start
 
 
-@dataclass(frozen=True)
-class Started:
-    """How a run began: from where, under which other settings (name: there, here), and the receipt."""
+def load_starting_point(config: InitFromConfig) -> StartingPoint:
+    """Read the run that `init_from` names.
 
-    source: StartingPoint
-    weights: str
-    settings: Mapping[str, tuple[Any, Any]]
-    receipt: Receipt
+    Args:
+        config: Names a run folder or one checkpoint in it, and which of its weights are wanted.
 
-    def sentence(self) -> str:
-        """Where it started, and how much was taken over."""
-        point = f"{self.source.path} ({self.source.checkpoint}, {self.weights} weights)"
-        return f"starts from {point}: {self.receipt.sentence()}"
+    Returns:
+        Its settings and its weights, on the CPU.
 
-    def text(self) -> str:
-        """The receipt as a table, the settings that differ, and the sentence."""
-        settings = [f"{name}: {_said(there)} there, {_said(here)} here" for name, (there, here) in self.settings.items()]
-        return "\n".join([as_text(self.receipt.rows()), *settings, self.sentence()])
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of transfer.json."""
-        source = {
-            "path": str(self.source.path),
-            "checkpoint": self.source.checkpoint,
-            "samples_seen_there": self.source.samples_seen,
-            "weights": self.weights,
-            "sha256": self.source.sha256,
-        }
-        settings = {name: list(both) for name, both in self.settings.items()}
-        return {"source": source, "settings": settings, **self.receipt.to_json()}
-
-
-def open_start(config: InitFromConfig) -> StartingPoint:
-    """Read the run that `init_from` names. Raises ConfigError when there is none, CheckpointError when it is damaged."""
+    Raises:
+        ConfigError: There is no such run, or it holds no such weights.
+        CheckpointError: It is damaged.
+    """
     group = "ema" if config.weights == "averaged" else "model"
     path = Path(config.source).expanduser()
     checkpoint, problems = load_run_checkpoint(path, group)
+    recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
     return StartingPoint(
         path=path,
         checkpoint=checkpoint.path.name,
         samples_seen=int(checkpoint.content["samples_seen"]),
-        recipe=recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json"),
-        known=knowledge_from_json(checkpoint.content),
+        settings=trained_settings(recipe, Knowledge.from_json(checkpoint.content)),
         tensors=checkpoint.files[group],
         sha256=str(checkpoint.content["files"][group]["sha256"]),
         problems=tuple(problems),
     )
 
 
-def settled(recipe: Recipe, source: Recipe) -> Recipe:
-    """The recipe with the positions and the noise schedule that follow from its source's, where it leaves them open.
+def trained_settings(recipe: Recipe, known: Knowledge) -> TrainedSettings:
+    """The settings of a recipe that decide what its model's weights mean, with what was learned of its data."""
+    spec = recipe.model_spec(known.facts)
+    return TrainedSettings(spec, recipe.autoencoder, recipe.objective, recipe.data.transform, known.stats)
 
-    Raises ConfigError where it states others.
+
+def sized_settings(recipe: Recipe) -> SizedSettings:
+    """The settings of a recipe that depend on the size of its pictures."""
+    return SizedSettings(recipe.process, recipe.denoiser, recipe.data.transform.size_px, recipe.latent_shape[1:])
+
+
+def settle_recipe(recipe: Recipe, source: SizedSettings) -> Recipe:
+    """Fill in what a recipe leaves open with what follows from the run it starts from.
+
+    Args:
+        recipe: With `init_from`.
+        source: Of that run.
+
+    Returns:
+        The recipe with positions and noise schedule settled.
+
+    Raises:
+        ConfigError: The recipe states others.
     """
-    init = _init_of(recipe)
-    changes: dict[str, Any] = {
-        "process": recipe.process.model_copy(update={"resolution": _resolution(recipe, source)}),
-    }
-    there, here = source.denoiser, recipe.denoiser
-    if isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig):
-        grids = patches_of(source.latent_shape[1:], there.patch), patches_of(recipe.latent_shape[1:], here.patch)
-        positions = positions_on(there.positions, *grids, init.positions)
-        _require_open("denoiser.positions", here.positions, positions, (GridPositions(), there.positions))
-        changes["denoiser"] = here.model_copy(update={"positions": positions})
-    return recipe.model_copy(update=changes)
+    return _with_sized(recipe, settle(sized_settings(recipe), source, _init_of(recipe)))
 
 
 def settle_if_present(recipe: Recipe) -> tuple[Recipe, StartingPoint | None]:
-    """The recipe settled by the run that it starts from, and that run; as it stands, and None, without one at hand."""
+    """Settle a recipe by the run that it starts from, where that is on this machine.
+
+    Returns:
+        The settled recipe and that run; the recipe as it stands and None without one at hand.
+    """
     if recipe.init_from is None or not Path(recipe.init_from.source).expanduser().exists():
         return recipe, None
-    source = open_start(recipe.init_from)
-    return settled(recipe, source.recipe), source
+    source = load_starting_point(recipe.init_from)
+    return settle_recipe(recipe, source.settings.sized), source
 
 
-def settle(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, StartingPoint | None]:
-    """The recipe with nothing left open, and what it starts from. A run that has saved once needs its source no more.
+def settle_for_folder(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, StartingPoint | None]:
+    """Settle a recipe that trains in a run folder; a run that has saved once needs what it started from no more.
 
-    Raises ConfigError when the folder's run was started from other weights, or is itself what the recipe starts from.
+    Args:
+        recipe: As it was given.
+        folder: Where it trains; it may hold a run that goes on.
+
+    Returns:
+        The recipe with nothing left open, and what it starts from: None where it starts from random numbers, or goes on.
+
+    Raises:
+        ConfigError: The folder's run was started from other weights, or is itself what the recipe starts from.
     """
     if CheckpointFolder(folder.checkpoints).names() and folder.config.is_file():
         before = recipe_from(read_yaml(folder.config), (), source=str(folder.config))
         _require_same_source(recipe.init_from, before.init_from, folder)
-        return (recipe if recipe.init_from is None else _as_before(recipe, before)), None
+        if recipe.init_from is None:
+            return recipe, None
+        return _with_sized(recipe, settle_as_before(sized_settings(recipe), sized_settings(before))), None
     if recipe.init_from is None:
         return recipe, None
-    source = open_start(recipe.init_from)
-    return settled(recipe, source.recipe), source
+    source = load_starting_point(recipe.init_from)
+    return settle_recipe(recipe, source.settings.sized), source
 
 
-def begin_from(source: StartingPoint, recipe: Recipe, known: Knowledge, trainer: Trainer) -> Started:
-    """Give a trainer's model and its average the weights they start with."""
-    fresh = {name: tensor.detach().cpu() for name, tensor in trainer.model.state_dict().items()}
-    carried, started = start(recipe, known, source, fresh)
-    for module in (trainer.model, trainer.ema.model):
-        module.load_state_dict(carried.tensors)
+def start_from(source: StartingPoint, recipe: Recipe, known: Knowledge, state: TrainState[DiffusionModel]) -> Started:
+    """Give a new run's model and its average the weights they start with.
+
+    Args:
+        source: What the run starts from.
+        recipe: The run's, settled.
+        known: What was learned of its data.
+        state: Freshly built; its weights are replaced.
+
+    Returns:
+        How the run began.
+
+    Raises:
+        ConfigError: A tensor that should carry over does not.
+    """
+    fresh = {name: tensor.detach().cpu() for name, tensor in state.model.state_dict().items()}
+    carried, started = start(trained_settings(recipe, known), source, fresh, _init_of(recipe))
+    state.start_with(carried.tensors)
     return started
 
 
-def without_numbers(recipe: Recipe, known: Knowledge, source: StartingPoint) -> Started:
-    """How a run would begin, without building its model."""
-    fresh = skeleton(recipe.model_spec(known.facts)).state_dict()
-    there = replace(source, tensors={name: tensor.to("meta") for name, tensor in source.tensors.items()})
-    return start(recipe, known, there, fresh)[1]
-
-
-def start(recipe: Recipe, known: Knowledge, source: StartingPoint, fresh: Mapping[str, Tensor]) -> tuple[Carried, Started]:
-    """What the recipe's model starts with instead of `fresh`, and how that came about. `recipe` must be settled."""
-    init = _init_of(recipe)
-    there = source.recipe.model_spec(source.known.facts)
-    carried = carry(there, source.tensors, recipe.model_spec(known.facts), fresh, init)
-    before, now = (_compared(*each) for each in ((source.recipe, source.known), (recipe, known)))
-    settings = {name: (before.get(name), now.get(name)) for name in {**before, **now} if before.get(name) != now.get(name)}
-    return carried, Started(source, init.weights, settings, carried.receipt)
+def _with_sized(recipe: Recipe, sized: SizedSettings) -> Recipe:
+    return recipe.model_copy(update={"process": sized.process, "denoiser": sized.denoiser})
 
 
 def _init_of(recipe: Recipe) -> InitFromConfig:
@@ -176,10 +152,10 @@ def _require_same_source(now: InitFromConfig | None, before: InitFromConfig | No
     if now is None or before is None:
         if now is not before:
             was, would = ("nothing" if each is None else each.source for each in (before, now))
-            start = "init_from=null" if before is None else f"init_from.source={before.source}"
+            setting = "init_from=null" if before is None else f"init_from.source={before.source}"
             raise ConfigError(
                 f"run folder {folder.path} was started from {was}, not from {would}",
-                fix=f"{start} to go on with it, or choose another --out",
+                fix=f"set {setting} to go on with it, or choose another --out",
             )
         return
     if now.source == before.source:
@@ -188,85 +164,8 @@ def _require_same_source(now: InitFromConfig | None, before: InitFromConfig | No
         known = json.loads(folder.transfer.read_text())["source"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         known = None
-    if known is None or open_start(now).sha256 != known:
+    if known is None or load_starting_point(now).sha256 != known:
         raise ConfigError(
             f"run folder {folder.path} was started from {before.source}, not from {now.source}",
             fix="leave the change out, or choose another --out",
         )
-
-
-def _as_before(recipe: Recipe, before: Recipe) -> Recipe:
-    """The recipe with the positions and the schedule that its run settled on, where it leaves them open."""
-    changes: dict[str, Any] = {}
-    if recipe.process.resolution is None:
-        changes["process"] = recipe.process.model_copy(update={"resolution": before.process.resolution})
-    there, here = before.denoiser, recipe.denoiser
-    if not (isinstance(there, TransformerConfig) and isinstance(here, TransformerConfig)):
-        return recipe.model_copy(update=changes)
-    if _may_be_open(here.positions, there.positions):
-        changes["denoiser"] = here.model_copy(update={"positions": there.positions})
-    return recipe.model_copy(update=changes)
-
-
-def _may_be_open(stated: PositionsConfig, settled_on: PositionsConfig) -> bool:
-    """Whether a recipe that states these positions may be the one that was settled on those: it left them open, or stated its
-    source's, which can be told from what they became."""
-    if stated in (GridPositions(), settled_on, getattr(settled_on, "of", None)):
-        return True
-    return stated.kind == settled_on.kind and stated.kind in ("grid", "stored")
-
-
-def _resolution(recipe: Recipe, source: Recipe) -> ResolutionConfig | None:
-    """The shift of the noise schedule: from the size at which the source's was as it stands to this one."""
-    there, here, own = source.process.resolution, recipe.data.transform.size_px, recipe.process.resolution
-    if not _init_of(recipe).rescale_noise:
-        return own or _moved(there, here)
-    origin = source.data.transform.size_px if there is None else there.from_px
-    if (factors := [_factor(each) for each in (source, recipe)]) and factors[0] != factors[1]:
-        raise ConfigError(
-            f"the autoencoder shrinks pictures {factors[1]} times, the source's {factors[0]} times",
-            needed="one factor for init_from.rescale_noise, which compares sizes in pixels",
-            fix="init_from.rescale_noise=false, and process.resolution by hand",
-        )
-    wanted = None if area(origin) == area(here) else ResolutionConfig(from_px=origin, to_px=here)
-    _require_open("process.resolution", own, wanted, (None, there))
-    return wanted
-
-
-def _moved(resolution: ResolutionConfig | None, size: int | tuple[int, int]) -> ResolutionConfig | None:
-    """The same shift, written for pictures of another size."""
-    if resolution is None or area(resolution.to_px) == area(size):
-        return resolution
-    if isinstance(size, int) and isinstance(resolution.from_px, int) and isinstance(resolution.to_px, int):
-        origin, rest = divmod(resolution.from_px * size, resolution.to_px)
-        if not rest:
-            return ResolutionConfig(from_px=origin, to_px=size)
-    raise ConfigError(
-        f"the source's process.resolution, {resolution.from_px} to {resolution.to_px} px, has no equal for {size} px",
-        fix="state process.resolution",
-    )
-
-
-def _factor(recipe: Recipe) -> int:
-    return recipe.data.transform.height_px // recipe.latent_shape[1]
-
-
-def _require_open(
-    name: str, own: PositionsConfig | ResolutionConfig | None, wanted: object, open_values: tuple[object, ...]
-) -> None:
-    """Raise ConfigError where a recipe states something else than what follows from its source."""
-    if own != wanted and own not in open_values:
-        raise ConfigError(f"{name}={own} differs from what follows from init_from, {wanted}", fix=f"leave {name} out")
-
-
-def _said(value: Any) -> str:
-    """A setting for people: of measured numbers four digits."""
-    if isinstance(value, list) and value and all(isinstance(each, float) for each in value):
-        return f"[{', '.join(f'{each:.4g}' for each in value)}]"
-    return str(value)
-
-
-def _compared(recipe: Recipe, known: Knowledge) -> dict[str, Any]:
-    content = recipe.model_dump(mode="json")
-    blocks = {name: content[name] for name in _COMPARED} | {"data.transform": content["data"]["transform"]}
-    return flattened(blocks) | {"latents.mean": list(known.stats.mean), "latents.std": list(known.stats.std)}

@@ -30,8 +30,8 @@ from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.shape_attributes import agreement
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
 from open_ldm.studies.results import Measured, Value
 from open_ldm.studies.study import Arm, Protocol
 

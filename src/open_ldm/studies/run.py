@@ -22,10 +22,11 @@ from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
 from open_ldm.runs.batches import live_batches
-from open_ldm.runs.build import load_encoders, read_facts
+from open_ldm.runs.build import read_facts
+from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
-from open_ldm.runs.starting import settle
+from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.studies.devices import Training, train_over
 from open_ldm.studies.found import SettingFound, StudyFound
@@ -136,7 +137,7 @@ def _points(setting: Setting, recipe: str, changes: Sequence[str]) -> list[str]:
 def require_same_training(job: Job) -> None:
     """Raise ConfigError when what lies in a finished job's folder was trained by another recipe, or for longer."""
     folder = RunFolder(job.run)
-    recipe, _ = settle(job.recipe, folder)
+    recipe, _ = settle_for_folder(job.recipe, folder)
     require_same_recipe(recipe, folder, recipe_from)
     if job.samples_trained >= job.recipe.training.samples + job.recipe.training.batch_size:  # the last batch is a whole one
         raise ConfigError(

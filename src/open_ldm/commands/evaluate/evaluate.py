@@ -19,7 +19,7 @@ from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import DataConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
-from open_ldm.runs.evaluations import store
+from open_ldm.evaluation.stored import store
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
 

@@ -27,8 +27,8 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.passport import sampling_of
 from open_ldm.evaluation.pictures import Pictures, pictures_of
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
 
 _ORDER_SEED = 0
 """As `pictures_of`: picture i is drawn under the conditions of the reference's picture i."""
