@@ -208,7 +208,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["data", "stats"], 2, "Missing argument"),
     (["data", "stats", "photos-autoencoder"], 2, "trains an autoencoder"),
     (["data", "survey", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
-    (["recipes", "show", "nothing"], 2, "unknown recipe"),
+    (["recipes", "show", "nothing"], 2, "no packaged recipe"),
     (["recipes", "list"], 2, "ldm recipes show NAME"),
     (["sample", "/does/not/exist"], 2, "no run folder"),
     (["sample", "TEXT", "--prompt", "a crimson circle"], 2, "never saw crimson"),
@@ -406,7 +406,7 @@ def test_transfer_takes_a_run_as_recipe_and_tells_what_cannot_be(
             "cannot start from itself; needed: a folder of its own for the new run; fix: choose another --out",
         ),
         ([text_run, text_run, "init_from=null", "--out", tmp_path / "none"], "init_from=null would replace SOURCE"),
-        ([tmp_path, text_run, "--dry-run"], f"no run folder {tmp_path}"),
+        ([tmp_path, text_run, "--dry-run"], f"{tmp_path} is no run folder"),
     ):
         code, _, error = ldm(capsys, "transfer", *arguments)
         assert code == 2 and said in error and error.count("\n") == 1

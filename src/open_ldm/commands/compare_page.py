@@ -21,7 +21,7 @@ from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.load import load_run
 from open_ldm.runs.report.page import page
 from open_ldm.runs.report.sections import captioned, picture, section, table
-from open_ldm.runs.requests import SampleRequest
+from open_ldm.sampling.requests import SampleRequest
 
 _COLUMNS = 8
 

@@ -28,8 +28,8 @@ from open_ldm.model.spec import ProcessConfig
 from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.process.schedules import Schedule, build_schedule
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.stages import planned, stages_of
-from open_ldm.runs.transfer import settled_if_here
+from open_ldm.runs.stages import build_stages, plan_stages
+from open_ldm.runs.starting import settle_if_present
 
 _TIMES = tuple(step / 10 for step in range(11))
 _CELL_PX = 6
@@ -70,13 +70,13 @@ def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
     """
     note = ""
     if recipe.stages:
-        stages = stages_of(recipe, Path())
-        both = zip(stages, planned(stages), strict=True)
+        stages = build_stages(recipe, Path())
+        both = zip(stages, plan_stages(stages), strict=True)
         shown = {f"of stage {stage.name}": its_recipe.process for stage, its_recipe in both}
         kinds = {name: process.schedule.kind for name, process in shown.items()}
         schedules = {name: process.build_schedule() for name, process in shown.items()}
     else:
-        settled, source = settled_if_here(recipe)
+        settled, source = settle_if_present(recipe)
         process = settled.process
         if recipe.init_from is not None and source is None and process.resolution is None:
             note = (

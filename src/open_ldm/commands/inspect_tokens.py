@@ -13,7 +13,7 @@ from open_ldm.core.files import write_json, write_text
 from open_ldm.data.loader import open_data, read_batches
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
-from open_ldm.model.noising import Drawer, DrawnBatch
+from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.pages.svg import Plot, Series, stacked
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.load import LoadedRun, load_run
@@ -61,14 +61,14 @@ def inspect_tokens(path: Path, pictures: int) -> InspectedTokens:
     return found
 
 
-def _drawn(run: LoadedRun, pictures: int) -> DrawnBatch:
+def _drawn(run: LoadedRun, pictures: int) -> ObjectiveInputs:
     """Pictures with their captions, nothing dropped, drawn the same way for every run."""
     recipe = run.recipe
     source = open_data(recipe.data, "train" if recipe.data.holdout is None else "held_out")
     wanted = range(min(pictures, len(source)))
     batch = next(read_batches(source, recipe.data.transform, seed=_SEED, position_ranges=[wanted], workers=0))
     encoder = LiveEncoder(run.generator.autoencoder, recipe.conditioning.controls, run.machine.device, run.text_encoder)
-    drawer = Drawer(
+    noising = Noising(
         seed=_SEED,
         batch_size=len(wanted),
         stats=run.known.stats,
@@ -77,7 +77,7 @@ def _drawn(run: LoadedRun, pictures: int) -> DrawnBatch:
         discrete_steps=run.model.schedule.discrete_steps,
         device=run.machine.device,
     )
-    return drawer.draw(encoder.encode(batch))
+    return noising.draw(encoder.encode(batch))
 
 
 def _plots(padding: str, found: TokenInfluence) -> Sequence[Plot]:

@@ -1,4 +1,4 @@
-"""Stop signals: the first asks the run to save and stop, a second within ten seconds ends it at once."""
+"""Stop signals: the first one requests a save and a stop, a second one within ten seconds ends the process at once."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _FOUND = "WeightsUnpickler error: "
 
 
 class NamedOnly:
-    """Stands for a class that training files name, and of which no object is made."""
+    """Stands for a class that training files name without storing an object of it."""
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
