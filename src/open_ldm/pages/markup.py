@@ -5,11 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-
-class Markup(str):
-    """Text that is markup already; every other `str` is escaped when it is put into an element."""
-
-    __slots__ = ()
+from markupsafe import Markup as Markup
 
 
 def escaped(content: str) -> Markup:
