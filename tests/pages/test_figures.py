@@ -324,10 +324,10 @@ def test_an_unknown_format_is_named(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_user_neither_matter_nor_change() -> None:
-    expected = inline(HEAT)
-    with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "black", "svg.fonttype": "path"}):
+    expected = inline(CHARTS[0])
+    with matplotlib.rc_context({"font.size": 31, "lines.marker": "s", "svg.fonttype": "path"}):
         before = dict(matplotlib.rcParams)
-        assert inline(HEAT) == expected
+        assert inline(CHARTS[0]) == expected
         assert dict(matplotlib.rcParams) == before
 
 

@@ -33,7 +33,7 @@ def themed(written: bytes, title: str, most_px: float | None = None) -> str:
     Args:
         written: what matplotlib's SVG backend wrote, with text as text.
         title: what the figure shows.
-        most_px: greatest width on a page in px; None lets it grow with the page.
+        most_px: greatest width on a page in px; None lets it grow with what holds it.
     """
     source = fromstring(written)
     named = {one.get("id", ""): one for one in source.iter() if one.get("id")}
