@@ -22,7 +22,7 @@ FLOORS = {
     "denoisers": 4,
     "model": 5,
     "interop": 6,
-    "transfer": 6,
+    "transfer_learning": 6,
     "training": 6,
     "sampling": 6,
     "evaluation": 7,

@@ -22,7 +22,7 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.stages import assignments, planned, stages_of, train_stages
 from open_ldm.runs.train import TrainingResult, train
 from open_ldm.runs.transfer import Started
-from open_ldm.transfer.receipt import Receipt
+from open_ldm.transfer_learning.receipt import Receipt
 from tests.runs.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start

@@ -21,7 +21,7 @@ from open_ldm.runs.report.stages import SHOWN, cells_of
 from open_ldm.runs.stages import Stage, told_of
 from open_ldm.runs.transfer import Started, StartingPoint, settled, settled_if_here, without_numbers
 from open_ldm.text import WordsConfig
-from open_ldm.transfer.expected import skeleton
+from open_ldm.transfer_learning.expected import skeleton
 
 ASSUMED_CLASSES = 1000
 

@@ -22,10 +22,10 @@ from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import checkpoint_of, knowledge_from_json
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.trainer import Trainer
-from open_ldm.transfer.carry import Carried, carry
-from open_ldm.transfer.expected import skeleton
-from open_ldm.transfer.receipt import Receipt, as_text
-from open_ldm.transfer.settings import InitFromConfig
+from open_ldm.transfer_learning.carry import Carried, carry
+from open_ldm.transfer_learning.expected import skeleton
+from open_ldm.transfer_learning.receipt import Receipt, as_text
+from open_ldm.transfer_learning.settings import InitFromConfig
 
 _COMPARED = ("autoencoder", "conditioning", "process", "objective", "denoiser")
 
