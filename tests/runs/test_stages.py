@@ -22,8 +22,8 @@ from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.stages import build_stages, plan_stages, train_stages
 from open_ldm.runs.train import TrainingResult, train
-from open_ldm.transfer.receipt import Receipt
-from open_ldm.transfer.start import Started
+from open_ldm.transfer_learning.receipt import Receipt
+from open_ldm.transfer_learning.start import Started
 from tests.runs.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start

@@ -29,7 +29,7 @@ from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
-from open_ldm.transfer.settings import InitFromConfig
+from open_ldm.transfer_learning.settings import InitFromConfig
 
 
 class TrainingRecipe(PlainData, Protocol):

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.evaluate.neighbours import NeighbourReport
+from open_ldm.commands.evaluate.text import text_of
+from open_ldm.core.shown import ShownAsText
 from open_ldm.evaluation.measure import Measured
 from open_ldm.evaluation.passport import Result
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(ShownAsText):
     """What was found. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
     `held_out`: the loss by noise level; `file`: the evaluation.json it was written to, and `sheet` the picture of nearest
     neighbours, where there are such."""
@@ -32,6 +34,10 @@ class Evaluation:
     def measured(self) -> Measured:
         """Results and refusals as `measure` gives them."""
         return Measured(self.results, self.refused)
+
+    def text(self) -> str:
+        """The table of what was measured, then warnings, refusals and where things lie."""
+        return text_of(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

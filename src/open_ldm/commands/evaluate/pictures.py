@@ -12,7 +12,7 @@ from torch import Tensor
 
 from open_ldm.commands.evaluate.config import EvaluationConfig, changed
 from open_ldm.commands.evaluate.reference import open_pictures
-from open_ldm.commands.sample import GRID, SAMPLES
+from open_ldm.commands.samples import GRID, SAMPLES
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.core.device import DeviceName

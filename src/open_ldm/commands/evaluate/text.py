@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.evaluation.passport import Result
+
+if TYPE_CHECKING:
+    from open_ldm.commands.evaluate.found import Evaluation
 
 HEADER = ("metric", "value", "interval", "n", "extractor", "protocol")
 

@@ -8,7 +8,7 @@ from open_ldm.pages.markup import Markup, element, joined
 from open_ldm.runs.history import RunHistory, lookup
 from open_ldm.runs.report.data import shown
 from open_ldm.runs.report.sections import section, table
-from open_ldm.transfer.receipt import ACTIONS, HEADER, Receipt
+from open_ldm.transfer_learning.receipt import ACTIONS, HEADER, Receipt
 
 _MEANING = {
     "kept": "taken over number for number",

@@ -11,7 +11,7 @@ from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
 from open_ldm.model.spec import ProcessConfig
 from open_ldm.process.resolution import ResolutionConfig, area
-from open_ldm.transfer.settings import InitFromConfig
+from open_ldm.transfer_learning.settings import InitFromConfig
 
 
 @dataclass(frozen=True)

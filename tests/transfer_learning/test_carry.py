@@ -24,10 +24,10 @@ from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text import HuggingFaceConfig
 from open_ldm.text.text_model import TextModelConfig
 from open_ldm.text.words import WordsConfig
-from open_ldm.transfer.carry import Carried, carry
-from open_ldm.transfer.receipt import ACTIONS, Receipt, as_text
-from open_ldm.transfer.semantic import matched_names
-from open_ldm.transfer.settings import InitFromConfig
+from open_ldm.transfer_learning.carry import Carried, carry
+from open_ldm.transfer_learning.receipt import ACTIONS, Receipt, as_text
+from open_ldm.transfer_learning.semantic import matched_names
+from open_ldm.transfer_learning.settings import InitFromConfig
 from tests.helpers import DENOISERS, SMALL_WORDS, inputs_for, randn, randomise
 
 KINDS = pytest.mark.parametrize("name", ["dit", "mmdit", "pixart", "mdtv2", "unet"])

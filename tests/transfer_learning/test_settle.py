@@ -19,9 +19,9 @@ from open_ldm.model.diffusion import build_model
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.process.resolution import ResolutionConfig
-from open_ldm.transfer.settings import InitFromConfig
-from open_ldm.transfer.settle import SizedSettings, settle, settle_as_before
-from open_ldm.transfer.start import StartingPoint, TrainedSettings, start, start_without_numbers
+from open_ldm.transfer_learning.settings import InitFromConfig
+from open_ldm.transfer_learning.settle import SizedSettings, settle, settle_as_before
+from open_ldm.transfer_learning.start import StartingPoint, TrainedSettings, start, start_without_numbers
 from tests.helpers import DENOISERS, SMALL_DIT
 
 INIT = InitFromConfig(source="elsewhere")

@@ -14,11 +14,11 @@ from open_ldm.core.config import flattened
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.model.spec import ModelSpec
-from open_ldm.transfer.carry import Carried, carry
-from open_ldm.transfer.expected import skeleton
-from open_ldm.transfer.receipt import Receipt, as_text
-from open_ldm.transfer.settings import InitFromConfig
-from open_ldm.transfer.settle import SizedSettings
+from open_ldm.transfer_learning.carry import Carried, carry
+from open_ldm.transfer_learning.expected import skeleton
+from open_ldm.transfer_learning.receipt import Receipt, as_text
+from open_ldm.transfer_learning.settings import InitFromConfig
+from open_ldm.transfer_learning.settle import SizedSettings
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig, Slots, build_denoiser
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ModelSpec
-from open_ldm.transfer.semantic import PREFIX, context_of, reason_for_new, same_context, settings_that_differ
+from open_ldm.transfer_learning.semantic import PREFIX, context_of, reason_for_new, same_context, settings_that_differ
 
 Shapes = Mapping[str, tuple[int, ...]]
 

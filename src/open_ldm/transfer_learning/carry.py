@@ -13,10 +13,10 @@ from torch import Tensor
 from open_ldm.core.errors import ConfigError, shortened
 from open_ldm.denoisers.blocks.positions import SizedByGrid
 from open_ldm.model.spec import ModelSpec
-from open_ldm.transfer.expected import expected_changes, require_same_network, skeleton, variance_readers
-from open_ldm.transfer.receipt import Entry, Receipt
-from open_ldm.transfer.semantic import Matches, matches
-from open_ldm.transfer.settings import InitFromConfig
+from open_ldm.transfer_learning.expected import expected_changes, require_same_network, skeleton, variance_readers
+from open_ldm.transfer_learning.receipt import Entry, Receipt
+from open_ldm.transfer_learning.semantic import Matches, matches
+from open_ldm.transfer_learning.settings import InitFromConfig
 
 Tensors = Mapping[str, Tensor]
 
