@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contenders import CHANNELS, CLASSES, PATCH, Comparison, Contender, Setting, dit_peer
+from contend_dit import dit_peer
+from contender import CHANNELS, CLASSES, PATCH, Comparison, Contender, Setting
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.seeds import Draws
 from open_ldm.denoisers import MDTv2Config
-from open_ldm.model.diffusion import ModelFacts, ProcessConfig, build_model
+from open_ldm.model.diffusion import build_model
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
 
 HIDDEN = 0.4
@@ -23,13 +25,13 @@ def mdtv2(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
     labels = torch.randint(CLASSES, (setting.batch,), device=x_t.device)
     kept = torch.ones_like(labels, dtype=torch.bool)
     classes = tuple(str(label) for label in range(CLASSES))
-    model = build_model(
+    spec = ModelSpec(
         ProcessConfig(schedule=LinearSchedule(), prediction="eps"),
         ConditioningConfig(semantic=ClassSemantic(route="modulation")),
         MDTv2Config(size=setting.size, patch=PATCH, mask_ratio=HIDDEN, mask_spread=0),
-        ModelFacts(CHANNELS, ViewShape(256, 256, 256), classes, latent_size=(setting.side, setting.side)),
-        seed=0,
+        DataFacts(CHANNELS, ViewShape(256, 256, 256), classes, latent_size=(setting.side, setting.side)),
     )
+    model = build_model(spec, seed=0)
     model = model.to(x_t.device).compute_in(setting.dtype)
     inputs = ConditionInputs(keep_semantic=kept, keep_control=kept, labels=labels)
     draws = Draws(0, tuple(range(setting.batch)), setting.batch, x_t.device)

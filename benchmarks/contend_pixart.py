@@ -6,7 +6,7 @@ import torch
 from diffusers import PixArtTransformer2DModel
 from torch import Tensor
 
-from contenders import CHANNELS, Comparison, Contender, Setting, _as_people_train, _peer_geometry
+from contender import CHANNELS, Comparison, Contender, Setting, as_people_train, peer_geometry
 from open_ldm.conditioning import Conditions
 from open_ldm.denoisers import PixArtConfig, Slots, build_denoiser
 from open_ldm.denoisers.base import SIZES
@@ -26,7 +26,7 @@ def pixart(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
     ours = Contender("open-ldm", model, lambda: model(x_t, steps, conditions).mean, eps)
 
     peer = PixArtTransformer2DModel(
-        **_peer_geometry(shape, setting.side),
+        **peer_geometry(shape, setting.side),
         out_channels=CHANNELS,
         cross_attention_dim=shape.width,
         caption_channels=TOKEN_WIDTH,
@@ -36,7 +36,7 @@ def pixart(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
     nothing_added = {"resolution": None, "aspect_ratio": None}
 
     def predict() -> Tensor:
-        with _as_people_train(setting):
+        with as_people_train(setting):
             out: Tensor = peer(
                 x_t,
                 context,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contenders import CHANNELS, CLASSES, Comparison, Contender, Setting, _as_people_train
+from contender import CHANNELS, CLASSES, Comparison, Contender, Setting, as_people_train
 from open_ldm.conditioning import ConditioningConfig, Conditions
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import Slots, UNetConfig, build_denoiser
-from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.family import Model
-from open_ldm.model.published.unet import UNetFamily
+from open_ldm.interop.unet import UNetFamily
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 
 TOKEN_WIDTH = 512
 
@@ -30,12 +29,12 @@ def unet(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
     ours = Contender("open-ldm", model, lambda: model(x_t, steps, conditions).mean, eps)
 
     names = tuple(str(label) for label in range(CLASSES))
-    facts = ModelFacts(CHANNELS, ViewShape(256, 256, 256), names, latent_size=(setting.side, setting.side))
+    facts = DataFacts(CHANNELS, ViewShape(256, 256, 256), names, latent_size=(setting.side, setting.side))
     by_class = ConditioningConfig(semantic=ClassSemantic(width=TOKEN_WIDTH))
-    peer = UNetFamily().peer(Model(config, by_class, facts, learned_variance=False)).to(device)
+    peer = UNetFamily().peer(ModelSpec(ProcessConfig(), by_class, config, facts)).to(device)
 
     def predict() -> Tensor:
-        with _as_people_train(setting):
+        with as_people_train(setting):
             out: Tensor = peer(x_t, steps, context, return_dict=False)[0]
         return out
 

@@ -31,9 +31,9 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
 from open_ldm.evaluation.held_out_loss import held_out_loss
-from open_ldm.runs.assemble import Encoders, encoder_of
+from open_ldm.runs.build import Encoders, encoder_of
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.wishes import Wish, inputs_for
+from open_ldm.runs.requests import SampleRequest, inputs_for
 from open_ldm.text import HuggingFaceConfig, HuggingFaceEncoder
 
 SIDE, DIM, TEMPERATURE = 32, 128, 0.07
@@ -125,12 +125,12 @@ def nearest(check: Check, pictures: Tensor, owners: Tensor, real_ones: Tensor) -
 
 def drawn(run: LoadedRun, names: Sequence[str], each: int) -> Tensor:
     """Images [len(names) * each, 3, 32, 32]; picture i of every run has the same seed."""
-    wishes = [Wish(7000 + i, name) for i, name in enumerate(name for name in names for _ in range(each))]
-    inputs = inputs_for(wishes, run.recipe.conditioning, run.known.facts, run.text_encoder)
+    requests = [SampleRequest(7000 + i, name) for i, name in enumerate(name for name in names for _ in range(each))]
+    inputs = inputs_for(requests, run.recipe.conditioning, run.known.facts, run.text_encoder)
     with Progress(
-        run.recipe.sampling.steps * -(-len(wishes) // run.recipe.sampling.batch_size), label="sample", unit="steps"
+        run.recipe.sampling.steps * -(-len(requests) // run.recipe.sampling.batch_size), label="sample", unit="steps"
     ) as bar:
-        return run.generator.images(inputs, [wish.seed for wish in wishes], run.recipe.sampling, bar.update)
+        return run.generator.images(inputs, [request.seed for request in requests], run.recipe.sampling, bar.update)
 
 
 def loss_of(run: LoadedRun) -> dict[str, Any]:

@@ -24,7 +24,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from contenders import MODELS, Comparison, Contender, ModelName, Setting, Size, build
+from contender import MODELS, Comparison, Contender, ModelName, Setting, Size
+from contenders import build
 from open_ldm.core.device import DeviceName, DtypeName, choose_machine
 
 WARM_UP_STEPS = 3

@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_ldm.commands.demo import caption_groups
+from open_ldm.commands.sample import draw, settings_from
 from open_ldm.core.device import choose_machine
 from open_ldm.core.files import write_json, write_text
 from open_ldm.data.loader import open_data, read_batches
@@ -33,18 +35,16 @@ from open_ldm.data.sources.shapes import ShapesConfig, ShapesSource
 from open_ldm.data.survey import survey
 from open_ldm.evaluation.shape_attributes import agreement, mean_agreement
 from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.noising import Drawer
+from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.process.schedules import Schedule
 from open_ldm.process.time_density import UniformTimes
-from open_ldm.runs.assemble import Encoders, encoder_of, encoders_of, facts_of
-from open_ldm.runs.demo import caption_groups
+from open_ldm.runs.batches import live_batches
+from open_ldm.runs.build import Encoders, encoder_of, encoders_of, facts_of
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.reading import live_reading
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.sample import draw, settings_from
-from open_ldm.runs.svg import Plot, Series, line_plot
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
-from open_ldm.runs.wishes import Wish
-from open_ldm.training.draws import Drawer
 
 LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0)
 HELD_OUT_PICTURES = 200
@@ -177,7 +177,7 @@ def _stats_of(recipe: Recipe) -> Any:
     """Latent statistics of the target's views, which all trainings share, so that their errors are in one unit."""
     machine, source = choose_machine("auto", "auto"), open_data(recipe.data)
     facts = facts_of(recipe, source, survey(source))
-    stats = live_reading(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
+    stats = live_batches(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
     return stats.as_given().model_dump(mode="json")
 
 
@@ -229,7 +229,7 @@ def _agreement(run: LoadedRun) -> float:
     """Share of pictures drawn for one-shape captions that agree with them in everything."""
     captions = caption_groups()["one shape"][::2][:DRAWN]
     settings = settings_from(run, steps=12, solver="dpmpp_2m")
-    pixels: Tensor = draw(run, [Wish(i, caption) for i, caption in enumerate(captions)], settings)
+    pixels: Tensor = draw(run, [SampleRequest(i, caption) for i, caption in enumerate(captions)], settings)
     found = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     return mean_agreement(found).all
 

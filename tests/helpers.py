@@ -14,7 +14,8 @@ from open_ldm.controls import ViewShape
 from open_ldm.core import seeds
 from open_ldm.data.sample import Batch, TransformRecord, View, collate
 from open_ldm.denoisers import DenoiserConfig, DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, UNetConfig
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig, build_model
+from open_ldm.model.diffusion import DiffusionModel, build_model
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text.tokens import TextTokens
 from open_ldm.text.words import WordsConfig
 
@@ -88,8 +89,9 @@ def small_model(
     channels: int = 3,
 ) -> DiffusionModel:
     """A model with no weight left at its constant start."""
-    facts = ModelFacts(channels, VIEW, CLASSES, WORDS, latent_size=(8, 8))
-    return randomise(build_model(process or ProcessConfig(), conditioning or ConditioningConfig(), denoiser, facts, seed=1))
+    facts = DataFacts(channels, VIEW, CLASSES, WORDS, latent_size=(8, 8))
+    spec = ModelSpec(process or ProcessConfig(), conditioning or ConditioningConfig(), denoiser, facts)
+    return randomise(build_model(spec, seed=1))
 
 
 def inputs_for(conditioning: ConditioningConfig, count: int, **changes: Any) -> ConditionInputs:

@@ -13,6 +13,7 @@ import torch
 
 from open_ldm.denoisers.base import SIZES, Geometry
 
+MODELS = ("dit", "mdtv2", "mmdit", "pixart", "unet")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 pytest.importorskip("diffusers")
 
@@ -27,7 +28,7 @@ def train_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setattr(train_step, "PEAK_SIDE", 64)
 
     yield train_step
-    for name in ("train_step", "contenders", "contend_mdtv2", "contend_pixart"):
+    for name in ("train_step", "contender", "contenders", *(f"contend_{kind}" for kind in MODELS)):
         sys.modules.pop(name, None)
 
 
@@ -85,7 +86,7 @@ def test_the_report_names_both_sides_and_the_machine(
 @pytest.mark.parametrize("model", ["dit", "mdtv2", "mmdit", "pixart"])
 def test_both_sides_have_the_same_size_and_learn(train_step: ModuleType, model: str) -> None:
     contenders = sys.modules["contenders"]
-    both = contenders.build(contenders.Setting(model, "XS", 2, 4, torch.device("cpu"), torch.float32))
+    both = contenders.build(sys.modules["contender"].Setting(model, "XS", 2, 4, torch.device("cpu"), torch.float32))
     for side in (both.ours, both.peer):
         losses = [float(side.step()) for _ in range(12)]
         assert losses[-1] < losses[0]
@@ -96,7 +97,7 @@ def test_both_sides_have_the_same_size_and_learn(train_step: ModuleType, model: 
 
 def test_mdtv2_counts_both_of_its_passes(train_step: ModuleType) -> None:
     contenders = sys.modules["contenders"]
-    both = contenders.build(contenders.Setting("mdtv2", "XS", 2, 4, torch.device("cpu"), torch.float32))
+    both = contenders.build(sys.modules["contender"].Setting("mdtv2", "XS", 2, 4, torch.device("cpu"), torch.float32))
     D, tokens, kept, batch = 32, 4, 2, 2  # int(4 * 0.6) of 4 tokens are kept
 
     def blocks(count: int, seen: int) -> int:
@@ -109,7 +110,7 @@ def test_mdtv2_counts_both_of_its_passes(train_step: ModuleType) -> None:
 
 def test_operations_are_counted_with_attention(train_step: ModuleType) -> None:
     contenders = sys.modules["contenders"]
-    both = contenders.build(contenders.Setting("dit", "XS", 2, 4, torch.device("cpu"), torch.float32))
+    both = contenders.build(sys.modules["contender"].Setting("dit", "XS", 2, 4, torch.device("cpu"), torch.float32))
     D, tokens, batch = 32, 4, 2
     per_token = 12 * D * D + 2 * tokens * D  # q, k, v, projection, MLP; the two products of attention
     blocks = 4 * 3 * 2 * batch * tokens * per_token  # four blocks, forward and two backward products, two operations each

@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "open_ldm"
 FLOORS = {
     "core": 0,
     "data": 1,
+    "pages": 1,
     "controls": 2,
     "autoencoders": 2,
     "text": 2,
@@ -20,12 +21,15 @@ FLOORS = {
     "conditioning": 3,
     "denoisers": 4,
     "model": 5,
+    "interop": 6,
+    "transfer": 6,
     "training": 6,
     "sampling": 6,
     "evaluation": 7,
     "runs": 8,
-    "studies": 9,
-    "cli": 10,
+    "commands": 9,
+    "studies": 10,
+    "cli": 11,
 }
 RESOURCES = {"recipes"}  # packaged YAML, no code
 FILE_LINES = 320

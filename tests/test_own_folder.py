@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from open_ldm.runs.demo import run_demo
+from open_ldm.commands.demo import run_demo
 from open_ldm.runs.recipe import load_recipe
+from tests.commands.test_demo import SMALL
 from tests.conftest import ROOT
-from tests.runs.test_demo import SMALL
 
 CHOSEN = "mistakes and (train or data) or dry_run"
 """Of the command line's tests, those that name packaged recipes, whose runs would be in runs/ of the working folder."""

@@ -15,6 +15,14 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from open_ldm.commands.evaluate import evaluator
+from open_ldm.commands.evaluate import reference as evaluate_reference
+from open_ldm.commands.evaluate.config import EvaluationConfig, InfluenceMetric
+from open_ldm.commands.evaluate.evaluate import evaluate_run
+from open_ldm.commands.evaluate.influence import measure_influence
+from open_ldm.commands.evaluate.lpips import OTHER_NOISE
+from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged
+from open_ldm.commands.evaluate.reference import open_against
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.pictures import save_png, to_picture
@@ -22,14 +30,6 @@ from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.distance import distance
 from open_ldm.evaluation.features.random import RandomExtractor
-from open_ldm.runs.evaluate import bench
-from open_ldm.runs.evaluate import reference as evaluate_reference
-from open_ldm.runs.evaluate.config import EvaluationConfig, InfluenceMetric
-from open_ldm.runs.evaluate.evaluate import evaluate_run
-from open_ldm.runs.evaluate.influence import measure_influence
-from open_ldm.runs.evaluate.lpips import OTHER_NOISE
-from open_ldm.runs.evaluate.pictures import DrawnPictures, open_judged
-from open_ldm.runs.evaluate.reference import open_against
 from tests.cli.conftest import ldm
 from tests.evaluation.sets import images
 
@@ -86,8 +86,10 @@ def test_lpips_compares_pictures_of_one_condition_that_differ_in_their_noise(eva
     judged = open_judged(text_run, EvaluationConfig(metrics=("lpips",), n=3), None, "train", "cpu")
     assert isinstance(judged, DrawnPictures)
     extractor = build_extractor(RandomConfig.model_validate(yaml.safe_load(SMALL)), torch.device("cpu"))
-    wishes = [judged.wish(seed) for seed in range(3)]
-    own, other = (judged.images([replace(wish, seed=wish.seed + more) for wish in wishes]) for more in (0, OTHER_NOISE))
+    requests = [judged.request(seed) for seed in range(3)]
+    own, other = (
+        judged.images([replace(request, seed=request.seed + more) for request in requests]) for more in (0, OTHER_NOISE)
+    )
     apart = distance(extractor.extract(own), extractor.extract(other), "layers")
     assert result["value"] == pytest.approx(float(apart.mean()), rel=1e-5) and result["value"] > 0
     assert result["passport"]["sampling.seeds"] == "0..2, and each with 2^32 more"
@@ -108,13 +110,13 @@ def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values
 def test_a_stop_signal_keeps_what_was_measured_before_it(
     evaluate: Any, text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = bench.measure_influence
+    really = evaluator.measure_influence
 
     def signalled(*given: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return really(*given, **options)
 
-    monkeypatch.setattr(bench, "measure_influence", signalled)
+    monkeypatch.setattr(evaluator, "measure_influence", signalled)
     options = ("--extractor", SMALL, "--n", 12, "--metrics", "kid,control_influence", "--out", tmp_path / "out")
     code, _, said = ldm(capsys, "evaluate", text_run, *options, "--cache", tmp_path / "cache")
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -126,13 +128,13 @@ def test_a_stop_signal_keeps_what_was_measured_before_it(
 def test_a_stop_signal_during_the_last_metric_is_not_lost(
     evaluate: Any, text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = bench.measure
+    really = evaluator.measure
 
     def signalled(*given: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return really(*given, **options)
 
-    monkeypatch.setattr(bench, "measure", signalled)
+    monkeypatch.setattr(evaluator, "measure", signalled)
     extractor = RandomConfig.model_validate(yaml.safe_load(SMALL))
     with pytest.raises(StoppedError, match=r"stopped by SIGTERM; kept in .*: kid; fix"):  # or a study would go on
         evaluate_run(text_run, None, ["kid"], extractors=[extractor], n=12, out=tmp_path / "out", cache=tmp_path / "cache")
@@ -159,7 +161,7 @@ def test_conditions_are_those_of_the_reference_pictures(text_run: Path, class_ru
     for run in (text_run, class_run):
         judged = open_judged(run, config, None, "train", "cpu")
         source = judged.data  # type: ignore[union-attr]
-        said = [judged.wish(seed).shows for seed in range(50)]  # type: ignore[union-attr]
+        said = [judged.request(seed).shows for seed in range(50)]  # type: ignore[union-attr]
         truth = [
             source.class_names[source.label_of(i) or 0] if run == class_run else source.captions_of(i)[0] for i in range(50)
         ]

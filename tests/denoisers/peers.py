@@ -11,10 +11,9 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.denoisers.dit import DiT, DiTConfig
 from open_ldm.denoisers.mmdit import MMDiT, MMDiTConfig
-from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.dit import DiTFamily
-from open_ldm.model.published.family import Model
-from open_ldm.model.published.mmdit import POOLED, MMDiTFamily
+from open_ldm.interop.dit import DiTFamily
+from open_ldm.interop.mmdit import POOLED, MMDiTFamily
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text import HuggingFaceConfig
 from tests.helpers import VIEW
 
@@ -22,9 +21,9 @@ from tests.helpers import VIEW
 def dit_peer(ours: DiT, config: DiTConfig, conditioning: Conditioning, grid: tuple[int, int]) -> DiTTransformer2DModel:
     """diffusers' class-conditional DiT for a grid of patches, its class table that of `conditioning` (modulation)."""
     classes = tuple(map(str, range(len(conditioning.get_parameter("semantic.table.weight")) - 1)))
-    facts = ModelFacts(ours.slots.channels, VIEW, classes, latent_size=(grid[0] * ours.patch,) * 2)
+    facts = DataFacts(ours.slots.channels, VIEW, classes, latent_size=(grid[0] * ours.patch,) * 2)
     semantic = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
-    model = Model(config, semantic, facts, ours.slots.learned_variance)
+    model = ModelSpec(ProcessConfig(learned_variance=ours.slots.learned_variance), semantic, config, facts)
     theirs = DiTFamily().peer(model).eval()
     state = {f"denoiser.{name}": tensor for name, tensor in ours.state_dict().items()}
     state |= {f"conditioning.{name}": tensor for name, tensor in conditioning.state_dict().items()}
@@ -43,11 +42,12 @@ def mmdit_peer(ours: MMDiT, config: MMDiTConfig, pooled: nn.Sequential, grid: tu
     models = [[{"path": "none", "length": 7, "width": context_dim, "pooled": "projected", "pooled_width": vector}]]
     encoder = validate(HuggingFaceConfig, {"models": models}, source="test")
     semantic = ConditioningConfig(semantic=TextSemantic(encoder=encoder, route="both"))
-    facts = ModelFacts(ours.slots.channels, VIEW, latent_size=(grid[0] * ours.patch, grid[1] * ours.patch))
+    facts = DataFacts(ours.slots.channels, VIEW, latent_size=(grid[0] * ours.patch, grid[1] * ours.patch))
     state = {f"denoiser.{name}": tensor for name, tensor in ours.state_dict().items()}
     state |= {f"{POOLED}.{name}": tensor for name, tensor in pooled.state_dict().items()}
     family = MMDiTFamily()
-    model, stored = family.for_export(Model(config, semantic, facts, ours.slots.learned_variance), state)
+    spec = ModelSpec(ProcessConfig(learned_variance=ours.slots.learned_variance), semantic, config, facts)
+    model, stored = family.for_export(spec, state)
     theirs = family.peer(model).eval()
     theirs.load_state_dict(family.key_map(model, "diffusers").write(stored))
     return theirs

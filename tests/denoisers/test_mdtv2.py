@@ -15,8 +15,8 @@ from open_ldm.core.seeds import Draws
 from open_ldm.denoisers import MDTv2Config, Slots
 from open_ldm.denoisers.blocks.relative_bias import token_pairs
 from open_ldm.denoisers.mdtv2 import MDTv2
-from open_ldm.model.published.dit import CLASS_TABLE
-from open_ldm.model.published.mdtv2 import original
+from open_ldm.interop.dit import CLASS_TABLE
+from open_ldm.interop.mdtv2 import original
 from open_ldm.process.schedules import LinearSchedule, build_schedule
 from tests.denoisers.mdtv2_reference import Reference
 from tests.helpers import randn, randomise, relative

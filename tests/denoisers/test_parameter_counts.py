@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from open_ldm.commands.model_table import count_model
 from open_ldm.conditioning import Conditioning, ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.denoisers import DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, Slots, UNetConfig, build_denoiser
-from open_ldm.model.diffusion import ModelFacts, ProcessConfig
-from open_ldm.runs.census import count_model
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text.words import WordsConfig
 
 PATCHES = 256  # of 32 x 32 latents; the published table of positions counts as parameters, ours is computed
@@ -46,9 +46,9 @@ def test_dit(size: Any, published: int) -> None:
 )
 def test_mdtv2(geometry: dict[str, Any], published: int, gmacs: float) -> None:
     """All of it is trained: position tables and side block too. The sampling pass is counted."""
-    facts = ModelFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
+    facts = DataFacts(4, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
     by_class = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
-    found = count_model(ProcessConfig(learned_variance=True), by_class, MDTv2Config(**geometry), facts, (32, 32))
+    found = count_model(ModelSpec(ProcessConfig(learned_variance=True), by_class, MDTv2Config(**geometry), facts), (32, 32))
     assert found.parameters == published
     assert found.gmacs == pytest.approx(gmacs, rel=1e-3)
 
@@ -87,9 +87,9 @@ def test_pixart(size: Any, published: int, gmacs: float) -> None:
     with torch.device("meta"):
         assert count(build_denoiser(config, Slots(4, 4096, learned_variance=True))) == published
     text = TextSemantic(encoder=WordsConfig(length=120, width=4096), padding="mask")
-    facts = ModelFacts(4, ViewShape(256, 256, 256), words=("word",))
+    facts = DataFacts(4, ViewShape(256, 256, 256), words=("word",))
     process = ProcessConfig(learned_variance=True)
-    counted = count_model(process, ConditioningConfig(semantic=text), config, facts, (32, 32))
+    counted = count_model(ModelSpec(process, ConditioningConfig(semantic=text), config, facts), (32, 32))
     assert counted.gmacs == pytest.approx(gmacs, rel=1e-3)
 
 
@@ -111,9 +111,9 @@ TXT2IMG = {"model_channels": 320, "multipliers": (1, 2, 4, 4), "attention_factor
 )
 def test_unet(geometry: dict[str, Any], channels: int, side: int, context: int, published: float, gmacs: float) -> None:
     """Whole numbers of parameters are exact, those in millions are the reference's rounded ones."""
-    facts = ModelFacts(channels, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
+    facts = DataFacts(channels, ViewShape(256, 256, 256), class_names=tuple(map(str, range(1000))))
     by_class = ConditioningConfig(semantic=ClassSemantic(width=context))
-    found = count_model(ProcessConfig(), by_class, UNetConfig(**geometry), facts, (side, side))
+    found = count_model(ModelSpec(ProcessConfig(), by_class, UNetConfig(**geometry), facts), (side, side))
     parameters = found.parameters - 1001 * context
     assert parameters == published if isinstance(published, int) else abs(parameters - published) <= 0.05e6
     assert found.gmacs == pytest.approx(gmacs, rel=1e-3, abs=0.015)  # 11.3 is rounded so far
@@ -121,11 +121,12 @@ def test_unet(geometry: dict[str, Any], channels: int, side: int, context: int, 
 
 def test_unets_of_other_conditions() -> None:
     """generative-models' imagenet-f8_cond without the MLP of its vector condition, and txt2img with 77 tokens."""
-    facts = ModelFacts(4, ViewShape(256, 256, 256), words=("word",))
+    facts = DataFacts(4, ViewShape(256, 256, 256), words=("word",))
     with torch.device("meta"):
         f8 = build_denoiser(UNetConfig(**LDM_8, head_dim=64), Slots(4, 1024))
         txt2img = build_denoiser(UNetConfig(**TXT2IMG), Slots(4, 1280))
     assert count(f8) == pytest.approx(405.2e6, abs=0.05e6)
     assert count(txt2img) == pytest.approx(872.3e6, abs=0.05e6)
     text = ConditioningConfig(semantic=TextSemantic(encoder=WordsConfig(length=77, width=1280), padding="zero"))
-    assert count_model(ProcessConfig(), text, UNetConfig(**TXT2IMG), facts, (32, 32)).gmacs == pytest.approx(91.0, rel=1e-3)
+    spec = ModelSpec(ProcessConfig(), text, UNetConfig(**TXT2IMG), facts)
+    assert count_model(spec, (32, 32)).gmacs == pytest.approx(91.0, rel=1e-3)

@@ -13,14 +13,14 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.denoisers import PixArtConfig, Slots, build_denoiser
 from open_ldm.denoisers.pixart import PixArt
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts, ProcessConfig
-from open_ldm.model.published import pixart
-from open_ldm.model.published.family import Model
+from open_ldm.interop import pixart
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
 from open_ldm.text import HuggingFaceConfig, TextTokens
 from tests.denoisers.pixart_reference import Picture, Reference
 from tests.helpers import SMALL, VIEW, randn, randomise, relative
-from tests.model.published.layouts import original_pixart
+from tests.interop.layouts import original_pixart
 
 DEPTH, WIDTH, HEADS, CAPTION, LENGTH, SIDE = 3, 48, 3, 20, 6, 8
 BOUND = 1e-5
@@ -39,10 +39,10 @@ class Ours:
         geometry = {"size": "XS", "depth": DEPTH, "width": WIDTH, "heads": HEADS}
         config = PixArtConfig(**geometry, positions=pixart.positions_for(SIDE, scale))
         conditioning = ConditioningConfig(semantic=SEMANTIC, controls=pixart.CONTROLS if multi_scale else ())
-        facts = ModelFacts(4, VIEW, latent_size=(2 * SIDE, 2 * SIDE))
+        facts = DataFacts(4, VIEW, latent_size=(2 * SIDE, 2 * SIDE))
         process = ProcessConfig(schedule=LinearSchedule(), prediction="eps", learned_variance=True)
-        self.parts = Model(config, conditioning, facts, learned_variance=True)
-        self.model = DiffusionModel(process, conditioning, config, facts)
+        self.parts = ModelSpec(process, conditioning, config, facts)
+        self.model = DiffusionModel(self.parts)
         self.model.load_state_dict(FAMILY.key_map(self.parts, "original").read(self.file))
 
     def __call__(self, x: Tensor, t: Tensor, context: Tensor, keep: bool = True) -> Tensor:

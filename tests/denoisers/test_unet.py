@@ -16,9 +16,8 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import Slots, UNetConfig, build_denoiser
 from open_ldm.denoisers.blocks.convolution import Conv2d, Pointwise
 from open_ldm.denoisers.unet import UNet
-from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.family import Model
-from open_ldm.model.published.unet import UNetFamily
+from open_ldm.interop.unet import UNetFamily
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.process.schedules import ScaledLinearSchedule, build_schedule
 from tests.denoisers.test_parity import output_and_gradient, same
 from tests.helpers import SMALL_UNET, VIEW, randn, randomise, relative
@@ -31,8 +30,10 @@ FAMILY = UNetFamily()
 
 def peer_of(ours: UNet, semantic: NoSemantic | ClassSemantic, table: Tensor | None = None) -> nn.Module:
     """diffusers' class with the same weights; `table`: of classes, where they go with the time."""
-    facts = ModelFacts(ours.slots.channels, VIEW, CLASSES, latent_size=(8, 8))
-    model = Model(ours.config, ConditioningConfig(semantic=semantic), facts, ours.slots.learned_variance)
+    facts = DataFacts(ours.slots.channels, VIEW, CLASSES, latent_size=(8, 8))
+    model = ModelSpec(
+        ProcessConfig(learned_variance=ours.slots.learned_variance), ConditioningConfig(semantic=semantic), ours.config, facts
+    )
     state = {f"denoiser.{name}": tensor for name, tensor in ours.state_dict().items()}
     if table is not None:
         state["conditioning.semantic.table.weight"] = table

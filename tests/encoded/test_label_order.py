@@ -13,10 +13,10 @@ from open_ldm.controls import ViewShape
 from open_ldm.core.errors import DataError
 from open_ldm.data.sample import Batch
 from open_ldm.encoded.batch import LiveEncoder
-from open_ldm.model.diffusion import ModelFacts
-from open_ldm.runs.assemble import _label_order
+from open_ldm.model.spec import DataFacts
+from open_ldm.runs.build import _label_order
 
-FACTS = ModelFacts(3, ViewShape(8, 8, 8), class_names=("ant", "cat", "dog"))
+FACTS = DataFacts(3, ViewShape(8, 8, 8), class_names=("ant", "cat", "dog"))
 
 
 def source(*names: str) -> Any:

@@ -9,7 +9,8 @@ from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
-from open_ldm.model.diffusion import DiffusionModel, ProcessConfig
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
 from tests.evaluation.sets import Process
 from tests.helpers import SMALL_WORDS, batch_at, small_model

@@ -16,9 +16,9 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
 from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.noising import Drawer, DrawnBatch
 from open_ldm.process.prediction import target
 from open_ldm.process.time_density import UniformTimes
-from open_ldm.training.draws import Drawer, DrawnBatch
 from tests.helpers import SMALL_MMDIT, SMALL_WORDS, randn, small_model, text_of
 
 STATS = LatentStats(mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -9,11 +9,12 @@ import torch
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
-from open_ldm.model.diffusion import ModelFacts, ProcessConfig, build_model
+from open_ldm.model.diffusion import build_model
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
 from tests.helpers import CLASSES, DENOISERS, SMALL_DIT, SMALL_WORDS, VIEW, WORDS, inputs_for, randn, small_model
 
-FACTS = ModelFacts(3, VIEW, CLASSES, WORDS)
+FACTS = DataFacts(3, VIEW, CLASSES, WORDS)
 CONTROLS = (OriginalSize(), Crop(), Flip(), AspectRatio())
 SEMANTICS = {
     "none": {},
@@ -42,11 +43,11 @@ def test_every_denoiser_takes_every_condition(name: str, semantic: str, learned_
 
 
 def test_facts_survive_json() -> None:
-    assert ModelFacts.from_json(json.loads(json.dumps(FACTS.to_json()))) == FACTS
+    assert DataFacts.from_json(json.loads(json.dumps(FACTS.to_json()))) == FACTS
 
 
 def build(seed: int) -> Any:
-    return build_model(ProcessConfig(), ConditioningConfig(semantic=ClassSemantic()), SMALL_DIT, FACTS, seed)
+    return build_model(ModelSpec(ProcessConfig(), ConditioningConfig(semantic=ClassSemantic()), SMALL_DIT, FACTS), seed)
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_leave_torch_alone() -> None:

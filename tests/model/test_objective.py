@@ -10,8 +10,9 @@ from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.seeds import Draws
 from open_ldm.denoisers.base import Denoiser, Prediction, TrainingPass
-from open_ldm.model.diffusion import DiffusionModel, ProcessConfig
+from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.objective import ObjectiveConfig, losses
+from open_ldm.model.spec import ProcessConfig
 from open_ldm.process.learned_variance import variational_bound_bits
 from open_ldm.process.prediction import Denoised, PredictionKind, target
 from open_ldm.process.schedules import (

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from open_ldm.commands.autoencoder_dry_run import dry_run as dry_run_of_autoencoder
+from open_ldm.commands.dry_run import dry_run
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import ConfigError
-from open_ldm.runs.autoencoder.dry_run import dry_run as dry_run_of_autoencoder
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.catalogue import about, all_packaged, packaged, recipe_text
-from open_ldm.runs.dry_run import dry_run
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.stages import stages_of
 from open_ldm.runs.train import flattened

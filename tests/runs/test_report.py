@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from open_ldm.core.pictures import grid, png_bytes
-from open_ldm.runs.record import Preview, busy_seconds, read_record
-from open_ldm.runs.report import CaptionedPicture, Section, write_report
-from open_ldm.runs.report_history import recipe_name
-from open_ldm.runs.report_sections import evenly
+from open_ldm.runs.history import Preview, busy_seconds, read_history
+from open_ldm.runs.report.happenings import recipe_name
+from open_ldm.runs.report.page import CaptionedPicture, Section, write_report
+from open_ldm.runs.report.sections import evenly
 
 HOSTILE = '<script>alert("x")</script> & "quotes"'
 VOID = {"meta", "img", "br", "input", "line", "path"}
@@ -92,9 +92,9 @@ def test_the_pictures_are_the_files_newest_first(run: Path) -> None:
 
 def test_a_preview_of_lost_work_is_left_out(run: Path) -> None:
     shutil.copy(run / "samples/000001600.png", run / "samples/000200000.png")
-    assert "000200000" not in [preview.path.stem for preview in read_record(run).previews]
+    assert "000200000" not in [preview.path.stem for preview in read_history(run).previews]
     (run / "events.jsonl").unlink()
-    assert "000200000" in [preview.path.stem for preview in read_record(run).previews]
+    assert "000200000" in [preview.path.stem for preview in read_history(run).previews]
 
 
 def test_previews_are_spread_evenly_with_both_ends() -> None:
@@ -126,7 +126,7 @@ def test_controls_with_equal_gates_share_a_curve(run: Path) -> None:
 
 
 def test_a_resume_forgets_what_was_lost_and_the_time_counts_it(run: Path) -> None:
-    record = read_record(run)
+    record = read_history(run)
     seen = [event.samples_seen for event in record.named("train")]
     assert seen == sorted(set(seen)), "each sample count once"
     assert len([event for event in record.events if event.name == "train"]) > len(seen)
@@ -185,16 +185,16 @@ def test_the_state_is_the_last_end(run: Path, code: int | None, word: str) -> No
     if code is not None:
         lines.append(json.dumps({"event": "end", "time": "2026-03-14T10:00:00+00:00", "samples_seen": 1, "code": code}))
     (run / "events.jsonl").write_text("\n".join(lines) + "\n")
-    assert read_record(run).state.word == word
+    assert read_history(run).state.word == word
 
 
 def test_an_exit_file_older_than_the_log_is_from_another_process(run: Path) -> None:
     lines = (run / "events.jsonl").read_text().splitlines()[:-2]
     (run / "events.jsonl").write_text("\n".join(lines) + "\n")
     (run / "exit.json").write_text('{"code": 75, "reason": "SIGTERM"}')
-    assert read_record(run).state.word == "preempted"
+    assert read_history(run).state.word == "preempted"
     os.utime(run / "exit.json", (0, 0))
-    assert read_record(run).state.word == "running"
+    assert read_history(run).state.word == "running"
 
 
 def test_the_recipe_name_is_read_from_the_command() -> None:

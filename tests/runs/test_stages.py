@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
+from open_ldm.commands.dry_run import dry_run_stages, stages_text
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.transfer.receipt import Receipt
 from open_ldm.process.resolution import ResolutionConfig
-from open_ldm.runs.dry_run import dry_run_stages, stages_text
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.stages import assignments, planned, stages_of, train_stages
 from open_ldm.runs.train import TrainingResult, train
 from open_ldm.runs.transfer import Started
+from open_ldm.transfer.receipt import Receipt
 from tests.runs.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start

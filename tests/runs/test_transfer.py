@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from open_ldm.commands.dry_run import dry_run
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.device import choose_machine
@@ -24,14 +25,13 @@ from open_ldm.denoisers.base import Denoiser, Prediction
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions
 from open_ldm.model.checkpoint import Checkpoint, load_checkpoint
 from open_ldm.process.resolution import ResolutionConfig
-from open_ldm.runs.assemble import encoders_of, trainer_of
-from open_ldm.runs.dry_run import dry_run
+from open_ldm.runs.batches import live_batches
+from open_ldm.runs.build import encoders_of, trainer_of
 from open_ldm.runs.load import knowledge_from_json, load_model, load_run
-from open_ldm.runs.reading import live_reading
 from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
 from open_ldm.runs.transfer import Started
-from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.plan import plan_batches
 from tests.runs.test_resume import finish, kill_at
@@ -64,7 +64,7 @@ def first_loss(recipe: Recipe, checkpoint: Checkpoint) -> float:
     known, source = knowledge_from_json(checkpoint.content), open_data(recipe.data)
     trainer = trainer_of(recipe, known, machine, World())
     trainer.model.load_state_dict(dict(checkpoint.files["model"]))
-    reading = live_reading(recipe, source, known.facts, encoders_of(recipe, source, known.facts, machine))
+    reading = live_batches(recipe, source, known.facts, encoders_of(recipe, source, known.facts, machine))
     ranges = plan_batches(recipe.training.batch_size, None, World()).ranges(0)
     batch = next(reading.batches(ranges))
     return trainer.update([reading.encoder.encode(batch)]).loss
@@ -131,7 +131,7 @@ def test_a_moved_schedule_is_stored_and_is_that_of_training_and_of_sampling(sour
     drawing = loaded.model.denoiser = Watched()
     loaded.generator.bounds = None
     config = SamplingConfig(solver="euler", steps=2)
-    loaded.generator.images(loaded.inputs_for([Wish(0, "a red circle")]), [0], config)
+    loaded.generator.images(loaded.inputs_for([SampleRequest(0, "a red circle")]), [0], config)
     (first, noisiest), (second, middle) = drawing.asked
     assert (float(noisiest), float(middle)) == (1000, 500)
     torch.testing.assert_close(second, first + (2 / 3 - 1), rtol=0, atol=1e-6)  # t = 1 to 0.5 is sigma = 1 to 2/3
@@ -140,7 +140,7 @@ def test_a_moved_schedule_is_stored_and_is_that_of_training_and_of_sampling(sour
     machine, data = choose_machine("cpu", "float32", False), open_data(recipe.data)
     trainer = trainer_of(recipe, known, machine, World())
     training = trainer.model.denoiser = Watched()
-    reading = live_reading(recipe, data, known.facts, encoders_of(recipe, data, known.facts, machine))
+    reading = live_batches(recipe, data, known.facts, encoders_of(recipe, data, known.facts, machine))
     batch = reading.encoder.encode(next(reading.batches(plan_batches(4, None, World()).ranges(0))))
     trainer.losses(batch)
     drawn = trainer.drawer.draw(batch)

@@ -12,7 +12,8 @@ from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import Flip, OriginalSize
-from open_ldm.model.diffusion import DiffusionModel, ProcessConfig
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
 from open_ldm.sampling.generate import Generator, SamplingConfig
 from open_ldm.sampling.guidance import GuidanceConfig

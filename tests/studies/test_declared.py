@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from open_ldm.commands.dry_run import assumed_facts
+from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.errors import ConfigError
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.runs.dry_run import assumed_facts
-from open_ldm.runs.evaluate.config import EvaluationConfig
 from open_ldm.runs.recipe import Recipe
 from open_ldm.studies.catalogue import STUDIES, study_of
 from open_ldm.studies.cost import SUSTAINED_TFLOPS, cost_of
@@ -27,7 +27,7 @@ OUT = Path("runs") / "none"
 @cache
 def builds(parts: str, recipe: Recipe) -> bool:
     with torch.device("meta"):
-        DiffusionModel(recipe.process, recipe.conditioning, recipe.denoiser, assumed_facts(recipe))
+        DiffusionModel(recipe.model_spec(assumed_facts(recipe)))
     return True
 
 

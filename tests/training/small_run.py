@@ -18,10 +18,10 @@ from open_ldm.core.distributed import World
 from open_ldm.data.sample import Batch
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
+from open_ldm.model.noising import Drawer
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.process.time_density import LogitNormalTimes
 from open_ldm.text import Vocabulary, WordsEncoder
-from open_ldm.training.draws import Drawer
 from open_ldm.training.plan import BatchPlan, plan_batches
 from open_ldm.training.settings import EmaConfig, OptimizerConfig, TrainingConfig
 from open_ldm.training.trainer import Trainer, Update

@@ -19,12 +19,12 @@ from open_ldm.autoencoders import Posterior
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.core.signals import StopRequest
 from open_ldm.training.ema import Ema
 from open_ldm.training.fingerprint import compare, fingerprint
 from open_ldm.training.optimizer import build_optimizer, learning_rate_at, optimizer_tensors, restore_optimizer
 from open_ldm.training.plan import plan_batches
 from open_ldm.training.settings import EmaConfig, OptimizerConfig
-from open_ldm.training.signals import StopRequest
 from tests.helpers import batch_at, randn, small_model
 from tests.training.small_run import CPU, STATS, drawer, encoder, positions_of, settings
 

@@ -30,8 +30,8 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a small KL autoencoder; OUT/autoencoder then serves any recipe. The same command again goes on."""
+    from open_ldm.commands.autoencoder_dry_run import dry_run as build_only
     from open_ldm.runs.autoencoder.checks import checks_of
-    from open_ldm.runs.autoencoder.dry_run import dry_run as build_only
     from open_ldm.runs.autoencoder.export import as_config
     from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
     from open_ldm.runs.autoencoder.recorder import AUTOENCODER

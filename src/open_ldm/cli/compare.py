@@ -19,8 +19,8 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Runs side by side: a table, curves and pictures of the same seeds, as one page; values only where they compare."""
-    from open_ldm.runs.compare import compare_runs
-    from open_ldm.runs.compare_page import draw_grids, write_page
+    from open_ldm.commands.compare import compare_runs
+    from open_ldm.commands.compare_page import draw_grids, write_page
 
     found = compare_runs(runs)
     page = write_page(found, draw_grids(found.runs, count), out)

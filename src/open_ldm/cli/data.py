@@ -17,7 +17,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...",
 @app.command()
 def stats(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> int:
     """Mean and deviation of every latent channel, behind the recipe's autoencoder, and the setting that states them."""
-    from open_ldm.runs.latent_report import report_latents
+    from open_ldm.commands.data_stats import report_latents
     from open_ldm.runs.recipe import load_recipe
 
     report = report_latents(load_recipe(recipe, overrides or ()), silent=as_json)

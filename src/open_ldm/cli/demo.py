@@ -16,7 +16,7 @@ def demo(
     as_json: Json = False,
 ) -> int:
     """Train a small text-to-picture model in minutes, check what it draws, and write a report. Needs no download."""
-    from open_ldm.runs.demo import run_demo
+    from open_ldm.commands.demo import run_demo
     from open_ldm.runs.recipe import load_recipe
 
     folder = out or Path("runs") / "demo"

@@ -31,8 +31,8 @@ def encode(
 ) -> int:
     """Encode pictures and captions once, for many trainings. The same command again goes on where it stopped; several share
     the work."""
-    from open_ldm.runs.encode import ENTRIES
-    from open_ldm.runs.encode import encode as fill
+    from open_ldm.commands.encode import ENTRIES
+    from open_ldm.commands.encode import encode as fill
     from open_ldm.runs.recipe import load_recipe
 
     if entries is not None and not verify:

@@ -53,9 +53,9 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Draw pictures of a run, or read pictures, and measure them against data; evaluation.json keeps what was found."""
-    from open_ldm.runs.evaluate.evaluate import DEFAULT_METRICS, evaluate
-    from open_ldm.runs.evaluate.options import choice_of, config_from
-    from open_ldm.runs.evaluate.text import text_of
+    from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS, evaluate
+    from open_ldm.commands.evaluate.options import choice_of, config_from
+    from open_ldm.commands.evaluate.text import text_of
 
     names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
@@ -87,8 +87,8 @@ def fit_features(
     as_json: Json = False,
 ) -> int:
     """Train a small classifier on labelled pictures, whose features then judge pictures of that kind. Minutes on a CPU."""
-    from open_ldm.runs.evaluate.options import choice_of, fit_config_from
-    from open_ldm.runs.fit_features import fit_features
+    from open_ldm.commands.evaluate.options import choice_of, fit_config_from
+    from open_ldm.commands.fit_features import fit_features
 
     config = fit_config_from(overrides or ())
     fitted = fit_features(

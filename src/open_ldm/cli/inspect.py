@@ -23,7 +23,7 @@ def schedule(
     as_json: Json = False,
 ) -> int:
     """alpha_bar and log-SNR of the noise schedule over t, and as they were before process.resolution moved them."""
-    from open_ldm.runs.inspect import inspect_schedule
+    from open_ldm.commands.inspect import inspect_schedule
     from open_ldm.runs.recipe import load_recipe
 
     shown = inspect_schedule(load_recipe(recipe, overrides or ()), out or Path("inspected"))
@@ -43,7 +43,7 @@ def positions(
     as_json: Json = False,
 ) -> int:
     """Position tables of a larger grid, resampled, interpolated and extrapolated, side by side."""
-    from open_ldm.runs.inspect import grid_of, inspect_positions
+    from open_ldm.commands.inspect import grid_of, inspect_positions
 
     written = inspect_positions(grid_of(base), grid_of(size), width, out or Path("inspected"))
     if as_json:
@@ -63,7 +63,7 @@ def tokens(
 
     For each run it writes RUN/inspect/tokens.svg and tokens.json. Pictures are held-out ones where the run holds some out.
     """
-    from open_ldm.runs.inspect_tokens import HEADER, inspect_tokens
+    from open_ldm.commands.inspect_tokens import HEADER, inspect_tokens
 
     found = []
     for run in runs:

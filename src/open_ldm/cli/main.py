@@ -16,8 +16,8 @@ from open_ldm.cli import autoencoder, data, evaluate, inspect
 from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
 from open_ldm.cli.encode import encode
+from open_ldm.cli.import_export import export, import_
 from open_ldm.cli.models import models
-from open_ldm.cli.published import export, import_
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
 from open_ldm.cli.study import study

@@ -7,9 +7,9 @@ from open_ldm.cli.options import Json, print_json
 
 def models(as_json: Json = False) -> int:
     """Parameters and multiply-adds of every denoiser and size, counted without allocating a weight."""
-    from open_ldm.runs.census import census
+    from open_ldm.commands.model_table import model_table
 
-    rows = census()
+    rows = model_table()
     if as_json:
         print_json({"models": [row.to_json() for row in rows]})
         return 0

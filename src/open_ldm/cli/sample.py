@@ -43,8 +43,8 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
+    from open_ldm.commands import sample as sampling
     from open_ldm.core.events import Progress
-    from open_ldm.runs import sample as sampling
     from open_ldm.runs.load import load_run
 
     if sweep is not None and (prompt or prompts or class_name):
@@ -56,18 +56,18 @@ def sample(
     said = [*(prompt or ()), *(sampling.prompts_in(loaded, prompts) if prompts else ())]
     each = count or (1 if prompts or sweep else 4)
     options = sampling.read_controls(controls or (), loaded)
-    wishes = sampling.wishes_from(loaded, said, class_name or (), each, seed, options)
-    sheet = sampling.sheet_of(loaded, settings, wishes, sweep, negative_prompt)
+    requests = sampling.requests_from(loaded, said, class_name or (), each, seed, options)
+    sheet = sampling.sheet_of(loaded, settings, requests, sweep, negative_prompt)
     for caption in sampling.cut_prompts(loaded, sheet):
         print(f"warning: too long for the text encoder, its end is left out: {caption!r}", file=sys.stderr)
     with Progress(sampling.steps_of(sheet, settings), label="sample", unit="steps", silent=as_json) as progress:
-        pixels = sampling.draw(loaded, sheet.wishes, settings, lambda done: progress.update(done), sheet.negative)
+        pixels = sampling.draw(loaded, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
     folder = out or _next_folder(run)
     written = sampling.write_samples(loaded, sheet, pixels, settings, folder)
     if as_json:
         print_json(written.to_json())
     else:
-        if all(wish.shows is None for wish in sheet.wishes) and loaded.recipe.conditioning.semantic.kind != "none":
+        if all(request.shows is None for request in sheet.requests) and loaded.recipe.conditioning.semantic.kind != "none":
             print("nothing was asked for, so nothing was said to the model; see --prompt and --class")
         print(written.sentence())
     return 0

@@ -22,8 +22,8 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""
-    from open_ldm.runs.dry_run import dry_run as build_only
-    from open_ldm.runs.dry_run import dry_run_stages, stages_text
+    from open_ldm.commands.dry_run import dry_run as build_only
+    from open_ldm.commands.dry_run import dry_run_stages, stages_text
     from open_ldm.runs.recipe import load_recipe
     from open_ldm.runs.stages import stages_of, train_stages
     from open_ldm.runs.train import train as run_training

@@ -15,9 +15,9 @@ from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
 from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.noising import Drawer, DrawnBatch
 from open_ldm.process.prediction import PredictionKind, target
 from open_ldm.process.time_density import UniformTimes
-from open_ldm.training.draws import Drawer, DrawnBatch
 
 TIMES = tuple((step + 0.5) / 10 for step in range(10))
 _NOISE = "held-out noise"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.denoisers.watch import watching
+from open_ldm.denoisers.attention_probe import watching
 from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.noising import DrawnBatch
 from open_ldm.process.prediction import target
-from open_ldm.training.draws import DrawnBatch
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _NOISE = "token noise"

@@ -17,7 +17,7 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
 from open_ldm.evaluation.passport import Passport, Result
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.runs.assemble import Encoders, Knowledge, encoder_of
+from open_ldm.runs.build import Encoders, Knowledge, encoder_of
 from open_ldm.runs.recipe import Recipe
 
 EVENT = "held_out"

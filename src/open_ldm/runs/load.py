@@ -12,11 +12,12 @@ from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, choose_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.checkpoint import DRAWABLE, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
-from open_ldm.model.diffusion import DiffusionModel, ModelFacts
-from open_ldm.runs.assemble import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts
+from open_ldm.runs.build import Knowledge, autoencoder_of, generator_of, model_of, text_encoder_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, recipe_from
-from open_ldm.runs.wishes import Wish, inputs_for
+from open_ldm.runs.requests import SampleRequest, inputs_for
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 
@@ -36,9 +37,9 @@ class LoadedRun:
     problems: tuple[str, ...]
     """Newer checkpoints that were passed over, and why."""
 
-    def inputs_for(self, wishes: Sequence[Wish]) -> ConditionInputs:
-        """Condition inputs of this model, one row per wish. Raises ConfigError for what the model does not know."""
-        return inputs_for(wishes, self.recipe.conditioning, self.known.facts, self.text_encoder)
+    def inputs_for(self, requests: Sequence[SampleRequest]) -> ConditionInputs:
+        """Condition inputs of this model, one row per request. Raises ConfigError for what the model does not know."""
+        return inputs_for(requests, self.recipe.conditioning, self.known.facts, self.text_encoder)
 
 
 def knowledge_to_json(known: Knowledge) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def knowledge_from_json(content: Any) -> Knowledge:
     """The inverse; raises CheckpointError for a manifest that lacks it."""
     try:
         stats = content["latent_stats"]
-        return Knowledge(ModelFacts.from_json(content["facts"]), LatentStats(tuple(stats["mean"]), tuple(stats["std"])))
+        return Knowledge(DataFacts.from_json(content["facts"]), LatentStats(tuple(stats["mean"]), tuple(stats["std"])))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"the manifest lacks {error}", needed="a checkpoint written by this program") from error
 

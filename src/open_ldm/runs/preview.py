@@ -1,4 +1,4 @@
-"""Preview pictures during training: always the same wishes and seeds, drawn from the averaged weights."""
+"""Preview pictures during training: always the same requests and seeds, drawn from the averaged weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sample import Source
-from open_ldm.model.diffusion import ModelFacts
+from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.wishes import Wish, inputs_for
+from open_ldm.runs.requests import SampleRequest, inputs_for
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 
 PREVIEW_SEED = 1000
 
 
-def preview_wishes(recipe: Recipe, facts: ModelFacts, source: Source, text_encoder: TextEncoder | None) -> list[Wish]:
+def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_encoder: TextEncoder | None) -> list[SampleRequest]:
     """The recipe's prompts, or captions and classes taken evenly from the data, repeated to `preview.count` pictures."""
     if isinstance(recipe.conditioning.semantic, NoSemantic):
         if recipe.preview.prompts:
@@ -32,22 +32,24 @@ def preview_wishes(recipe: Recipe, facts: ModelFacts, source: Source, text_encod
         shown = evenly(facts.class_names, recipe.preview.count)
     else:
         shown = evenly(sorted(set(source.captions())), recipe.preview.count)
-    wishes = [Wish(PREVIEW_SEED + i, shown[i % len(shown)]) for i in range(recipe.preview.count)]
-    inputs_for(wishes, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
-    return wishes
+    requests = [SampleRequest(PREVIEW_SEED + i, shown[i % len(shown)]) for i in range(recipe.preview.count)]
+    inputs_for(requests, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
+    return requests
 
 
 def draw(
-    recipe: Recipe, facts: ModelFacts, generator: Generator, wishes: Sequence[Wish], text_encoder: TextEncoder | None
+    recipe: Recipe, facts: DataFacts, generator: Generator, requests: Sequence[SampleRequest], text_encoder: TextEncoder | None
 ) -> Tensor:
-    """Pixels uint8 [N, 3, H, W] as people are shown them, for the wishes, by the recipe's sampling settings."""
-    inputs = inputs_for(wishes, recipe.conditioning, facts, text_encoder)
-    return as_shown(to_pixels(generator.images(inputs, [wish.seed for wish in wishes], recipe.sampling)), recipe.data.display)
+    """Pixels uint8 [N, 3, H, W] as people are shown them, for the requests, by the recipe's sampling settings."""
+    inputs = inputs_for(requests, recipe.conditioning, facts, text_encoder)
+    return as_shown(
+        to_pixels(generator.images(inputs, [request.seed for request in requests], recipe.sampling)), recipe.data.display
+    )
 
 
-def captions_of(wishes: Sequence[Wish]) -> list[str]:
+def captions_of(requests: Sequence[SampleRequest]) -> list[str]:
     """What to write under the pictures."""
-    return [wish.shows or "" for wish in wishes]
+    return [request.shows or "" for request in requests]
 
 
 def evenly(items: Sequence[str], count: int) -> list[str]:

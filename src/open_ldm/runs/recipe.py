@@ -23,13 +23,13 @@ from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.data.loader import DataConfig
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
-from open_ldm.model.diffusion import ProcessConfig
 from open_ldm.model.objective import ObjectiveConfig
-from open_ldm.model.transfer.settings import InitFromConfig
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
+from open_ldm.transfer.settings import InitFromConfig
 
 
 class TrainingRecipe(PlainData, Protocol):
@@ -155,6 +155,10 @@ class Recipe(Config):
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the latents."""
         return latent_shape(self.autoencoder, self.data.transform.height_px, self.data.transform.width_px)
+
+    def model_spec(self, facts: DataFacts) -> ModelSpec:
+        """Return the spec of the model that this recipe trains on data of these facts."""
+        return ModelSpec(self.process, self.conditioning, self.denoiser, facts)
 
     @property
     def numerics(self) -> dict[str, Any]:

@@ -14,26 +14,26 @@ from open_ldm.core.errors import DiskError
 from open_ldm.core.events import EventLog, Progress, duration
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
+from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.assemble import Knowledge
+from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT, HeldOutPictures, levels_of
 from open_ldm.runs.load import knowledge_to_json
 from open_ldm.runs.preview import captions_of, draw
 from open_ldm.runs.recipe import Recipe, TrainingRecipe
-from open_ldm.runs.report import Section, write_report
+from open_ldm.runs.report.page import Section, write_report
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.transfer import Started
-from open_ldm.runs.wishes import Wish
 from open_ldm.sampling.generate import Generator
 from open_ldm.text import TextEncoder
 from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.loop import Every, Hooks, Report
-from open_ldm.training.signals import StopRequest
 from open_ldm.training.trainer import Learner, Trainer, Update
 
 _PREVIEW_COLUMNS = 8
@@ -260,7 +260,7 @@ class Recorder(RunRecorder):
     trainer: Trainer
     known: Knowledge
     generator: Generator
-    wishes: Sequence[Wish]
+    requests: Sequence[SampleRequest]
     text_encoder: TextEncoder | None
     held_out: HeldOutPictures | None = None
 
@@ -284,11 +284,11 @@ class Recorder(RunRecorder):
         self.save()
 
     def preview(self) -> None:
-        """A grid of the same wishes every time."""
+        """A grid of the same requests every time."""
         started = time.perf_counter()
-        pixels = draw(self.recipe, self.known.facts, self.generator, self.wishes, self.text_encoder)
+        pixels = draw(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
         path = self.folder.samples / f"{self.samples_seen:012d}.png"
-        shown = captions_of(self.wishes)
+        shown = captions_of(self.requests)
         save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
         seconds = round(time.perf_counter() - started, 2)
         self.event("preview", file=str(path.relative_to(self.folder.path)), prompts=shown, seconds=seconds)

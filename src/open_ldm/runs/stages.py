@@ -16,9 +16,9 @@ from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, OpenLdmError, exit_code_of
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
 from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.history import read_history
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
-from open_ldm.runs.record import read_record
-from open_ldm.runs.report_stages import write_stages_report
+from open_ldm.runs.report.stages import write_stages_report
 from open_ldm.runs.train import TrainingResult, require_same_recipe, train
 from open_ldm.runs.transfer import settle, settled, settled_if_here
 
@@ -174,7 +174,7 @@ class _Whole:
         return seen
 
     def _told(self, stage: Stage) -> dict[str, Any]:
-        record = read_record(stage.folder.path)
+        record = read_history(stage.folder.path)
         gone = stage in self.passed and not record.events  # needed no more, and removed
         seen = stage.recipe.training.samples if gone else record.samples_seen
         word = "removed" if gone else record.state.word

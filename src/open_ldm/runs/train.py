@@ -15,17 +15,18 @@ from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code_of
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.files import write_json
+from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.assemble import Knowledge, encoders_of, facts_of, generator_of, libraries_of, trainer_of
+from open_ldm.runs.batches import cached_batches, live_batches
+from open_ldm.runs.build import Knowledge, encoders_of, facts_of, generator_of, libraries_of, trainer_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.load import knowledge_from_json
-from open_ldm.runs.preview import preview_wishes
-from open_ldm.runs.reading import cached_reading, live_reading
+from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
 from open_ldm.runs.recorder import Recorder
 from open_ldm.runs.transfer import StartingPoint, begin_from, settle
@@ -33,7 +34,6 @@ from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
 from open_ldm.training.plan import plan_batches
-from open_ldm.training.signals import StopRequest
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,9 @@ def _trained(
     if text_encoder is not None:
         facts = replace(facts, text_encoder=text_encoder.fingerprint)
     if recipe.cache is None:
-        reading = live_reading(recipe, source, facts, encoders)
+        reading = live_batches(recipe, source, facts, encoders)
     else:
-        reading = cached_reading(recipe, source, facts, encoders, health, place.stop, world, silent=silent)
+        reading = cached_batches(recipe, source, facts, encoders, health, place.stop, world, silent=silent)
         write_health(folder, health, world.leads)
     known = Knowledge(facts, reading.latent_stats() if before is None else before.stats)
     trainer = trainer_of(recipe, known, machine, world)
@@ -145,7 +145,7 @@ def _trained(
         known=known,
         trainer=trainer,
         generator=generator_of(recipe, known, trainer.ema.model, encoders.autoencoder),
-        wishes=preview_wishes(recipe, known.facts, source, text_encoder),
+        requests=preview_requests(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,

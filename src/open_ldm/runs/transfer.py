@@ -16,18 +16,16 @@ from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig, positions_on
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.diffusion import ModelFacts
-from open_ldm.model.published.family import Model
-from open_ldm.model.transfer.carry import Carried, carry
-from open_ldm.model.transfer.expected import skeleton
-from open_ldm.model.transfer.receipt import Receipt, as_text
-from open_ldm.model.transfer.settings import InitFromConfig
 from open_ldm.process.resolution import ResolutionConfig, area
-from open_ldm.runs.assemble import Knowledge
+from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import checkpoint_of, knowledge_from_json
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.trainer import Trainer
+from open_ldm.transfer.carry import Carried, carry
+from open_ldm.transfer.expected import skeleton
+from open_ldm.transfer.receipt import Receipt, as_text
+from open_ldm.transfer.settings import InitFromConfig
 
 _COMPARED = ("autoencoder", "conditioning", "process", "objective", "denoiser")
 
@@ -147,7 +145,7 @@ def begin_from(source: StartingPoint, recipe: Recipe, known: Knowledge, trainer:
 
 def without_numbers(recipe: Recipe, known: Knowledge, source: StartingPoint) -> Started:
     """How a run would begin, without building its model."""
-    fresh = skeleton(model_settings(recipe, known.facts)).state_dict()
+    fresh = skeleton(recipe.model_spec(known.facts)).state_dict()
     there = replace(source, tensors={name: tensor.to("meta") for name, tensor in source.tensors.items()})
     return start(recipe, known, there, fresh)[1]
 
@@ -155,16 +153,11 @@ def without_numbers(recipe: Recipe, known: Knowledge, source: StartingPoint) -> 
 def start(recipe: Recipe, known: Knowledge, source: StartingPoint, fresh: Mapping[str, Tensor]) -> tuple[Carried, Started]:
     """What the recipe's model starts with instead of `fresh`, and how that came about. `recipe` must be settled."""
     init = _init_of(recipe)
-    there = model_settings(source.recipe, source.known.facts)
-    carried = carry(there, source.tensors, model_settings(recipe, known.facts), fresh, init)
+    there = source.recipe.model_spec(source.known.facts)
+    carried = carry(there, source.tensors, recipe.model_spec(known.facts), fresh, init)
     before, now = (_compared(*each) for each in ((source.recipe, source.known), (recipe, known)))
     settings = {name: (before.get(name), now.get(name)) for name in {**before, **now} if before.get(name) != now.get(name)}
     return carried, Started(source, init.weights, settings, carried.receipt)
-
-
-def model_settings(recipe: Recipe, facts: ModelFacts) -> Model:
-    """The parts of a recipe that decide its tensors."""
-    return Model(recipe.denoiser, recipe.conditioning, facts, recipe.process.learned_variance)
 
 
 def _init_of(recipe: Recipe) -> InitFromConfig:

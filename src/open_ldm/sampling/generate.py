@@ -80,7 +80,7 @@ class Generator:
         config: SamplingConfig,
         on_step: Callable[[int, Tensor], None],
     ) -> Tensor:
-        shape = (self.model.facts.channels, *self.latent_size)
+        shape = (self.model.spec.facts.channels, *self.latent_size)
 
         def noise(step: int) -> Tensor:
             rows = [seeds.normal(seed, "sampling step", [step], shape) for seed in picture_seeds]
@@ -130,7 +130,7 @@ class Generator:
         if self.autoencoder.raw_range is None:
             return None
         ends = [
-            self.stats.normalise(torch.full((1, self.model.facts.channels, 1, 1), end, device=self.device))
+            self.stats.normalise(torch.full((1, self.model.spec.facts.channels, 1, 1), end, device=self.device))
             for end in self.autoencoder.raw_range
         ]
         return ends[0], ends[1]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
-from open_ldm.training.signals import StopRequest
+from open_ldm.core.signals import StopRequest
 
 CPU = "cpu"
 LOG = "training.log"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from open_ldm.runs.axes import scale_of, short_number
-from open_ldm.runs.markup import Markup, element
+from open_ldm.pages.axes import scale_of, short_number
+from open_ldm.pages.markup import Markup, element
 from open_ldm.studies.results import Summary
 
 _ROW, _TOP, _BOTTOM, _LETTER = 26, 12, 40, 6.4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from open_ldm.runs.axes import short_number
-from open_ldm.runs.markup import Markup, element
+from open_ldm.pages.axes import short_number
+from open_ldm.pages.markup import Markup, element
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 92, 44, 70, 12, 52
 _FAINTEST, _STRONGEST = 0.06, 0.6

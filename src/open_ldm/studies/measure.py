@@ -13,6 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from open_ldm.commands.demo import caption_groups
+from open_ldm.commands.evaluate.config import changed
+from open_ldm.commands.evaluate.evaluate import evaluate_run
+from open_ldm.commands.inspect_tokens import inspect_tokens
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
@@ -24,13 +28,9 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.shape_attributes import agreement
-from open_ldm.runs.demo import caption_groups
-from open_ldm.runs.evaluate.config import changed
-from open_ldm.runs.evaluate.evaluate import evaluate_run
-from open_ldm.runs.inspect_tokens import inspect_tokens
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
-from open_ldm.runs.wishes import Wish
+from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.studies.results import Measured, Value
 from open_ldm.studies.study import Arm, Protocol
@@ -42,7 +42,7 @@ _SWEPT = 3
 
 
 @dataclass(frozen=True)
-class Bench:
+class Evaluator:
     """Measures the arms of one setting. `extractors`: what sees the pictures; `cache`: where the data's statistics are kept."""
 
     protocol: Protocol
@@ -95,7 +95,7 @@ class Bench:
 def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], count: int) -> dict[str, Value]:
     """Share of pictures that show what their caption says, in all attributes and in colour and kind alone."""
     captions = evenly(caption_groups()["one shape"], count)
-    pixels = _drawn(run, settings, [Wish(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
+    pixels = _drawn(run, settings, [SampleRequest(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
     read = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     values = {}
     for name, hits in (
@@ -134,8 +134,8 @@ def prompts_of(run: LoadedRun, count: int) -> list[str | None]:
 def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], protocol: Protocol, folder: Path) -> None:
     """Strips of pictures without gaps, which the report puts together: the prompts, and each sweep row by row."""
     prompts = prompts_of(run, protocol.shown)
-    wishes = [Wish(_SEED + i, shows, controls) for i, shows in enumerate(prompts)]
-    save_strip(folder / SHOWN, _drawn(run, settings, wishes), len(wishes), prompts)
+    requests = [SampleRequest(_SEED + i, shows, controls) for i, shows in enumerate(prompts)]
+    save_strip(folder / SHOWN, _drawn(run, settings, requests), len(requests), prompts)
     options = [control.option for control in run.recipe.conditioning.controls]
     for sweep in protocol.sweeps:
         path = folder / sweep_file(sweep.control)
@@ -143,12 +143,14 @@ def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str],
             path.unlink(missing_ok=True)
             continue
         rows = list(enumerate(prompts))[:_SWEPT]
-        wishes = [Wish(_SEED + i, shows, {**controls, sweep.control: each}) for i, shows in rows for each in sweep.values]
-        save_strip(path, _drawn(run, settings, wishes), len(sweep.values), [shows for _, shows in rows])
+        requests = [
+            SampleRequest(_SEED + i, shows, {**controls, sweep.control: each}) for i, shows in rows for each in sweep.values
+        ]
+        save_strip(path, _drawn(run, settings, requests), len(sweep.values), [shows for _, shows in rows])
 
 
-def _drawn(run: LoadedRun, settings: SamplingConfig, wishes: Sequence[Wish]) -> Tensor:
-    images = run.generator.images(run.inputs_for(wishes), [wish.seed for wish in wishes], settings)
+def _drawn(run: LoadedRun, settings: SamplingConfig, requests: Sequence[SampleRequest]) -> Tensor:
+    images = run.generator.images(run.inputs_for(requests), [request.seed for request in requests], settings)
     return as_shown(to_pixels(images), run.recipe.data.display)
 
 

@@ -12,11 +12,11 @@ from typing import Any
 from open_ldm import __version__
 from open_ldm.core.files import write_json, write_text
 from open_ldm.core.pictures import grid, png_bytes
-from open_ldm.runs.axes import short_number
-from open_ldm.runs.markup import Markup, element, joined
-from open_ldm.runs.report import page
-from open_ldm.runs.report_sections import captioned, picture, section, table
-from open_ldm.runs.svg import Plot, Series, line_plot
+from open_ldm.pages.axes import short_number
+from open_ldm.pages.markup import Markup, element, joined
+from open_ldm.pages.svg import Plot, Series, line_plot
+from open_ldm.runs.report.page import page
+from open_ldm.runs.report.sections import captioned, picture, section, table
 from open_ldm.studies.forest import Row, forest_plot
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
 from open_ldm.studies.heat_map import Cell, heat_map

@@ -14,8 +14,8 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.noising import Drawer
 from open_ldm.model.objective import ObjectiveConfig, losses
-from open_ldm.training.draws import Drawer
 from open_ldm.training.ema import Ema
 from open_ldm.training.optimizer import build_optimizer, learning_rate_at, optimizer_tensors, restore_optimizer
 from open_ldm.training.settings import TrainingConfig

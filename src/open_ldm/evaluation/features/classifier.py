@@ -16,7 +16,7 @@ from open_ldm.evaluation.features.base import ExtractorId, Features, rounded
 from open_ldm.evaluation.features.resize import antialiased, antialiased_rule
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig
 from open_ldm.evaluation.features.weights import load_exactly
-from open_ldm.model.published.files import read_weights
+from open_ldm.interop.files import read_weights
 
 WEIGHTS = "classifier.safetensors"
 DESCRIPTION = "classifier.json"

@@ -22,7 +22,7 @@ from open_ldm.evaluation.features.inception_blocks import (
 )
 from open_ldm.evaluation.features.resize import TENSORFLOW, tensorflow_bilinear
 from open_ldm.evaluation.features.weights import find_file, hash_of, load_exactly
-from open_ldm.model.published.files import read_weights
+from open_ldm.interop.files import read_weights
 
 SIZE_PX = 299
 CLASSES = 1008

@@ -15,7 +15,7 @@ from open_ldm.evaluation.features.base import ExtractorId, Features, rounded
 from open_ldm.evaluation.features.distance import pooled, unit_channels
 from open_ldm.evaluation.features.lpips_trunks import TAPS, Trunk, TrunkName
 from open_ldm.evaluation.features.weights import find_file, hash_of, load_exactly
-from open_ldm.model.published.files import read_weights
+from open_ldm.interop.files import read_weights
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)

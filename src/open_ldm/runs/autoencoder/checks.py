@@ -13,7 +13,7 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.runs.autoencoder.evaluate import Reconstructions
-from open_ldm.runs.report import CaptionedPicture, Section
+from open_ldm.runs.report.page import CaptionedPicture, Section
 
 EVENT = "reconstruction"
 _MOST_ROWS = 12

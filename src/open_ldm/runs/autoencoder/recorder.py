@@ -12,7 +12,7 @@ from open_ldm.runs.autoencoder.evaluate import reconstruct
 from open_ldm.runs.autoencoder.export import export
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
 from open_ldm.runs.recorder import RunRecorder
-from open_ldm.runs.report import Section
+from open_ldm.runs.report.page import Section
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch
 
 AUTOENCODER = "autoencoder"

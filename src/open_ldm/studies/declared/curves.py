@@ -8,6 +8,7 @@ import torch
 
 from open_ldm.controls.gate import ConstantGate, CosinePowerGate, PowerCosineGate, gamma
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions, coordinates
+from open_ldm.pages.svg import Plot, Series
 from open_ldm.process.resolution import ResolutionConfig, rescaled
 from open_ldm.process.schedules import (
     CosineSchedule,
@@ -17,7 +18,6 @@ from open_ldm.process.schedules import (
     ScheduleConfig,
     build_schedule,
 )
-from open_ldm.runs.svg import Plot, Series
 from open_ldm.studies.study import Figure, Study
 
 _TIMES = torch.linspace(0.001, 0.999, 200, dtype=torch.float64)

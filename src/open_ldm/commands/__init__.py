@@ -1,0 +1,1 @@
+"""What each verb of `ldm` does, one file per verb."""

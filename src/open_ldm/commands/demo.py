@@ -1,0 +1,201 @@
+"""`ldm demo`: train on shapes, then check what was learned with a reader that knows nothing of the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from open_ldm.commands.control_leakage import Influence, influence
+from open_ldm.commands.sample import draw, settings_from
+from open_ldm.conditioning.semantic import TextSemantic
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.events import Progress
+from open_ldm.core.files import write_json
+from open_ldm.core.pictures import grid, png_bytes, save_png
+from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, caption_of, shapes_in
+from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mean_agreement
+from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.report.page import CaptionedPicture, Section, write_report
+from open_ldm.runs.requests import SampleRequest
+from open_ldm.runs.train import train
+
+_SIZES_PX = (24, 48, 96, 160)
+_SHOWN = 16
+_LEAK_TIMES = (1.0, 0.75, 0.5, 0.25, 0.05)
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Pictures of one group of captions with what the reader says of them."""
+
+    title: str
+    captions: tuple[str, ...]
+    pixels: Tensor
+    shares: AgreementShares
+
+    def row(self) -> list[str]:
+        """For the table: shares in per cent."""
+        names = ("colour", "kind", "place", "size", "count", "all")
+        return [self.title, str(self.shares.pictures), *(f"{100 * getattr(self.shares, name):.0f} %" for name in names)]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found; `agreement` holds shares 0..1 by group of captions."""
+
+    code: int
+    run: Path
+    report: Path
+    agreement: Mapping[str, AgreementShares]
+    size_influence: Sequence[Influence]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "size_influence": [asdict(each) for each in self.size_influence],
+            "code": self.code,
+            "run": str(self.run),
+            "report": str(self.report),
+            "seconds": round(self.seconds, 1),
+            "agreement": {name: asdict(shares) for name, shares in self.agreement.items()},
+        }
+
+
+def run_demo(recipe: Recipe, out: Path, *, silent: bool = False, overrides: Sequence[str] = ()) -> DemoResult:
+    """Train (or go on), sample captions with combinations never seen, sweep size and flip, write report.html.
+
+    `overrides`: what was changed in the recipe, for the report. Raises ConfigError, before anything is trained, when the recipe
+    lacks what the demo shows.
+    """
+    if not isinstance(recipe.data.source, ShapesConfig):
+        raise ConfigError(f"ldm demo draws shapes, given data.source.kind={recipe.data.source.kind}", fix="use ldm train")
+    missing = {"size", "flip"} - {control.option for control in recipe.conditioning.controls}
+    if missing or not isinstance(recipe.conditioning.semantic, TextSemantic):
+        raise ConfigError("the demo shows captions and the size and flip controls", needed="a recipe that has them")
+    started = time.perf_counter()
+    result = train(recipe, out, silent=silent, command=["ldm", "demo", *overrides, "--out", str(out)])
+    if result.code:
+        return DemoResult(result.code, out, out / "report.html", {}, (), result.seconds)
+    run = load_run(out)
+    checked = [_check(run, title, captions, silent) for title, captions in caption_groups().items()]
+    sweeps = _sweeps(run, silent)
+    for name, png in sweeps.items():
+        (out / f"{name}.png").write_bytes(png)
+    shown = checked[0]
+    save_png(out / "unseen.png", grid(shown.pixels[:_SHOWN], 8, captions=shown.captions[:_SHOWN]))
+    leaks = influence(run, "size", ("24x24", "160x160"), shown.captions[:_SHOWN], _LEAK_TIMES)
+    report = write_report(out, _sections(checked, sweeps, leaks))
+    found = {each.title: each.shares for each in checked}
+    seconds = time.perf_counter() - started
+    demo = DemoResult(0, out, report, found, leaks, seconds)
+    write_json(out / "agreement.json", demo.to_json())
+    if not silent:
+        _print(checked, demo)
+    return demo
+
+
+def caption_groups() -> dict[str, tuple[str, ...]]:
+    """Captions to check: one shape in combinations never seen, one shape in seen ones, two shapes."""
+    unseen = [caption_of([ShapeWords(*pair, size, place)]) for pair in HELD_OUT for size in SIZES for place in PLACES]
+    pairs = [(colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in HELD_OUT]
+    seen = [caption_of([ShapeWords(*pair, size, place)]) for pair in pairs for size in SIZES for place in PLACES]
+    two = []
+    for i, (colour, kind) in enumerate(pairs):
+        other = next(pair for pair in (pairs[(i + 7 + j) % len(pairs)] for j in range(len(pairs))) if pair[0] != colour)
+        first = ShapeWords(colour, kind, SIZES[i % 2], PLACES[(i // 2) % 2])
+        two.append(caption_of([first, ShapeWords(*other, SIZES[(i + 1) % 2], "")]))
+    return {"one shape, unseen combination": tuple(unseen * 2), "one shape": tuple(seen), "two shapes": tuple(two)}
+
+
+def _check(run: LoadedRun, title: str, captions: Sequence[str], silent: bool) -> Checked:
+    requests = [SampleRequest(_SEED + i, caption) for i, caption in enumerate(captions)]
+    pixels = _draw(run, title, requests, silent)
+    found = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
+    return Checked(title, tuple(captions), pixels, mean_agreement(found))
+
+
+def _sweeps(run: LoadedRun, silent: bool) -> dict[str, bytes]:
+    """The same captions and seeds under different size and flip controls, as PNG grids by name."""
+    captions = [
+        "a large red circle on the left",
+        "a small blue square on the right",
+        "a large green cross to the left of a small yellow circle",
+    ]
+    sizes = [f"{side}x{side}" for side in _SIZES_PX]
+    by_size = [SampleRequest(_SEED + i, caption, {"size": size}) for i, caption in enumerate(captions) for size in sizes]
+    by_flip = [SampleRequest(_SEED + i, caption, {"flip": flip}) for i, caption in enumerate(captions) for flip in "01"]
+    pictures = {
+        "size_sweep": grid(
+            _draw(run, "size control", by_size, silent),
+            len(sizes),
+            row_headers=captions,
+            column_headers=[f"size={size}" for size in sizes],
+        ),
+        "flip_sweep": grid(
+            _draw(run, "flip control", by_flip, silent), 2, row_headers=captions, column_headers=["flip=0", "flip=1"]
+        ),
+    }
+    return {name: png_bytes(picture) for name, picture in pictures.items()}
+
+
+def _draw(run: LoadedRun, label: str, requests: Sequence[SampleRequest], silent: bool) -> Tensor:
+    settings = settings_from(run)
+    batches = -(-len(requests) // settings.batch_size)
+    with Progress(settings.steps * batches, label=label, unit="steps", silent=silent) as progress:
+        return draw(run, requests, settings, lambda done: progress.update(done))
+
+
+def _sections(checked: Sequence[Checked], sweeps: Mapping[str, bytes], leaks: Sequence[Influence]) -> list[Section]:
+    unseen = checked[0]
+    png = png_bytes(grid(unseen.pixels[:_SHOWN], 8, captions=unseen.captions[:_SHOWN]))
+    return [
+        Section(
+            "Does it draw what was said?",
+            "A reader that knows nothing of the model measures colour, kind and place in each sampled picture and compares"
+            " them with the caption. 'all' means colour, kind and place of every shape, and no shape too many.",
+            pictures=[CaptionedPicture("Combinations of colour and kind that no training picture shows", png)],
+            columns=["captions", "pictures", "colour", "kind", "place", "size", "count", "all"],
+            rows=[each.row() for each in checked],
+        ),
+        Section(
+            "Controls: the same noise and caption, only the control differs",
+            "Size tells how large the original picture was: small originals are coarse, so detail should change while the"
+            " content stays. Flip tells whether the view was mirrored: with flip=1 left and right are exchanged.",
+            pictures=[
+                CaptionedPicture("size control, from a coarse to a fine original", sweeps["size_sweep"]),
+                CaptionedPicture("flip control", sweeps["flip_sweep"]),
+            ],
+        ),
+        Section(
+            "Does the size control leak into the content?",
+            "The same noise and captions under size=24x24 and size=160x160: how much the model's prediction changes, relative"
+            " to its own size. At t = 1 the picture's content is decided; a gate that is shut there lets nothing through.",
+            columns=["t", "change of the prediction"],
+            rows=[[f"{each.t:g}", _change(each)] for each in leaks],
+        ),
+    ]
+
+
+def _print(checked: Sequence[Checked], demo: DemoResult) -> None:
+    print("\nshare of sampled pictures that agree with their caption (independent reader):")
+    print(f"  {'captions':<32}{'pictures':>9}{'colour':>8}{'kind':>8}{'place':>8}{'size':>8}{'count':>8}{'all':>8}")
+    for each in checked:
+        title, *cells = each.row()
+        print(f"  {title:<32}{cells[0]:>9}" + "".join(f"{cell:>8}" for cell in cells[1:]))
+    print("\nsize=24x24 against size=160x160, same noise and caption: change of the prediction")
+    print("  " + "   ".join(f"t={each.t:g}: {_change(each)}" for each in demo.size_influence))
+    print(f"\nreport: {demo.report.resolve()}")
+    print(f"next:   ldm sample {demo.run} --prompt 'a small purple cross on the right' size=96x96 flip=0")
+
+
+def _change(found: Influence) -> str:
+    return "exactly 0" if found.exact else f"{100 * found.change:.2g} %"

@@ -1,0 +1,156 @@
+"""`ldm train RECIPE --dry-run`: resolve, build and count a recipe of any scale, without data and without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from open_ldm.autoencoders import LatentStats
+from open_ldm.commands.model_table import count_model
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.controls import ViewShape
+from open_ldm.core.config import to_yaml
+from open_ldm.data.loader import open_data
+from open_ldm.data.sources.files import NoSuchPath
+from open_ldm.data.survey import survey
+from open_ldm.model.spec import DataFacts
+from open_ldm.runs.build import Knowledge, facts_of
+from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.report.stages import SHOWN, cells_of
+from open_ldm.runs.stages import Stage, told_of
+from open_ldm.runs.transfer import Started, StartingPoint, settled, settled_if_here, without_numbers
+from open_ldm.text import WordsConfig
+from open_ldm.transfer.expected import skeleton
+
+ASSUMED_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A recipe that builds. `data`: what the data set holds, or that it is not here and what was assumed of it. `start`: the
+    run that it starts from, or the name of one that is not here; None when it starts from random numbers."""
+
+    recipe: Recipe
+    facts: DataFacts
+    data: str
+    parameters: int
+    gmacs: float
+    start: Started | str | None = None
+
+    def text(self) -> str:
+        """The resolved recipe, then the counts."""
+        updates = -(-self.recipe.training.samples // self.recipe.training.batch_size)
+        return (
+            f"{to_yaml(self.recipe)}\n# data: {self.data}\n"
+            f"# model: {self.parameters:,} parameters, {self.gmacs:.2f} GMACs per picture\n"
+            f"{self._start()}"
+            f"# training: {self.recipe.training.samples:,} samples in {updates:,} updates"
+        )
+
+    def _start(self) -> str:
+        if isinstance(self.start, Started):
+            return f"{self.start.text()}\n\n"
+        return (
+            ""
+            if self.start is None
+            else f"# starts from {self.start}, which is not here: positions and noise will follow from it\n"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.data,
+            "parameters": self.parameters,
+            "gmacs": round(self.gmacs, 3),
+            "transfer": self.start.to_json() if isinstance(self.start, Started) else None,
+        }
+
+
+def dry_run(recipe: Recipe) -> DryRun:
+    """Build on the meta device. Without the data at hand the model is counted for 1000 classes, or for no words.
+
+    Raises what training would raise for data that are there but of no use to this recipe, and for a run to start from.
+    """
+    return _built(*settled_if_here(recipe))
+
+
+def dry_run_stages(stages: Sequence[Stage]) -> list[DryRun]:
+    """What each stage of a recipe will be, started from what the one before will leave; none of them need have been trained.
+
+    Raises as `dry_run`, and names the stage.
+    """
+    done: list[tuple[Stage, DryRun]] = []
+    for stage in stages:
+        with told_of(stage):
+            source = next((_as_it_will_end(other, run) for other, run in done if stage.starts_from(other)), None)
+            settled_by = dry_run(stage.recipe) if source is None else _built(settled(stage.recipe, source.recipe), source)
+        done.append((stage, settled_by))
+    return [run for _, run in done]
+
+
+def stages_text(stages: Sequence[Stage], runs: Sequence[DryRun]) -> str:
+    """Each stage as `DryRun.text` tells it, then all beside one another."""
+    texts = [f"# stage {stage.name}\n{run.text()}" for stage, run in zip(stages, runs, strict=True)]
+    rows = [["# stage", "samples", *SHOWN]]
+    for stage, run in zip(stages, runs, strict=True):
+        rows.append([f"# {stage.name}", f"{run.recipe.training.samples:,}", *cells_of(run.recipe.model_dump(mode="json"))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n\n".join([*texts, "\n".join(lines)])
+
+
+def _as_it_will_end(stage: Stage, run: DryRun) -> StartingPoint:
+    """What the next stage will start from, without numbers. Of its latents nothing is said: they have yet to be measured."""
+    unmeasured = LatentStats((0.0,) * run.facts.channels, (1.0,) * run.facts.channels)
+    return StartingPoint(
+        path=stage.folder.path,
+        checkpoint="its last checkpoint",
+        samples_seen=run.recipe.training.samples,
+        recipe=run.recipe,
+        known=Knowledge(run.facts, unmeasured),
+        tensors=skeleton(run.recipe.model_spec(run.facts)).state_dict(),
+        sha256="",
+        problems=(),
+    )
+
+
+def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
+    try:
+        pictures = open_data(recipe.data)
+    except NoSuchPath as error:
+        facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
+    else:
+        seen = survey(pictures, limit=200)
+        facts, data = facts_of(recipe, pictures, seen), seen.sentence
+    count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
+    return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))
+
+
+def _start(recipe: Recipe, facts: DataFacts, source: StartingPoint | None) -> Started | str | None:
+    if recipe.init_from is None or source is None:
+        return recipe.init_from.source if recipe.init_from else None
+    return without_numbers(recipe, Knowledge(facts, source.known.stats), source)
+
+
+def _assumption(recipe: Recipe) -> str:
+    match recipe.conditioning.semantic:
+        case ClassSemantic():
+            return f"; counted for {ASSUMED_CLASSES} classes"
+        case TextSemantic(encoder=WordsConfig()):
+            return "; counted without the vectors of the words that the data will bring"
+        case _:
+            return ""
+
+
+def assumed_facts(recipe: Recipe) -> DataFacts:
+    """What is taken for granted of data that are not here."""
+    size = recipe.data.transform
+    classes = ASSUMED_CLASSES if isinstance(recipe.conditioning.semantic, ClassSemantic) else 0
+    return DataFacts(
+        channels=recipe.latent_shape[0],
+        view=ViewShape(size.height_px, size.width_px, min(size.height_px, size.width_px)),
+        class_names=tuple(str(index) for index in range(classes)),
+        latent_size=recipe.latent_shape[1:],
+    )

@@ -1,0 +1,107 @@
+"""Evaluate a run, or pictures that are there: numbers with passports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.commands.evaluate.evaluator import Evaluator
+from open_ldm.commands.evaluate.found import Evaluation
+from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged, run_folder_of
+from open_ldm.commands.evaluate.reference import CACHE, open_against
+from open_ldm.core.device import DeviceName, choose_machine
+from open_ldm.core.distributed import join_world
+from open_ldm.core.errors import DataError, StoppedError
+from open_ldm.core.signals import StopRequest
+from open_ldm.data.holdout import PartName
+from open_ldm.data.loader import DataConfig
+from open_ldm.evaluation.bootstrap import BootstrapConfig
+from open_ldm.evaluation.features import FeatureConfig
+from open_ldm.runs.evaluations import store
+
+DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
+
+
+def evaluate_run(
+    given: Path,
+    against: DataConfig | str | Path | None,
+    metrics: Sequence[str | Mapping[str, Any]],
+    *,
+    extractors: Sequence[FeatureConfig] = (),
+    n: int = 1000,
+    seed: int = 0,
+    against_n: int | None = 10_000,
+    sampling: Mapping[str, Any] | None = None,
+    controls: Mapping[str, str] | None = None,
+    bootstrap: BootstrapConfig | None = None,
+    part: PartName = "train",
+    out: Path | None = None,
+    cache: Path | None = CACHE,
+    device: DeviceName = "auto",
+    silent: bool = True,
+) -> Evaluation:
+    """Measure a run (or checkpoint), drawing `n` pictures, or a folder or shards of pictures.
+
+    `against`: as `open_against`; None is the run's own data. `metrics`: kinds, or mappings with `kind` and settings.
+    `sampling`: changes to the run's settings, nested as in a recipe. The rest as in `evaluate` and `EvaluationConfig`.
+    """
+    config = EvaluationConfig(
+        metrics=metrics,  # type: ignore[arg-type]  # names become configs
+        extractors=tuple(extractors),
+        n=n,
+        seed=seed,
+        against_n=against_n,
+        sampling=dict(sampling or {}),
+        controls=dict(controls or {}),
+        bootstrap=bootstrap or BootstrapConfig(),
+    )
+    return evaluate(given, against, config, part=part, out=out, cache=cache, device=device, silent=silent)
+
+
+def evaluate(
+    given: Path,
+    against: DataConfig | str | Path | None,
+    config: EvaluationConfig,
+    *,
+    part: PartName = "train",
+    out: Path | None = None,
+    cache: Path | None = CACHE,
+    device: DeviceName = "auto",
+    silent: bool = False,
+) -> Evaluation:
+    """All of `config.metrics`. Results go to evaluation.json in the run folder, or in `out`; for pictures only in `out`.
+
+    `part`: of data with a holdout. Under torchrun the processes share the pictures. Raises ConfigError for what cannot be
+    opened, DataError for pictures of no use or where no metric gave a number, StoppedError on a stop signal, with what is kept.
+    """
+    machine = choose_machine(device)
+    world = join_world(machine.device)
+    data = None if against is None else open_against(against, part)
+    judged = open_judged(given, config, data, part, device)
+    if data is None and isinstance(judged, DrawnPictures):
+        data = judged.data
+    folder = out or (run_folder_of(given) if isinstance(judged, DrawnPictures) else None)
+    with StopRequest() as stop:
+        evaluator = Evaluator(judged, data, config, machine, world, cache, silent or not world.leads, stop)
+        try:
+            found = evaluator.evaluate(given)
+        except StoppedError as error:
+            raise _kept(evaluator.found(given), folder if world.leads else None, error) from None
+    if not found.results:
+        first, *more = found.refused.values()
+        others = f" (and {len(more)} more)" if more else ""
+        raise DataError(f"nothing could be measured{others}: {first}")
+    if folder is None or not world.leads:
+        return found
+    return evaluator.written(found, folder)
+
+
+def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> StoppedError:
+    """The same error, once what was measured before the signal came is written down."""
+    if folder is None or not found.results:
+        return error
+    file = store(folder, found.results, found.samples_seen, found.refused, found.details())
+    names = ", ".join(result.estimate.name for result in found.results)
+    return StoppedError(f"{error.problem}; kept in {file}: {names}", fix="ask for the metrics that are missing")

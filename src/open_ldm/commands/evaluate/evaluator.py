@@ -1,0 +1,217 @@
+"""One evaluation at work: one pass over the pictures for all metrics, then what needs pictures of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from open_ldm.commands.evaluate.config import (
+    EvaluationConfig,
+    HeldOutMetric,
+    InfluenceMetric,
+    LPIPSMetric,
+    NeighboursMetric,
+    OwnMetric,
+)
+from open_ldm.commands.evaluate.found import Evaluation
+from open_ldm.commands.evaluate.influence import measure_influence
+from open_ldm.commands.evaluate.lpips import measure_lpips
+from open_ldm.commands.evaluate.neighbours import NeighbourReport, report_neighbours, write_sheet
+from open_ldm.commands.evaluate.pictures import DrawnPictures, GivenPictures
+from open_ldm.commands.evaluate.reference import counted, reference_statistics
+from open_ldm.core.device import Machine
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
+from open_ldm.core.events import Progress
+from open_ldm.core.signals import StopRequest
+from open_ldm.data.loader import open_data
+from open_ldm.data.sample import Source
+from open_ldm.evaluation.features import FeatureExtractor, build_extractor
+from open_ldm.evaluation.measure import measure
+from open_ldm.evaluation.metrics import Metric
+from open_ldm.evaluation.passport import Result
+from open_ldm.evaluation.statistics import Statistics, collect
+from open_ldm.runs.build import Encoders
+from open_ldm.runs.evaluations import store
+from open_ldm.runs.held_out import HeldOutPictures, levels_of
+
+NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
+
+
+@dataclass
+class Evaluator:
+    """One evaluation at work."""
+
+    judged: DrawnPictures | GivenPictures
+    data: Source | None
+    config: EvaluationConfig
+    machine: Machine
+    world: World
+    cache: Path | None
+    silent: bool
+    stop: StopRequest
+    results: list[Result] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    influence: dict[str, float] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
+    neighbours: NeighbourReport | None = None
+
+    def evaluate(self, given: Path) -> Evaluation:
+        """Every metric; one that cannot be had is refused with its reason."""
+        config = self.config
+        plain: list[Any] = [metric for metric in config.metrics if not isinstance(metric, OwnMetric)]
+        extractors = self._extractors() if any(not isinstance(one, HeldOutMetric) for one in config.metrics) else []
+        if any(metric.needs_reference for metric in plain) or config.of_kind(NeighboursMetric):
+            self._against()  # it must be there before an hour is spent on drawing
+        if plain or config.of_kind(NeighboursMetric):
+            samples = self._samples(extractors)
+            if plain:
+                self._measure(plain, samples, extractors)
+            for metric in config.of_kind(NeighboursMetric):
+                self._refusable("neighbours", lambda metric=metric: self._neighbours(metric, samples[0], extractors[0]))
+        for metric in config.of_kind(LPIPSMetric):
+            self._refusable("lpips", lambda metric=metric: self._lpips(metric, extractors))
+        for metric in config.of_kind(InfluenceMetric):
+            self._refusable("control_influence", lambda metric=metric: self._influence(metric, extractors))
+        for metric in config.of_kind(HeldOutMetric):
+            self._refusable("held_out_loss", lambda metric=metric: self._held_out(metric))
+        self.stop.raise_if_requested()
+        return self.found(given)
+
+    def found(self, given: Path) -> Evaluation:
+        """What there is so far."""
+        seen = self.judged.run.samples_seen if isinstance(self.judged, DrawnPictures) else None
+        return Evaluation(given, seen, tuple(self.results), self.refused, self.influence, self.held_out, self.neighbours)
+
+    def written(self, found: Evaluation, folder: Path) -> Evaluation:
+        """The same, with evaluation.json and the sheet of neighbours in `folder`."""
+        sheet = None
+        for metric in self.config.of_kind(NeighboursMetric):
+            if found.neighbours is not None:
+                sheet = write_sheet(found.neighbours, self.judged, self._training(), metric.shown, folder)
+        file = store(folder, found.results, found.samples_seen, found.refused, found.details())
+        return replace(found, file=file, sheet=sheet)
+
+    def _extractors(self) -> list[FeatureExtractor]:
+        if not self.config.extractors:
+            raise ConfigError("nothing to see pictures with", needed="an extractor", fix=NO_EXTRACTOR)
+        return [build_extractor(one, self.machine.device) for one in self.config.extractors]
+
+    def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
+        label = "draw" if isinstance(self.judged, DrawnPictures) else "read"
+        with Progress(self._share(len(self.judged)), label=label, unit="pictures", silent=self.silent) as progress:
+            batches = counted(self.judged.batches(self.world), self._watched(progress))
+            return collect(batches, extractors, capacity=max(50_000, len(self.judged)), world=self.world)
+
+    def _measure(
+        self, metrics: Sequence[Metric], samples: Sequence[Statistics], extractors: Sequence[FeatureExtractor]
+    ) -> None:
+        references: Sequence[Statistics | None] = [None] * len(samples)
+        if any(metric.needs_reference for metric in metrics):
+            references = self._reference(self._against(), extractors, self.config.against_n, "reference")
+        refused: dict[str, list[str]] = {}
+        for seen, reference in zip(samples, references, strict=True):
+            found = measure(metrics, seen, reference, sampling=self.judged.sampling, bootstrap=self.config.bootstrap)
+            self.results += found.results
+            for protocol, reason in found.refused.items():
+                refused.setdefault(protocol, []).append(reason)
+        # With several extractors a metric counts as refused only where none of them could give it.
+        self.refused |= {protocol: reasons[0] for protocol, reasons in refused.items() if len(reasons) == len(samples)}
+
+    def _against(self) -> Source:
+        if self.data is None:
+            raise ConfigError("no data to measure against", fix="--against DATA")
+        return self.data
+
+    def _reference(
+        self, source: Source, extractors: Sequence[FeatureExtractor], count: int | None, label: str
+    ) -> tuple[Statistics, ...]:
+        length = min(len(source), count or len(source))
+        settings: dict[str, Any] = {"unit": "pictures", "silent": self.silent}
+        with (
+            Progress(self._share(length), label=f"compare {label} with what is kept:", **settings) as compared,
+            Progress(self._share(length), label=label, **settings) as progress,
+        ):
+            return reference_statistics(
+                source,
+                self.judged.size_px,
+                extractors,
+                count=count,
+                cache=self.cache,
+                world=self.world,
+                on_pictures=self._watched(progress),
+                on_compared=compared.update,
+            )
+
+    def _neighbours(self, metric: NeighboursMetric, samples: Statistics, extractor: FeatureExtractor) -> None:
+        (training,) = self._reference(self._training(), [extractor], None, "training")
+        held_out = None
+        if isinstance(self.judged, DrawnPictures) and self.judged.run.recipe.data.holdout is not None:
+            source = open_data(self.judged.run.recipe.data, "held_out")
+            (held_out,) = self._reference(source, [extractor], len(self.judged), "held out")
+        sampling = None if self.judged.sampling is None else dict(self.judged.sampling)
+        report = report_neighbours(samples, training, held_out, metric, self.config.bootstrap, sampling)
+        self.results += [one for one in (report.result, report.held_out) if one is not None]
+        self.neighbours = report
+
+    def _training(self) -> Source:
+        """What the run was trained on; of pictures without a run, the data they are measured against."""
+        return open_data(self.judged.run.recipe.data) if isinstance(self.judged, DrawnPictures) else self._against()
+
+    def _influence(self, metric: InfluenceMetric, extractors: Sequence[FeatureExtractor]) -> None:
+        drawn = self._drawn("pictures that are there have no controls to change")
+        total = self._share(min(metric.pictures, len(drawn)))
+        with Progress(total, label="controls", unit="seeds", silent=self.silent) as progress:
+            found = measure_influence(
+                drawn, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
+            )
+        self.results += found.results
+        self.influence |= found.table
+
+    def _lpips(self, metric: LPIPSMetric, extractors: Sequence[FeatureExtractor]) -> None:
+        drawn = self._drawn("pictures that are there cannot be drawn with other noise")
+        total = self._share(min(metric.pictures, len(drawn)))
+        with Progress(total, label="pairs", unit="seeds", silent=self.silent) as progress:
+            self.results.append(
+                measure_lpips(
+                    drawn, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
+                )
+            )
+
+    def _held_out(self, metric: HeldOutMetric) -> None:
+        run = self._drawn("held_out_loss is of a model, not of pictures").run
+        encoders = Encoders(run.generator.autoencoder, run.text_encoder, run.machine)
+        pictures = HeldOutPictures(run.recipe, run.known, encoders, metric.pictures, self.world)
+        found = pictures.loss(run.model, self.config.bootstrap)
+        self.results.append(pictures.result(found, self.config.bootstrap))
+        self.held_out |= levels_of(found)
+
+    def _drawn(self, otherwise: str) -> DrawnPictures:
+        """The pictures, where a run draws them."""
+        if not isinstance(self.judged, DrawnPictures):
+            raise ConfigError(otherwise, needed="a run folder")
+        return self.judged
+
+    def _refusable(self, name: str, work: Any) -> None:
+        self.stop.raise_if_requested()
+        try:
+            work()
+        except StoppedError:
+            raise
+        except OpenLdmError as error:
+            self.refused[name] = error.one_line()
+
+    def _watched(self, progress: Progress) -> Callable[[int], None]:
+        """Tells the progress; raises StoppedError once a signal has come."""
+
+        def update(done: int) -> None:
+            progress.update(done)
+            self.stop.raise_if_requested()
+
+        return update
+
+    def _share(self, count: int) -> int:
+        """About as many as this process sees."""
+        return -(-count // self.world.size)

@@ -1,0 +1,52 @@
+"""What an evaluation found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from open_ldm.commands.evaluate.neighbours import NeighbourReport
+from open_ldm.evaluation.measure import Measured
+from open_ldm.evaluation.passport import Result
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
+    `held_out`: the loss by noise level; `file`: the evaluation.json it was written to, and `sheet` the picture of nearest
+    neighbours, where there are such."""
+
+    given: Path
+    samples_seen: int | None
+    results: tuple[Result, ...]
+    refused: Mapping[str, str]
+    influence: Mapping[str, float] = field(default_factory=dict)
+    held_out: Mapping[str, Any] = field(default_factory=dict)
+    neighbours: NeighbourReport | None = None
+    file: Path | None = None
+    sheet: Path | None = None
+
+    @property
+    def measured(self) -> Measured:
+        """Results and refusals as `measure` gives them."""
+        return Measured(self.results, self.refused)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "given": str(self.given),
+            "samples_seen": self.samples_seen,
+            "results": [result.to_json() for result in self.results],
+            "refused": dict(self.refused),
+            **self.details(),
+            "file": None if self.file is None else str(self.file),
+            "sheet": None if self.sheet is None else str(self.sheet),
+        }
+
+    def details(self) -> dict[str, Any]:
+        """What is not a number with a passport."""
+        found: dict[str, Any] = {"influence": dict(self.influence)} if self.influence else {}
+        found |= {"held_out": dict(self.held_out)} if self.held_out else {}
+        return found | ({} if self.neighbours is None else {"neighbours": self.neighbours.to_json()})

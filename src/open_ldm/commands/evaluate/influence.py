@@ -1,0 +1,81 @@
+"""Control influence of a run: the same seeds and semantic conditions under several values of one control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from open_ldm.commands.evaluate.config import LAYERED, InfluenceMetric
+from open_ldm.commands.evaluate.pictures import DrawnPictures
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.evaluation.bootstrap import BootstrapConfig
+from open_ldm.evaluation.features import FeatureExtractor
+from open_ldm.evaluation.metrics.control_influence import ControlInfluenceConfig, ControlledPictures, pair_distances
+from open_ldm.evaluation.passport import Result, seeds_in_words
+
+_SIDES = (0.25, 0.5, 1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Numbers with passports, and `table`: 'a|b' -> mean distance of the pictures under values a and b."""
+
+    results: tuple[Result, ...]
+    table: Mapping[str, float]
+
+
+def measure_influence(
+    drawn: DrawnPictures,
+    metric: InfluenceMetric,
+    extractors: Sequence[FeatureExtractor],
+    bootstrap: BootstrapConfig,
+    *,
+    world: World | None = None,
+    on_seeds: Callable[[int], None] = lambda done: None,
+) -> Influence:
+    """Raises ConfigError for a control the run was not trained with, values it cannot read, and without layers."""
+    world = world or World()
+    extractor = layered(extractors)
+    config = influence_config(drawn, metric, extractor)
+    seeds = drawn.seeds[: metric.pictures]
+
+    def batches() -> Iterator[ControlledPictures]:
+        done = 0
+        for chosen in drawn.portions(seeds, world):
+            images = {
+                value: drawn.images([drawn.request(seed, **{config.control: value}) for seed in chosen])
+                for value in config.values
+            }
+            yield ControlledPictures(images, tuple(chosen))
+            done += len(chosen)
+            on_seeds(done)
+
+    pairs = pair_distances(batches(), extractor, config, world=world)
+    sampling = {**drawn.sampling, "seeds": seeds_in_words(seeds)}
+    return Influence(pairs.results(bootstrap, sampling), {"|".join(pair): value for pair, value in pairs.table().items()})
+
+
+def layered(extractors: Sequence[FeatureExtractor]) -> FeatureExtractor:
+    """The first that gives layers, or else the first."""
+    return next((one for one in extractors if one.id.name.split(" ")[0] in LAYERED), extractors[0])
+
+
+def influence_config(drawn: DrawnPictures, metric: InfluenceMetric, extractor: FeatureExtractor) -> ControlInfluenceConfig:
+    """The metric with everything decided for this run."""
+    options = [control.option for control in drawn.run.recipe.conditioning.controls]
+    if metric.control not in options:
+        known = nearest(metric.control, options) if options else "a run trained with controls"
+        raise ConfigError(f"control_influence: the run has no control {metric.control!r}", needed=known)
+    values, small = metric.values, metric.small
+    if values is None:
+        if metric.control != "size":
+            raise ConfigError(
+                f"control_influence of {metric.control}: which values?", fix="metrics.control_influence.values=[..., ...]"
+            )
+        height, width = drawn.size_px
+        sizes = [(side, f"{max(1, round(side * height))}x{max(1, round(side * width))}") for side in _SIDES]
+        values = tuple(words for _, words in sizes)
+        small = tuple(words for side, words in sizes if side < 1) if small is None else small
+    over = metric.over or ("layers" if extractor.id.name.split(" ")[0] in LAYERED else "vectors")
+    return ControlInfluenceConfig(control=metric.control, values=values, small=small or (), over=over)

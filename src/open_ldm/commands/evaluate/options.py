@@ -1,0 +1,88 @@
+"""From what is typed to an evaluation's settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.core.config import apply_overrides, validate
+from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.evaluation.features.classifier import DESCRIPTION
+from open_ldm.evaluation.features.classifier_fit import FitConfig
+
+T = TypeVar("T", bound=str)
+
+
+def config_from(
+    metrics: Sequence[str], extractors: Sequence[str], controls: Sequence[str], overrides: Sequence[str], *, n: int, seed: int
+) -> EvaluationConfig:
+    """The settings of `ldm evaluate`. Raises ConfigError for what cannot be read."""
+    content = {
+        "metrics": [{"kind": name} for name in metrics],
+        "extractors": [extractor_from(text) for text in extractors],
+        "controls": dict(_control(text) for text in controls),
+        "n": n,
+        "seed": seed,
+    }
+    whole = validate(EvaluationConfig, content, source="ldm evaluate").model_dump(mode="json")
+    return validate(EvaluationConfig, apply_overrides(whole, overrides), source="ldm evaluate")
+
+
+def extractor_from(text: str) -> dict[str, Any]:
+    """An extractor's settings: written out as {kind: ..., ...}, 'random', or told by what lies at a path.
+
+    A folder of fit-features is a classifier, one with config.json a CLIP or another image model, a file Inception's weights.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--extractor {text!r} is not valid YAML", needed="{kind: NAME, ...}") from error
+        if isinstance(content, dict):
+            return content
+    if text == "random":
+        return {"kind": "random"}
+    path = Path(text).expanduser()
+    if (path / DESCRIPTION).is_file():
+        return {"kind": "classifier", "path": str(path)}
+    if (path / "config.json").is_file():
+        return {"kind": "clip" if _is_clip(path / "config.json") else "dinov2", "path": str(path)}
+    if path.is_file():
+        return {"kind": "inception", "path": str(path)}
+    raise ConfigError(
+        f"--extractor {text!r} is no extractor",
+        needed="a folder of `ldm evaluate fit-features`, Inception's weights file, an image model's folder, or {kind: ...}",
+    )
+
+
+def fit_config_from(overrides: Sequence[str]) -> FitConfig:
+    """The settings of `ldm evaluate fit-features`."""
+    return validate(FitConfig, apply_overrides(FitConfig().model_dump(mode="json"), overrides), source="fit-features")
+
+
+def choice_of(option: str, given: str, possible: Sequence[T]) -> T:
+    """One of `possible`. Raises ConfigError naming the nearest."""
+    for one in possible:
+        if given == one:
+            return one
+    raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
+
+
+def _control(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--control {text!r} cannot be read", needed="NAME=VALUE, such as size=256x256")
+    return name, value
+
+
+def _is_clip(path: Path) -> bool:
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, Mapping) and "clip" in str(content.get("model_type", ""))

@@ -1,0 +1,246 @@
+"""The pictures that are judged: drawn from a run as they are needed, or read from a folder or shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from open_ldm.commands.evaluate.config import EvaluationConfig, changed
+from open_ldm.commands.evaluate.reference import open_pictures
+from open_ldm.commands.sample import GRID, SAMPLES
+from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
+from open_ldm.core.config import validate
+from open_ldm.core.device import DeviceName
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError, DataError, shortened
+from open_ldm.core.pictures import to_pixels
+from open_ldm.data.holdout import Part, PartName
+from open_ldm.data.loader import drawn_caption, open_data
+from open_ldm.data.order import sample_at
+from open_ldm.data.sample import BadPicture, Source
+from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
+from open_ldm.evaluation.passport import sampling_of
+from open_ldm.evaluation.pictures import Pictures, pictures_of
+from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.runs.requests import SampleRequest
+from open_ldm.sampling.generate import SamplingConfig
+
+_ORDER_SEED = 0
+"""As `pictures_of`: picture i is drawn under the conditions of the reference's picture i."""
+
+
+class Judged(Protocol):
+    """Pictures to measure. `size_px` (height, width); `sampling`: how they were drawn, in words, for passports; `display`: how
+    people are shown them (core/display.py)."""
+
+    @property
+    def size_px(self) -> tuple[int, int]: ...
+
+    @property
+    def sampling(self) -> Mapping[str, str] | None: ...
+
+    @property
+    def display(self) -> tuple[int, int, int] | None: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, world: World) -> Iterator[Pictures]:
+        """This process's share, each picture once."""
+
+    def pixels(self, numbers: Sequence[int]) -> Tensor:
+        """Single pictures by their number, uint8 [B, N, H, W]."""
+
+
+@dataclass(frozen=True)
+class DrawnPictures:
+    """Drawn from a run; picture i depends on its seed i alone: so do its class or caption, which are those of picture i of the
+    shuffled `data`."""
+
+    run: LoadedRun
+    settings: SamplingConfig
+    seeds: range
+    controls: Mapping[str, str]
+    data: Source
+
+    def __post_init__(self) -> None:
+        semantic, words = self.run.recipe.conditioning.semantic, self.data.summary.sentence()
+        if isinstance(semantic, ClassSemantic) and not self.data.class_names:
+            raise ConfigError(f"the run reads classes, the data has none ({words})", fix="--against data with classes")
+        if isinstance(semantic, TextSemantic) and not self.data.summary.captioned:
+            raise ConfigError(f"the run reads captions, the data has none ({words})", fix="--against data with captions")
+        known = self.run.known.facts.class_names
+        if isinstance(semantic, ClassSemantic) and (new := [name for name in self.data.class_names if name not in known]):
+            raise ConfigError(f"the data has classes the run does not know: {shortened(new)}", needed=shortened(known))
+        # What the run cannot be asked for must fail before anything is measured.
+        self.run.inputs_for([self.request(self.seeds[0])])
+        if self.run.text_encoder is not None:
+            for seed in self.seeds:
+                self.run.text_encoder.check_prompt(self._shows(seed) or "")
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Of the run's pictures."""
+        transform = self.run.recipe.data.transform
+        return transform.height_px, transform.width_px
+
+    @property
+    def display(self) -> tuple[int, int, int] | None:
+        """As the recipe says."""
+        return self.run.recipe.data.display
+
+    @property
+    def sampling(self) -> Mapping[str, str]:
+        """Seeds, solver, steps, scales, controls, and where conditions come from."""
+        words = sampling_of(self.settings, self.seeds)
+        words["controls"] = ", ".join(f"{name}={value}" for name, value in sorted(self.controls.items())) or "defaults"
+        words["conditions"] = self._conditions()
+        return words
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def batches(self, world: World) -> Iterator[Pictures]:
+        """This process's share of the seeds."""
+        for seeds in self.portions(self.seeds, world):
+            requests = [self.request(seed) for seed in seeds]
+            captions = None
+            if isinstance(self.run.recipe.conditioning.semantic, TextSemantic):
+                captions = tuple(request.shows or "" for request in requests)
+            yield Pictures(self.images(requests), tuple(seeds), captions)
+
+    def portions(self, seeds: range, world: World) -> Iterator[range]:
+        """This process's share of some seeds, a batch at a time."""
+        size = self.settings.batch_size
+        for start in range(world.rank * size, len(seeds), world.size * size):
+            yield seeds[start : start + size]
+
+    def pixels(self, numbers: Sequence[int]) -> Tensor:
+        """Drawn again."""
+        return to_pixels(self.images([self.request(seed) for seed in numbers]))
+
+    def images(self, requests: Sequence[SampleRequest]) -> Tensor:
+        """Float images [B, N, H, W] of the requests."""
+        return self.run.generator.images(self.run.inputs_for(requests), [request.seed for request in requests], self.settings)
+
+    def request(self, seed: int, **controls: str) -> SampleRequest:
+        """What to draw for a seed; `controls` replace those of all pictures."""
+        return SampleRequest(seed, self._shows(seed), {**self.controls, **controls})
+
+    def _shows(self, seed: int) -> str | None:
+        semantic = self.run.recipe.conditioning.semantic
+        if isinstance(semantic, NoSemantic):
+            return None
+        index = sample_at(_ORDER_SEED, seed, len(self.data))
+        if isinstance(semantic, ClassSemantic):
+            label = self.data.label_of(index)
+            return None if label is None else self.data.class_names[label]
+        return drawn_caption(self.data.captions_of(index), _ORDER_SEED, seed, captioned=True)
+
+    def _conditions(self) -> str:
+        semantic = self.run.recipe.conditioning.semantic
+        if isinstance(semantic, NoSemantic):
+            return "none"
+        hashes = self.data.hashes
+        return f"{semantic.kind} {hashes.labels if isinstance(semantic, ClassSemantic) else hashes.captions}"
+
+
+@dataclass(frozen=True)
+class GivenPictures:
+    """The first `count` pictures of a source, brought to `size_px` (height, width)."""
+
+    source: Source
+    count: int
+    size_px: tuple[int, int]
+    sampling: None = None
+    display: None = None
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.source))
+
+    def batches(self, world: World) -> Iterator[Pictures]:
+        """This process's share."""
+        return pictures_of(self.source, self.size_px, count=self.count, world=world)
+
+    def pixels(self, numbers: Sequence[int]) -> Tensor:
+        """Read again; grey where a picture can no longer be read."""
+        return torch.stack([picture_of(self.source, number, self.size_px) for number in numbers])
+
+
+def open_judged(
+    given: Path, config: EvaluationConfig, data: Source | None, part: PartName, device: DeviceName
+) -> DrawnPictures | GivenPictures:
+    """A run to draw from (its folder or one checkpoint), or pictures that are there.
+
+    `data`: where classes and captions come from; None takes that part of the run's own. Raises ConfigError for settings
+    without effect, DataError for pictures of different sizes.
+    """
+    if is_run(given):
+        if config.size_px is not None:
+            raise ConfigError("size_px has no effect: a run has its own size", fix="leave it out")
+        run = load_run(given, device)
+        content = changed(run.recipe.sampling.model_dump(mode="json"), config.sampling)
+        settings = validate(SamplingConfig, content, source="sampling")
+        seeds = range(config.seed, config.seed + config.n)
+        return DrawnPictures(run, settings, seeds, config.controls, open_data(run.recipe.data, part) if data is None else data)
+    if config.sampling or config.controls or config.seed:
+        raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control and sampling.* out")
+    source = open_pictures(given)
+    if (given / SAMPLES).is_file():
+        source = _without(source, GRID)
+    if config.size_px is None:
+        return GivenPictures(source, config.n, _common_size(source))
+    height, width = (config.size_px, config.size_px) if isinstance(config.size_px, int) else config.size_px
+    return GivenPictures(source, config.n, (height, width))
+
+
+def is_run(given: Path) -> bool:
+    """Whether there is something to draw from: a run folder, or one checkpoint."""
+    return (given / "config.yaml").is_file() or (given / "MANIFEST.json").is_file() or (given / "checkpoints").is_dir()
+
+
+def run_folder_of(given: Path) -> Path:
+    """The run folder, also of a checkpoint inside it."""
+    return given if (given / "config.yaml").is_file() else given.parent.parent
+
+
+def picture_of(source: Source, index: int, size_px: tuple[int, int]) -> Tensor:
+    """One picture as `pictures_of` reads it, uint8 [N, H, W]; grey where it cannot be read."""
+    try:
+        sample = source[index]
+    except BadPicture:
+        return torch.full((source.summary.channels or 3, *size_px), 128, dtype=torch.uint8)
+    rule = TransformConfig(size_px=size_px, crop=CenterCrop())
+    return transform(sample.pixels, (sample.original_height_px, sample.original_width_px), rule, 0, 0).pixels
+
+
+def _without(source: Source, name: str) -> Source:
+    """All pictures but one: the grid that `ldm sample` puts beside its pictures."""
+    kept = [index for index in range(len(source)) if source.sample_id(index) != name]
+    return Part(source, kept, "drawn", f"without {name}")
+
+
+def _common_size(source: Source) -> tuple[int, int]:
+    """Height and width of all pictures that can be read. Raises DataError when they differ or there are none."""
+    first: tuple[str, tuple[int, int]] | None = None
+    for index in range(len(source)):
+        try:
+            size = source.size_of(index)
+        except BadPicture:
+            continue
+        if first is None:
+            first = (source.sample_id(index), size)
+        elif size != first[1]:
+            sizes = [f"{name} has {h}x{w} px" for name, (h, w) in (first, (source.sample_id(index), size))]
+            raise DataError(
+                f"pictures of different sizes: {', '.join(sizes)}",
+                needed="one size",
+                fix="size_px=64 brings them to one, or any other",
+            )
+    if first is None:
+        raise DataError(f"no picture can be read ({source.summary.sentence()})", needed="at least one")
+    return first[1]

@@ -1,0 +1,28 @@
+"""`ldm evaluate fit-features`: features for pictures that no published network knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from open_ldm.commands.evaluate.reference import open_against
+from open_ldm.core.device import DeviceName, choose_machine
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.events import Progress
+from open_ldm.data.loader import DataConfig
+from open_ldm.evaluation.features.classifier_fit import FitConfig, Fitted, fit
+
+
+def fit_features(
+    data: DataConfig | str | Path, out: Path, config: FitConfig, *, device: DeviceName = "auto", silent: bool = False
+) -> Fitted:
+    """Train the classifier on `data` (as `open_against`) and write it into the folder `out`.
+
+    Raises ConfigError when `out` is a file, DataError without classes.
+    """
+    if out.is_file():
+        raise ConfigError(f"--out {out} is a file", needed="a folder")
+    source = open_against(data)
+    machine = choose_machine(device)
+    with Progress(config.pictures, label="fit", unit="pictures", silent=silent) as progress:
+        progress.say(source.summary.sentence())
+        return fit(source, out, config, device=machine.device, on_batch=lambda shown, loss: progress.update(shown, loss=loss))

@@ -1,0 +1,106 @@
+"""`ldm inspect tokens`: attention and gradient on the tokens and the padding of captions, as one plot per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from open_ldm.conditioning.semantic import TextSemantic
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import write_json, write_text
+from open_ldm.data.loader import open_data, read_batches
+from open_ldm.encoded.batch import LiveEncoder
+from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
+from open_ldm.model.noising import Drawer, DrawnBatch
+from open_ldm.pages.svg import Plot, Series, stacked
+from open_ldm.process.time_density import UniformTimes
+from open_ldm.runs.load import LoadedRun, load_run
+
+HEADER = ["run", "padding", "padded places", "attention on tokens", "on padding", "gradient on padding"]
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class InspectedTokens:
+    """What was found for one run, and where it was written."""
+
+    run: Path
+    padding: str
+    plot: Path
+    influence: TokenInfluence
+    problems: tuple[str, ...]
+
+    def row(self) -> list[str]:
+        """For a table under `HEADER`."""
+        found = self.influence
+        shares = (found.padding_places, found.attention_tokens, found.attention_padding, found.gradient_padding)
+        return [self.run.name, self.padding, *(f"{100 * share:.1f} %" for share in shares)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"run": str(self.run), "padding": self.padding, "plot": str(self.plot), **self.influence.to_json()}
+
+
+def inspect_tokens(path: Path, pictures: int) -> InspectedTokens:
+    """Measure a run on `pictures` of its data, held-out ones if there are, and write inspect/tokens.svg and tokens.json there.
+
+    Runs that differ in their padding alone are measured on the same pictures, noise and times. Raises ConfigError for a
+    model without captions.
+    """
+    run = load_run(path)
+    semantic = run.recipe.conditioning.semantic
+    if not isinstance(semantic, TextSemantic):
+        raise ConfigError(f"{path} was not trained with captions", needed="a run with conditioning.semantic.kind=text")
+    influence = token_influence(run.model, _drawn(run, pictures))
+    folder = (path if (path / "config.yaml").is_file() else path.parent.parent) / "inspect"
+    found = InspectedTokens(path, semantic.padding, folder / "tokens.svg", influence, run.problems)
+    write_text(found.plot, stacked(_plots(semantic.padding, influence)) + "\n")
+    write_json(folder / "tokens.json", {"samples_seen": run.samples_seen, **found.to_json()})
+    return found
+
+
+def _drawn(run: LoadedRun, pictures: int) -> DrawnBatch:
+    """Pictures with their captions, nothing dropped, drawn the same way for every run."""
+    recipe = run.recipe
+    source = open_data(recipe.data, "train" if recipe.data.holdout is None else "held_out")
+    wanted = range(min(pictures, len(source)))
+    batch = next(read_batches(source, recipe.data.transform, seed=_SEED, position_ranges=[wanted], workers=0))
+    encoder = LiveEncoder(run.generator.autoencoder, recipe.conditioning.controls, run.machine.device, run.text_encoder)
+    drawer = Drawer(
+        seed=_SEED,
+        batch_size=len(wanted),
+        stats=run.known.stats,
+        conditioning=recipe.conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0}),
+        time_density=UniformTimes(),
+        discrete_steps=run.model.schedule.discrete_steps,
+        device=run.machine.device,
+    )
+    return drawer.draw(encoder.encode(batch))
+
+
+def _plots(padding: str, found: TokenInfluence) -> Sequence[Plot]:
+    """Attention above, gradient below, over the places of the sequence."""
+    x = list(range(1, len(found.attention.token) + 1))
+    shared = Plot("", "place in the sequence", "", (), from_zero=True)
+
+    def series(places: Any, padding_share: float) -> list[Series]:
+        named = f"padding: {padding} ({100 * padding_share:.0f} % in all)"
+        shown = {"tokens of the caption": places.token, named: places.padding}
+        return [Series(name, x, [100 * share for share in shares]) for name, shares in shown.items()]
+
+    return [
+        replace(
+            shared,
+            title=f"Attention of image tokens to the places of a caption, padding {padding}",
+            y_title="share of attention, %",
+            series=series(found.attention, found.attention_padding),
+        ),
+        replace(
+            shared,
+            title=f"Gradient of the loss at the places of a caption, padding {padding}",
+            y_title="share of gradient norm, %",
+            series=series(found.gradient, found.gradient_padding),
+        ),
+    ]

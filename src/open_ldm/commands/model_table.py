@@ -1,0 +1,137 @@
+"""Counting models without allocating them: parameters, and multiply-adds of one forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch.utils.flop_counter import FlopCounterMode
+
+from open_ldm.conditioning import ConditioningConfig, ConditionInputs
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
+from open_ldm.controls import ViewShape
+from open_ldm.denoisers import DenoiserConfig
+from open_ldm.denoisers.base import SIZES
+from open_ldm.denoisers.unet import UNET_SIZES
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
+from open_ldm.text import HuggingFaceConfig, TextTokens, WordsConfig
+from open_ldm.text.padding import PaddingKind
+
+
+@dataclass(frozen=True)
+class Count:
+    """Trainable parameters, and multiply-adds (in 10^9) of one forward pass for one picture without guidance."""
+
+    parameters: int
+    gmacs: float
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One line of `ldm models`. `setting`: the latents and conditions it was counted for."""
+
+    denoiser: str
+    size: str
+    patch: int
+    parameters: int
+    gmacs: float
+    setting: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
+    """Build a model on the meta device and count its parameters and the multiply-adds of one forward pass.
+
+    One multiply-add is one MAC; the DiT paper counts its "Gflops" in the same way (Peebles & Xie 2023, Table 1).
+
+    Args:
+        spec: The model.
+        latent_size: (height, width) of the latents.
+    """
+    with torch.device("meta"):
+        model = DiffusionModel(spec).requires_grad_(False)
+        x_t, t = torch.empty(1, spec.facts.channels, *latent_size), torch.empty(1)
+        inputs = _empty_inputs(spec.conditioning)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.predict(x_t, t, inputs)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Count(parameters, counter.get_total_flops() / 2e9)
+
+
+def _empty_inputs(conditioning: ConditioningConfig) -> ConditionInputs:
+    """One picture's conditions, of the right shapes, holding nothing."""
+    semantic = conditioning.semantic
+    text = _empty_text(semantic.encoder) if isinstance(semantic, TextSemantic) else None
+    shape = noise_shape(semantic)
+    return ConditionInputs(
+        keep_semantic=torch.empty(1, dtype=torch.bool),
+        keep_control=torch.empty(1, dtype=torch.bool),
+        labels=torch.empty(1, dtype=torch.long) if isinstance(semantic, ClassSemantic) else None,
+        text=text,
+        controls={control.kind: torch.empty(1, control.numbers) for control in conditioning.controls},
+        padding_noise=None if shape is None else torch.empty(1, *shape),
+    )
+
+
+def _empty_text(encoder: WordsConfig | HuggingFaceConfig) -> TextTokens:
+    mask = torch.empty(1, encoder.length, dtype=torch.bool)
+    if isinstance(encoder, WordsConfig):
+        return TextTokens(torch.empty(1, encoder.length, dtype=torch.long), mask)
+    pooled = torch.empty(1, encoder.pooled_width) if encoder.pooled_width else None
+    return TextTokens(torch.empty(1, encoder.length, encoder.width), mask, pooled)
+
+
+@dataclass(frozen=True)
+class _Published:
+    """How a denoiser's sizes are counted: as the architecture was published, at 4x32x32 latents."""
+
+    conditioning: ConditioningConfig
+    setting: str
+    learned_variance: bool = False
+    words: tuple[str, ...] = ()
+
+
+_CLASSES = tuple(map(str, range(1000)))
+_BY_CLASS = ConditioningConfig(semantic=ClassSemantic(route="modulation"))
+_LATENT_SIZE = (32, 32)
+
+
+def _by_text(length: int, width: int, padding: PaddingKind) -> ConditioningConfig:
+    """Captions as tokens of a published text encoder, here of a table of words, whose vectors are not counted."""
+    return ConditioningConfig(semantic=TextSemantic(encoder=WordsConfig(length=length, width=width), padding=padding))
+
+
+PUBLISHED = {
+    "dit": _Published(_BY_CLASS, "4x32x32 latents, 1000 classes, learned variance", learned_variance=True),
+    "mmdit": _Published(_by_text(77, 2048, "zero"), "4x32x32 latents, 77 text tokens of 2048", words=("word",)),
+    "mdtv2": _Published(_BY_CLASS, "4x32x32 latents, 1000 classes, learned variance", learned_variance=True),
+    "pixart": _Published(
+        _by_text(120, 4096, "mask"),
+        "4x32x32 latents, 120 text tokens of 4096, learned variance",
+        learned_variance=True,
+        words=("word",),
+    ),
+    "unet": _Published(ConditioningConfig(semantic=ClassSemantic(width=512)), "4x32x32 latents, 1000 classes as tokens of 512"),
+}
+"""By the denoiser's kind, in the order of the table. MDTv2's masked pass of a training step comes on top of its row."""
+
+
+def model_table() -> list[ModelRow]:
+    """Count every denoiser in every named size, with the conditions it was published with."""
+    return [_row(kind, size) for kind in PUBLISHED for size in (UNET_SIZES if kind == "unet" else SIZES)]
+
+
+def _row(kind: str, size: str) -> ModelRow:
+    denoiser: DenoiserConfig = TypeAdapter(DenoiserConfig).validate_python({"kind": kind, "size": size})
+    published = PUBLISHED[kind]
+    classes = () if published.words else _CLASSES
+    facts = DataFacts(4, ViewShape(256, 256, 256), class_names=classes, words=published.words)
+    process = ProcessConfig(learned_variance=published.learned_variance)
+    count = count_model(ModelSpec(process, published.conditioning, denoiser, facts), _LATENT_SIZE)
+    return ModelRow(kind, size, getattr(denoiser, "patch", 1), count.parameters, count.gmacs, published.setting)

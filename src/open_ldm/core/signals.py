@@ -1,0 +1,43 @@
+"""Stop signals: the first asks the run to save and stop, a second within ten seconds ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from open_ldm.core.errors import StoppedError
+
+_WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+_SECOND_WITHIN_SECONDS = 10.0
+
+
+class StopRequest:
+    """Context manager that turns SIGTERM, SIGINT and SIGUSR1 into the flag `name`, to be polled between updates."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._at = 0.0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in _WATCHED:
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def raise_if_requested(self) -> None:
+        """Raise StoppedError once a signal has come."""
+        if self.name is not None:
+            raise StoppedError(f"stopped by {self.name}", fix="run the same command again")
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.name is not None and now - self._at < _SECOND_WITHIN_SECONDS:
+            os._exit(130 if number == signal.SIGINT else 143)
+        self.name, self._at = signal.Signals(number).name, now

@@ -1,0 +1,104 @@
+"""What the program must know of one published architecture to import and export it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.denoisers.base import SIZES
+from open_ldm.interop.files import WeightFile
+from open_ldm.interop.keymap import KeyMap, State
+from open_ldm.model.spec import ModelSpec
+
+Layout = Literal["original", "diffusers"]
+Settings = dict[str, Any]
+"""Recipe settings by dotted name."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a published file says of its model. `settings`: of the recipe, its quirks among them; `latent_side`: of the square
+    latents it was trained at; `classes`: without the null class, 0 for captions."""
+
+    settings: Settings
+    latent_side: int
+    classes: int = 0
+
+
+class Family(ABC):
+    """One architecture. `recipe`: the packaged recipe an import starts from."""
+
+    recipe: str
+
+    def tensors(self, file: WeightFile) -> State:
+        """The file's tensors that belong to the model, without the prefix of a larger bundle."""
+        return file.state
+
+    @abstractmethod
+    def describe(self, file: WeightFile, state: State) -> Description:
+        """What the shapes (and a diffusers config) say of the model, and the quirks of the published weights."""
+
+    @abstractmethod
+    def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        """The layout for a model of these settings."""
+
+    def peer(self, spec: ModelSpec) -> nn.Module:
+        """diffusers' class for a model of these settings, freshly initialised. Raises ConfigError where it has none."""
+        raise ConfigError(f"diffusers has no model for {spec.denoiser.kind}", fix="use the run folder itself")
+
+    def for_export(self, spec: ModelSpec, ours: Mapping[str, Tensor]) -> tuple[ModelSpec, Mapping[str, Tensor]]:
+        """The same model written so that diffusers can hold it (a computed table as numbers, say)."""
+        return spec, ours
+
+    def notes(self, spec: ModelSpec) -> str:
+        """What a user of the exported folder must know; empty when nothing."""
+        return ""
+
+
+def count_blocks(state: State, prefix: str) -> int:
+    """Number of blocks `prefix`.0, `prefix`.1, ... Raises CheckpointError when there are none."""
+    numbers = {int(name[len(prefix) + 1 :].split(".")[0]) for name in state if name.startswith(f"{prefix}.")}
+    if not numbers:
+        raise CheckpointError(f"the file holds no {prefix}.0", needed="the layout of this architecture")
+    return max(numbers) + 1
+
+
+def shape_of(state: State, name: str) -> tuple[int, ...]:
+    """Shape of a tensor that must be there."""
+    if name not in state:
+        raise CheckpointError(f"the file lacks {name}", needed="the layout of this architecture")
+    return tuple(state[name].shape)
+
+
+def geometry(width: int, depth: int, heads: int | None = None) -> Settings:
+    """Settings of a transformer. Heads do not show in shapes: by default those of the named size of this width."""
+    known = {named.width: named.heads for named in SIZES.values()}
+    settings: Settings = {"denoiser.depth": depth, "denoiser.width": width}
+    if heads is not None or width in known:
+        settings["denoiser.heads"] = heads or known[width]
+    return settings
+
+
+def square_side(tokens: int, name: str) -> int:
+    """Side of a square table of so many tokens. Raises CheckpointError when it is none."""
+    side = math.isqrt(tokens)
+    if side * side != tokens:
+        raise CheckpointError(f"{name} has {tokens} tokens", needed="a square grid")
+    return side
+
+
+def refuse_controls(spec: ModelSpec) -> None:
+    """diffusers' networks take no gated controls."""
+    if spec.conditioning.controls:
+        kinds = ", ".join(control.kind for control in spec.conditioning.controls)
+        raise ConfigError(
+            f"diffusers' network has no place for the control conditions {kinds}",
+            needed="a model trained without them",
+            fix="sample from the run folder with ldm sample",
+        )

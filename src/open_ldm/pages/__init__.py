@@ -1,0 +1,1 @@
+"""HTML pages and figures for people; nothing here knows a run."""

@@ -1,0 +1,106 @@
+"""Filling the cache of a run's recipe, alone or together with other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from open_ldm.conditioning.semantic import TextSemantic
+from open_ldm.core.distributed import World
+from open_ldm.core.events import Progress
+from open_ldm.core.files import write_json
+from open_ldm.core.signals import StopRequest
+from open_ldm.data.content import content_hash
+from open_ldm.data.health import Health
+from open_ldm.data.sample import BadSample, Source
+from open_ldm.encoded.cache.build import Work
+from open_ldm.encoded.cache.cache import Cache, CaptionSettings
+from open_ldm.encoded.cache.verify import drop_damaged
+from open_ldm.runs.build import Encoders, workers_of
+from open_ldm.runs.recipe import Recipe
+
+
+def content_of(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
+    """Hash of all pictures, byte for byte; how far it is is shown. Raises StoppedError on a stop signal."""
+    work = Work(stop_requested=lambda: stop.name is not None)
+    share = -(-len(source) // world.size)
+    with Progress(share, label="compare with the cache:", unit="pictures", silent=silent or not world.leads) as progress:
+
+        def told(done: int) -> None:
+            progress.update(done)
+            work.check_stop()
+
+        return content_hash(source, world=world, on_pictures=told)
+
+
+def cache_of(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
+    """The recipe's cache, filled or not. `pictures`: their `content_of`."""
+    assert recipe.cache is not None and recipe.data.views is not None
+    semantic = recipe.conditioning.semantic
+    captions = None
+    if isinstance(semantic, TextSemantic) and encoders.text is not None and source.summary.captioned:
+        captions = CaptionSettings(encoders.text, all_places=semantic.padding == "encoder")
+    return Cache(
+        recipe.cache,
+        source,
+        pictures,
+        recipe.data.transform,
+        recipe.data.views,
+        encoders.autoencoder,
+        captions,
+        encoders.machine.device,
+        workers_of(recipe),
+    )
+
+
+class CacheFiller:
+    """Fills a cache and tells people on the way: how far it is, and what had to be replaced or made again."""
+
+    def __init__(self, cache: Cache, health: Health, stop: StopRequest, world: World, *, silent: bool) -> None:
+        self.cache, self.health, self.stop, self.world = cache, health, stop, world
+        self.silent = silent or not world.leads
+        self._progress = Progress(1, silent=self.silent)
+
+    def fill(self) -> Work:
+        """Make what is missing, together with whoever else does. Raises DataError when too many samples are bad."""
+        work = Work(found_bad=self._found_bad, stop_requested=lambda: self.stop.name is not None)
+        for part in self.cache.parts:
+            rows = part.section.plan.rows
+            lacking = sum(len(part.section.rows_of(shard)) for shard in part.section.missing())
+            silent = self.silent or not lacking
+            with Progress(rows, label=f"{part.label}:", unit="pictures", start=rows - lacking, silent=silent) as self._progress:
+                work.progressed = _Counter(self._progress, rows - lacking).add
+                part.fill(work)
+                self._progress.update(rows)
+        self.world.barrier()
+        self._found_bad(self.cache.open().bad)
+        return work
+
+    def drop_damaged(self) -> tuple[str, ...]:
+        """Read everything, and forget what is damaged, saying so."""
+        found = []
+        for problem in drop_damaged(self.cache):
+            self._progress.say(f"warning: {problem}; it is made again")
+            found.append(problem)
+        return tuple(found)
+
+    def _found_bad(self, bad: Iterable[BadSample]) -> None:
+        new = self.health.add(bad)
+        for sample in new:
+            reason = f"{sample.reason} {sample.detail}".rstrip()
+            self._progress.say(f"warning: bad sample {sample.id}: {reason} (another one takes its place)")
+        if new and self.world.leads:
+            write_json(self.cache.config.path / "health.json", self.health.to_json())
+        self.health.check()
+
+
+@dataclass
+class _Counter:
+    """Adds up rows for a progress line."""
+
+    progress: Progress
+    done: int
+
+    def add(self, rows: int) -> None:
+        self.done += rows
+        self.progress.update(self.done)

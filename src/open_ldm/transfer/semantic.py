@@ -1,0 +1,111 @@
+"""What the semantic conditions of two models have in common: classes and words by name, features of one text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.core.config import flattened
+from open_ldm.model.spec import ModelSpec
+from open_ldm.text import HuggingFaceConfig, TextEncoderConfig, WordsConfig
+
+PREFIX = "conditioning.semantic."
+Matches = list[int | None]
+"""For each row of a table here the row of the source that it continues, or None."""
+
+
+def change(source: ModelSpec, target: ModelSpec) -> str:
+    """Why nothing of the semantic part can be carried over; empty when it can."""
+    there, here = source.conditioning.semantic, target.conditioning.semantic
+    if there.kind != here.kind:
+        return f"semantic condition {there.kind} -> {here.kind}"
+    if isinstance(there, ClassSemantic) and isinstance(here, ClassSemantic) and there.route != here.route:
+        return f"route of the class {there.route} -> {here.route}"
+    if isinstance(there, TextSemantic) and isinstance(here, TextSemantic) and not _same_features(source, target):
+        return "another text encoder"
+    return ""
+
+
+def settings_that_differ(source: ModelSpec, target: ModelSpec) -> str:
+    """Names and values of the semantic settings that are not the same; empty when all are."""
+    there, here = (flattened(spec.conditioning.semantic.model_dump(mode="json")) for spec in (source, target))
+    differing = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in differing)
+
+
+def context_of(spec: ModelSpec) -> str:
+    """What the context tokens are, in a word; empty when there are none."""
+    semantic = spec.conditioning.semantic
+    if semantic.kind == "none" or semantic.route == "modulation":
+        return ""
+    return "classes" if isinstance(semantic, ClassSemantic) else semantic.encoder.kind
+
+
+def same_context(source: ModelSpec, target: ModelSpec) -> bool:
+    """Whether the context tokens of both come from one space, so that what reads them can go on reading."""
+    if not context_of(source) or context_of(source) != context_of(target):
+        return context_of(source) == context_of(target)
+    return not isinstance(source.conditioning.semantic, TextSemantic) or _same_features(source, target)
+
+
+def matches(name: str, source: ModelSpec, target: ModelSpec, classes: Literal["match", "new"]) -> tuple[Matches, str] | None:
+    """Which rows of the semantic table `name` continue which of the source's, and what the rows are; None for other tensors."""
+    match name.removeprefix(PREFIX):
+        case "table.weight":
+            there, here = source.facts.class_names, target.facts.class_names
+            found = matched_names(there, here) if classes == "match" else [None] * len(here)
+            return [*found, len(there)], "classes"  # the last row is 'no class'
+        case "words.weight":
+            known = {word: row + 2 for row, word in enumerate(source.facts.words)}
+            return [0, 1, *(known.get(word) for word in target.facts.words)], "words"
+        case "places" | "null_tokens":
+            most = _places(source)
+            return [place if place < most else None for place in range(_places(target))], "places"
+    return None
+
+
+def matched_names(there: Sequence[str], here: Sequence[str]) -> Matches:
+    """For each name here its index there: the same letters, else the one name that differs in their size alone."""
+    exact = {name: index for index, name in enumerate(there)}
+    folded: dict[str, list[int]] = {}
+    for index, name in enumerate(there):
+        if name not in here:
+            folded.setdefault(name.casefold(), []).append(index)
+    asking = [name.casefold() for name in here if name not in exact]
+
+    def found(name: str) -> int | None:
+        if name in exact:
+            return exact[name]
+        alike = folded.get(name.casefold(), [])
+        return alike[0] if len(alike) == 1 and asking.count(name.casefold()) == 1 else None
+
+    return [found(name) for name in here]
+
+
+def _places(spec: ModelSpec) -> int:
+    semantic = spec.conditioning.semantic
+    return semantic.encoder.length if isinstance(semantic, TextSemantic) else 0
+
+
+def _same_features(source: ModelSpec, target: ModelSpec) -> bool:
+    """Whether both read vectors of one space: words of one width, or the same layers of the same frozen models.
+
+    A fingerprint tells of the models' files and of settings that do not matter here, such as the number of places: under equal
+    settings another fingerprint means other files in the same place.
+    """
+    there, here = source.conditioning.semantic, target.conditioning.semantic
+    assert isinstance(there, TextSemantic) and isinstance(here, TextSemantic)
+    if isinstance(there.encoder, WordsConfig) or isinstance(here.encoder, WordsConfig):
+        return there.encoder.kind == here.encoder.kind and there.encoder.width == here.encoder.width
+    fingerprints = source.facts.text_encoder, target.facts.text_encoder
+    if all(fingerprints) and (there.encoder == here.encoder or fingerprints[0] == fingerprints[1]):
+        return fingerprints[0] == fingerprints[1]
+    return _models(there.encoder) == _models(here.encoder)
+
+
+def _models(encoder: TextEncoderConfig) -> list[Any]:
+    """What decides the features of a frozen encoder, without the number of places."""
+    assert isinstance(encoder, HuggingFaceConfig)
+    wanted = ("path", "subfolder", "layer", "attend_padding", "width")
+    return [[[getattr(model, name) for name in wanted] for model in group] for group in encoder.models]
