@@ -94,7 +94,8 @@ def covariance_root(covariance: Tensor) -> Tensor:
     """A [D, D] with A A^T = `covariance` [D, D], float64. Eigenvalues that are rounding alone count as 0."""
     values, axes = torch.linalg.eigh(covariance)
     floor = _NOISE * len(values) * torch.finfo(values.dtype).eps * values[-1]
-    return axes * torch.where(values > floor, values, 0.0).clamp(min=0).sqrt()
+    root: Tensor = axes * torch.where(values > floor, values, 0.0).clamp(min=0).sqrt()
+    return root
 
 
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
