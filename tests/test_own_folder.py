@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from open_ldm.commands.demo import run_demo
 from open_ldm.runs.recipe import load_recipe
 from tests.commands.test_demo import SMALL
@@ -22,6 +24,7 @@ def content(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (fact.st_size, fact.st_mtime_ns) for path, fact in facts.items()}
 
 
+@pytest.mark.timeout(600)
 def test_the_command_lines_tests_pass_beside_a_finished_demo(tmp_path: Path) -> None:
     caller = tmp_path / "caller"
     run = run_demo(load_recipe("demo", SMALL), caller / "runs" / "demo", silent=True)
@@ -30,6 +33,6 @@ def test_the_command_lines_tests_pass_beside_a_finished_demo(tmp_path: Path) -> 
     command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "cli" / "test_cli.py"), "-k", CHOSEN]
     alone = ["-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
     environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "hypothesis")}
-    done = subprocess.run([*command, *alone], cwd=caller, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([*command, *alone], cwd=caller, env=environment, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout[-3000:]
     assert content(caller) == before
