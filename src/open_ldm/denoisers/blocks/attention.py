@@ -12,6 +12,10 @@ LONGEST_WRITTEN_OUT = {torch.bfloat16: 1024, torch.float32: 512}
 """Keys up to which the written-out product is faster than torch's CPU kernel, forward and backward: 1.7 to 5 times for 80 to
 512 tokens, since that kernel leaves the fast matrix products unused. The memory of the logits [T, L] sets the limit in bf16."""
 
+# Without AVX-512 there are no fast products to leave unused: torch's kernel is as fast in float32, twice in bf16. Asked once,
+# since torch.compile would leave its graph for the question.
+_NARROW = torch.backends.cpu.get_cpu_capability() == "AVX2"
+
 
 class Attention(nn.Module):
     """`attend` as a module without parameters, so that an attention probe can be set on it (denoisers/attention_probe.py).
@@ -88,9 +92,7 @@ def _written_out_is_faster(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
         return False
     if bias is not None and bias.requires_grad:
         return True  # torch's kernel gives a bias no gradient: torch would write it out too, in more passes
-    # Without AVX-512 there are no fast products to leave unused: torch's kernel is as fast in float32, twice in bf16.
-    narrow = torch.backends.cpu.get_cpu_capability() == "AVX2"
-    return not narrow and k.shape[-2] <= LONGEST_WRITTEN_OUT.get(q.dtype, 0)
+    return not _NARROW and k.shape[-2] <= LONGEST_WRITTEN_OUT.get(q.dtype, 0)
 
 
 def _attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:

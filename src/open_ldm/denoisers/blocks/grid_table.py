@@ -55,7 +55,7 @@ class GridTable(nn.Module):
     def resize_method(self, how: GridChange) -> str:
         """See `SizedByGrid`."""
         if how == "extrapolate":
-            return "places kept, others new"
+            return "positions kept, others new"
         if self.centred:
             return f"offsets of the same distance, {'bicubic' if how == 'bicubic' else 'bilinear'}"
         return "bicubic"
