@@ -36,8 +36,8 @@ class AttentionProbe:
         if min(self._counts) == 0 or len(set(self._counts)) > 1:
             seen = sum(count > 0 for count in self._counts)
             raise RuntimeError(
-                f"the attention probe recorded {seen} of the denoiser's {len(self._counts)} attentions to the context"
-                f" ({len(self.shares)} forward passes of theirs); needed: each of them, equally often"
+                f"the attention probe recorded {seen} of the denoiser's {len(self._counts)} attentions to the context, these"
+                f" {len(self.shares)} times; needed: every attention, all equally often"
             )
 
 

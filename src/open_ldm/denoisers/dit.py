@@ -104,5 +104,5 @@ class DiT(Denoiser):
 
 
 def _with_image(context_mask: Tensor | None, T: int) -> Tensor | None:
-    """The mask [B, T + L] of image and context tokens, or None: image tokens are always attended."""
+    """Extend a mask [B, L] of context tokens to [B, T + L]: image tokens are always attended."""
     return None if context_mask is None else F.pad(context_mask, (T, 0), value=True)

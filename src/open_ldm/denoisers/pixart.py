@@ -59,7 +59,7 @@ class ContextProjection(nn.Module):
         self.fc2 = Linear(width, width)
 
     def forward(self, context: Tensor) -> Tensor:
-        """[B, L, context_dim] -> [B, L, D]."""
+        """Map [B, L, context_dim] to [B, L, D]."""
         projected: Tensor = self.fc2(tanh_gelu(self.fc1(context)))
         return projected
 
@@ -102,7 +102,7 @@ class PixArtFinalLayer(nn.Module):
         self.linear = Linear(width, outputs)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        """[B, T, D], time embedding [B, D] -> [B, T, outputs]."""
+        """Map tokens [B, T, D] to [B, T, outputs], given the time embedding [B, D]."""
         shift, scale = self.table(vector.unsqueeze(1))
         projected: Tensor = self.linear(modulated_norm(x, shift, scale))
         return projected

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from open_ldm.denoisers.blocks.positions import Grid, GridChange, offsets_resized, resized
+from open_ldm.denoisers.blocks.offset_table import offsets_resized
+from open_ldm.denoisers.blocks.positions import Grid, GridChange, resized
 
 
 class GridTable(nn.Module):

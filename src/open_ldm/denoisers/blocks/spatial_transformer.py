@@ -16,7 +16,7 @@ EPSILON = 1e-6
 
 
 class GatedMlp(nn.Module):
-    """Linear, GEGLU, Linear with four times the width inside: value GELU(gate), exact GELU (Shazeer 2020)."""
+    """Linear, GEGLU, Linear with four times the width inside: value GELU(gate) with the exact GELU (Shazeer 2020)."""
 
     def __init__(self, width: int, ratio: int = 4) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class GatedMlp(nn.Module):
         self.fc2 = Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+        """Map [B, T, D] to [B, T, D]."""
         value, gate = self.fc1(x).chunk(2, dim=-1)  # [B, T, 4 D]
         out: Tensor = self.fc2(value * F.gelu(gate))
         return out
