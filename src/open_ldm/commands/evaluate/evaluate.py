@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.evaluate.config import EvaluationConfig
-from open_ldm.commands.evaluate.evaluator import Bench
+from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged, run_folder_of
 from open_ldm.commands.evaluate.reference import CACHE, open_against
-from open_ldm.core.device import DeviceName, choose_machine
+from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import DataError, StoppedError
 from open_ldm.core.signals import StopRequest
@@ -19,7 +19,7 @@ from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import DataConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
-from open_ldm.runs.evaluations import store
+from open_ldm.evaluation.stored import store
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
 
@@ -76,7 +76,7 @@ def evaluate(
     `part`: of data with a holdout. Under torchrun the processes share the pictures. Raises ConfigError for what cannot be
     opened, DataError for pictures of no use or where no metric gave a number, StoppedError on a stop signal, with what is kept.
     """
-    machine = choose_machine(device)
+    machine = set_up_machine(device)
     world = join_world(machine.device)
     data = None if against is None else open_against(against, part)
     judged = open_judged(given, config, data, part, device)
@@ -84,18 +84,18 @@ def evaluate(
         data = judged.data
     folder = out or (run_folder_of(given) if isinstance(judged, DrawnPictures) else None)
     with StopRequest() as stop:
-        bench = Bench(judged, data, config, machine, world, cache, silent or not world.leads, stop)
+        evaluator = Evaluator(judged, data, config, machine, world, cache, silent or not world.leads, stop)
         try:
-            found = bench.evaluate(given)
+            found = evaluator.evaluate(given)
         except StoppedError as error:
-            raise _kept(bench.found(given), folder if world.leads else None, error) from None
+            raise _kept(evaluator.found(given), folder if world.leads else None, error) from None
     if not found.results:
         first, *more = found.refused.values()
         others = f" (and {len(more)} more)" if more else ""
         raise DataError(f"nothing could be measured{others}: {first}")
     if folder is None or not world.leads:
         return found
-    return bench.written(found, folder)
+    return evaluator.written(found, folder)
 
 
 def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> StoppedError:
