@@ -10,7 +10,8 @@ from torch import Tensor
 
 from open_ldm.conditioning import Conditions
 from open_ldm.denoisers.blocks.grid_table import GridTable
-from open_ldm.denoisers.blocks.positions import Grid, GridChange, offsets_resized, resized
+from open_ldm.denoisers.blocks.offset_table import offsets_resized
+from open_ldm.denoisers.blocks.positions import Grid, GridChange, resized
 from open_ldm.denoisers.blocks.relative_bias import RelativeBias, token_pairs
 from tests.denoisers.test_mdtv2 import build
 from tests.helpers import randn

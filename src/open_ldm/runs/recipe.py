@@ -24,7 +24,7 @@ from open_ldm.data.loader import DataConfig
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.objective import ObjectiveConfig
-from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig, check_slots
 from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
@@ -120,6 +120,14 @@ class Recipe(Config):
                 f"pictures of {height}x{width} px cannot be {self.denoiser.side_use}{behind};"
                 f" needed: data.transform.size_px in multiples of {side}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _conditions_reach_the_denoiser(self) -> Recipe:
+        try:
+            check_slots(self.conditioning, self.denoiser)
+        except ConfigError as error:
+            raise ValueError(error.one_line()) from error
         return self
 
     @model_validator(mode="after")
