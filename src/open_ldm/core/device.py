@@ -133,7 +133,7 @@ def _keep_freed_memory() -> None:
 def cpu_flags() -> frozenset[str]:
     """Read the feature names of the processor as Linux lists them; empty elsewhere."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return frozenset()
     return frozenset(next((line for line in text.splitlines() if line.startswith("flags")), "").split())

@@ -10,12 +10,15 @@ from typing import Any
 
 from open_ldm.core.errors import StoppedError
 
-_WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+_WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
 _SECOND_WITHIN_SECONDS = 10.0
 
 
 class StopRequest:
-    """Context manager that turns SIGTERM, SIGINT and SIGUSR1 into a name to be polled between updates: `name`, else None."""
+    """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the signal's `name`.
+
+    The name is to be polled between updates; it is None until a signal comes.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None

@@ -9,6 +9,7 @@ from torch import nn
 
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.blocks.positions import GridPositions, StoredPositions
 from open_ldm.denoisers.dit import DiTConfig
 from open_ldm.interop.family import (
@@ -129,8 +130,6 @@ class DiTFamily(Family):
         return original(config, spec.facts.channels, (height // config.patch, width // config.patch))
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import DiTTransformer2DModel
-
         config = _config(spec)
         refuse_controls(spec)
         if not (isinstance(spec.conditioning.semantic, ClassSemantic) and spec.conditioning.semantic.route == "modulation"):
@@ -141,7 +140,7 @@ class DiTFamily(Family):
         if height != width:
             raise ConfigError(f"diffusers' DiT is square, this model's latents are {height}x{width}", fix="use the run folder")
         shape = config.geometry
-        network: nn.Module = DiTTransformer2DModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").DiTTransformer2DModel(
             num_attention_heads=shape.heads,
             attention_head_dim=shape.width // shape.heads,
             in_channels=spec.facts.channels,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.blocks.positions import (
     BicubicPositions,
     CentredPositions,
@@ -184,8 +185,6 @@ class MMDiTFamily(Family):
         return replace(spec, denoiser=stored), {**ours, TABLE: table}
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import SD3Transformer2DModel
-
         config, semantic = _config(spec), spec.conditioning.semantic
         refuse_controls(spec)
         if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
@@ -193,7 +192,7 @@ class MMDiTFamily(Family):
         if not isinstance(config.positions, StoredPositions) or config.positions.rows != config.positions.columns:
             raise ConfigError("diffusers' SD3 needs a square position table", fix="use the run folder")
         shape = config.geometry
-        network: nn.Module = SD3Transformer2DModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").SD3Transformer2DModel(
             sample_size=max(spec.facts.latent_size),
             patch_size=config.patch,
             in_channels=spec.facts.channels,

@@ -17,6 +17,7 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls import AspectRatio, OriginalSize
 from open_ldm.controls.gate import ConstantGate
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.blocks.positions import (
     Grid,
     GridPositions,
@@ -201,8 +202,6 @@ class PixArtFamily(Family):
         return spec, ours
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import PixArtTransformer2DModel
-
         config, shape, semantic = _config(spec), _config(spec).geometry, spec.conditioning.semantic
         if spec.conditioning.controls != CONTROLS:
             refuse_controls(spec)
@@ -211,7 +210,7 @@ class PixArtFamily(Family):
         if spec.context_dim is None or (isinstance(semantic, TextSemantic) and semantic.route == "both"):
             raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
         side = max(spec.facts.latent_size)
-        network: nn.Module = PixArtTransformer2DModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").PixArtTransformer2DModel(
             num_attention_heads=shape.heads,
             attention_head_dim=shape.width // shape.heads,
             in_channels=spec.facts.channels,

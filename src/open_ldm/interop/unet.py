@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.unet import UNetConfig, UNetGeometry
 from open_ldm.interop.family import Description, Family, Layout, refuse_controls
 from open_ldm.interop.files import WeightFile
@@ -222,8 +223,6 @@ class UNetFamily(Family):
         return key_map(_config(spec), layout, spec.conditioning.semantic)
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import UNet2DConditionModel
-
         refuse_controls(spec)
         config, semantic = _config(spec), spec.conditioning.semantic
         if not isinstance(semantic, NoSemantic | ClassSemantic) and semantic.route != "context":
@@ -236,7 +235,7 @@ class UNetFamily(Family):
         levels = range(len(shape.channels))
         kinds = ["CrossAttn" if shape.attends(level) else "" for level in levels]
         by_time = isinstance(semantic, ClassSemantic) and semantic.route == "modulation"
-        network: nn.Module = UNet2DConditionModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").UNet2DConditionModel(
             sample_size=max(spec.facts.latent_size),
             in_channels=spec.facts.channels,
             out_channels=spec.output_channels,

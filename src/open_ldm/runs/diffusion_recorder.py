@@ -63,7 +63,7 @@ class DiffusionRecorder(RunRecorder):
         shown = captions_of(self.requests)
         save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
         seconds = round(time.perf_counter() - started, 2)
-        self.event("preview", file=str(path.relative_to(self.folder.path)), prompts=shown, seconds=seconds)
+        self.event("preview", file=path.relative_to(self.folder.path).as_posix(), prompts=shown, seconds=seconds)
 
     def checks(self) -> Sequence[Every]:
         """Return the loss on held-out pictures, where the recipe wants it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from open_ldm.core.errors import DiskError, RunLockedError
-from open_ldm.core.files import remove_leftovers, write_json, write_text
+from open_ldm.core.files import open_handle, read_at, remove_temporary_files, write_json, write_text
+from open_ldm.core.locks import lock_file
 
 
 class RunFolder:
@@ -50,19 +50,19 @@ class RunFolder:
         lock = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = open_handle(lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise DiskError.of(f"cannot write to run folder {self.path}", error, fix="choose another --out") from error
         if not _try_lock(self._lock):
-            owner = os.pread(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
+            owner = read_at(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(self._lock)
             self._lock = None
             raise RunLockedError(
                 f"run folder {self.path} is in use by {owner}", fix="wait for it to end, or choose another --out"
             )
-        remove_leftovers(self.path)
+        remove_temporary_files(self.path)
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        os.write(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -94,7 +94,6 @@ class RunFolder:
 
 def _try_lock(handle: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_file(handle, wait=False)
     except OSError:
         return False
-    return True

@@ -54,7 +54,7 @@ class AutoencoderRecorder(RunRecorder):
         found = reconstruct(network, (batch.images for batch in self.held_out()))
         stem = self.folder.path / "reconstructions" / f"{self.samples_seen:012d}"
         paths = write_pictures(found, self.recipe.held_out.shown, stem, self.recipe.data.display)
-        files = [str(path.relative_to(self.folder.path)) for path in paths]
+        files = [path.relative_to(self.folder.path).as_posix() for path in paths]
         export(network, found.stats, self.folder.path / AUTOENCODER)
         self.event(
             EVENT,
