@@ -36,7 +36,7 @@ from open_ldm.data.survey import survey
 from open_ldm.evaluation.shape_attributes import agreement, mean_agreement
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.noising import Noising
-from open_ldm.pages.svg import Plot, Series, line_plot
+from open_ldm.pages.figures import Plot, Series, save_figure
 from open_ldm.process.schedules import Schedule
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.batches import live_batches
@@ -257,7 +257,7 @@ def _spread(values: Sequence[float], unit: float = 1, sign: str = "") -> str:
     return f"{mean}{sign}" if len(values) == 1 else f"{mean} ± {unit * statistics.stdev(values):.{digits}f}{sign}"
 
 
-def plot(results: dict[str, list[list[Point]]], value: Callable[[Point], float], title: str) -> str:
+def plot(results: dict[str, list[list[Point]]], value: Callable[[Point], float], title: str) -> Plot:
     """The mean over seeds against samples seen, shaded from the lowest to the highest seed."""
     series = []
     for name, seeds in results.items():
@@ -265,7 +265,7 @@ def plot(results: dict[str, list[list[Point]]], value: Callable[[Point], float],
         ends = [(min(column), max(column)) for column in columns]
         samples = [point.samples for point in seeds[0]]
         series.append(Series(name, samples, [statistics.fmean(column) for column in columns], band=ends))
-    return str(line_plot(Plot(title, "samples seen", title, series, width=720, height=420)))
+    return Plot(title, "samples seen", title, series, width=720, height=420)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -292,11 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_json(
                 out / "results.json", {arm: [[vars(p) for p in points] for points in seeds] for arm, seeds in results.items()}
             )
-            write_text(out / "error.svg", plot(whole, lambda point: point.error, "held-out error of the velocity"))
+            save_figure(out / "error.svg", plot(whole, lambda point: point.error, "held-out error of the velocity"))
             if wished.study == "shapes":
-                write_text(
-                    out / "agreement.svg", plot(whole, lambda point: point.agreement or 0.0, "agreement with the caption")
-                )
+                agreed = plot(whole, lambda point: point.agreement or 0.0, "agreement with the caption")
+                save_figure(out / "agreement.svg", agreed)
     print((out / "table.md").read_text())
 
 

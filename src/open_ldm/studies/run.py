@@ -21,6 +21,7 @@ from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
+from open_ldm.pages.figures import Format
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders
@@ -148,12 +149,24 @@ def require_same_training(job: Job) -> None:
 
 
 class Runner:
-    """Runs one study at one scale in the folder `out`, going on from what lies there."""
+    """Runs one study at one scale in the folder `out`, going on from what lies there.
+
+    `figure_format`: the study's charts are also written as files of that kind beside its page.
+    """
 
     def __init__(
-        self, study: Study, scale: str, out: Path, choice: Choice, command: Sequence[str] = (), *, silent: bool = False
+        self,
+        study: Study,
+        scale: str,
+        out: Path,
+        choice: Choice,
+        command: Sequence[str] = (),
+        *,
+        silent: bool = False,
+        figure_format: Format | None = None,
     ) -> None:
         self.study, self.scale, self.out, self.choice, self.silent = study, scale, out, choice, silent
+        self.figure_format = figure_format
         self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
 
     def run(self) -> StudyFound:
@@ -196,7 +209,7 @@ class Runner:
                 SettingFound(setting, tuple(measured), folders, len(jobs), tuple(commands), self._accuracy(setting))
             )
         found = StudyFound(self.study, self.scale, tuple(settings), self.command)
-        write_study(found, self.out)
+        write_study(found, self.out, self.figure_format)
         return found
 
     def _train_over(self, jobs: Sequence[Job]) -> None:
