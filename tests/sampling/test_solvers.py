@@ -191,7 +191,7 @@ def test_from_pure_noise_a_stochastic_step_takes_nothing_of_the_noise_it_leaves(
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_grid_that_does_not_fall_is_refused(solver: str) -> None:
+def test_a_grid_that_does_not_decrease_is_refused(solver: str) -> None:
     for times in ([0.0, 1.0], [1.0, 0.5, 0.5, 0.0], [1.0]):
-        with pytest.raises(ConfigError, match="do not fall"):
+        with pytest.raises(ConfigError, match="do not decrease"):
             SOLVERS[solver](nonlinear(SCHEDULES["cosine"]), SCHEDULES["cosine"], W, torch.tensor(times), no_noise)
