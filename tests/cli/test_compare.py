@@ -12,7 +12,7 @@ import pytest
 
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.passport import Passport, Result
-from open_ldm.runs.evaluations import store, stored_results
+from open_ldm.evaluation.stored import store, stored_results
 from tests.cli.conftest import ldm
 
 ALIKE = {"metric": "kid", "n": "100", "extractor.name": "random"}
@@ -74,7 +74,7 @@ def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
     page = (tmp_path / "c.html").read_text()
     pictures = re.findall(r"data:image/png;base64,[^\"]+", page)
     assert len(pictures) == 2 and len(set(pictures)) == 1  # two equal runs, same seeds
-    assert "could not draw" in page and "unknown class" in page  # a class model cannot be asked for captions
+    assert "could not draw" in page and "knows no class" in page  # a class model cannot be asked for captions
     assert not re.search(r"<script|<link|src=\"(?!data:)|href=", page) and "<b>kid" not in page
     assert page.count("<svg") >= 2
 

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from open_ldm.api.boundary import in_python
+from open_ldm.core.config import assignments
 from open_ldm.core.errors import ConfigError
 from open_ldm.runs import recipe as recipes
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.stages import assignments
 
 RecipeLike = str | Path | Mapping[str, Any] | Recipe
 """The name of a packaged recipe, the path of a YAML file or a run folder, plain data as in a YAML file, or a recipe."""

@@ -15,13 +15,13 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
+from open_ldm.pages.figures import Plot, Series, line_plot
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.load import load_run
 from open_ldm.runs.report.page import page
 from open_ldm.runs.report.sections import captioned, picture, section, table
-from open_ldm.runs.requests import SampleRequest
+from open_ldm.sampling.requests import SampleRequest
 
 _COLUMNS = 8
 

@@ -19,8 +19,8 @@ from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture
 from open_ldm.data.sources import channels_of
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
 
 _GRID_COLUMNS = 8
 GRID, SAMPLES = "grid.png", "samples.json"

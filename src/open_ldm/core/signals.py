@@ -1,4 +1,4 @@
-"""Stop signals: the first asks the run to save and stop, a second within ten seconds ends it at once."""
+"""Stop signals: the first one requests a save and a stop, a second one within ten seconds ends the process at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from open_ldm.core.errors import StoppedError
 
-_WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+_WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
 _SECOND_WITHIN_SECONDS = 10.0
 _PROCESS_LIVES_ON: ContextVar[bool] = ContextVar("process_lives_on", default=False)
 
@@ -30,9 +30,9 @@ def process_lives_on() -> Iterator[None]:
 
 
 class StopRequest:
-    """Context manager that turns SIGTERM, SIGINT and SIGUSR1 into the flag `name`, to be polled between updates.
+    """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the flag `name`.
 
-    Outside the main thread, where Python allows no signal handlers, it watches nothing.
+    The flag is to be polled between updates. Outside the main thread, where Python allows no signal handlers, nothing is watched.
     """
 
     def __init__(self) -> None:

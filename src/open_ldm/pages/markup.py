@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
+import markupsafe
+
 
 class Markup(str):
     """Text that is markup already; every other `str` is escaped when it is put into an element."""
@@ -13,8 +15,8 @@ class Markup(str):
 
 
 def escaped(content: str) -> Markup:
-    """`content` as markup: unchanged when it is markup already."""
-    return content if isinstance(content, Markup) else Markup(html.escape(content))
+    """`content` as markup: unchanged when it is markup already, of this module or of markupsafe."""
+    return Markup(content) if isinstance(content, Markup | markupsafe.Markup) else Markup(html.escape(content))
 
 
 def joined(parts: Iterable[str], separator: str = "") -> Markup:

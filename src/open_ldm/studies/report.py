@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,26 +11,30 @@ from typing import Any
 from open_ldm import __version__
 from open_ldm.core.files import write_json, write_text
 from open_ldm.core.pictures import grid, png_bytes
-from open_ldm.pages.axes import short_number
+from open_ldm.pages.figures import Format, inline
+from open_ldm.pages.labels import short_number
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.runs.report.page import page
 from open_ldm.runs.report.sections import captioned, picture, section, table
-from open_ldm.studies.forest import Row, forest_plot
+from open_ldm.studies.charts import StudyChart, declared_charts, map_charts, metric_charts, save_charts, token_charts
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
-from open_ldm.studies.heat_map import Cell, heat_map
 from open_ldm.studies.measure import SHOWN, Strip, read_strip, sweep_file
-from open_ldm.studies.results import Summary, over_seeds
+from open_ldm.studies.results import Summary
 
 PAPER_NOTE = "Not run at this scale here: it builds, and its cost is counted."
 
 
-def write_study(found: StudyFound, out: Path) -> Path:
-    """Write study.json, study.md and study.html into `out`; returns the page. Raises DiskError."""
+def write_study(found: StudyFound, out: Path, figure_format: Format | None = None) -> Path:
+    """Write study.json, study.md and study.html into `out`; returns the page. Raises DiskError.
+
+    `figure_format`: its charts also become files of their own beside the page.
+    """
     write_json(out / "study.json", content_of(found))
     write_text(out / "study.md", markdown_of(found))
     path = out / "study.html"
     write_text(path, page(f"{found.study.title}, {found.scale}", _sections(found), what="study"))
+    if figure_format is not None:
+        save_charts(found, out, figure_format)
     return path
 
 
@@ -118,10 +121,17 @@ def _sections(found: StudyFound) -> list[Markup]:
         element("h1", study.title),
         element("p", f"{study.question} Twin of {study.shows}. Scale: {found.scale}.", class_="subtitle"),
     )
-    figures = [captioned(line_plot(each.plot), each.caption) for each in (study.figures() if study.figures else ())]
+    figures = _shown(declared_charts(found))
     parts = [head, _claim(found), section("Curves", *figures) if figures else Markup()]
     for setting in found.settings:
-        parts += [_numbers(setting), _plots(setting), _heat_maps(setting, study.grid), _pictures(setting), _tokens(setting)]
+        name = setting.setting.name
+        parts += [
+            _numbers(setting),
+            _gallery(f"{name}: plots", metric_charts(setting)),
+            _gallery(f"{name}: maps", map_charts(setting, study.grid)),
+            _pictures(setting),
+            _gallery(f"{name}: where attention and gradient go", token_charts(setting)),
+        ]
     return [*parts, _commands(found)]
 
 
@@ -167,46 +177,12 @@ def _numbers(found: SettingFound) -> Markup:
     )
 
 
-def _plots(found: SettingFound) -> Markup:
-    plots = []
-    for metric in found.metrics:
-        words = words_of(metric)
-        better = f" ({words.better} is better)" if words.better else ""
-        if len(found.points) > 1 and found.setting.protocol.points > 1:
-            plots.append(_curves(found, metric, words.title + better))
-            continue
-        rows = []
-        for arm in found.arms:
-            if (summary := found.summary(arm, metric)) is not None:
-                rows.append(Row(arm, summary, [value.value for value in found.at_end(arm, metric).values()]))
-        plots.append(captioned(forest_plot(words.title + better, rows), ""))
-    return section(f"{found.setting.name}: plots", element("div", *plots, class_="gallery")) if plots else Markup()
+def _shown(charts: Sequence[StudyChart]) -> list[Markup]:
+    return [captioned(inline(each.chart), each.caption) for each in charts]
 
 
-def _heat_maps(found: SettingFound, grid: tuple[str, str] | None) -> Markup:
-    """Of a study whose arms are pairs of settings: a map for each metric."""
-    if grid is None or not found.measured:
-        return Markup()
-    maps = []
-    for metric in found.metrics:
-        cells = []
-        for arm in found.arms:
-            row, _, column = arm.partition(", ")
-            if (summary := found.summary(arm, metric)) is not None:
-                cells.append(Cell(row, column, summary.mean))
-        maps.append(captioned(heat_map(words_of(metric).title, grid, cells), ""))
-    return section(f"{found.setting.name}: maps", element("div", *maps, class_="gallery"))
-
-
-def _curves(found: SettingFound, metric: str, title: str) -> Markup:
-    series = []
-    for arm in found.arms:
-        points = [(samples, found.at(arm, metric, samples)) for samples in found.points]
-        there = [(samples, over_seeds(values)) for samples, values in points if values]
-        if there:
-            x, y = [samples for samples, _ in there], [one.mean for _, one in there]
-            series.append(Series(arm, x, y, band=[(one.low, one.high) for _, one in there]))
-    return captioned(line_plot(Plot(title, "samples seen", title, series)), "")
+def _gallery(title: str, charts: Sequence[StudyChart]) -> Markup:
+    return section(title, element("div", *_shown(charts), class_="gallery")) if charts else Markup()
 
 
 def _pictures(found: SettingFound) -> Markup:
@@ -230,23 +206,6 @@ def _rows(strips: Mapping[str, Strip]) -> bytes:
     first = next(iter(strips.values()))
     pixels = [each for strip in strips.values() for each in strip.pixels]
     return png_bytes(grid(pixels, first.columns, row_headers=list(strips), column_headers=list(first.words)))
-
-
-def _tokens(found: SettingFound) -> Markup:
-    """Attention and gradient by place, of the first seed."""
-    told = [each for each in found.measured if each.tokens and each.seed == 0]
-    if not told:
-        return Markup()
-    plots = []
-    for name, title in (("attention", "share of attention"), ("gradient", "share of gradient norm")):
-        series: list[Series] = []
-        for each in told:
-            for side in ("token", "padding"):
-                places: Sequence[float | None] = each.tokens[name][side]
-                y = [math.nan if value is None else value for value in places]
-                series.append(Series(f"{each.arm}, {side}", list(range(1, len(y) + 1)), y))
-        plots.append(captioned(line_plot(Plot(title, "place in the caption", title, series, from_zero=True)), ""))
-    return section(f"{found.setting.name}: where attention and gradient go", element("div", *plots, class_="gallery"))
 
 
 def _commands(found: StudyFound) -> Markup:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_ldm.core.events import Event, duration
-from open_ldm.pages.axes import short_number
+from open_ldm.pages.curves import smoothed
+from open_ldm.pages.labels import short_number
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.pages.svg import smoothed
 from open_ldm.runs.history import RunHistory, busy_seconds, lookup
 from open_ldm.runs.report.sections import section, table
 

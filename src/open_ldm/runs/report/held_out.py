@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from open_ldm.core.events import Event
+from open_ldm.pages.figures import Plot, Series, line_plot
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.pages.svg import Plot, Series, line_plot
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory
 from open_ldm.runs.report.sections import captioned, section

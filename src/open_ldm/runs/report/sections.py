@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from open_ldm.controls.gate import GateConfig, gamma
 from open_ldm.core.events import Event
+from open_ldm.pages.figures import Mark, Plot, Series, line_plot
 from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.pages.svg import Mark, Plot, Series, line_plot
 from open_ldm.runs.history import Preview, RunHistory, lookup
 
 _MOST_PREVIEWS = 12

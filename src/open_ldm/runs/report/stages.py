@@ -10,8 +10,8 @@ from typing import Any
 
 from open_ldm.core.events import Event, duration
 from open_ldm.core.files import write_text
+from open_ldm.pages.figures import Mark, Plot, Series, line_plot
 from open_ldm.pages.markup import Markup, element
-from open_ldm.pages.svg import Mark, Plot, Series, line_plot
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory, RunState, busy_seconds, lookup, read_history
