@@ -58,7 +58,8 @@ def test_the_quick_start_trains_on_a_folder(pictures: Path, tmp_path: Path, monk
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(program, "quickstart.py", "exec"), names)
     assert names["run"].samples_seen == 16 and Image.open("run/first-samples/grid.png").width > 128
-    assert {result.estimate.name for result in names["found"].results} >= {"fid", "precision", "recall"}
+    assert {result.estimate.name for result in names["found"].results} == {"precision", "recall"}
+    assert "8 pictures in the samples are no more than" in str(names["found"])  # too few for FID, which says so
 
 
 def test_the_notebook_goes_on_after_a_disconnect(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_type_checkers_are_told_what_is_loaded() -> None:
 
 
 def test_no_module_hides_a_public_name() -> None:
-    """Importing a sub-module sets it as an attribute of the package: `open_ldm.transfer` would then be that module."""
+    """Importing a sub-module sets it as an attribute of the package: `open_ldm.transfer_learning` would then be that module."""
     taken = {path.stem for path in SOURCE.iterdir()}
     assert "api" in taken and not taken & set(ldm.__all__)
 
