@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from open_ldm.evaluation.bootstrap import Estimate
-from open_ldm.evaluation.passport import Passport, Result
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.evaluation.stored import store, stored_results
 from tests.cli.conftest import ldm
 
@@ -19,7 +19,7 @@ ALIKE = {"metric": "kid", "n": "100", "extractor.name": "random"}
 
 
 def result(value: float, reach: float = 0.1, name: str = "kid", **changes: str) -> Result:
-    return Result(Estimate(name, value, value - reach, value + reach, 100), Passport({**ALIKE, **changes}))
+    return Result(Estimate(name, value, value - reach, value + reach, 100), MeasurementProtocol({**ALIKE, **changes}))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_damaged_evaluation_is_told_and_not_overwritten(runs: Any, capsys: Any
     file = store(runs[0], [result(1.0)], 32, {}, {})
     content = json.loads(file.read_text())
     assert stored_results(runs[0])[0].result == result(1.0)
-    content["results"][0]["passport"]["n"] = "5000"  # a forged passport
+    content["results"][0]["passport"]["n"] = "5000"  # a forged protocol
     for damaged in (json.dumps(content), "{}", "no json"):
         file.write_text(damaged)
         code, _, error = ldm(capsys, "compare", *runs, "--count", 0, "--out", tmp_path / "c.html")

@@ -154,7 +154,7 @@ def test_arms_that_differ_in_sampling_share_a_training_and_a_start_is_trained_fi
     assert (root / "from-before-seed0" / "checkpoints").is_dir()
     assert json.loads((root / "carried-on-seed0" / "transfer.json").read_text())
     shared = {each.arm: each.values["fid"] for each in found.settings[0].measured}
-    assert shared["late, size=8x8"].protocol != shared["carried on"].protocol  # the control is part of the passport
+    assert shared["late, size=8x8"].protocol != shared["carried on"].protocol  # the control is part of the protocol
 
 
 def test_another_seed_goes_on_and_gives_intervals_over_seeds(home: Path, both: StudyFound) -> None:

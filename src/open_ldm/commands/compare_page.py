@@ -133,13 +133,13 @@ def _grids(grids: Sequence[DrawnGrid]) -> Markup:
 
 def _protocols(found: Comparison) -> Markup:
     """What decides each number."""
-    passports: dict[str, Mapping[str, str]] = {}
+    protocols: dict[str, Mapping[str, str]] = {}
     for value in (value for row in found.rows for value in row.values if value is not None):
-        passports.setdefault(value.result.passport.id, value.result.passport.entries)
+        protocols.setdefault(value.result.protocol.id, value.result.protocol.entries)
     folded = [
         element(
             "details", element("summary", f"{name}: {entries['metric']}"), table([[key, text] for key, text in entries.items()])
         )
-        for name, entries in passports.items()
+        for name, entries in protocols.items()
     ]
     return section("Protocols", *folded)

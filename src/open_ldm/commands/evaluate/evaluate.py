@@ -1,4 +1,4 @@
-"""Evaluate a run, or pictures that are there: numbers with passports."""
+"""Evaluate a run, or pictures that are there: numbers with protocols."""
 
 from __future__ import annotations
 
