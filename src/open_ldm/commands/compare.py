@@ -21,7 +21,7 @@ _HASH = re.compile(r"[0-9a-f]{16,}(/[0-9a-f]{16,})?")
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run: its name among the others, its diary, and what was measured of it."""
+    """One run: its name among the others, its history, and what was measured of it."""
 
     name: str
     path: Path
