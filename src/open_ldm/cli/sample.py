@@ -44,6 +44,7 @@ def sample(
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
     from open_ldm.commands import sample as sampling
+    from open_ldm.commands.refresh_report import refresh_report
     from open_ldm.core.events import Progress
     from open_ldm.runs.load import load_run
 
@@ -64,6 +65,8 @@ def sample(
         pixels = sampling.draw(loaded, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
     folder = out or _next_folder(run)
     written = sampling.write_samples(loaded, sheet, pixels, settings, folder)
+    if out is None:
+        refresh_report(_run_folder(run))
     if as_json:
         print_json(written.to_json())
     else:
@@ -75,6 +78,11 @@ def sample(
 
 def _next_folder(run: Path) -> Path:
     """RUN/drawn/0001, 0002, ...: nothing is overwritten."""
-    root = (run if (run / "config.yaml").is_file() else run.parent.parent) / "drawn"
+    root = _run_folder(run) / "drawn"
     taken = [int(entry.name) for entry in root.glob("*") if entry.name.isdigit()] if root.is_dir() else []
     return root / f"{max(taken, default=0) + 1:04d}"
+
+
+def _run_folder(run: Path) -> Path:
+    """The run folder, also of a checkpoint inside it."""
+    return run if (run / "config.yaml").is_file() else run.parent.parent

@@ -174,10 +174,10 @@ class _Whole:
         return seen
 
     def _told(self, stage: Stage) -> dict[str, Any]:
-        record = read_history(stage.folder.path)
-        gone = stage in self.passed and not record.events  # needed no more, and removed
-        seen = stage.recipe.training.samples if gone else record.samples_seen
-        word = "removed" if gone else record.state.word
+        history = read_history(stage.folder.path)
+        gone = stage in self.passed and not history.events  # needed no more, and removed
+        seen = stage.recipe.training.samples if gone else history.samples_seen
+        word = "removed" if gone else history.state.word
         return {"name": stage.name, "samples_seen": seen, "samples": stage.recipe.training.samples, "state": word}
 
 
