@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from open_ldm.commands.evaluate import bench
+from open_ldm.commands.evaluate import evaluator
 from open_ldm.commands.evaluate import reference as evaluate_reference
 from open_ldm.commands.evaluate.config import EvaluationConfig, InfluenceMetric
 from open_ldm.commands.evaluate.evaluate import evaluate_run
@@ -110,13 +110,13 @@ def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values
 def test_a_stop_signal_keeps_what_was_measured_before_it(
     evaluate: Any, text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = bench.measure_influence
+    really = evaluator.measure_influence
 
     def signalled(*given: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return really(*given, **options)
 
-    monkeypatch.setattr(bench, "measure_influence", signalled)
+    monkeypatch.setattr(evaluator, "measure_influence", signalled)
     options = ("--extractor", SMALL, "--n", 12, "--metrics", "kid,control_influence", "--out", tmp_path / "out")
     code, _, said = ldm(capsys, "evaluate", text_run, *options, "--cache", tmp_path / "cache")
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -128,13 +128,13 @@ def test_a_stop_signal_keeps_what_was_measured_before_it(
 def test_a_stop_signal_during_the_last_metric_is_not_lost(
     evaluate: Any, text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = bench.measure
+    really = evaluator.measure
 
     def signalled(*given: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return really(*given, **options)
 
-    monkeypatch.setattr(bench, "measure", signalled)
+    monkeypatch.setattr(evaluator, "measure", signalled)
     extractor = RandomConfig.model_validate(yaml.safe_load(SMALL))
     with pytest.raises(StoppedError, match=r"stopped by SIGTERM; kept in .*: kid; fix"):  # or a study would go on
         evaluate_run(text_run, None, ["kid"], extractors=[extractor], n=12, out=tmp_path / "out", cache=tmp_path / "cache")

@@ -72,7 +72,7 @@ def test_a_finished_arm_is_neither_trained_nor_measured_again(
         raise AssertionError("it was done before")
 
     monkeypatch.setattr(studies_run, "train", never)
-    monkeypatch.setattr(studies_run.Bench, "measure", never)
+    monkeypatch.setattr(studies_run.Evaluator, "measure", never)
     assert run(home, "constant", "late").settings == both.settings
 
 
@@ -124,7 +124,7 @@ def test_a_signal_while_an_arm_is_measured_tells_how_to_go_on(tmp_path: Path, mo
 
     monkeypatch.setattr(studies_run, "train", lambda recipe, run, **_: TrainingResult(0, run, 8, 1.0, 1.0))
     monkeypatch.setattr(studies_run.Runner, "_models", lambda *given: [Path("samples-8")])
-    monkeypatch.setattr(studies_run.Bench, "measure", stopped)
+    monkeypatch.setattr(studies_run.Evaluator, "measure", stopped)
     with pytest.raises(StoppedError, match="stopped by SIGTERM; fix: go on with: ldm study small"):
         run(tmp_path, "constant")
 

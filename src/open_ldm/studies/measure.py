@@ -42,7 +42,7 @@ _SWEPT = 3
 
 
 @dataclass(frozen=True)
-class Bench:
+class Evaluator:
     """Measures the arms of one setting. `extractors`: what sees the pictures; `cache`: where the data's statistics are kept."""
 
     protocol: Protocol

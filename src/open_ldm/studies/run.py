@@ -29,7 +29,7 @@ from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.runs.transfer import settle
 from open_ldm.studies.devices import Training, train_over
 from open_ldm.studies.found import SettingFound, StudyFound
-from open_ldm.studies.measure import Bench, extractor_settings
+from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study
 from open_ldm.studies.results import Measured, read_measured, write_measured
 from open_ldm.studies.study import Setting, Study
@@ -215,7 +215,7 @@ class Runner:
     def _stopped(self, problem: str) -> StoppedError:
         return StoppedError(problem, fix=f"go on with: {shlex.join(self.command)}" if self.command else "go on")
 
-    def _measure(self, setting: Setting, job: Job, bench: Bench) -> None:
+    def _measure(self, setting: Setting, job: Job, bench: Evaluator) -> None:
         file, arm = job.folder / f"{MEASURED}.json", setting.arms[job.arm]
         named = bench.named(arm)
         done = {each.samples_seen: each for each in read_measured(file) if each.protocol == named}
@@ -232,7 +232,7 @@ class Runner:
         names = sorted(CheckpointFolder(job.run / "checkpoints").names())[-setting.protocol.points :]
         return [job.run / "checkpoints" / name for name in names if int(name.removeprefix(PREFIX))]
 
-    def _bench(self, setting: Setting) -> Bench:
+    def _bench(self, setting: Setting) -> Evaluator:
         features = setting.protocol.features
         fitted = self._fitted(setting)
         if isinstance(features, FitConfig) and not is_fitted(fitted, features):
@@ -240,10 +240,10 @@ class Runner:
             fit_features(self._base(setting).data, fitted, features, silent=self.silent)
         return self._bench_as_is(setting)
 
-    def _bench_as_is(self, setting: Setting) -> Bench:
+    def _bench_as_is(self, setting: Setting) -> Evaluator:
         settings = extractor_settings(setting.protocol, self._fitted(setting))
         config = EvaluationConfig.model_validate({"metrics": setting.protocol.metrics, "extractors": settings})
-        return Bench(setting.protocol, config.extractors, self.out / "references")
+        return Evaluator(setting.protocol, config.extractors, self.out / "references")
 
     def _named(self, setting: Setting, arm: str) -> str:
         return self._bench_as_is(setting).named(setting.arms[arm])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.evaluate.config import EvaluationConfig
-from open_ldm.commands.evaluate.evaluator import Bench
+from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged, run_folder_of
 from open_ldm.commands.evaluate.reference import CACHE, open_against
@@ -84,18 +84,18 @@ def evaluate(
         data = judged.data
     folder = out or (run_folder_of(given) if isinstance(judged, DrawnPictures) else None)
     with StopRequest() as stop:
-        bench = Bench(judged, data, config, machine, world, cache, silent or not world.leads, stop)
+        evaluator = Evaluator(judged, data, config, machine, world, cache, silent or not world.leads, stop)
         try:
-            found = bench.evaluate(given)
+            found = evaluator.evaluate(given)
         except StoppedError as error:
-            raise _kept(bench.found(given), folder if world.leads else None, error) from None
+            raise _kept(evaluator.found(given), folder if world.leads else None, error) from None
     if not found.results:
         first, *more = found.refused.values()
         others = f" (and {len(more)} more)" if more else ""
         raise DataError(f"nothing could be measured{others}: {first}")
     if folder is None or not world.leads:
         return found
-    return bench.written(found, folder)
+    return evaluator.written(found, folder)
 
 
 def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> StoppedError:

@@ -41,7 +41,7 @@ NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLD
 
 
 @dataclass
-class Bench:
+class Evaluator:
     """One evaluation at work."""
 
     judged: DrawnPictures | GivenPictures
