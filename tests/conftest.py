@@ -3,3 +3,5 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tests.without_browser import pytest_collection_modifyitems, pytest_unconfigure  # noqa: F401

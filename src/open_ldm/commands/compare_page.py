@@ -19,7 +19,7 @@ from open_ldm.pages.svg import Plot, Series
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.load import load_run
 from open_ldm.runs.report.evaluation import protocols
-from open_ldm.runs.report.training import curve_of, is_steep
+from open_ldm.runs.report.training import axis_for, curve_of
 from open_ldm.runs.requests import SampleRequest
 
 _COLUMNS = 8
@@ -106,9 +106,7 @@ def _values(found: Comparison, names: Sequence[str | Link]) -> Values:
 
 def _losses(runs: Sequence[ComparedRun]) -> Figure:
     series = [curve_of(run.history.named("train"), "loss", run.name, smooth=True) for run in runs]
-    note = (
-        "Loss: each record faint, running mean strong. Comparable only where objective, prediction and latents are the same."
-    )
+    note = "Loss: each record faint, running mean strong. Comparable only where objective, prediction and latents are the same."
     return _figure("Training loss", series, note)
 
 
@@ -131,8 +129,9 @@ def _held_out(runs: Sequence[ComparedRun]) -> Part | None:
 
 
 def _figure(title: str, series: Sequence[Series], note: str, x_title: str = "samples seen") -> Figure:
-    axis = "log" if is_steep(series) else "linear"
-    return figure(Plot(title, x_title, "loss", series, y_axis=axis, width=820, height=380), note, narrow_px=(380, 280))
+    return figure(
+        Plot(title, x_title, "loss", series, y_axis=axis_for(series), width=820, height=380), note, narrow_px=(380, 280)
+    )
 
 
 def _samples(grids: Sequence[DrawnGrid]) -> Part | None:

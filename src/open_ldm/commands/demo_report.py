@@ -35,9 +35,7 @@ def demo_sections(out: Path) -> list[Section]:
             "Controls: the same noise and caption, only the control differs",
             "Size tells how large the original picture was: small originals are coarse, so detail should change while the"
             " content stays. Flip tells whether the view was mirrored: with flip=1 left and right are exchanged.",
-            pictures=_pictures(
-                out, {SIZE_SWEEP: "size control, from a coarse to a fine original", FLIP_SWEEP: "flip control"}
-            ),
+            pictures=_pictures(out, {SIZE_SWEEP: "size control, from a coarse to a fine original", FLIP_SWEEP: "flip control"}),
         ),
         Section(
             "Does the size control leak into the content?",
@@ -60,4 +58,6 @@ def change_of(change: float, exact: bool) -> str:
 
 
 def _pictures(out: Path, captions: Mapping[str, str]) -> Sequence[Picture]:
-    return [Picture(caption, (out / file).read_bytes(), href=file) for file, caption in captions.items() if (out / file).is_file()]
+    return [
+        Picture(caption, (out / file).read_bytes(), href=file) for file, caption in captions.items() if (out / file).is_file()
+    ]

@@ -11,6 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from open_ldm.core.events import duration
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:")
+
 
 @cache
 def environment() -> Environment:
@@ -23,6 +25,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"count": count, "digits": digits, "duration": duration, "png_data_uri": png_data_uri}
+    made.tests["moment"] = is_moment
     return made
 
 
@@ -47,6 +50,11 @@ def digits(number: float, significant: int = 4) -> str:
 def slug(title: str) -> str:
     """'Samples through time' -> 'samples-through-time', for an id."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def is_moment(content: object) -> bool:
+    """Whether a cell is a time as in '2026-03-14 09:26:53'."""
+    return isinstance(content, str) and _MOMENT.match(content) is not None
 
 
 def png_data_uri(png: bytes) -> str:

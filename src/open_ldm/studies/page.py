@@ -37,7 +37,7 @@ class Numbers:
     """The arms of one setting. `cells`: what a cell says; `accuracy`: of the classifier whose features were used, in words."""
 
     recipe: str
-    changes: str
+    changes: Sequence[str]
     cells: str
     accuracy: str
     table: Table
@@ -63,7 +63,13 @@ def page_of(found: StudyFound, path: Path) -> str:
         Part("Curves", "figures.html", figures) if figures else None,
     ]
     for setting in found.settings:
-        parts += [_numbers(setting, path), _plots(setting), _heat_maps(setting, study.grid), _pictures(setting), _tokens(setting)]
+        parts += [
+            _numbers(setting, path),
+            _plots(setting),
+            _heat_maps(setting, study.grid),
+            _pictures(setting),
+            _tokens(setting),
+        ]
     commands = list(dict.fromkeys(command for setting in found.settings for command in setting.commands))
     parts.append(Part("Commands", "study/commands.html", Commands(shlex.join(found.command), commands)))
     return render_page(head, parts, f"study, {found.scale}")
@@ -93,7 +99,7 @@ def _numbers(found: SettingFound, page: Path) -> Part | None:
     refused = f"Not measured: {'; '.join(reasons)}" if reasons else ""
     content = Numbers(
         recipe=found.setting.recipe,
-        changes=" ".join(found.setting.changes) or "nothing",
+        changes=found.setting.changes,
         cells=(
             "mean ± standard deviation between seeds [95 % interval of the mean over seeds]"
             if more

@@ -12,8 +12,8 @@ from PIL import Image
 from open_ldm.core.display import as_shown
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.pictures import grid, save_png
-from open_ldm.runs.autoencoder.evaluate import Reconstructions
 from open_ldm.pages.content import Picture, link_to
+from open_ldm.runs.autoencoder.evaluate import Reconstructions
 from open_ldm.runs.report.page import Section
 
 EVENT = "reconstruction"
@@ -95,7 +95,9 @@ def _pictures(run: Path, check: Check) -> list[Picture]:
     """The pictures of a check; runs of before may have written the same one twice."""
     files = {file: (run / file).read_bytes() for file in check.files if (run / file).is_file()}
     if len(set(files.values())) < 2:
-        captions = {file: "From the worst to the best, by PSNR" for file in list(files)[:1]}
+        captions = dict.fromkeys(list(files)[:1], "From the worst to the best, by PSNR")
     else:
         captions = {file: _CAPTIONS.get(file.rpartition("-")[2], file) for file in files}
-    return [Picture(caption, files[file], href=link_to(run / file, run / "report.html").href) for file, caption in captions.items()]
+    return [
+        Picture(caption, files[file], href=link_to(run / file, run / "report.html").href) for file, caption in captions.items()
+    ]

@@ -46,7 +46,9 @@ def evaluation_part(folder: Path, samples_seen: int) -> Part | None:
     newest = sorted(stored, key=lambda one: one.measured, reverse=True)
     header = ["metric", "value", "interval", "pictures", "features", "after samples", "measured (UTC)", "protocol"]
     passports = [one.result.passport for one in newest]
-    content = Evaluated(Table([_row(one) for one in newest], header), _notes(folder, newest, samples_seen), protocols(passports))
+    content = Evaluated(
+        Table([_row(one) for one in newest], header), _notes(folder, newest, samples_seen), protocols(passports)
+    )
     return Part("Evaluation", "run/evaluation.html", content)
 
 
@@ -74,7 +76,9 @@ def _row(one: Stored) -> list[str]:
 
 
 def _notes(folder: Path, stored: Sequence[Stored], samples_seen: int) -> list[str]:
-    notes = list(dict.fromkeys(f"{one.result.estimate.name}: {text}." for one in stored for text in one.result.estimate.warnings))
+    notes = list(
+        dict.fromkeys(f"{one.result.estimate.name}: {text}." for one in stored for text in one.result.estimate.warnings)
+    )
     earlier = sorted({one.samples_seen for one in stored if one.samples_seen is not None} - {samples_seen})
     if earlier and samples_seen:
         seen = ", ".join(f"{each:,}" for each in earlier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from open_ldm.pages.content import Part, Table, link_to
+from open_ldm.pages.content import Link, Part, Table, link_to
 
 _MEANING = {
     "config.yaml": "the resolved recipe, itself runnable",
@@ -29,7 +29,7 @@ def files_part(folder: Path) -> Part | None:
     there = [(folder / name, meaning) for name, meaning in _MEANING.items() if (folder / name).exists()]
     if manifests := sorted((folder / "checkpoints").glob("[!.]*/MANIFEST.json")):
         there.append((manifests[-1], "what the newest checkpoint holds, with SHA-256 of every file"))
-    rows = [[link_to(path, page), meaning] for path, meaning in there]
+    rows: list[list[str | Link]] = [[link_to(path, page), meaning] for path, meaning in there]
     return Part("Files", "table.html", Table(rows)) if rows else None
 
 

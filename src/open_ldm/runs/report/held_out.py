@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from open_ldm.core.events import Event
-from open_ldm.pages.content import Figure, Part, figure
+from open_ldm.pages.content import Part, figure
 from open_ldm.pages.svg import Plot, Series
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory
@@ -16,26 +15,19 @@ from open_ldm.runs.report.training import number_of
 _LEVELS = 5
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Two figures: the mean, and some noise levels. `pictures`: how many were measured."""
-
-    figures: Sequence[Figure]
-    pictures: int
-
-
 def held_out_part(history: RunHistory) -> Part | None:
     """Loss over samples seen, mean and by noise level; None where the run measured none."""
     events = history.named(EVENT)
     if not events:
         return None
-    plots = [
-        Plot("Held-out loss", "samples seen", "loss", [mean_with_interval(events, "mean")], width=520, height=300),
-        Plot("Held-out loss by noise level", "samples seen", "loss", _levels(events), width=520, height=300),
+    mean = Plot("Held-out loss", "samples seen", "loss", [mean_with_interval(events, "mean")], width=520, height=300)
+    levels = Plot("Held-out loss by noise level", "samples seen", "loss", _levels(events), width=520, height=300)
+    count = events[-1].number("pictures") or 0
+    figures = [
+        figure(mean, f"Mean over all noise levels, with its 95 % interval over {count:,.0f} pictures."),
+        figure(levels, "At some noise levels (t = 0: data, 1: noise)."),
     ]
-    pictures = events[-1].number("pictures")
-    count = int(pictures) if pictures is not None and math.isfinite(pictures) else 0
-    return Part("Held-out pictures", "run/held_out.html", HeldOut([figure(plot) for plot in plots], count))
+    return Part("Held-out pictures", "run/held_out.html", figures)
 
 
 def mean_with_interval(events: Sequence[Event], name: str, before: int = 0) -> Series:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from open_ldm.core.events import Event
 from open_ldm.pages.content import Figure, Part, figure
@@ -30,8 +31,7 @@ def training_part(history: RunHistory) -> Part | None:
         *(Mark(event.samples_seen, f"not finite at {event.samples_seen:,} samples") for event in history.named("nonfinite")),
     ]
     loss = curve_of(train, "loss", "loss", smooth=True)
-    axis = "log" if is_steep([loss]) else "linear"
-    plot = Plot("Loss", "samples seen", "loss", [loss], marks, y_axis=axis, width=690, height=400)
+    plot = Plot("Loss", "samples seen", "loss", [loss], marks, y_axis=axis_for([loss]), width=690, height=400)
     noted = f"Loss: each record faint, running mean strong{', dashed: resumed or not finite' if marks else ''}."
     small = [
         _small(train, "learning_rate", "Learning rate", "learning rate"),
@@ -53,10 +53,10 @@ def number_of(event: Event, field: str) -> float:
     return math.nan if value is None else value
 
 
-def is_steep(series: Sequence[Series]) -> bool:
-    """Whether curves span so much that a log axis shows more."""
+def axis_for(series: Sequence[Series]) -> Literal["linear", "log"]:
+    """A log axis where curves span so much that it shows more."""
     positive = [value for one in series for value in one.y if math.isfinite(value) and value > 0]
-    return bool(positive) and max(positive) > 4 * min(positive)
+    return "log" if positive and max(positive) > 4 * min(positive) else "linear"
 
 
 def _small(train: Sequence[Event], field: str, title: str, unit: str) -> Figure | None:
