@@ -44,7 +44,6 @@ def sample(
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
     from open_ldm.commands import sample as sampling
-    from open_ldm.commands.refresh_report import refresh_report
     from open_ldm.core.events import Progress
     from open_ldm.runs.load import load_run
 
@@ -65,8 +64,7 @@ def sample(
         pixels = sampling.draw(loaded, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
     folder = out or _next_folder(run)
     written = sampling.write_samples(loaded, sheet, pixels, settings, folder)
-    if out is None:
-        refresh_report(_run_folder(run))
+    _refresh_report(run, out)
     if as_json:
         print_json(written.to_json())
     else:
@@ -81,6 +79,14 @@ def _next_folder(run: Path) -> Path:
     root = _run_folder(run) / "drawn"
     taken = [int(entry.name) for entry in root.glob("*") if entry.name.isdigit()] if root.is_dir() else []
     return root / f"{max(taken, default=0) + 1:04d}"
+
+
+def _refresh_report(run: Path, out: Path | None) -> None:
+    """Show on the run's page what was drawn into the run folder."""
+    from open_ldm.commands.refresh_report import refresh_report
+
+    if out is None:
+        refresh_report(_run_folder(run))
 
 
 def _run_folder(run: Path) -> Path:
