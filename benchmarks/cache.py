@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
-from open_ldm.core.device import choose_machine
+from open_ldm.core.device import set_up_machine
 from open_ldm.data.sample import TransformRecord
 from open_ldm.encoded.cache.build import Work, fill
 from open_ldm.encoded.cache.config import DTYPES, StoredDtype
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where to put the cache; a temporary folder by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     wished = parser.parse_args(arguments)
-    choose_machine("cpu")  # its allocator settings are those of training
+    set_up_machine("cpu")  # its allocator settings are those of training
     with tempfile.TemporaryDirectory(dir=wished.folder) as folder:
         data = make_cache(Path(folder), wished.samples, wished.latents, wished.captions)
         rates = [measure(data, wished.batch, threads) for threads in wished.threads]

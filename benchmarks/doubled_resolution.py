@@ -26,8 +26,8 @@ from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridChange, Positions, positions_on
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import load_recipe
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
+from open_ldm.sampling.requests import SampleRequest
 
 PICTURES, SHOWN, TIMES = 64, 6, (0.3, 0.5, 0.7, 0.9)
 
@@ -48,7 +48,7 @@ def compare(run: LoadedRun) -> tuple[dict[str, list[float]], list[Tensor], list[
     )
     x_0 = run.known.stats.normalise(to_images(batch.pixels)).to(device)
     noise = seeds.normal(0, "doubled", range(PICTURES), x_0.shape[1:]).to(device)
-    inputs = run.inputs_for([SampleRequest(i, caption) for i, caption in enumerate(batch.captions or ())]).to(device)
+    inputs = run.build_inputs([SampleRequest(i, caption) for i, caption in enumerate(batch.captions or ())]).to(device)
     old = patches_of(recipe.latent_shape[1:], denoiser.patch)
     found: dict[str, list[float]] = {kind: [] for kind in get_args(GridChange)}
     shown, names = [batch.pixels[:SHOWN]], ["the picture"]

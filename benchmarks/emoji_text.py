@@ -31,9 +31,9 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
 from open_ldm.evaluation.held_out_loss import held_out_loss
-from open_ldm.runs.build import Encoders, encoder_of
+from open_ldm.runs.encoders import Encoders, build_encoder
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.requests import SampleRequest, inputs_for
+from open_ldm.sampling.requests import SampleRequest, build_inputs
 from open_ldm.text import HuggingFaceConfig, HuggingFaceEncoder
 
 SIDE, DIM, TEMPERATURE = 32, 128, 0.07
@@ -126,7 +126,7 @@ def nearest(check: Check, pictures: Tensor, owners: Tensor, real_ones: Tensor) -
 def drawn(run: LoadedRun, names: Sequence[str], each: int) -> Tensor:
     """Images [len(names) * each, 3, 32, 32]; picture i of every run has the same seed."""
     requests = [SampleRequest(7000 + i, name) for i, name in enumerate(name for name in names for _ in range(each))]
-    inputs = inputs_for(requests, run.recipe.conditioning, run.known.facts, run.text_encoder)
+    inputs = build_inputs(requests, run.recipe.conditioning, run.known.facts, run.text_encoder)
     with Progress(
         run.recipe.sampling.steps * -(-len(requests) // run.recipe.sampling.batch_size), label="sample", unit="steps"
     ) as bar:
@@ -139,7 +139,7 @@ def loss_of(run: LoadedRun) -> dict[str, Any]:
     ranges = [range(start, min(start + 64, len(source))) for start in range(0, len(source), 64)]
     batches = read_batches(source, run.recipe.data.transform, seed=0, position_ranges=ranges, workers=0)
     encoders = Encoders(run.generator.autoencoder, run.text_encoder, run.machine)
-    encoder = encoder_of(run.recipe, run.known.facts, source, encoders)
+    encoder = build_encoder(run.recipe, run.known.facts, source, encoders)
     found = held_out_loss(run.model, run.known.stats, run.recipe.conditioning, map(encoder.encode, batches))
     levels = [level.value for level in found.levels]
     return {"mean": found.mean.value, "low": found.mean.low, "high": found.mean.high, "times": found.times, "levels": levels}

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from open_ldm.core.device import DeviceName, choose_machine
+from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureExtractor, Features, InceptionConfig, RandomConfig, build_extractor
 from open_ldm.evaluation.features.inception import InceptionV3
@@ -93,7 +93,7 @@ def pictures(count: int, size_px: int, batch: int) -> Iterator[Pictures]:
 
 def run(name: ExtractorName, weights: str | None, count: int, size_px: int, batch: int, device: DeviceName = "auto") -> Report:
     """Measure one pass after a warm-up, then the metrics."""
-    machine = choose_machine(device, "float32")
+    machine = set_up_machine(device, "float32")
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock(machine.device)
         timed = Timed(build_extractor(_config(name, weights, Path(folder)), machine.device), clock)

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from contender import MODELS, Comparison, Contender, ModelName, Setting, Size
 from contenders import build
-from open_ldm.core.device import DeviceName, DtypeName, choose_machine
+from open_ldm.core.device import DeviceName, DtypeName, set_up_machine
 
 WARM_UP_STEPS = 3
 PEAK_SIDE = 2048
@@ -157,7 +157,7 @@ def measure_all(
     cells = []
     for model in models:
         for dtype in dtypes:
-            machine = choose_machine(device, dtype)
+            machine = set_up_machine(device, dtype)
             cells.append(measure(Setting(model, size, batch, side, machine.device, machine.compute_dtype), steps))
             print(line_of(cells[-1]), file=sys.stderr, flush=True)
     return Report(

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from open_ldm.commands.demo import caption_groups
 from open_ldm.commands.sample import draw, settings_from
-from open_ldm.core.device import choose_machine
+from open_ldm.core.device import set_up_machine
 from open_ldm.core.files import write_json, write_text
 from open_ldm.data.loader import open_data, read_batches
 from open_ldm.data.sample import Source
@@ -35,16 +35,17 @@ from open_ldm.data.sources.shapes import ShapesConfig, ShapesSource
 from open_ldm.data.survey import survey
 from open_ldm.evaluation.shape_attributes import agreement, mean_agreement
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.noising import Drawer
-from open_ldm.pages.svg import Plot, Series, line_plot
+from open_ldm.model.noising import Noising
+from open_ldm.pages.figures import Plot, Series, save_figure
 from open_ldm.process.schedules import Schedule
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.batches import live_batches
-from open_ldm.runs.build import Encoders, encoder_of, encoders_of, facts_of
+from open_ldm.runs.build import read_facts
+from open_ldm.runs.encoders import Encoders, build_encoder, load_encoders
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
+from open_ldm.sampling.requests import SampleRequest
 
 LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0)
 HELD_OUT_PICTURES = 200
@@ -175,9 +176,9 @@ def _finish(recipe: Recipe, folder: Path) -> None:
 
 def _stats_of(recipe: Recipe) -> Any:
     """Latent statistics of the target's views, which all trainings share, so that their errors are in one unit."""
-    machine, source = choose_machine("auto", "auto"), open_data(recipe.data)
-    facts = facts_of(recipe, source, survey(source))
-    stats = live_batches(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
+    machine, source = set_up_machine("auto", "auto"), open_data(recipe.data)
+    facts = read_facts(recipe, source, survey(source))
+    stats = live_batches(recipe, source, facts, load_encoders(recipe, source, facts, machine)).latent_stats()
     return stats.as_given().model_dump(mode="json")
 
 
@@ -192,13 +193,13 @@ def _errors(run: LoadedRun) -> tuple[float, ...]:
     """Mean squared error of the velocity on held-out pictures at each of `LOG_SNRS`."""
     source, recipe, device = _held_out(run.recipe), run.recipe, run.machine.device
     ranges = [range(start, min(start + 50, HELD_OUT_PICTURES)) for start in range(0, HELD_OUT_PICTURES, 50)]
-    encoder = encoder_of(recipe, run.known.facts, source, Encoders(run.generator.autoencoder, run.text_encoder, run.machine))
+    encoder = build_encoder(recipe, run.known.facts, source, Encoders(run.generator.autoencoder, run.text_encoder, run.machine))
     told = recipe.conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
     schedule = run.model.schedule
-    drawer = Drawer(0, 1, run.known.stats, told, UniformTimes(), schedule.discrete_steps, device)
+    noising = Noising(0, 1, run.known.stats, told, UniformTimes(), schedule.discrete_steps, device)
     sums, count = torch.zeros(len(LOG_SNRS), dtype=torch.float64), 0
     for batch in read_batches(source, recipe.data.transform, seed=0, position_ranges=ranges, workers=0):
-        drawn = drawer.draw(encoder.encode(batch))
+        drawn = noising.draw(encoder.encode(batch))
         eps = drawn.draws.normal("held-out noise", drawn.x_0.shape[1:])
         for place, log_snr in enumerate(LOG_SNRS):
             t = torch.full((len(drawn.x_0),), time_at(schedule, log_snr), device=device)
@@ -256,7 +257,7 @@ def _spread(values: Sequence[float], unit: float = 1, sign: str = "") -> str:
     return f"{mean}{sign}" if len(values) == 1 else f"{mean} ± {unit * statistics.stdev(values):.{digits}f}{sign}"
 
 
-def plot(results: dict[str, list[list[Point]]], value: Callable[[Point], float], title: str) -> str:
+def plot(results: dict[str, list[list[Point]]], value: Callable[[Point], float], title: str) -> Plot:
     """The mean over seeds against samples seen, shaded from the lowest to the highest seed."""
     series = []
     for name, seeds in results.items():
@@ -264,7 +265,7 @@ def plot(results: dict[str, list[list[Point]]], value: Callable[[Point], float],
         ends = [(min(column), max(column)) for column in columns]
         samples = [point.samples for point in seeds[0]]
         series.append(Series(name, samples, [statistics.fmean(column) for column in columns], band=ends))
-    return str(line_plot(Plot(title, "samples seen", title, series, width=720, height=420)))
+    return Plot(title, "samples seen", title, series, width=720, height=420)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -291,11 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_json(
                 out / "results.json", {arm: [[vars(p) for p in points] for points in seeds] for arm, seeds in results.items()}
             )
-            write_text(out / "error.svg", plot(whole, lambda point: point.error, "held-out error of the velocity"))
+            save_figure(out / "error.svg", plot(whole, lambda point: point.error, "held-out error of the velocity"))
             if wished.study == "shapes":
-                write_text(
-                    out / "agreement.svg", plot(whole, lambda point: point.agreement or 0.0, "agreement with the caption")
-                )
+                agreed = plot(whole, lambda point: point.agreement or 0.0, "agreement with the caption")
+                save_figure(out / "agreement.svg", agreed)
     print((out / "table.md").read_text())
 
 

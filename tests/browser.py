@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import itertools
 import json
 import os
@@ -161,6 +160,8 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
 
 def _high_pipe() -> tuple[int, int]:
     """A pipe whose ends are not among the descriptors that Chromium uses."""
+    import fcntl  # not on Windows, where no page is opened
+
     low = os.pipe()
     high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
     for end in low:

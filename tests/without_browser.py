@@ -9,6 +9,7 @@ from tests.browser import NAMES, find_chromium
 _LEFT_OUT = pytest.StashKey[int]()
 
 
+@pytest.hookimpl(trylast=True)  # of those that are asked for
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what needs a browser that is not there."""
     wanting = [item for item in items if item.get_closest_marker("browser")] if find_chromium() is None else []

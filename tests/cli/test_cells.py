@@ -140,7 +140,10 @@ def test_channels_that_do_not_fit_are_refused_before_training(capsys: pytest.Cap
         (("autoencoder", "train", "cells-autoencoder.yaml", "network.in_channels=3"), "in_channels=3, but the pictures have 5"),
         (("autoencoder", "train", "cells-autoencoder.yaml", "network.in_channels=1"), "in_channels=1, but the pictures have 5"),
         (("train", "cells.yaml", "autoencoder={kind: identity}"), "needed: autoencoder.channels=5"),
-        (("train", "cells.yaml", *SHORT, *DENOISER, "autoencoder.path=rgb"), "pictures of 5 channels for an autoencoder of 3"),
+        (
+            ("train", "cells.yaml", *SHORT, *DENOISER, "autoencoder.path=rgb"),
+            "have 5 channels, the autoencoder reads 3",
+        ),
         (
             ("encode", "cells.yaml", *SHORT, *DENOISER, "autoencoder.path=rgb"),
             "ldm autoencoder train with network.in_channels=5",

@@ -104,12 +104,15 @@ def test_tokens_are_inspected_run_by_run(capsys: pytest.CaptureFixture[str], tex
     assert code == 0
     assert out.count("noisy_replicate") == 2 and "gradient on padding" in out
     plot = (text_run / "inspect" / "tokens.svg").read_text()
-    assert plot.startswith("<svg") and plot.count("<path") == 4 and "padding: noisy_replicate" in plot
+    assert plot.startswith("<svg") and "share of attention, %" in plot and plot.count("padding: noisy_replicate") == 2
     told = json.loads((text_run / "inspect" / "tokens.json").read_text())
     assert told["pictures"] == 4 and 0 < told["attention_padding"] < 1
     code, out, _ = ldm(capsys, "inspect", "tokens", text_run, "--pictures", 4, "--json")
     again = json.loads(out)["runs"][0]
     assert code == 0 and again["gradient"] == told["gradient"] and again["padding"] == "noisy_replicate"
+    code, out, _ = ldm(capsys, "inspect", "tokens", text_run, "--pictures", 1, "--format", "pdf")
+    assert code == 0 and out.rstrip().endswith("tokens.pdf")
+    assert (text_run / "inspect" / "tokens.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFixture[str], class_run: Path) -> None:
@@ -209,7 +212,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["data", "stats"], 2, "Missing argument"),
     (["data", "stats", "photos-autoencoder"], 2, "trains an autoencoder"),
     (["data", "survey", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
-    (["recipes", "show", "nothing"], 2, "unknown recipe"),
+    (["recipes", "show", "nothing"], 2, "no packaged recipe"),
     (["recipes", "list"], 2, "ldm recipes show NAME"),
     (["sample", "/does/not/exist"], 2, "no run folder"),
     (["sample", "TEXT", "--prompt", "a crimson circle"], 2, "never saw crimson"),
@@ -407,7 +410,7 @@ def test_transfer_takes_a_run_as_recipe_and_tells_what_cannot_be(
             "cannot start from itself; needed: a folder of its own for the new run; fix: choose another --out",
         ),
         ([text_run, text_run, "init_from=null", "--out", tmp_path / "none"], "init_from=null would replace SOURCE"),
-        ([tmp_path, text_run, "--dry-run"], f"no run folder {tmp_path}"),
+        ([tmp_path, text_run, "--dry-run"], f"{tmp_path} is no run folder"),
     ):
         code, _, error = ldm(capsys, "transfer", *arguments)
         assert code == 2 and said in error and error.count("\n") == 1
@@ -473,7 +476,16 @@ def test_inspect_draws_schedules_and_positions(capsys: pytest.CaptureFixture[str
     code, out, _ = ldm(capsys, *arguments, "--json")
     rows = json.loads(out)["rows"]
     assert rows[0][2] == "inf" and rows[5][2] - rows[5][4] == pytest.approx(2 * 0.6931471805599453)
-    assert (tmp_path / "schedule-log-snr.svg").read_text().count("curve s") >= 2
+    plot = (tmp_path / "schedule-log-snr.svg").read_text()
+    assert plot.startswith("<svg") and "for 32 px" in plot and "for 64 px" in plot
+    code, out, _ = ldm(capsys, *arguments, "--format", "png", "--json")
+    assert code == 0 and [Path(name).name for name in json.loads(out)["files"]] == [
+        "schedule-alpha-bar.png",
+        "schedule-log-snr.png",
+    ]
+    assert Image.open(tmp_path / "schedule-log-snr.png").width > 1000
+    code, _, error = ldm(capsys, *arguments, "--format", "jpg")
+    assert code == 2 and "jpg" in error
     code, out, _ = ldm(capsys, "inspect", "schedule", "shapes-stages", "--out", tmp_path / "stages", "--json")
     told = json.loads(out)  # the second stage follows from the first, trained or not
     assert code == 0 and told["names"] == ["of stage small", "of stage large"]
@@ -486,6 +498,8 @@ def test_inspect_draws_schedules_and_positions(capsys: pytest.CaptureFixture[str
         "positions-coordinates.svg",
     ]
     assert Image.open(tmp_path / "positions.png").width > 200
+    code, out, _ = ldm(capsys, "inspect", "positions", "--width", 16, "--out", tmp_path, "--format", "pdf")
+    assert code == 0 and out.split() == [str(tmp_path / "positions.png"), str(tmp_path / "positions-coordinates.pdf")]
     ldm(capsys, "inspect", "positions", "--from", "4", "--to", "8", "--out", tmp_path / "few")
     assert (
         Image.open(tmp_path / "few" / "positions.png").width > 4 * 192

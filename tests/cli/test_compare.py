@@ -13,7 +13,7 @@ import pytest
 
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.passport import Passport, Result
-from open_ldm.runs.evaluations import store, stored_results
+from open_ldm.evaluation.stored import store, stored_results
 from tests.cli.conftest import ldm
 
 ALIKE = {"metric": "kid", "n": "100", "extractor.name": "random"}

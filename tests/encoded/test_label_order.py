@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
 
 from open_ldm.autoencoders.identity import IdentityAutoencoder
-from open_ldm.controls import ViewShape
 from open_ldm.core.errors import DataError
 from open_ldm.data.sample import Batch
 from open_ldm.encoded.batch import LiveEncoder
-from open_ldm.model.spec import DataFacts
-from open_ldm.runs.build import _label_order
+from open_ldm.encoded.labels import order_labels
 
-FACTS = DataFacts(3, ViewShape(8, 8, 8), class_names=("ant", "cat", "dog"))
-
-
-def source(*names: str) -> Any:
-    return SimpleNamespace(class_names=names)
+KNOWN = ("ant", "cat", "dog")
 
 
 def test_labels_are_those_the_model_was_started_with() -> None:
-    order = _label_order(FACTS, source("dog", "ant"))
+    order = order_labels(KNOWN, ("dog", "ant"))
     encoder = LiveEncoder(IdentityAutoencoder(), (), torch.device("cpu"), label_order=order)
     pixels = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     encoded = encoder.encode(Batch(("a", "b", "c"), (0, 1, 2), pixels, (), torch.tensor([0, 1, 0]), None))
@@ -33,4 +24,4 @@ def test_labels_are_those_the_model_was_started_with() -> None:
 
 def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(DataError, match="bee"):
-        _label_order(FACTS, source("ant", "bee"))
+        order_labels(KNOWN, ("ant", "bee"))

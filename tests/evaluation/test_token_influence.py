@@ -16,7 +16,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.model.noising import Drawer, DrawnBatch
+from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.process.prediction import target
 from open_ldm.process.time_density import UniformTimes
 from tests.helpers import SMALL_MMDIT, SMALL_WORDS, randn, small_model, text_of
@@ -29,9 +29,9 @@ def conditioning(**choices: Any) -> ConditioningConfig:
     return ConditioningConfig(semantic=TextSemantic(encoder=SMALL_WORDS, **choices), semantic_drop=0, control_drop=0)
 
 
-def drawn(config: ConditioningConfig) -> DrawnBatch:
+def drawn(config: ConditioningConfig) -> ObjectiveInputs:
     batch = EncodedBatch(tuple(range(COUNT)), Posterior(randn(COUNT, 3, 8, 8)), None, text_of(COUNT), {})
-    return Drawer(0, COUNT, STATS, config, UniformTimes(), None, torch.device("cpu")).draw(batch)
+    return Noising(0, COUNT, STATS, config, UniformTimes(), None, torch.device("cpu")).draw(batch)
 
 
 def model(config: ConditioningConfig) -> DiffusionModel:

@@ -80,7 +80,7 @@ def test_the_original_layout_and_back_is_bit_equal(multi_scale: bool, dtype: tor
 @MULTI_SCALE
 def test_a_table_that_no_formula_gives_comes_back_too(multi_scale: bool) -> None:
     theirs = published(multi_scale) | {"pos_embed": randn(1, SIDE**2, WIDTH)}
-    config = CONFIG.model_copy(update={"positions": pixart.positions_in(theirs["pos_embed"])})
+    config = CONFIG.model_copy(update={"positions": pixart.find_positions(theirs["pos_embed"])})
     assert config.positions == StoredPositions(rows=SIDE, columns=SIDE)
     keys = pixart.original(config, 4, (SIDE, SIDE), null_tokens=True, multi_scale=multi_scale)
     assert_same(keys.write(keys.read(theirs)), theirs)
@@ -131,7 +131,7 @@ def test_controls_that_were_trained_on_are_refused(control: str, row: int, part:
 @pytest.mark.parametrize("lewei_scale", pixart.LEWEI_SCALES)
 @pytest.mark.parametrize("width", [WIDTH, 1152])
 def test_the_formula_behind_a_stored_table_is_found(lewei_scale: float, width: int, dtype: torch.dtype) -> None:
-    assert pixart.positions_in(table(SIDE, lewei_scale, width).to(dtype)) == pixart.positions_for(SIDE, lewei_scale)
+    assert pixart.find_positions(table(SIDE, lewei_scale, width).to(dtype)) == pixart.positions_for(SIDE, lewei_scale)
 
 
 def test_the_released_sizes_share_one_grid() -> None:

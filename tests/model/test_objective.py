@@ -11,7 +11,8 @@ from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.seeds import Draws
 from open_ldm.denoisers.base import Denoiser, Prediction, TrainingPass
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.model.objective import ObjectiveConfig, losses
+from open_ldm.model.noising import ObjectiveInputs
+from open_ldm.model.objective import Objective, ObjectiveConfig
 from open_ldm.model.spec import ProcessConfig
 from open_ldm.process.learned_variance import variational_bound_bits
 from open_ldm.process.prediction import Denoised, PredictionKind, target
@@ -74,7 +75,8 @@ class Known(Draws):
 
 def losses_of(model: DiffusionModel, objective: ObjectiveConfig | None = None) -> Tensor:
     draws = Known(0, tuple(range(BATCH)), BATCH, torch.device("cpu"))
-    return losses(model, objective or ObjectiveConfig(), X_0, TIMES, NOTHING, draws)
+    losses: Tensor = Objective(model, objective or ObjectiveConfig())(ObjectiveInputs(X_0, TIMES, NOTHING, draws))
+    return losses
 
 
 @every_process

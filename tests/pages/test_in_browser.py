@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,15 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-@pytest.fixture(scope="module", params=PAGES)
-def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return PAGES[request.param](tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A page by its name, made when it is first asked for."""
+    return cache(lambda name: PAGES[name](tmp_path_factory.mktemp(name)))
+
+
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest, made: Callable[[str], Path]) -> Path:
+    return made(request.param)
 
 
 @pytest.mark.parametrize("width_px", [DESK, PHONE])
@@ -72,8 +79,8 @@ def test_links_of_the_contents_lead_to_their_sections(tab: Browser, page: Path) 
 
 
 @pytest.mark.parametrize("width_px", [DESK, PHONE])
-def test_no_older_preview_is_larger_than_the_newest(tab: Browser, tmp_path: Path, width_px: int) -> None:
-    tab.open(PAGES["run"](tmp_path), width_px)
+def test_no_older_preview_is_larger_than_the_newest(tab: Browser, made: Callable[[str], Path], width_px: int) -> None:
+    tab.open(made("run"), width_px)
     size = "[one.getBoundingClientRect().width, one.getBoundingClientRect().height]"
     newest = tab.evaluate(f"[document.querySelector('#samples-through-time img')].map(one => {size})[0]")
     older = tab.evaluate(f"[...document.querySelectorAll('.strip img')].map(one => {size})")
@@ -81,9 +88,9 @@ def test_no_older_preview_is_larger_than_the_newest(tab: Browser, tmp_path: Path
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out_from_the_page(tab: Browser, tmp_path: Path, theme: str) -> None:
+def test_text_stands_out_from_the_page(tab: Browser, made: Callable[[str], Path], theme: str) -> None:
     """WCAG 2.2's contrast of 4.5 to 1 for body, notes, links and states."""
-    tab.open(PAGES["run"](tmp_path), DESK, theme="dark" if theme == "dark" else "light")
+    tab.open(made("run"), DESK, theme="dark" if theme == "dark" else "light")
     colours = tab.evaluate(
         "['body', '.note', 'figcaption', 'dt', 'td a', '.state'].map(each => "
         "getComputedStyle(document.querySelector(each)).color.match(/[0-9]+/g).map(Number))"

@@ -17,7 +17,7 @@ def test_a_run_without_chromium_ends_with_a_line_that_says_so(tmp_path: Path) ->
     (tmp_path / "test_one.py").write_text(
         "import pytest\n\n@pytest.mark.browser\ndef test_page():\n    assert False\n\ndef test_other():\n    pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "", "-c", str(ROOT / "pyproject.toml")]
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), *sys.path)))}
     done = subprocess.run(
         [*command, str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw
 from open_ldm.core.pictures import grid, save_png, to_images, to_pixels
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.passport import Passport, Result
-from open_ldm.runs.evaluations import store
+from open_ldm.evaluation.stored import store
 
 HOSTILE = '<script>alert("x")</script> & "quotes"'
 BEGIN = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
@@ -63,7 +64,7 @@ def shape_pixels(index: int, side: int = 32) -> torch.Tensor:
     return data.reshape(side, side, 3).permute(2, 0, 1).contiguous()
 
 
-def write_previews(run: Path, marks: list[int]) -> None:
+def write_previews(run: Path, marks: Sequence[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((len(PROMPTS), 3, 32, 32), generator=generator)
     clean = to_images(torch.stack([shape_pixels(index) for index in range(len(PROMPTS))]))
@@ -78,7 +79,7 @@ def event(name: str, samples_seen: int, after_seconds: float, /, **fields: Any) 
     return json.dumps({"event": name, "time": time, "samples_seen": samples_seen, **fields})
 
 
-def write_events(run: Path, marks: list[int]) -> None:
+def write_events(run: Path, marks: Sequence[int]) -> None:
     draw = random.Random(5)
     start = {"argv": ["/usr/bin/ldm", "train", "shapes-text", "denoiser.size=XS"], "parameters": 1_812_480}
     start |= {"device": "cpu, 2 threads, bf16", "data": "100,000 pictures, 24 classes, captions (shapes)"}
@@ -120,10 +121,12 @@ def write_data(run: Path) -> None:
     (run / "data.json").write_text(json.dumps(content))
 
 
-def make_run(run: Path) -> Path:
-    """A finished run in that folder."""
+MARKS = (1600, 4800, 9600, 16_000, 24_000, 32_000, 40_000, 48_000, 56_000, 64_000, 80_000, 96_000, 112_000, TOTAL)
+
+
+def make_run(run: Path, marks: Sequence[int] = MARKS) -> Path:
+    """A finished run in that folder, with a preview after each of `marks` samples."""
     (run / "samples").mkdir(parents=True)
-    marks = [1600, 4800, 9600, 16_000, 24_000, 32_000, 40_000, 48_000, 56_000, 64_000, 80_000, 96_000, 112_000, TOTAL]
     write_previews(run, marks)
     write_events(run, marks)
     write_data(run)

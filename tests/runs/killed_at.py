@@ -14,7 +14,8 @@ from typing import Any
 from unittest import mock
 
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs import recorder, stages
+from open_ldm.runs import stages
+from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from open_ldm.training.trainer import Trainer
@@ -33,7 +34,7 @@ def after(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PLACES: dict[str, Callable[[], Any]] = {
-    "first receipt": lambda: mock.patch.object(recorder.Recorder, "transferred", kill),
+    "first receipt": lambda: mock.patch.object(DiffusionRecorder, "transferred", kill),
     "first save": lambda: mock.patch.object(CheckpointFolder, "save", kill),
     "rename": lambda: mock.patch.object(Path, "rename", kill),
     "saved": lambda: mock.patch.object(CheckpointFolder, "save", after(CheckpointFolder.save)),

@@ -15,11 +15,12 @@ from open_ldm.commands.dry_run import dry_run
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.data.loader import open_data
 from open_ldm.data.survey import survey
-from open_ldm.runs.build import facts_of, remembering, text_encoder_of
+from open_ldm.runs.build import read_facts
+from open_ldm.runs.encoders import load_text_encoder, remember_tokens
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
+from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text.remembered import RememberingEncoder
 from tests.runs.test_resume import finish, hashes, kill_at
 from tests.runs.tiny import losses, start, tiny_recipe
@@ -64,7 +65,7 @@ def test_a_run_remembers_its_encoder_wherever_it_lies(bert: Path, tmp_path: Path
     assert 0 < captions["cut"] <= captions["examined"]  # 'a large red circle on the left' and its marks are nine tokens
     assert "are cut" in (run / "events.jsonl").read_text()
     loaded = load_run(run)
-    inputs = loaded.inputs_for([SampleRequest(0, "a red circle"), SampleRequest(1)])
+    inputs = loaded.build_inputs([SampleRequest(0, "a red circle"), SampleRequest(1)])
     assert inputs.text is not None and inputs.text.tokens.shape == (2, 8, 24) and inputs.text.pooled is not None
     assert inputs.text.mask.sum(dim=1).tolist() == [5, 0]
 
@@ -91,15 +92,15 @@ def test_other_settings_of_the_encoder_are_another_run(bert: Path, tmp_path: Pat
 
 
 def test_captions_are_remembered_when_all_fit(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from open_ldm.core.device import choose_machine
+    from open_ldm.core.device import set_up_machine
 
     resolved = recipe(tmp_path, bert)
-    source, machine = open_data(resolved.data), choose_machine("cpu", "float32")
-    encoder = text_encoder_of(resolved, facts_of(resolved, source, survey(source)), machine)
+    source, machine = open_data(resolved.data), set_up_machine("cpu", "float32")
+    encoder = load_text_encoder(resolved, read_facts(resolved, source, survey(source)), machine)
     assert encoder is not None
-    assert isinstance(remembering(encoder, resolved, source), RememberingEncoder)
+    assert isinstance(remember_tokens(encoder, resolved, source), RememberingEncoder)
     monkeypatch.setattr("open_ldm.runs.build._REMEMBERED_BYTES", 4 * 8 * 24 * (len(set(source.captions())) - 1))
-    assert remembering(encoder, resolved, source) is encoder
+    assert remember_tokens(encoder, resolved, source) is encoder
 
 
 def test_a_recipe_is_counted_without_its_encoder(tmp_path: Path) -> None:

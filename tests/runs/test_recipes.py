@@ -14,7 +14,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.catalogue import about, all_packaged, packaged, recipe_text
 from open_ldm.runs.recipe import load_recipe
-from open_ldm.runs.stages import stages_of
+from open_ldm.runs.stages import build_stages
 from open_ldm.runs.train import flattened
 
 NAMES = packaged()
@@ -24,7 +24,7 @@ BASELINES = [name for name in NAMES if name.endswith("-baseline")]
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_builds_on_the_meta_device(name: str) -> None:
     recipe = load_recipe(name)
-    for each in [stage.recipe for stage in stages_of(recipe, Path("runs") / name)] or [recipe]:
+    for each in [stage.recipe for stage in build_stages(recipe, Path("runs") / name)] or [recipe]:
         counted = dry_run(each)
         assert counted.parameters > 0 and counted.gmacs > 0
 

@@ -14,8 +14,8 @@ import torch
 
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.pictures import grid, png_bytes
+from open_ldm.evaluation.stored import stored_results
 from open_ldm.pages.content import Picture
-from open_ldm.runs.evaluations import stored_results
 from open_ldm.runs.history import Preview, busy_seconds, read_history
 from open_ldm.runs.report import drawn
 from open_ldm.runs.report.head import recipe_name

@@ -13,16 +13,17 @@ import pytest
 import yaml
 
 from open_ldm.commands.dry_run import dry_run_stages, stages_text
+from open_ldm.core.config import assignments
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.process.resolution import ResolutionConfig
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.stages import assignments, planned, stages_of, train_stages
+from open_ldm.runs.stages import build_stages, plan_stages, train_stages
 from open_ldm.runs.train import TrainingResult, train
-from open_ldm.runs.transfer import Started
 from open_ldm.transfer.receipt import Receipt
+from open_ldm.transfer.start import Started
 from tests.runs.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start
@@ -50,7 +51,7 @@ def staged(folder: Path, *overrides: str, stages: list[dict[str, Any]] | None = 
 
 
 def test_a_stage_lays_its_settings_over_the_recipe(tmp_path: Path) -> None:
-    small, large = stages_of(staged(tmp_path, "training.batch_size=8", "stages.large.training.samples=48"), tmp_path / "run")
+    small, large = build_stages(staged(tmp_path, "training.batch_size=8", "stages.large.training.samples=48"), tmp_path / "run")
     assert (small.name, small.recipe.name, small.recipe.init_from) == ("small", "staged-small", None)
     assert small.folder.path == tmp_path / "run" / "stages" / "1-small"
     assert small.recipe.data.transform.size_px == 16 and large.recipe.data.transform.size_px == 32
@@ -64,7 +65,7 @@ def test_a_stage_lays_its_settings_over_the_recipe(tmp_path: Path) -> None:
 
 def test_a_stage_says_how_it_starts_or_that_it_does_not(tmp_path: Path) -> None:
     stages = [*STAGES, {"name": "again", "init_from": {"positions": "bicubic"}}, {"name": "anew", "init_from": None}]
-    found = stages_of(staged(tmp_path, stages=stages), tmp_path)
+    found = build_stages(staged(tmp_path, stages=stages), tmp_path)
     again = found[2].recipe.init_from
     assert again is not None and (again.positions, again.source) == ("bicubic", str(found[1].folder.path))
     assert found[3].recipe.init_from is None
@@ -100,9 +101,9 @@ THREE = [
 
 
 def test_a_dry_run_settles_every_stage_by_the_one_before(tmp_path: Path) -> None:
-    stages = stages_of(staged(tmp_path, stages=THREE), tmp_path / "run")
+    stages = build_stages(staged(tmp_path, stages=THREE), tmp_path / "run")
     small, wide, large = dry_run_stages(stages)
-    assert [run.recipe for run in (small, wide, large)] == planned(stages)
+    assert [run.recipe for run in (small, wide, large)] == plan_stages(stages)
     assert small.recipe == stages[0].recipe and small.start is None
     for run, to in ((wide, (16, 32)), (large, 64)):
         assert run.recipe.denoiser.positions == ResampledPositions(rows=4, columns=4)  # type: ignore[union-attr]
@@ -117,7 +118,7 @@ def test_a_dry_run_settles_every_stage_by_the_one_before(tmp_path: Path) -> None
 
 
 def test_a_dry_run_tells_what_training_will_do(run: Path, tmp_path: Path) -> None:
-    planned_runs = dry_run_stages(stages_of(staged(tmp_path), tmp_path / "run"))
+    planned_runs = dry_run_stages(build_stages(staged(tmp_path), tmp_path / "run"))
     start = planned_runs[1].start
     done = json.loads((run / "stages" / "2-large" / "transfer.json").read_text())
     assert isinstance(start, Started) and set(start.receipt.entries) == set(Receipt.from_json(done).entries)
@@ -138,7 +139,7 @@ def test_a_stage_that_cannot_follow_is_told_before_anything_is_trained(tmp_path:
         train_stages(recipe, tmp_path / "run", silent=True)
     assert "\n" not in caught.value.one_line() and not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match=said):
-        dry_run_stages(stages_of(recipe, tmp_path / "run"))
+        dry_run_stages(build_stages(recipe, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")

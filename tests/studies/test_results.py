@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Literal
-from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -13,9 +12,7 @@ from scipy import stats
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
-from open_ldm.studies.forest import Row, forest_plot
 from open_ldm.studies.found import Finding, SettingFound
-from open_ldm.studies.heat_map import Cell, heat_map
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, t95, write_measured
 from open_ldm.studies.study import Arm, Expectation, Protocol, Setting
 
@@ -43,13 +40,6 @@ def test_a_finding_tells_the_relative_gain() -> None:
     setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, 4, ())
     found = setting.finding(EXPECTED)
     assert found.relative == pytest.approx(-0.25) and "(-25%)" in found.text()
-
-
-def test_a_map_has_a_cell_for_every_pair_and_the_largest_is_strongest() -> None:
-    cells = [Cell("0.9", "0.999", 2.0), Cell("0.8", "0.95", 7.0), Cell("0.9", "0.95", 3.0)]
-    drawn = ElementTree.fromstring(heat_map("FD", ("beta_1", "beta_2"), cells))
-    places = {(r.get("x"), r.get("y")): float(r.get("fill-opacity", 0)) for r in drawn.iter("{http://www.w3.org/2000/svg}rect")}
-    assert len(places) == 3 and max(places, key=places.__getitem__) == ("71", "13")  # 0.8, 0.95 is the first row and column
 
 
 def test_one_seed_keeps_the_interval_of_its_pictures() -> None:
@@ -109,9 +99,3 @@ def test_results_come_back_from_the_disk(tmp_path: Path) -> None:
     (tmp_path / "measured.json").write_text('[{"arm": "new"}]')
     with pytest.raises(ConfigError, match="cannot be read"):
         read_measured(tmp_path / "measured.json")
-
-
-def test_a_forest_draws_a_row_for_each_arm() -> None:
-    rows = [Row(f"arm <{i}>", Summary(i, 0.1, i - 0.5, i + 0.5, 2), [i - 0.1, i + 0.1]) for i in range(3)]
-    plot = forest_plot("FD", rows)
-    assert plot.count('class="mean"') == 3 and plot.count('class="seed"') == 6 and "arm &lt;1&gt;" in plot

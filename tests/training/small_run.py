@@ -18,13 +18,13 @@ from open_ldm.core.distributed import World
 from open_ldm.data.sample import Batch
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
-from open_ldm.model.noising import Drawer
+from open_ldm.model.noising import Noising
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.process.time_density import LogitNormalTimes
 from open_ldm.text import Vocabulary, WordsEncoder
 from open_ldm.training.plan import BatchPlan, plan_batches
 from open_ldm.training.settings import EmaConfig, OptimizerConfig, TrainingConfig
-from open_ldm.training.trainer import Trainer, Update
+from open_ldm.training.trainer import DiffusionTrainer, Trainer, Update
 from tests.helpers import SMALL_DIT, SMALL_WORDS, WORDS, batch_at, small_model
 
 CPU = torch.device("cpu")
@@ -50,8 +50,8 @@ def encoder() -> LiveEncoder:
     return LiveEncoder(IdentityAutoencoder(), CONDITIONING.controls, CPU, WordsEncoder(Vocabulary(WORDS), SMALL_WORDS.length))
 
 
-def drawer(seed: int = 5, conditioning: ConditioningConfig = CONDITIONING) -> Drawer:
-    return Drawer(seed, BATCH_SIZE, STATS, conditioning, LogitNormalTimes(), None, CPU)
+def noising(seed: int = 5, conditioning: ConditioningConfig = CONDITIONING) -> Noising:
+    return Noising(seed, BATCH_SIZE, STATS, conditioning, LogitNormalTimes(), None, CPU)
 
 
 def small_trainer(
@@ -59,28 +59,28 @@ def small_trainer(
     denoiser: DenoiserConfig = SMALL_DIT,
     world: World | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Trainer:
+) -> DiffusionTrainer:
     model = small_model(denoiser, CONDITIONING).compute_in(dtype)
-    return Trainer(model, drawer(), ObjectiveConfig(), config or settings(), world or World())
+    return DiffusionTrainer(model, noising(), ObjectiveConfig(), config or settings(), world or World())
 
 
 def batches_of(plan: BatchPlan, start: int = 0) -> Iterator[Batch]:
     return (batch_at(positions) for positions in plan.ranges(start))
 
 
-def micro_batches(trainer: Trainer, micro: int | None = None) -> list[EncodedBatch]:
+def micro_batches(trainer: DiffusionTrainer, micro: int | None = None) -> list[EncodedBatch]:
     """The encoded micro-batches of the trainer's next update."""
     plan = plan_batches(trainer.config.batch_size, micro, trainer.world)
-    following = batches_of(plan, trainer.progressed.samples_seen)
+    following = batches_of(plan, trainer.state.counters.samples_seen)
     return [encoder().encode(batch) for batch in islice(following, plan.micro_batches)]
 
 
-def run_updates(trainer: Trainer, count: int, micro: int | None = None) -> list[Update]:
+def run_updates(trainer: DiffusionTrainer, count: int, micro: int | None = None) -> list[Update]:
     return [trainer.update(micro_batches(trainer, micro)) for _ in range(count)]
 
 
-def all_tensors(trainer: Trainer) -> dict[str, Tensor]:
-    return {f"{group}.{name}": tensor for group, part in trainer.tensors().items() for name, tensor in part.items()}
+def all_tensors(trainer: Trainer[Any, Any]) -> dict[str, Tensor]:
+    return {f"{group}.{name}": tensor for group, part in trainer.state.tensors().items() for name, tensor in part.items()}
 
 
 def copy_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ def images_at(positions: Sequence[int]) -> ImageBatch:
 def run(trained: AutoencoderTrainer, updates: int, micro: int = 8) -> list[float]:
     losses = []
     for _ in range(updates):
-        start = trained.progressed.samples_seen
+        start = trained.state.counters.samples_seen
         batches = [images_at(range(i, i + micro)) for i in range(start, start + 8, micro)]
         losses.append(trained.update(batches).loss)
     return losses
@@ -49,10 +49,10 @@ def test_five_channels_are_learned() -> None:
 
 def test_the_loss_is_that_of_one_draw_of_the_posterior() -> None:
     trained, batch = trainer(), images_at([3, 4])
-    posterior = trained.model.encode(batch.images)
+    posterior = trained.state.model.encode(batch.images)
     noise = seeds.normal(trained.config.seed, "posterior", [3, 4], (3, 4, 4))
-    decoded = trained.model.decode(posterior.mean + posterior.std * noise)
-    found = trained.model(batch.images, noise)
+    decoded = trained.state.model.decode(posterior.mean + posterior.std * noise)
+    found = trained.state.model(batch.images, noise)
     torch.testing.assert_close(found.images, decoded)
     torch.testing.assert_close(trained.losses(batch), reconstruction_losses(LOSS, found, batch.images))
 
@@ -62,11 +62,11 @@ def test_resumed_training_is_bit_equal(tmp_path: Path) -> None:
     wanted = run(through, 6)
     interrupted, store = trainer(), CheckpointFolder(tmp_path, required=REQUIRED)
     before = run(interrupted, 3)
-    store.save(24, interrupted.tensors(), {"recipe": {}, "counters": interrupted.counters()})
+    store.save(24, interrupted.state.tensors(), {"recipe": {}, "counters": interrupted.state.counters_to_json()})
     newest, problems = store.newest()
     assert newest is not None and not problems
     resumed = trainer()
-    resumed.restore(newest.files, newest.content["counters"])
+    resumed.state.restore(newest.files, newest.content["counters"])
     assert before + run(resumed, 3) == wanted
     assert same_bits(all_tensors(resumed), all_tensors(through))
 

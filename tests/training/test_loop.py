@@ -60,18 +60,18 @@ class Run:
 
     @property
     def seen(self) -> int:
-        return self.trainer.progressed.samples_seen // BATCH_SIZE
+        return self.trainer.state.counters.samples_seen // BATCH_SIZE
 
     def save(self) -> None:
-        files = {group: copy_of(dict(tensors)) for group, tensors in self.trainer.tensors().items()}
-        self.saved = files, self.trainer.counters()
+        files = {group: copy_of(dict(tensors)) for group, tensors in self.trainer.state.tensors().items()}
+        self.saved = files, self.trainer.state.counters_to_json()
         self.saved_at.append(self.seen)
 
     def roll_back(self) -> bool:
         self.rolled_back_at.append(self.seen)
         if self.saved is None:
             return False
-        self.trainer.restore(*self.saved)
+        self.trainer.state.restore(*self.saved)
         return True
 
     def run(self, save_every: int = 4) -> bool:
@@ -118,12 +118,31 @@ def test_a_stop_ends_after_the_update_it_arrived_in() -> None:
     assert run.reports[-1].samples_seen == 5 * BATCH_SIZE
 
 
+@dataclass(frozen=True)
+class OthersStop(World):
+    """Other processes, of which one has been asked to stop during the third update."""
+
+    asked: list[bool] = field(default_factory=list)
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        self.asked.append(flag)
+        return flag or len(self.asked) == 3
+
+
+def test_a_stop_of_another_process_ends_this_one_after_the_same_update() -> None:
+    run, world = Run(), OthersStop()
+    run.trainer.world = world
+    assert run.run() is False
+    assert run.seen == 3
+    assert world.asked == [False, False, False]  # they ask each other once an update
+
+
 def test_up_to_three_bad_updates_are_skipped() -> None:
     run = Run(bad={2, 3, 4})
     assert run.run() is True
     assert run.rolled_back_at == []
     assert len(run.not_finite) == 3
-    done = run.trainer.progressed
+    done = run.trainer.state.counters
     assert (done.updates, done.skipped, done.skipped_in_row, done.rollbacks) == (7, 3, 0, 0)
     assert all(report.loss == report.loss for report in run.reports if report.samples_seen != 4 * BATCH_SIZE)
 
@@ -142,14 +161,14 @@ def test_the_fourth_rolls_back_and_goes_on_with_the_data_after_it(bad: set[int])
     assert run.run(save_every=6) is True
     assert run.rolled_back_at == [max(bad) + 1]
     assert [position for positions in run.read for position in positions] == list(range(14 * BATCH_SIZE))
-    done = run.trainer.progressed
+    done = run.trainer.state.counters
     assert (done.rollbacks, done.skipped, done.samples_seen) == (1, 0, 14 * BATCH_SIZE)
     assert done.updates == 14 - 4 - 1  # the four bad ones, and the good one since the save
 
 
 def test_after_two_rollbacks_it_ends() -> None:
     run = Run(updates=40, bad=set(range(6, 40)))
-    with pytest.raises(NonFiniteError, match=r"not finite 4 updates in a row at 144 samples.*; fix: ") as caught:
+    with pytest.raises(NonFiniteError, match=r"not finite for 4 updates in a row at 144 samples.*; fix: ") as caught:
         run.run()
     assert caught.value.exit_code == 70
     assert "\n" not in str(caught.value)

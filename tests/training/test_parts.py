@@ -26,7 +26,7 @@ from open_ldm.training.optimizer import build_optimizer, learning_rate_at, optim
 from open_ldm.training.plan import plan_batches
 from open_ldm.training.settings import EmaConfig, OptimizerConfig
 from tests.helpers import batch_at, randn, small_model
-from tests.training.small_run import CPU, STATS, drawer, encoder, positions_of, settings
+from tests.training.small_run import CPU, STATS, encoder, noising, positions_of, settings
 
 
 def test_learning_rate_rises_linearly_then_stays_or_falls() -> None:
@@ -137,9 +137,9 @@ def test_a_batch_that_cannot_be_cut_evenly_is_refused_with_what_is_legal() -> No
 
 
 def test_draws_do_not_depend_on_what_else_is_in_the_batch() -> None:
-    whole = drawer().draw(encoder().encode(batch_at(range(20, 30))))
+    whole = noising().draw(encoder().encode(batch_at(range(20, 30))))
     rows = [7, 0, 3]
-    some = drawer().draw(encoder().encode(batch_at([20 + row for row in rows])))
+    some = noising().draw(encoder().encode(batch_at([20 + row for row in rows])))
     assert torch.equal(some.x_0, whole.x_0[rows])
     assert torch.equal(some.draws.normal("noise", (3, 8, 8)), whole.draws.normal("noise", (3, 8, 8))[rows])
     assert torch.equal(some.t, whole.t[rows])
@@ -151,7 +151,7 @@ def test_draws_do_not_depend_on_what_else_is_in_the_batch() -> None:
 
 def test_draws_are_those_of_seed_and_position() -> None:
     batch = encoder().encode(batch_at(range(6)))
-    first, other = drawer(5).draw(batch), drawer(6).draw(batch)
+    first, other = noising(5).draw(batch), noising(6).draw(batch)
     assert torch.equal(first.x_0, other.x_0)
     assert not torch.equal(first.draws.normal("noise", (3, 8, 8)), other.draws.normal("noise", (3, 8, 8)))
     assert not torch.equal(first.t, other.t)
@@ -163,11 +163,11 @@ def test_draws_are_those_of_seed_and_position() -> None:
 def test_a_posterior_is_sampled_anew_for_every_position() -> None:
     batch = encoder().encode(batch_at(range(400)))
     mean, std = torch.full_like(batch.posterior.mean, 0.3), torch.full_like(batch.posterior.mean, 0.2)
-    x_0 = drawer().draw(replace(batch, posterior=Posterior(mean, std))).x_0
+    x_0 = noising().draw(replace(batch, posterior=Posterior(mean, std))).x_0
     raw = STATS.denormalise(x_0)
     assert raw.mean().item() == pytest.approx(0.3, abs=0.005)
     assert raw.std().item() == pytest.approx(0.2, abs=0.005)
-    noise = drawer().draw(batch).draws.normal("noise", batch.posterior.mean.shape[1:])
+    noise = noising().draw(batch).draws.normal("noise", batch.posterior.mean.shape[1:])
     assert abs(float(torch.corrcoef(torch.stack([raw.flatten(), noise.flatten()]))[0, 1])) < 0.02
 
 

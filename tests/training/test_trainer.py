@@ -15,17 +15,17 @@ from open_ldm.core.errors import CheckpointError
 from open_ldm.data.sample import TransformRecord
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.model.objective import ObjectiveConfig, losses
+from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.training.settings import EmaConfig, OptimizerConfig
-from open_ldm.training.trainer import Trainer
+from open_ldm.training.trainer import DiffusionTrainer
 from tests.helpers import DENOISERS, SMALL_MMDIT, batch_at, small_model
 from tests.training.small_run import (
     CPU,
     IdentityAutoencoder,
     all_tensors,
     copy_of,
-    drawer,
     micro_batches,
+    noising,
     run_updates,
     same_bits,
     settings,
@@ -41,29 +41,29 @@ def test_resumed_training_is_bit_equal(name: str, dtype: torch.dtype, tmp_path: 
 
     interrupted, store = small_trainer(denoiser=DENOISERS[name], dtype=dtype), CheckpointFolder(tmp_path)
     before = run_updates(interrupted, 3)
-    seen = interrupted.progressed.samples_seen
+    seen = interrupted.state.counters.samples_seen
     others = {name: {} for name in ("recipe", "facts", "latent_stats")}
-    store.save(seen, interrupted.tensors(), {**others, "counters": interrupted.counters()})
+    store.save(seen, interrupted.state.tensors(), {**others, "counters": interrupted.state.counters_to_json()})
     run_updates(interrupted, 1)  # what came after the save is lost
 
     resumed = small_trainer(denoiser=DENOISERS[name], dtype=dtype)
     checkpoint, _ = store.newest()
     assert checkpoint is not None
-    resumed.restore(checkpoint.files, checkpoint.content["counters"])
-    assert resumed.progressed.samples_seen == seen
+    resumed.state.restore(checkpoint.files, checkpoint.content["counters"])
+    assert resumed.state.counters.samples_seen == seen
     assert before + run_updates(resumed, 3) == wanted
     assert same_bits(all_tensors(resumed), all_tensors(through))
-    assert resumed.counters() == through.counters()
+    assert resumed.state.counters_to_json() == through.state.counters_to_json()
 
 
 def test_training_changes_every_parameter_and_the_average_follows() -> None:
     trainer = small_trainer(settings(ema=EmaConfig(decay=0.5, warmup=False)))
-    start = copy_of(dict(trainer.model.named_parameters()))
+    start = copy_of(dict(trainer.state.model.named_parameters()))
     (update,) = run_updates(trainer, 1)
     assert update.applied
     assert update.loss > 0
-    averaged = dict(trainer.ema.model.named_parameters())
-    for name, parameter in trainer.model.named_parameters():
+    averaged = dict(trainer.state.ema.model.named_parameters())
+    for name, parameter in trainer.state.model.named_parameters():
         assert not torch.equal(parameter, start[name]), name
         torch.testing.assert_close(averaged[name], (start[name] + parameter) / 2, rtol=1e-5, atol=1e-7)
 
@@ -72,10 +72,10 @@ def test_micro_batches_give_the_gradient_of_the_whole(monkeypatch: pytest.Monkey
     found = []
     for micro in (8, 4, 1):
         trainer = small_trainer()
-        monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **choices: None)
+        monkeypatch.setattr(trainer.state.optimizer, "zero_grad", lambda **choices: None)
         monkeypatch.setattr(trainer, "_apply", lambda norm, rate: None)
         (update,) = run_updates(trainer, 1, micro)
-        gradient = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+        gradient = torch.cat([p.grad.flatten() for p in trainer.state.model.parameters() if p.grad is not None])
         assert gradient.norm().item() == pytest.approx(update.grad_norm, rel=1e-5)
         found.append((update.loss, gradient))
     for loss, gradient in found[1:]:
@@ -86,8 +86,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(monkeypatch: pytest.Monkey
 def test_the_loss_is_the_mean_over_pictures() -> None:
     trainer = small_trainer()
     (batch,) = micro_batches(trainer)
-    drawn = trainer.drawer.draw(batch)
-    each = losses(trainer.model, trainer.objective, drawn.x_0, drawn.t, drawn.inputs, drawn.draws)
+    each = trainer.objective(trainer.noising.draw(batch))
     assert trainer.update([batch]).loss == pytest.approx(each.mean().item(), rel=1e-6)
 
 
@@ -96,9 +95,9 @@ def test_clipping_bounds_the_step() -> None:
     for clip in (None, 1e-3):
         choices = OptimizerConfig(learning_rate=1e-3, clip_norm=clip, eps=1.0)
         trainer = small_trainer(settings(optimizer=choices))
-        start = copy_of(dict(trainer.model.named_parameters()))
+        start = copy_of(dict(trainer.state.model.named_parameters()))
         (update,) = run_updates(trainer, 1)
-        moved = [parameter - start[name] for name, parameter in trainer.model.named_parameters()]
+        moved = [parameter - start[name] for name, parameter in trainer.state.model.named_parameters()]
         steps.append((update.grad_norm, torch.nn.utils.get_total_norm(moved)))
     assert steps[0][0] == steps[1][0] > 1e-3  # the norm is told as it was before clipping
     # With eps = 1 the first step of Adam is about learning_rate * gradient.
@@ -122,7 +121,7 @@ def test_a_non_finite_update_changes_nothing_but_the_count() -> None:
     update = trainer.update([batch])
     assert not update.applied
     assert same_bits(all_tensors(trainer), before)
-    assert trainer.counters() == {
+    assert trainer.state.counters_to_json() == {
         "samples_seen": 16,
         "updates": 1,
         "skipped": 1,
@@ -131,26 +130,37 @@ def test_a_non_finite_update_changes_nothing_but_the_count() -> None:
     }
     (after,) = run_updates(trainer, 1)
     assert after.applied
-    assert trainer.progressed.skipped_in_row == 0
-    assert trainer.progressed.skipped == 1
+    assert trainer.state.counters.skipped_in_row == 0
+    assert trainer.state.counters.skipped == 1
 
 
-def test_stop_requests_are_reported() -> None:
+def test_the_objective_is_the_root_of_the_model_and_adds_no_tensors() -> None:
     trainer = small_trainer()
-    assert not trainer.update(micro_batches(trainer)).stop_requested
-    assert trainer.update(micro_batches(trainer), stop_requested=True).stop_requested
+    of_root = dict(trainer.objective.named_parameters())
+    of_model = dict(trainer.state.model.named_parameters())
+    assert of_root.keys() == {f"model.{name}" for name in of_model}
+    assert all(of_root[f"model.{name}"] is parameter for name, parameter in of_model.items())
+    assert trainer.state.tensors()["model"].keys() == trainer.state.model.state_dict().keys()
+
+
+def test_every_update_goes_through_the_objectives_forward() -> None:
+    trainer = small_trainer()
+    seen: list[int] = []
+    trainer.objective.register_forward_hook(lambda module, given, losses: seen.append(len(losses)))
+    run_updates(trainer, 1, micro=4)
+    assert seen == [4, 4]
 
 
 def test_a_checkpoint_of_another_model_is_refused() -> None:
     trainer, other = small_trainer(), small_trainer(denoiser=SMALL_MMDIT)
     run_updates(other, 1)
     with pytest.raises(CheckpointError, match="does not fit the recipe's model") as caught:
-        trainer.restore(other.tensors(), other.counters())
+        trainer.state.restore(other.state.tensors(), other.state.counters_to_json())
     assert "\n" not in str(caught.value)
-    tensors = small_trainer().tensors()
+    tensors = small_trainer().state.tensors()
     tensors["optimizer"] = {"exp_avg.other": torch.zeros(1)}
     with pytest.raises(CheckpointError, match="optimiser"):
-        trainer.restore(tensors, other.counters())
+        trainer.state.restore(tensors, other.state.counters_to_json())
 
 
 class Weekday(Control):
@@ -175,8 +185,10 @@ class Weekday(Control):
 @pytest.mark.parametrize("name", DENOISERS)
 def test_a_control_of_ones_own_trains_without_touching_anything_else(name: str) -> None:
     config = ConditioningConfig(semantic=ClassSemantic()).model_copy(update={"controls": (Weekday(),)})
-    trainer = Trainer(small_model(DENOISERS[name], config), drawer(conditioning=config), ObjectiveConfig(), settings(), World())
-    own: Any = trainer.model.conditioning.controls["weekday"]
+    trainer = DiffusionTrainer(
+        small_model(DENOISERS[name], config), noising(conditioning=config), ObjectiveConfig(), settings(), World()
+    )
+    own: Any = trainer.state.model.conditioning.controls["weekday"]
     before = copy_of(dict(own.named_parameters()))
     assert before.keys() == {"hidden.weight", "hidden.bias", "out.weight", "out.bias"}
     batch = LiveEncoder(IdentityAutoencoder(), config.controls, CPU).encode(batch_at(range(8)))

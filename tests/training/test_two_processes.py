@@ -42,10 +42,10 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    told = json.loads((tmp_path / "told.json").read_text())
-    assert told["losses"][0] == pytest.approx(wanted[0], rel=1e-6)
-    assert told["losses"] == pytest.approx(wanted, rel=1e-5)
-    assert told["stop"] == [[0, True], [1, True]]  # a signal that reaches one process stops all
+    reported = json.loads((tmp_path / "reported.json").read_text())
+    assert reported["losses"][0] == pytest.approx(wanted[0], rel=1e-6)
+    assert reported["losses"] == pytest.approx(wanted, rel=1e-5)
+    assert reported["stop"] == [[0, True], [1, True]]  # a signal that reaches one process stops all
     found = load_file(tmp_path / "end.safetensors")
     for name, tensor in all_tensors(one).items():
         torch.testing.assert_close(determined(name, found[name]), determined(name, tensor), rtol=1e-5, atol=1e-5)

@@ -19,11 +19,13 @@ def main(out: Path, updates: int) -> None:
     world = join_world(CPU)
     trainer = small_trainer(settings(), world=world)
     done = run_updates(trainer, updates, micro=2)
-    stop = trainer.update([], stop_requested=world.rank == 1).stop_requested
-    told = world.gathered((world.rank, stop))
+    stop = world.any(world.rank == 1, CPU)
+    assert not world.any(False, CPU)
+    trainer.update([])
+    stops = world.gathered((world.rank, stop))
     if world.leads:
         save_file({name: tensor.contiguous() for name, tensor in all_tensors(trainer).items()}, out / "end.safetensors")
-        (out / "told.json").write_text(json.dumps({"losses": [update.loss for update in done], "stop": told}))
+        (out / "reported.json").write_text(json.dumps({"losses": [update.loss for update in done], "stop": stops}))
     world.barrier()
     distributed.destroy_process_group()
 

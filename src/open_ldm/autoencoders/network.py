@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.core import seeds
 from open_ldm.core.config import Config
+from open_ldm.core.extras import need
 
 _INITIAL_LOG_VARIANCE = -6.0
 
@@ -133,8 +134,6 @@ def _initialise(kl: AutoencoderKL) -> None:
 
 
 def _autoencoder_kl(config: NetworkConfig) -> AutoencoderKL:
-    from diffusers import AutoencoderKL
-
     levels = len(config.widths)
     settings: dict[str, Any] = {
         "in_channels": config.in_channels,
@@ -147,4 +146,5 @@ def _autoencoder_kl(config: NetworkConfig) -> AutoencoderKL:
         "norm_num_groups": config.groups,
         "mid_block_add_attention": config.attention,
     }
-    return AutoencoderKL(**settings)
+    network: AutoencoderKL = need("diffusers", extra="autoencoders").AutoencoderKL(**settings)
+    return network

@@ -14,6 +14,7 @@ from torch import Tensor
 from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.core.files import taken_from
 from open_ldm.core.hashes import hash_of_content, hash_of_tensors
 from open_ldm.core.model_folders import located
@@ -109,9 +110,7 @@ def _in_portions(compute: Callable[[Tensor], Tensor], batch: Tensor, pixels_each
 
 def load(class_name: str, config: PretrainedConfig) -> Any:
     """diffusers' class of that name from a folder or the hub. One-line ConfigError when it cannot be had."""
-    import diffusers
-
-    kind = getattr(diffusers, class_name)
+    kind = getattr(need("diffusers", extra="autoencoders"), class_name)
     place = located(config.path)
     if not Path(place).is_dir() and (place.count("/") > 1 or place.startswith((".", "/", "~"))):  # no name of a hub
         raise ConfigError(

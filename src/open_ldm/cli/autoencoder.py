@@ -30,9 +30,9 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a small KL autoencoder; OUT/autoencoder then serves any recipe. The same command again goes on."""
+    from open_ldm.autoencoders.export import as_config
     from open_ldm.commands.autoencoder_dry_run import dry_run as build_only
-    from open_ldm.runs.autoencoder.checks import checks_of
-    from open_ldm.runs.autoencoder.export import as_config
+    from open_ldm.runs.autoencoder.checks import read_checks
     from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
     from open_ldm.runs.autoencoder.recorder import AUTOENCODER
     from open_ldm.runs.autoencoder.train import train_autoencoder
@@ -48,7 +48,7 @@ def train(
     folder = out or default_folder(recipe, resolved.name)
     command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_autoencoder(resolved, folder, silent=as_json, command=command)
-    checks = checks_of(folder)
+    checks = read_checks(folder)
     use = as_config(resolved.network, folder / AUTOENCODER).model_dump(mode="json", exclude={"subfolder"})
     if as_json:
         print_json(

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import FigureFormat, Json, Out, print_json
 
+Format = Annotated[FigureFormat, typer.Option("--format", help="What plots are written as; PDF and PNG are for print.")]
 app = typer.Typer(
     help="Pictures of what a recipe computes and of what a trained model pays attention to.", rich_markup_mode=None
 )
@@ -19,6 +20,7 @@ app = typer.Typer(
 def schedule(
     recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")] = None,
+    figure_format: Format = "svg",
     out: Out = None,
     as_json: Json = False,
 ) -> int:
@@ -26,7 +28,7 @@ def schedule(
     from open_ldm.commands.inspect import inspect_schedule
     from open_ldm.runs.recipe import load_recipe
 
-    shown = inspect_schedule(load_recipe(recipe, overrides or ()), out or Path("inspected"))
+    shown = inspect_schedule(load_recipe(recipe, overrides or ()), out or Path("inspected"), figure_format)
     if as_json:
         print_json(shown.to_json())
     else:
@@ -39,13 +41,14 @@ def positions(
     base: Annotated[str, typer.Option("--from", help="Tokens of the grid of pre-training: a side, or ROWSxCOLUMNS.")] = "16",
     size: Annotated[str, typer.Option("--to", help="Tokens of the new grid.")] = "32",
     width: Annotated[int, typer.Option(min=8, help="Channels of the table.")] = 64,
+    figure_format: Format = "svg",
     out: Out = None,
     as_json: Json = False,
 ) -> int:
     """Position tables of a larger grid, resampled, interpolated and extrapolated, side by side."""
     from open_ldm.commands.inspect import grid_of, inspect_positions
 
-    written = inspect_positions(grid_of(base), grid_of(size), width, out or Path("inspected"))
+    written = inspect_positions(grid_of(base), grid_of(size), width, out or Path("inspected"), figure_format)
     if as_json:
         print_json({"files": [str(path) for path in written]})
     else:
@@ -57,6 +60,7 @@ def positions(
 def tokens(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of models of captions.")],
     pictures: Annotated[int, typer.Option(min=1, max=1024, help="Pictures to measure on.")] = 32,
+    figure_format: Format = "svg",
     as_json: Json = False,
 ) -> int:
     """How much attention and gradient go to a caption's tokens, and how much to its padding.
@@ -67,7 +71,7 @@ def tokens(
 
     found = []
     for run in runs:
-        found.append(inspect_tokens(run, pictures))
+        found.append(inspect_tokens(run, pictures, figure_format))
         for problem in found[-1].problems:
             print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
     if as_json:

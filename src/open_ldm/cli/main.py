@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -60,6 +61,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `ldm`. Expected failures print one line; `--debug` or LDM_DEBUG=1 adds the traceback."""
+    _print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("LDM_DEBUG", "") not in ("", "0")
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
@@ -77,6 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message, code = _explained(error)
         _fail(given, message, code, debug)
     sys.exit(code)
+
+
+def _print_anything() -> None:
+    """A pipe on Windows has an alphabet without "→" or "β": such a sign becomes "?" there, and is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+FigureFormat = Literal["svg", "pdf", "png"]
+"""What a figure is written as; `pages.figures.Format`, without loading it for a help text."""
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
 
 

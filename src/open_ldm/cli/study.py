@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import FigureFormat, Json, Out, print_json
 
 
 def study(
@@ -22,6 +22,9 @@ def study(
         str | None, typer.Option(metavar="N,N,...", help="CUDA devices (or cpu) that train at the same time, one arm on each.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count every arm; train nothing.")] = False,
+    figure_format: Annotated[
+        FigureFormat | None, typer.Option("--format", help="Also write every figure into a file of its own, beside the page.")
+    ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> int:
@@ -50,8 +53,9 @@ def study(
             return 0
     command = ["ldm", "study", name, *choice.overrides, "--scale", scale]
     command += [word for arm in choice.only for word in ("--only", arm)]
-    command += [*(("--seeds", str(seeds)) if seeds else ()), *(("--devices", devices) if devices else ()), "--out", str(folder)]
-    found = Runner(wanted, scale, folder, choice, command, silent=as_json).run()
+    command += [*(("--seeds", str(seeds)) if seeds else ()), *(("--devices", devices) if devices else ())]
+    command += [*(("--format", figure_format) if figure_format else ()), "--out", str(folder)]
+    found = Runner(wanted, scale, folder, choice, command, silent=as_json, figure_format=figure_format).run()
     if as_json:
         findings = [{"setting": each.setting, "text": each.text(), "verdict": each.verdict} for each in found.findings]
         print_json({"study": name, "scale": scale, "folder": str(folder), "finished": found.finished, "findings": findings})

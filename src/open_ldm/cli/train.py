@@ -25,13 +25,13 @@ def train(
     from open_ldm.commands.dry_run import dry_run as build_only
     from open_ldm.commands.dry_run import dry_run_stages, stages_text
     from open_ldm.runs.recipe import load_recipe
-    from open_ldm.runs.stages import stages_of, train_stages
+    from open_ldm.runs.stages import build_stages, train_stages
     from open_ldm.runs.train import train as run_training
 
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
     if dry_run:
-        if stages := stages_of(resolved, folder):
+        if stages := build_stages(resolved, folder):
             outcomes = dry_run_stages(stages)
             text, content = stages_text(stages, outcomes), {"stages": [each.to_json() for each in outcomes]}
         else:

@@ -11,7 +11,7 @@ from typing import Any
 from open_ldm.commands.evaluate.text import aligned
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.passport import Difference, compare
-from open_ldm.runs.evaluations import Stored, stored_results
+from open_ldm.evaluation.stored import Stored, stored_results
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory, read_history

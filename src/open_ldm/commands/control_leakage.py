@@ -9,7 +9,7 @@ import torch
 
 from open_ldm.core import seeds
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.requests import SampleRequest
+from open_ldm.sampling.requests import SampleRequest
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def influence(
     """
     device = run.machine.device
     pair = [
-        run.inputs_for([SampleRequest(i, caption, {option: value}) for i, caption in enumerate(captions)]) for value in values
+        run.build_inputs([SampleRequest(i, caption, {option: value}) for i, caption in enumerate(captions)]) for value in values
     ]
     shape = run.recipe.latent_shape
     x_t = seeds.normal(0, "leak", range(len(captions)), shape).to(device)

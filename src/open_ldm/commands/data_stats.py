@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from open_ldm.autoencoders import LatentStats, MeasuredStats
-from open_ldm.core.device import choose_machine
+from open_ldm.core.device import set_up_machine
 from open_ldm.core.events import Progress
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Batch
-from open_ldm.runs.build import autoencoder_of, latent_stats_of
+from open_ldm.runs.build import measure_latent_stats
+from open_ldm.runs.encoders import load_autoencoder
 from open_ldm.runs.recipe import Recipe
 
 
@@ -65,7 +66,7 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
     """
     how = recipe.latent_stats if isinstance(recipe.latent_stats, MeasuredStats) else MeasuredStats()
     measured = recipe.model_copy(update={"latent_stats": how})
-    machine = choose_machine(recipe.training.device, recipe.training.dtype)
+    machine = set_up_machine(recipe.training.device, recipe.training.dtype)
     source = open_data(recipe.data)
     health = Health(len(source))
     done = 0
@@ -78,7 +79,7 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
             health.check()
             progress.update(done)
 
-        stats = latent_stats_of(measured, source, autoencoder_of(recipe, None, machine), machine, count)
+        stats = measure_latent_stats(measured, source, load_autoencoder(recipe, None, machine), machine, count)
     path = getattr(recipe.autoencoder, "place", "")
     name = f"{recipe.autoencoder.kind} {path}".strip()
     return LatentReport(name, source.summary.sentence(), how.pictures, stats)

@@ -24,8 +24,8 @@ from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mea
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.report.page import write_report
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
+from open_ldm.sampling.requests import SampleRequest
 
 _SIZES_PX = (24, 48, 96, 160)
 _SHOWN = 16

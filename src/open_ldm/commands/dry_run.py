@@ -14,14 +14,16 @@ from open_ldm.core.config import to_yaml
 from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.data.survey import survey
+from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.build import Knowledge, facts_of
+from open_ldm.runs.build import read_facts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.report.stages import SHOWN, cells_of
-from open_ldm.runs.stages import Stage, told_of
-from open_ldm.runs.transfer import Started, StartingPoint, settled, settled_if_here, without_numbers
+from open_ldm.runs.stages import Stage, named_in_errors
+from open_ldm.runs.starting import settle_if_present, settle_recipe, trained_settings
 from open_ldm.text import WordsConfig
 from open_ldm.transfer.expected import skeleton
+from open_ldm.transfer.start import Started, StartingPoint, start_without_numbers
 
 ASSUMED_CLASSES = 1000
 
@@ -73,7 +75,7 @@ def dry_run(recipe: Recipe) -> DryRun:
 
     Raises what training would raise for data that are there but of no use to this recipe, and for a run to start from.
     """
-    return _built(*settled_if_here(recipe))
+    return _built(*settle_if_present(recipe))
 
 
 def dry_run_stages(stages: Sequence[Stage]) -> list[DryRun]:
@@ -83,10 +85,13 @@ def dry_run_stages(stages: Sequence[Stage]) -> list[DryRun]:
     """
     done: list[tuple[Stage, DryRun]] = []
     for stage in stages:
-        with told_of(stage):
-            source = next((_as_it_will_end(other, run) for other, run in done if stage.starts_from(other)), None)
-            settled_by = dry_run(stage.recipe) if source is None else _built(settled(stage.recipe, source.recipe), source)
-        done.append((stage, settled_by))
+        with named_in_errors(stage):
+            source = next((_as_it_will_end(other, its_run) for other, its_run in done if stage.starts_from(other)), None)
+            if source is None:
+                run = dry_run(stage.recipe)
+            else:
+                run = _built(settle_recipe(stage.recipe, source.settings.sized), source)
+        done.append((stage, run))
     return [run for _, run in done]
 
 
@@ -108,8 +113,7 @@ def _as_it_will_end(stage: Stage, run: DryRun) -> StartingPoint:
         path=stage.folder.path,
         checkpoint="its last checkpoint",
         samples_seen=run.recipe.training.samples,
-        recipe=run.recipe,
-        known=Knowledge(run.facts, unmeasured),
+        settings=trained_settings(run.recipe, Knowledge(run.facts, unmeasured)),
         tensors=skeleton(run.recipe.model_spec(run.facts)).state_dict(),
         sha256="",
         problems=(),
@@ -123,7 +127,7 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
         seen = survey(pictures, limit=200)
-        facts, data = facts_of(recipe, pictures, seen), seen.sentence
+        facts, data = read_facts(recipe, pictures, seen), seen.sentence
     count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))
 
@@ -131,7 +135,8 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
 def _start(recipe: Recipe, facts: DataFacts, source: StartingPoint | None) -> Started | str | None:
     if recipe.init_from is None or source is None:
         return recipe.init_from.source if recipe.init_from else None
-    return without_numbers(recipe, Knowledge(facts, source.known.stats), source)
+    known = Knowledge(facts, source.settings.latent_stats)
+    return start_without_numbers(trained_settings(recipe, known), source, recipe.init_from)
 
 
 def _assumption(recipe: Recipe) -> str:

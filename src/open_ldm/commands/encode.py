@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.core.device import choose_machine
+from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import DataError
 from open_ldm.core.events import duration
@@ -20,8 +20,9 @@ from open_ldm.data.survey import survey
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.verify import Checked, check_entries
-from open_ldm.runs.build import encoders_of, facts_of
-from open_ldm.runs.cache_filler import CacheFiller, cache_of, content_of
+from open_ldm.runs.build import read_facts
+from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
+from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe
 
 ENTRIES = 16
@@ -78,14 +79,14 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int = ENTRIES, sile
     """
     started = time.perf_counter()
     with StopRequest() as stop:
-        machine = choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
+        machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
         world = join_world(machine.device)
         source = open_data(recipe.data)
         seen = survey(source)
-        facts = facts_of(recipe, source, seen)
-        encoders = encoders_of(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
-        pictures = content_of(source, stop, world, silent=silent)
-        with cache_of(recipe, source, pictures, encoders) as cache:
+        facts = read_facts(recipe, source, seen)
+        encoders = load_encoders(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
+        pictures = read_content_hash(source, stop, world, silent=silent)
+        with build_cache(recipe, source, pictures, encoders) as cache:
             filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
             opening = time.perf_counter() - started
             damaged = filler.drop_damaged() if verify and world.leads else ()

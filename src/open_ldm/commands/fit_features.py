@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from open_ldm.commands.evaluate.reference import open_against
-from open_ldm.core.device import DeviceName, choose_machine
+from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress
 from open_ldm.data.loader import DataConfig
@@ -22,7 +22,7 @@ def fit_features(
     if out.is_file():
         raise ConfigError(f"--out {out} is a file", needed="a folder")
     source = open_against(data)
-    machine = choose_machine(device)
+    machine = set_up_machine(device)
     with Progress(config.pictures, label="fit", unit="pictures", silent=silent) as progress:
         progress.say(source.summary.sentence())
         return fit(source, out, config, device=machine.device, on_batch=lambda shown, loss: progress.update(shown, loss=loss))

@@ -24,10 +24,10 @@ from open_ldm.interop.family import Description, Layout
 from open_ldm.interop.files import WeightFile, read_weights
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.load import knowledge_to_json, load_model
+from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 
 EXPORTED = "open_ldm.json"
@@ -69,7 +69,7 @@ def import_weights(name: str, path: Path, out: Path, overrides: Sequence[str] = 
         _check(recipe, known.facts, tensors)
         quirks = _quirks(recipe, description, layout)
         about = _about(name, file, layout, state, quirks)
-        content = {"recipe": recipe.model_dump(mode="json"), **knowledge_to_json(known), "published": about}
+        content = {"recipe": recipe.model_dump(mode="json"), **known.to_json(), "published": about}
         CheckpointFolder(folder.checkpoints).save(0, {"ema": tensors}, content)
         folder.write_config(to_yaml(recipe))
     return ImportResult(out, sum(tensor.numel() for tensor in tensors.values()), file.weights, quirks)
@@ -175,7 +175,7 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
             "run": run.name,
             "samples_seen": loaded.samples_seen,
             "class_names": list(loaded.known.facts.class_names),
-            "latent_stats": knowledge_to_json(loaded.known)["latent_stats"],
+            "latent_stats": loaded.known.to_json()["latent_stats"],
             "schedule": loaded.recipe.process.model_dump(mode="json"),
         }
         write_json(temporary / EXPORTED, about)

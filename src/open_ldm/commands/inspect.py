@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.denoisers.blocks.positions import (
     BicubicPositions,
@@ -25,11 +24,11 @@ from open_ldm.denoisers.blocks.positions import (
     positions_on,
 )
 from open_ldm.model.spec import ProcessConfig
-from open_ldm.pages.svg import Plot, Series, line_plot
+from open_ldm.pages.figures import Format, Plot, Series, save_figure
 from open_ldm.process.schedules import Schedule, build_schedule
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.stages import planned, stages_of
-from open_ldm.runs.transfer import settled_if_here
+from open_ldm.runs.stages import build_stages, plan_stages
+from open_ldm.runs.starting import settle_if_present
 
 _TIMES = tuple(step / 10 for step in range(11))
 _CELL_PX = 6
@@ -62,7 +61,7 @@ class ShownSchedule:
         return {"names": list(self.names), "rows": rows, "files": [str(path) for path in self.files], "note": self.note}
 
 
-def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
+def inspect_schedule(recipe: Recipe, out: Path, figure_format: Format = "svg") -> ShownSchedule:
     """Draw alpha_bar and log-SNR over t into `out`, also as they were before process.resolution moved them.
 
     What a recipe leaves to the run it starts from is settled by that run, where it is here; of a recipe in stages every stage's
@@ -70,13 +69,13 @@ def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
     """
     note = ""
     if recipe.stages:
-        stages = stages_of(recipe, Path())
-        both = zip(stages, planned(stages), strict=True)
+        stages = build_stages(recipe, Path())
+        both = zip(stages, plan_stages(stages), strict=True)
         shown = {f"of stage {stage.name}": its_recipe.process for stage, its_recipe in both}
         kinds = {name: process.schedule.kind for name, process in shown.items()}
         schedules = {name: process.build_schedule() for name, process in shown.items()}
     else:
-        settled, source = settled_if_here(recipe)
+        settled, source = settle_if_present(recipe)
         process = settled.process
         if recipe.init_from is not None and source is None and process.resolution is None:
             note = (
@@ -103,8 +102,8 @@ def inspect_schedule(recipe: Recipe, out: Path) -> ShownSchedule:
     }
     files: list[Path] = []
     for name, plot in plots.items():
-        files.append(out / f"schedule-{name}.svg")
-        write_text(files[-1], str(line_plot(plot)))
+        files.append(out / f"schedule-{name}.{figure_format}")
+        save_figure(files[-1], plot)
     coarse = torch.tensor(_TIMES, dtype=torch.float64)
     columns = [values.tolist() for one in schedules.values() for values in (alpha_bar(one, coarse), one.log_snr(coarse))]
     return ShownSchedule(tuple(schedules), tuple(zip(_TIMES, *columns, strict=True)), tuple(files), note)
@@ -124,11 +123,12 @@ def alpha_bar(schedule: Schedule, t: Tensor) -> Tensor:
     return level.alpha**2 / (level.alpha**2 + level.sigma**2)
 
 
-def inspect_positions(base: Grid, size: Grid, width: int, out: Path) -> list[Path]:
+def inspect_positions(base: Grid, size: Grid, width: int, out: Path, figure_format: Format = "svg") -> list[Path]:
     """Draw the tables that a network pre-trained on `base` gets on `size`, one for each kind, into `out`.
 
     positions.png: above, the columns of the table along one row of tokens (channels from top to bottom); below, how much each
-    place of the new grid resembles each place of the old one. positions-coordinates.svg: the coordinates, and the range seen.
+    place of the new grid resembles each place of the old one. positions-coordinates.svg (or another `figure_format`): the
+    coordinates, and the range seen.
     """
     if base == size:
         raise ConfigError(f"--from and --to are both {base[0]}x{base[1]}", needed="two grids")
@@ -146,10 +146,10 @@ def inspect_positions(base: Grid, size: Grid, width: int, out: Path) -> list[Pat
     captions = [*names, *(f"likeness to pre-training, {name}" for name in tables)]
     picture = out / "positions.png"
     save_png(picture, grid(tiles, len(tables), captions=captions, scale=1))
-    return [picture, _draw_coordinates(made, grids, base, out)]
+    return [picture, _plot_coordinates(made, grids, base, out / f"positions-coordinates.{figure_format}")]
 
 
-def _draw_coordinates(made: dict[str, ComputedPositions], grids: dict[str, Grid], base: Grid, out: Path) -> Path:
+def _plot_coordinates(made: dict[str, ComputedPositions], grids: dict[str, Grid], base: Grid, path: Path) -> Path:
     series = [Series("end of the range seen", [0.0, 1.0], [float(base[1] - 1)] * 2)]
     for name, positions in made.items():
         if not isinstance(positions, BicubicPositions):
@@ -157,8 +157,7 @@ def _draw_coordinates(made: dict[str, ComputedPositions], grids: dict[str, Grid]
             places = [(place + 0.5) / len(columns) for place in range(len(columns))]
             series.append(Series(name, places, columns.tolist()))
     plot = Plot("Column coordinates", "place in the picture, from left to right", "coordinate", series, from_zero=True)
-    path = out / "positions-coordinates.svg"
-    write_text(path, str(line_plot(plot)))
+    save_figure(path, plot)
     return path
 
 

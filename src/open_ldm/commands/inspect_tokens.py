@@ -9,12 +9,12 @@ from typing import Any
 
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
-from open_ldm.core.files import write_json, write_text
+from open_ldm.core.files import write_json
 from open_ldm.data.loader import open_data, read_batches
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
-from open_ldm.model.noising import Drawer, DrawnBatch
-from open_ldm.pages.svg import Plot, Series, stacked
+from open_ldm.model.noising import Noising, ObjectiveInputs
+from open_ldm.pages.figures import Format, Plot, Series, save_figure
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.load import LoadedRun, load_run
 
@@ -43,8 +43,9 @@ class InspectedTokens:
         return {"run": str(self.run), "padding": self.padding, "plot": str(self.plot), **self.influence.to_json()}
 
 
-def inspect_tokens(path: Path, pictures: int) -> InspectedTokens:
-    """Measure a run on `pictures` of its data, held-out ones if there are, and write inspect/tokens.svg and tokens.json there.
+def inspect_tokens(path: Path, pictures: int, figure_format: Format = "svg") -> InspectedTokens:
+    """Measure a run on `pictures` of its data, held-out ones if there are, and write inspect/tokens.svg (or another
+    `figure_format`) and tokens.json there.
 
     Runs that differ in their padding alone are measured on the same pictures, noise and times. Raises ConfigError for a
     model without captions.
@@ -55,20 +56,20 @@ def inspect_tokens(path: Path, pictures: int) -> InspectedTokens:
         raise ConfigError(f"{path} was not trained with captions", needed="a run with conditioning.semantic.kind=text")
     influence = token_influence(run.model, _drawn(run, pictures))
     folder = (path if (path / "config.yaml").is_file() else path.parent.parent) / "inspect"
-    found = InspectedTokens(path, semantic.padding, folder / "tokens.svg", influence, run.problems)
-    write_text(found.plot, stacked(_plots(semantic.padding, influence)) + "\n")
+    found = InspectedTokens(path, semantic.padding, folder / f"tokens.{figure_format}", influence, run.problems)
+    save_figure(found.plot, *_plots(semantic.padding, influence))
     write_json(folder / "tokens.json", {"samples_seen": run.samples_seen, **found.to_json()})
     return found
 
 
-def _drawn(run: LoadedRun, pictures: int) -> DrawnBatch:
+def _drawn(run: LoadedRun, pictures: int) -> ObjectiveInputs:
     """Pictures with their captions, nothing dropped, drawn the same way for every run."""
     recipe = run.recipe
     source = open_data(recipe.data, "train" if recipe.data.holdout is None else "held_out")
     wanted = range(min(pictures, len(source)))
     batch = next(read_batches(source, recipe.data.transform, seed=_SEED, position_ranges=[wanted], workers=0))
     encoder = LiveEncoder(run.generator.autoencoder, recipe.conditioning.controls, run.machine.device, run.text_encoder)
-    drawer = Drawer(
+    noising = Noising(
         seed=_SEED,
         batch_size=len(wanted),
         stats=run.known.stats,
@@ -77,7 +78,7 @@ def _drawn(run: LoadedRun, pictures: int) -> DrawnBatch:
         discrete_steps=run.model.schedule.discrete_steps,
         device=run.machine.device,
     )
-    return drawer.draw(encoder.encode(batch))
+    return noising.draw(encoder.encode(batch))
 
 
 def _plots(padding: str, found: TokenInfluence) -> Sequence[Plot]:

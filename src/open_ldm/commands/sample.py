@@ -22,8 +22,8 @@ from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, save_png, to_picture, to_pixels
 from open_ldm.data.sources import channels_of
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
 
 _GRID_COLUMNS = 8
@@ -190,7 +190,7 @@ def draw(
     negative: str | None = None,
 ) -> Tensor:
     """Pixels uint8 [N, C, H, W], one picture per request; guidance leads away from the prompt `negative`, if there is one."""
-    inputs = run.inputs_for(requests)
+    inputs = run.build_inputs(requests)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
     return to_pixels(run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted))
 

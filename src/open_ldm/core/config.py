@@ -6,6 +6,7 @@ discriminated by `kind`. Order of precedence: defaults < recipe file < `key=valu
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -237,3 +238,23 @@ def flattened(content: Any, prefix: str = "") -> dict[str, Any]:
     for name, item in items:
         flat.update(flattened(item, f"{prefix}.{name}" if prefix else name))
     return flat
+
+
+def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Write a part of a recipe as assignments `a.b=c`, one for each single value or list.
+
+    Args:
+        settings: Nested settings.
+        prefix: Dotted name that they stand under, with a dot at its end.
+
+    Returns:
+        The assignments; that of a `kind` comes before those that depend on it.
+    """
+    found: list[str] = []
+    for name in sorted(settings, key=lambda name: name != "kind"):
+        value = settings[name]
+        if isinstance(value, Mapping) and value:
+            found += assignments(value, f"{prefix}{name}.")
+        else:
+            found.append(f"{prefix}{name}={json.dumps(value)}")  # JSON is YAML
+    return found

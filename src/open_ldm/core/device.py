@@ -1,4 +1,4 @@
-"""One rule for devices and number formats: CUDA, else MPS, else CPU; bf16 where the chip multiplies it fast."""
+"""Choosing a device and a number format, and configuring the process for it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's own numbers, glibc's mall
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run computes: `device` and the dtype of its matrix products."""
+    """Where a run computes, and in which dtype its matrix products are."""
 
     device: torch.device
     compute_dtype: torch.dtype
 
     @property
     def sentence(self) -> str:
-        """For people: 'cpu (2 threads), bf16'."""
+        """The machine in words, such as 'cpu (2 threads), bf16'."""
         name = {torch.bfloat16: "bf16", torch.float32: "float32"}[self.compute_dtype]
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {name}"
@@ -37,31 +37,68 @@ class Machine:
         return f"{self.device.type}, {name}"
 
 
-def choose_machine(device: DeviceName = "auto", dtype: DtypeName = "auto", deterministic: bool = False) -> Machine:
-    """Resolve both choices and set torch's float32 product accordingly. Raises when the named device is not there.
+def set_up_machine(device: DeviceName = "auto", dtype: DtypeName = "auto", deterministic: bool = False) -> Machine:
+    """Choose a device and configure this process for it.
 
-    `deterministic`: torch may use only kernels that give the same bits every time.
+    Args:
+        device: As `choose_device`.
+        dtype: As `choose_device`.
+        deterministic: As `configure_process`.
+
+    Returns:
+        The machine that was chosen.
+
+    Raises:
+        ConfigError: The named device is not on this machine.
     """
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
+    machine = choose_device(device, dtype)
+    configure_process(machine, deterministic)
+    return machine
+
+
+def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Machine:
+    """Choose where to compute and in which dtype; nothing of the process is changed.
+
+    Args:
+        device: A device by name; `auto` takes CUDA, else MPS, else the CPU. A process under torchrun takes the CUDA device of
+            its local rank.
+        dtype: The dtype of matrix products; `auto` takes bf16 where the chip multiplies it fast, else float32.
+
+    Returns:
+        The device and the dtype.
+
+    Raises:
+        ConfigError: The named device is not on this machine.
+    """
     chosen = torch.device(_device(device))
     if chosen.type == "cuda" and "LOCAL_RANK" in os.environ:
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     compute = {"float32": torch.float32, "bf16": torch.bfloat16}.get(dtype) or _fast_dtype(chosen)
-    _set_float32_products(chosen)
-    if chosen.type == "cpu":
-        _keep_freed_memory()
     return Machine(chosen, compute)
 
 
+def configure_process(machine: Machine, deterministic: bool = False) -> None:
+    """Configure torch and the allocator of this process for a machine: these settings hold for everything it computes.
+
+    Args:
+        machine: Where the process will compute. It decides the precision of float32 products and whether freed memory is kept.
+        deterministic: Let torch use only kernels that give the same bits every time.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    _set_float32_products(machine.device)
+    if machine.device.type == "cpu":
+        _keep_freed_memory()
+
+
 def _device(name: DeviceName) -> str:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there[name]:
-        possible = ", ".join(device for device, present in there.items() if present)
-        raise ConfigError(f"training.device={name}: not on this machine", needed=f"one of auto, {possible}")
+        return next(device for device in ("cuda", "mps", "cpu") if present[device])
+    if not present[name]:
+        possible = ", ".join(device for device, is_present in present.items() if is_present)
+        raise ConfigError(f"training.device={name} is not on this machine", needed=f"one of auto, {possible}")
     return name
 
 
@@ -94,9 +131,9 @@ def _keep_freed_memory() -> None:
 
 
 def cpu_flags() -> frozenset[str]:
-    """Feature names of the processor as Linux lists them; empty elsewhere."""
+    """Read the feature names of the processor as Linux lists them; empty elsewhere."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return frozenset()
     return frozenset(next((line for line in text.splitlines() if line.startswith("flags")), "").split())

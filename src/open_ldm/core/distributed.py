@@ -1,4 +1,4 @@
-"""Processes that train together under torchrun; a single process is a world of one."""
+"""Processes that work together under torchrun; a single process is a world of one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class World:
-    """This process's `rank` among `size`."""
+    """The processes that work together, seen from one of them.
+
+    Attributes:
+        rank: Of this process, 0 to size - 1.
+        size: How many processes there are.
+    """
 
     rank: int = 0
     size: int = 1
@@ -25,7 +30,11 @@ class World:
         return self.rank == 0
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all processes, as one message."""
+        """Replace each tensor by its sum over all processes, as one message.
+
+        Args:
+            tensors: Of one dtype and device, of equal shapes in every process; they are changed in place.
+        """
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -35,8 +44,31 @@ class World:
             tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
             start += tensor.numel()
 
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Tell whether the flag of any process is set: a message of one number, and the answer is the same everywhere.
+
+        Args:
+            flag: This process's.
+            device: Where the processes exchange tensors: of training.
+
+        Returns:
+            True where one process at least passed True.
+        """
+        if self.size == 1:
+            return flag
+        answer = torch.tensor(int(flag), device=device)
+        dist.all_reduce(answer, dist.ReduceOp.MAX)
+        return bool(answer)
+
     def gathered(self, value: Any) -> list[Any]:
-        """`value` of every process, in rank order; plain data only."""
+        """Exchange a value.
+
+        Args:
+            value: Plain data, of any size.
+
+        Returns:
+            The value of every process, in the order of their ranks.
+        """
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -44,13 +76,20 @@ class World:
         return found
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait until every process has come here."""
         if self.size > 1:
             dist.barrier()
 
 
 def join_world(device: torch.device) -> World:
-    """The world torchrun's environment describes; joins its process group the first time."""
+    """Join the world that torchrun's environment describes; a process group is started the first time.
+
+    Args:
+        device: Where the processes exchange tensors: NCCL for CUDA, else gloo.
+
+    Returns:
+        The world; a world of one without torchrun.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()

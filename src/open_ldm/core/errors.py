@@ -93,6 +93,13 @@ def exit_code_of(error: BaseException) -> int:
             return 71 if "out of memory" in str(error).lower() else 70
 
 
+def reason_and_fix(error: BaseException) -> tuple[str, str]:
+    """The reason of an error, as exit.json says it, and the fix where the error knows one."""
+    if isinstance(error, OpenLdmError):
+        return error.problem, error.fix
+    return f"{type(error).__name__}: {error}", ""
+
+
 def nearest(given: str, possible: Iterable[str]) -> str:
     """'did you mean ...' for the closest of `possible`, or the list of what is possible."""
     names = [str(name) for name in possible]

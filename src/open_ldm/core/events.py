@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from open_ldm.core.errors import DiskError
+from open_ldm.core.files import open_handle
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -77,7 +78,7 @@ class EventLog:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            self._file = open_handle(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             size = os.lseek(self._file, 0, os.SEEK_END)
             if size:
                 os.lseek(self._file, size - 1, os.SEEK_SET)

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import DiskError
+from open_ldm.core.locks import POSIX, lock_file
 
 _TEMPORARY = ".part"
+_ABANDONED_SECONDS = 3600.0
+_ONE_READER = threading.Lock()
+
+
+def open_handle(path: Path, flags: int) -> int:
+    """`os.open` for bytes as they are: Windows otherwise changes line ends."""
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+
+
+def read_at(handle: int, size: int, offset: int) -> bytes:
+    """Up to `size` bytes from `offset`, wherever the handle stands. Threads may share the handle."""
+    if hasattr(os, "pread"):
+        return os.pread(handle, size, offset)
+    with _ONE_READER:
+        os.lseek(handle, offset, os.SEEK_SET)
+        return os.read(handle, size)
 
 
 def fsync_path(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Flush a file or a folder's entries to the disk. Windows flushes files alone, through handles that may write."""
+    if not POSIX and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if POSIX else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -50,7 +70,10 @@ def _write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)  # before the lock goes with the handle
+            if POSIX:
+                Path(temporary).replace(path)  # before the lock goes with the handle
+        if not POSIX:
+            Path(temporary).replace(path)  # Windows renames and removes no file that is open
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -62,22 +85,29 @@ def _temporary_beside(path: Path) -> tuple[int, str]:
     while True:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock_file(handle, wait=True)
         if os.fstat(handle).st_nlink:
             return handle, temporary
         os.close(handle)  # taken for a leftover before it was locked
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files whose writers were killed; those of living ones are locked, and stay."""
+    """Remove temporary files whose writers were killed. Those of living ones are locked, or on Windows young, and stay."""
     for file in folder.glob(f".*{_TEMPORARY}"):
         with suppress(OSError):
-            handle = os.open(file, os.O_RDWR)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if POSIX:
+                _remove_unless_locked(file)
+            elif time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
                 file.unlink()
-            finally:
-                os.close(handle)
+
+
+def _remove_unless_locked(file: Path) -> None:
+    handle = os.open(file, os.O_RDWR)
+    try:
+        if lock_file(handle, wait=False):
+            file.unlink()
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, content: str) -> None:

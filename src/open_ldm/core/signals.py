@@ -1,4 +1,4 @@
-"""Stop signals: the first asks the run to save and stop, a second within ten seconds ends it at once."""
+"""Stop signals: the first one requests a save and a stop, a second one within ten seconds ends the process at once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 
 from open_ldm.core.errors import StoppedError
 
-_WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+_WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
 _SECOND_WITHIN_SECONDS = 10.0
 
 
 class StopRequest:
-    """Context manager that turns SIGTERM, SIGINT and SIGUSR1 into the flag `name`, to be polled between updates."""
+    """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the flag `name`.
+
+    The flag is to be polled between updates.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None

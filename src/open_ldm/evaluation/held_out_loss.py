@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.model.noising import Drawer, DrawnBatch
+from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.process.prediction import PredictionKind, target
 from open_ldm.process.time_density import UniformTimes
 
@@ -40,6 +41,17 @@ class HeldOutLoss:
         """Pictures."""
         return self.mean.count
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, for the event log and for evaluation.json."""
+        return {
+            "pictures": self.count,
+            "mean": self.mean.value,
+            "low": self.mean.low,
+            "high": self.mean.high,
+            "times": list(self.times),
+            "levels": [level.value for level in self.levels],
+        }
+
 
 @torch.no_grad()
 def held_out_loss(
@@ -62,12 +74,12 @@ def held_out_loss(
     world = world or World()
     device = next(model.parameters()).device
     told = conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
-    drawer = Drawer(seed, 1, stats, told, UniformTimes(), model.schedule.discrete_steps, device)
+    noising = Noising(seed, 1, stats, told, UniformTimes(), model.schedule.discrete_steps, device)
     used = tuple(_on_grid(t, model.schedule.discrete_steps) for t in times)
     positions: list[int] = []
     rows: list[Tensor] = []
     for batch in batches:
-        drawn = drawer.draw(batch)
+        drawn = noising.draw(batch)
         rows.append(torch.stack([_losses(model, drawn, t) for t in used], dim=1).double().cpu())
         positions += batch.positions
     together = world.gathered((positions, rows))
@@ -78,7 +90,7 @@ def held_out_loss(
     return _summary(model.kind, used, table, bootstrap or BootstrapConfig())
 
 
-def _losses(model: DiffusionModel, drawn: DrawnBatch, time: float) -> Tensor:
+def _losses(model: DiffusionModel, drawn: ObjectiveInputs, time: float) -> Tensor:
     """Loss [B] at one time."""
     eps = drawn.draws.normal(_NOISE, drawn.x_0.shape[1:])
     t = torch.full_like(drawn.t, time)

@@ -13,7 +13,7 @@ from torch import Tensor
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.attention_probe import watching
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.model.noising import DrawnBatch
+from open_ldm.model.noising import ObjectiveInputs
 from open_ldm.process.prediction import target
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -58,7 +58,7 @@ class TokenInfluence:
         return content
 
 
-def token_influence(model: DiffusionModel, drawn: DrawnBatch, times: Sequence[float] = TIMES) -> TokenInfluence:
+def token_influence(model: DiffusionModel, drawn: ObjectiveInputs, times: Sequence[float] = TIMES) -> TokenInfluence:
     """Measure a model on pictures with their captions; pictures without one are left out.
 
     The gradient is that of each picture's unweighted loss with respect to the context as the denoiser gets it, after padding.
@@ -94,7 +94,7 @@ def token_influence(model: DiffusionModel, drawn: DrawnBatch, times: Sequence[fl
     )
 
 
-def _at(model: DiffusionModel, drawn: DrawnBatch, time: float) -> tuple[Tensor, Tensor]:
+def _at(model: DiffusionModel, drawn: ObjectiveInputs, time: float) -> tuple[Tensor, Tensor]:
     """Attention [attentions, B, L] and gradient norms [B, L] at one time."""
     eps = drawn.draws.normal(_NOISE, drawn.x_0.shape[1:])
     t = torch.full_like(drawn.t, time)

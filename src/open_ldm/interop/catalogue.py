@@ -1,4 +1,4 @@
-"""The published models `ldm import` knows by name."""
+"""The published models that `ldm import` knows by name."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FAMILIES: dict[str, Family] = {
     "pixart": PixArtFamily(),
     "unet": UNetFamily(),
 }
-"""By the denoiser's kind."""
+"""Families by the kind of their denoiser."""
 
 NAMES = {"dit-xl-2": "dit", "ldm-4-g": "unet", "mdtv2-xl-2": "mdtv2", "pixart-xl-2": "pixart", "sd3-medium": "mmdit"}
 """Name on the command line -> kind. Geometry is read from the file, so a name stands for every size of its family."""
 
 
 def family_of(name: str) -> Family:
-    """The family of a published model's name. Raises ConfigError for an unknown one."""
+    """The family of a published model, by its name on the command line. Raises ConfigError for an unknown one."""
     if name not in NAMES:
-        raise ConfigError(f"unknown published model {name!r}", needed=nearest(name, NAMES))
+        raise ConfigError(f"there is no published model named {name!r}", needed=nearest(name, NAMES))
     return FAMILIES[NAMES[name]]

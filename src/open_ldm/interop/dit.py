@@ -9,6 +9,7 @@ from torch import nn
 
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.blocks.positions import GridPositions, StoredPositions
 from open_ldm.denoisers.dit import DiTConfig
 from open_ldm.interop.family import (
@@ -23,7 +24,7 @@ from open_ldm.interop.family import (
 )
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import Copies, KeyMap, Move, Same, State, layers, stacked_layers
-from open_ldm.interop.tables import patch_move, positions_of, table_move
+from open_ldm.interop.tables import find_positions, patch_move, table_move
 from open_ldm.model.spec import ModelSpec
 
 CLASS_TABLE = "conditioning.semantic.table.weight"
@@ -34,7 +35,7 @@ _QKV = ("to_q", "to_k", "to_v")
 
 
 def original(config: DiTConfig, channels: int, grid: tuple[int, int]) -> KeyMap:
-    """The layout of DiT-XL-2-256x256.pt: `pos_embed` [1, T, D], fused qkv, one class table."""
+    """Build the layout of DiT-XL-2-256x256.pt: `pos_embed` [1, T, D], fused qkv, one class table."""
     moves: list[Move] = [
         table_move("pos_embed", config, grid),
         patch_move("x_embedder.proj.weight", config, channels),
@@ -64,7 +65,7 @@ def block_pairs(theirs: str, ours: str) -> dict[str, str]:
 
 
 def diffusers(config: DiTConfig, channels: int) -> KeyMap:
-    """The layout of DiTTransformer2DModel: the time MLP and the class table once per block, no position table."""
+    """Build the layout of DiTTransformer2DModel: the time MLP and the class table once per block, no position table."""
     depth = range(config.geometry.depth)
     moves: list[Move] = [
         patch_move("pos_embed.proj.weight", config, channels),
@@ -113,7 +114,7 @@ class DiTFamily(Family):
             side = int(file.config["sample_size"])
         else:
             grid = square_side(shape_of(state, "pos_embed")[1], "pos_embed")
-            settings["denoiser.positions"] = positions_of(state["pos_embed"], GridPositions(), (grid, grid)).model_dump()
+            settings["denoiser.positions"] = find_positions(state["pos_embed"], GridPositions(), (grid, grid)).model_dump()
             side = grid * patch
             if channels > GUIDED:
                 settings["sampling.guidance.channels"] = GUIDED
@@ -129,19 +130,17 @@ class DiTFamily(Family):
         return original(config, spec.facts.channels, (height // config.patch, width // config.patch))
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import DiTTransformer2DModel
-
         config = _config(spec)
         refuse_controls(spec)
         if not (isinstance(spec.conditioning.semantic, ClassSemantic) and spec.conditioning.semantic.route == "modulation"):
             raise ConfigError("diffusers' DiT takes a class by modulation alone", fix="sample from the run folder")
         if isinstance(config.positions, StoredPositions) or config.positions != GridPositions():
-            raise ConfigError("diffusers' DiT has no place for this position table", fix="use the run folder")
+            raise ConfigError("diffusers' DiT cannot hold this position table", fix="use the run folder")
         height, width = spec.facts.latent_size
         if height != width:
-            raise ConfigError(f"diffusers' DiT is square, this model's latents are {height}x{width}")
+            raise ConfigError(f"diffusers' DiT is square, this model's latents are {height}x{width}", fix="use the run folder")
         shape = config.geometry
-        network: nn.Module = DiTTransformer2DModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").DiTTransformer2DModel(
             num_attention_heads=shape.heads,
             attention_head_dim=shape.width // shape.heads,
             in_channels=spec.facts.channels,

@@ -1,4 +1,4 @@
-"""What the program must know of one published architecture to import and export it."""
+"""The families of published models: what must be known of an architecture to import and export its weights."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Description:
-    """What a published file says of its model. `settings`: of the recipe, its quirks among them; `latent_side`: of the square
-    latents it was trained at; `classes`: without the null class, 0 for captions."""
+    """What a published file says of its model.
+
+    Attributes:
+        settings: Of the recipe, the quirks of the published weights among them.
+        latent_side: Of the square latents that it was trained on.
+        classes: Number of classes without the null class; 0 for a model of captions.
+    """
 
     settings: Settings
     latent_side: int
@@ -32,37 +37,37 @@ class Description:
 
 
 class Family(ABC):
-    """One architecture. `recipe`: the packaged recipe an import starts from."""
+    """One architecture; `recipe` names the packaged recipe that an import starts from."""
 
     recipe: str
 
     def tensors(self, file: WeightFile) -> State:
-        """The file's tensors that belong to the model, without the prefix of a larger bundle."""
+        """Select the tensors of a file that belong to the model, without the prefix of a larger bundle."""
         return file.state
 
     @abstractmethod
     def describe(self, file: WeightFile, state: State) -> Description:
-        """What the shapes (and a diffusers config) say of the model, and the quirks of the published weights."""
+        """Describe a model by the shapes of its tensors and a diffusers config, and name the quirks of the weights."""
 
     @abstractmethod
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
-        """The layout for a model of these settings."""
+        """Build the layout of a model of these settings."""
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        """diffusers' class for a model of these settings, freshly initialised. Raises ConfigError where it has none."""
+        """Build diffusers' network for a model of these settings. Raises ConfigError where diffusers has none."""
         raise ConfigError(f"diffusers has no model for {spec.denoiser.kind}", fix="use the run folder itself")
 
     def for_export(self, spec: ModelSpec, ours: Mapping[str, Tensor]) -> tuple[ModelSpec, Mapping[str, Tensor]]:
-        """The same model written so that diffusers can hold it (a computed table as numbers, say)."""
+        """Rewrite a model so that diffusers can hold it, a computed table as numbers, say; it computes the same."""
         return spec, ours
 
     def notes(self, spec: ModelSpec) -> str:
-        """What a user of the exported folder must know; empty when nothing."""
+        """What a user of the exported folder must know; empty where there is nothing to know."""
         return ""
 
 
 def count_blocks(state: State, prefix: str) -> int:
-    """Number of blocks `prefix`.0, `prefix`.1, ... Raises CheckpointError when there are none."""
+    """Count the blocks `prefix`.0, `prefix`.1, ... of a state. Raises CheckpointError when there are none."""
     numbers = {int(name[len(prefix) + 1 :].split(".")[0]) for name in state if name.startswith(f"{prefix}.")}
     if not numbers:
         raise CheckpointError(f"the file holds no {prefix}.0", needed="the layout of this architecture")
@@ -70,14 +75,23 @@ def count_blocks(state: State, prefix: str) -> int:
 
 
 def shape_of(state: State, name: str) -> tuple[int, ...]:
-    """Shape of a tensor that must be there."""
+    """Shape of a tensor by name. Raises CheckpointError where the file lacks it."""
     if name not in state:
         raise CheckpointError(f"the file lacks {name}", needed="the layout of this architecture")
     return tuple(state[name].shape)
 
 
 def geometry(width: int, depth: int, heads: int | None = None) -> Settings:
-    """Settings of a transformer. Heads do not show in shapes: by default those of the named size of this width."""
+    """Settings of a transformer.
+
+    Args:
+        width: D.
+        depth: Number of blocks.
+        heads: Attention heads, which do not show in shapes; None takes those of the named size of this width, if any.
+
+    Returns:
+        Settings of its denoiser by dotted name.
+    """
     known = {named.width: named.heads for named in SIZES.values()}
     settings: Settings = {"denoiser.depth": depth, "denoiser.width": width}
     if heads is not None or width in known:
@@ -86,7 +100,7 @@ def geometry(width: int, depth: int, heads: int | None = None) -> Settings:
 
 
 def square_side(tokens: int, name: str) -> int:
-    """Side of a square table of so many tokens. Raises CheckpointError when it is none."""
+    """Side of a square table of so many tokens. Raises CheckpointError for a number that is no square."""
     side = math.isqrt(tokens)
     if side * side != tokens:
         raise CheckpointError(f"{name} has {tokens} tokens", needed="a square grid")
@@ -94,11 +108,11 @@ def square_side(tokens: int, name: str) -> int:
 
 
 def refuse_controls(spec: ModelSpec) -> None:
-    """diffusers' networks take no gated controls."""
+    """Raise ConfigError for a model with control conditions, which diffusers' networks cannot hold."""
     if spec.conditioning.controls:
         kinds = ", ".join(control.kind for control in spec.conditioning.controls)
         raise ConfigError(
-            f"diffusers' network has no place for the control conditions {kinds}",
+            f"diffusers' network cannot hold the control conditions {kinds}",
             needed="a model trained without them",
             fix="sample from the run folder with ldm sample",
         )

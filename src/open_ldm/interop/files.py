@@ -31,9 +31,14 @@ _UNPICKLE_SECONDS = 1800
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A published file's tensors. `config`: a diffusers folder's config.json. `weights`: which set of them was taken.
+    """The tensors of a published file.
 
-    `sha256`: of the file; of a folder in several files, of their names and hashes.
+    Attributes:
+        path: As it was given.
+        state: Tensors by name.
+        sha256: Of the file; of a folder with several files, of their names and hashes.
+        weights: Which set of weights was read, where the file holds several.
+        config: Content of a diffusers folder's config.json.
     """
 
     path: Path
@@ -49,14 +54,22 @@ class WeightFile:
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a weight file or a diffusers folder. Averaged weights are preferred where a file holds several sets.
+    """Read a weight file or a diffusers folder; averaged weights are preferred where a file holds several sets.
 
-    Raises ConfigError when there is nothing to read, CheckpointError when it is damaged or holds more than tensors.
+    Args:
+        path: A safetensors file, a pickle (read in a process of its own, as tensors alone), or a diffusers folder.
+
+    Returns:
+        The tensors, on the CPU.
+
+    Raises:
+        ConfigError: There is nothing to read at `path`.
+        CheckpointError: The file is damaged, or holds more than tensors.
     """
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise ConfigError(f"no file or folder {path}", needed="a weight file, or a folder in diffusers' format")
+        raise ConfigError(f"there is no file or folder {path}", needed="a weight file, or a folder in diffusers' format")
     if path.suffix == ".safetensors":
         tensors = _load(path)
     elif path.suffix in PICKLES:
@@ -70,22 +83,22 @@ def read_weights(path: Path) -> WeightFile:
 def _read_folder(folder: Path) -> WeightFile:
     """diffusers' format: config.json and one or several safetensors, perhaps in `transformer` or `unet`."""
     inside = [folder, folder / "transformer", folder / "unet"]
-    place = next((each for each in inside if (each / "config.json").is_file()), None)
-    if place is None:
+    holder = next((each for each in inside if (each / "config.json").is_file()), None)
+    if holder is None:
         raise ConfigError(f"{folder} holds no config.json", needed="a folder written by diffusers' save_pretrained")
-    files = sorted(place.glob("*.safetensors"))
+    files = sorted(holder.glob("*.safetensors"))
     if not files:
-        raise ConfigError(f"{place} holds no safetensors", fix="save it again with safe_serialization=True")
+        raise ConfigError(f"{holder} holds no safetensors", fix="save it again with safe_serialization=True")
     state: dict[str, Tensor] = {}
     for file in files:
         tensors = _load(file)
         if twice := state.keys() & tensors.keys():
-            raise ConfigError(f"{place} holds {min(twice)!r} twice, also in {file.name}", fix="keep one variant of the weights")
+            raise ConfigError(f"{holder} holds {min(twice)!r} twice, also in {file.name}", fix="keep one set of the weights")
         state.update(tensors)
     try:
-        config = json.loads((place / "config.json").read_text())
+        config = json.loads((holder / "config.json").read_text())
     except ValueError as error:
-        raise CheckpointError(f"{place / 'config.json'} is damaged") from error
+        raise CheckpointError(f"{holder / 'config.json'} is damaged") from error
     hashes = {file.name: sha256_of(file) for file in files}
     sha256 = hashes[files[0].name] if len(files) == 1 else hash_of_content(hashes)
     return WeightFile(folder, state, sha256, config=config)
@@ -99,7 +112,7 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
-    """A pickle's tensors. It is opened with weights_only=True by a process with limits, which hands over safetensors."""
+    """A pickle's tensors. It is opened with weights_only=True by a process with limits, which writes safetensors."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "weights.safetensors"
         command = [sys.executable, "-m", "open_ldm.interop.unpickle", str(path), str(target)]
@@ -130,7 +143,7 @@ def _chosen(tensors: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor]]:
 
 
 def _averaged_in_place(chosen: str, state: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor]]:
-    """latent-diffusion's files keep the average of `model.a.b` beside it as `model_ema.ab`, without dots: it takes its place.
+    """Replace weights by their averages, which latent-diffusion's files hold beside them: `model_ema.ab` for `model.a.b`.
 
     What is not averaged there (autoencoder, conditions) stays as it is.
     """

@@ -19,18 +19,22 @@ State = Mapping[str, Tensor]
 
 
 class Move(ABC):
-    """Tensors `theirs` of a published layout <-> tensors `ours`."""
+    """Tensors of a published layout, by the names `theirs`, and the same numbers as tensors of ours, by the names `ours`."""
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
 
     @abstractmethod
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        """`theirs`, in order -> `ours`, in order. Raises CheckpointError where they cannot be ours."""
+        """Convert tensors of theirs, in the order of `theirs`, to ours, in the order of `ours`.
+
+        Raises:
+            CheckpointError: Ours cannot hold these numbers.
+        """
 
     @abstractmethod
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The inverse."""
+        """Convert tensors of ours to theirs: the inverse of `read`, to the bit."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class HalvesSwapped(Same):
 
 @dataclass(frozen=True)
 class Stacked(Move):
-    """Several of theirs, of equal size, one below the other in one of ours: q, k, v <-> qkv."""
+    """Several tensors of theirs, of equal size, stacked along the first dimension in one of ours: q, k, v <-> qkv."""
 
     their_names: tuple[str, ...]
     our_name: str
@@ -99,7 +103,7 @@ class Stacked(Move):
 
 @dataclass(frozen=True)
 class Copies(Move):
-    """One of ours that they keep several times over."""
+    """One tensor of ours of which they hold several copies."""
 
     their_names: tuple[str, ...]
     our_name: str
@@ -121,7 +125,7 @@ class Copies(Move):
 
 @dataclass(frozen=True, eq=False)
 class Computed(Move):
-    """A table they store and we compute: it must hold exactly `value`."""
+    """A table that they store and we compute: it must hold exactly `value`."""
 
     their_name: str
     value: Tensor
@@ -140,33 +144,43 @@ class Computed(Move):
 
 
 def layers(pairs: Mapping[str, str], parts: Sequence[str] = ("weight", "bias"), move: type[Same] = Same) -> list[Move]:
-    """A move for weight and bias of each layer, their name -> ours."""
+    """Build the moves of weight and bias of layers, given as {their name: our name}."""
     return [move(f"{theirs}.{part}", f"{ours}.{part}") for theirs, ours in pairs.items() for part in parts]
 
 
 def stacked_layers(theirs: Sequence[str], ours: str, parts: Sequence[str] = ("weight", "bias")) -> list[Move]:
-    """Layers side by side of theirs as one of ours, weight and bias."""
+    """Build the moves of several layers of theirs, stacked in one of ours, weight and bias."""
     return [Stacked(tuple(f"{name}.{part}" for name in theirs), f"{ours}.{part}") for part in parts]
 
 
 class KeyMap:
-    """A published layout as a whole."""
+    """A whole published layout: moves that together account for every tensor of both sides."""
 
     def __init__(self, moves: Iterable[Move]) -> None:
         self.moves = tuple(moves)
 
     @property
     def theirs(self) -> list[str]:
-        """Every tensor of the published layout."""
+        """Names of all tensors of the published layout."""
         return [name for move in self.moves for name in move.theirs]
 
     @property
     def ours(self) -> set[str]:
-        """Every tensor of ours that the layout holds."""
+        """Names of all tensors of ours that the layout holds."""
         return {name for move in self.moves for name in move.ours}
 
     def read(self, state: State) -> dict[str, Tensor]:
-        """Published tensors -> ours. Raises CheckpointError naming tensors that are missing or that no move takes."""
+        """Convert published tensors to ours.
+
+        Args:
+            state: Tensors by their published names.
+
+        Returns:
+            Tensors by our names.
+
+        Raises:
+            CheckpointError: Tensors are missing, or there are some that no move reads; the error names them.
+        """
         missing = [name for name in self.theirs if name not in state]
         unknown = sorted(state.keys() - set(self.theirs))
         if missing or unknown:
@@ -178,7 +192,7 @@ class KeyMap:
         return found
 
     def write(self, ours: State) -> dict[str, Tensor]:
-        """Our tensors -> published ones; the inverse of `read`, to the bit. Raises KeyError when one is missing."""
+        """Convert our tensors to published ones: the inverse of `read`, to the bit. Raises KeyError when one is missing."""
         found: dict[str, Tensor] = {}
         for move in self.moves:
             found.update(zip(move.theirs, move.write([ours[name] for name in move.ours]), strict=True))

@@ -27,10 +27,13 @@ from open_ldm.model.spec import ModelSpec
 
 
 def original(config: MDTv2Config, channels: int, grid: tuple[int, int]) -> KeyMap:
-    """The layout of mdt_xl2_v2_ckpt.pt for tables of `grid` tokens: every attention holds its bias table and, as integers,
-    the table row of each pair of tokens. Raises ConfigError for a model without the masked pass, which lacks half of it."""
+    """Build the layout of mdt_xl2_v2_ckpt.pt for tables of `grid` tokens.
+
+    Every attention holds its bias table and, as integers, the table row of each pair of tokens. Raises ConfigError for a model
+    without the masked pass, which lacks half of it.
+    """
     if config.mask_ratio is None:
-        raise ConfigError("denoiser.mask_ratio=null has no side block", needed="a mask_ratio, as the published network")
+        raise ConfigError("denoiser.mask_ratio=null leaves out the side block", needed="a mask_ratio, as the published network")
     width, tokens = config.geometry.width, grid[0] * grid[1]
     names = {"pos_embed": "denoiser.positions.values", "decoder_pos_embed": "denoiser.decoder_positions.values"}
     moves: list[Move] = [

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.blocks.positions import (
     BicubicPositions,
     CentredPositions,
@@ -37,7 +38,7 @@ from open_ldm.interop.family import (
 )
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import Computed, HalvesSwapped, KeyMap, Move, Same, State, layers, stacked_layers
-from open_ldm.interop.tables import TABLE, patch_move, positions_of, table_move
+from open_ldm.interop.tables import TABLE, find_positions, patch_move, table_move
 from open_ldm.model.spec import ModelSpec
 
 POOLED = "conditioning.semantic.pooled"
@@ -49,7 +50,7 @@ _ORIGINAL_SHAPES = ("x_embedder.proj.weight", "pos_embed")
 
 
 def original(config: MMDiTConfig, channels: int, pooled: bool) -> KeyMap:
-    """The layout of sd3_medium.safetensors behind its prefix. `pooled`: whether the model has a pooled vector."""
+    """Build the layout of sd3_medium.safetensors behind its prefix. `pooled`: whether the model has a pooled vector."""
     pairs = {
         "t_embedder.mlp.0": "denoiser.time_embedding.mlp.0",
         "t_embedder.mlp.2": "denoiser.time_embedding.mlp.2",
@@ -67,7 +68,7 @@ def original(config: MMDiTConfig, channels: int, pooled: bool) -> KeyMap:
         for theirs, ours in (("x_block", "image"), ("context_block", "context")):
             there, here = f"joint_blocks.{i}.{theirs}", f"denoiser.blocks.{i}.{ours}"
             pairs |= {f"{there}.adaLN_modulation.1": f"{here}.modulation.linear", f"{there}.attn.qkv": f"{here}.qkv"}
-            if not _gives_only(config, i, ours):
+            if not _is_context_pre_only(config, i, ours):
                 pairs |= {
                     f"{there}.attn.proj": f"{here}.proj",
                     f"{there}.mlp.fc1": f"{here}.mlp.fc1",
@@ -79,7 +80,7 @@ def original(config: MMDiTConfig, channels: int, pooled: bool) -> KeyMap:
 
 
 def diffusers(config: MMDiTConfig, channels: int, pooled: bool) -> KeyMap:
-    """The layout of SD3Transformer2DModel. Its continuous norms hold (scale, shift), ours (shift, scale)."""
+    """Build the layout of SD3Transformer2DModel. Its continuous norms hold (scale, shift), ours (shift, scale)."""
     pairs = {
         "time_text_embed.timestep_embedder.linear_1": "denoiser.time_embedding.mlp.0",
         "time_text_embed.timestep_embedder.linear_2": "denoiser.time_embedding.mlp.2",
@@ -95,7 +96,7 @@ def diffusers(config: MMDiTConfig, channels: int, pooled: bool) -> KeyMap:
     ]
     for i in range(config.geometry.depth):
         there, here = f"transformer_blocks.{i}", f"denoiser.blocks.{i}"
-        last = _gives_only(config, i, "context")
+        last = _is_context_pre_only(config, i, "context")
         pairs[f"{there}.norm1.linear"] = f"{here}.image.modulation.linear"
         (swapped if last else pairs)[f"{there}.norm1_context.linear"] = f"{here}.context.modulation.linear"
         moves += stacked_layers([f"{there}.attn.to_{name}" for name in "qkv"], f"{here}.image.qkv")
@@ -122,7 +123,7 @@ def _table(config: MMDiTConfig) -> Grid:
         case CentredPositions(side=side):
             return side, side
         case _:
-            raise ConfigError("the published layout wants a position table of fixed size", needed="centred or stored positions")
+            raise ConfigError("the published layout needs a position table of fixed size", needed="centred or stored positions")
 
 
 def _pooled_moves(config: MMDiTConfig, names: Sequence[str], pooled: bool) -> list[Move]:
@@ -136,8 +137,8 @@ def _pooled_moves(config: MMDiTConfig, names: Sequence[str], pooled: bool) -> li
     return moves
 
 
-def _gives_only(config: MMDiTConfig, block: int, stream: str) -> bool:
-    """The last block's context gives q, k, v and nothing else."""
+def _is_context_pre_only(config: MMDiTConfig, block: int, stream: str) -> bool:
+    """Whether a stream is the last block's context, which has q, k, v and nothing behind the attention."""
     return stream == "context" and block == config.geometry.depth - 1
 
 
@@ -158,7 +159,7 @@ class MMDiTFamily(Family):
         settings = geometry(width, depth, file.config.get("num_attention_heads", heads))
         norm = "transformer_blocks.0.attn.norm_q.weight" if file.is_diffusers else "joint_blocks.0.x_block.attn.ln_q.weight"
         side = square_side(shape_of(state, table)[1], table)
-        positions = positions_of(state[table], CentredPositions(side=side), (side, side))
+        positions = find_positions(state[table], CentredPositions(side=side), (side, side))
         settings |= {
             "denoiser.patch": patch,
             "denoiser.qk_norm": "rms" if norm in state else "none",
@@ -184,16 +185,14 @@ class MMDiTFamily(Family):
         return replace(spec, denoiser=stored), {**ours, TABLE: table}
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import SD3Transformer2DModel
-
         config, semantic = _config(spec), spec.conditioning.semantic
         refuse_controls(spec)
         if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
-            raise ConfigError("diffusers' SD3 wants context tokens", needed="a model with route: context or both")
+            raise ConfigError("diffusers' SD3 needs context tokens", needed="a model with route: context or both")
         if not isinstance(config.positions, StoredPositions) or config.positions.rows != config.positions.columns:
-            raise ConfigError("diffusers' SD3 wants a square position table", fix="use the run folder")
+            raise ConfigError("diffusers' SD3 needs a square position table", fix="use the run folder")
         shape = config.geometry
-        network: nn.Module = SD3Transformer2DModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").SD3Transformer2DModel(
             sample_size=max(spec.facts.latent_size),
             patch_size=config.patch,
             in_channels=spec.facts.channels,
@@ -220,13 +219,22 @@ class MMDiTFamily(Family):
 
 
 def square_table(positions: ComputedPositions, grid: Grid, width: int) -> Tensor:
-    """A table [side, side, D] whose middle of `grid` tokens is what `positions` give there.
+    """Compute a square table from whose middle diffusers cuts what `positions` give on a grid.
 
-    Raises ConfigError where there is none: resampled or interpolated positions of a grid that is not square.
+    Args:
+        positions: The model's.
+        grid: Rows and columns of its tokens.
+        width: D.
+
+    Returns:
+        Table [side, side, D], float32.
+
+    Raises:
+        ConfigError: There is no such table: positions are resampled or interpolated, and the grid is not square.
     """
     if isinstance(positions, ResampledPositions | BicubicPositions):
         if grid[0] != grid[1]:
-            raise ConfigError("diffusers' SD3 wants a square position table", fix="use the run folder")
+            raise ConfigError("diffusers' SD3 needs a square position table", fix="use the run folder")
         return computed_table(positions, grid, width).float().view(*grid, width)
     if isinstance(positions, CentredPositions):
         side = positions.side

@@ -17,6 +17,11 @@ class NumberMlp(Move):
     """One MLP (256 features -> D/3 -> D/3) that PixArt applies to each number of a condition <-> our MLP over all of them.
 
     Number i fills the third `thirds[i]` of the D outputs, so ours is made of copies of theirs in blocks and zeros elsewhere.
+
+    Attributes:
+        their_layers: Names of the two layers of theirs.
+        control: Kind of our control condition.
+        thirds: For each number, which third of the width it fills.
     """
 
     their_layers: tuple[str, str]
@@ -48,9 +53,9 @@ class NumberMlp(Move):
             raise CheckpointError(
                 f"the control {self.control} does not fit PixArt's layout",
                 needed="one MLP, the same for every number, in a third of the width each",
-                fix="weights that were imported from PixArt and trained no further",
+                fix="export weights that were imported from PixArt and trained no further",
             )
         return theirs
 
     def _rows(self, third: int) -> list[slice]:
-        return [slice(place * third, (place + 1) * third) for place in self.thirds]
+        return [slice(index * third, (index + 1) * third) for index in self.thirds]

@@ -1,7 +1,7 @@
 """PixArt-alpha's published layouts: the original file (PixArt and PixArtMS) and diffusers' PixArtTransformer2DModel.
 
 Ours are the names of a `DiffusionModel` whose captions enter as context. What a dropped caption is replaced by
-(`y_embedding`) belongs to the conditioning; diffusers' class has no place for it, but folders of released weights hold it.
+(`y_embedding`) belongs to the conditioning; diffusers' class cannot hold it, but folders of released weights hold it.
 The multi-scale models also read the original size and the aspect ratio, which are `CONTROLS` here.
 """
 
@@ -17,6 +17,7 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls import AspectRatio, OriginalSize
 from open_ldm.controls.gate import ConstantGate
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.blocks.positions import (
     Grid,
     GridPositions,
@@ -52,7 +53,7 @@ LEWEI_SCALES = (0.5, 1.0, 2.0)
 
 
 def original(config: PixArtConfig, channels: int, grid: Grid | None, *, null_tokens: bool, multi_scale: bool) -> KeyMap:
-    """The layout of PixArt-XL-2-512x512.pth and, `multi_scale`, of PixArt-XL-2-1024-MS.pth, inside its `state_dict`.
+    """Build the layout of PixArt-XL-2-512x512.pth and, `multi_scale`, of PixArt-XL-2-1024-MS.pth, inside its `state_dict`.
 
     `grid`: rows and columns of the file's `pos_embed`, None without that table.
     """
@@ -91,7 +92,7 @@ def original(config: PixArtConfig, channels: int, grid: Grid | None, *, null_tok
 
 
 def diffusers(config: PixArtConfig, channels: int, *, null_tokens: bool, multi_scale: bool) -> KeyMap:
-    """The layout of PixArtTransformer2DModel; `null_tokens`: with `y_embedding` beside it."""
+    """Build the layout of PixArtTransformer2DModel; `null_tokens`: with `y_embedding` beside it."""
     pairs = {
         "adaln_single.emb.timestep_embedder.linear_1": "denoiser.time_embedding.mlp.0",
         "adaln_single.emb.timestep_embedder.linear_2": "denoiser.time_embedding.mlp.2",
@@ -140,11 +141,11 @@ class PixArtFamily(Family):
     recipe = "pixart-alpha-xl2"
 
     def tensors(self, file: WeightFile) -> State:
-        """Without a position table that a formula gives: the original code throws it away too, and computes one."""
+        """Select all tensors but a position table that a formula gives: the original code ignores it too, and computes one."""
         state = dict(file.state)
         if NULL_TOKENS in state:  # a folder that `ldm export` wrote
             state[THEIR_NULL_TOKENS] = state.pop(NULL_TOKENS)
-        if "pos_embed" in state and isinstance(positions_in(state["pos_embed"]), GridPositions):
+        if "pos_embed" in state and isinstance(find_positions(state["pos_embed"]), GridPositions):
             del state["pos_embed"]
         return state
 
@@ -158,7 +159,7 @@ class PixArtFamily(Family):
             positions: PositionsConfig = positions_for(side // patch, max(side // 64, 1) if scale is None else scale)
         else:
             side = patch * square_side(shape_of(file.state, "pos_embed")[1], "pos_embed")
-            positions = positions_in(file.state["pos_embed"])
+            positions = find_positions(file.state["pos_embed"])
         settings |= {
             "denoiser.patch": patch,
             "denoiser.positions": positions.model_dump(),
@@ -184,7 +185,7 @@ class PixArtFamily(Family):
         return original(config, spec.facts.channels, grid, null_tokens=null_tokens, multi_scale=multi_scale)
 
     def for_export(self, spec: ModelSpec, ours: Mapping[str, Tensor]) -> tuple[ModelSpec, Mapping[str, Tensor]]:
-        """Without null tokens, which diffusers' class has no place for, and with coordinates that depend on no grid."""
+        """Rewrite a model without null tokens, which diffusers cannot hold, and with coordinates that depend on no grid."""
         semantic, config = spec.conditioning.semantic, _config(spec)
         if isinstance(semantic, TextSemantic) and semantic.null_kind == "table":
             without = semantic.model_copy(update={"null_kind": "zeros"})
@@ -201,17 +202,15 @@ class PixArtFamily(Family):
         return spec, ours
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import PixArtTransformer2DModel
-
         config, shape, semantic = _config(spec), _config(spec).geometry, spec.conditioning.semantic
         if spec.conditioning.controls != CONTROLS:
             refuse_controls(spec)
         if not isinstance(config.positions, GridPositions) or config.positions.base is None:
-            raise ConfigError("diffusers' PixArt has no place for this position table", fix="use the run folder")
+            raise ConfigError("diffusers' PixArt cannot hold this position table", fix="use the run folder")
         if spec.context_dim is None or (isinstance(semantic, TextSemantic) and semantic.route == "both"):
             raise ConfigError("diffusers' PixArt reads context tokens and nothing else", needed="a model with route: context")
         side = max(spec.facts.latent_size)
-        network: nn.Module = PixArtTransformer2DModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").PixArtTransformer2DModel(
             num_attention_heads=shape.heads,
             attention_head_dim=shape.width // shape.heads,
             in_channels=spec.facts.channels,
@@ -245,8 +244,8 @@ def positions_for(side: int, lewei_scale: float) -> GridPositions:
     return GridPositions(base=side / lewei_scale)
 
 
-def positions_in(table: Tensor) -> PositionsConfig:
-    """The positions behind a table [1, T, D]: the formula with one of `LEWEI_SCALES`, else the table itself."""
+def find_positions(table: Tensor) -> PositionsConfig:
+    """Find the positions that a table [1, T, D] holds: the formula with one of `LEWEI_SCALES`, else stored numbers."""
     side = square_side(table.shape[1], "pos_embed")
     for scale in LEWEI_SCALES:
         positions = positions_for(side, scale)

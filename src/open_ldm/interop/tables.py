@@ -12,8 +12,17 @@ from open_ldm.interop.keymap import Computed, Move, Reshaped
 TABLE = "denoiser.positions.table"
 
 
-def positions_of(table: Tensor, formula: PositionsConfig, grid: Grid) -> PositionsConfig:
-    """The positions for a published table [1, T, D]: the formula if it gives these very numbers, else the table itself."""
+def find_positions(table: Tensor, formula: PositionsConfig, grid: Grid) -> PositionsConfig:
+    """Find the positions that a published table holds.
+
+    Args:
+        table: [1, T, D], tokens row by row.
+        formula: What may have computed it.
+        grid: Rows and columns, T in all.
+
+    Returns:
+        The formula, if it gives these very numbers; else positions that are stored as numbers.
+    """
     computed = Positions(formula, table.shape[-1])(grid, torch.device("cpu"))
     if table.shape[1] == len(computed) and torch.equal(table[0].float(), computed):
         return formula
@@ -21,7 +30,7 @@ def positions_of(table: Tensor, formula: PositionsConfig, grid: Grid) -> Positio
 
 
 def table_move(name: str, config: TransformerConfig, grid: Grid) -> Move:
-    """The move of a table [1, T, D] named `name` under `config.positions`."""
+    """Build the move of a table [1, T, D] named `name`: it is checked where `config.positions` computes it, else moved."""
     width = config.geometry.width
     if isinstance(config.positions, StoredPositions):
         return Reshaped(name, TABLE, (1, grid[0] * grid[1], width), (*grid, width))
@@ -29,7 +38,7 @@ def table_move(name: str, config: TransformerConfig, grid: Grid) -> Move:
 
 
 def patch_move(name: str, config: GeometryConfig, channels: int) -> Move:
-    """The move of a patch convolution's kernel [D, C, p, p] named `name`: ours is a matrix."""
+    """Build the move of a patch convolution's kernel [D, C, p, p] named `name`; ours is a matrix [D, C p p]."""
     width, patch = config.geometry.width, config.patch
     shape = (width, channels, patch, patch)
     return Reshaped(name, "denoiser.patch_embedding.proj.weight", shape, (width, channels * patch * patch))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.core.extras import need
 from open_ldm.denoisers.unet import UNetConfig, UNetGeometry
 from open_ldm.interop.family import Description, Family, Layout, refuse_controls
 from open_ldm.interop.files import WeightFile
@@ -43,7 +44,7 @@ class Kernel(Same):
 
 @dataclass(frozen=True)
 class PointKernel(Same):
-    """A kernel of one place: theirs [out, in, 1, 1], ours [out, in]."""
+    """A kernel of one pixel: theirs [out, in, 1, 1], ours [out, in]."""
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         (tensor,) = tensors
@@ -95,18 +96,18 @@ class Part:
 
 
 def parts(shape: UNetGeometry) -> Iterator[Part]:
-    """Every residual block, transformer and change of resolution, in the order of the forward pass."""
-    coarsest, per_level, place = len(shape.channels) - 1, shape.blocks_per_level, 0
+    """List every residual block, transformer and change of resolution, in the order of the forward pass."""
+    coarsest, per_level, number = len(shape.channels) - 1, shape.blocks_per_level, 0
     for level, width in enumerate(shape.channels):
         before = shape.channels[level - 1] if level else shape.model_channels
         for j in range(per_level):
-            place += 1
-            at = Part("", f"input_blocks.{place}", f"down_blocks.{level}", f"down.{level}.stages.{j}")
+            number += 1
+            at = Part("", f"input_blocks.{number}", f"down_blocks.{level}", f"down.{level}.stages.{j}")
             yield from _stage(at, j, shape.attends(level), skip=j == 0 and before != width)
         if level < coarsest:
-            place += 1
+            number += 1
             there = f"down_blocks.{level}.downsamplers.0.conv"
-            yield Part("resample", f"input_blocks.{place}.0.op", there, f"down.{level}.resample")
+            yield Part("resample", f"input_blocks.{number}.0.op", there, f"down.{level}.resample")
     yield Part("residual", "middle_block.0", "mid_block.resnets.0", "middle.0.residual")
     yield Part("transformer", "middle_block.1", "mid_block.attentions.0", "middle.0.transformer")
     yield Part("residual", "middle_block.2", "mid_block.resnets.1", "middle.1.residual")
@@ -126,7 +127,7 @@ def _stage(at: Part, j: int, attends: bool, skip: bool) -> Iterator[Part]:
 
 
 def key_map(config: UNetConfig, layout: Layout, semantic: NoSemantic | ClassSemantic | TextSemantic) -> KeyMap:
-    """The whole layout of a model of this geometry and semantic condition."""
+    """Build the whole layout of a model of this geometry and semantic condition."""
     names, has_context = _NAMES[layout], not (isinstance(semantic, NoSemantic) or semantic.route == "modulation")
     time_1, time_2, conv_in, norm_out, conv_out = (
         (theirs, f"denoiser.{ours}") for theirs, ours in zip(names.ends, _OURS.ends, strict=True)
@@ -222,12 +223,10 @@ class UNetFamily(Family):
         return key_map(_config(spec), layout, spec.conditioning.semantic)
 
     def peer(self, spec: ModelSpec) -> nn.Module:
-        from diffusers import UNet2DConditionModel
-
         refuse_controls(spec)
         config, semantic = _config(spec), spec.conditioning.semantic
         if not isinstance(semantic, NoSemantic | ClassSemantic) and semantic.route != "context":
-            raise ConfigError("diffusers' UNet has no place for a pooled text vector", fix="sample from the run folder")
+            raise ConfigError("diffusers' UNet cannot hold a pooled text vector", fix="sample from the run folder")
         shape = config.geometry
         if shape.channels[0] != shape.model_channels:
             raise ConfigError(
@@ -236,7 +235,7 @@ class UNetFamily(Family):
         levels = range(len(shape.channels))
         kinds = ["CrossAttn" if shape.attends(level) else "" for level in levels]
         by_time = isinstance(semantic, ClassSemantic) and semantic.route == "modulation"
-        network: nn.Module = UNet2DConditionModel(
+        network: nn.Module = need("diffusers", extra="autoencoders").UNet2DConditionModel(
             sample_size=max(spec.facts.latent_size),
             in_channels=spec.facts.channels,
             out_channels=spec.output_channels,

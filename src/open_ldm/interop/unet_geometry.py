@@ -64,7 +64,7 @@ TABLES = {
 
 
 def described(file: WeightFile, state: State) -> Description:
-    """Settings, latent side and number of classes. Raises CheckpointError for a UNet of another kind."""
+    """Describe a UNet: settings, latent side and number of classes. Raises CheckpointError for one of another kind."""
     settings = _of_config(file.config) if file.is_diffusers else _of_shapes(state)
     kernel, out = ("conv_in", "conv_out") if file.is_diffusers else ("input_blocks.0.0", "out.2")
     channels, outputs = shape_of(state, f"{kernel}.weight")[1], shape_of(state, f"{out}.weight")[0]
@@ -80,8 +80,8 @@ def _of_shapes(state: State) -> Settings:
     """Geometry of an original file: block by block down to the middle."""
     widths: list[list[int]] = [[]]
     factors = []
-    for place in range(1, count_blocks(state, "input_blocks")):
-        block = f"input_blocks.{place}"
+    for number in range(1, count_blocks(state, "input_blocks")):
+        block = f"input_blocks.{number}"
         if f"{block}.0.op.weight" in state:
             widths.append([])
             continue
@@ -151,7 +151,7 @@ def _settings(
     scale_shift: bool,
     context: int | None,
 ) -> Settings:
-    """`context`: width by which unknown heads are told apart; None where the heads are known."""
+    """`context`: width of the context, which decides heads that are not known; None where they are."""
     if odd := [width for width in widths if width % base]:
         raise CheckpointError(f"a level has {odd[0]} channels", needed=f"a multiple of the first convolution's {base}")
     multipliers = tuple(width // base for width in widths)

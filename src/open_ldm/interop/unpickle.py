@@ -2,13 +2,13 @@
 
 A pickle can run code when it is opened. torch's weights_only=True refuses what is not a tensor or a plain container, but
 that alone has been broken before (CVE-2025-32434), so the file is opened here, in a process that may neither write more
-than such a file needs nor run for ever, and only safetensors leave it.
+than such a file needs nor run for ever, and only safetensors leave it. Windows has no such limits on a process: there the
+time that the caller waits is the only one.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from open_ldm.core.locks import optional_module
 from open_ldm.interop.files import GROUP_END
 
 _CPU_SECONDS = 1200
@@ -29,7 +30,7 @@ _FOUND = "WeightsUnpickler error: "
 
 
 class NamedOnly:
-    """Stands for a class that training files name, and of which no object is made."""
+    """Stands for a class that training files name without storing an object of it."""
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
@@ -53,13 +54,20 @@ def reason_of(message: str) -> str:
 
 def main(source: str, target: str) -> None:
     """Read, limit, write."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
-    size = _GROWTH * Path(source).stat().st_size + (1 << 20)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    _limit(_GROWTH * Path(source).stat().st_size + (1 << 20))
     # DiT's training files keep their arguments, latent-diffusion's what a callback of Lightning remembered.
     torch.serialization.add_safe_globals([argparse.Namespace, (NamedOnly, _LIGHTNING_CALLBACK)])
     save_file(tensors_of(torch.load(source, map_location="cpu", weights_only=True)), target)
+
+
+def _limit(size: int) -> None:
+    """At most `size` bytes in one file, `_CPU_SECONDS` of computing and no core dump. Windows has no such limits."""
+    resource = optional_module("resource")
+    if resource is None:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 if __name__ == "__main__":

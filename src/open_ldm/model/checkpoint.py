@@ -1,6 +1,6 @@
 """Checkpoints: a folder of safetensors and one manifest, written whole or not at all, verified before use.
 
-Protocol (reliability contract, 3.5 and 3.6): write to a temporary folder, fsync every file, hash it, write the
+Protocol (docs/reliability.md, 3.5 and 3.6): write to a temporary folder, fsync every file, hash it, write the
 manifest with a hash of itself, fsync, rename, fsync the parent. Only then are older ones removed. Nothing is ever pickled.
 """
 
@@ -29,8 +29,8 @@ MANIFEST_SHA256 = "manifest_sha256"
 SCHEMA = 1
 PREFIX = "samples-"
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
-"""What a run needs to go on: entries of the manifest, and groups of tensors."""
-DRAWABLE = ("recipe", "facts", "latent_stats", "ema")
+"""What a checkpoint must hold for a run to go on: entries of the manifest, and groups of tensors."""
+FOR_SAMPLING = ("recipe", "facts", "latent_stats", "ema")
 """What sampling needs, and all that imported weights have."""
 
 _NAME = re.compile(PREFIX + "[0-9]{12}")
@@ -39,7 +39,13 @@ _OF_A_FILE = frozenset({"bytes", "sha256", "tensors"})
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: `files` holds the tensors of each group (model, ema, optimizer); `content`: manifest."""
+    """A verified checkpoint.
+
+    Attributes:
+        path: Its folder.
+        files: Tensors by group (model, ema, optimizer) and name, as far as they were read.
+        content: The manifest.
+    """
 
     path: Path
     files: Mapping[str, Mapping[str, Tensor]]
@@ -48,16 +54,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a save wrote."""
+    """What a save wrote, and its size."""
 
     path: Path
     bytes: int
 
 
 class CheckpointFolder:
-    """The `checkpoints/` folder of a run; keeps the newest `keep`, not counting those it found damaged.
+    """The `checkpoints/` folder of a run.
 
-    `required`: what one must hold to be gone on from, as for `load_checkpoint`.
+    Args:
+        root: The folder.
+        keep: How many of the newest checkpoints stay, those that were found damaged not counted.
+        required: What a checkpoint must hold, as for `load_checkpoint`.
     """
 
     def __init__(self, root: Path, keep: int = 2, required: tuple[str, ...] = REQUIRED) -> None:
@@ -67,27 +76,36 @@ class CheckpointFolder:
         self._damaged: set[str] = set()
 
     def names(self) -> list[str]:
-        """Names of all finished checkpoints, newest first, verified or not."""
+        """List the names of all finished checkpoints, newest first, verified or not."""
         if not self.root.is_dir():
             return []
         return sorted((entry.name for entry in self.root.iterdir() if _NAME.fullmatch(entry.name)), reverse=True)
 
     def save(self, samples_seen: int, files: Mapping[str, Mapping[str, Tensor]], content: Mapping[str, Any]) -> Saved:
-        """Write one checkpoint and remove those older than the newest `keep`. `content` must be plain JSON data.
+        """Write one checkpoint, then remove those older than the newest `keep`.
 
-        Raises DiskError when the disk refuses; older checkpoints are untouched then.
+        Args:
+            samples_seen: Names the checkpoint.
+            files: Tensors by group and name.
+            content: Further entries of the manifest, plain JSON data.
+
+        Returns:
+            Where it lies, and its size in bytes.
+
+        Raises:
+            DiskError: The disk refuses; older checkpoints are untouched then.
         """
         final = self.root / f"{PREFIX}{samples_seen:012d}"
         temporary = self.root / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
         try:
-            self._remove_leftovers()
+            self._remove_remaining()
             temporary.mkdir(parents=True)
             described = {name: _write_group(temporary / f"{name}.safetensors", group) for name, group in files.items()}
             manifest = {"schema": SCHEMA, "samples_seen": samples_seen, **content, "files": described}
             manifest = json.loads(json.dumps(manifest))  # what is hashed must be what will be read back
             write_json(temporary / MANIFEST, {**manifest, MANIFEST_SHA256: _sha256_of_content(manifest)})
             fsync_path(temporary)
-            if final.exists():  # left behind by a fall-back: it did not verify, or it would have been resumed from
+            if final.exists():  # it did not verify, or the run would have gone on from it
                 _remove(final)
             temporary.rename(final)
             fsync_path(self.root)
@@ -95,16 +113,23 @@ class CheckpointFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             raise DiskError(
                 f"checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}",
-                fix="free disk space or mend the permissions, then run the same command again",
+                fix="free disk space or fix the permissions, then run the same command again",
             ) from error
         self._damaged.discard(final.name)
         self._prune(final.name)
         return Saved(final, sum(entry["bytes"] for entry in described.values()))
 
     def newest(self, groups: tuple[str, ...] | None = None) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that verifies, and one line for each newer one that does not. `groups`: as `load_checkpoint`.
+        """Load the newest checkpoint that verifies.
 
-        (None, []) when there are none at all; raises CheckpointError when there are some and none verifies.
+        Args:
+            groups: As for `load_checkpoint`.
+
+        Returns:
+            The checkpoint, and one line for each newer one that does not verify; (None, []) when there are none at all.
+
+        Raises:
+            CheckpointError: There are some and none verifies.
         """
         problems: list[str] = []
         for name in self.names():
@@ -130,16 +155,25 @@ class CheckpointFolder:
                 _remove(self.root / name)
             good += name not in self._damaged
 
-    def _remove_leftovers(self) -> None:
-        for leftover in self.root.glob(".tmp-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+    def _remove_remaining(self) -> None:
+        """Remove the temporary folders of killed saves."""
+        for remaining in self.root.glob(".tmp-*"):
+            shutil.rmtree(remaining, ignore_errors=True)
 
 
 def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None, required: tuple[str, ...] = REQUIRED) -> Checkpoint:
-    """Read a checkpoint after checking sizes, SHA-256, inventory and finiteness; CheckpointError names the fault.
+    """Read a checkpoint after checking sizes, SHA-256, inventory and finiteness.
 
-    `groups`: which files to read (all by default); the others are not touched. `required`: entries that the manifest
-    must have, and groups that it must list, read or not.
+    Args:
+        path: Its folder.
+        groups: Which groups of tensors to read; None reads all. The others are not touched.
+        required: Entries that the manifest must have, and groups that it must list, read or not.
+
+    Returns:
+        The checkpoint, on the CPU.
+
+    Raises:
+        CheckpointError: Something is missing or damaged; the error names it.
     """
     content = _read_manifest(path)
     if missing := [name for name in required if name not in content and name not in content["files"]]:

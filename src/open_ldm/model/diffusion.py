@@ -1,4 +1,4 @@
-"""DiffusionModel = schedule + prediction kind + conditioning + denoiser."""
+"""The diffusion model: noise schedule, conditioning and denoiser in one module."""
 
 from __future__ import annotations
 
@@ -34,27 +34,44 @@ class DiffusionModel(nn.Module):
         self.denoiser = build_denoiser(spec.denoiser, slots)
 
     def compute_in(self, dtype: torch.dtype) -> DiffusionModel:
-        """Set the dtype of the denoiser's matrix products; parameters stay float32."""
+        """Set the dtype of the denoiser's matrix products; parameters stay float32. Returns the model itself."""
         self.denoiser.compute_dtype = dtype
         return self
 
     def predict(self, x_t: Tensor, t: Tensor, inputs: ConditionInputs) -> Prediction:
-        """x_t [B, C, H, W], t [B] in [0, 1] -> the network's own prediction."""
+        """Run the network.
+
+        Args:
+            x_t: Noised latents [B, C, H, W].
+            t: Times [B] in [0, 1], 1 = noise.
+            inputs: Conditions of each picture.
+
+        Returns:
+            What the network predicts of its kind (eps, x_0, v or velocity), [B, C, H, W] float32.
+        """
         prediction: Prediction = self.denoiser(x_t, self.schedule.network_time(t), self.conditioning(inputs, t))
         return prediction
 
     def denoise(self, x_t: Tensor, t: Tensor, inputs: ConditionInputs) -> Denoised:
-        """x_t [B, C, H, W], t [B] -> the estimate of x_0, whatever the network predicts."""
+        """Estimate x_0 [B, C, H, W], whatever the network predicts; arguments as for `predict`."""
         return self.as_denoised(self.predict(x_t, t, inputs), x_t, t)
 
     def as_denoised(self, prediction: Prediction, x_t: Tensor, t: Tensor) -> Denoised:
-        """A prediction made at (x_t, t), as an estimate of x_0."""
+        """Convert a prediction made at (x_t, t) to an estimate of x_0 (docs/method.md, 4)."""
         x_0 = to_x_0(self.kind, prediction.mean, x_t, self.schedule.level(t))
         return Denoised(x_0, prediction.variance_fraction)
 
 
 def build_model(spec: ModelSpec, seed: int) -> DiffusionModel:
-    """Build a model whose initial weights are a function of `seed` alone; torch's global generator is left as it was."""
+    """Build a model.
+
+    Args:
+        spec: Its settings.
+        seed: Decides the initial weights alone; torch's global generator is left as it was.
+
+    Returns:
+        The model in float32 on the CPU.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.key(seed, "initial weights"))
         return DiffusionModel(spec)

@@ -1,4 +1,4 @@
-"""Every random draw of a training step, each a function of (seed, sample position, purpose)."""
+"""Noising a batch: times, dropped conditions and every other random number of a training step, by (seed, position, purpose)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ from open_ldm.process.time_density import TimeDensityConfig, times
 
 
 @dataclass(frozen=True)
-class DrawnBatch:
-    """What the objective needs of B pictures: clean latents, times, conditions, and the draws of noise and masks."""
+class ObjectiveInputs:
+    """What the objective reads of B pictures.
+
+    Attributes:
+        x_0: Clean normalised latents [B, C, H, W].
+        t: Times [B] in [0, 1], 1 = noise.
+        inputs: Conditions, with which of them are kept.
+        draws: Gives the noise of each picture, and whatever a denoiser draws for its masks.
+    """
 
     x_0: Tensor
     t: Tensor
@@ -27,9 +34,18 @@ class DrawnBatch:
 
 
 @dataclass(frozen=True)
-class Drawer:
-    """Draws for batches of one run. `batch_size`: of the global batch; `discrete_steps`: of the schedule, None for a
-    continuous one."""
+class Noising:
+    """How the batches of a run are noised; no random number depends on what else is in a batch (docs/reliability.md, 3.2).
+
+    Attributes:
+        seed: Of the run.
+        batch_size: Pictures in a global batch, whose shared draws its micro-batches have in common.
+        stats: Normalise raw latents.
+        conditioning: How often conditions are dropped, and whether padding needs noise.
+        time_density: Which times are drawn how often.
+        discrete_steps: Steps of the noise schedule; None for a continuous one.
+        device: Where the objective is computed.
+    """
 
     seed: int
     batch_size: int
@@ -39,8 +55,15 @@ class Drawer:
     discrete_steps: int | None
     device: torch.device
 
-    def draw(self, batch: EncodedBatch) -> DrawnBatch:
-        """Latents of a batch with their times, dropped conditions and padding noise, on the device."""
+    def draw(self, batch: EncodedBatch) -> ObjectiveInputs:
+        """Draw all random numbers of a batch.
+
+        Args:
+            batch: Posteriors [B, C, H, W] of raw latents with their positions and conditions.
+
+        Returns:
+            Normalised latents at one draw of each posterior, a time for each, kept and dropped conditions, padding noise.
+        """
         positions, raw = batch.positions, batch.posterior.mean
         shape = raw.shape[1:]
         if batch.posterior.std is not None:
@@ -56,7 +79,7 @@ class Drawer:
             padding_noise=None if noise is None else seeds.normal(self.seed, "padding", positions, noise),
         )
         u = seeds.uniform(self.seed, "time", positions)
-        return DrawnBatch(
+        return ObjectiveInputs(
             x_0=self.stats.normalise(raw),
             t=self._to(times(self.time_density, u, self.discrete_steps)),
             inputs=inputs.to(self.device),

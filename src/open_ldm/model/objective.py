@@ -1,23 +1,19 @@
-"""The training objective: what a model's prediction should have been, and how far off it is."""
+"""The training objective: one module from a noised batch to the loss of each of its pictures."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from torch import Tensor, nn
 
-from torch import Tensor
-
-from open_ldm.conditioning import ConditionInputs
+from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.config import Config
-from open_ldm.core.seeds import Draws
 from open_ldm.denoisers import Prediction
 from open_ldm.denoisers.base import TrainingPass
 from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.noising import ObjectiveInputs
 from open_ldm.process.learned_variance import variational_bound_bits
 from open_ldm.process.prediction import target
 from open_ldm.process.time_density import LogitNormalTimes, TimeDensityConfig
 from open_ldm.process.weighting import UniformWeighting, WeightingConfig, weight
-
-Losses: TypeAlias = Tensor
 
 
 class ObjectiveConfig(Config):
@@ -27,29 +23,47 @@ class ObjectiveConfig(Config):
     weighting: WeightingConfig = UniformWeighting()
 
 
-def losses(
-    model: DiffusionModel, objective: ObjectiveConfig, x_0: Tensor, t: Tensor, inputs: ConditionInputs, draws: Draws
-) -> Losses:
-    """Loss of each picture [B], summed over the denoiser's training passes; `draws` gives the noise of each.
+class Objective(nn.Module):
+    """What a model's prediction should have been, and how far off it is.
 
-    weight(t) mean |prediction - target|^2, and with a learned variance + the variational bound in bits per dimension, whose
-    mean is detached (iDDPM hybrid loss, Nichol & Dhariwal 2021, eq. 16, without their factor 1/1000, as DiT).
+    This module is the root of a training step: whatever wraps or compiles a model for training wraps it. It has no parameters
+    besides the model's, and a checkpoint holds the model's tensors under the model's own names.
     """
-    time = model.schedule.network_time(t)
-    conditions = model.conditioning(inputs, t)
-    level = model.schedule.level(t)
-    scale = weight(objective.weighting, model.kind, level)
 
-    def loss_of(one: TrainingPass) -> Losses:
-        eps = draws.normal(one.noise, x_0.shape[1:])
+    def __init__(self, model: DiffusionModel, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(self, batch: ObjectiveInputs) -> Tensor:
+        """Return the loss of each picture, summed over the denoiser's training passes.
+
+            loss = weight(t) mean |prediction - target|^2
+
+        and with a learned variance plus the variational bound in bits per dimension, whose mean is detached (the hybrid loss of
+        Nichol & Dhariwal 2021, eq. 16, without their factor 1/1000, as DiT).
+
+        Args:
+            batch: Clean latents x_0 [B, C, H, W] with their times, conditions and draws.
+
+        Returns:
+            Losses [B], float32, at least 0.
+        """
+        time = self.model.schedule.network_time(batch.t)
+        conditions = self.model.conditioning(batch.inputs, batch.t)
+        passes = self.model.denoiser.training_passes(batch.draws)
+        first, *others = [self._loss(one, batch, time, conditions) for one in passes]
+        return sum(others, start=first)
+
+    def _loss(self, one: TrainingPass, batch: ObjectiveInputs, time: Tensor, conditions: Conditions) -> Tensor:
+        """Loss [B] of one pass, which has noise of its own."""
+        model, x_0, t = self.model, batch.x_0, batch.t
+        level = model.schedule.level(t)
+        eps = batch.draws.normal(one.noise, x_0.shape[1:])
         x_t = model.schedule.noised(x_0, eps, t)
         prediction: Prediction = one.forward(x_t, time, conditions)
         error = (prediction.mean - target(model.kind, x_0, eps, level)).square().flatten(1).mean(dim=1)
-        total = scale * error
+        loss = weight(self.config.weighting, model.kind, level) * error
         if prediction.variance_fraction is not None:
             denoised = model.as_denoised(prediction, x_t, t)
-            total = total + variational_bound_bits(model.schedule, x_0, x_t, t, denoised)
-        return total
-
-    passes = [loss_of(one) for one in model.denoiser.training_passes(draws)]
-    return sum(passes[1:], start=passes[0])
+            loss = loss + variational_bound_bits(model.schedule, x_0, x_t, t, denoised)
+        return loss

@@ -16,9 +16,13 @@ from open_ldm.process.schedules import RectifiedFlowSchedule, Schedule, Schedule
 
 
 class ProcessConfig(Config):
-    """How latents are noised and what the network predicts. `learned_variance`: it also predicts the reverse variance.
+    """How latents are noised and what the network predicts.
 
-    `resolution`: the schedule was made for pictures of another size.
+    Attributes:
+        schedule: Noise level at each time.
+        resolution: Set where the schedule was made for pictures of another size; null where it is used as it stands.
+        prediction: What the network predicts.
+        learned_variance: It also predicts the variance of the reverse step.
     """
 
     schedule: ScheduleConfig = RectifiedFlowSchedule()
@@ -27,7 +31,7 @@ class ProcessConfig(Config):
     learned_variance: bool = False
 
     def build_schedule(self) -> Schedule:
-        """The schedule, at the size of the pictures it is used for."""
+        """Build the schedule, at the size of the pictures it is used for."""
         return rescaled(build_schedule(self.schedule), self.resolution)
 
 
@@ -54,12 +58,12 @@ class DataFacts:
     autoencoder: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for a manifest."""
+        """Return plain data for a manifest."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> DataFacts:
-        """The inverse of `to_json`."""
+        """Read what `to_json` returned. Raises KeyError or TypeError for anything else."""
         return cls(
             channels=content["channels"],
             view=ViewShape(**content["view"]),

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from open_ldm.pages.svg import Plot, line_plot
+from open_ldm.pages.figures import Chart, HeatMap, Plot, inline
 from open_ldm.pages.templates import render, slug
 
 _PNG_HEADER = struct.Struct(">8s4x4sII")
@@ -58,10 +58,25 @@ class Figure:
     narrow: Markup | None = None
 
 
-def figure(plot: Plot, caption: str = "", narrow_px: tuple[int, int] | None = (380, 270)) -> Figure:
-    """A plot as it is, and drawn again with width and height `narrow_px` for a phone (None: not)."""
-    narrow = None if narrow_px is None else Markup(line_plot(replace(plot, width=narrow_px[0], height=narrow_px[1])))
-    return Figure(Markup(line_plot(plot)), caption, narrow)
+def figure(
+    chart: Chart, caption: str = "", *, width_px: int | None = None, narrow_px: tuple[int, int] | None = (380, 270)
+) -> Figure:
+    """A chart to be put into a page, drawn twice where it can be: as wide as `width_px`, and small for a phone.
+
+    Args:
+        chart: What is drawn. A map keeps the size that its cells need.
+        caption: The line below it.
+        width_px: Width on a desk; None keeps the chart's own.
+        narrow_px: Width and height on a phone; None draws it once, for both.
+    """
+    if isinstance(chart, HeatMap):
+        return Figure(inline(chart), caption)
+    wide = chart if width_px is None else replace(chart, width=width_px)
+    if narrow_px is None:
+        return Figure(inline(wide), caption)
+    width, height = narrow_px
+    narrow = replace(chart, width=width, height=height) if isinstance(chart, Plot) else replace(chart, width=width)
+    return Figure(inline(wide), caption, inline(narrow))
 
 
 @dataclass(frozen=True)

@@ -17,39 +17,49 @@ from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.encoded.cache.reader import CacheReader, ToDevice
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.build import (
-    Encoders,
-    encoder_of,
-    label_order_of,
-    latent_stats_of,
-    measured_ranges,
-    read_live,
-    workers_of,
-)
-from open_ldm.runs.cache_filler import CacheFiller, cache_of, content_of
+from open_ldm.runs.build import measure_latent_stats, measured_ranges, read_live, workers_of
+from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
+from open_ldm.runs.encoders import Encoders, build_encoder, find_label_order
 from open_ldm.runs.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Batches:
-    """`batches`: one item for each range of positions, in order, which `encoder` makes an EncodedBatch of. `latent_stats`:
-    the recipe's, given, or measured on the first views training will see. `fingerprint`: hash of the data as they are read:
-    of all bytes of a cache, of the index and a sample of the pictures where they are encoded as they come.
+    """Where the batches of a run come from.
+
+    Attributes:
+        fingerprint: Hash of the data as they are read: of all bytes of a cache, or of the index and a sample of the pictures.
+        read: Gives one item for each range of positions, in order.
+        encoder: Makes an EncodedBatch of an item.
+        latent_stats: Gives the recipe's latent statistics, or measures them on the first views that training will see.
     """
 
     fingerprint: str
-    batches: Callable[[Iterable[Sequence[int]]], Iterator[Any]]
+    read: Callable[[Iterable[Sequence[int]]], Iterator[Any]]
     encoder: LiveEncoder | ToDevice
     latent_stats: Callable[[], LatentStats]
 
 
 def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders) -> Batches:
-    """Read and encode every batch when its turn comes."""
+    """Batches whose pictures are read and encoded when their turn comes.
+
+    Args:
+        recipe: Says how pictures are cut and encoded.
+        source: The data set.
+        facts: Of the model, which orders the labels.
+        encoders: Loaded.
+
+    Returns:
+        The batches; nothing is encoded yet.
+
+    Raises:
+        DataError: The data have classes that the model does not know.
+    """
     return Batches(
         fingerprint=fingerprint_of(source),
-        batches=partial(read_live, recipe, source),
-        encoder=encoder_of(recipe, facts, source, encoders),
-        latent_stats=partial(latent_stats_of, recipe, source, encoders.autoencoder, encoders.machine),
+        read=partial(read_live, recipe, source),
+        encoder=build_encoder(recipe, facts, source, encoders),
+        latent_stats=partial(measure_latent_stats, recipe, source, encoders.autoencoder, encoders.machine),
     )
 
 
@@ -64,20 +74,35 @@ def cached_batches(
     *,
     silent: bool,
 ) -> Batches:
-    """Read a cache, after making what it lacks. Bad samples met when it was made count as met now.
+    """Batches read from the recipe's cache, which is filled first where it is not whole.
 
-    Raises DataError when there are too many, StoppedError on a stop signal.
+    Args:
+        recipe: Says where the cache lies and what it holds.
+        source: The data set.
+        facts: Of the model, which orders the labels.
+        encoders: Loaded.
+        health: Counts bad samples; those met when the cache was made count as met now.
+        stop: Ends the filling.
+        world: The processes that fill it together.
+        silent: No progress is shown.
+
+    Returns:
+        The batches of a whole cache.
+
+    Raises:
+        DataError: Too many samples are bad, or the data have classes that the model does not know.
+        StoppedError: A stop signal came while the cache was filled; the same command goes on.
     """
-    with cache_of(recipe, source, content_of(source, stop, world, silent=silent), encoders) as cache:
+    with build_cache(recipe, source, read_content_hash(source, stop, world, silent=silent), encoders) as cache:
         CacheFiller(cache, health, stop, world, silent=silent).fill()
         data = cache.open()
-    reader = CacheReader(data, recipe.training.seed, recipe.conditioning.controls, label_order_of(recipe, facts, source))
+    reader = CacheReader(data, recipe.training.seed, recipe.conditioning.controls, find_label_order(recipe, facts, source))
     encoder = ToDevice(encoders.machine.device)
-    batches = partial(reader.batches, threads=workers_of(recipe))
+    read = partial(reader.batches, threads=workers_of(recipe))
 
     def latent_stats() -> LatentStats:
         if not isinstance(recipe.latent_stats, MeasuredStats):
             return given(recipe.latent_stats, encoders.autoencoder.channels)
-        return measure(encoder.encode(batch).posterior for batch in batches(measured_ranges(recipe.latent_stats)))
+        return measure(encoder.encode(batch).posterior for batch in read(measured_ranges(recipe.latent_stats)))
 
-    return Batches(data.content_hash, batches, encoder, latent_stats)
+    return Batches(data.content_hash, read, encoder, latent_stats)

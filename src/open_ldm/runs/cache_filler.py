@@ -16,25 +16,40 @@ from open_ldm.data.sample import BadSample, Source
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache, CaptionSettings
 from open_ldm.encoded.cache.verify import drop_damaged
-from open_ldm.runs.build import Encoders, workers_of
+from open_ldm.runs.build import workers_of
+from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.recipe import Recipe
 
 
-def content_of(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
-    """Hash of all pictures, byte for byte; how far it is is shown. Raises StoppedError on a stop signal."""
+def read_content_hash(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
+    """Hash all pictures byte for byte and show how far it is.
+
+    Raises:
+        StoppedError: A stop signal came.
+    """
     work = Work(stop_requested=lambda: stop.name is not None)
     share = -(-len(source) // world.size)
     with Progress(share, label="compare with the cache:", unit="pictures", silent=silent or not world.leads) as progress:
 
-        def told(done: int) -> None:
+        def show(done: int) -> None:
             progress.update(done)
             work.check_stop()
 
-        return content_hash(source, world=world, on_pictures=told)
+        return content_hash(source, world=world, on_pictures=show)
 
 
-def cache_of(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
-    """The recipe's cache, filled or not. `pictures`: their `content_of`."""
+def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
+    """Open the recipe's cache, filled or not.
+
+    Args:
+        recipe: With `cache` and `data.views`.
+        source: The data set.
+        pictures: What `read_content_hash` gave for it.
+        encoders: Loaded.
+
+    Returns:
+        The cache; it belongs to exactly these pictures, views and encoders.
+    """
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic
     captions = None
@@ -54,7 +69,7 @@ def cache_of(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) 
 
 
 class CacheFiller:
-    """Fills a cache and tells people on the way: how far it is, and what had to be replaced or made again."""
+    """Fills a cache and shows on the way how far it is, and what had to be replaced or made again."""
 
     def __init__(self, cache: Cache, health: Health, stop: StopRequest, world: World, *, silent: bool) -> None:
         self.cache, self.health, self.stop, self.world = cache, health, stop, world
@@ -62,7 +77,15 @@ class CacheFiller:
         self._progress = Progress(1, silent=self.silent)
 
     def fill(self) -> Work:
-        """Make what is missing, together with whoever else does. Raises DataError when too many samples are bad."""
+        """Make what is missing, together with every process that fills the same cache.
+
+        Returns:
+            What this process did.
+
+        Raises:
+            DataError: Too many samples are bad.
+            StoppedError: A stop signal came.
+        """
         work = Work(found_bad=self._found_bad, stop_requested=lambda: self.stop.name is not None)
         for part in self.cache.parts:
             rows = part.section.plan.rows
@@ -77,7 +100,7 @@ class CacheFiller:
         return work
 
     def drop_damaged(self) -> tuple[str, ...]:
-        """Read everything, and forget what is damaged, saying so."""
+        """Read the whole cache and remove what is damaged, so that it is made again; returns one line for each of it."""
         found = []
         for problem in drop_damaged(self.cache):
             self._progress.say(f"warning: {problem}; it is made again")

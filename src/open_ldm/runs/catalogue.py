@@ -11,25 +11,25 @@ _FOLDERS = {"": "recipes", "autoencoder": "recipes/autoencoder"}
 
 
 def packaged(what: str = "") -> list[str]:
-    """Names of the recipes that come with the package: those of `ldm train`, or of `ldm WHAT train`."""
+    """List the names of the recipes that come with the package: those of `ldm train`, or of `ldm WHAT train`."""
     folder = resources.files("open_ldm") / _FOLDERS[what]
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def all_packaged() -> list[str]:
-    """Names of all of them."""
+    """List the names of all recipes that come with the package."""
     return sorted(name for what in _FOLDERS for name in packaged(what))
 
 
 def recipe_text(name: str) -> str:
-    """The text of a packaged recipe, comments and all. Raises ConfigError for an unknown name."""
+    """Read the text of a packaged recipe with its comments. Raises ConfigError for an unknown name."""
     for what, folder in _FOLDERS.items():
         if name in packaged(what):
             return (resources.files("open_ldm") / folder / f"{name}.yaml").read_text(encoding="utf-8")
-    raise ConfigError(f"unknown recipe {name!r}", needed=nearest(name, all_packaged()))
+    raise ConfigError(f"there is no packaged recipe {name!r}", needed=nearest(name, all_packaged()))
 
 
 def about(name: str) -> str:
-    """What a packaged recipe is for: the first line of its opening comment."""
+    """Read what a packaged recipe is for: the first line of its opening comment."""
     first = recipe_text(name).splitlines()[0]
     return first.removeprefix("#").strip()

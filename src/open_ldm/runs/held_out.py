@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from open_ldm.core.distributed import World
 from open_ldm.data.content import content_hash
@@ -17,7 +16,8 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
 from open_ldm.evaluation.passport import Passport, Result
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.runs.build import Encoders, Knowledge, encoder_of
+from open_ldm.model.knowledge import Knowledge
+from open_ldm.runs.encoders import Encoders, build_encoder
 from open_ldm.runs.recipe import Recipe
 
 EVENT = "held_out"
@@ -27,9 +27,16 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class HeldOutPictures:
-    """The first `count` pictures of the held-out part's shuffled order, cut as for training but always in the same way.
+    """Pictures that training never sees: the first of the held-out part's shuffled order, always cut in the same way.
 
-    They are read and encoded once, whatever the training reads from. Raises ConfigError when the data has no holdout.
+    They are read and encoded once, when they are first used, whatever the training reads from.
+
+    Attributes:
+        recipe: With `data.holdout`.
+        known: What the run learned of its data.
+        encoders: Loaded.
+        count: How many pictures at most.
+        world: The processes that share them.
     """
 
     recipe: Recipe
@@ -40,22 +47,33 @@ class HeldOutPictures:
 
     @cached_property
     def source(self) -> Source:
-        """What training never sees."""
+        """The held-out part of the data set. Raises ConfigError where the data have no holdout."""
         return open_data(self.recipe.data, "held_out")
 
     @cached_property
     def batches(self) -> list[EncodedBatch]:
-        """This process's share."""
+        """This process's share of the pictures, encoded."""
         return list(self._encoded())
 
     def loss(self, model: DiffusionModel, bootstrap: BootstrapConfig | None = None) -> HeldOutLoss:
-        """Of a model of this recipe; every process gets it."""
+        """Measure the held-out loss of a model of this recipe.
+
+        Args:
+            model: On the device of the encoders.
+            bootstrap: How intervals are found; None for the default.
+
+        Returns:
+            The loss at each time and in the mean, the same on every process.
+        """
         return held_out_loss(
             model, self.known.stats, self.recipe.conditioning, self.batches, seed=_SEED, bootstrap=bootstrap, world=self.world
         )
 
     def result(self, found: HeldOutLoss, bootstrap: BootstrapConfig) -> Result:
-        """The mean over all times with its passport. A time means another amount of noise under another schedule."""
+        """The mean over all times as a result of an evaluation, with the protocol that it was measured by.
+
+        The schedule is part of the protocol: a time means another amount of noise under another schedule.
+        """
         stats = self.known.stats
         latents = " ".join(f"{value:.5g}" for value in (*stats.mean, *stats.std))
         height, width = self.recipe.data.transform.height_px, self.recipe.data.transform.width_px
@@ -75,21 +93,9 @@ class HeldOutPictures:
         return Result(found.mean, Passport(entries))
 
     def _encoded(self) -> Iterator[EncodedBatch]:
-        encoder: LiveEncoder = encoder_of(self.recipe, self.known.facts, self.source, self.encoders)
+        encoder: LiveEncoder = build_encoder(self.recipe, self.known.facts, self.source, self.encoders)
         length = min(self.count, len(self.source))
         starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
         ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
         read = read_batches(self.source, self.recipe.data.transform, seed=_SEED, position_ranges=ranges, workers=0)
         return map(encoder.encode, read)
-
-
-def levels_of(found: HeldOutLoss) -> dict[str, Any]:
-    """Plain data of a held-out loss, for the diary and for evaluation.json."""
-    return {
-        "pictures": found.count,
-        "mean": found.mean.value,
-        "low": found.mean.low,
-        "high": found.mean.high,
-        "times": list(found.times),
-        "levels": [level.value for level in found.levels],
-    }

@@ -1,4 +1,4 @@
-"""Preview pictures during training: always the same requests and seeds, drawn from the averaged weights."""
+"""Preview pictures during training: always the same requests and seeds, sampled from the averaged weights."""
 
 from __future__ import annotations
 
@@ -13,18 +13,31 @@ from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sample import Source
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.requests import SampleRequest, inputs_for
 from open_ldm.sampling.generate import Generator
+from open_ldm.sampling.requests import SampleRequest, build_inputs
 from open_ldm.text import TextEncoder
 
 PREVIEW_SEED = 1000
 
 
 def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_encoder: TextEncoder | None) -> list[SampleRequest]:
-    """The recipe's prompts, or captions and classes taken evenly from the data, repeated to `preview.count` pictures."""
+    """Requests for `preview.count` pictures: of the recipe's prompts, or of captions and classes taken evenly from the data.
+
+    Args:
+        recipe: Says what is shown and how many pictures.
+        facts: The model's: its classes.
+        source: The data set: its captions.
+        text_encoder: Checks the prompts of a model of captions.
+
+    Returns:
+        The requests; their seeds follow one another from a fixed one.
+
+    Raises:
+        ConfigError: A prompt is unknown to the model, or prompts are given to a model without a semantic condition.
+    """
     if isinstance(recipe.conditioning.semantic, NoSemantic):
         if recipe.preview.prompts:
-            raise ConfigError("preview.prompts is set but the model has no semantic condition", fix="remove it")
+            raise ConfigError("preview.prompts is set, but the model has no semantic condition", fix="remove preview.prompts")
         shown: Sequence[str | None] = [None]
     elif recipe.preview.prompts:
         shown = recipe.preview.prompts
@@ -33,26 +46,37 @@ def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_enco
     else:
         shown = evenly(sorted(set(source.captions())), recipe.preview.count)
     requests = [SampleRequest(PREVIEW_SEED + i, shown[i % len(shown)]) for i in range(recipe.preview.count)]
-    inputs_for(requests, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
+    build_inputs(requests, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
     return requests
 
 
-def draw(
+def sample_previews(
     recipe: Recipe, facts: DataFacts, generator: Generator, requests: Sequence[SampleRequest], text_encoder: TextEncoder | None
 ) -> Tensor:
-    """Pixels uint8 [N, 3, H, W] as people are shown them, for the requests, by the recipe's sampling settings."""
-    inputs = inputs_for(requests, recipe.conditioning, facts, text_encoder)
+    """Sample the requested pictures by the recipe's sampling settings.
+
+    Args:
+        recipe: Says how pictures are sampled and which channels are shown.
+        facts: The model's.
+        generator: Samples from its averaged weights.
+        requests: One for each picture.
+        text_encoder: Needed by a model of captions.
+
+    Returns:
+        Pixels uint8 [N, 3, H, W], as they are shown.
+    """
+    inputs = build_inputs(requests, recipe.conditioning, facts, text_encoder)
     return as_shown(
         to_pixels(generator.images(inputs, [request.seed for request in requests], recipe.sampling)), recipe.data.display
     )
 
 
 def captions_of(requests: Sequence[SampleRequest]) -> list[str]:
-    """What to write under the pictures."""
+    """The caption or class of each request, to be written under its picture."""
     return [request.shows or "" for request in requests]
 
 
 def evenly(items: Sequence[str], count: int) -> list[str]:
-    """At most `count` items, evenly spaced."""
+    """Pick at most `count` items, evenly spaced."""
     number = min(len(items), count)
     return [items[i * len(items) // number] for i in range(number)]

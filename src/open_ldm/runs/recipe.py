@@ -37,7 +37,7 @@ class TrainingRecipe(PlainData, Protocol):
 
     @property
     def name(self) -> str:
-        """Of the recipe and of its default run folder."""
+        """Name of the recipe and of its default run folder."""
 
     @property
     def training(self) -> TrainingConfig:
@@ -53,8 +53,12 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class PreviewConfig(Config):
-    """The pictures drawn during training, always from the same seeds. `prompts`: captions or class names to show;
-    empty means taken from the data. `count`: how many pictures."""
+    """The pictures sampled during training, always from the same seeds.
+
+    Attributes:
+        count: How many pictures.
+        prompts: Captions or class names to show; empty takes them from the data.
+    """
 
     count: int = Field(default=16, ge=1, le=256)
     prompts: tuple[str, ...] = ()
@@ -67,18 +71,26 @@ class PreviewConfig(Config):
 
 
 class HeldOutConfig(Config):
-    """The loss on at most `pictures` that data.holdout keeps from training, measured every `every_samples` and at the end."""
+    """The loss on pictures that data.holdout keeps from training.
+
+    Attributes:
+        every_samples: How often it is measured, besides at the end.
+        pictures: On how many at most.
+    """
 
     every_samples: int = Field(ge=1)
     pictures: int = Field(default=64, ge=2, le=10_000)
 
 
 class Recipe(Config):
-    """A run's settings, floor by floor. `name` also names the default run folder, runs/NAME.
+    """A run's settings, floor by floor.
 
-    `init_from`: the run whose weights it starts from; null starts from random numbers. `stages`: several trainings, one after
-    the other; each has a `name` and whatever settings it changes (runs/stages.py). `cache`: keep what the encoders give on the
-    disk, and train from there; null encodes every batch anew. `held_out`: null measures nothing on the way.
+    Attributes:
+        name: Also names the default run folder, runs/NAME.
+        init_from: The run whose weights it starts from; null starts from random numbers.
+        stages: Several trainings, one after the other; each has a `name` and the settings it changes (runs/stages.py).
+        cache: Keep what the encoders give on the disk, and train from there; null encodes every batch anew.
+        held_out: The loss measured on held-out pictures; null measures none on the way.
     """
 
     name: str = Field(pattern=NAME)
@@ -175,7 +187,15 @@ class Recipe(Config):
 
 
 def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
-    """A recipe's plain data without what the fingerprint tells one by one, and without how often a run reports."""
+    """Reduce a recipe's plain data to the settings that change numbers.
+
+    Args:
+        content: The plain data; it is changed.
+        training: Says whether the length of the run changes its learning rates.
+
+    Returns:
+        `content` without what the fingerprint holds one by one, and without how often a run reports.
+    """
     for name in ("device", "dtype", "deterministic", "micro_batch_size"):
         content["training"].pop(name)
     content["data"].pop("workers")
@@ -194,19 +214,42 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A packaged recipe by name, or a YAML file or run folder by path, with `a.b=c` overrides applied."""
+    """Load a recipe.
+
+    Args:
+        name: Of a packaged recipe, or the path of a YAML file or a run folder.
+        overrides: Assignments `a.b=c`, applied in order.
+
+    Returns:
+        The resolved recipe.
+
+    Raises:
+        ConfigError: There is no such recipe, or a setting cannot be used; the error names the nearest match.
+    """
     return recipe_from(recipe_content(name), overrides, source=f"recipe {name}")
 
 
 def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
-    """Build a recipe from plain data. Overrides reach defaults too, whether or not the recipe mentions them."""
+    """Build a recipe from plain data.
+
+    Args:
+        content: Nested settings.
+        overrides: Assignments `a.b=c`; they reach defaults too, whether or not the content mentions them.
+        source: What errors call the content.
+
+    Returns:
+        The resolved recipe.
+
+    Raises:
+        ConfigError: A setting cannot be used.
+    """
     if "network" in content and "denoiser" not in content:
-        raise ConfigError(f"{source} trains an autoencoder", fix="ldm autoencoder train")
-    return built(Recipe, content, overrides, source=source)
+        raise ConfigError(f"{source} trains an autoencoder", needed="a recipe of a denoiser", fix="use ldm autoencoder train")
+    return build_config(Recipe, content, overrides, source=source)
 
 
-def built(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> C:
-    """A config of that kind from plain data; overrides reach defaults too."""
+def build_config(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> C:
+    """Build a config of one kind from plain data; arguments and errors as `recipe_from`."""
     try:
         whole = kind.model_validate(content).model_dump(mode="json")
     except ValidationError:
@@ -215,9 +258,17 @@ def built(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *
 
 
 def recipe_content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The plain data of a recipe; a block it gives replaces that block of the recipe it extends.
+    """Read the plain data of a recipe; a block it gives replaces that block of the recipe it extends.
 
-    `extends` names a packaged recipe, or a file seen from the folder of the recipe that says so.
+    Args:
+        name: As for `load_recipe`. Its `extends` names a packaged recipe, or a file seen from the folder of that recipe.
+        inside: Names of the recipes that extend this one.
+
+    Returns:
+        Nested settings, not yet validated.
+
+    Raises:
+        ConfigError: There is no such recipe, or recipes extend each other in a circle.
     """
     content = _own_content(name)
     base = content.pop("extends", None)
@@ -246,7 +297,7 @@ def _own_content(name: str) -> dict[str, Any]:
     if path.is_file():
         return read_yaml(path)
     raise ConfigError(
-        f"no recipe {name!r}",
+        f"there is no recipe {name!r}",
         needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, all_packaged())}",
-        fix=f"for the pictures in that folder, a recipe and data.source.path={name}" if path.is_dir() else "",
+        fix=f"to train on the pictures in that folder, name a recipe and set data.source.path={name}" if path.is_dir() else "",
     )

@@ -1,4 +1,4 @@
-"""What a training run leaves behind while it goes on: events, progress, previews, checkpoints, the report, its ending."""
+"""What a training run writes while it goes on: events, progress, previews, checkpoints, the report, exit.json."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ from open_ldm.core.device import Machine
 from open_ldm.core.errors import DiskError
 from open_ldm.core.events import EventLog, Progress, duration
 from open_ldm.core.files import write_json
-from open_ldm.core.pictures import grid, save_png
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.build import Knowledge
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.held_out import EVENT, HeldOutPictures, levels_of
-from open_ldm.runs.load import knowledge_to_json
-from open_ldm.runs.preview import captions_of, draw
-from open_ldm.runs.recipe import Recipe, TrainingRecipe
+from open_ldm.runs.recipe import TrainingRecipe
 from open_ldm.runs.report.page import Section, write_report
-from open_ldm.runs.requests import SampleRequest
-from open_ldm.runs.transfer import Started
-from open_ldm.sampling.generate import Generator
-from open_ldm.text import TextEncoder
 from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.loop import Every, Hooks, Report
-from open_ldm.training.trainer import Learner, Trainer, Update
+from open_ldm.training.trainer import Trainer, Update
 
-_PREVIEW_COLUMNS = 8
+_REPORT_EVERY_SECONDS = 30.0
+"""A page costs most of a second, which a run that saves every few seconds would notice."""
 
 
 @dataclass(kw_only=True)
 class RunRecorder(ABC):
-    """Context manager around a training loop. Only the leading process writes. `stop`: the signal that ends it.
+    """Context manager around a training loop; only the leading process writes.
 
-    A subclass says what is being trained, what a checkpoint must know besides, and what is shown on the way.
+    A subclass says what is trained, what a checkpoint must hold besides, and what is shown on the way.
+
+    Attributes:
+        folder: The run folder.
+        recipe: The run's, settled.
+        trainer: Holds the state that is saved.
+        health: Counts bad samples.
+        store: Writes checkpoints.
+        fingerprint: What must be equal for bit-equal training.
+        stop: The signal that ends the run.
+        silent: No progress is shown.
+        last_loss: Mean loss of the last report; None before the first.
     """
 
     folder: RunFolder
     recipe: TrainingRecipe
-    trainer: Learner[Any, Any]
+    trainer: Trainer[Any, Any]
     health: Health
     store: CheckpointFolder
     fingerprint: Mapping[str, str]
@@ -56,38 +59,39 @@ class RunRecorder(ABC):
     silent: bool
     last_loss: float | None = None
     _started: float = field(default_factory=time.perf_counter)
+    _reported: float = field(default_factory=time.perf_counter)
     _bad: list[BadSample] = field(default_factory=list)
 
     @property
     @abstractmethod
     def network(self) -> str:
-        """What is trained, in a word."""
+        """What is trained, in a few words."""
 
     @abstractmethod
     def knowledge(self) -> Mapping[str, Any]:
-        """What a checkpoint's manifest tells besides recipe and counters, as plain data."""
+        """Return what a checkpoint's manifest holds besides recipe and counters, as plain data."""
 
     @abstractmethod
     def preview(self) -> None:
-        """Show how far training has got; called in the leading process alone."""
+        """Show how far training has got; this is called in the leading process alone."""
 
     def sections(self) -> Sequence[Section]:
-        """Parts of the report that only this kind of run has."""
+        """Return the parts of the report that only this kind of run has."""
         return ()
 
     def checks(self) -> Sequence[Every]:
-        """What else is measured on the way, by all processes together."""
+        """Return what else is measured on the way, by all processes together."""
         return ()
 
     @property
     def preview_every_samples(self) -> int:
-        """How often; 0 is never."""
+        """How often previews are made; 0 is never."""
         return self.recipe.training.preview_every_samples
 
     def __enter__(self) -> RunRecorder:
         self._leads = self.trainer.world.leads
         self._events = EventLog(self.folder.events) if self._leads else None
-        start = self.trainer.progressed.samples_seen
+        start = self.trainer.state.counters.samples_seen
         self._progress = Progress(self.recipe.training.samples, start=start, silent=self.silent or not self._leads)
         return self
 
@@ -98,8 +102,8 @@ class RunRecorder(ABC):
 
     @property
     def samples_seen(self) -> int:
-        """Position of the run."""
-        return self.trainer.progressed.samples_seen
+        """Samples that the model has learned from."""
+        return self.trainer.state.counters.samples_seen
 
     def begin(
         self,
@@ -110,8 +114,17 @@ class RunRecorder(ABC):
         problems: Sequence[str],
         resumed: Mapping[str, Any] | None,
     ) -> None:
-        """Say what is about to happen. `problems`: checkpoints passed over; `resumed`: manifest of the one gone on from."""
-        parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
+        """Write down and show what is about to happen.
+
+        Args:
+            seen: Survey of the data.
+            captions: Survey of the captions; None for a model that reads none.
+            machine: Where the run computes.
+            command: Command line.
+            problems: One line for each checkpoint that was passed over.
+            resumed: Content of the manifest that the run goes on from; None for a new run.
+        """
+        parameters = sum(parameter.numel() for parameter in self.trainer.state.model.parameters())
         self.say(f"{self.recipe.name}: {seen.sentence}")
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
         if self._leads:
@@ -141,7 +154,7 @@ class RunRecorder(ABC):
             self._warn(self.health.sentence())
 
     def hooks(self) -> Hooks:
-        """What the loop calls on the way."""
+        """Return what the loop calls on the way."""
         training = self.recipe.training
         return Hooks(
             report=self._report,
@@ -157,7 +170,7 @@ class RunRecorder(ABC):
         )
 
     def end(self, finished: bool) -> int:
-        """Save if stopped, say how it ended, write the report; returns the exit code."""
+        """Save if the run was stopped, write how it ended and the report; returns the exit code, 0 or 75."""
         if not finished:
             self.save()
         code = 0 if finished else 75
@@ -173,19 +186,20 @@ class RunRecorder(ABC):
         return code
 
     def save(self) -> None:
-        """Write a checkpoint, then refresh the report."""
+        """Write a checkpoint, then refresh the report unless that was done a moment ago."""
         started = time.perf_counter()
         if self._leads:
             content = {
-                "counters": self.trainer.counters(),
+                "counters": self.trainer.state.counters_to_json(),
                 "fingerprint": dict(self.fingerprint),
                 "recipe": self.recipe.model_dump(mode="json"),
                 **self.knowledge(),
             }
-            saved = self.store.save(self.samples_seen, self.trainer.tensors(), content)
+            saved = self.store.save(self.samples_seen, self.trainer.state.tensors(), content)
             seconds = time.perf_counter() - started
             self.event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
-            self._write_report()
+            if time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
+                self._write_report()
         self.trainer.world.barrier()
 
     def _write_report(self) -> None:
@@ -194,6 +208,7 @@ class RunRecorder(ABC):
             write_report(self.folder.path, self.sections())
         except DiskError as error:
             self._warn(error.one_line())
+        self._reported = time.perf_counter()
 
     def _preview(self) -> None:
         if self._leads:
@@ -233,12 +248,12 @@ class RunRecorder(ABC):
         checkpoint, _ = self.store.newest()
         if checkpoint is None:
             return False
-        self.trainer.restore(checkpoint.files, checkpoint.content["counters"])
+        self.trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
         self._warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 
     def event(self, event: str, /, **fields: Any) -> None:
-        """Append to the run's diary."""
+        """Append to the run's event log."""
         if self._events is not None:
             self._events.write(event, samples_seen=self.samples_seen, **fields)
 
@@ -247,61 +262,6 @@ class RunRecorder(ABC):
         self.say(f"warning: {message}")
 
     def say(self, text: str) -> None:
-        """One lasting line for the person who watches."""
+        """Show one lasting line to the person who watches."""
         if self._leads:
             self._progress.say(text)
-
-
-@dataclass(kw_only=True)
-class Recorder(RunRecorder):
-    """For a diffusion model: previews are pictures drawn from the averaged weights."""
-
-    recipe: Recipe
-    trainer: Trainer
-    known: Knowledge
-    generator: Generator
-    requests: Sequence[SampleRequest]
-    text_encoder: TextEncoder | None
-    held_out: HeldOutPictures | None = None
-
-    @property
-    def network(self) -> str:
-        """The denoiser's kind."""
-        return self.recipe.denoiser.kind
-
-    def knowledge(self) -> Mapping[str, Any]:
-        """What was learned of the data before training."""
-        return knowledge_to_json(self.known)
-
-    def transferred(self, started: Started) -> None:
-        """Show and keep the receipt of a run that starts from another, and save: from here on it needs that one no more."""
-        self.event("transfer", **started.to_json()["source"], numbers=started.to_json()["numbers"])
-        for problem in started.source.problems:
-            self._warn(f"checkpoint of {started.source.path} passed over: {problem}")
-        self.say(started.text())
-        if self._leads:
-            write_json(self.folder.transfer, started.to_json())
-        self.save()
-
-    def preview(self) -> None:
-        """A grid of the same requests every time."""
-        started = time.perf_counter()
-        pixels = draw(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
-        path = self.folder.samples / f"{self.samples_seen:012d}.png"
-        shown = captions_of(self.requests)
-        save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
-        seconds = round(time.perf_counter() - started, 2)
-        self.event("preview", file=str(path.relative_to(self.folder.path)), prompts=shown, seconds=seconds)
-
-    def checks(self) -> Sequence[Every]:
-        """The loss on held-out pictures, where the recipe asks for it."""
-        return () if self.recipe.held_out is None else (Every(self.recipe.held_out.every_samples, self._held_out),)
-
-    def _held_out(self) -> None:
-        """Of the averaged weights, on the same pictures, times and noise every time."""
-        if self.held_out is None:
-            return
-        started = time.perf_counter()
-        found = self.held_out.loss(self.trainer.ema.model)
-        self.event(EVENT, **levels_of(found), seconds=round(time.perf_counter() - started, 2))
-        self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

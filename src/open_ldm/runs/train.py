@@ -1,18 +1,18 @@
-"""A training run from recipe to report: open, resume if there is something to resume, train, record, end."""
+"""A training run from recipe to report: open the folder, go on from a checkpoint if there is one, train, write, end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from open_ldm.core.config import flattened, read_yaml
-from open_ldm.core.device import Machine, choose_machine
+from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.distributed import World, join_world
-from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, exit_code_of
+from open_ldm.core.errors import ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
@@ -21,24 +21,34 @@ from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.batches import cached_batches, live_batches
-from open_ldm.runs.build import Knowledge, encoders_of, facts_of, generator_of, libraries_of, trainer_of
+from open_ldm.runs.build import build_generator, build_trainer, read_facts
+from open_ldm.runs.diffusion_recorder import DiffusionRecorder
+from open_ldm.runs.encoders import libraries_of, load_encoders
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import HeldOutPictures
-from open_ldm.runs.load import knowledge_from_json
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
-from open_ldm.runs.recorder import Recorder
-from open_ldm.runs.transfer import StartingPoint, begin_from, settle
+from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
 from open_ldm.training.plan import plan_batches
+from open_ldm.transfer.start import StartingPoint
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended: exit code (0 done, 75 stopped and saved), where it lies, and how far it got."""
+    """How a run ended.
+
+    Attributes:
+        code: Exit code: 0 done, 75 stopped by a signal and saved.
+        run: The run folder.
+        samples_seen: By the model.
+        seconds: Of this process.
+        loss: Last reported mean loss; None before the first report.
+    """
 
     code: int
     run: Path
@@ -55,23 +65,35 @@ class RecipeParser(Protocol):
 
 
 def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:
-    """Train a recipe in the folder `out`, going on from its newest good checkpoint when it has one.
+    """Train a recipe in a run folder, going on from the newest good checkpoint when there is one.
 
-    Raises OpenLdmError subclasses; whatever happens, exit.json says so. SIGTERM, SIGINT and SIGUSR1 save and end with 75.
+    SIGTERM, SIGINT and SIGUSR1 save and end with code 75 (docs/reliability.md, 3.7).
+
+    Args:
+        recipe: Without stages.
+        out: The run folder; it is made where it does not exist.
+        silent: No progress is shown.
+        command: Command line, for the event log.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        OpenLdmError: Whatever the error is, exit.json in the run folder says so too.
     """
     if recipe.stages:
-        raise ConfigError(f"recipe {recipe.name} has stages", fix="ldm train, which trains them one after the other")
-    recipe, start = settle(recipe, RunFolder(out))
+        raise ConfigError(f"recipe {recipe.name} has stages", fix="use ldm train, which trains them one after the other")
+    recipe, start = settle_for_folder(recipe, RunFolder(out))
 
-    def body(place: Place) -> TrainingResult:
-        return _trained(recipe, start, place, silent=silent or not place.world.leads, command=command)
+    def body(context: RunContext) -> TrainingResult:
+        return _trained(recipe, start, context, silent=silent or not context.world.leads, command=command)
 
     return run_in_folder(recipe, out, recipe_from, body)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a run writes, on what it computes, with whom, and whether it has been asked to stop."""
+class RunContext:
+    """Where a run writes, on what it computes, with which processes, and whether it has been asked to stop."""
 
     folder: RunFolder
     machine: Machine
@@ -80,13 +102,24 @@ class Place:
 
 
 def run_in_folder(
-    recipe: TrainingRecipe, out: Path, parse: RecipeParser, body: Callable[[Place], TrainingResult]
+    recipe: TrainingRecipe, out: Path, parse: RecipeParser, body: Callable[[RunContext], TrainingResult]
 ) -> TrainingResult:
-    """Lock the run folder `out`, refuse settings it was not started with, and do `body`; exit.json tells of any failure.
+    """Train in a locked run folder; exit.json tells of any failure.
 
-    `parse`: reads back the recipe that the folder was started with.
+    Args:
+        recipe: What is trained.
+        out: The run folder.
+        parse: Reads back the recipe that the folder was started with.
+        body: The training itself.
+
+    Returns:
+        What `body` returns.
+
+    Raises:
+        ConfigError: The folder's run was started with settings that give other numbers.
+        RunLockedError: Another process writes to the folder.
     """
-    machine = choose_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
+    machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
     world = join_world(machine.device)
     folder = RunFolder(out)
     if not world.leads:
@@ -96,64 +129,61 @@ def run_in_folder(
         try:
             return _stoppable(folder, machine, world, body)
         except BaseException as error:
-            reason, fix = f"{type(error).__name__}: {error}", ""
-            if isinstance(error, OpenLdmError):
-                reason, fix = error.problem, error.fix
+            reason, fix = reason_and_fix(error)
             with suppress(DiskError):  # a full disk must not hide what went wrong first
                 folder.write_exit(exit_code_of(error), reason, _samples_seen(folder), fix)
             raise
 
 
-def _stoppable(folder: RunFolder, machine: Machine, world: World, body: Callable[[Place], TrainingResult]) -> TrainingResult:
+def _stoppable(
+    folder: RunFolder, machine: Machine, world: World, body: Callable[[RunContext], TrainingResult]
+) -> TrainingResult:
     with StopRequest() as stop:  # from here on a signal is remembered until there is something to save
-        return body(Place(folder, machine, world, stop))
+        return body(RunContext(folder, machine, world, stop))
 
 
 def _trained(
-    recipe: Recipe, start: StartingPoint | None, place: Place, *, silent: bool, command: Sequence[str]
+    recipe: Recipe, start: StartingPoint | None, context: RunContext, *, silent: bool, command: Sequence[str]
 ) -> TrainingResult:
-    folder, machine, world = place.folder, place.machine, place.world
+    folder, machine, world = context.folder, context.machine, context.world
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
     world.barrier()  # all have looked before the leader saves a run that starts from another
     source = open_data(recipe.data)
     seen = survey(source)
-    health = health_of(folder, source, seen, world.leads)
+    health = count_bad_samples(folder, source, seen, world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
-    before = None if checkpoint is None else knowledge_from_json(checkpoint.content)
-    facts = facts_of(recipe, source, seen) if before is None else before.facts
-    encoders = encoders_of(recipe, source, facts, machine)
-    facts = replace(facts, autoencoder=encoders.autoencoder.fingerprint)
-    text_encoder = encoders.text
-    if text_encoder is not None:
-        facts = replace(facts, text_encoder=text_encoder.fingerprint)
+    before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
+    facts = read_facts(recipe, source, seen) if before is None else before.facts
+    encoders = load_encoders(recipe, source, facts, machine)
+    facts, text_encoder = encoders.sign(facts), encoders.text
     if recipe.cache is None:
-        reading = live_batches(recipe, source, facts, encoders)
+        batches = live_batches(recipe, source, facts, encoders)
     else:
-        reading = cached_batches(recipe, source, facts, encoders, health, place.stop, world, silent=silent)
+        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
         write_health(folder, health, world.leads)
-    known = Knowledge(facts, reading.latent_stats() if before is None else before.stats)
-    trainer = trainer_of(recipe, known, machine, world)
+    known = Knowledge(facts, batches.latent_stats() if before is None else before.stats)
+    trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
-        trainer.restore(checkpoint.files, checkpoint.content["counters"])
-    transferred = begin_from(start, recipe, known, trainer) if checkpoint is None and start is not None else None
+        trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
+    transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
-    recorder = Recorder(
+    recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,
         known=known,
         trainer=trainer,
-        generator=generator_of(recipe, known, trainer.ema.model, encoders.autoencoder),
+        generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder),
         requests=preview_requests(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
         fingerprint=fingerprint(
-            machine, world, plan.micro_batch_size, reading.fingerprint, recipe.numerics, libraries_of(recipe)
+            machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe)
         ),
-        stop=place.stop,
+        stop=context.stop,
         silent=silent,
     )
     with recorder:
@@ -161,17 +191,29 @@ def _trained(
         recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content)
         if transferred is not None:
             recorder.transferred(transferred)
-        batches = reading.batches(plan.ranges(trainer.progressed.samples_seen))
-        loop = Loop(trainer, plan, batches, reading.encoder, recorder.hooks())
+        read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
+        loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
     seconds = time.perf_counter() - started
-    return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
+    return TrainingResult(code, folder.path, trainer.state.counters.samples_seen, seconds, recorder.last_loss)
 
 
-def health_of(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
-    """A new tally with what the survey found; raises DataError when there are too many.
+def count_bad_samples(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
+    """Start a new count of bad samples with those that the survey found, and write it to the run folder.
 
-    It starts anew with every process, so that files mended or removed since the last one no longer count.
+    The count starts anew with every process, so that files that were fixed or removed since the last one no longer count.
+
+    Args:
+        folder: Where health.json is written.
+        source: The data set.
+        seen: What was surveyed.
+        leads: Whether this process writes.
+
+    Returns:
+        The count, which goes on while training reads.
+
+    Raises:
+        DataError: Too many samples are bad.
     """
     health = Health(len(source))
     health.add(seen.bad)
@@ -181,7 +223,7 @@ def health_of(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) 
 
 
 def write_health(folder: RunFolder, health: Health, leads: bool) -> None:
-    """Say in the run folder which samples are bad, if any."""
+    """Write to the run folder which samples are bad, if any."""
     if leads:
         folder.health.unlink(missing_ok=True)
         if health.bad:
@@ -189,7 +231,16 @@ def write_health(folder: RunFolder, health: Health, leads: bool) -> None:
 
 
 def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:
-    """Refuse to go on with a run under settings that change its numbers."""
+    """Refuse to go on with a run under settings that change its numbers.
+
+    Args:
+        recipe: As given now, settled.
+        folder: Where it trains; nothing is refused before a first checkpoint.
+        parse: Reads back the recipe that the folder was started with.
+
+    Raises:
+        ConfigError: The folder's run was started with other settings; the error names up to three.
+    """
     if not folder.config.is_file() or not CheckpointFolder(folder.checkpoints).names():
         return
     before = flattened(parse(read_yaml(folder.config), (), source=str(folder.config)).numerics)

@@ -1,4 +1,4 @@
-"""Pictures from a model: seeds and conditions in, images out. Picture i depends on its own seed alone."""
+"""Sampling pictures from a model: seeds and conditions in, images out. Picture i depends on its own seed alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ SolverName = Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m"]
 
 
 class SamplingConfig(Config):
-    """`steps` of `solver`, with `guidance`. `batch_size`: pictures at once (memory only; it changes no picture)."""
+    """How pictures are sampled.
+
+    Attributes:
+        solver: One of sampling/solvers.py.
+        steps: How many steps it takes.
+        guidance: How strongly conditions are followed.
+        batch_size: Pictures at once: it decides the memory that is used and changes no picture.
+    """
 
     solver: SolverName = "heun"
     steps: int = Field(default=30, ge=1)
@@ -34,7 +41,14 @@ class SamplingConfig(Config):
 
 
 class Generator:
-    """Draws pictures from a model. `latent_size`: (height, width) of the latents."""
+    """Samples pictures from a model.
+
+    Args:
+        model: In evaluation mode, on the device where pictures are sampled.
+        autoencoder: Decodes latents.
+        stats: What latents are normalised by.
+        latent_size: (height, width) of the latents.
+    """
 
     def __init__(
         self, model: DiffusionModel, autoencoder: Autoencoder, stats: LatentStats, latent_size: tuple[int, int]
@@ -51,10 +65,20 @@ class Generator:
         on_step: Callable[[int], None] | None = None,
         negative: TextTokens | None = None,
     ) -> Tensor:
-        """Images [B, N, H, W] in about [-1, 1] on the CPU, one for each row of `inputs` and each seed.
+        """Sample images.
 
-        `on_step` is told how many solver steps of all batches are done. `negative`: captions that guidance leads away from,
-        in place of no caption.
+        Args:
+            inputs: Conditions, one row for each picture.
+            picture_seeds: Seed of each picture: of its start, and of the noise of random solvers.
+            config: How pictures are sampled.
+            on_step: Called with the number of solver steps that are done, of all batches together.
+            negative: Captions that guidance leads away from, instead of no caption.
+
+        Returns:
+            Images [B, N, H, W] in about [-1, 1], float32 on the CPU.
+
+        Raises:
+            ConfigError: The schedule has fewer steps than `config.steps`, or guidance leaves no channel out.
         """
         finished: list[Tensor] = []
         for start in range(0, len(picture_seeds), config.batch_size):
@@ -96,10 +120,15 @@ class Generator:
     def branches_of(
         self, inputs: ConditionInputs, negative: TextTokens | None = None, keep_controls: bool = False
     ) -> Callable[[Tensor, float, tuple[Branch, ...]], Denoised]:
-        """The model as guidance wants it: several condition branches of the same pictures, evaluated as one batch.
+        """Wrap the model as guidance calls it: several condition branches of the same pictures, evaluated as one batch.
 
-        A branch without the semantic condition sees `negative` captions where they are given. With `keep_controls` every
-        branch sees the controls.
+        Args:
+            inputs: Conditions of the pictures.
+            negative: Captions that a branch without the semantic condition reads; None for no caption.
+            keep_controls: Every branch reads the controls.
+
+        Returns:
+            (x_t [K B, C, H, W], t, K branches) -> estimate of x_0.
         """
 
         def denoise_branches(x_t: Tensor, t: float, branches: tuple[Branch, ...]) -> Denoised:
@@ -108,8 +137,8 @@ class Generator:
             times = torch.full((len(x_t),), t, device=self.device)
             repeated = inputs.repeated(len(branches)).kept(semantic, control)
             if negative is not None and inputs.text is not None:
-                said = TextTokens.joined([inputs.text if branch.semantic else negative for branch in branches])
-                repeated = replace(repeated, text=said)
+                text = TextTokens.joined([inputs.text if branch.semantic else negative for branch in branches])
+                repeated = replace(repeated, text=text)
             return self.model.denoise(x_t.float(), times, repeated)
 
         return denoise_branches

@@ -1,4 +1,4 @@
-"""Guidance with two scales, one for what the picture shows and one for how it was made (method, section 3).
+"""Guidance with two scales, one for what the picture shows and one for how it was made (docs/method.md, 3).
 
     eps = eps(0, 0) + w_s [ eps(0, s) + w_c (eps(c, s) - eps(0, s)) - eps(0, 0) ]
 
@@ -32,8 +32,12 @@ class ConstantGuidance(Config):
 
 
 class PowerCosineGuidance(Config):
-    """w = 1 + (scale - 1) (1 - cos(pi (1 - i / 1000)^power)) / 2 with the time i that the network is told (0..999 under a
-    table of betas, 1000 t under rectified flow): none at noise, all at data (MDTv2, arXiv 2303.14389)."""
+    """No guidance at noise, all of it at data (MDTv2, arXiv 2303.14389):
+
+        w = 1 + (scale - 1) (1 - cos(pi (1 - i / 1000)^power)) / 2
+
+    with i the time that the network gets: 0..999 under a table of betas, 1000 t under rectified flow.
+    """
 
     kind: Literal["power_cosine"] = "power_cosine"
     power: float = Field(default=4.0, gt=0)
@@ -43,12 +47,16 @@ GuidanceScheduleConfig = Annotated[ConstantGuidance | PowerCosineGuidance, Field
 
 
 class GuidanceConfig(Config):
-    """How strongly conditions are pushed; by default not at all.
+    """How strongly conditions are followed; by default there is no guidance.
 
-    `interval`: [low, high], guide only at times low <= t <= high (Kynkäänniemi et al. 2024); None guides always.
-    `channels`: guide only the first so many latent channels, as some published models do; None, the normal case, all.
-    `keep_controls`: the branch without the semantic condition sees the controls too; for models that were never trained
-    without them (PixArt's multi-scale models).
+    Attributes:
+        semantic_scale: w_s; 1 is none.
+        control_scale: w_c; 1 is none.
+        interval: [low, high]: guide only at times low <= t <= high (Kynkäänniemi et al. 2024); null guides always.
+        schedule: How the scales depend on the time.
+        channels: Guide only the first so many latent channels, as some published models do; null, the normal case, guides all.
+        keep_controls: The branch without the semantic condition reads the controls too: for models that were never trained
+            without them (PixArt's multi-scale models).
     """
 
     semantic_scale: float = Field(default=1.0, ge=0)
@@ -74,7 +82,7 @@ class GuidanceConfig(Config):
 
 @dataclass(frozen=True)
 class Branch:
-    """One evaluation of the denoiser: which of the two kinds of condition it sees."""
+    """One evaluation of the denoiser: which of the two kinds of condition it reads."""
 
     semantic: bool
     control: bool
@@ -85,12 +93,20 @@ SEMANTIC_ONLY = Branch(semantic=True, control=False)
 UNCONDITIONAL = Branch(semantic=False, control=False)
 
 DenoiseBranches = Callable[[Tensor, float, tuple[Branch, ...]], Denoised]
-"""(x_t repeated once per branch [K B, C, H, W], t, the K branches) -> Denoised [K B, ...]; rows k B .. (k + 1) B - 1
+"""(x_t repeated once per branch [K B, C, H, W], t, the K branches) -> Denoised [K B, ...]; rows k B to (k + 1) B - 1
 are evaluated under branches[k]."""
 
 
 def branch_weights(semantic_scale: float, control_scale: float) -> dict[Branch, float]:
-    """Weight of each branch in the sum, most conditional first, only those that are not 0; the weights sum to 1."""
+    """Weights of the branches in the guided estimate.
+
+    Args:
+        semantic_scale: w_s.
+        control_scale: w_c.
+
+    Returns:
+        Those that are not 0, the most conditional branch first; they sum to 1.
+    """
     weights = {
         CONDITIONAL: semantic_scale * control_scale,
         SEMANTIC_ONLY: semantic_scale * (1 - control_scale),
@@ -100,35 +116,48 @@ def branch_weights(semantic_scale: float, control_scale: float) -> dict[Branch, 
 
 
 def branches(semantic_scale: float, control_scale: float) -> tuple[Branch, ...]:
-    """The evaluations these scales need, most conditional first: (1, 1) one, (w, 1) and (1, w) two, others three."""
+    """The branches that these scales need, most conditional first: one for (1, 1), two for (w, 1) and (1, w), else three."""
     return tuple(branch_weights(semantic_scale, control_scale))
 
 
 def scales(config: GuidanceConfig, t: float, schedule: Schedule) -> tuple[float, float]:
-    """(semantic, control) scale in force at time `t`; (1, 1) outside the interval."""
+    """The (semantic, control) scales at time `t`; (1, 1) outside the interval."""
     if config.interval is not None and not config.interval[0] <= t <= config.interval[1]:
         return 1.0, 1.0
     match config.schedule:
         case ConstantGuidance():
             return config.semantic_scale, config.control_scale
         case PowerCosineGuidance(power=power):
-            told = float(schedule.network_time(torch.tensor(t, dtype=torch.float64))) / NETWORK_STEPS
-            share = (1 - math.cos(math.pi * (1 - told) ** power)) / 2
+            network_time = float(schedule.network_time(torch.tensor(t, dtype=torch.float64))) / NETWORK_STEPS
+            share = (1 - math.cos(math.pi * (1 - network_time) ** power)) / 2
             return 1 + (config.semantic_scale - 1) * share, 1 + (config.control_scale - 1) * share
 
 
 def combine(denoised: Denoised, semantic_scale: float, control_scale: float, channels: int | None = None) -> Denoised:
-    """The guided estimate [B, C, H, W] from the branches' estimates [K B, C, H, W], in the order of `branches`.
+    """Combine the estimates of the branches to the guided one.
 
     Acting on x_0 equals acting on eps, v or velocity: at a given x_t all are affine in x_0 and the weights sum to 1.
-    Channels beyond `channels` and the learned variance are those of the most conditional branch. Raises ConfigError
-    if `channels` leaves none out.
+
+    Args:
+        denoised: Estimates [K B, C, H, W] in the order of `branches`.
+        semantic_scale: w_s.
+        control_scale: w_c.
+        channels: How many channels are guided; None guides all.
+
+    Returns:
+        The estimate [B, C, H, W]. Channels that are not guided and the learned variance are those of the most conditional
+        branch.
+
+    Raises:
+        ConfigError: `channels` leaves none out.
     """
     weights = branch_weights(semantic_scale, control_scale)
     estimates = denoised.x_0.chunk(len(weights))
     if channels is not None and channels >= estimates[0].shape[1]:
         raise ConfigError(
-            f"guidance of {channels} channels of {estimates[0].shape[1]}", needed="fewer", fix="leave `channels` out"
+            f"guidance.channels={channels} leaves none of {estimates[0].shape[1]} channels out",
+            needed="fewer",
+            fix="leave it out",
         )
     if len(weights) == 1:
         return denoised
@@ -140,7 +169,7 @@ def combine(denoised: Denoised, semantic_scale: float, control_scale: float, cha
 
 
 def guided(denoise_branches: DenoiseBranches, config: GuidanceConfig, schedule: Schedule) -> Denoise:
-    """A denoiser under guidance; the branches that a time needs are evaluated as one batch, and no others."""
+    """Wrap a denoiser with guidance; only the branches that a time needs are evaluated, as one batch."""
 
     def denoise(x_t: Tensor, t: float) -> Denoised:
         semantic_scale, control_scale = scales(config, t, schedule)

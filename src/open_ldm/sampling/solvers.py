@@ -34,17 +34,28 @@ Denoise = Callable[[Tensor, float], Denoised]
 """(x_t [B, C, H, W], t) -> estimate of x_0."""
 
 Noise = Callable[[int], Tensor]
-"""Step number -> unit noise [B, C, H, W], the same whenever it is asked for again (core/seeds.py)."""
+"""Step number -> unit noise [B, C, H, W], the same at every call (core/seeds.py)."""
 
 OnStep = Callable[[int, Tensor], None]
-"""Told after each step: its number, from 0, and the x_0 [B, C, H, W] estimated at its start."""
+"""Called after each step with its number, from 0, and the x_0 [B, C, H, W] that was estimated at its start."""
 
 
 class Solver(Protocol):
-    """Carry `x` [B, C, H, W] from times[0] to times[-1] (float64, falling; normally `time_grid`) and return it there.
+    """Carries latents from noise to data.
 
-    The result is in the dtype of `x`; at time 0 it is the sampled x_0. `noise` is asked only by random solvers, once
-    per step at most, and not for a step that ends at 0. Raises ConfigError for times that do not fall.
+    Args:
+        denoise: Estimates x_0; guidance is inside it.
+        schedule: The noise schedule.
+        x: Noised latents [B, C, H, W] at times[0].
+        times: Decreasing, float64; normally a `time_grid`.
+        noise: Called only by random solvers, at most once a step, and not for a step that ends at 0.
+        on_step: Called after each step.
+
+    Returns:
+        Latents at times[-1] in the dtype of `x`; at time 0 they are the sampled x_0.
+
+    Raises:
+        ConfigError: The times do not decrease.
     """
 
     def __call__(
@@ -190,7 +201,7 @@ SOLVERS: dict[str, Solver] = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "heun"
 def _levels(schedule: Schedule, times: Tensor) -> NoiseLevel:
     times = times.to("cpu", torch.float64)
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
-        raise ConfigError("the sampling times do not fall", needed="at least two times, falling from noise to data")
+        raise ConfigError("the sampling times do not decrease", needed="at least two times, decreasing from noise to data")
     return schedule.level(times)
 
 

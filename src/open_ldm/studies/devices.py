@@ -19,6 +19,8 @@ from open_ldm.core.signals import StopRequest
 CPU = "cpu"
 LOG = "training.log"
 _LOOK_SECONDS = 0.2
+_STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+"""Windows cannot send SIGTERM: `terminate` would end the training at once there."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def train_over(devices: Sequence[str], trainings: Sequence[Training], say: Calla
             if stop.name is not None and not passed_on:
                 passed_on = True
                 for _, process in running.values():
-                    process.terminate()
+                    process.send_signal(_STOP)
             if running:
                 time.sleep(_LOOK_SECONDS)
     if failed:
@@ -88,6 +90,7 @@ def _started(training: Training, environment: Mapping[str, str]) -> subprocess.P
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
 
 

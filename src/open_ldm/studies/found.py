@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from open_ldm.pages.axes import short_number
+from open_ldm.pages.labels import short_number
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds
 from open_ldm.studies.study import Expectation, Setting, Study
 

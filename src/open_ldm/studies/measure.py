@@ -30,8 +30,8 @@ from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.shape_attributes import agreement
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
 from open_ldm.studies.results import Measured, Value
 from open_ldm.studies.study import Arm, Protocol
 
@@ -150,7 +150,7 @@ def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str],
 
 
 def _drawn(run: LoadedRun, settings: SamplingConfig, requests: Sequence[SampleRequest]) -> Tensor:
-    images = run.generator.images(run.inputs_for(requests), [request.seed for request in requests], settings)
+    images = run.generator.images(run.build_inputs(requests), [request.seed for request in requests], settings)
     return as_shown(to_pixels(images), run.recipe.data.display)
 
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
 from open_ldm.core.pictures import grid, png_bytes
-from open_ldm.pages.content import Figure, Head, Link, Part, Picture, Table, figure, link_to, render_page
-from open_ldm.pages.svg import Plot, Series
-from open_ldm.studies.forest import Row, forest_plot
+from open_ldm.pages.content import Head, Link, Part, Picture, Table, figure, link_to, render_page
+from open_ldm.studies.charts import StudyChart, declared_charts, map_charts, metric_charts, token_charts
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
-from open_ldm.studies.heat_map import Cell, heat_map
 from open_ldm.studies.measure import SHOWN, Strip, read_strip, sweep_file
-from open_ldm.studies.results import over_seeds
 from open_ldm.studies.table import table_of
 
 PAPER_NOTE = "Not run at this scale here: it builds, and its cost is counted."
+_PLOT_PX = 520
+"""Width of a plot that stands beside another."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def page_of(found: StudyFound, path: Path) -> str:
     """The page as HTML, to be written to `path`."""
     study = found.study
     head = Head(study.title, f"{study.question} Twin of {study.shows}. Scale: {found.scale}.")
-    figures = [figure(each.plot, each.caption) for each in (study.figures() if study.figures else ())]
+    figures = [figure(each.chart, each.caption) for each in declared_charts(found)]
     parts: list[Part | None] = [
         Part("The claim, and what was found", "study/claim.html", _claim(found)),
         Part("Curves", "figures.html", figures) if figures else None,
@@ -65,10 +61,10 @@ def page_of(found: StudyFound, path: Path) -> str:
     for setting in found.settings:
         parts += [
             _numbers(setting, path),
-            _plots(setting),
-            _heat_maps(setting, study.grid),
+            _plots(setting, "plots", metric_charts(setting)),
+            _plots(setting, "maps", map_charts(setting, study.grid)),
             _pictures(setting),
-            _tokens(setting),
+            _plots(setting, "where attention and gradient go", token_charts(setting)),
         ]
     commands = list(dict.fromkeys(command for setting in found.settings for command in setting.commands))
     parts.append(Part("Commands", "study/commands.html", Commands(shlex.join(found.command), commands)))
@@ -119,46 +115,9 @@ def _runs(found: SettingFound, page: Path) -> list[Link]:
     return [link_to(report, page, f"{arm}, seed {seed}") for (arm, seed), report in reports.items() if report.is_file()]
 
 
-def _plots(found: SettingFound) -> Part | None:
-    plots = []
-    for metric in found.metrics:
-        words = words_of(metric)
-        better = f" ({words.better} is better)" if words.better else ""
-        if len(found.points) > 1 and found.setting.protocol.points > 1:
-            plots.append(_curves(found, metric, words.title + better))
-            continue
-        rows = []
-        for arm in found.arms:
-            if (summary := found.summary(arm, metric)) is not None:
-                rows.append(Row(arm, summary, [value.value for value in found.at_end(arm, metric).values()]))
-        plots.append(Figure(Markup(forest_plot(words.title + better, rows))))
-    return Part(f"{found.setting.name}: plots", "plots.html", plots) if plots else None
-
-
-def _heat_maps(found: SettingFound, grid: tuple[str, str] | None) -> Part | None:
-    """Of a study whose arms are pairs of settings: a map for each metric."""
-    if grid is None or not found.measured:
-        return None
-    maps = []
-    for metric in found.metrics:
-        cells = []
-        for arm in found.arms:
-            row, _, column = arm.partition(", ")
-            if (summary := found.summary(arm, metric)) is not None:
-                cells.append(Cell(row, column, summary.mean))
-        maps.append(Figure(Markup(heat_map(words_of(metric).title, grid, cells))))
-    return Part(f"{found.setting.name}: maps", "plots.html", maps)
-
-
-def _curves(found: SettingFound, metric: str, title: str) -> Figure:
-    series = []
-    for arm in found.arms:
-        points = [(samples, found.at(arm, metric, samples)) for samples in found.points]
-        there = [(samples, over_seeds(values)) for samples, values in points if values]
-        if there:
-            x, y = [samples for samples, _ in there], [one.mean for _, one in there]
-            series.append(Series(arm, x, y, band=[(one.low, one.high) for _, one in there]))
-    return figure(Plot(title, "samples seen", title, series))
+def _plots(found: SettingFound, name: str, charts: Sequence[StudyChart]) -> Part | None:
+    figures = [figure(each.chart, each.caption, width_px=_PLOT_PX) for each in charts]
+    return Part(f"{found.setting.name}: {name}", "plots.html", figures) if figures else None
 
 
 def _pictures(found: SettingFound) -> Part | None:
@@ -183,20 +142,3 @@ def _rows(strips: Mapping[str, Strip]) -> bytes:
     first = next(iter(strips.values()))
     pixels = [each for strip in strips.values() for each in strip.pixels]
     return png_bytes(grid(pixels, first.columns, row_headers=list(strips), column_headers=list(first.words)))
-
-
-def _tokens(found: SettingFound) -> Part | None:
-    """Attention and gradient by place, of the first seed."""
-    told = [each for each in found.measured if each.tokens and each.seed == 0]
-    if not told:
-        return None
-    plots = []
-    for name, title in (("attention", "share of attention"), ("gradient", "share of gradient norm")):
-        series: list[Series] = []
-        for each in told:
-            for side in ("token", "padding"):
-                places: Sequence[float | None] = each.tokens[name][side]
-                y = [math.nan if value is None else value for value in places]
-                series.append(Series(f"{each.arm}, {side}", list(range(1, len(y) + 1)), y))
-        plots.append(figure(Plot(title, "place in the caption", title, series, from_zero=True)))
-    return Part(f"{found.setting.name}: where attention and gradient go", "plots.html", plots)

@@ -9,17 +9,24 @@ from typing import Any
 
 from open_ldm import __version__
 from open_ldm.core.files import write_json, write_text
+from open_ldm.pages.figures import Format
+from open_ldm.studies.charts import save_charts
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.page import page_of
 from open_ldm.studies.table import table_of
 
 
-def write_study(found: StudyFound, out: Path) -> Path:
-    """Write study.json, study.md and study.html into `out`; returns the page. Raises DiskError."""
+def write_study(found: StudyFound, out: Path, figure_format: Format | None = None) -> Path:
+    """Write study.json, study.md and study.html into `out`; returns the page. Raises DiskError.
+
+    `figure_format`: its charts also become files of their own beside the page.
+    """
     write_json(out / "study.json", content_of(found))
     write_text(out / "study.md", markdown_of(found))
     path = out / "study.html"
     write_text(path, page_of(found, path))
+    if figure_format is not None:
+        save_charts(found, out, figure_format)
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from open_ldm.autoencoders import MeasuredStats
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
-from open_ldm.core.device import choose_machine
+from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
 from open_ldm.data.loader import open_data
@@ -21,12 +21,14 @@ from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
+from open_ldm.pages.figures import Format
 from open_ldm.runs.batches import live_batches
-from open_ldm.runs.build import encoders_of, facts_of
+from open_ldm.runs.build import read_facts
+from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
+from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
-from open_ldm.runs.transfer import settle
 from open_ldm.studies.devices import Training, train_over
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
@@ -136,7 +138,7 @@ def _points(setting: Setting, recipe: str, changes: Sequence[str]) -> list[str]:
 def require_same_training(job: Job) -> None:
     """Raise ConfigError when what lies in a finished job's folder was trained by another recipe, or for longer."""
     folder = RunFolder(job.run)
-    recipe, _ = settle(job.recipe, folder)
+    recipe, _ = settle_for_folder(job.recipe, folder)
     require_same_recipe(recipe, folder, recipe_from)
     if job.samples_trained >= job.recipe.training.samples + job.recipe.training.batch_size:  # the last batch is a whole one
         raise ConfigError(
@@ -147,12 +149,24 @@ def require_same_training(job: Job) -> None:
 
 
 class Runner:
-    """Runs one study at one scale in the folder `out`, going on from what lies there."""
+    """Runs one study at one scale in the folder `out`, going on from what lies there.
+
+    `figure_format`: the study's charts are also written as files of that kind beside its page.
+    """
 
     def __init__(
-        self, study: Study, scale: str, out: Path, choice: Choice, command: Sequence[str] = (), *, silent: bool = False
+        self,
+        study: Study,
+        scale: str,
+        out: Path,
+        choice: Choice,
+        command: Sequence[str] = (),
+        *,
+        silent: bool = False,
+        figure_format: Format | None = None,
     ) -> None:
         self.study, self.scale, self.out, self.choice, self.silent = study, scale, out, choice, silent
+        self.figure_format = figure_format
         self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
 
     def run(self) -> StudyFound:
@@ -195,7 +209,7 @@ class Runner:
                 SettingFound(setting, tuple(measured), folders, len(jobs), tuple(commands), self._accuracy(setting))
             )
         found = StudyFound(self.study, self.scale, tuple(settings), self.command)
-        write_study(found, self.out)
+        write_study(found, self.out, self.figure_format)
         return found
 
     def _train_over(self, jobs: Sequence[Job]) -> None:
@@ -266,9 +280,9 @@ class Runner:
             return None
         file = self.out / slug(setting.name) / _STATS
         if not file.is_file():
-            machine, source = choose_machine("auto", "auto"), open_data(recipe.data)
-            facts = facts_of(recipe, source, survey(source))
-            measured = live_batches(recipe, source, facts, encoders_of(recipe, source, facts, machine)).latent_stats()
+            machine, source = set_up_machine("auto", "auto"), open_data(recipe.data)
+            facts = read_facts(recipe, source, survey(source))
+            measured = live_batches(recipe, source, facts, load_encoders(recipe, source, facts, machine)).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return self._kept_stats(setting)
 

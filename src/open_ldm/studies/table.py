@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open_ldm.pages.axes import short_number
+from open_ldm.pages.labels import short_number
 from open_ldm.studies.found import SettingFound, words_of
 from open_ldm.studies.results import Summary
 

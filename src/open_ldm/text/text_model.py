@@ -14,6 +14,7 @@ from torch import Tensor
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.core.model_folders import content_hash, located
 from open_ldm.text.tokens import TextTokens
 
@@ -125,10 +126,10 @@ class TextModel:
 
 
 def _load_tokenizer(config: TextModelConfig, place: str) -> Any:
-    from transformers import AutoTokenizer
-
     with _one_line_errors(config), _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(place, subfolder=config.tokenizer_subfolder)
+        tokenizer = need("transformers", extra="text").AutoTokenizer.from_pretrained(
+            place, subfolder=config.tokenizer_subfolder
+        )
     tokenizer.padding_side = tokenizer.truncation_side = "right"  # a caption's own tokens come first
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -153,9 +154,7 @@ def _load_network(config: TextModelConfig, place: str, dtype: torch.dtype) -> An
 
 def _class_for(config: TextModelConfig, place: str) -> Any:
     """The transformers class that reads captions alone: CLIP's with or without projection, an encoder without its decoder."""
-    import transformers
-    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
-
+    transformers = need("transformers", extra="text")
     known = transformers.AutoConfig.from_pretrained(place, subfolder=config.subfolder)
     clip = known.model_type in _CLIP
     if config.pooled in ("eos", "projected") and not clip:
@@ -166,7 +165,7 @@ def _class_for(config: TextModelConfig, place: str) -> Any:
         )
     if clip:
         return transformers.CLIPTextModelWithProjection if config.pooled == "projected" else transformers.CLIPTextModel
-    if type(known) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+    if type(known) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING:
         return transformers.AutoModelForTextEncoding
     return transformers.AutoModel
 
@@ -216,8 +215,7 @@ def _one_line_errors(config: TextModelConfig) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' progress bars and notes: what matters is checked, and said as an error."""
-    from transformers.utils import logging
-
+    logging = need("transformers.utils.logging", extra="text")
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from open_ldm.autoencoders.channels import with_channels
 from open_ldm.autoencoders.network import KLNetwork
@@ -15,45 +15,66 @@ from open_ldm.core.distributed import World
 from open_ldm.core.pictures import to_images
 from open_ldm.data.sample import Batch
 from open_ldm.training.settings import TrainingConfig
-from open_ldm.training.trainer import Learner
+from open_ldm.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """`images` [B, N, H, W] in [-1, 1] with as many channels as the network reads; `positions` key every draw."""
+    """Images to learn from.
+
+    Attributes:
+        positions: Of each image in the sample order; they key every draw.
+        images: [B, N, H, W] in [-1, 1], with as many channels as the network reads.
+    """
 
     positions: tuple[int, ...]
     images: Tensor
 
 
 class ImageEncoder:
-    """Batches of picture files as images of `channels` channels on `device`."""
+    """Makes images of `channels` channels on `device` from batches of picture files."""
 
     def __init__(self, channels: int, device: torch.device) -> None:
         self.channels, self.device = channels, device
 
     def encode(self, batch: Batch) -> ImageBatch:
-        """The images of a batch."""
+        """Return the images of a batch, [B, N, H, W] in [-1, 1]."""
         pixels = batch.pixels.to(self.device, non_blocking=True)
         return ImageBatch(batch.positions, with_channels(to_images(pixels), self.channels))
 
 
-class AutoencoderTrainer(Learner[KLNetwork, ImageBatch]):
+class ReconstructionObjective(nn.Module):
+    """The loss of an autoencoder; this module is the root of a training step, as `Objective` is for a diffusion model."""
+
+    def __init__(self, model: KLNetwork, config: ReconstructionConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Return the reconstruction loss of each image.
+
+        Args:
+            images: [B, N, H, W] in [-1, 1].
+            noise: Unit noise [B, C, h, w] in the shape of the latents: where in its posterior each image is taken.
+
+        Returns:
+            Losses [B].
+        """
+        return reconstruction_losses(self.config, self.model(images, noise), images)
+
+
+class AutoencoderTrainer(Trainer[KLNetwork, ImageBatch]):
     """Trains a KL autoencoder on images of any number of channels."""
 
     def __init__(
-        self,
-        model: KLNetwork,
-        loss: ReconstructionConfig,
-        config: TrainingConfig,
-        world: World,
-        device: torch.device,
+        self, model: KLNetwork, loss: ReconstructionConfig, config: TrainingConfig, world: World, device: torch.device
     ) -> None:
         super().__init__(model, config, world, device)
-        self.loss = loss
+        self.objective = ReconstructionObjective(model, loss)
 
     def losses(self, batch: ImageBatch) -> Tensor:
-        """Reconstruction loss of each image at one draw of its posterior."""
-        noise = seeds.normal(self.config.seed, "posterior", batch.positions, self.model.latent_shape(batch.images))
-        found = self.model(batch.images, noise.to(self.device, non_blocking=True))
-        return reconstruction_losses(self.loss, found, batch.images)
+        """Return the reconstruction loss of each image [B] at one draw of its posterior."""
+        shape = self.state.model.latent_shape(batch.images)
+        noise = seeds.normal(self.config.seed, "posterior", batch.positions, shape)
+        losses: Tensor = self.objective(batch.images, noise.to(self.device, non_blocking=True))
+        return losses

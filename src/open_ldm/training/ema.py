@@ -14,7 +14,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Ema(Generic[M]):
-    """Averaged copy of a model, starting equal to it: ema += (1 - decay) (weights - ema) after every update."""
+    """Averaged copy of a model, which starts equal to it and moves after every update:
+
+    ema += (1 - decay) (weights - ema)
+    """
 
     def __init__(self, model: M, config: EmaConfig) -> None:
         self.config = config
@@ -23,12 +26,12 @@ class Ema(Generic[M]):
         self._weights: list[Tensor] = list(model.parameters())
 
     def decay_at(self, updates: int) -> float:
-        """The decay used for update number `updates` (the first is 1)."""
+        """The decay of update number `updates`, of which the first is 1: min(decay, (1 + n) / (10 + n)) with warm-up."""
         if not self.config.warmup:
             return self.config.decay
         return min(self.config.decay, (1 + updates) / (10 + updates))
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
-        """Move towards the model's current weights."""
+        """Move towards the model's current weights after update number `updates`."""
         torch._foreach_lerp_(self._averaged, self._weights, 1 - self.decay_at(updates))

@@ -1,4 +1,4 @@
-"""The numerics fingerprint: what must be equal for a resumed run to be bit-equal (reliability contract, 3.1)."""
+"""The numerics fingerprint: what must be equal for a resumed run to be bit-equal (docs/reliability.md, 3.1)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,19 @@ def fingerprint(
     recipe: Mapping[str, Any],
     libraries: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Named facts about this process. `data`: hash of the source's index; `recipe`: the settings that change numbers;
-    `libraries`: whose versions count besides torch's, because a frozen encoder is theirs."""
+    """Collect the facts about this process and its run that decide the bits of its numbers.
+
+    Args:
+        machine: Where it computes.
+        world: The processes that train together.
+        micro_batch_size: Pictures per forward pass.
+        data: Hash of the data as they are read.
+        recipe: The settings that change numbers, as plain data.
+        libraries: Distributions whose versions count besides torch's, because a frozen encoder is theirs.
+
+    Returns:
+        {name: value}, all as text.
+    """
     chip = (
         torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     )
@@ -48,7 +59,15 @@ def fingerprint(
 
 
 def compare(saved: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """'yes', or 'no (threads 2→1, ...)' naming every difference, or that the device gives other bits each time."""
+    """Compare two fingerprints.
+
+    Args:
+        saved: Of the checkpoint.
+        now: Of this process.
+
+    Returns:
+        'yes', or 'no (threads 2→1, ...)' with every difference, or that the device gives other bits each time.
+    """
     differing = [
         f"{name} {saved.get(name, '?')}→{now.get(name, '?')}"
         for name in sorted({*saved, *now})

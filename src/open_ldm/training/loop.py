@@ -1,4 +1,4 @@
-"""The training loop: read, encode, update, report; until done, stopped or beyond saving."""
+"""The training loop: read, encode, update, report, until all samples are seen, a stop is requested, or numbers stay bad."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from open_ldm.core.errors import NonFiniteError
 from open_ldm.training.plan import BatchPlan
-from open_ldm.training.trainer import Learner, Update
+from open_ldm.training.trainer import Trainer, Update
 
 MAX_SKIPPED_IN_ROW = 3
 MAX_SKIPPED_SHARE = 0.001
@@ -18,7 +18,16 @@ MAX_ROLLBACKS = 2
 
 @dataclass(frozen=True)
 class Report:
-    """Averages since the last report."""
+    """What is reported now and then.
+
+    Attributes:
+        samples_seen: By the model.
+        loss: Mean since the last report; NaN where no update was applied.
+        grad_norm: Mean since the last report, before clipping.
+        learning_rate: Of the last update.
+        samples_per_second: Over all processes.
+        data_wait_share: Share of the time spent waiting for pictures, 0 to 1.
+    """
 
     samples_seen: int
     loss: float
@@ -30,7 +39,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Every:
-    """Do `action` whenever another `samples` have been seen, and when training ends; 0 means never."""
+    """Call `action` whenever another `samples` have been seen, and when training ends; 0 is never."""
 
     samples: int
     action: Callable[[], None]
@@ -38,8 +47,16 @@ class Every:
 
 @dataclass
 class Hooks:
-    """What the loop calls on the way. `batch_read` gets what the reader yields; `roll_back` restores the last good state and
-    returns False if there is none."""
+    """What the loop calls on the way.
+
+    Attributes:
+        report: Called with averages.
+        batch_read: Called with every batch as it was read.
+        not_finite: Called with an update that was skipped.
+        roll_back: Restores the last good state; returns False where there is none.
+        stop_requested: Whether this process has been asked to stop.
+        every: Further actions and how often.
+    """
 
     report: Callable[[Report], None]
     batch_read: Callable[[Any], None]
@@ -78,42 +95,60 @@ B_co = TypeVar("B_co", covariant=True)
 
 
 class Encoder(Protocol[B_co]):
-    """What a reader yields -> what the trainer learns from."""
+    """Makes what the trainer learns from of what is read."""
 
     def encode(self, batch: Any) -> B_co:
-        """All that training reads of a batch, on the training device."""
+        """Encode a batch on the training device."""
 
 
 class Loop(Generic[B]):
-    """Runs a trainer to the end of its samples. `batches`: this process's micro-batches from the current position on, as
-    `encoder` takes them."""
+    """Runs a trainer to the end of its samples.
+
+    Args:
+        trainer: Makes the updates.
+        plan: How a global batch is cut.
+        batches: This process's micro-batches from the trainer's position on, as `encoder` takes them.
+        encoder: Encodes them.
+        hooks: What is called on the way.
+    """
 
     def __init__(
-        self, trainer: Learner[Any, B], plan: BatchPlan, batches: Iterator[Any], encoder: Encoder[B], hooks: Hooks
+        self, trainer: Trainer[Any, B], plan: BatchPlan, batches: Iterator[Any], encoder: Encoder[B], hooks: Hooks
     ) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
 
     def run(self) -> bool:
-        """True when all samples have been seen, False when a stop was requested. Raises NonFiniteError beyond saving."""
-        config, done = self.trainer.config, self.trainer.progressed
+        """Train.
+
+        A stop that any process requests ends all of them after the same update.
+
+        Returns:
+            True when all samples have been seen, False when a stop was requested.
+
+        Raises:
+            NonFiniteError: Loss or gradients stayed infinite or NaN after the last good weights were restored twice, or there
+                were none (docs/reliability.md, 3.8).
+        """
+        config, counters = self.trainer.config, self.trainer.state.counters
         meter = _Meter()
-        while done.samples_seen < config.samples:
-            before = done.samples_seen
+        while counters.samples_seen < config.samples:
+            before = counters.samples_seen
             micro_batches, waited = self._read()
-            update = self.trainer.update(micro_batches, self.hooks.stop_requested())
+            stopping = self.trainer.world.any(self.hooks.stop_requested(), self.trainer.device)
+            update = self.trainer.update(micro_batches)
             if not update.applied:
                 self._not_finite(update)
-                done = self.trainer.progressed
+                counters = self.trainer.state.counters
             meter.add(update, config.batch_size, waited)
-            finished = done.samples_seen >= config.samples or update.stop_requested
-            if finished or _passed(before, done.samples_seen, config.log_every_samples):
-                self.hooks.report(meter.report(done.samples_seen, update.learning_rate))
+            finished = counters.samples_seen >= config.samples or stopping
+            if finished or _passed(before, counters.samples_seen, config.log_every_samples):
+                self.hooks.report(meter.report(counters.samples_seen, update.learning_rate))
                 meter = _Meter()
-            if update.stop_requested and done.samples_seen < config.samples:
+            if stopping and counters.samples_seen < config.samples:
                 return False
             started = time.perf_counter()
             for hook in self.hooks.every:
-                if _passed(before, done.samples_seen, hook.samples) or (finished and hook.samples):
+                if _passed(before, counters.samples_seen, hook.samples) or (finished and hook.samples):
                     hook.action()
             meter.since += time.perf_counter() - started
         return True
@@ -130,22 +165,22 @@ class Loop(Generic[B]):
         return encoded, waited
 
     def _not_finite(self, update: Update) -> None:
-        """Skip it; after too many go back to the last good weights and on with the data that follows."""
+        """Report a skipped update; after too many, restore the last good weights and go on with the data that follow."""
         self.hooks.not_finite(update)
-        done = self.trainer.progressed
-        attempted = done.updates + done.skipped
-        too_many = done.skipped > max(MAX_SKIPPED_IN_ROW, MAX_SKIPPED_SHARE * attempted)
-        if done.skipped_in_row <= MAX_SKIPPED_IN_ROW and not too_many:
+        counters = self.trainer.state.counters
+        attempted = counters.updates + counters.skipped
+        too_many = counters.skipped > max(MAX_SKIPPED_IN_ROW, MAX_SKIPPED_SHARE * attempted)
+        if counters.skipped_in_row <= MAX_SKIPPED_IN_ROW and not too_many:
             return
-        position, rollbacks = done.samples_seen, done.rollbacks + 1
+        position, rollbacks = counters.samples_seen, counters.rollbacks + 1
         if rollbacks > MAX_ROLLBACKS or not self.hooks.roll_back():
             raise NonFiniteError(
-                f"loss or gradient was not finite {done.skipped_in_row} updates in a row at {position:,} samples"
-                f" ({done.skipped} in all)",
-                fix="lower training.optimizer.learning_rate, or use training.dtype=float32",
+                f"the loss or its gradient was not finite for {counters.skipped_in_row} updates in a row"
+                f" at {position:,} samples ({counters.skipped} in all)",
+                fix="lower training.optimizer.learning_rate, or set training.dtype=float32",
             )
         # The same data would fail the same way, so the old weights go on with the data after it.
-        restored = self.trainer.progressed
+        restored = self.trainer.state.counters
         restored.samples_seen, restored.rollbacks, restored.skipped, restored.skipped_in_row = position, rollbacks, 0, 0
 
 

@@ -15,7 +15,7 @@ _STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters, in torch's fused kernel."""
+    """Build AdamW over all parameters of a model, in torch's fused kernel."""
     return torch.optim.AdamW(
         model.parameters(),
         lr=config.learning_rate,
@@ -27,7 +27,16 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 
 
 def learning_rate_at(config: OptimizerConfig, samples_seen: int, samples: int) -> float:
-    """Learning rate for the update that ends at `samples_seen` of `samples`: linear warm-up, then constant or decay to 0."""
+    """Learning rate of one update: linear warm-up, then constant, or linear or cosine decay to 0.
+
+    Args:
+        config: The peak rate and its course.
+        samples_seen: At the end of the update.
+        samples: Of the whole training.
+
+    Returns:
+        The rate, at most `config.learning_rate`.
+    """
     if samples_seen < config.warmup_samples:
         return config.learning_rate * samples_seen / config.warmup_samples
     done = (samples_seen - config.warmup_samples) / max(1, samples - config.warmup_samples)
@@ -41,7 +50,11 @@ def learning_rate_at(config: OptimizerConfig, samples_seen: int, samples: int) -
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """The optimiser's state as `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`; empty before the first update."""
+    """The optimiser's state as named tensors.
+
+    Returns:
+        {`exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`: tensor} for every parameter NAME; empty before the first update.
+    """
     tensors = {}
     for name, parameter in model.named_parameters():
         for entry in _STATE:
@@ -51,7 +64,16 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[st
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave. Raises CheckpointError when it belongs to other parameters."""
+    """Put back what `optimizer_tensors` gave.
+
+    Args:
+        model: Whose parameters are optimised.
+        optimizer: Its state is replaced.
+        tensors: Named tensors; none for a state before the first update.
+
+    Raises:
+        CheckpointError: The tensors belong to other parameters.
+    """
     if not tensors:
         optimizer.state.clear()
         return

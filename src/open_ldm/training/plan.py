@@ -12,7 +12,7 @@ from open_ldm.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """A global batch cut over `world.size` processes and into micro-batches; the global batch never changes."""
+    """A global batch of `batch_size` pictures, cut over processes and into micro-batches, whose number never changes it."""
 
     batch_size: int
     micro_batch_size: int
@@ -24,7 +24,7 @@ class BatchPlan:
         return self.batch_size // self.world.size // self.micro_batch_size
 
     def ranges(self, start: int) -> Iterator[range]:
-        """Positions of every micro-batch of this process from global position `start` on, without end."""
+        """Positions of every micro-batch of this process, from global position `start` on, without end."""
         share = self.batch_size // self.world.size
         for batch in itertools.count(start, self.batch_size):
             first = batch + self.world.rank * share
@@ -33,7 +33,19 @@ class BatchPlan:
 
 
 def plan_batches(batch_size: int, micro_batch_size: int | None, world: World) -> BatchPlan:
-    """The plan; raises ConfigError with the legal values when the batch cannot be cut evenly."""
+    """Cut a global batch evenly.
+
+    Args:
+        batch_size: Pictures per update over all processes.
+        micro_batch_size: Pictures per forward pass; None for a process's whole share.
+        world: The processes that train together.
+
+    Returns:
+        The plan of this process.
+
+    Raises:
+        ConfigError: The batch cannot be cut evenly; the error lists the possible values.
+    """
     if batch_size % world.size:
         legal = [size for size in range(1, min(batch_size, 128) + 1) if batch_size % size == 0]
         raise ConfigError(

@@ -11,7 +11,17 @@ from open_ldm.core.device import DeviceName, DtypeName
 
 
 class OptimizerConfig(Config):
-    """AdamW. `warmup_samples`: the learning rate rises linearly over them; `decay`: its course from there to the end."""
+    """AdamW.
+
+    Attributes:
+        learning_rate: After warm-up.
+        betas: Of the running means of gradient and squared gradient.
+        eps: Added to the root of the second.
+        weight_decay: Decoupled, times the learning rate.
+        warmup_samples: Over these the learning rate rises linearly from 0.
+        decay: Its course from there to the end.
+        clip_norm: Gradients of a larger 2-norm are scaled down to it; null clips none.
+    """
 
     learning_rate: float = Field(default=1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -23,17 +33,34 @@ class OptimizerConfig(Config):
 
 
 class EmaConfig(Config):
-    """The averaged weights that sampling uses. `decay` per update; with `warmup` it is min(decay, (1 + n) / (10 + n))."""
+    """The averaged weights that sampling uses.
+
+    Attributes:
+        decay: Per update.
+        warmup: Use min(decay, (1 + n) / (10 + n)) at update n.
+    """
 
     decay: float = Field(default=0.9999, ge=0, lt=1)
     warmup: bool = True
 
 
 class TrainingConfig(Config):
-    """`batch_size`: pictures per update over all processes; `micro_batch_size`: pictures per forward pass, per process.
+    """Settings of a training run.
 
-    `deterministic`: only kernels that give the same bits every time (CUDA needs it for a bit-equal resume; CPUs always do).
-    `log_every_samples`, `preview_every_samples`, `checkpoint_every_samples`: 0 turns previews off.
+    Attributes:
+        seed: Of all random numbers.
+        samples: Length of the training, in pictures.
+        batch_size: Pictures per update over all processes.
+        micro_batch_size: Pictures per forward pass and process; null for a process's whole share.
+        optimizer: AdamW and its learning rate.
+        ema: The averaged weights.
+        device: Where the model is trained.
+        dtype: Of matrix products.
+        log_every_samples: How often losses are reported.
+        preview_every_samples: How often pictures are sampled; 0 is never.
+        checkpoint_every_samples: How often the run is saved, besides at the end.
+        deterministic: Only kernels that give the same bits every time: CUDA needs it for a bit-equal resume, CPUs do not.
+        keep_checkpoints: How many of the newest good ones stay.
     """
 
     seed: int = 0

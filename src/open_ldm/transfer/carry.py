@@ -1,4 +1,4 @@
-"""Carrying weights over: for every tensor of a new model the numbers it starts with, and an entry of the receipt."""
+"""Carrying weights over: what every tensor of a new model starts with, and an entry of the receipt for it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,28 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Carried:
-    """What a model starts with: `tensors`, every one of its own, and how each came about."""
+    """What a model starts with: all its tensors by name, and the receipt that says how each came about."""
 
     tensors: dict[str, Tensor]
     receipt: Receipt
 
 
 def carry(source: ModelSpec, tensors: Tensors, target: ModelSpec, fresh: Tensors, settings: InitFromConfig) -> Carried:
-    """The state of a model of settings `target`, started from `tensors` of one of settings `source`.
+    """Carry the weights of one model over to another.
 
-    `fresh`: the state it would start with otherwise; neither it nor `tensors` is changed. Tensors on the meta device give the
-    receipt alone. Raises ConfigError when a tensor that should carry over does not and is not allowed to, or when something is
-    allowed that did not happen.
+    Args:
+        source: The model that they are from.
+        tensors: Its weights by name; they are not changed. Tensors on the meta device give the receipt alone.
+        target: The new model.
+        fresh: What the new model would start with otherwise; it is not changed.
+        settings: How tensors reach another grid, and which may be new or dropped.
+
+    Returns:
+        What the new model starts with, and the receipt.
+
+    Raises:
+        ConfigError: A tensor that should carry over does not and is not allowed to be new, or something is allowed that did not
+            happen.
     """
     require_same_network(source, target)
     carrier = _Carrier(source, tensors, target, fresh, settings)
@@ -62,7 +72,7 @@ class _Carrier:
         self.used: set[str] = set()
 
     def start_of(self, name: str) -> Tensor:
-        """What the tensor starts with."""
+        """Return what the tensor starts with."""
         fresh, values = self.fresh[name], self.tensors.get(name)
         if values is None:
             return self._new(name, "the source has none")
@@ -80,17 +90,17 @@ class _Carrier:
         return values.clone()
 
     def drop(self, name: str) -> None:
-        """Note a tensor of the source that has no place here."""
+        """Note a tensor of the source that the new model does not have."""
         entry = Entry(name, "dropped", tuple(self.tensors[name].shape), None, "no such tensor here")
         self._decided(entry)
 
     def check(self) -> None:
-        """Raise ConfigError for what should not have happened, and for permissions that nothing needed."""
+        """Raise ConfigError for what should have carried over, and for permissions that nothing needed."""
         if self.unexpected:
             listed = shortened([_plainly(entry) for entry in self.unexpected], 4)
             raise ConfigError(
                 f"{len(self.unexpected)} tensors do not carry over from {self.settings.source}: {listed}",
-                needed="a denoiser of the same geometry, or leave for these to be new or dropped",
+                needed="a denoiser of the same geometry, or permission for these to be new or dropped",
                 fix=f"--allow {_pattern([entry.name for entry in self.unexpected])!r}",
             )
         if idle := [pattern for pattern in self.settings.allow if pattern not in self.used]:
@@ -102,7 +112,7 @@ class _Carrier:
         return fresh.clone()
 
     def _decided(self, entry: Entry) -> None:
-        """Enter what is new or dropped under its reason, or under a permission; else remember it as a fault."""
+        """Note what is new or dropped with its reason, or with a permission; else keep it for `check`."""
         name, reason = entry.name, self.expected.get(entry.name)
         if reason is None:
             allowed = next((pattern for pattern in self.settings.allow if fnmatchcase(name, pattern)), None)
@@ -147,7 +157,7 @@ class _Carrier:
         return start
 
     def _mean_rows(self, name: str, values: Tensor) -> Tensor:
-        """The rows of the mean, first half of each pixel's channels where the variance is learned too."""
+        """Carry the rows of the mean over: the first half of each pixel's channels where the variance is learned too."""
         fresh, channels = self.fresh[name].clone(), self.target.facts.channels
         (per_pixel, there), (own, here) = (
             (spec.output_channels, tensor) for spec, tensor in ((self.source, values), (self.target, fresh))

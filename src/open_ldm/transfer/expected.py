@@ -1,4 +1,4 @@
-"""Which tensors of a denoiser two recipes let differ, and why.
+"""Which tensors of two models may differ by what their settings say, and why.
 
 Nothing here knows an architecture: what depends on the latent channels, say, is what has another shape in the same network
 built for other channels.
@@ -18,24 +18,24 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig, Slots, build_denoiser
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ModelSpec
-from open_ldm.transfer.semantic import PREFIX, change, context_of, same_context, settings_that_differ
+from open_ldm.transfer.semantic import PREFIX, context_of, reason_for_new, same_context, settings_that_differ
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 _CONTROLS = "conditioning.controls."
 _SILENT = ("heads", "head_dim", "groups", "time_frequency_shift")
-"""Settings of a denoiser that change what its weights mean and do not show in their shapes."""
+"""Settings of a denoiser that change what its weights mean without changing their shapes."""
 
 
 @lru_cache(maxsize=8)
 def skeleton(spec: ModelSpec) -> DiffusionModel:
-    """The model without numbers, on the meta device."""
+    """Build the model without numbers, on the meta device."""
     with torch.device("meta"):
         return DiffusionModel(spec)
 
 
 def require_same_network(source: ModelSpec, target: ModelSpec) -> None:
-    """Raise ConfigError where weights of equal shape would mean something else."""
+    """Raise ConfigError where weights of equal shape would mean something else, naming the setting that decides it."""
     there, here = source.denoiser, target.denoiser
     if there.kind != here.kind:
         raise ConfigError(
@@ -56,12 +56,19 @@ def require_same_network(source: ModelSpec, target: ModelSpec) -> None:
 def expected_changes(
     source: ModelSpec, target: ModelSpec, there: Mapping[str, Tensor], here: Mapping[str, Tensor]
 ) -> dict[str, str]:
-    """Tensors, by name, that the recipes let be new or dropped, and why; not those that learned variance alone changes.
+    """Find the tensors that may be new or dropped by what the settings of two models say.
 
-    `there`, `here`: the tensors of both models, which may be without numbers.
+    Args:
+        source: The model that is carried over.
+        target: The new model.
+        there: Tensors of the source, which may be without numbers.
+        here: Tensors of the new model, likewise.
+
+    Returns:
+        {name: reason}; tensors that learned variance alone changes are not among them (`variance_readers`).
     """
     reasons = _denoiser_changes(source, target)
-    why, differing = change(source, target), settings_that_differ(source, target)
+    why, differing = reason_for_new(source, target), settings_that_differ(source, target)
     controls = _control_changes(source, target)
     for name in {*there, *here}:
         control = name.removeprefix(_CONTROLS).split(".")[0]
@@ -75,7 +82,7 @@ def expected_changes(
 
 
 def variance_readers(target: ModelSpec) -> set[str]:
-    """Tensors whose rows grow when the variance is learned."""
+    """Find the tensors that have more rows when the variance is learned."""
     slots = _slots(target)
     return _differing(target.denoiser, slots, target.denoiser, replace(slots, learned_variance=not slots.learned_variance))
 
@@ -104,8 +111,8 @@ def _denoiser_changes(source: ModelSpec, target: ModelSpec) -> dict[str, str]:
         other = there.context_dim
         if other is not None and other == slots.context_dim:  # of one width, and yet not the same: any other shows the readers
             other += 1
-        said = " -> ".join(context_of(spec) or "none" for spec in (source, target))
-        why = f"context tokens {said}" if context_of(source) != context_of(target) else "context tokens of another text encoder"
+        kinds = [context_of(spec) or "none" for spec in (source, target)]
+        why = "context tokens " + (" -> ".join(kinds) if kinds[0] != kinds[1] else "of another text encoder")
         reasons |= dict.fromkeys(_differing(here, slots, here, replace(slots, context_dim=other)), why)
     if there.channels != slots.channels:
         readers = _differing(here, slots, here, replace(slots, channels=there.channels))

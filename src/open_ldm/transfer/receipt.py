@@ -17,10 +17,15 @@ _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor, or the rows of one that share a fate.
+    """What became of a tensor, or of some of its rows.
 
-    `source`, `target`: shape there and here, None where there is none; both differ for what was resampled, and for a tensor
-    that is new in the place of one that did not fit. `reason`: empty when it was simply kept.
+    Attributes:
+        name: Of the tensor.
+        action: What was done.
+        source: Shape in the source; None where the source has no such tensor.
+        target: Shape in the new model; None where the new model has none. Both shapes differ for what was resampled, and for a
+            new tensor instead of one that did not fit.
+        reason: Why; empty where the tensor was simply kept.
     """
 
     name: str
@@ -32,14 +37,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """Entries that differ in the number of a block alone, as one line. `names`: how many they are."""
+    """Entries that differ in the number of a block alone, as one line; `names` is how many they are."""
 
     name: str
     names: int
     entry: Entry
 
     def cells(self) -> list[str]:
-        """Tensor, what became of it, shapes and reason, for a table."""
+        """Cells of a table: tensor, action, both shapes, reason."""
         entry = self.entry
         return [self.name, entry.action, _shown(entry.source), _shown(entry.target), entry.reason]
 
@@ -51,18 +56,18 @@ class Receipt:
     entries: tuple[Entry, ...]
 
     def numbers(self, action: Action) -> int:
-        """How many numbers were kept, resampled or made new (counted in the new model), or dropped (in the source)."""
+        """Count the numbers that were kept, resampled or made new (in the new model), or dropped (in the source)."""
         shapes = [entry.source if action == "dropped" else entry.target for entry in self.entries if entry.action == action]
         return sum(math.prod(shape) for shape in shapes if shape is not None)
 
     def sentence(self) -> str:
-        """'1,204 numbers kept (98 %), ...'."""
+        """Say how many numbers were kept, resampled, new and dropped: 'of 1,204 numbers 1,180 kept (98 %), ...'."""
         whole = max(1, sum(self.numbers(action) for action in ACTIONS if action != "dropped"))
         parts = [f"{self.numbers(a):,} {a} ({100 * self.numbers(a) / whole:.1f} %)" for a in ACTIONS if a != "dropped"]
         return f"of {whole:,} numbers {', '.join(parts)}; {self.numbers('dropped'):,} of the source dropped"
 
     def rows(self) -> list[Row]:
-        """All entries, in order, blocks of equal fate on one line: `denoiser.blocks.{0-11}.mlp.fc1.weight`."""
+        """All entries in order, with equal entries of several blocks on one line: `denoiser.blocks.{0-11}.mlp.fc1.weight`."""
         groups: dict[tuple[Any, ...], list[str]] = {}
         for entry in self.entries:
             key = (_NUMBER.sub(".{}", entry.name, count=1), entry.action, entry.source, entry.target, entry.reason)
@@ -70,22 +75,22 @@ class Receipt:
         return [Row(_together(names), len(names), Entry(names[0], *key[1:])) for key, names in groups.items()]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: totals, and every tensor."""
+        """Return plain data: totals, and every tensor."""
         numbers = {action: self.numbers(action) for action in ACTIONS}
         return {"numbers": numbers, "tensors": [asdict(entry) for entry in self.entries]}
 
     @classmethod
     def from_json(cls, content: Any) -> Receipt:
-        """The inverse of `to_json`. Raises KeyError or TypeError for anything else."""
+        """Read what `to_json` returned. Raises KeyError or TypeError for anything else."""
         return cls(tuple(_entry(**tensor) for tensor in content["tensors"]))
 
 
-HEADER = ("tensor", "fate", "source", "here", "why")
-"""What the cells of a row are."""
+HEADER = ("tensor", "action", "source", "here", "reason")
+"""Names of the cells of a row."""
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """Rows as lines of a table for a terminal."""
+    """Write rows as a table for a terminal."""
     cells = [list(HEADER), *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER) - 1)]
     return "\n".join(_line(line, widths) for line in cells)

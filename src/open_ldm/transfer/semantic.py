@@ -1,4 +1,4 @@
-"""What the semantic conditions of two models have in common: classes and words by name, features of one text encoder."""
+"""What two models' semantic conditions have in common: classes and words of the same names, features of one text encoder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Matches = list[int | None]
 """For each row of a table here the row of the source that it continues, or None."""
 
 
-def change(source: ModelSpec, target: ModelSpec) -> str:
-    """Why nothing of the semantic part can be carried over; empty when it can."""
+def reason_for_new(source: ModelSpec, target: ModelSpec) -> str:
+    """Say why nothing of the semantic condition can be carried over; empty where it can."""
     there, here = source.conditioning.semantic, target.conditioning.semantic
     if there.kind != here.kind:
         return f"semantic condition {there.kind} -> {here.kind}"
@@ -28,14 +28,14 @@ def change(source: ModelSpec, target: ModelSpec) -> str:
 
 
 def settings_that_differ(source: ModelSpec, target: ModelSpec) -> str:
-    """Names and values of the semantic settings that are not the same; empty when all are."""
+    """Say which semantic settings are not equal, with their values; empty where all are."""
     there, here = (flattened(spec.conditioning.semantic.model_dump(mode="json")) for spec in (source, target))
     differing = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     return ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in differing)
 
 
 def context_of(spec: ModelSpec) -> str:
-    """What the context tokens are, in a word; empty when there are none."""
+    """What a model's context tokens are, in a word; empty where there are none."""
     semantic = spec.conditioning.semantic
     if semantic.kind == "none" or semantic.route == "modulation":
         return ""
@@ -43,14 +43,24 @@ def context_of(spec: ModelSpec) -> str:
 
 
 def same_context(source: ModelSpec, target: ModelSpec) -> bool:
-    """Whether the context tokens of both come from one space, so that what reads them can go on reading."""
+    """Whether the context tokens of both models come from one space, so that the weights that read them keep their meaning."""
     if not context_of(source) or context_of(source) != context_of(target):
         return context_of(source) == context_of(target)
     return not isinstance(source.conditioning.semantic, TextSemantic) or _same_features(source, target)
 
 
 def matches(name: str, source: ModelSpec, target: ModelSpec, classes: Literal["match", "new"]) -> tuple[Matches, str] | None:
-    """Which rows of the semantic table `name` continue which of the source's, and what the rows are; None for other tensors."""
+    """Find the rows that a semantic table shares with the source's.
+
+    Args:
+        name: Of the tensor.
+        source: The model that is carried over.
+        target: The new model.
+        classes: Match the names of classes, or make all their vectors new.
+
+    Returns:
+        For each row here the row of the source or None, and what the rows stand for; None for any other tensor.
+    """
     match name.removeprefix(PREFIX):
         case "table.weight":
             there, here = source.facts.class_names, target.facts.class_names
@@ -60,30 +70,40 @@ def matches(name: str, source: ModelSpec, target: ModelSpec, classes: Literal["m
             known = {word: row + 2 for row, word in enumerate(source.facts.words)}
             return [0, 1, *(known.get(word) for word in target.facts.words)], "words"
         case "places" | "null_tokens":
-            most = _places(source)
-            return [place if place < most else None for place in range(_places(target))], "places"
+            most = _length(source)
+            return [position if position < most else None for position in range(_length(target))], "places"
     return None
 
 
 def matched_names(there: Sequence[str], here: Sequence[str]) -> Matches:
-    """For each name here its index there: the same letters, else the one name that differs in their size alone."""
+    """Match names.
+
+    Args:
+        there: Names of the source.
+        here: Names of the new model.
+
+    Returns:
+        For each name here the index of the same name there; else of the only one that differs in the case of letters alone;
+        else None.
+    """
     exact = {name: index for index, name in enumerate(there)}
     folded: dict[str, list[int]] = {}
     for index, name in enumerate(there):
         if name not in here:
             folded.setdefault(name.casefold(), []).append(index)
-    asking = [name.casefold() for name in here if name not in exact]
+    wanted = [name.casefold() for name in here if name not in exact]
 
     def found(name: str) -> int | None:
         if name in exact:
             return exact[name]
         alike = folded.get(name.casefold(), [])
-        return alike[0] if len(alike) == 1 and asking.count(name.casefold()) == 1 else None
+        return alike[0] if len(alike) == 1 and wanted.count(name.casefold()) == 1 else None
 
     return [found(name) for name in here]
 
 
-def _places(spec: ModelSpec) -> int:
+def _length(spec: ModelSpec) -> int:
+    """Tokens of a caption; 0 for a model that reads none."""
     semantic = spec.conditioning.semantic
     return semantic.encoder.length if isinstance(semantic, TextSemantic) else 0
 
@@ -91,8 +111,8 @@ def _places(spec: ModelSpec) -> int:
 def _same_features(source: ModelSpec, target: ModelSpec) -> bool:
     """Whether both read vectors of one space: words of one width, or the same layers of the same frozen models.
 
-    A fingerprint tells of the models' files and of settings that do not matter here, such as the number of places: under equal
-    settings another fingerprint means other files in the same place.
+    A fingerprint covers the models' files and settings that do not matter here, such as the number of tokens: under equal
+    settings another fingerprint means other files at the same path.
     """
     there, here = source.conditioning.semantic, target.conditioning.semantic
     assert isinstance(there, TextSemantic) and isinstance(here, TextSemantic)
@@ -105,7 +125,7 @@ def _same_features(source: ModelSpec, target: ModelSpec) -> bool:
 
 
 def _models(encoder: TextEncoderConfig) -> list[Any]:
-    """What decides the features of a frozen encoder, without the number of places."""
+    """What decides the features of a frozen encoder, without the number of tokens."""
     assert isinstance(encoder, HuggingFaceConfig)
     wanted = ("path", "subfolder", "layer", "attend_padding", "width")
     return [[[getattr(model, name) for name in wanted] for model in group] for group in encoder.models]

@@ -1,4 +1,4 @@
-"""Where a model starts from, when not from random numbers."""
+"""`init_from`: the run whose weights a new run starts from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from open_ldm.denoisers.blocks.positions import GridChange
 
 
 class InitFromConfig(Config):
-    """Start from the weights of another run, trained or imported. What does not fit is decided by what the two recipes say, and
-    written down tensor by tensor in transfer.json.
+    """Start from the weights of another run, trained or imported; transfer.json says tensor by tensor what became of them.
 
-    `source`: a run folder or one checkpoint in it. `weights`: its averaged weights, or those the optimiser last left.
-    `positions`: how position tables reach another grid. `rescale_noise`: shift the noise schedule where the pictures have
-    another size, so that the uncertainty at each time stays what it was. `classes`: take over the vectors of classes that have
-    the same name there (letters large or small), or make all new. `allow`: names of tensors, `*` for any letters, that may be
-    new or dropped for no reason that the recipes give.
+    Attributes:
+        source: A run folder, or one checkpoint in it.
+        weights: Its averaged weights, or the raw ones that the optimiser last changed.
+        positions: How position tables reach another grid (docs/method.md, 5.1).
+        rescale_noise: Shift the noise schedule where the pictures have another size, so that the uncertainty at each time stays
+            what it was (docs/method.md, 5.2).
+        classes: Take over the vectors of classes of the same name, whatever the case of its letters, or make all new.
+        allow: Names of tensors, `*` for any letters, that may be new or dropped without a reason in the two recipes.
     """
 
     source: str = Field(min_length=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from open_ldm.runs.autoencoder.checks import checks_of
+from open_ldm.runs.autoencoder.checks import read_checks
 from tests.runs.autoencoder.tiny import TINY, tiny_recipe
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import losses, start
@@ -42,5 +42,5 @@ def test_killed_runs_end_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> No
     assert not [*broken.glob(".autoencoder-*"), *broken.glob(".*.part")]
     assert killed == KILLS
     assert losses(broken) == losses(whole)
-    assert checks_of(broken) == checks_of(whole)
+    assert read_checks(broken) == read_checks(whole)
     assert hashes(broken) == hashes(whole)

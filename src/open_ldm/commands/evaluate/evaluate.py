@@ -12,7 +12,7 @@ from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged, run_folder_of
 from open_ldm.commands.evaluate.reference import CACHE, open_against
 from open_ldm.commands.refresh_report import refresh_report
-from open_ldm.core.device import DeviceName, choose_machine
+from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import DataError, StoppedError
 from open_ldm.core.signals import StopRequest
@@ -20,7 +20,7 @@ from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import DataConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
-from open_ldm.runs.evaluations import store
+from open_ldm.evaluation.stored import store
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
 
@@ -77,7 +77,7 @@ def evaluate(
     `part`: of data with a holdout. Under torchrun the processes share the pictures. Raises ConfigError for what cannot be
     opened, DataError for pictures of no use or where no metric gave a number, StoppedError on a stop signal, with what is kept.
     """
-    machine = choose_machine(device)
+    machine = set_up_machine(device)
     world = join_world(machine.device)
     data = None if against is None else open_against(against, part)
     judged = open_judged(given, config, data, part, device)

@@ -33,9 +33,9 @@ from open_ldm.evaluation.measure import measure
 from open_ldm.evaluation.metrics import Metric
 from open_ldm.evaluation.passport import Result
 from open_ldm.evaluation.statistics import Statistics, collect
-from open_ldm.runs.build import Encoders
-from open_ldm.runs.evaluations import store
-from open_ldm.runs.held_out import HeldOutPictures, levels_of
+from open_ldm.evaluation.stored import store
+from open_ldm.runs.encoders import Encoders
+from open_ldm.runs.held_out import HeldOutPictures
 
 NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
 
@@ -186,7 +186,7 @@ class Evaluator:
         pictures = HeldOutPictures(run.recipe, run.known, encoders, metric.pictures, self.world)
         found = pictures.loss(run.model, self.config.bootstrap)
         self.results.append(pictures.result(found, self.config.bootstrap))
-        self.held_out |= levels_of(found)
+        self.held_out |= found.to_json()
 
     def _drawn(self, otherwise: str) -> DrawnPictures:
         """The pictures, where a run draws them."""

@@ -27,8 +27,8 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.passport import sampling_of
 from open_ldm.evaluation.pictures import Pictures, pictures_of
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
 
 _ORDER_SEED = 0
 """As `pictures_of`: picture i is drawn under the conditions of the reference's picture i."""
@@ -77,7 +77,7 @@ class DrawnPictures:
         if isinstance(semantic, ClassSemantic) and (new := [name for name in self.data.class_names if name not in known]):
             raise ConfigError(f"the data has classes the run does not know: {shortened(new)}", needed=shortened(known))
         # What the run cannot be asked for must fail before anything is measured.
-        self.run.inputs_for([self.request(self.seeds[0])])
+        self.run.build_inputs([self.request(self.seeds[0])])
         if self.run.text_encoder is not None:
             for seed in self.seeds:
                 self.run.text_encoder.check_prompt(self._shows(seed) or "")
@@ -125,7 +125,7 @@ class DrawnPictures:
 
     def images(self, requests: Sequence[SampleRequest]) -> Tensor:
         """Float images [B, N, H, W] of the requests."""
-        return self.run.generator.images(self.run.inputs_for(requests), [request.seed for request in requests], self.settings)
+        return self.run.generator.images(self.run.build_inputs(requests), [request.seed for request in requests], self.settings)
 
     def request(self, seed: int, **controls: str) -> SampleRequest:
         """What to draw for a seed; `controls` replace those of all pictures."""

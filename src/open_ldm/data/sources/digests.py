@@ -8,14 +8,13 @@ because a second change could fall into the same tick of the clock.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 import safetensors.numpy
+from filelock import FileLock
 
 from open_ldm.core.errors import DiskError
 from open_ldm.core.files import remove_leftovers, write_bytes
@@ -38,6 +38,7 @@ _BLOCK_BYTES = 1 << 20
 _SETTLED_SECONDS = 2.0
 _SAVED_EVERY_PICTURES = 1 << 16
 _MOST_OLD = 1 << 20
+_LOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +169,10 @@ class _Remembered:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Among the processes of this machine, where the disk knows locks."""
+    """Among the processes of this machine. Where no lock can be had in a minute, some digests may be lost and nothing else."""
     lock = user_cache("digests.lock")
-    handle = None
-    with suppress(OSError):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
+    with ExitStack() as held:
+        with suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(lock, timeout=_LOCK_SECONDS))
         yield
-    finally:
-        if handle is not None:
-            os.close(handle)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
-from open_ldm.core.files import write_bytes
+from open_ldm.core.files import read_at, write_bytes
 from open_ldm.data.sample import printable
 from open_ldm.data.sources.files import user_cache
 from open_ldm.data.sources.metadata import label_from, original_size_from
@@ -125,7 +125,7 @@ def _read_headers(path: Path, suffixes: tuple[str, ...]) -> ShardIndex:
                     _add(members, str(name.with_suffix("")), "picture" if suffix in suffixes else suffix, span, path)
             end = archive.offset
             # Without this, a shard cut between two members, or with a broken header inside, would pass for a shorter.
-            if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
+            if read_at(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
                 raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="fetch or write it again")
             entries = [_entry(key, spans, file.fileno()) for key, spans in members.items() if "picture" in spans]
     except tarfile.TarError as error:
@@ -152,9 +152,9 @@ def _entry(key: str, spans: Mapping[str, _Span], handle: int) -> ShardEntry:
     if ".json" in spans:
         details = _details(handle, spans[".json"])
     if ".cls" in spans:
-        details = _with_class(details, os.pread(handle, min(spans[".cls"].size, 64), spans[".cls"].offset))
+        details = _with_class(details, read_at(handle, min(spans[".cls"].size, 64), spans[".cls"].offset))
     text = spans.get(".txt") or (spans[".json"] if details.text_hash else _Span(0, 0))
-    text_hash = _short_hash(os.pread(handle, text.size, text.offset)) if ".txt" in spans else details.text_hash
+    text_hash = _short_hash(read_at(handle, text.size, text.offset)) if ".txt" in spans else details.text_hash
     return ShardEntry(
         key=key,
         offset=picture.offset,
@@ -180,7 +180,7 @@ class _Details:
 
 def _details(handle: int, span: _Span) -> _Details:
     try:
-        content = json.loads(os.pread(handle, min(span.size, _MOST_JSON_BYTES), span.offset))
+        content = json.loads(read_at(handle, min(span.size, _MOST_JSON_BYTES), span.offset))
         if not isinstance(content, dict):
             return _Details(fault="unreadable .json")
         return _Details(

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
-from open_ldm.core.files import taken_from
+from open_ldm.core.files import open_handle, read_at, taken_from
 from open_ldm.data import pictures
 from open_ldm.data.content import unreadable
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
@@ -216,7 +216,7 @@ class ShardsSource:
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = int(self._rows[index]["shard"])
-        content = pictures.with_retries(lambda: os.pread(self._handle(shard), size, offset), self.sample_id(index))
+        content = pictures.with_retries(lambda: read_at(self._handle(shard), size, offset), self.sample_id(index))
         if len(content) != size:
             detail = f"{self.sample_id(index)}: {self._shards[shard].name} became shorter"
             raise BadPicture(pictures.CANNOT_READ, detail, of_disk=True)
@@ -227,7 +227,7 @@ class ShardsSource:
         if shard not in self._handles:
             if len(self._handles) >= _MOST_OPEN_SHARDS:
                 os.close(self._handles.popitem(last=False)[1])
-            self._handles[shard] = os.open(self._shards[shard], os.O_RDONLY)
+            self._handles[shard] = open_handle(self._shards[shard], os.O_RDONLY)
         self._handles.move_to_end(shard)
         return self._handles[shard]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -17,8 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from open_ldm.core.errors import DataError, DiskError
-from open_ldm.core.files import remove_leftovers, sha256_of, write_bytes, write_json
+from open_ldm.core.files import open_handle, remove_leftovers, sha256_of, write_bytes, write_json
 from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.locks import lock_byte, unlock_byte
 from open_ldm.data.sample import BadSample
 
 SCHEMA = 1
@@ -218,17 +217,14 @@ class Section:
         try:
             if self._claims is None:
                 self.path.mkdir(parents=True, exist_ok=True)
-                self._claims = os.open(self.path / _CLAIMS, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.lockf(self._claims, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, place)
+                self._claims = open_handle(self.path / _CLAIMS, os.O_RDWR | os.O_CREAT)
+            return lock_byte(self._claims, place, wait=wait)
         except OSError as error:
-            if not wait and error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
             raise DiskError.of(f"cannot write to cache {self.path}", error) from error
-        return True
 
     def _release(self, place: int) -> None:
         if self._claims is not None:
-            fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, place)
+            unlock_byte(self._claims, place)
 
 
 def _bytes_of(file: Path) -> int:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.evaluation.features.base import Features
 from open_ldm.evaluation.features.transformers_model import load_encoder
 
@@ -38,9 +39,7 @@ class CLIPExtractor:
         self.model, self.prepare, self.id, self.device = loaded.model, loaded.preparation, loaded.id, device
         self.dim = int(self.model.config.projection_dim)
         try:
-            from transformers import AutoTokenizer
-
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
+            self._tokenizer: Any = need("transformers", extra="text").AutoTokenizer.from_pretrained(loaded.folder)
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"clip.path={config.path!r} has no usable tokenizer", needed="tokenizer.json beside it"

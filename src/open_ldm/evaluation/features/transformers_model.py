@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.core.model_folders import content_hash
 from open_ldm.evaluation.features.base import ExtractorId, rounded
 from open_ldm.evaluation.features.resize import antialiased, antialiased_rule
@@ -51,7 +52,7 @@ class LoadedEncoder:
 
 def load_encoder(path: str, class_name: str, size_px: int, kind: str, device: torch.device) -> LoadedEncoder:
     """A model by folder or hub name. Raises ConfigError when it or its preprocessor's numbers are missing."""
-    import transformers
+    transformers = need("transformers", extra="text")
 
     folder = find_folder(path, f"{kind}.path")
     if not list(folder.glob("*.safetensors")):

@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.extras import need
 from open_ldm.core.files import sha256_of
 from open_ldm.core.model_folders import located
 
 _COUNTER = "num_batches_tracked"  # batch norm's count of training steps: of no use, and absent from older files
 _HUB_PARTS = 3
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+
+
+def _hub() -> tuple[Any, Any]:
+    """The hub's library and its errors."""
+    return need("huggingface_hub", extra="text"), need("huggingface_hub.errors", extra="text")
 
 
 def find_file(path: str, key: str) -> Path:
@@ -26,12 +33,10 @@ def find_file(path: str, key: str) -> Path:
     parts = path.split("/")
     if local.is_absolute() or len(parts) < _HUB_PARTS:
         raise ConfigError(f"{key}={path!r} is not there", needed="a weights file, or OWNER/NAME/FILE on the hub")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
+    hub, errors = _hub()
     try:
-        return Path(hf_hub_download("/".join(parts[:2]), "/".join(parts[2:])))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        return Path(hub.hf_hub_download("/".join(parts[:2]), "/".join(parts[2:])))
+    except (OSError, errors.HfHubHTTPError, errors.HFValidationError) as error:
         raise ConfigError(
             f"{key}={path!r} is no file here and cannot be had from the hub ({_first_line(error)})",
             needed="a weights file, or OWNER/NAME/FILE on a reachable hub",
@@ -43,12 +48,10 @@ def find_folder(path: str, key: str) -> Path:
     local = Path(located(path))
     if local.is_dir():
         return local
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
+    hub, errors = _hub()
     try:
-        return Path(snapshot_download(path, allow_patterns=list(_MODEL_FILES)))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        return Path(hub.snapshot_download(path, allow_patterns=list(_MODEL_FILES)))
+    except (OSError, errors.HfHubHTTPError, errors.HFValidationError) as error:
         raise ConfigError(
             f"{key}={path!r} is no folder here and cannot be had from the hub ({_first_line(error)})",
             needed="a folder with config.json and model.safetensors, or OWNER/NAME on a reachable hub",

@@ -1,4 +1,4 @@
-"""What a run tells of its held-out reconstructions: events, pictures, and their part of the report."""
+"""Held-out reconstructions of a run: their events, their pictures, and their part of the report."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from open_ldm.autoencoders.reconstruct import Reconstructions
 from open_ldm.core.display import as_shown
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.pages.content import Picture, link_to
-from open_ldm.runs.autoencoder.evaluate import Reconstructions
 from open_ldm.runs.report.page import Section
 
 EVENT = "reconstruction"
@@ -23,7 +23,16 @@ _CAPTIONS = {"worst.png": "The worst of them, by PSNR", "others.png": "Others, f
 
 @dataclass(frozen=True)
 class Check:
-    """One look at the held-out pictures: their PSNR in dB, also by channel, and the picture files, relative to the run."""
+    """One measurement on the held-out pictures.
+
+    Attributes:
+        samples_seen: By the autoencoder.
+        pictures: How many were measured.
+        mean_psnr_db: Mean over the pictures, in dB.
+        worst_psnr_db: Mean over the worst 5 % of them, in dB.
+        files: Picture files, relative to the run folder.
+        channels_psnr_db: Of each channel by itself; empty in older runs.
+    """
 
     samples_seen: int
     pictures: int
@@ -34,9 +43,18 @@ class Check:
 
 
 def write_pictures(found: Reconstructions, shown: int, stem: Path, display: Sequence[int] | None = None) -> list[Path]:
-    """STEM-worst.png and, of the pictures that are not among the worst, STEM-others.png (not written when there are none).
+    """Write STEM-worst.png and, of the pictures that are not among the worst, STEM-others.png.
 
-    Inputs stand above their reconstructions; `display` as in core/display.py.
+    Inputs stand above their reconstructions.
+
+    Args:
+        found: The reconstructions.
+        shown: How many pictures a file shows at most.
+        stem: Path of the files without the end of their names.
+        display: Channels to show, as in core/display.py.
+
+    Returns:
+        The files; one where all pictures are among the worst.
     """
     worst, rest = found.order[:shown], found.order[shown:]
     others = rest[torch.linspace(0, len(rest) - 1, min(shown, len(rest))).round().long()]
@@ -51,12 +69,12 @@ def write_pictures(found: Reconstructions, shown: int, stem: Path, display: Sequ
 
 def _above_each_other(found: Reconstructions, indices: Sequence[int], display: Sequence[int] | None) -> Image.Image:
     pixels = [as_shown(side[i], display) for side in (found.given, found.found) for i in indices]
-    told = [f"{found.psnr_db[i]:.1f} dB" for i in indices]
-    return grid(pixels, len(indices), row_headers=["input", "reconstruction"], column_headers=told)
+    headers = [f"{found.psnr_db[i]:.1f} dB" for i in indices]
+    return grid(pixels, len(indices), row_headers=["input", "reconstruction"], column_headers=headers)
 
 
-def checks_of(run: Path) -> list[Check]:
-    """All checks that the run's present weights went through, in order."""
+def read_checks(run: Path) -> list[Check]:
+    """Read all checks that the run's present weights went through, in order."""
     events = [event for event in effective_events(read_events(run / "events.jsonl")) if event.name == EVENT]
     return [check for event in events if (check := _check(event)) is not None]
 
@@ -74,7 +92,7 @@ def _check(event: Event) -> Check | None:
 
 def sections_of(run: Path) -> list[Section]:
     """The report's part about reconstructions; empty before the first check."""
-    checks = checks_of(run)
+    checks = read_checks(run)
     if not checks:
         return []
     newest = checks[-1]

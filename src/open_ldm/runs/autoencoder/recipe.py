@@ -12,20 +12,33 @@ from open_ldm.autoencoders.reconstruction import ReconstructionConfig
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.loader import DataConfig
-from open_ldm.runs.recipe import Recipe, built, load_recipe, numerics_of, recipe_content
+from open_ldm.runs.recipe import Recipe, build_config, load_recipe, numerics_of, recipe_content
 from open_ldm.training.settings import TrainingConfig
 
 
 class HeldOutConfig(Config):
-    """`pictures` are never trained on; each is reconstructed every `training.preview_every_samples` and at the end, and
-    the worst `shown` of them are shown, and as many others."""
+    """Pictures that are reconstructed every `training.preview_every_samples` and at the end.
+
+    Attributes:
+        pictures: How many are kept from training.
+        shown: How many of the worst of them are shown, and as many others.
+    """
 
     pictures: int = Field(default=64, ge=2)
     shown: int = Field(default=8, ge=1, le=64)
 
 
 class AutoencoderRecipe(Config):
-    """Settings of a run of `ldm autoencoder train`; `name` also names the default run folder, runs/NAME."""
+    """Settings of a run of `ldm autoencoder train`.
+
+    Attributes:
+        name: Also names the default run folder, runs/NAME.
+        data: Pictures, and how they are cut.
+        network: The autoencoder.
+        loss: What it is trained on.
+        training: Settings of the trainer.
+        held_out: Pictures that it is measured on.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig
@@ -39,7 +52,7 @@ class AutoencoderRecipe(Config):
         height, width, factor = self.data.transform.height_px, self.data.transform.width_px, self.network.factor
         if height % factor or width % factor:
             raise ValueError(
-                f"pictures of {height}x{width} px behind an autoencoder of factor {factor};"
+                f"pictures of {height}x{width} px do not fit an autoencoder of factor {factor};"
                 f" needed: data.transform.size_px in multiples of {factor}"
             )
         if min(height, width) < self.loss.smallest_side():
@@ -60,18 +73,18 @@ class AutoencoderRecipe(Config):
 
 
 def load_autoencoder_recipe(name: str, overrides: Sequence[str] = ()) -> AutoencoderRecipe:
-    """A packaged recipe by name, or a YAML file or run folder by path, with `a.b=c` overrides applied."""
+    """Load the recipe of an autoencoder; arguments and errors as `runs.recipe.load_recipe`."""
     return autoencoder_recipe_from(recipe_content(name), overrides, source=f"recipe {name}")
 
 
 def autoencoder_recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> AutoencoderRecipe:
-    """Build a recipe from plain data. Overrides reach defaults too, whether or not the recipe mentions them."""
+    """Build the recipe of an autoencoder from plain data; arguments and errors as `runs.recipe.recipe_from`."""
     if "denoiser" in content:
-        raise ConfigError(f"{source} trains a denoiser", fix="ldm train")
-    return built(AutoencoderRecipe, content, overrides, source=source)
+        raise ConfigError(f"{source} trains a denoiser", needed="a recipe of an autoencoder", fix="use ldm train")
+    return build_config(AutoencoderRecipe, content, overrides, source=source)
 
 
 def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe | AutoencoderRecipe:
-    """As `load_recipe`, for a denoiser or an autoencoder, whichever the recipe is for."""
+    """Load a recipe, whether it is one of a denoiser or of an autoencoder; arguments and errors as `load_recipe`."""
     is_autoencoder = "network" in recipe_content(name)
     return load_autoencoder_recipe(name, overrides) if is_autoencoder else load_recipe(name, overrides)

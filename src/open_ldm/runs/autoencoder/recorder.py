@@ -1,4 +1,4 @@
-"""What an autoencoder's training leaves behind: checks on held-out pictures, and the autoencoder itself."""
+"""What the training of an autoencoder writes besides: checks on held-out pictures, and the autoencoder itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from open_ldm.autoencoders.export import export
+from open_ldm.autoencoders.reconstruct import reconstruct
 from open_ldm.runs.autoencoder.checks import EVENT, sections_of, write_pictures
-from open_ldm.runs.autoencoder.evaluate import reconstruct
-from open_ldm.runs.autoencoder.export import export
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
 from open_ldm.runs.recorder import RunRecorder
 from open_ldm.runs.report.page import Section
@@ -21,9 +21,12 @@ AUTOENCODER = "autoencoder"
 
 @dataclass(kw_only=True)
 class AutoencoderRecorder(RunRecorder):
-    """Previews are held-out pictures, reconstructed by the averaged weights; those weights are written out each time.
+    """The recorder of an autoencoder: previews are held-out pictures, reconstructed by the averaged weights.
 
-    `held_out`: opens the held-out pictures, always the same ones.
+    Those weights are written out each time.
+
+    Attributes:
+        held_out: Reads the held-out pictures, always the same ones.
     """
 
     recipe: AutoencoderRecipe
@@ -37,21 +40,21 @@ class AutoencoderRecorder(RunRecorder):
 
     @property
     def preview_every_samples(self) -> int:
-        """As the recipe says, but at least at the end: a run without an autoencoder to show for it would be of no use."""
+        """How often previews are made: as the recipe says, but at least at the end, since a preview writes the autoencoder."""
         return self.recipe.training.preview_every_samples or self.recipe.training.samples
 
     def knowledge(self) -> Mapping[str, Any]:
-        """Nothing: an autoencoder learns of its data by training alone."""
+        """Return nothing: an autoencoder learns of its data by training alone."""
         return {}
 
     def preview(self) -> None:
-        """PSNR and pictures of the held-out reconstructions, and the autoencoder as it is now."""
+        """Write PSNR and pictures of the held-out reconstructions, and the autoencoder as it is now."""
         started = time.perf_counter()
-        network = self.trainer.ema.model
-        found = reconstruct(network, self.held_out())
+        network = self.trainer.state.ema.model
+        found = reconstruct(network, (batch.images for batch in self.held_out()))
         stem = self.folder.path / "reconstructions" / f"{self.samples_seen:012d}"
         paths = write_pictures(found, self.recipe.held_out.shown, stem, self.recipe.data.display)
-        files = [str(path.relative_to(self.folder.path)) for path in paths]
+        files = [path.relative_to(self.folder.path).as_posix() for path in paths]
         export(network, found.stats, self.folder.path / AUTOENCODER)
         self.event(
             EVENT,
@@ -65,5 +68,5 @@ class AutoencoderRecorder(RunRecorder):
         self.say(f"held out: {found.mean_psnr_db:.2f} dB, worst 5 % {found.worst_psnr_db:.2f} dB")
 
     def sections(self) -> Sequence[Section]:
-        """The held-out reconstructions."""
+        """Return the section of the held-out reconstructions."""
         return sections_of(self.folder.path)

@@ -17,14 +17,14 @@ from open_ldm.data.survey import survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
-from open_ldm.runs.train import Place, TrainingResult, health_of, run_in_folder
+from open_ldm.runs.train import RunContext, TrainingResult, count_bad_samples, run_in_folder
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
 from open_ldm.training.plan import plan_batches
 
 REQUIRED = ("recipe", "counters", "model", "ema", "optimizer")
-"""What a run needs to go on."""
+"""What a checkpoint must hold for a run to go on."""
 
 _AT_ONCE = 8
 _HELD_OUT_SEED = 0
@@ -33,31 +33,43 @@ _HELD_OUT_SEED = 0
 def train_autoencoder(
     recipe: AutoencoderRecipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()
 ) -> TrainingResult:
-    """Train in the folder `out`, going on from its newest good checkpoint when it has one.
+    """Train an autoencoder in a run folder, going on from the newest good checkpoint when there is one.
 
-    Leaves `out`/autoencoder in diffusers' format. Raises OpenLdmError subclasses; whatever happens, exit.json says so.
-    SIGTERM, SIGINT and SIGUSR1 save and end with 75.
+    The folder `autoencoder` inside it holds the newest averaged weights in diffusers' format. SIGTERM, SIGINT and SIGUSR1 save
+    and end with code 75 (docs/reliability.md, 3.7).
+
+    Args:
+        recipe: What is trained and how.
+        out: The run folder; it is made where it does not exist.
+        silent: No progress is shown.
+        command: Command line, for the event log.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        OpenLdmError: Whatever the error is, exit.json in the run folder says so too.
     """
 
-    def body(place: Place) -> TrainingResult:
-        return _trained(recipe, place, silent=silent or not place.world.leads, command=command)
+    def body(context: RunContext) -> TrainingResult:
+        return _trained(recipe, context, silent=silent or not context.world.leads, command=command)
 
     return run_in_folder(recipe, out, autoencoder_recipe_from, body)
 
 
-def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: Sequence[str]) -> TrainingResult:
+def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, command: Sequence[str]) -> TrainingResult:
     started = time.perf_counter()
-    folder, machine, world = place.folder, place.machine, place.world
+    folder, machine, world = context.folder, context.machine, context.world
     training = recipe.training
     store = CheckpointFolder(folder.checkpoints, training.keep_checkpoints, REQUIRED)
     checkpoint, problems = store.newest()
     source = open_data(recipe.data)
     seen = survey(source)
-    health = health_of(folder, source, seen, world.leads)
+    health = count_bad_samples(folder, source, seen, world.leads)
     parts = hold_out(source, recipe.held_out.pictures, training.seed)
-    trainer = trainer_of(recipe, place)
+    trainer = build_trainer(recipe, context)
     if checkpoint is not None:
-        trainer.restore(checkpoint.files, checkpoint.content["counters"])
+        trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
     plan = plan_batches(training.batch_size, training.micro_batch_size, world)
     recorder = AutoencoderRecorder(
         folder=folder,
@@ -67,14 +79,14 @@ def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: 
         health=health,
         store=store,
         fingerprint=fingerprint(machine, world, plan.micro_batch_size, fingerprint_of(source), recipe.numerics),
-        stop=place.stop,
+        stop=context.stop,
         silent=silent,
     )
     batches = read_batches(
         parts.training,
         recipe.data.transform,
         seed=training.seed,
-        position_ranges=plan.ranges(trainer.progressed.samples_seen),
+        position_ranges=plan.ranges(trainer.state.counters.samples_seen),
         workers=default_workers() if recipe.data.workers is None else recipe.data.workers,
         views=recipe.data.views,
     )
@@ -83,14 +95,14 @@ def _trained(recipe: AutoencoderRecipe, place: Place, *, silent: bool, command: 
         recorder.begin(seen, None, machine, command, problems, None if checkpoint is None else checkpoint.content)
         code = recorder.end(finished=Loop(trainer, plan, batches, encoder, recorder.hooks()).run())
     seconds = time.perf_counter() - started
-    return TrainingResult(code, folder.path, trainer.progressed.samples_seen, seconds, recorder.last_loss)
+    return TrainingResult(code, folder.path, trainer.state.counters.samples_seen, seconds, recorder.last_loss)
 
 
-def trainer_of(recipe: AutoencoderRecipe, place: Place) -> AutoencoderTrainer:
-    """A trainer at position 0."""
-    network = build_network(recipe.network, recipe.training.seed).to(place.machine.device)
-    network.compute_dtype = place.machine.compute_dtype
-    return AutoencoderTrainer(network, recipe.loss, recipe.training, place.world, place.machine.device)
+def build_trainer(recipe: AutoencoderRecipe, context: RunContext) -> AutoencoderTrainer:
+    """Build the recipe's trainer: initial weights, no sample seen."""
+    network = build_network(recipe.network, recipe.training.seed).to(context.machine.device)
+    network.compute_dtype = context.machine.compute_dtype
+    return AutoencoderTrainer(network, recipe.loss, recipe.training, context.world, context.machine.device)
 
 
 def _held_out_batches(recipe: AutoencoderRecipe, source: Source, machine: Machine) -> Iterator[ImageBatch]:

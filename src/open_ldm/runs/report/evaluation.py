@@ -11,8 +11,8 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.passport import Passport
+from open_ldm.evaluation.stored import FILE, Stored, stored_results
 from open_ldm.pages.content import Part, Table
-from open_ldm.runs.evaluations import FILE, Stored, stored_results
 
 
 @dataclass(frozen=True)

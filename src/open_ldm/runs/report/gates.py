@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from open_ldm.controls.gate import GateConfig, gamma
 from open_ldm.pages.content import Part, figure
-from open_ldm.pages.svg import Plot, Series
+from open_ldm.pages.figures import Plot, Series
 from open_ldm.runs.history import RunHistory, lookup
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_ldm.core.events import Event, duration
-from open_ldm.pages.axes import short_number
 from open_ldm.pages.content import Fact, Head, Link
-from open_ldm.pages.svg import smoothed
+from open_ldm.pages.curves import smoothed
+from open_ldm.pages.labels import short_number
 from open_ldm.runs.history import RunHistory, busy_seconds, lookup
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from open_ldm.core.events import Event
 from open_ldm.pages.content import Part, figure
-from open_ldm.pages.svg import Plot, Series
+from open_ldm.pages.figures import Plot, Series
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory
 from open_ldm.runs.report.training import number_of

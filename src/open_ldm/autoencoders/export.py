@@ -15,18 +15,25 @@ _TEMPORARY = ".autoencoder-"
 
 
 def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
-    """Write config.json and diffusion_pytorch_model.safetensors into `folder`, each whole or not at all.
+    """Write config.json and diffusion_pytorch_model.safetensors, each whole or not at all.
 
-    The caller holds the lock of the run folder, so that what a killed export left beside `folder` can be removed.
-    `scaling_factor` = 1 / deviation over all channels, for programs that know no other statistics. Raises DiskError.
+    Args:
+        network: The autoencoder. Its `scaling_factor` becomes 1 / deviation over all channels, for programs that know no other
+            statistics.
+        stats: Of its raw latents.
+        folder: Where to write. The caller holds the lock of the run folder around it, so that remaining temporary folders of
+            killed exports can be removed.
+
+    Raises:
+        DiskError: The disk refuses.
     """
     mean = sum(stats.mean) / len(stats.mean)
     variance = sum(std**2 + (one - mean) ** 2 for one, std in zip(stats.mean, stats.std, strict=True)) / len(stats.std)
     network.kl.register_to_config(scaling_factor=round(variance**-0.5, 6))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.parent.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for remaining in folder.parent.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(remaining, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder.parent))
         try:
             network.kl.save_pretrained(temporary)
@@ -42,5 +49,5 @@ def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
 
 
 def as_config(network: NetworkConfig, folder: Path) -> KLConfig:
-    """The setting that uses it."""
+    """The setting that uses the exported autoencoder."""
     return KLConfig(path=str(folder), channels=network.latent_channels, factor=network.factor)

@@ -17,23 +17,25 @@ import yaml
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.conditioning.inputs import Conditions
-from open_ldm.core.device import choose_machine
+from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.loader import open_data
 from open_ldm.denoisers.base import Denoiser, Prediction
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions
 from open_ldm.model.checkpoint import Checkpoint, load_checkpoint
+from open_ldm.model.knowledge import Knowledge
 from open_ldm.process.resolution import ResolutionConfig
 from open_ldm.runs.batches import live_batches
-from open_ldm.runs.build import encoders_of, trainer_of
-from open_ldm.runs.load import knowledge_from_json, load_model, load_run
+from open_ldm.runs.build import build_trainer
+from open_ldm.runs.encoders import load_encoders
+from open_ldm.runs.load import load_model, load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.runs.requests import SampleRequest
 from open_ldm.runs.train import train
-from open_ldm.runs.transfer import Started
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
 from open_ldm.training.plan import plan_batches
+from open_ldm.transfer.start import Started
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import DENOISERS, TINY, losses, start, tiny_recipe
 
@@ -60,14 +62,14 @@ def receipt(run: Path) -> dict[str, Any]:
 
 def first_loss(recipe: Recipe, checkpoint: Checkpoint) -> float:
     """The loss that a checkpoint's raw weights have on the first batch of its recipe."""
-    machine = choose_machine("cpu", "float32", False)
-    known, source = knowledge_from_json(checkpoint.content), open_data(recipe.data)
-    trainer = trainer_of(recipe, known, machine, World())
-    trainer.model.load_state_dict(dict(checkpoint.files["model"]))
-    reading = live_batches(recipe, source, known.facts, encoders_of(recipe, source, known.facts, machine))
+    machine = set_up_machine("cpu", "float32", False)
+    known, source = Knowledge.from_json(checkpoint.content), open_data(recipe.data)
+    trainer = build_trainer(recipe, known, machine, World())
+    trainer.state.model.load_state_dict(dict(checkpoint.files["model"]))
+    batches = live_batches(recipe, source, known.facts, load_encoders(recipe, source, known.facts, machine))
     ranges = plan_batches(recipe.training.batch_size, None, World()).ranges(0)
-    batch = next(reading.batches(ranges))
-    return trainer.update([reading.encoder.encode(batch)]).loss
+    batch = next(batches.read(ranges))
+    return trainer.update([batches.encoder.encode(batch)]).loss
 
 
 @pytest.fixture(scope="module")
@@ -131,19 +133,19 @@ def test_a_moved_schedule_is_stored_and_is_that_of_training_and_of_sampling(sour
     drawing = loaded.model.denoiser = Watched()
     loaded.generator.bounds = None
     config = SamplingConfig(solver="euler", steps=2)
-    loaded.generator.images(loaded.inputs_for([SampleRequest(0, "a red circle")]), [0], config)
+    loaded.generator.images(loaded.build_inputs([SampleRequest(0, "a red circle")]), [0], config)
     (first, noisiest), (second, middle) = drawing.asked
     assert (float(noisiest), float(middle)) == (1000, 500)
     torch.testing.assert_close(second, first + (2 / 3 - 1), rtol=0, atol=1e-6)  # t = 1 to 0.5 is sigma = 1 to 2/3
 
     recipe, known = loaded.recipe, loaded.known
-    machine, data = choose_machine("cpu", "float32", False), open_data(recipe.data)
-    trainer = trainer_of(recipe, known, machine, World())
-    training = trainer.model.denoiser = Watched()
-    reading = live_batches(recipe, data, known.facts, encoders_of(recipe, data, known.facts, machine))
-    batch = reading.encoder.encode(next(reading.batches(plan_batches(4, None, World()).ranges(0))))
+    machine, data = set_up_machine("cpu", "float32", False), open_data(recipe.data)
+    trainer = build_trainer(recipe, known, machine, World())
+    training = trainer.state.model.denoiser = Watched()
+    batches = live_batches(recipe, data, known.facts, load_encoders(recipe, data, known.facts, machine))
+    batch = batches.encoder.encode(next(batches.read(plan_batches(4, None, World()).ranges(0))))
     trainer.losses(batch)
-    drawn = trainer.drawer.draw(batch)
+    drawn = trainer.noising.draw(batch)
     ((x_t, time),) = training.asked
     sigma = (2 * drawn.t / (1 + drawn.t)).view(-1, 1, 1, 1)
     eps = drawn.draws.normal("noise", drawn.x_0.shape[1:])

@@ -1,4 +1,4 @@
-"""What a user asks for (a prompt or class, a seed, control values) -> condition inputs."""
+"""Sample requests: what a user asks for (a prompt or class, a seed, control values) as condition inputs of a model."""
 
 from __future__ import annotations
 
@@ -17,38 +17,54 @@ from open_ldm.text import TextEncoder
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One picture: its seed, its caption or class name (None: nothing said), and control options such as size=64x64."""
+    """A request for one picture.
+
+    Attributes:
+        seed: Of all its random numbers.
+        shows: Its caption or the name of its class; None for a picture without semantic condition.
+        controls: Values of control conditions by option, such as {"size": "64x64"}; others get the model's default.
+    """
 
     seed: int
     shows: str | None = None
     controls: Mapping[str, str] = field(default_factory=dict)
 
 
-def inputs_for(
+def build_inputs(
     requests: Sequence[SampleRequest],
     conditioning: ConditioningConfig,
     facts: DataFacts,
     text_encoder: TextEncoder | None = None,
 ) -> ConditionInputs:
-    """Condition inputs, one row per request. Raises ConfigError for unknown classes, words, controls or values.
+    """Build the condition inputs of requests.
 
-    `text_encoder`: needed by a model of captions.
+    Args:
+        requests: One for each picture.
+        conditioning: The model's.
+        facts: The model's: its classes and the size of its views.
+        text_encoder: Needed by a model of captions.
+
+    Returns:
+        Condition inputs on the CPU, one row for each request; nothing is dropped but missing semantic conditions.
+
+    Raises:
+        ConfigError: A class, word, control or value is unknown to the model.
     """
     semantic = conditioning.semantic
-    said = [request.shows for request in requests]
+    shown = [request.shows for request in requests]
     labels = text = noise = None
     if isinstance(semantic, ClassSemantic):
-        labels = torch.tensor([0 if name is None else label_of(name, facts) for name in said])
+        labels = torch.tensor([0 if name is None else label_of(name, facts) for name in shown])
     if isinstance(semantic, TextSemantic):
         if text_encoder is None:
             raise ValueError("a text-conditional model needs its text encoder")
-        for caption in said:
+        for caption in shown:
             text_encoder.check_prompt(caption or "")
-        text = text_encoder.encode([caption or "" for caption in said])
+        text = text_encoder.encode([caption or "" for caption in shown])
     if (shape := noise_shape(semantic)) is not None:
         noise = torch.cat([seeds.normal(request.seed, "padding", [0], shape) for request in requests])
     return ConditionInputs(
-        keep_semantic=torch.tensor([name is not None for name in said]),
+        keep_semantic=torch.tensor([name is not None for name in shown]),
         keep_control=torch.ones(len(requests), dtype=torch.bool),
         labels=labels,
         text=text,
@@ -58,13 +74,17 @@ def inputs_for(
 
 
 def label_of(name: str, facts: DataFacts) -> int:
-    """Index of a class given by name, or by number."""
+    """Index of a class that is given by name, or by number in ASCII digits.
+
+    Raises:
+        ConfigError: The model knows no such class.
+    """
     if name in facts.class_names:
         return facts.class_names.index(name)
     is_number = name.isascii() and name.isdecimal() and len(name) < 10  # isdecimal alone takes other scripts' digits
     if is_number and int(name) < len(facts.class_names):
         return int(name)
-    raise ConfigError(f"unknown class {name!r}", needed=nearest(name, facts.class_names))
+    raise ConfigError(f"the model knows no class {name!r}", needed=nearest(name, facts.class_names))
 
 
 def _controls(requests: Sequence[SampleRequest], conditioning: ConditioningConfig, facts: DataFacts) -> dict[str, torch.Tensor]:
@@ -73,7 +93,7 @@ def _controls(requests: Sequence[SampleRequest], conditioning: ConditioningConfi
         for option in request.controls:
             if option not in options:
                 known = nearest(option, options) if options else "this model was trained without controls"
-                raise ConfigError(f"unknown control {option!r}", needed=known)
+                raise ConfigError(f"the model knows no control {option!r}", needed=known)
     values: dict[str, torch.Tensor] = {}
     for control in conditioning.controls:
         rows = [

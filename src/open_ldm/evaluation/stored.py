@@ -18,26 +18,33 @@ FILE = "evaluation.json"
 
 @dataclass(frozen=True)
 class Stored:
-    """A result, how many samples the model had seen (None for pictures that were just there), and when it was measured."""
+    """A result as it is stored.
+
+    Attributes:
+        result: The value and the protocol it was measured by.
+        samples_seen: By the model; None for pictures of no known model.
+        measured: When, in ISO 8601.
+    """
 
     result: Result
     samples_seen: int | None
     measured: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json` reads it back."""
+        """Return plain data; `from_json` reads it back."""
         return {**self.result.to_json(), "samples_seen": self.samples_seen, "measured": self.measured}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Stored:
-        """The inverse of `to_json`. Raises ConfigError for what is no stored result."""
+        """Read what `to_json` wrote. Raises ConfigError for anything else."""
         return cls(Result.from_json(content), content.get("samples_seen"), str(content.get("measured", "")))
 
 
 def stored_results(folder: Path) -> list[Stored]:
-    """The results of a folder's evaluation.json; none when there is no such file.
+    """Read the results of a folder's evaluation.json; there are none where there is no such file.
 
-    Raises ConfigError when the file is damaged.
+    Raises:
+        ConfigError: The file is damaged.
     """
     path = folder / FILE
     if not path.is_file():
@@ -45,15 +52,23 @@ def stored_results(folder: Path) -> list[Stored]:
     try:
         return [Stored.from_json(one) for one in json.loads(path.read_text(encoding="utf-8"))["results"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} cannot be read ({type(error).__name__})", fix="delete it and measure again") from error
+        raise ConfigError(f"{path} cannot be read ({type(error).__name__})", fix="delete the file and measure again") from error
 
 
 def store(
     folder: Path, results: Sequence[Result], samples_seen: int | None, refused: Mapping[str, str], details: Mapping[str, Any]
 ) -> Path:
-    """Write evaluation.json, whole or not at all. A value of the same name and protocol is replaced, others are kept.
+    """Write evaluation.json, whole or not at all; a value of the same name and protocol is replaced, others stay.
 
-    `refused` and `details`: of this evaluation alone.
+    Args:
+        folder: Where the file lies.
+        results: What was measured now.
+        samples_seen: By the model; None for pictures of no known model.
+        refused: {metric: reason} of this evaluation.
+        details: Further entries of the file, of this evaluation.
+
+    Returns:
+        The file.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     new = [Stored(result, samples_seen, now) for result in results]

@@ -13,14 +13,20 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.autoencoders.latent_stats import measure
 from open_ldm.autoencoders.network import KLNetwork
 from open_ldm.core.pictures import to_pixels
-from open_ldm.training.autoencoder import ImageBatch
 
 WORST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """`given` and `found`: uint8 [B, N, H, W]; `psnr_db`: of each; `stats`: of the raw latents, per channel."""
+    """Pictures and their reconstructions.
+
+    Attributes:
+        given: Pictures, uint8 [B, N, H, W].
+        found: Their reconstructions, in the same form.
+        psnr_db: Of each picture [B], in dB.
+        stats: Of the raw latents, per channel.
+    """
 
     given: Tensor
     found: Tensor
@@ -29,17 +35,17 @@ class Reconstructions:
 
     @property
     def mean_psnr_db(self) -> float:
-        """Mean over the pictures."""
+        """Mean PSNR over the pictures, in dB."""
         return float(self.psnr_db.mean())
 
     @property
     def worst_psnr_db(self) -> float:
-        """Mean over the worst 5 % of them, one at least."""
+        """Mean PSNR over the worst 5 % of the pictures, one at least, in dB."""
         return float(self.psnr_db[self.order[: max(1, math.ceil(WORST_SHARE * len(self.psnr_db)))]].mean())
 
     @property
     def channels_psnr_db(self) -> tuple[float, ...]:
-        """Of each channel by itself, mean over the pictures: what the mean of all of them can hide."""
+        """Mean PSNR over the pictures of each channel by itself, in dB, which the mean over all channels can hide."""
         channels = zip(self.found.unbind(1), self.given.unbind(1), strict=True)
         return tuple(float(psnr_db(found, given).mean()) for found, given in channels)
 
@@ -50,21 +56,34 @@ class Reconstructions:
 
 
 def psnr_db(found: Tensor, given: Tensor) -> Tensor:
-    """Peak signal to noise ratio of pixels uint8 [B, ...] in dB: 10 log10(255^2 / mean squared error), per picture.
+    """Peak signal-to-noise ratio of each picture: 10 log10(255^2 / mean squared error).
 
-    Equal pictures would have infinity; they get that of an error of one step in a single value.
+    Args:
+        found: Pixels uint8 [B, ...].
+        given: What they should be.
+
+    Returns:
+        PSNR [B] in dB, float64. Equal pictures would have infinity; they get that of one step of error in a single value.
     """
     error = (found.double() - given.double()).square().flatten(1)
     return 10 * torch.log10(255**2 / error.mean(dim=1).clamp(min=1 / error.shape[1]))
 
 
 @torch.no_grad()
-def reconstruct(network: KLNetwork, batches: Iterable[ImageBatch]) -> Reconstructions:
-    """Encode each picture, take the posterior's mean, decode it, round to pixels, compare."""
+def reconstruct(network: KLNetwork, batches: Iterable[Tensor]) -> Reconstructions:
+    """Encode each picture, decode the mean of its posterior, round to pixels, and compare.
+
+    Args:
+        network: In evaluation mode.
+        batches: Images [B, N, H, W] in [-1, 1] on its device.
+
+    Returns:
+        Pictures and reconstructions on the CPU.
+    """
     given, found, posteriors = [], [], []
-    for batch in batches:
-        posterior = network.encode(batch.images)
-        given.append(to_pixels(batch.images).cpu())
+    for images in batches:
+        posterior = network.encode(images)
+        given.append(to_pixels(images).cpu())
         found.append(to_pixels(network.decode(posterior.mean)).cpu())
         posteriors.append(posterior)
     before, after = torch.cat(given), torch.cat(found)

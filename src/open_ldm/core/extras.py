@@ -1,0 +1,42 @@
+"""Libraries that only some tasks need. They are installed by extras of the distribution: `pip install 'open-ldm[text]'`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from open_ldm.core.errors import ConfigError
+
+DISTRIBUTION = "open-ldm"
+
+
+class MissingExtraError(ConfigError):
+    """A library of an extra is not installed; the message says the pip command that installs it."""
+
+
+def need(module: str, *, extra: str) -> Any:
+    """Import a library where it is used first.
+
+    Args:
+        module: Name to import, such as "diffusers" or "transformers.utils".
+        extra: The extra of this distribution that installs it, as pyproject.toml lists it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+        ImportError: it is installed, and something that it imports itself is not.
+    """
+    library = module.partition(".")[0]
+    try:
+        importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        raise MissingExtraError(
+            f"{library} is not installed",
+            needed=f"the extra [{extra}] of {DISTRIBUTION}",
+            fix=f"pip install '{DISTRIBUTION}[{extra}]'",
+        ) from error
+    return importlib.import_module(module)

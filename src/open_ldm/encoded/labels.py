@@ -1,0 +1,32 @@
+"""Labels of a model for the classes of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from open_ldm.core.errors import DataError, shortened
+
+
+def order_labels(known: Sequence[str], found: Sequence[str]) -> Tensor:
+    """Find a model's label for each class of a data set: classes that come or go must not shift the labels of others.
+
+    Args:
+        known: Names of the model's classes in the order of their labels.
+        found: Names of the data set's classes.
+
+    Returns:
+        Labels [len(found)], int64.
+
+    Raises:
+        DataError: The data set has classes that the model does not know.
+    """
+    if unknown := [name for name in found if name not in known]:
+        raise DataError(
+            f"the data has classes that this run was not started with: {shortened(unknown)}",
+            needed=f"the classes {shortened(known)}",
+            fix="remove these classes, or start another run with another --out",
+        )
+    return torch.tensor([known.index(name) for name in found], dtype=torch.long)

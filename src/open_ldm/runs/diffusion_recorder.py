@@ -1,0 +1,79 @@
+"""What the training of a diffusion model writes besides: sampled previews, held-out losses, the receipt of a transfer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from open_ldm.core.files import write_json
+from open_ldm.core.pictures import grid, save_png
+from open_ldm.model.knowledge import Knowledge
+from open_ldm.runs.held_out import EVENT, HeldOutPictures
+from open_ldm.runs.preview import captions_of, sample_previews
+from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.recorder import RunRecorder
+from open_ldm.sampling.generate import Generator
+from open_ldm.sampling.requests import SampleRequest
+from open_ldm.text import TextEncoder
+from open_ldm.training.loop import Every
+from open_ldm.training.trainer import DiffusionTrainer
+from open_ldm.transfer.start import Started
+
+_PREVIEW_COLUMNS = 8
+
+
+@dataclass(kw_only=True)
+class DiffusionRecorder(RunRecorder):
+    """The recorder of a diffusion model: previews are pictures sampled from the averaged weights."""
+
+    recipe: Recipe
+    trainer: DiffusionTrainer
+    known: Knowledge
+    generator: Generator
+    requests: Sequence[SampleRequest]
+    text_encoder: TextEncoder | None
+    held_out: HeldOutPictures | None = None
+
+    @property
+    def network(self) -> str:
+        """The denoiser's kind."""
+        return self.recipe.denoiser.kind
+
+    def knowledge(self) -> Mapping[str, Any]:
+        """Return what was learned of the data before training."""
+        return self.known.to_json()
+
+    def transferred(self, started: Started) -> None:
+        """Show and write the receipt of a run that starts from another, and save: from here on it needs that one no more."""
+        self.event("transfer", **started.to_json()["source"], numbers=started.to_json()["numbers"])
+        for problem in started.source.problems:
+            self._warn(f"checkpoint of {started.source.path} passed over: {problem}")
+        self.say(started.text())
+        if self._leads:
+            write_json(self.folder.transfer, started.to_json())
+        self.save()
+
+    def preview(self) -> None:
+        """Sample a grid of the same requests every time."""
+        started = time.perf_counter()
+        pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+        path = self.folder.samples / f"{self.samples_seen:012d}.png"
+        shown = captions_of(self.requests)
+        save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
+        seconds = round(time.perf_counter() - started, 2)
+        self.event("preview", file=path.relative_to(self.folder.path).as_posix(), prompts=shown, seconds=seconds)
+
+    def checks(self) -> Sequence[Every]:
+        """Return the loss on held-out pictures, where the recipe wants it."""
+        return () if self.recipe.held_out is None else (Every(self.recipe.held_out.every_samples, self._held_out),)
+
+    def _held_out(self) -> None:
+        """Measure the averaged weights, on the same pictures, times and noise every time."""
+        if self.held_out is None:
+            return
+        started = time.perf_counter()
+        found = self.held_out.loss(self.trainer.state.ema.model)
+        self.event(EVENT, **found.to_json(), seconds=round(time.perf_counter() - started, 2))
+        self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

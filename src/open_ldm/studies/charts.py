@@ -1,0 +1,109 @@
+"""The charts of a study: what its page shows, and what `ldm study --format` writes into files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_ldm.pages.figures import Cell, Chart, Forest, Format, HeatMap, Plot, Row, Series, save_figure
+from open_ldm.studies.found import SettingFound, StudyFound, words_of
+from open_ldm.studies.results import over_seeds
+
+
+@dataclass(frozen=True)
+class StudyChart:
+    """A chart, and the name that tells it from the others of its study."""
+
+    name: str
+    chart: Chart
+    caption: str = ""
+
+
+def declared_charts(found: StudyFound) -> list[StudyChart]:
+    """What the study shows without training."""
+    declared = found.study.figures() if found.study.figures else ()
+    return [StudyChart(each.plot.title, each.plot, each.caption) for each in declared]
+
+
+def metric_charts(found: SettingFound) -> list[StudyChart]:
+    """Every metric: over training where arms were measured on the way, otherwise arm beside arm at the end."""
+    charts: list[StudyChart] = []
+    for metric in found.metrics:
+        words = words_of(metric)
+        title = words.title + (f" ({words.better} is better)" if words.better else "")
+        on_the_way = len(found.points) > 1 and found.setting.protocol.points > 1
+        chart = _over_training(found, metric, title) if on_the_way else _at_the_end(found, metric, title)
+        charts.append(StudyChart(f"{found.setting.name} {metric}", chart))
+    return charts
+
+
+def map_charts(found: SettingFound, axes: tuple[str, str] | None) -> list[StudyChart]:
+    """Of a study whose arms are pairs of settings: a map for each metric."""
+    if axes is None or not found.measured:
+        return []
+    charts: list[StudyChart] = []
+    for metric in found.metrics:
+        cells: list[Cell] = []
+        for arm in found.arms:
+            row, _, column = arm.partition(", ")
+            if (summary := found.summary(arm, metric)) is not None:
+                cells.append(Cell(row, column, summary.mean))
+        charts.append(StudyChart(f"{found.setting.name} map {metric}", HeatMap(words_of(metric).title, axes, cells)))
+    return charts
+
+
+def token_charts(found: SettingFound) -> list[StudyChart]:
+    """Attention and gradient by place in the caption, of the first seed."""
+    measured = [each for each in found.measured if each.tokens and each.seed == 0]
+    if not measured:
+        return []
+    charts: list[StudyChart] = []
+    for name, title in (("attention", "share of attention"), ("gradient", "share of gradient norm")):
+        series: list[Series] = []
+        for each in measured:
+            for side in ("token", "padding"):
+                places: Sequence[float | None] = each.tokens[name][side]
+                y = [math.nan if value is None else value for value in places]
+                series.append(Series(f"{each.arm}, {side}", list(range(1, len(y) + 1)), y))
+        plot = Plot(title, "place in the caption", title, series, from_zero=True)
+        charts.append(StudyChart(f"{found.setting.name} {name}", plot))
+    return charts
+
+
+def save_charts(found: StudyFound, out: Path, kind: Format) -> list[Path]:
+    """Write every chart of the study into `out`, as figure-NAME.svg, .pdf or .png.
+
+    Raises:
+        DiskError: when the disk refuses.
+    """
+    charts = declared_charts(found)
+    for setting in found.settings:
+        charts += [*metric_charts(setting), *map_charts(setting, found.study.grid), *token_charts(setting)]
+    files: list[Path] = []
+    for each in charts:
+        files.append(out / f"figure-{re.sub('[^A-Za-z0-9]+', '-', each.name).strip('-')}.{kind}")
+        save_figure(files[-1], each.chart)
+    return files
+
+
+def _at_the_end(found: SettingFound, metric: str, title: str) -> Forest:
+    rows: list[Row] = []
+    for arm in found.arms:
+        if (summary := found.summary(arm, metric)) is not None:
+            seeds = [value.value for value in found.at_end(arm, metric).values()]
+            rows.append(Row(arm, summary.mean, summary.low, summary.high, seeds))
+    return Forest(title, rows)
+
+
+def _over_training(found: SettingFound, metric: str, title: str) -> Plot:
+    series: list[Series] = []
+    for arm in found.arms:
+        points = [(samples, found.at(arm, metric, samples)) for samples in found.points]
+        there = [(samples, over_seeds(values)) for samples, values in points if values]
+        if there:
+            x, y = [samples for samples, _ in there], [one.mean for _, one in there]
+            series.append(Series(arm, x, y, band=[(one.low, one.high) for _, one in there]))
+    return Plot(title, "samples seen", title, series)

@@ -1,0 +1,80 @@
+"""The state of a training run: all that a checkpoint holds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from open_ldm.core.errors import CheckpointError
+from open_ldm.training.ema import Ema
+from open_ldm.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
+from open_ldm.training.settings import TrainingConfig
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass
+class Counters:
+    """Counters of a run. `samples_seen` is the only state of data loading and of every random draw."""
+
+    samples_seen: int = 0
+    updates: int = 0
+    skipped: int = 0
+    skipped_in_row: int = 0
+    rollbacks: int = 0
+
+
+class TrainState(Generic[M]):
+    """Model, averaged model, optimiser and counters.
+
+    Equal states, data and settings give bit-equal updates on the same machine (docs/reliability.md, 3.1).
+    """
+
+    def __init__(self, model: M, config: TrainingConfig) -> None:
+        self.model = model
+        self.ema = Ema(model, config.ema)
+        self.optimizer = build_optimizer(model, config.optimizer)
+        self.counters = Counters()
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return all tensors of a checkpoint, by file (model, ema, optimizer) and name; they are not copied."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "ema": dict(self.ema.model.state_dict()),
+            "optimizer": optimizer_tensors(self.model, self.optimizer),
+        }
+
+    def counters_to_json(self) -> dict[str, Any]:
+        """Return the counters as plain data for a manifest."""
+        return asdict(self.counters)
+
+    def restore(self, files: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
+        """Go back to an earlier state.
+
+        Args:
+            files: What `tensors` returned then.
+            counters: What `counters_to_json` returned then.
+
+        Raises:
+            CheckpointError: The tensors belong to another model.
+        """
+        for name, module in (("model", self.model), ("ema", self.ema.model)):
+            try:
+                module.load_state_dict(dict(files[name]))
+            except (RuntimeError, KeyError) as error:
+                first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
+                raise CheckpointError(f"checkpoint does not fit the recipe's model: {first}") from error
+        restore_optimizer(self.model, self.optimizer, files["optimizer"])
+        self.counters = Counters(**counters)
+
+    def start_with(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give the model and its average the weights that a new run starts with.
+
+        Args:
+            tensors: All tensors of the model, by name.
+        """
+        for module in (self.model, self.ema.model):
+            module.load_state_dict(dict(tensors))

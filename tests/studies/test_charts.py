@@ -1,0 +1,68 @@
+"""The charts of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from open_ldm.pages.figures import Cell, Forest, HeatMap, Plot, Series
+from open_ldm.studies.charts import map_charts, metric_charts, save_charts, token_charts
+from open_ldm.studies.found import SettingFound, StudyFound
+from open_ldm.studies.results import Measured, Value
+from open_ldm.studies.study import Arm, Figure, Protocol, Setting, Study
+
+ARMS = ("0.9, 0.95", "0.9, 0.99")
+
+
+def setting(points: int = 1) -> SettingFound:
+    tokens = {name: {"token": [0.5, None], "padding": [0.25, 0.25]} for name in ("attention", "gradient")}
+    measured = [
+        Measured(
+            arm, seed, samples, {"fid": Value(level + seed, level, level + 2, "p")}, tokens=tokens if arm == ARMS[0] else {}
+        )
+        for level, arm in enumerate(ARMS, start=10)
+        for seed in (0, 1)
+        for samples in (100, 200)[-points:]
+    ]
+    declared = Setting("my shapes", "demo", dict.fromkeys(ARMS, Arm()), Protocol(points=points))
+    return SettingFound(declared, tuple(measured), {}, 4, ())
+
+
+def test_arms_are_side_by_side_with_their_seeds() -> None:
+    (each,) = metric_charts(setting())
+    assert isinstance(each.chart, Forest) and "lower is better" in each.chart.title
+    assert [(row.name, row.mean, list(row.seeds)) for row in each.chart.rows] == [
+        (ARMS[0], 10.5, [10, 11]),
+        (ARMS[1], 11.5, [11, 12]),
+    ]
+    assert all(row.low < row.mean < row.high for row in each.chart.rows)
+
+
+def test_arms_that_were_measured_on_the_way_are_curves() -> None:
+    (each,) = metric_charts(setting(points=2))
+    assert isinstance(each.chart, Plot)
+    first = each.chart.series[0]
+    assert (first.name, list(first.x), list(first.y)) == (ARMS[0], [100, 200], [10.5, 10.5])
+    assert all(low < mean < high for mean, (low, high) in zip(first.y, first.band, strict=True))
+
+
+def test_pairs_of_settings_are_a_map() -> None:
+    assert map_charts(setting(), None) == []
+    (each,) = map_charts(setting(), ("beta_1", "beta_2"))
+    assert isinstance(each.chart, HeatMap) and each.chart.axes == ("beta_1", "beta_2")
+    assert each.chart.cells == [Cell("0.9", "0.95", 10.5), Cell("0.9", "0.99", 11.5)]
+
+
+def test_places_without_a_token_are_gaps() -> None:
+    attention, _ = token_charts(setting())
+    assert isinstance(attention.chart, Plot)
+    token, padding = attention.chart.series  # of the first seed alone
+    assert token.y[0] == 0.5 and token.y[1] != token.y[1] and list(padding.y) == [0.25, 0.25]
+
+
+def test_every_chart_is_a_file_of_its_own(tmp_path: Path) -> None:
+    drawing = Figure("a caption", Plot("gates / of controls", "t", "gamma", [Series("a", [0, 1], [1, 0])]))
+    study = Study("s", "S", "a table", "a question?", "a claim", figures=lambda: [drawing], grid=("beta_1", "beta_2"))
+    written = save_charts(StudyFound(study, "tiny", (setting(),), ()), tmp_path, "svg")
+    names = ["gates-of-controls", "my-shapes-fid", "my-shapes-map-fid", "my-shapes-attention", "my-shapes-gradient"]
+    assert [path.name for path in written] == [f"figure-{name}.svg" for name in names]
+    assert all(path.read_text().startswith("<svg") for path in written)
