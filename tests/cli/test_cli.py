@@ -119,6 +119,7 @@ def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFix
     for number in ("0001", "0002"):
         code, out, _ = ldm(capsys, "sample", class_run, "--class", "red circle", "--class", 3, "--count", 1, "--json")
         assert code == 0 and json.loads(out)["folder"].endswith(f"drawn/{number}")
+        assert f"drawn/{number}/grid.png" in (class_run / "report.html").read_text()
 
 
 def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from open_ldm.studies import run as studies_run
 from open_ldm.studies.found import StudyFound
 from open_ldm.studies.measure import read_strip
 from open_ldm.studies.run import Choice, Runner
+from tests.runs.test_report import Page
 from tests.studies.small import FIT, small_study, told
 
 
@@ -86,7 +87,8 @@ def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(page_o
     assert finding.difference.mean == pytest.approx(one.mean - other.mean)
     assert "A late gate lowers the influence &lt;of size&gt;." in page_of_both
     assert finding.text() in page_of_both and finding.verdict in page_of_both
-    assert "ldm train" in page_of_both and "data:image/png" in page_of_both and "<script" not in page_of_both
+    assert "ldm train" in Page(page_of_both).text and "data:image/png" in page_of_both and "<script" not in page_of_both
+    assert {"shapes/constant-seed0/report.html", "shapes/late-seed0/report.html"} <= set(Page(page_of_both).links)
 
 
 def test_what_another_recipe_trained_is_not_passed_off_as_this_ones(home: Path, both: StudyFound) -> None:

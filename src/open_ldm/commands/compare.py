@@ -25,7 +25,7 @@ class ComparedRun:
 
     name: str
     path: Path
-    record: RunHistory
+    history: RunHistory
     stored: Sequence[Stored]
 
     @property
@@ -36,12 +36,12 @@ class ComparedRun:
     @property
     def samples_seen(self) -> int:
         """Of training."""
-        return self.record.samples_seen
+        return self.history.samples_seen
 
     @property
     def held_out_loss(self) -> float | None:
         """The newest that training itself measured."""
-        event = self.record.last(EVENT)
+        event = self.history.last(EVENT)
         return None if event is None else event.number("mean")
 
     def newest(self, name: str) -> Stored | None:
@@ -49,7 +49,7 @@ class ComparedRun:
         return next((one for one in reversed(self.stored) if one.result.estimate.name == name), None)
 
     def _number(self, event: str, field: str) -> int | None:
-        found = self.record.last(event)
+        found = self.history.last(event)
         value = None if found is None else found.number(field)
         return None if value is None else int(value)
 
