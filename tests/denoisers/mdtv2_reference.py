@@ -1,6 +1,6 @@
 """MDTv2 written down plainly in float64, on the tensors of its published file: what ours is measured by.
 
-It shares no code with open_ldm. Tokens are Python lists, one [B, D] tensor per place, and every loop is written out.
+It shares no code with open_ldm. Tokens are Python lists, one tensor [D] per position, and every loop is written out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where an image token lies; context tokens have none."""
 
     row: int
@@ -36,17 +36,17 @@ class Reference:
         x: Tensor,
         t: Tensor,
         labels: Tensor,
-        kept: Tensor | None = None,
+        unmasked: Tensor | None = None,
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
     ) -> Tensor:
-        """x [B, C, H, W] float64, t [B], labels [B], kept [B, K], embedded context [B, L, D] -> [B, 2 C, H, W]."""
+        """x [B, C, H, W] float64, t [B], labels [B], unmasked [B, K], embedded context [B, L, D] -> [B, 2 C, H, W]."""
         whole = [
             self.one(
                 x[b : b + 1],
                 t[b],
                 int(labels[b]),
-                None if kept is None else kept[b].tolist(),
+                None if unmasked is None else unmasked[b].tolist(),
                 [] if context is None else list(context[b]),
                 [] if context is None else ([True] * context.shape[1] if context_mask is None else context_mask[b].tolist()),
             )
@@ -55,40 +55,40 @@ class Reference:
         return torch.cat(whole)
 
     def one(
-        self, x: Tensor, t: Tensor, label: int, kept: list[int] | None, context: list[Tensor], visible: list[bool]
+        self, x: Tensor, t: Tensor, label: int, unmasked: list[int] | None, context: list[Tensor], visible: list[bool]
     ) -> Tensor:
         """One picture."""
         rows, columns = self.grid
         patches = F.conv2d(x, self["x_embedder.proj.weight"], self["x_embedder.proj.bias"], stride=self.patch)
         count = rows * columns
-        places: list[Place | None] = [Place(row, column) for row in range(rows) for column in range(columns)]
-        places += [None] * len(context)
+        positions: list[Position | None] = [Position(row, column) for row in range(rows) for column in range(columns)]
+        positions += [None] * len(context)
         image = [patches[0, :, n // columns, n % columns] + self["pos_embed"][0, n] for n in range(count)]
-        tokens, asked = image + context, [True] * count + visible
+        tokens, attended_to = image + context, [True] * count + visible
 
         angles = t.float() * torch.exp(-math.log(10000) * torch.arange(128.0) / 128)  # float32, as published: it shows
         time = F.silu(self.linear("t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()]).double()))
         c = self.linear("t_embedder.mlp.2", time) + self["y_embedder.embedding_table.weight"][label]
 
-        seen = range(len(tokens)) if kept is None else [*kept, *range(count, len(tokens))]
+        seen = range(len(tokens)) if unmasked is None else [*unmasked, *range(count, len(tokens))]
         part = [tokens[n] for n in seen]
-        part_places, part_asked = [places[n] for n in seen], [asked[n] for n in seen]
+        part_positions, part_attended_to = [positions[n] for n in seen], [attended_to[n] for n in seen]
         stack: list[list[Tensor]] = []
         for i in range(self.blocks("en_inblocks")):
-            part = self.block(f"en_inblocks.{i}", part, c, part_places, part_asked)
+            part = self.block(f"en_inblocks.{i}", part, c, part_positions, part_attended_to)
             stack.append(part)
         for i in range(self.blocks("en_outblocks")):
-            part = self.block(f"en_outblocks.{i}", part, c, part_places, part_asked, skip=stack.pop())
+            part = self.block(f"en_outblocks.{i}", part, c, part_positions, part_attended_to, skip=stack.pop())
         assert not stack
 
         encoded = dict(zip(seen, part, strict=True))
         full = [encoded.get(n, self["mask_token"][0, 0]) for n in range(len(tokens))]
         full = [token + self["decoder_pos_embed"][0, n] if n < count else token for n, token in enumerate(full)]
-        if kept is not None:
-            guessed = self.block("sideblocks.0", full, c, places, asked)
+        if unmasked is not None:
+            guessed = self.block("sideblocks.0", full, c, positions, attended_to)
             full = [full[n] if n in encoded else guessed[n] for n in range(len(tokens))]
         for i in range(self.blocks("de_blocks")):
-            full = self.block(f"de_blocks.{i}", full, c, places, asked, skip=tokens)
+            full = self.block(f"de_blocks.{i}", full, c, positions, attended_to, skip=tokens)
 
         shift, scale = self.linear("final_layer.adaLN_modulation.1", F.silu(c)).chunk(2)
         out = torch.zeros(self["final_layer.linear.weight"].shape[0] // self.patch**2, *x.shape[2:], dtype=x.dtype)
@@ -104,20 +104,24 @@ class Reference:
         name: str,
         x: list[Tensor],
         c: Tensor,
-        places: Sequence[Place | None],
-        asked: list[bool],
+        positions: Sequence[Position | None],
+        attended_to: list[bool],
         skip: list[Tensor] | None = None,
     ) -> list[Tensor]:
         if skip is not None:
             x = [self.linear(f"{name}.skip_linear", torch.cat([token, other])) for token, other in zip(x, skip, strict=True)]
         six = self.linear(f"{name}.adaLN_modulation.1", F.silu(c)).chunk(6)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = six
-        attended = self.attention(f"{name}.attn", [norm(token) * (1 + scale_a) + shift_a for token in x], places, asked)
+        attended = self.attention(
+            f"{name}.attn", [norm(token) * (1 + scale_a) + shift_a for token in x], positions, attended_to
+        )
         x = [token + gate_a * other for token, other in zip(x, attended, strict=True)]
         hidden = [self.linear(f"{name}.mlp.fc1", norm(token) * (1 + scale_m) + shift_m) for token in x]
         return [token + gate_m * self.linear(f"{name}.mlp.fc2", gelu(h)) for token, h in zip(x, hidden, strict=True)]
 
-    def attention(self, name: str, x: list[Tensor], places: Sequence[Place | None], asked: list[bool]) -> list[Tensor]:
+    def attention(
+        self, name: str, x: list[Tensor], positions: Sequence[Position | None], attended_to: list[bool]
+    ) -> list[Tensor]:
         q, k, v = self.linear(f"{name}.qkv", torch.stack(x)).chunk(3, dim=-1)  # [N, D] each, heads side by side
         table = self[f"{name}.rel_pos_bias.relative_position_bias_table"]
         size = q.shape[1] // self.heads
@@ -125,12 +129,12 @@ class Reference:
         for head in range(self.heads):
             part = slice(head * size, (head + 1) * size)
             logits = q[:, part] @ k[:, part].T / math.sqrt(size)
-            logits = logits + torch.stack([torch.stack([table[self.row(a, b), head] for b in places]) for a in places])
-            logits = logits.masked_fill(~torch.tensor(asked), -math.inf)
+            logits = logits + torch.stack([torch.stack([table[self.row(a, b), head] for b in positions]) for a in positions])
+            logits = logits.masked_fill(~torch.tensor(attended_to), -math.inf)
             results.append(torch.softmax(logits, dim=1) @ v[:, part])
         return list(self.linear(f"{name}.proj", torch.cat(results, dim=1)))
 
-    def row(self, query: Place | None, key: Place | None) -> int:
+    def row(self, query: Position | None, key: Position | None) -> int:
         rows, columns = self.grid
         if query is not None and key is not None:
             return (query.row - key.row + rows - 1) * (2 * columns - 1) + query.column - key.column + columns - 1

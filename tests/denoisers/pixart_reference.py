@@ -22,8 +22,10 @@ def position_table(width: int, grid: tuple[int, int], base: int, lewei_scale: fl
     table = []
     for row in range(grid[0]):
         for column in range(grid[1]):
-            places = column / (grid[1] / base) / lewei_scale, row / (grid[0] / base) / lewei_scale
-            table.append([wave(place * f) for place in places for wave in (math.sin, math.cos) for f in frequencies])
+            coordinates = column / (grid[1] / base) / lewei_scale, row / (grid[0] / base) / lewei_scale
+            table.append(
+                [wave(coordinate * f) for coordinate in coordinates for wave in (math.sin, math.cos) for f in frequencies]
+            )
     return torch.tensor(table, dtype=torch.float64)
 
 

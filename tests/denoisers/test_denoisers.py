@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.seeds import Draws
 from open_ldm.denoisers import Denoiser, DiTConfig, MDTv2Config, MMDiTConfig, Prediction, Slots, build_denoiser
 from open_ldm.denoisers.base import TransformerConfig
+from open_ldm.denoisers.blocks.attention import Attention
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, unpatchify
 from tests.helpers import DENOISERS, SMALL, randn, randomise, relative
 
@@ -85,7 +86,7 @@ def test_gradient_reaches_every_parameter_and_both_slots(name: str, context: int
     for label, tensor in [*denoiser.named_parameters(), *((f"slot {i}", leaf) for i, leaf in enumerate(leaves))]:
         assert tensor.grad is not None, label
         assert bool(torch.isfinite(tensor.grad).all()), label
-        # As published, the last block's context asks nothing: its queries are computed and dropped.
+        # As published, nothing reads the last block's context: its queries are computed and dropped.
         assert bool(tensor.grad.any()) != (label == "blocks.1.context.norm_q.weight"), label
 
 
@@ -155,7 +156,7 @@ def test_bf16_products_stay_close_to_float32(name: str, context: int | None) -> 
     denoiser.compute_dtype = torch.bfloat16
     half = denoiser(x, times(4), conditions(4, context)).mean
     assert half.dtype == torch.float32
-    assert 0 < relative(half, full) <= 2e-2
+    assert 0 < relative(half, full) <= 4e-2  # twenty roundings of bf16, 2^-9; which way each goes is the machine's
     torch.autograd.backward(half.sum())
     assert {parameter.grad.dtype for parameter in denoiser.parameters() if parameter.grad is not None} == {torch.float32}
 
@@ -189,3 +190,33 @@ def test_one_training_pass_is_the_network_itself() -> None:
     prediction = only.forward(randn(1, 4, 8, 8), times(1), conditions(1))
     assert isinstance(prediction, Prediction)
     assert torch.equal(prediction.mean, denoiser(randn(1, 4, 8, 8), times(1), conditions(1)).mean)
+
+
+@KINDS
+@pytest.mark.parametrize("context", [None, CONTEXT])
+def test_blocks_are_declared_in_the_order_of_computation(name: str, context: int | None) -> None:
+    denoiser, ran = build(name, context=context), []
+    blocks = list(denoiser.block_modules())
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, arguments: ran.append(module))
+    passes = denoiser.training_passes(Draws(0, (0, 1), 2, torch.device("cpu")))
+    for each in passes:
+        each.forward(randn(2, 4, 8, 8), times(2), conditions(2, context))
+    full = ran[-len(blocks) :]  # of MDTv2 the masked pass, in which its side block runs too
+    assert full == blocks and set(ran) == set(blocks)
+    assert len(set(blocks)) == len(blocks)
+    owned = [parameter for block in blocks for parameter in block.parameters()]
+    assert len({id(parameter) for parameter in owned}) == len(owned), "no parameter belongs to two blocks"
+    held = {id(part) for block in blocks for part in block.modules()}
+    assert {id(part) for part in denoiser.modules() if isinstance(part, Attention)} <= held
+
+
+@KINDS
+def test_attentions_to_the_context_are_declared_in_the_order_of_computation(name: str) -> None:
+    denoiser, ran = build(name), []
+    declared: list[nn.Module] = [each.attention for each in denoiser.context_attentions()]
+    for module in declared:
+        module.register_forward_pre_hook(lambda module, arguments: ran.append(module))
+    denoiser(randn(2, 4, 8, 8), times(2), conditions(2))
+    assert ran == declared and len(ran) >= 2
+    assert not build(name, context=None).context_attentions()

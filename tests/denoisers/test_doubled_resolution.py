@@ -20,11 +20,11 @@ GRID = (SIDE // 2, SIDE // 2)
 
 
 def pictures(count: int, seed: int) -> Tensor:
-    """Pictures that say at each place where it is, more or less strongly: a slope across, and one down."""
+    """Pictures whose channels are their column and row coordinates, times a random strength."""
     slope = torch.cos(math.pi * (torch.arange(SIDE) + 0.5) / SIDE)
-    places = torch.stack([slope.expand(SIDE, SIDE), slope.unsqueeze(1).expand(SIDE, SIDE)])
+    coordinates = torch.stack([slope.expand(SIDE, SIDE), slope.unsqueeze(1).expand(SIDE, SIDE)])
     strength = 1 + 0.2 * seeds.normal(seed, "strength", range(count), (2, 1, 1))
-    return strength * places  # [B, 2, H, W]
+    return strength * coordinates  # [B, 2, H, W]
 
 
 def noised(x_0: Tensor, t: Tensor, seed: int) -> Tensor:
@@ -35,7 +35,7 @@ def noised(x_0: Tensor, t: Tensor, seed: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def trained() -> DiT:
-    """Predicts x_0 from pictures under much noise, where places help most."""
+    """Predicts x_0 from pictures under much noise, where positions help most."""
     torch.manual_seed(0)
     denoiser = build_denoiser(DiTConfig(size="XS", depth=2, width=WIDTH, heads=2, patch=2), Slots(2, None))
     assert isinstance(denoiser, DiT)

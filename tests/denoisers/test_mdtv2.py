@@ -66,12 +66,12 @@ def test_equal_to_the_reference(patch: int, grid: tuple[int, int], t: float, mas
     labels = torch.tensor([3, CLASSES])  # the last one is the null class
     x = randn(2, 4, grid[0] * patch, grid[1] * patch, seed=1).requires_grad_()
     time = build_schedule(LinearSchedule()).network_time(torch.full((2,), t))
-    kept = randn(2, grid[0] * grid[1], seed=2).argsort(dim=1)[:, :5] if masked else None
-    prediction = ours(x, time, Conditions(table[labels]), kept)
+    visible = randn(2, grid[0] * grid[1], seed=2).argsort(dim=1)[:, :5] if masked else None
+    prediction = ours(x, time, Conditions(table[labels]), visible)
     assert prediction.variance_fraction is not None
     found = output_and_gradient(torch.cat([prediction.mean, prediction.variance_fraction], dim=1), x)
     exact = x.detach().double().requires_grad_()
-    same(found, output_and_gradient(reference(ours, grid, table)(exact, time, labels, kept), exact))
+    same(found, output_and_gradient(reference(ours, grid, table)(exact, time, labels, visible), exact))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -81,26 +81,26 @@ def test_context_tokens_take_the_three_spare_rows(masked: bool) -> None:
     assert ours.context_embedding is not None
     x, context = randn(2, 4, 4, 6, seed=1).requires_grad_(), randn(2, 4, CONTEXT, seed=3).requires_grad_()
     mask = torch.tensor([[True, True, False, True], [True, True, False, False]])
-    kept = torch.tensor([[4, 1, 0], [5, 2, 3]]) if masked else None
+    visible = torch.tensor([[4, 1, 0], [5, 2, 3]]) if masked else None
     time = torch.tensor([10.0, 700.0])
-    prediction = ours(x, time, Conditions(table[labels], context, mask), kept)
+    prediction = ours(x, time, Conditions(table[labels], context, mask), visible)
     assert prediction.variance_fraction is not None
     found = output_and_gradient(torch.cat([prediction.mean, prediction.variance_fraction], dim=1), x, context)
     exact, tokens = x.detach().double().requires_grad_(), context.detach().double().requires_grad_()
     embedded = tokens @ ours.context_embedding.weight.detach().double().T + ours.context_embedding.bias.detach().double()
-    wanted = reference(ours, grid, table)(exact, time, labels, kept, embedded, mask)
+    wanted = reference(ours, grid, table)(exact, time, labels, visible, embedded, mask)
     same(found, output_and_gradient(wanted, exact, tokens))
 
 
 def test_without_context_the_spare_rows_are_never_read() -> None:
     denoiser, x, conditions = build((3, 3)), randn(2, 4, 6, 6), Conditions(randn(2, GEOMETRY["width"]))
-    kept = torch.tensor([[4, 1, 0], [5, 2, 8]])
-    before = [denoiser(x, torch.ones(2), conditions, which).mean for which in (None, kept)]
+    visible = torch.tensor([[4, 1, 0], [5, 2, 8]])
+    before = [denoiser(x, torch.ones(2), conditions, which).mean for which in (None, visible)]
     with torch.no_grad():
         for name, parameter in denoiser.named_parameters():
             if name.endswith("bias.table.values"):
                 parameter[-3:] = float("nan")
-    after = [denoiser(x, torch.ones(2), conditions, which).mean for which in (None, kept)]
+    after = [denoiser(x, torch.ones(2), conditions, which).mean for which in (None, visible)]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
@@ -156,17 +156,17 @@ def test_a_pictures_mask_does_not_depend_on_its_micro_batch() -> None:
 
 
 def test_the_second_pass_hides_30_to_50_percent(monkeypatch: pytest.MonkeyPatch) -> None:
-    denoiser, seen = build((8, 8)), []
-    monkeypatch.setattr(denoiser, "forward", lambda x_t, time, conditions, kept: seen.append(kept))
+    denoiser, drawn = build((8, 8)), []
+    monkeypatch.setattr(denoiser, "forward", lambda x_t, time, conditions, visible: drawn.append(visible))
     for first in range(0, 800, 8):
         passes = denoiser.training_passes(draws(tuple(range(first, first + 8))))
         passes[1].forward(randn(8, 4, 16, 16), torch.ones(8), Conditions(torch.zeros(8, 24)))
-    counts = [kept.shape[1] for kept in seen]
+    counts = [visible.shape[1] for visible in drawn]
     assert min(counts) in (32, 33) and max(counts) in (43, 44)  # int(64 (1 - r)), r in [0.3, 0.5)
     assert sum(counts) / len(counts) == pytest.approx(64 * 0.6, rel=0.03)
-    assert all(len(set(row.tolist())) == len(row) for kept in seen for row in kept)
-    assert all(not torch.equal(kept[0], kept[1]) for kept in seen)
-    shown = torch.cat([kept.flatten() for kept in seen]).bincount(minlength=64)
+    assert all(len(set(row.tolist())) == len(row) for visible in drawn for row in visible)
+    assert all(not torch.equal(visible[0], visible[1]) for visible in drawn)
+    shown = torch.cat([visible.flatten() for visible in drawn]).bincount(minlength=64)
     assert int(shown.min()) > 0.8 * float(shown.float().mean())
 
 
@@ -180,11 +180,11 @@ def test_without_a_mask_ratio_there_is_one_pass_and_nothing_idle() -> None:
 
 def test_hidden_tokens_do_not_reach_the_encoder() -> None:
     denoiser, modulation = build((3, 3)), randn(1, GEOMETRY["width"])
-    kept = torch.tensor([[0, 4, 8]])
+    visible = torch.tensor([[0, 4, 8]])
     x = randn(1, 4, 6, 6)
     seen: list[Tensor] = []
     denoiser.side.register_forward_hook(lambda module, args, output: seen.append(output))
     for change in (0.0, 5.0):
         x[:, :, 0, 2] += change  # in token 1, which is hidden
-        denoiser(x, torch.ones(1), Conditions(modulation), kept)
+        denoiser(x, torch.ones(1), Conditions(modulation), visible)
     assert torch.equal(seen[0], seen[1])

@@ -110,7 +110,9 @@ def test_the_head_says_what_the_run_is(run: Path) -> None:
         assert expected in text, expected
 
 
-def test_the_commands_to_go_on_can_be_typed(run: Path) -> None:
+def test_the_commands_to_go_on_can_be_typed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ldm sample run --prompt 'a large red circle on the left' --count 16" in page_of(run).text
+    monkeypatch.chdir(run)
     text = page_of(run).text
     assert "ldm train shapes-text denoiser.size=XS" in text
     assert f"ldm sample {run} --prompt 'a large red circle on the left' --count 16" in text

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from open_ldm.conditioning.control import ControlEmbedding
-from open_ldm.conditioning.inputs import ConditionInputs, Conditions
+from open_ldm.conditioning.inputs import ConditionInputs, Conditions, Slot
 from open_ldm.conditioning.semantic import (
     ClassCondition,
     ClassSemantic,
@@ -38,6 +38,18 @@ class ConditioningConfig(Config):
         if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
             raise ValueError(f"control {', '.join(sorted(twice))} is listed twice")
         return controls
+
+    @property
+    def filled_slots(self) -> dict[Slot, str]:
+        """The slots that conditions are routed to, each with the setting that routes one there."""
+        filled: dict[Slot, str] = {}
+        if not isinstance(self.semantic, NoSemantic):
+            route = self.semantic.route
+            slots: tuple[Slot, ...] = ("modulation", "context") if route == "both" else (route,)
+            filled = dict.fromkeys(slots, f"conditioning.semantic.route={route}")
+        if self.controls:
+            filled.setdefault("modulation", "conditioning.controls")
+        return filled
 
 
 class Conditioning(nn.Module):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from open_ldm.text.tokens import TextTokens
+
+Slot = Literal["modulation", "context"]
+"""The two fields of `Conditions` through which a condition can reach a denoiser."""
 
 
 @dataclass(frozen=True)

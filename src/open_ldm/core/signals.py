@@ -30,9 +30,10 @@ def process_lives_on() -> Iterator[None]:
 
 
 class StopRequest:
-    """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the flag `name`.
+    """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the signal's `name`.
 
-    The flag is to be polled between updates. Outside the main thread, where Python has no signal handlers, nothing is watched.
+    The name is to be polled between updates; it is None until a signal comes. Outside the main thread, where Python allows no
+    signal handlers, nothing is watched.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Denoisers: one file each, behind one contract. This union lists them."""
+"""Denoisers: one file each, with one contract (base.py). The union below lists them."""
 
 from typing import Annotated
 
@@ -16,7 +16,15 @@ DenoiserConfig = Annotated[DiTConfig | MDTv2Config | MMDiTConfig | PixArtConfig 
 
 
 def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
-    """The denoiser a config describes, freshly initialised from torch's default generator (seed it first)."""
+    """Build the denoiser that a config describes.
+
+    Args:
+        config: Kind and geometry.
+        slots: What the network must accept and return.
+
+    Returns:
+        The network with initial weights from torch's default generator, which the caller seeds.
+    """
     match config:
         case DiTConfig():
             return DiT(config, slots)

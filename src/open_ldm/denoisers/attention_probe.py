@@ -1,89 +1,76 @@
-"""What image tokens attend to in the context, read off while a denoiser runs; no network knows that it is watched."""
+"""How much attention image tokens give to each context token, read from the attentions that a denoiser declares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from open_ldm.denoisers.base import Denoiser
-from open_ldm.denoisers.blocks import cross_attention, spatial_transformer
-from open_ldm.denoisers.mmdit import MMDiT
-
-_CROSS = (cross_attention.CrossAttention, spatial_transformer.CrossAttention)
+from open_ldm.denoisers.base import ContextAttention, Denoiser
 
 
-@dataclass(frozen=True)
-class Watched:
-    """One attention of image tokens to the context: share of their attention that each place gets, [B, L].
+class AttentionProbe:
+    """The attention to the context in the forward passes of one `probe_attention`.
 
-    Averaged over heads and image tokens. In cross-attention the shares of a picture sum to 1; in joint attention the rest is
-    the image's.
+    Attributes:
+        shares: One tensor [B, L] for every attention to the context, in the order of computation: the share of the image
+            tokens' attention that each context token gets, averaged over heads and image tokens. In cross-attention the shares
+            of a picture sum to 1, or to 0 where its mask is empty; in joint attention the rest goes to the image.
     """
 
-    shares: Tensor
+    def __init__(self, length: int, attentions: int) -> None:
+        self.shares: list[Tensor] = []
+        self._length = length
+        self._counts = [0] * attentions
+
+    def record(self, index: int, declared: ContextAttention, weights: Tensor) -> None:
+        """Add the weights [B, heads, queries, keys] of the attention of this index."""
+        self._counts[index] += 1
+        self.shares.append(declared.image_to_context(weights, self._length).mean(dim=(1, 2)))
+
+    def check_complete(self) -> None:
+        """Raise RuntimeError unless every declared attention was recorded, each equally often."""
+        if min(self._counts) == 0 or len(set(self._counts)) > 1:
+            seen = sum(count > 0 for count in self._counts)
+            raise RuntimeError(
+                f"the attention probe recorded {seen} of the denoiser's {len(self._counts)} attentions to the context, these"
+                f" {len(self.shares)} times; needed: every attention, all equally often"
+            )
 
 
 @contextmanager
-def watching(denoiser: Denoiser, length: int) -> Iterator[list[Watched]]:
-    """While it lasts, every attention to the context of `length` places is added to the list, in the order of the blocks."""
-    seen: list[Watched] = []
-    crosses = [module for module in denoiser.modules() if isinstance(module, _CROSS)]
-    watch = _Watch(seen, length, joint=not crosses, context_first=isinstance(denoiser, MMDiT))
-    with ExitStack() as stack:
-        for module in crosses:
-            stack.callback(module.register_forward_pre_hook(watch.enter).remove)
-            stack.callback(module.register_forward_hook(watch.leave).remove)
-        stack.enter_context(watch)
-        yield seen
+def probe_attention(denoiser: Denoiser, length: int) -> Iterator[AttentionProbe]:
+    """Record the attention to the context in every forward pass of a denoiser within the `with` block.
 
+    The denoiser's result does not change: the weights are computed beside the attention's own kernel. Regions under
+    `torch.compile` run without it for as long, so that a compiled denoiser, or one with compiled blocks, is recorded too.
 
-class _Watch(TorchFunctionMode):
-    """Sees the weights of every attention: the softmax of the written-out product, or what torch's kernel would have used."""
+    Args:
+        denoiser: The network; its `context_attentions` say what is recorded.
+        length: Number L of context tokens of each picture.
 
-    def __init__(self, seen: list[Watched], length: int, joint: bool, context_first: bool) -> None:
-        super().__init__()
-        self.seen, self.length, self.joint, self.context_first = seen, length, joint, context_first
-        self.asks_context = joint
+    Yields:
+        The probe, which fills as the denoiser runs.
 
-    def enter(self, *_: Any) -> None:
-        """A cross-attention begins."""
-        self.asks_context = True
-
-    def leave(self, *_: Any) -> None:
-        """It ends."""
-        self.asks_context = False
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if self.asks_context:
-            if func is F.scaled_dot_product_attention:
-                self._add(_weights(args[0], args[1], (kwargs or {}).get("attn_mask")))
-            elif func is Tensor.softmax and out.ndim == 4:
-                self._add(out)
-        return out
-
-    def _add(self, weights: Tensor) -> None:
-        """weights [B, heads, asking, asked]; in joint attention both hold the context, before the image or behind it."""
-        weights = weights.detach().float()
-        if self.joint:
-            front = slice(0, self.length), slice(self.length, None)
-            back = slice(-self.length, None), slice(0, -self.length)
-            context, image = front if self.context_first else back
-            weights = weights[:, :, image, context]
-        self.seen.append(Watched(weights.mean(dim=(1, 2))))
-
-
-def _weights(q: Tensor, k: Tensor, added: Tensor | None) -> Tensor:
-    logits: Tensor = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-    if added is not None:
-        logits = logits.masked_fill(~added, float("-inf")) if added.dtype == torch.bool else logits + added
-    return logits.softmax(dim=-1)
+    Raises:
+        ValueError: The denoiser declares no attention to the context.
+        RuntimeError: At the end, when the denoiser did not run or some of its attentions were not recorded.
+    """
+    declared = denoiser.context_attentions()
+    if not declared:
+        raise ValueError(
+            f"this {type(denoiser).__name__} has no attention to the context; needed: one built with a context slot"
+        )
+    probe = AttentionProbe(length, len(declared))
+    try:
+        for index, each in enumerate(declared):
+            each.attention.on_weights = partial(probe.record, index, each)
+        with torch.compiler.set_stance("force_eager"):
+            yield probe
+    finally:
+        for each in declared:
+            each.attention.on_weights = None
+    probe.check_complete()

@@ -1,26 +1,34 @@
-"""The contract of every denoiser, and the geometry the transformers share."""
+"""The contract of every denoiser, and the geometry that the transformers share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from open_ldm.conditioning.inputs import Conditions
+from open_ldm.conditioning.inputs import Conditions, Slot
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.seeds import Draws
+from open_ldm.denoisers.blocks.attention import Attention
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig
+
+BOTH_SLOTS: frozenset[Slot] = frozenset({"modulation", "context"})
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A denoiser's output: `mean` [B, C, H, W] in the model's prediction kind; `variance_fraction` likewise when learned."""
+    """A denoiser's output.
+
+    Attributes:
+        mean: [B, C, H, W] in the model's prediction kind.
+        variance_fraction: [B, C, H, W] where the variance is learned, else None.
+    """
 
     mean: Tensor
     variance_fraction: Tensor | None = None
@@ -32,18 +40,59 @@ Forward = Callable[[Tensor, Tensor, Conditions], Prediction]
 
 @dataclass(frozen=True)
 class TrainingPass:
-    """One forward pass of a training step. `noise`: purpose of the unit noise its x_t is made with; passes of different
-    purposes see the same x_0 and t under independent noise."""
+    """One forward pass of a training step.
+
+    Attributes:
+        forward: Computes the prediction whose loss is taken.
+        noise: Purpose of the unit noise that its x_t is made with; passes of different purposes see the same x_0 and t under
+            independent noise.
+    """
 
     forward: Forward
     noise: str = "noise"
 
 
 @dataclass(frozen=True)
-class Slots:
-    """What a denoiser must accept: latent channels, width of context tokens (None: no context) and learned variance.
+class ContextAttention:
+    """An attention in which image tokens read the context.
 
-    `latent_size`: (height, width) it is trained at, for networks whose tables have a size; others take any.
+    Attributes:
+        attention: The module that computes it.
+        keys: Which of its keys are the context: all of them (cross-attention), or the first or last L of the sequence, in which
+            image and context tokens are queries and keys alike (joint attention).
+    """
+
+    attention: Attention
+    keys: Literal["all", "first", "last"]
+
+    def image_to_context(self, weights: Tensor, length: int) -> Tensor:
+        """Take the weights of image queries at context keys.
+
+        Args:
+            weights: All weights of this attention, [B, heads, queries, keys].
+            length: Number L of context tokens.
+
+        Returns:
+            [B, heads, T, L].
+        """
+        match self.keys:
+            case "all":
+                return weights
+            case "first":
+                return weights[:, :, length:, :length]
+            case "last":
+                return weights[:, :, :-length, -length:]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What a denoiser must accept and return.
+
+    Attributes:
+        channels: Channels C of the latents.
+        context_dim: Width of the context tokens; None for a denoiser without context.
+        learned_variance: Whether it also predicts the variance.
+        latent_size: (height, width) of the latents in training, for networks whose tables have a size; others take any.
     """
 
     channels: int
@@ -60,28 +109,68 @@ class Slots:
 class Denoiser(nn.Module):
     """x_t and conditions -> prediction. No guidance, dropout, schedule or knowledge of data inside.
 
-    `compute_dtype`: dtype of the matrix products; parameters and the residual stream stay float32.
+    Attributes:
+        compute_dtype: Dtype of the matrix products; parameters and the residual stream stay float32.
     """
 
     compute_dtype: torch.dtype = torch.float32
 
     @abstractmethod
     def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
-        """x_t [B, C, H, W], time [B] (`Schedule.network_time`) -> Prediction of [B, C, H, W], float32."""
+        """Predict from noised latents.
+
+        Args:
+            x_t: Noised latents [B, C, H, W].
+            time: [B], in the unit of `Schedule.network_time`.
+            conditions: The slots; `modulation` is [B, `modulation_dim` of the config].
+
+        Returns:
+            The prediction, float32.
+
+        Raises:
+            ConfigError: The network cannot take latents of this size.
+            ValueError: The network was built with a context slot that it cannot do without, and got no context.
+        """
+
+    @abstractmethod
+    def block_modules(self) -> Sequence[nn.Module]:
+        """Return the repeated blocks in the order of computation: the units to compile, to shard or to recompute."""
+        raise NotImplementedError
+
+    def context_attentions(self) -> Sequence[ContextAttention]:
+        """Return the attentions through which a forward pass reads the context, in the order of computation."""
+        return ()
 
     def training_passes(self, draws: Draws) -> Sequence[TrainingPass]:
-        """The forward passes whose losses one training step sums; a masked twin adds itself here, drawing from `draws`."""
+        """Return the forward passes whose losses one training step sums.
+
+        Args:
+            draws: Random numbers of the batch, for passes that hide something at random.
+
+        Returns:
+            By default the network itself, once.
+        """
         return (TrainingPass(self),)
 
     def split(self, output: Tensor, slots: Slots) -> Prediction:
-        """Separate the mean from the variance channels of [B, C or 2C, H, W]."""
+        """Separate the mean from the variance channels of [B, C or 2 C, H, W]."""
         if not slots.learned_variance:
             return Prediction(output)
         mean, fraction = output.chunk(2, dim=1)
         return Prediction(mean, fraction)
 
 
-class GeometryConfig(Config):
+class DenoiserSettings(Config):
+    """What the config of every denoiser declares.
+
+    Attributes:
+        reads_slots: The condition slots that the network reads. A recipe that routes a condition to another one is refused.
+    """
+
+    reads_slots: ClassVar[frozenset[Slot]]
+
+
+class GeometryConfig(DenoiserSettings):
     """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels."""
 
     size: Literal["XS", "S", "B", "L", "XL"] = "B"
@@ -92,12 +181,12 @@ class GeometryConfig(Config):
 
     @property
     def side_multiple(self) -> int:
-        """What both sides of the latents must be a multiple of."""
+        """The number that must divide both sides of the latents."""
         return self.patch
 
     @property
     def side_use(self) -> str:
-        """Why, as it ends a sentence: 'latents cannot be ...'."""
+        """Why, as the end of a sentence: 'latents cannot be ...'."""
         return f"cut in patches of {self.patch}"
 
     @property
@@ -107,7 +196,7 @@ class GeometryConfig(Config):
 
     @property
     def geometry(self) -> Geometry:
-        """The size with overrides applied. Raises when the heads do not divide the width."""
+        """The size with overrides applied. Raises ConfigError when the heads do not divide the width."""
         named = SIZES[self.size]
         depth, width, heads = self.depth or named.depth, self.width or named.width, self.heads or named.heads
         if width % heads or width % 4:
@@ -119,7 +208,7 @@ class GeometryConfig(Config):
 
 
 class TransformerConfig(GeometryConfig):
-    """A transformer whose position table is fixed. `positions`: which one."""
+    """A transformer whose position table is fixed. `positions`: which table."""
 
     positions: PositionsConfig = GridPositions()
 

@@ -1,49 +1,39 @@
-"""DiT: a transformer over patches, modulated by adaLN-zero (Peebles & Xie 2023).
+"""DiT: a transformer over patches, modulated by adaLN-zero (Peebles & Xie 2023, figure 3).
 
-Context tokens, when the conditioning uses that slot, join the image tokens in self-attention and are dropped at the end;
-without them the network is the published one.
+Context tokens, when the conditioning uses that slot, stand behind the image tokens in self-attention and are dropped at the
+end. Without them the network is the published one.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from open_ldm.conditioning.inputs import Conditions
-from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig
-from open_ldm.denoisers.blocks.attention import attend, merge_heads, split_heads
+from open_ldm.conditioning.inputs import Conditions, Slot
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, modulated_norm
 from open_ldm.denoisers.blocks.positions import Positions
+from open_ldm.denoisers.blocks.self_attention import SelfAttention
 
 
 class DiTConfig(TransformerConfig):
-    """DiT-{XS,S,B,L,XL}/{patch}. `time_frequency_shift` 1: time features as diffusers' own DiT computes them, which differ
-    from the published network's; for weights trained there."""
+    """DiT-{XS,S,B,L,XL}/{patch}.
+
+    `time_frequency_shift` 1: the time features of diffusers' DiT, which differ from the published network's, for weights that
+    were trained there.
+    """
+
+    reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
 
     kind: Literal["dit"] = "dit"
     time_frequency_shift: Literal[0, 1] = 0
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention with fused, biased q, k, v."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
-
-    def forward(self, x: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        """[B, T, D], mask bool [B, T] or None, bias [1 or B, heads, T, T] of the logits -> [B, T, D]."""
-        q, k, v = split_heads(self.qkv(x), self.heads)
-        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask, bias)))
-        return out
 
 
 class DiTBlock(nn.Module):
@@ -56,14 +46,24 @@ class DiTBlock(nn.Module):
         self.modulation = Modulation(width, 6)
 
     def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        """x [B, T, D] float32, activated modulation [B, D] -> [B, T, D] float32."""
+        """Update the residual stream.
+
+        Args:
+            x: Tokens [B, T, D], float32.
+            vector: The activated modulation [B, D].
+            mask: bool [B, T], False for tokens that are not attended; None attends all.
+            bias: Added to the attention's logits, [1 or B, heads, T, T].
+
+        Returns:
+            [B, T, D], float32.
+        """
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(vector)
         x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), mask, bias))
         return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
 
 
 class DiT(Denoiser):
-    """See the module's docstring. Raises ConfigError when the latents do not divide into patches."""
+    """The network of the module's docstring."""
 
     def __init__(self, config: DiTConfig, slots: Slots) -> None:
         super().__init__()
@@ -82,17 +82,27 @@ class DiT(Denoiser):
         grid = grid_of(x_t, self.patch)
         x = self.patch_embedding(x_t.to(self.compute_dtype)) + self.positions(grid, x_t.device)  # [B, T, D]
         vector = F.silu(self.time_embedding(time) + conditions.modulation).to(self.compute_dtype)  # [B, D]
-        tokens, mask = x.shape[1], None
+        T, mask = x.shape[1], None
         if self.context_embedding is not None and conditions.context is not None:
-            context = self.context_embedding(conditions.context.to(self.compute_dtype))
+            context = self.context_embedding(conditions.context.to(self.compute_dtype))  # [B, L, D]
             x = torch.cat([x, context.to(x.dtype)], dim=1)  # [B, T + L, D]
-            mask = _with_image(conditions.context_mask, tokens)
+            mask = _with_image(conditions.context_mask, T)
         for block in self.blocks:
             x = block(x, vector, mask)
-        out = self.final_layer(x[:, :tokens], vector)  # [B, T, p p C]
+        out = self.final_layer(x[:, :T], vector)  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
 
+    def block_modules(self) -> Sequence[nn.Module]:
+        """See `Denoiser.block_modules`."""
+        return list(self.blocks)
 
-def _with_image(context_mask: Tensor | None, tokens: int) -> Tensor | None:
-    """Mask [B, T + L]: image tokens are always attended."""
-    return None if context_mask is None else F.pad(context_mask, (tokens, 0), value=True)
+    def context_attentions(self) -> Sequence[ContextAttention]:
+        """See `Denoiser.context_attentions`."""
+        if self.context_embedding is None:
+            return ()
+        return [ContextAttention(block.attention.attention, keys="last") for block in self.blocks]
+
+
+def _with_image(context_mask: Tensor | None, T: int) -> Tensor | None:
+    """Extend a mask [B, L] of context tokens to [B, T + L]: image tokens are always attended."""
+    return None if context_mask is None else F.pad(context_mask, (T, 0), value=True)

@@ -1,30 +1,39 @@
-"""MDTv2: a DiT with shortcuts in its encoder, which in a second pass of each training step sees a part of the tokens only
+"""MDTv2: a DiT with shortcuts in its encoder, which sees only a part of the tokens in a second pass of each training step
 (Gao et al. 2023, arXiv 2303.14389, second version).
 
     tokens --> in blocks --> out blocks --> + decoder positions --> decoder blocks --> final layer
        |          '--- last in, first out ---^        (hidden tokens: side block)         ^
        '----------------------------------------------------------------------------------'
 
-Position tables are learned, and every attention knows the offset between two tokens. Context tokens, when the conditioning
-uses that slot, follow the image tokens through every block and shortcut (the decoder's brings them as embedded); they lie
-nowhere, are never hidden, and are dropped at the end. Without them the network is the published one.
+Position tables are learned, and every attention has a bias for the offset between two tokens. Context tokens, when the
+conditioning uses that slot, stand behind the image tokens in every block and shortcut (the decoder's shortcut has them as they
+were embedded). They have no position, are never hidden, and are dropped at the end. Without them the network is the published
+one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from open_ldm.conditioning.inputs import Conditions
+from open_ldm.conditioning.inputs import Conditions, Slot
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.seeds import Draws
-from open_ldm.denoisers.base import Denoiser, GeometryConfig, Prediction, Slots, TrainingPass
+from open_ldm.denoisers.base import (
+    BOTH_SLOTS,
+    ContextAttention,
+    Denoiser,
+    GeometryConfig,
+    Prediction,
+    Slots,
+    TrainingPass,
+)
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, patches_of, unpatchify
 from open_ldm.denoisers.blocks.grid_table import GridTable
 from open_ldm.denoisers.blocks.initialise import initialise
@@ -43,9 +52,11 @@ MASK_SPREAD = 0.2
 class MDTv2Config(GeometryConfig):
     """MDTv2-{XS,S,B,L,XL}/{patch}. `depth` counts in, out and decoder blocks, not the side block.
 
-    `decode_layers`: decoder blocks, by default those of the named size. `mask_ratio`: least share of tokens hidden in the
-    second pass of a training step, None for no such pass; each step hides up to `mask_spread` more.
+    `decode_layers`: decoder blocks, by default those of the named size. `mask_ratio`: smallest share of tokens that are hidden
+    in the second pass of a training step, None for no such pass; each step hides up to `mask_spread` more.
     """
+
+    reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
 
     kind: Literal["mdtv2"] = "mdtv2"
     decode_layers: int | None = Field(default=None, ge=1)
@@ -67,7 +78,7 @@ class MDTv2Config(GeometryConfig):
 
     @property
     def half_depth(self) -> int:
-        """Number of in blocks, and of out blocks. Raises when the blocks that are no decoder blocks do not pair up."""
+        """Number of in blocks, and of out blocks. Raises ConfigError unless an even number of blocks precedes the decoder."""
         depth = self.geometry.depth
         half, odd = divmod(depth - self.decoder_depth, 2)
         if half < 1 or odd:
@@ -81,53 +92,81 @@ class MDTv2Config(GeometryConfig):
 
 @dataclass(frozen=True)
 class Layout:
-    """What attention must know of N tokens: their `pairs`, and a `mask` bool [B, N] of those it may ask, or None for all."""
+    """What attention needs to know of N tokens.
+
+    Attributes:
+        pairs: The row of the bias table for each pair of tokens.
+        mask: bool [B, N], False for tokens that are not attended; None attends all.
+    """
 
     pairs: TokenPairs
     mask: Tensor | None
 
-    def among(self, tokens: Tensor) -> Layout:
-        """The layout of some tokens [B, K] only."""
-        return Layout(self.pairs.among(tokens), None if self.mask is None else self.mask.gather(1, tokens))
+    def select(self, tokens: Tensor) -> Layout:
+        """Return the layout of the tokens of these indices [B, K] only."""
+        return Layout(self.pairs.select(tokens), None if self.mask is None else self.mask.gather(1, tokens))
 
 
 class MDTv2Block(nn.Module):
-    """A DiT block with relative position bias. One that `joins` first merges x with the tokens a shortcut brings."""
+    """A DiT block with relative position bias; one that `has_shortcut` first merges x with the tokens of a shortcut."""
 
-    def __init__(self, width: int, heads: int, grid: Grid, joins: bool = False) -> None:
+    def __init__(self, width: int, heads: int, grid: Grid, has_shortcut: bool = False) -> None:
         super().__init__()
-        self.join = Linear(2 * width, width) if joins else None
+        self.join = Linear(2 * width, width) if has_shortcut else None
         self.bias = RelativeBias(grid, heads)
         self.body = DiTBlock(width, heads)
 
     def forward(self, x: Tensor, vector: Tensor, layout: Layout, shortcut: Tensor | None = None) -> Tensor:
-        """x [B, N, D] float32, activated modulation [B, D], shortcut [B, N, D] -> [B, N, D] float32."""
+        """Update the residual stream.
+
+        Args:
+            x: Tokens [B, N, D], float32.
+            vector: The activated modulation [B, D].
+            layout: Layout of the N tokens.
+            shortcut: Tokens of an earlier block, [B, N, D], for a block that has a shortcut.
+
+        Returns:
+            [B, N, D], float32.
+        """
         dtype = vector.dtype
         if self.join is not None and shortcut is not None:
             x = self.join(torch.cat([x.to(dtype), shortcut.to(dtype)], dim=2)).float()
-        joined: Tensor = self.body(x, vector, layout.mask, self.bias(layout.pairs).to(dtype))
-        return joined
+        updated: Tensor = self.body(x, vector, layout.mask, self.bias(layout.pairs).to(dtype))
+        return updated
 
 
 class SideInterpolater(nn.Module):
-    """Puts one learned token in every hidden place and lets a block of its own turn it into a guess; seen tokens pass by."""
+    """Puts one learned token at every hidden position and lets a block of its own turn it into a guess. Visible tokens are
+    returned as they came."""
 
     def __init__(self, width: int, heads: int, grid: Grid) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.block = MDTv2Block(width, heads, grid)
 
-    def forward(self, x: Tensor, seen: Tensor, places: Tensor, vector: Tensor, layout: Layout) -> Tensor:
-        """x [B, K, D] of the tokens `seen` [B, K] of N, positions [N, D] -> [B, N, D]."""
-        B, N, D = len(x), *places.shape
-        into = seen.unsqueeze(2)
-        x = self.mask_token.expand(B, N, D).scatter(1, into.expand(-1, -1, D), x) + places
-        hidden = torch.ones(B, N, 1, dtype=torch.bool, device=x.device).scatter(1, into, False)
+    def forward(self, x: Tensor, visible: Tensor, positions: Tensor, vector: Tensor, layout: Layout) -> Tensor:
+        """Fill in the hidden tokens.
+
+        Args:
+            x: The visible tokens [B, K, D].
+            visible: Their indices among all N tokens, [B, K].
+            positions: Position vectors of all tokens, [N, D].
+            vector: The activated modulation [B, D].
+            layout: Layout of all tokens.
+
+        Returns:
+            All tokens [B, N, D].
+        """
+        B, N, D = len(x), *positions.shape
+        index = visible.unsqueeze(2)
+        x = self.mask_token.expand(B, N, D).scatter(1, index.expand(-1, -1, D), x) + positions
+        hidden = torch.ones(B, N, 1, dtype=torch.bool, device=x.device).scatter(1, index, False)
         return torch.where(hidden, self.block(x, vector, layout), x)
 
 
 class MDTv2(Denoiser):
-    """See the module's docstring. Its tables are those of `slots.latent_size`; other latents get them resized."""
+    """The network of the module's docstring. Its tables have the size of `slots.latent_size`, and are resized for other
+    latents."""
 
     def __init__(self, config: MDTv2Config, slots: Slots) -> None:
         super().__init__()
@@ -140,38 +179,51 @@ class MDTv2(Denoiser):
         self.time_embedding = TimeEmbedding(shape.width)
         self.context_embedding = Linear(slots.context_dim, shape.width) if slots.context_dim else None
 
-        def blocks(count: int, joins: bool) -> nn.ModuleList:
-            return nn.ModuleList(MDTv2Block(shape.width, shape.heads, grid, joins) for _ in range(count))
+        def blocks(count: int, has_shortcut: bool) -> nn.ModuleList:
+            return nn.ModuleList(MDTv2Block(shape.width, shape.heads, grid, has_shortcut) for _ in range(count))
 
-        self.in_blocks, self.out_blocks = blocks(half, joins=False), blocks(half, joins=True)
+        self.in_blocks, self.out_blocks = blocks(half, has_shortcut=False), blocks(half, has_shortcut=True)
         self.side = None if config.mask_ratio is None else SideInterpolater(shape.width, shape.heads, grid)
-        self.decoder_blocks = blocks(config.decoder_depth, joins=True)
+        self.decoder_blocks = blocks(config.decoder_depth, has_shortcut=True)
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)
 
-    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions, kept: Tensor | None = None) -> Prediction:
-        """See `Denoiser.forward`. `kept` [B, K]: the only image tokens the encoder sees, numbered row by row; None for all."""
+    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions, visible: Tensor | None = None) -> Prediction:
+        """See `Denoiser.forward`. `visible` [B, K]: indices of the image tokens that the encoder sees, counted row by row; None
+        for all."""
         grid = grid_of(x_t, self.patch)
         tokens, layout = self._tokens(x_t, grid, conditions)  # [B, T + L, D]
         vector = F.silu(self.time_embedding(time) + conditions.modulation).to(self.compute_dtype)  # [B, D]
         T, length = grid[0] * grid[1], tokens.shape[1]
-        places = F.pad(self.decoder_positions(grid), (0, 0, 0, length - T))  # [T + L, D], zero for the context
-        if kept is None:
-            x = self._encode(tokens, vector, layout) + places  # [B, T + L, D]
+        positions = F.pad(self.decoder_positions(grid), (0, 0, 0, length - T))  # [T + L, D], zero for the context
+        if visible is None:
+            x = self._encode(tokens, vector, layout) + positions  # [B, T + L, D]
         else:
-            context = torch.arange(T, length, device=kept.device).expand(len(kept), -1)
-            x = self._encode_part(tokens, torch.cat([kept, context], dim=1), places, vector, layout)
+            context = torch.arange(T, length, device=visible.device).expand(len(visible), -1)  # [B, L]
+            x = self._encode_part(tokens, torch.cat([visible, context], dim=1), positions, vector, layout)  # [B, T + L, D]
         shortcut = tokens.to(vector.dtype)
         for block in self.decoder_blocks:
             x = block(x, vector, layout, shortcut)
         out = self.final_layer(x[:, :T], vector)  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
 
-    def training_passes(self, draws: Draws) -> Sequence[TrainingPass]:
-        """The network as it samples, and a pass over the same x_0 and t in which it sees a part of the tokens.
+    def block_modules(self) -> Sequence[nn.Module]:
+        """See `Denoiser.block_modules`. The side block takes part in the masked pass only."""
+        side = [] if self.side is None else [self.side.block]
+        return [*self.in_blocks, *self.out_blocks, *side, *self.decoder_blocks]
 
-        One share for the whole global batch, mask_ratio + mask_spread u; which tokens, each picture draws for itself.
-        Differs from the paper: its share is drawn once for each process.
+    def context_attentions(self) -> Sequence[ContextAttention]:
+        """See `Denoiser.context_attentions`. The side block is not among them: only the masked pass runs it."""
+        if self.context_embedding is None:
+            return ()
+        blocks = [*self.in_blocks, *self.out_blocks, *self.decoder_blocks]
+        return [ContextAttention(block.body.attention.attention, keys="last") for block in blocks]
+
+    def training_passes(self, draws: Draws) -> Sequence[TrainingPass]:
+        """Return the network as it samples, and a pass over the same x_0 and t in which it sees a part of the tokens.
+
+        The share of hidden tokens, mask_ratio + mask_spread u with u uniform in [0, 1), is one for the whole global batch; each
+        picture draws which tokens are hidden. Differs from the paper, where each process draws a share of its own.
         """
         if self.config.mask_ratio is None:
             return super().training_passes(draws)
@@ -180,18 +232,18 @@ class MDTv2(Denoiser):
         def masked(x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
             rows, columns = grid_of(x_t, self.patch)
             order = draws.uniform("mask", (rows * columns,)).argsort(dim=1, stable=True)
-            kept = order[:, : max(1, int(rows * columns * (1 - hidden)))]
-            prediction: Prediction = self(x_t, time, conditions, kept)
+            visible = order[:, : max(1, int(rows * columns * (1 - hidden)))]
+            prediction: Prediction = self(x_t, time, conditions, visible)
             return prediction
 
         return TrainingPass(self), TrainingPass(masked, noise="noise masked")
 
     def _tokens(self, x_t: Tensor, grid: Grid, conditions: Conditions) -> tuple[Tensor, Layout]:
-        """Image tokens, then context tokens, [B, T + L, D], and their layout."""
+        """Embed image tokens, then context tokens, [B, T + L, D], with their layout."""
         x = self.patch_embedding(x_t.to(self.compute_dtype)) + self.positions(grid)  # [B, T, D]
         if self.context_embedding is None or conditions.context is None:
             return x, Layout(token_pairs(grid, 0, x.device), None)
-        context = self.context_embedding(conditions.context.to(self.compute_dtype))
+        context = self.context_embedding(conditions.context.to(self.compute_dtype))  # [B, L, D]
         mask = conditions.context_mask
         mask = None if mask is None else F.pad(mask, (x.shape[1], 0), value=True)  # image tokens are always attended
         return torch.cat([x, context.to(x.dtype)], dim=1), Layout(token_pairs(grid, context.shape[1], x.device), mask)
@@ -205,15 +257,16 @@ class MDTv2(Denoiser):
             x = block(x, vector, layout, shortcuts.pop())  # the first one gets x twice, as published
         return x
 
-    def _encode_part(self, tokens: Tensor, seen: Tensor, places: Tensor, vector: Tensor, layout: Layout) -> Tensor:
-        """All tokens [B, N, D] when the encoder sees those numbered `seen` [B, K]."""
+    def _encode_part(self, tokens: Tensor, visible: Tensor, positions: Tensor, vector: Tensor, layout: Layout) -> Tensor:
+        """Encode the tokens of the indices `visible` [B, K], and fill in the others: [B, N, D]."""
         if self.side is None:
             raise ValueError("this MDTv2 was built without a masked pass (mask_ratio null)")
-        part = tokens.gather(1, seen.unsqueeze(2).expand(-1, -1, tokens.shape[2]))  # [B, K, D]
-        x: Tensor = self.side(self._encode(part, vector, layout.among(seen)), seen, places, vector, layout)
+        part = tokens.gather(1, visible.unsqueeze(2).expand(-1, -1, tokens.shape[2]))  # [B, K, D]
+        encoded = self._encode(part, vector, layout.select(visible))  # [B, K, D]
+        x: Tensor = self.side(encoded, visible, positions, vector, layout)  # [B, N, D]
         return x
 
 
 def _sinusoidal(grid: Grid, width: int) -> Tensor:
-    """What a learned position table starts as, [T, D]."""
+    """Compute the initial values of a learned position table, [T, D]."""
     return computed_table(GridPositions(), grid, width).float()

@@ -1,16 +1,17 @@
-"""mmDiT: image and context tokens with weights of their own, joined in attention (Esser et al. 2024, Stable Diffusion 3)."""
+"""mmDiT: image and context tokens with weights of their own, joined in attention (Esser et al. 2024, figure 2; SD3)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from open_ldm.conditioning.inputs import Conditions
-from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig
-from open_ldm.denoisers.blocks.attention import attend, merge_heads, split_heads
+from open_ldm.conditioning.inputs import Conditions, Slot
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Prediction, Slots, TransformerConfig
+from open_ldm.denoisers.blocks.attention import Attention, merge_heads, split_heads
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
@@ -21,6 +22,8 @@ from open_ldm.denoisers.blocks.positions import Positions
 class MMDiTConfig(TransformerConfig):
     """mmDiT-{XS,S,B,L,XL}/{patch}. `qk_norm` rms: SD3.5's normalised queries and keys, for stability in bf16."""
 
+    reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
+
     kind: Literal["mmdit"] = "mmdit"
     qk_norm: Literal["none", "rms"] = "none"
 
@@ -28,55 +31,76 @@ class MMDiTConfig(TransformerConfig):
 class Stream(nn.Module):
     """One of the two token streams of a joint block: its own norms, modulation, q/k/v, projection and MLP.
 
-    The last block's context stream only gives q, k and v (`gives_only`): nothing reads what it would become.
+    A stream that is `context_pre_only`, the last block's context, only provides q, k and v: nothing reads what it would become.
     """
 
-    def __init__(self, width: int, heads: int, qk_norm: bool, gives_only: bool = False) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: bool, context_pre_only: bool = False) -> None:
         super().__init__()
-        self.heads, self.gives_only = heads, gives_only
-        self.modulation = Modulation(width, 2 if gives_only else 6)
+        self.heads, self.context_pre_only = heads, context_pre_only
+        self.modulation = Modulation(width, 2 if context_pre_only else 6)
         self.qkv = Linear(width, 3 * width)
         self.norm_q = RMSNorm(width // heads) if qk_norm else nn.Identity()
         self.norm_k = RMSNorm(width // heads) if qk_norm else nn.Identity()
-        if not gives_only:
+        if not context_pre_only:
             self.proj = Linear(width, width)
             self.mlp = Mlp(width)
 
-    def give(self, x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v [B, heads, T, head_dim] of this stream's tokens [B, T, D]."""
-        q, k, v = split_heads(self.qkv(modulated_norm(x, shift, scale)), self.heads)
+    def project_qkv(self, x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute q, k, v [B, heads, T, head_dim] of this stream's tokens [B, T, D]."""
+        q, k, v = split_heads(self.qkv(modulated_norm(x, shift, scale)), self.heads, parts=3)
         return self.norm_q(q), self.norm_k(k), v
 
-    def take(self, x: Tensor, attended: Tensor, vectors: tuple[Tensor, ...]) -> Tensor:
-        """Residual updates of this stream from what attention returned."""
+    def update(self, x: Tensor, attended: Tensor, vectors: tuple[Tensor, ...]) -> Tensor:
+        """Add what attention returned and the MLP to this stream.
+
+        Args:
+            x: The stream's tokens [B, T, D], float32.
+            attended: What attention returned for them, [B, T, D].
+            vectors: Gate of the attention, then shift, scale and gate of the MLP, each [B, 1, D].
+
+        Returns:
+            [B, T, D], float32.
+        """
         gate_a, shift_m, scale_m, gate_m = vectors
         x = torch.addcmul(x, gate_a, self.proj(attended))
         return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
 
 
 class JointBlock(nn.Module):
-    """One attention over [context, image]; everything else per stream."""
+    """One attention over [context, image]; everything else per stream (Esser et al. 2024, figure 2b)."""
 
     def __init__(self, width: int, heads: int, qk_norm: bool, last: bool) -> None:
         super().__init__()
         self.image = Stream(width, heads, qk_norm)
-        self.context = Stream(width, heads, qk_norm, gives_only=last)
+        self.context = Stream(width, heads, qk_norm, context_pre_only=last)
+        self.attention = Attention()
 
     def forward(self, x: Tensor, context: Tensor, vector: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x [B, T, D], context [B, L, D], both float32; activated modulation [B, D]; mask [B, L + T]."""
+        """Update both streams.
+
+        Args:
+            x: Image tokens [B, T, D], float32.
+            context: Context tokens [B, L, D], float32.
+            vector: The activated modulation [B, D].
+            mask: bool [B, L + T], False for tokens that are not attended; None attends all.
+
+        Returns:
+            Image and context tokens; those of the context as they came where the stream is `context_pre_only`.
+        """
         image_vectors, context_vectors = self.image.modulation(vector), self.context.modulation(vector)
-        given = zip(self.context.give(context, *context_vectors[:2]), self.image.give(x, *image_vectors[:2]), strict=True)
-        q, k, v = (torch.cat(pair, dim=2) for pair in given)  # [B, heads, L + T, head_dim]
-        attended = merge_heads(attend(q, k, v, mask))  # [B, L + T, D]
-        length = context.shape[1]
-        x = self.image.take(x, attended[:, length:], image_vectors[2:])
-        if not self.context.gives_only:
-            context = self.context.take(context, attended[:, :length], context_vectors[2:])
+        context_qkv = self.context.project_qkv(context, *context_vectors[:2])  # [B, heads, L, head_dim] each
+        image_qkv = self.image.project_qkv(x, *image_vectors[:2])  # [B, heads, T, head_dim] each
+        q, k, v = (torch.cat(pair, dim=2) for pair in zip(context_qkv, image_qkv, strict=True))  # [B, heads, L + T, head_dim]
+        attended = merge_heads(self.attention(q, k, v, mask))  # [B, L + T, D]
+        L = context.shape[1]
+        x = self.image.update(x, attended[:, L:], image_vectors[2:])
+        if not self.context.context_pre_only:
+            context = self.context.update(context, attended[:, :L], context_vectors[2:])
         return x, context
 
 
 class MMDiT(Denoiser):
-    """See the module's docstring. Without a context slot it attends to one learned token in its place."""
+    """The network of the module's docstring. Without a context slot one learned token stands for the context."""
 
     def __init__(self, config: MMDiTConfig, slots: Slots) -> None:
         super().__init__()
@@ -108,6 +132,16 @@ class MMDiT(Denoiser):
             x, context = block(x, context, vector, mask)
         out = self.final_layer(x, vector)  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
+
+    def block_modules(self) -> Sequence[nn.Module]:
+        """See `Denoiser.block_modules`."""
+        return list(self.blocks)
+
+    def context_attentions(self) -> Sequence[ContextAttention]:
+        """See `Denoiser.context_attentions`."""
+        if self.slots.context_dim is None:
+            return ()
+        return [ContextAttention(block.attention, keys="first") for block in self.blocks]
 
     def _context(self, conditions: Conditions, batch: int) -> Tensor:
         if self.slots.context_dim is None:

@@ -1,20 +1,21 @@
 """PixArt-alpha: a DiT that shares one modulation between its blocks and reads the context by cross-attention
-(Chen et al. 2023, arXiv 2310.00426).
+(Chen et al. 2023, arXiv 2310.00426, figure 4).
 
-adaLN-single: one SiLU and linear layer turns the time embedding into the six vectors of a block, and each block adds a small
-table of its own. Without a context slot the blocks have no cross-attention.
+adaLN-single (section 2.3): one SiLU and linear layer turns the time embedding into the six vectors of a block, and each block
+adds a small table of its own. Without a context slot the blocks have no cross-attention.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from open_ldm.conditioning.inputs import Conditions
-from open_ldm.denoisers.base import Denoiser, Prediction, Slots, TransformerConfig
+from open_ldm.conditioning.inputs import Conditions, Slot
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.activation import tanh_gelu
 from open_ldm.denoisers.blocks.cross_attention import CrossAttention
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
@@ -22,7 +23,7 @@ from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import Mlp, Modulation, modulated_norm
 from open_ldm.denoisers.blocks.positions import Positions
-from open_ldm.denoisers.dit import SelfAttention
+from open_ldm.denoisers.blocks.self_attention import SelfAttention
 
 
 class PixArtConfig(TransformerConfig):
@@ -31,6 +32,8 @@ class PixArtConfig(TransformerConfig):
     `positions`: PixArt's table is {kind: grid, base: B} with B = (patches a side of the trained size) / its `lewei_scale`;
     32 for the released weights of 256, 512 and 1024 px alike.
     """
+
+    reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
 
     kind: Literal["pixart"] = "pixart"
 
@@ -43,7 +46,7 @@ class Table(nn.Module):
         self.vectors = nn.Parameter(torch.randn(count, width) * width**-0.5)
 
     def forward(self, shared: Tensor) -> tuple[Tensor, ...]:
-        """[B, count, D], or [B, 1, D] for one vector added to all, -> `count` vectors [B, 1, D] of its dtype."""
+        """Add the table: [B, count, D], or [B, 1, D] for one vector added to all, -> `count` vectors [B, 1, D] of its dtype."""
         return (self.vectors + shared).to(shared.dtype).chunk(len(self.vectors), dim=1)
 
 
@@ -56,7 +59,7 @@ class ContextProjection(nn.Module):
         self.fc2 = Linear(width, width)
 
     def forward(self, context: Tensor) -> Tensor:
-        """[B, L, context_dim] -> [B, L, D]."""
+        """Map [B, L, context_dim] to [B, L, D]."""
         projected: Tensor = self.fc2(tanh_gelu(self.fc1(context)))
         return projected
 
@@ -64,24 +67,34 @@ class ContextProjection(nn.Module):
 class PixArtBlock(nn.Module):
     """x += gate Attention(norm x); x += CrossAttention(x, context), neither normed nor gated; x += gate MLP(norm x)."""
 
-    def __init__(self, width: int, heads: int, crosses: bool) -> None:
+    def __init__(self, width: int, heads: int, has_context: bool) -> None:
         super().__init__()
         self.table = Table(6, width)
         self.attention = SelfAttention(width, heads)
-        self.cross_attention = CrossAttention(width, heads) if crosses else None
+        self.cross_attention = CrossAttention(width, heads, context_dim=width) if has_context else None
         self.mlp = Mlp(width)
 
     def forward(self, x: Tensor, shared: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
-        """x [B, T, D] float32, shared modulation [B, 6, D], context [B, L, D] -> [B, T, D] float32."""
+        """Update the residual stream.
+
+        Args:
+            x: Tokens [B, T, D], float32.
+            shared: The modulation that all blocks share, [B, 6, D].
+            context: [B, L, D]; None for a block without cross-attention.
+            mask: bool [B, L], False for context tokens that are not attended; None attends all.
+
+        Returns:
+            [B, T, D], float32.
+        """
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.table(shared)
-        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a), None))
+        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, shift_a, scale_a)))
         if self.cross_attention is not None:
             x = x + self.cross_attention(x.to(shared.dtype), context, mask)
         return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
 
 
 class PixArtFinalLayer(nn.Module):
-    """Modulated norm, then tokens -> p p C numbers per patch. The modulation is a table + the time embedding, not activated."""
+    """Modulated norm, then tokens -> p p C numbers per patch. Its modulation is a table + the time embedding, not activated."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -89,14 +102,15 @@ class PixArtFinalLayer(nn.Module):
         self.linear = Linear(width, outputs)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        """[B, T, D], time embedding [B, D] -> [B, T, outputs]."""
+        """Map tokens [B, T, D] to [B, T, outputs], given the time embedding [B, D]."""
         shift, scale = self.table(vector.unsqueeze(1))
         projected: Tensor = self.linear(modulated_norm(x, shift, scale))
         return projected
 
 
 class PixArt(Denoiser):
-    """See the module's docstring. `conditions.modulation` joins the time embedding, as PixArt's size and aspect ratio do."""
+    """The network of the module's docstring. `conditions.modulation` is added to the time embedding, as PixArt adds the size
+    and aspect ratio."""
 
     def __init__(self, config: PixArtConfig, slots: Slots) -> None:
         super().__init__()
@@ -108,7 +122,7 @@ class PixArt(Denoiser):
         self.modulation = Modulation(shape.width, 6)
         self.context_projection = ContextProjection(slots.context_dim, shape.width) if slots.context_dim else None
         self.blocks = nn.ModuleList(
-            PixArtBlock(shape.width, shape.heads, crosses=slots.context_dim is not None) for _ in range(shape.depth)
+            PixArtBlock(shape.width, shape.heads, has_context=slots.context_dim is not None) for _ in range(shape.depth)
         )
         self.final_layer = PixArtFinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)
@@ -126,6 +140,15 @@ class PixArt(Denoiser):
         out = self.final_layer(x, vector.to(self.compute_dtype))  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
 
+    def block_modules(self) -> Sequence[nn.Module]:
+        """See `Denoiser.block_modules`."""
+        return list(self.blocks)
+
+    def context_attentions(self) -> Sequence[ContextAttention]:
+        """See `Denoiser.context_attentions`."""
+        crosses = (block.cross_attention for block in self.blocks)
+        return [ContextAttention(cross.attention, keys="all") for cross in crosses if cross is not None]
+
     def _context(self, conditions: Conditions) -> Tensor | None:
         if self.context_projection is None:
             return None
@@ -136,9 +159,10 @@ class PixArt(Denoiser):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Where PixArt starts otherwise than DiT: modulation and context projection N(0, 0.02), cross-attention zero.
+        """Set what PixArt initialises otherwise than DiT: modulation and context projection N(0, 0.02), cross-attention zero.
 
-        The patches' bias starts as a convolution's. The final layer is zero, so an untrained network predicts exactly zero.
+        The bias of the patch embedding starts as that of a convolution. The final layer is zero, so an untrained network
+        predicts exactly zero.
         """
         patches = self.patch_embedding.proj
         nn.init.uniform_(patches.bias, -(patches.in_features**-0.5), patches.in_features**-0.5)

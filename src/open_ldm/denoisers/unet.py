@@ -1,4 +1,5 @@
-"""UNet of latent diffusion (Rombach et al. 2022; LDM-4-G): residual blocks at falling and rising resolution, joined by skips.
+"""UNet of latent diffusion (Rombach et al. 2022; LDM-4-G): residual blocks at decreasing and increasing resolution, joined by
+skips.
 
 The modulation acts through every residual block, the context through cross-attention in the transformers. Without a context
 slot the transformers have self-attention and MLP only.
@@ -9,25 +10,25 @@ networks draw no random numbers here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from open_ldm.conditioning.inputs import Conditions
-from open_ldm.core.config import Config
+from open_ldm.conditioning.inputs import Conditions, Slot
 from open_ldm.core.errors import ConfigError
-from open_ldm.denoisers.base import Denoiser, Prediction, Slots
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, DenoiserSettings, Prediction, Slots
 from open_ldm.denoisers.blocks.convolution import Conv2d, Upsample
 from open_ldm.denoisers.blocks.embeddings import TimeEmbedding
 from open_ldm.denoisers.blocks.residual import EPSILON, AdaptiveNorm, ResidualBlock
 from open_ldm.denoisers.blocks.spatial_transformer import SpatialTransformer
 
 
-class UNetConfig(Config):
+class UNetConfig(DenoiserSettings):
     """Geometry: a named size, any part of which can be overridden.
 
     Level i has `multipliers[i]` x `model_channels` channels at 1 / 2^i of the resolution, with `blocks_per_level` residual
@@ -35,6 +36,8 @@ class UNetConfig(Config):
     transformers of `transformer_depth` blocks with `heads` heads, or with heads of `head_dim`. `groups`: of every group norm.
     `adaptive_norm`: how the modulation enters a residual block.
     """
+
+    reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
 
     kind: Literal["unet"] = "unet"
     size: Literal["XS", "S", "B", "L"] = "B"
@@ -67,12 +70,12 @@ class UNetConfig(Config):
 
     @property
     def side_multiple(self) -> int:
-        """What both sides of the latents must be a multiple of."""
+        """The number that must divide both sides of the latents."""
         return int(2 ** (len(self.geometry.multipliers) - 1))
 
     @property
     def side_use(self) -> str:
-        """Why, as it ends a sentence: 'latents cannot be ...'."""
+        """Why, as the end of a sentence: 'latents cannot be ...'."""
         return f"halved {len(self.geometry.multipliers) - 1} times"
 
     @property
@@ -98,7 +101,7 @@ class UNetConfig(Config):
 
 @dataclass(frozen=True)
 class UNetGeometry:
-    """The numbers of `UNetConfig`; one of `heads` and `head_dim` is given."""
+    """The numbers of `UNetConfig`; exactly one of `heads` and `head_dim` is set."""
 
     model_channels: int
     multipliers: tuple[int, ...]
@@ -110,7 +113,7 @@ class UNetGeometry:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of each level, finest first."""
+        """Channels of each level, finest first."""
         return tuple(self.model_channels * multiplier for multiplier in self.multipliers)
 
     def attends(self, level: int) -> bool:
@@ -118,7 +121,7 @@ class UNetGeometry:
         return 2**level in self.attention_factors
 
     def heads_of(self, level: int) -> int:
-        """Attention heads of a level's transformers."""
+        """Number of attention heads of a level's transformers."""
         return self.heads or self.channels[level] // (self.head_dim or 1)
 
 
@@ -132,9 +135,15 @@ UNET_SIZES = {
 
 
 @dataclass(frozen=True)
-class Given:
-    """What every stage is given: activated modulation [B, M] float32, context [B, L, context_dim] and its mask [B, L], and the
-    dtype of products."""
+class StageInputs:
+    """What every stage gets beside the feature map.
+
+    Attributes:
+        vector: The activated modulation [B, M], float32.
+        context: [B, L, context_dim], or None.
+        mask: bool [B, L], False for context tokens that are not attended; None attends all.
+        dtype: Dtype of the matrix products.
+    """
 
     vector: Tensor
     context: Tensor | None
@@ -143,17 +152,17 @@ class Given:
 
 
 class Stage(nn.Module):
-    """A residual block, followed by a transformer where the level has them."""
+    """A residual block, followed by a transformer on the levels that have them."""
 
     def __init__(self, residual: ResidualBlock, transformer: SpatialTransformer | None) -> None:
         super().__init__()
         self.residual, self.transformer = residual, transformer
 
-    def forward(self, x: Tensor, given: Given) -> Tensor:
-        """[B, C, H, W] -> [B, C', H, W], both float32."""
-        x = self.residual(x, given.vector, given.dtype)
+    def forward(self, x: Tensor, inputs: StageInputs) -> Tensor:
+        """Map [B, C, H, W] to [B, C', H, W], both float32."""
+        x = self.residual(x, inputs.vector, inputs.dtype)
         if self.transformer is not None:
-            x = self.transformer(x, given.context, given.mask, given.dtype)
+            x = self.transformer(x, inputs.context, inputs.mask, inputs.dtype)
         return x
 
 
@@ -164,15 +173,15 @@ class DownLevel(nn.Module):
         super().__init__()
         self.stages, self.resample = nn.ModuleList(stages), resample
 
-    def forward(self, x: Tensor, given: Given) -> list[Tensor]:
-        """[B, C, H, W] -> every map made on the way, as skips; the last one goes on, [B, C', H / 2, W / 2]."""
-        made = []
+    def forward(self, x: Tensor, inputs: StageInputs) -> list[Tensor]:
+        """Return every feature map on the way, as skips; the last one is the level's output, [B, C', H / 2, W / 2]."""
+        maps = []
         for stage in self.stages:
-            x = stage(x, given)
-            made.append(x)
+            x = stage(x, inputs)
+            maps.append(x)
         if self.resample is not None:
-            made.append(self.resample(x.to(given.dtype)).float())
-        return made
+            maps.append(self.resample(x.to(inputs.dtype)).float())
+        return maps
 
 
 class UpLevel(nn.Module):
@@ -182,17 +191,17 @@ class UpLevel(nn.Module):
         super().__init__()
         self.stages, self.resample = nn.ModuleList(stages), resample
 
-    def forward(self, x: Tensor, skips: list[Tensor], given: Given) -> Tensor:
-        """[B, C, H, W] and the skips, of which it takes the last ones -> [B, C', 2 H, 2 W]."""
+    def forward(self, x: Tensor, skips: list[Tensor], inputs: StageInputs) -> Tensor:
+        """Map [B, C, H, W] and the last of the skips, which are removed from the list, to [B, C', 2 H, 2 W]."""
         for stage in self.stages:
-            x = stage(torch.cat([x, skips.pop()], dim=1), given)
+            x = stage(torch.cat([x, skips.pop()], dim=1), inputs)
         if self.resample is not None:
-            x = self.resample(x.to(given.dtype)).float()
+            x = self.resample(x.to(inputs.dtype)).float()
         return x
 
 
 class UNet(Denoiser):
-    """See the module's docstring. `down` goes from the finest level to the coarsest, `up` back."""
+    """The network of the module's docstring. `down` goes from the finest level to the coarsest, `up` back."""
 
     def __init__(self, config: UNetConfig, slots: Slots) -> None:
         super().__init__()
@@ -201,17 +210,17 @@ class UNet(Denoiser):
         coarsest = len(shape.channels) - 1
         self.time_embedding = TimeEmbedding(config.modulation_dim, features=shape.model_channels)
         self.conv_in = Conv2d(slots.channels, shape.model_channels)
-        self.down, skips = self._way_down(shape)
+        self.down, skips = self._down_levels(shape)
         channels = shape.channels[-1]
         self.middle = nn.ModuleList(self._stage(channels, coarsest, attends) for attends in (True, False))
-        self.up = self._way_up(shape, skips)
+        self.up = self._up_levels(shape, skips)
         self.norm_out = nn.GroupNorm(shape.groups, shape.channels[0], EPSILON)
         self.conv_out = Conv2d(shape.channels[0], slots.output_channels)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def _way_down(self, shape: UNetGeometry) -> tuple[nn.ModuleList, list[int]]:
-        """The levels, and the channels of every skip in the order they are made."""
+    def _down_levels(self, shape: UNetGeometry) -> tuple[nn.ModuleList, list[int]]:
+        """Build the levels, and list the channels of every skip in the order of computation."""
         channels, levels = shape.model_channels, nn.ModuleList()
         skips = [channels]
         for level, width in enumerate(shape.channels):
@@ -223,7 +232,7 @@ class UNet(Denoiser):
             channels = width
         return levels, skips
 
-    def _way_up(self, shape: UNetGeometry, skips: list[int]) -> nn.ModuleList:
+    def _up_levels(self, shape: UNetGeometry, skips: list[int]) -> nn.ModuleList:
         channels, levels = shape.channels[-1], nn.ModuleList()
         for level in reversed(range(len(shape.channels))):
             width = shape.channels[level]
@@ -245,25 +254,36 @@ class UNet(Denoiser):
     def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
         """See `Denoiser.forward`."""
         self._check_sides(x_t)
-        given = self._given(time, conditions)
-        skips = [self.conv_in(x_t.to(given.dtype)).float()]  # [B, C, H, W]
+        inputs = self._stage_inputs(time, conditions)
+        skips = [self.conv_in(x_t.to(inputs.dtype)).float()]  # [B, C, H, W]
         for level in self.down:
-            skips += level(skips[-1], given)
+            skips += level(skips[-1], inputs)
         x = skips[-1]  # [B, C', H / 2^n, W / 2^n]
         for stage in self.middle:
-            x = stage(x, given)
+            x = stage(x, inputs)
         for level in self.up:
-            x = level(x, skips, given)
-        out = self.conv_out(F.silu(self.norm_out(x).to(given.dtype)))  # [B, output channels, H, W]
+            x = level(x, skips, inputs)
+        out = self.conv_out(F.silu(self.norm_out(x).to(inputs.dtype)))  # [B, output channels, H, W]
         return self.split(out.float(), self.slots)
 
-    def _given(self, time: Tensor, conditions: Conditions) -> Given:
-        vector = F.silu(self.time_embedding(time) + conditions.modulation)
+    def block_modules(self) -> Sequence[nn.Module]:
+        """See `Denoiser.block_modules`. They are the stages; the convolutions between levels belong to none."""
+        down, up = ([stage for level in levels for stage in level.stages] for levels in (self.down, self.up))
+        return [*down, *self.middle, *up]
+
+    def context_attentions(self) -> Sequence[ContextAttention]:
+        """See `Denoiser.context_attentions`."""
+        transformers = [stage.transformer for stage in self.block_modules() if stage.transformer is not None]
+        crosses = [block.cross_attention for transformer in transformers for block in transformer.blocks]
+        return [ContextAttention(cross.attention, keys="all") for cross in crosses if cross is not None]
+
+    def _stage_inputs(self, time: Tensor, conditions: Conditions) -> StageInputs:
+        vector = F.silu(self.time_embedding(time) + conditions.modulation)  # [B, M]
         if self.slots.context_dim is None:
-            return Given(vector, None, None, self.compute_dtype)
+            return StageInputs(vector, None, None, self.compute_dtype)
         if conditions.context is None:
             raise ValueError("this UNet was built with a context slot and got no context")
-        return Given(vector, conditions.context.to(self.compute_dtype), conditions.context_mask, self.compute_dtype)
+        return StageInputs(vector, conditions.context.to(self.compute_dtype), conditions.context_mask, self.compute_dtype)
 
     def _check_sides(self, x_t: Tensor) -> None:
         H, W = x_t.shape[-2:]

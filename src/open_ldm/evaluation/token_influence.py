@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.denoisers.attention_probe import watching
+from open_ldm.denoisers.attention_probe import probe_attention
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import ObjectiveInputs
 from open_ldm.process.prediction import target
@@ -105,11 +105,11 @@ def _at(model: DiffusionModel, drawn: ObjectiveInputs, time: float) -> tuple[Ten
         raise ValueError("a model with a context slot fills it")
     context = conditions.context.detach().requires_grad_(True)
     x_t = model.schedule.noised(drawn.x_0, eps, t)
-    with torch.enable_grad(), watching(model.denoiser, context.shape[1]) as watched:
+    with torch.enable_grad(), probe_attention(model.denoiser, context.shape[1]) as probe:
         prediction = model.denoiser(x_t, model.schedule.network_time(t), replace(conditions, context=context))
     error = (prediction.mean - target(model.kind, drawn.x_0, eps, level)).square().flatten(1).mean(dim=1)
     (slope,) = torch.autograd.grad(error.sum(), context)
-    return torch.stack([one.shares for one in watched]), slope.float().norm(dim=-1)
+    return torch.stack(probe.shares), slope.float().norm(dim=-1)
 
 
 def _places(values: Tensor, real: Tensor) -> Places:

@@ -9,6 +9,7 @@ from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.process.prediction import PredictionKind
 from open_ldm.process.resolution import ResolutionConfig, rescaled
@@ -84,12 +85,18 @@ class ModelSpec:
         conditioning: Semantic condition, control conditions and their routes.
         denoiser: The network.
         facts: What the model must know of its data.
+
+    Raises:
+        ConfigError: A condition is routed to a slot that the denoiser does not read.
     """
 
     process: ProcessConfig
     conditioning: ConditioningConfig
     denoiser: DenoiserConfig
     facts: DataFacts
+
+    def __post_init__(self) -> None:
+        check_slots(self.conditioning, self.denoiser)
 
     @property
     def output_channels(self) -> int:
@@ -105,3 +112,20 @@ class ModelSpec:
         if isinstance(semantic, ClassSemantic):
             return semantic.width or self.denoiser.modulation_dim
         return semantic.encoder.width
+
+
+def check_slots(conditioning: ConditioningConfig, denoiser: DenoiserConfig) -> None:
+    """Check that every condition reaches the denoiser.
+
+    Raises:
+        ConfigError: A condition is routed to a slot that the denoiser does not read.
+    """
+    for slot, setting in conditioning.filled_slots.items():
+        if slot in denoiser.reads_slots:
+            continue
+        others = sorted(denoiser.reads_slots)
+        raise ConfigError(
+            f"denoiser.kind={denoiser.kind} reads no {slot}, where {setting} puts a condition",
+            needed=f"a denoiser that reads the {slot}",
+            fix=f"conditioning.semantic.route={others[0]}" if others and "route" in setting else "another denoiser.kind",
+        )

@@ -24,7 +24,7 @@ from open_ldm.data.loader import DataConfig
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.objective import ObjectiveConfig
-from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
+from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig, check_slots
 from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
@@ -123,6 +123,14 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _conditions_reach_the_denoiser(self) -> Recipe:
+        try:
+            check_slots(self.conditioning, self.denoiser)
+        except ConfigError as error:
+            raise ValueError(error.one_line()) from error
+        return self
+
+    @model_validator(mode="after")
     def _pixels_have_these_channels(self) -> Recipe:
         have = self.data.channels
         if isinstance(self.autoencoder, IdentityConfig) and self.autoencoder.channels != have:
@@ -187,14 +195,10 @@ class Recipe(Config):
 
 
 def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
-    """Reduce a recipe's plain data to the settings that change numbers.
+    """Reduce a recipe's plain data, in place, to the settings that change numbers.
 
-    Args:
-        content: The plain data; it is changed.
-        training: Says whether the length of the run changes its learning rates.
-
-    Returns:
-        `content` without what the fingerprint holds one by one, and without how often a run reports.
+    What the fingerprint holds one by one goes, and how often a run reports; so does its length, where no learning rate depends
+    on it.
     """
     for name in ("device", "dtype", "deterministic", "micro_batch_size"):
         content["training"].pop(name)

@@ -132,12 +132,12 @@ class _Carrier:
         fresh = self.fresh[name]
         if values.shape[-1] != fresh.shape[-1]:
             return self._new(name, "another shape")
-        brought = here.brought(values, there, fresh, self.settings.positions)
-        if brought is values:
+        resized = here.resize(values, there, fresh, self.settings.positions)
+        if resized is values:
             self._note(name, "kept", values, fresh)
         else:
-            self._note(name, "resampled", values, fresh, f"another grid, {here.way(self.settings.positions)}")
-        return brought.clone()
+            self._note(name, "resampled", values, fresh, f"another grid, {here.resize_method(self.settings.positions)}")
+        return resized.clone()
 
     def _by_rows(self, name: str, values: Tensor, found: Matches, what: str) -> Tensor:
         fresh = self.fresh[name]

@@ -1,25 +1,57 @@
-"""Attention: one function picks the kernel by device, dtype and length."""
+"""Scaled dot-product attention between heads: the kernel is chosen in one function, and a probe can read the weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 LONGEST_WRITTEN_OUT = {torch.bfloat16: 1024, torch.float32: 512}
-"""Tokens up to which the written-out product beats torch's CPU kernel, forward and backward: 1.7 to 5 times for 80 to 512
-tokens, since that kernel leaves the fast matrix products unused; the memory of [T, L] logits sets the bound in bf16."""
+"""Keys up to which the written-out product is faster than torch's CPU kernel, forward and backward: 1.7 to 5 times for 80 to
+512 tokens, since that kernel leaves the fast matrix products unused. The memory of the logits [T, L] sets the limit in bf16."""
+
+# Without AVX-512 there are no fast products to leave unused: torch's kernel is as fast in float32, twice in bf16. Asked once,
+# since torch.compile would leave its graph for the question.
+_NARROW = torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+class Attention(nn.Module):
+    """`attend` as a module without parameters, so that an attention probe can be set on it (denoisers/attention_probe.py).
+
+    Attributes:
+        on_weights: A function that gets the weights [B, heads, T, L] (float32) of every forward pass while a probe is set,
+            else None. The weights are computed beside the kernel, whose result does not change.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_weights: Callable[[Tensor], None] | None = None
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """See `attend`."""
+        if self.on_weights is not None:
+            self.on_weights(attention_weights(q, k, mask, bias))
+        return attend(q, k, v, mask, bias)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim) + bias) v for q [B, heads, T, head_dim] and k, v [B, heads, L, head_dim].
+    """Compute softmax(q k^T / sqrt(head_dim) + bias) v (Vaswani et al. 2017, equation 1, per head).
 
-    `mask` bool [B, L]: False places of k are not attended; a row without any place gives zeros.
-    `bias` [1 or B, heads, T, L], of q's dtype. Returns [B, heads, T, head_dim].
+    Args:
+        q: Queries [B, heads, T, head_dim].
+        k: Keys [B, heads, L, head_dim].
+        v: Values [B, heads, L, head_dim].
+        mask: bool [B, L], False for keys that are not attended; None attends all. A row without any key gives zeros.
+        bias: Added to the logits, [1 or B, heads, T, L] of q's dtype.
+
+    Returns:
+        [B, heads, T, head_dim] of q's dtype.
     """
     if mask is not None:
         empty = ~mask.any(dim=1)
-        # A softmax over nothing is 0 / 0: an empty row sees every place, and at each of them a value of zero.
+        # A softmax over nothing is 0 / 0: an empty row attends to every key, each with a value of zero.
         v = v.masked_fill(empty[:, None, None, None], 0.0)
         mask = mask | empty[:, None]
     if _written_out_is_faster(q, k, bias):
@@ -30,14 +62,37 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Te
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added)
 
 
+@torch.no_grad()
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """Compute the weights softmax(q k^T / sqrt(head_dim) + bias) by which `attend` averages the values.
+
+    They are computed in float32 and without gradient, whatever kernel and dtype `attend` uses.
+
+    Args:
+        q: Queries [B, heads, T, head_dim].
+        k: Keys [B, heads, L, head_dim].
+        mask: bool [B, L], False for keys that are not attended; None attends all. A row without any key has zero weights.
+        bias: Added to the logits, [1 or B, heads, T, L].
+
+    Returns:
+        [B, heads, T, L], float32; sums over L are 1, or 0 for a row without any key.
+    """
+    logits = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+    if bias is not None:
+        logits += bias
+    if mask is None:
+        return logits.softmax(dim=-1)
+    masked = ~mask[:, None, None, :]
+    weights = logits.masked_fill(masked, float("-inf")).softmax(dim=-1)
+    return weights.masked_fill(masked, 0.0)  # a row without any key is NaN until here
+
+
 def _written_out_is_faster(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
     if q.device.type != "cpu":
         return False
     if bias is not None and bias.requires_grad:
         return True  # torch's kernel gives a bias no gradient: torch would write it out too, in more passes
-    # Without AVX-512 there are no fast products to leave unused: torch's kernel is as fast in float32, twice in bf16.
-    narrow = torch.backends.cpu.get_cpu_capability() == "AVX2"
-    return not narrow and k.shape[-2] <= LONGEST_WRITTEN_OUT.get(q.dtype, 0)
+    return not _NARROW and k.shape[-2] <= LONGEST_WRITTEN_OUT.get(q.dtype, 0)
 
 
 def _attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -50,14 +105,22 @@ def _attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bi
     return attended
 
 
-def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, T, 3 D] laid out as q, k, v x heads x head_dim -> three of [B, heads, T, head_dim]."""
-    B, T, _ = qkv.shape
-    q, k, v = qkv.view(B, T, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    return q, k, v
+def split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
+    """Split the output of a fused linear layer into its parts, each with heads.
+
+    Args:
+        x: [B, T, parts D], laid out as part x head x head_dim.
+        heads: Number of heads.
+        parts: How many tensors are fused: 3 for q, k, v; 2 for k, v.
+
+    Returns:
+        `parts` tensors [B, heads, T, head_dim].
+    """
+    B, T, _ = x.shape
+    return x.view(B, T, parts, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """[B, heads, T, head_dim] -> [B, T, D]."""
+    """Put the heads side by side: [B, heads, T, head_dim] -> [B, T, D]."""
     B, _, T, _ = x.shape
     return x.transpose(1, 2).reshape(B, T, -1)

@@ -1,4 +1,4 @@
-"""Convolutions of the UNet, on activations whose channels lie next to each other in memory."""
+"""Convolutions of the UNet, on activations whose channels are next to each other in memory."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Conv2d(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in, H, W] -> [B, out, H / stride, W / stride]."""
+        """Map [B, in, H, W] to [B, out, H / stride, W / stride]."""
         weight = self.weight.to(x.dtype).permute(0, 3, 1, 2)
         return F.conv2d(x, weight, self.bias.to(x.dtype), self.stride, self.padding)
 
 
 class Pointwise(Linear):
-    """A 1x1 convolution, as the matrix that it is."""
+    """A 1x1 convolution, computed and stored as a matrix."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in, H, W] -> [B, out, H, W]."""
+        """Map [B, in, H, W] to [B, out, H, W]."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -49,6 +49,6 @@ class Upsample(nn.Module):
         self.conv = Conv2d(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, 2H, 2W]."""
+        """Map [B, C, H, W] to [B, C, 2 H, 2 W]."""
         doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return doubled

@@ -1,30 +1,44 @@
-"""Cross-attention: image tokens ask, context tokens answer."""
+"""Cross-attention: image tokens are the queries, context tokens the keys and values."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from open_ldm.denoisers.blocks.attention import attend, merge_heads
+from open_ldm.denoisers.blocks.attention import Attention, merge_heads, split_heads
 from open_ldm.denoisers.blocks.linear import Linear
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention with biased q of the image, and fused, biased k, v of the context, all of width D."""
+    """Multi-head attention of tokens to a context, with k and v from one linear layer (Vaswani et al. 2017, section 3.2.3)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, context_dim: int, *, qkv_bias: bool = True) -> None:
+        """Build the layer.
+
+        Args:
+            width: Width D of the tokens; the heads must divide it.
+            heads: Number of attention heads.
+            context_dim: Width of the context tokens.
+            qkv_bias: Whether q, k and v have a bias; the projection always has one.
+        """
         super().__init__()
         self.heads = heads
-        self.q = Linear(width, width)
-        self.kv = Linear(width, 2 * width)
+        self.q = Linear(width, width, bias=qkv_bias)
+        self.kv = Linear(context_dim, 2 * width, bias=qkv_bias)
         self.proj = Linear(width, width)
+        self.attention = Attention()
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, T, D], context [B, L, D], mask bool [B, L] or None -> [B, T, D].
+        """Let every token attend to the context.
 
-        A picture whose mask is empty attends to nothing and gets the projection's bias, whatever its context holds.
+        Args:
+            x: Tokens [B, T, D].
+            context: Context tokens [B, L, context_dim].
+            mask: bool [B, L], False for context tokens that are not attended; None attends all.
+
+        Returns:
+            [B, T, D]. A picture whose mask is empty attends to nothing and gets the projection's bias.
         """
-        B, L, D = context.shape
-        q = self.q(x).view(B, -1, self.heads, D // self.heads).transpose(1, 2)  # [B, heads, T, head_dim]
-        k, v = self.kv(context).view(B, L, 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, L, head_dim]
-        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask)))
-        return out
+        q = self.q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, T, head_dim]
+        k, v = split_heads(self.kv(context), self.heads, parts=2)  # [B, heads, L, head_dim]
+        projected: Tensor = self.proj(merge_heads(self.attention(q, k, v, mask)))  # [B, T, D]
+        return projected

@@ -1,4 +1,4 @@
-"""Embeddings shared by the transformers: time and patches."""
+"""Embeddings shared by the denoisers: time and patches."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ FEATURES = 256
 
 
 class TimeEmbedding(nn.Module):
-    """The network's time -> `features` sinusoidal features -> Linear, SiLU, Linear. `shift`: of their frequencies."""
+    """Sinusoidal features of the time, then Linear, SiLU, Linear."""
 
     def __init__(self, width: int, shift: int = 0, features: int = FEATURES) -> None:
+        """Build the layers.
+
+        Args:
+            width: Width D of the result.
+            shift: Shift of the frequencies, as `sinusoidal_features` takes it.
+            features: Number of sinusoidal features.
+        """
         super().__init__()
         self.shift, self.features = shift, features
         self.mlp = nn.Sequential(Linear(features, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, time: Tensor) -> Tensor:
-        """[B] -> [B, D], float32."""
+        """Embed times [B], in the unit of `Schedule.network_time`: [B, D], float32."""
         embedded: Tensor = self.mlp(sinusoidal_features(time, self.features, self.shift))
         return embedded
 
 
 class PatchEmbedding(nn.Module):
-    """Latents -> one token per patch of p x p, row by row.
+    """One token for every patch of p x p latent pixels, row by row.
 
-    The same map as a convolution with kernel and stride p, stored as a matrix [D, C p p] over (channel, row, column).
+    It is the convolution with kernel and stride p, stored as a matrix [D, C p p] over (channel, row, column).
     """
 
     def __init__(self, channels: int, patch: int, width: int) -> None:
@@ -38,7 +45,7 @@ class PatchEmbedding(nn.Module):
         self.proj = Linear(channels * patch * patch, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, T, D] with T = (H / p)(W / p)."""
+        """Embed latents [B, C, H, W] as [B, T, D] with T = (H / p)(W / p)."""
         B, C, H, W = x.shape
         p = self.patch
         patches = x.view(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5)  # [B, H/p, W/p, C, p, p]
@@ -47,12 +54,23 @@ class PatchEmbedding(nn.Module):
 
 
 def grid_of(x: Tensor, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches in latents [B, C, H, W]. Raises when a side is not a multiple of the patch."""
+    """Count the rows and columns of patches in latents [B, C, H, W]; see `patches_of`."""
     return patches_of((x.shape[-2], x.shape[-1]), patch)
 
 
 def patches_of(latent_size: tuple[int, int], patch: int) -> tuple[int, int]:
-    """Rows and columns of patches in latents of (height, width). Raises when a side is not a multiple of the patch."""
+    """Count the rows and columns of patches in latents.
+
+    Args:
+        latent_size: (height, width) of the latents.
+        patch: Side of a patch in latent pixels.
+
+    Returns:
+        (rows, columns).
+
+    Raises:
+        ConfigError: A side is not a multiple of the patch.
+    """
     H, W = latent_size
     if H % patch or W % patch:
         raise ConfigError(
@@ -64,7 +82,16 @@ def patches_of(latent_size: tuple[int, int], patch: int) -> tuple[int, int]:
 
 
 def unpatchify(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """[B, T, p p C] with vectors ordered (row, column, channel), channel fastest -> [B, C, H, W]."""
+    """Put the patches of all tokens together.
+
+    Args:
+        tokens: [B, T, p p C], each vector ordered (row, column, channel), with the channel fastest.
+        grid: (rows, columns) of patches.
+        patch: Side p of a patch.
+
+    Returns:
+        [B, C, H, W].
+    """
     B = tokens.shape[0]
     rows, columns = grid
     pieces = tokens.view(B, rows, columns, patch, patch, -1).permute(0, 5, 1, 3, 2, 4)

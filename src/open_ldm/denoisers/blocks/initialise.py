@@ -1,4 +1,4 @@
-"""How a transformer denoiser starts: DiT's initialisation, used for mmDiT too, for which none was published."""
+"""Initial weights of the transformer denoisers: DiT's initialisation, used for mmDiT too, for which none was published."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from open_ldm.denoisers.blocks.modulation import FinalLayer, Modulation
 
 
 def initialise(denoiser: nn.Module) -> None:
-    """Xavier linears with zero bias, N(0, 0.02) time MLP, zero modulations and a zero final layer.
+    """Initialise a network as DiT: Xavier linears with zero bias, N(0, 0.02) time MLP, zero modulations, a zero final layer.
 
-    Hence every block starts as the identity and an untrained network predicts exactly zero.
+    Every block then starts as the identity, and an untrained network predicts exactly zero (Peebles & Xie 2023, section 3.2,
+    adaLN-zero).
+
+    Args:
+        denoiser: The network, which is changed. Random numbers come from torch's default generator.
     """
     for part in denoiser.modules():
         if isinstance(part, Linear):

@@ -1,4 +1,4 @@
-"""Adaptive layer norm: shift, scale and gate computed from the modulation vector (adaLN-zero, DiT)."""
+"""Adaptive layer norm: shift, scale and gate from the modulation vector (adaLN-zero, Peebles & Xie 2023, section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EPSILON = 1e-6
 
 
 class Modulation(nn.Module):
-    """SiLU, Linear: a vector [B, D] -> `count` vectors [B, 1, D]. Starts at zero, so that every block starts as identity."""
+    """`count` vectors from the activated modulation. They start at zero, so that every block starts as the identity."""
 
     def __init__(self, width: int, count: int) -> None:
         super().__init__()
@@ -21,29 +21,45 @@ class Modulation(nn.Module):
         self.linear = Linear(width, count * width)
 
     def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
-        """`vector` is the activated modulation: SiLU is applied once by the caller, not once per block. Results have its dtype.
+        """Compute the vectors.
 
         The product is float32: it has one row per picture, and casting its matrix would cost more than multiplying by it.
+
+        Args:
+            vector: SiLU of the modulation, [B, D]; the caller applies it once for all blocks.
+
+        Returns:
+            `count` tensors [B, 1, D] of the vector's dtype.
         """
         vectors: Tensor = self.linear(vector.float()).to(vector.dtype)
         return vectors.unsqueeze(1).chunk(self.count, dim=-1)
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LayerNorm(x) (1 + scale) + shift, in the dtype of `shift`; x [B, T, D] may be the float32 residual stream."""
+    """Compute LayerNorm(x) (1 + scale) + shift (Peebles & Xie 2023, section 3.2).
+
+    Args:
+        x: Tokens [B, T, D], of any dtype, such as the float32 residual stream.
+        shift: [B, 1, D].
+        scale: [B, 1, D].
+
+    Returns:
+        [B, T, D] of the dtype of `shift`.
+    """
     normed = F.layer_norm(x, x.shape[-1:], eps=EPSILON).to(shift.dtype)
     return torch.addcmul(shift, normed, 1 + scale)
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension; `weight` starts at one and follows the activations' dtype."""
+    """x / rms(x) * weight over the last dimension (Zhang & Sennrich 2019, equation 4); `weight` starts at one and is cast to
+    x's dtype."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., width] -> [..., width]."""
+        """Normalise [..., width]."""
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), EPSILON)
 
 
@@ -56,7 +72,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+        """Map [B, T, D] to [B, T, D]."""
         hidden: Tensor = self.fc2(tanh_gelu(self.fc1(x)))
         return hidden
 
@@ -70,7 +86,7 @@ class FinalLayer(nn.Module):
         self.linear = Linear(width, outputs)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        """[B, T, D], activated modulation [B, D] -> [B, T, outputs]."""
+        """Map tokens [B, T, D] to [B, T, outputs], given the activated modulation [B, D]."""
         shift, scale = self.modulation(vector)
         projected: Tensor = self.linear(modulated_norm(x, shift, scale))
         return projected

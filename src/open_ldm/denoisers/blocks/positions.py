@@ -1,6 +1,6 @@
-"""Where a token lies: 2-D position tables for any grid, and how they reach a grid of another size.
+"""Position of a token: 2-D position tables for any grid, and how they are made for a grid of another size.
 
-A table of another size than that of pre-training can be made in three ways (arXiv 2411.03177; method, section 5.1):
+A table of another size than that of pre-training can be made in three ways (arXiv 2411.03177; docs/method.md, section 5.1):
 resampled (the coordinates are spread over the range they had), bicubic (the table's values are interpolated), extrapolated
 (the coordinates go on beyond that range, which no training has seen).
 """
@@ -21,13 +21,13 @@ Grid = tuple[int, int]
 """Rows and columns of tokens."""
 
 GridChange = Literal["resample", "bicubic", "extrapolate"]
-"""How positions reach another grid. Tables of learned numbers have no coordinates: `resample` interpolates them too. A table of
-offsets has them, and is sampled at the right ones under either: `resample` bilinearly, `bicubic` by a cubic."""
+"""How positions are made for another grid. A table of learned numbers has no coordinates: `resample` interpolates it too. A
+table of offsets has them, and is sampled at the right ones by both: `resample` bilinearly, `bicubic` by a cubic."""
 
 
 class GridPositions(Config):
-    """Coordinates 0, 1, ... of the grid at hand (DiT). With `base` they are i * base / size: a larger grid keeps the range
-    of a grid of `base` tokens a side (PixArt's)."""
+    """Coordinates 0, 1, ... of the grid (DiT). With `base` they are i * base / size: a larger grid keeps the range of a grid of
+    `base` tokens a side (PixArt)."""
 
     kind: Literal["grid"] = "grid"
     base: float | None = Field(default=None, gt=0)
@@ -45,8 +45,8 @@ FormulaConfig = Annotated[GridPositions | CentredPositions, Field(discriminator=
 
 
 class ResampledPositions(Config):
-    """The coordinates that `of` gives to a grid of `rows` x `columns`, spread over the grid at hand: token i of n lies where
-    i * rows / n lies in the former (arXiv 2411.03177)."""
+    """The coordinates that `of` gives to a grid of `rows` x `columns`, spread over the present grid: token i of n has the
+    coordinate of position i * rows / n in the former (arXiv 2411.03177)."""
 
     kind: Literal["resample"] = "resample"
     rows: int = Field(ge=1)
@@ -55,7 +55,7 @@ class ResampledPositions(Config):
 
 
 class BicubicPositions(Config):
-    """The table of `of` for a grid of `rows` x `columns`, its values interpolated to the grid at hand."""
+    """The table of `of` for a grid of `rows` x `columns`, its values interpolated to the present grid."""
 
     kind: Literal["bicubic"] = "bicubic"
     rows: int = Field(ge=1)
@@ -79,12 +79,21 @@ PositionsConfig = Annotated[ComputedPositions | StoredPositions, Field(discrimin
 class SizedByGrid(Protocol):
     """A module whose tensors have the size of a grid of tokens."""
 
-    def brought(self, values: Tensor, source: Any, fresh: Tensor, how: GridChange) -> Tensor:
-        """`values` of the same module `source` in another network, brought to this one's grid; `values` itself where the grids
-        are one. `fresh`: what this module starts with, whose shape the result has."""
+    def resize(self, values: Tensor, source: Any, fresh: Tensor, how: GridChange) -> Tensor:
+        """Resize the values of the same module in another network to this module's grid.
 
-    def way(self, how: GridChange) -> str:
-        """What `brought` does to values of another grid, in a few words."""
+        Args:
+            values: The other module's tensor.
+            source: The other module.
+            fresh: Initial values of this module's tensor, whose shape the result has.
+            how: Interpolation, or the same positions.
+
+        Returns:
+            The resized tensor; `values` itself where the grids are equal.
+        """
+
+    def resize_method(self, how: GridChange) -> str:
+        """Say in a few words what `resize` does to values of another grid."""
 
 
 class Positions(nn.Module):
@@ -100,23 +109,34 @@ class Positions(nn.Module):
         self._kept: tuple[tuple[int, int, torch.device], Tensor] | None = None
 
     def forward(self, grid: Grid, device: torch.device) -> Tensor:
-        """(rows, columns) -> [T, D], float32, row by row. Raises ConfigError for a grid larger than a fixed table."""
+        """Return the vectors of a grid.
+
+        Args:
+            grid: Rows and columns of tokens.
+            device: Device of the result.
+
+        Returns:
+            [T, D], float32, row by row.
+
+        Raises:
+            ConfigError: The grid is larger than a table of fixed size.
+        """
         if isinstance(self.config, StoredPositions):
             return self._cut(grid)
-        wanted = (*grid, device)
-        if self._kept is None or self._kept[0] != wanted:
-            self._kept = (wanted, computed_table(self.config, grid, self.width).float().to(device))
+        key = (*grid, device)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, computed_table(self.config, grid, self.width).float().to(device))
         return self._kept[1]
 
-    def brought(self, values: Tensor, source: Positions, fresh: Tensor, how: GridChange) -> Tensor:
-        """A stored table [rows, columns, D] interpolated to this one's size; see `SizedByGrid`."""
+    def resize(self, values: Tensor, source: Positions, fresh: Tensor, how: GridChange) -> Tensor:
+        """Interpolate a stored table [rows, columns, D] to this one's size; see `SizedByGrid`."""
         if values.shape == fresh.shape:
             return values
         (rows, columns), to = values.shape[:2], fresh.shape[:2]
         return resized(values.flatten(0, 1), (rows, columns), (to[0], to[1])).reshape(fresh.shape)
 
-    def way(self, how: GridChange) -> str:
-        """In the words of `SizedByGrid`."""
+    def resize_method(self, how: GridChange) -> str:
+        """See `SizedByGrid`."""
         return "bicubic"
 
     def _cut(self, grid: Grid) -> Tensor:
@@ -126,7 +146,7 @@ class Positions(nn.Module):
 
 
 def computed_table(config: ComputedPositions, grid: Grid, width: int) -> Tensor:
-    """[T, width], float64, of the tokens of a grid, row by row."""
+    """Compute the position vectors of a grid: [T, width], float64, row by row."""
     if isinstance(config, BicubicPositions):
         own = (config.rows, config.columns)
         return resized(computed_table(config.of, own, width), own, grid)
@@ -134,21 +154,21 @@ def computed_table(config: ComputedPositions, grid: Grid, width: int) -> Tensor:
 
 
 def coordinates(config: GridPositions | CentredPositions | ResampledPositions, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Row coordinates [rows] and column coordinates [columns] of a grid, float64."""
-    places = [torch.arange(size, dtype=torch.float64) for size in grid]
-    return _along(config, 0, places[0], grid[0]), _along(config, 1, places[1], grid[1])
+    """Compute the row coordinates [rows] and column coordinates [columns] of a grid, float64."""
+    indices = [torch.arange(size, dtype=torch.float64) for size in grid]
+    return _along(config, 0, indices[0], grid[0]), _along(config, 1, indices[1], grid[1])
 
 
-def _along(config: GridPositions | CentredPositions | ResampledPositions, axis: int, places: Tensor, size: int) -> Tensor:
-    """Coordinates of places, which need not be whole, along an axis of `size` tokens."""
+def _along(config: GridPositions | CentredPositions | ResampledPositions, axis: int, indices: Tensor, size: int) -> Tensor:
+    """Compute the coordinates of indices, which need not be whole, along an axis of `size` tokens."""
     match config:
         case GridPositions(base=base):
-            return places if base is None else places * (base / size)
+            return indices if base is None else indices * (base / size)
         case CentredPositions(side=side, base=base):
-            return (places + _margin(side, size)) * (base / side)
+            return (indices + _margin(side, size)) * (base / side)
         case ResampledPositions(rows=rows, columns=columns, of=of):
             own = (rows, columns)[axis]
-            return _along(of, axis, places * (own / size), own)
+            return _along(of, axis, indices * (own / size), own)
 
 
 def _margin(whole: int, size: int) -> int:
@@ -162,10 +182,18 @@ def _margin(whole: int, size: int) -> int:
 
 
 def sinusoidal_table(rows: Tensor, columns: Tensor, width: int) -> Tensor:
-    """Row and column coordinates (float64) -> [rows x columns, width], tokens row by row.
+    """Compute a 2-D sinusoidal position table (Vaswani et al. 2017, section 3.5, for each axis).
 
     The first D/2 channels encode the column, the last D/2 the row; each half is [sin | cos] of coordinate
     10000^(-i / (D/4)), computed in float64.
+
+    Args:
+        rows: Row coordinates, float64.
+        columns: Column coordinates, float64.
+        width: Width D of the vectors, a multiple of 4.
+
+    Returns:
+        [rows x columns, D], float64, tokens row by row.
     """
     by_row, by_column = torch.meshgrid(rows, columns, indexing="ij")
     return torch.cat([_axis(by_column.flatten(), width // 2), _axis(by_row.flatten(), width // 2)], dim=1)
@@ -179,67 +207,41 @@ def _axis(coordinate: Tensor, width: int) -> Tensor:
 
 
 def resized(values: Tensor, grid: Grid, to: Grid) -> Tensor:
-    """Vectors [rows x columns + N, D] of a grid, row by row, brought to another grid by bicubic interpolation of each channel.
+    """Resize a table by bicubic interpolation of each channel.
 
-    The last N vectors, which lie nowhere, stay as they are. Both grids cover one area, places in the middle of cells.
+    Both grids cover the same area, with positions in the middle of cells.
+
+    Args:
+        values: Vectors [rows x columns + N, D], row by row; the last N have no position and stay as they are.
+        grid: (rows, columns) of the vectors.
+        to: (rows, columns) of the result.
+
+    Returns:
+        The vectors of the other grid; `values` itself where the grids are equal.
     """
     if grid == to:
         return values
-    places = grid[0] * grid[1]
-    planes = values[:places].t().reshape(1, -1, *grid)  # [1, D, rows, columns]
+    count = grid[0] * grid[1]
+    planes = values[:count].t().reshape(1, -1, *grid)  # [1, D, rows, columns]
     there = F.interpolate(planes, to, mode="bicubic", antialias=True)  # without antialias torch's kernel bends a slope
-    return torch.cat([there.flatten(2)[0].t(), values[places:]])
-
-
-def offsets_resized(values: Tensor, grid: Grid, to: Grid, how: GridChange) -> Tensor:
-    """Vectors [(2 rows - 1) (2 columns - 1) + N, D] of the offsets between tokens of a grid, brought to those of another.
-
-    An offset of d tokens on a side of n, -(n - 1) <= d <= n - 1, is one of d base / n tokens on a side of `base`: the same
-    distance in the picture. There the old table is sampled along each axis, linearly, for `bicubic` by Keys' cubic with
-    a = -1/2; either keeps a slope, and the vectors of offsets that both grids have. A larger grid's outermost offsets lie less
-    than one token beyond the old ones: there the table goes on as its last two entries lead. The last N vectors stay as is.
-    """
-    if grid == to:
-        return values
-    rows, columns = (2 * side - 1 for side in grid)
-    table = values[: rows * columns].view(rows, columns, -1)
-    for axis in (0, 1):
-        table = _sampled(table, axis, grid[axis], to[axis], cubic=how == "bicubic")
-    return torch.cat([table.flatten(0, 1), values[rows * columns :]])
-
-
-def _sampled(table: Tensor, axis: int, base: int, size: int, *, cubic: bool) -> Tensor:
-    """A table of the offsets of `base` tokens along an axis, at those of `size` tokens."""
-    offsets = torch.arange(1 - size, size, dtype=torch.float64) * base / size  # whole ones are exact
-    below = offsets.floor()
-    first, last = (table.narrow(axis, start, 1) for start in (0, 2 * base - 2))
-    inner = [table.narrow(axis, start, 1) for start in (min(1, 2 * base - 2), max(0, 2 * base - 3))]
-    before, after = first - inner[0], last - inner[1]
-    table = torch.cat([first + 2 * before, first + before, table, last + after, last + 2 * after], axis)
-    sampled: list[Tensor] = []
-    for step, weight in zip((-1, 0, 1, 2), _taps(offsets - below, cubic), strict=True):
-        # Offset 0 is entry base - 1, behind the two entries put before all.
-        places = (below + step + base + 1).long().to(table.device)
-        shape = [-1 if each == axis else 1 for each in range(table.ndim)]
-        sampled.append(table.index_select(axis, places) * weight.to(table).view(shape))
-    return torch.stack(sampled).sum(0)
-
-
-def _taps(part: Tensor, cubic: bool) -> tuple[Tensor, ...]:
-    """Weights of the entry before the last one below, that one, and the two above, at `part` of the way up."""
-    if not cubic:
-        return torch.zeros_like(part), 1 - part, part, torch.zeros_like(part)
-    up = 1 - part
-    near = [(1.5 * x - 2.5) * x**2 + 1 for x in (part, up)]  # Keys 1981, a = -1/2
-    far = [((-0.5 * x + 2.5) * x - 4) * x + 2 for x in (part + 1, up + 1)]
-    return far[0], near[0], near[1], far[1]
+    return torch.cat([there.flatten(2)[0].t(), values[count:]])
 
 
 def positions_on(config: PositionsConfig, grid: Grid, to: Grid, how: GridChange) -> PositionsConfig:
-    """The positions of a network pre-trained with `config` on `grid`, for another grid.
+    """Choose the positions of a network that was pre-trained with `config` on `grid`, for another grid.
 
-    Raises ConfigError where there is no such table: coordinates that were resampled or interpolated once do not go on, and
-    values that were interpolated have no coordinates to resample.
+    Args:
+        config: Positions of the pre-trained network.
+        grid: (rows, columns) of its tokens.
+        to: (rows, columns) of the other grid.
+        how: Way to make the new table.
+
+    Returns:
+        The positions for the other grid; `config` where the grids are equal.
+
+    Raises:
+        ConfigError: There is no such table: coordinates that were resampled or interpolated once cannot be extrapolated, and
+            values that were interpolated have no coordinates to resample.
     """
     if grid == to:
         return config

@@ -24,6 +24,15 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, modulation: int, groups: int, adaptive_norm: AdaptiveNorm) -> None:
+        """Build the block.
+
+        Args:
+            inputs: Channels C of its input.
+            outputs: Channels C' of its output.
+            modulation: Width M of the modulation.
+            groups: Groups of both norms, which must divide C and C'.
+            adaptive_norm: How the modulation acts.
+        """
         super().__init__()
         self.adaptive_norm = adaptive_norm
         self.norm_1 = nn.GroupNorm(groups, inputs, EPSILON)
@@ -36,7 +45,16 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv_2.bias)
 
     def forward(self, x: Tensor, vector: Tensor, dtype: torch.dtype) -> Tensor:
-        """x [B, C, H, W], activated modulation [B, M] -> [B, C', H, W]; all float32, convolutions in `dtype`."""
+        """Apply the block.
+
+        Args:
+            x: Feature map [B, C, H, W], float32.
+            vector: The activated modulation [B, M], float32.
+            dtype: Dtype of the convolutions.
+
+        Returns:
+            [B, C', H, W], float32.
+        """
         vectors = self.modulation(vector)[:, :, None, None]
         h = self.conv_1(F.silu(self.norm_1(x)).to(dtype))  # [B, C', H, W]
         if self.adaptive_norm == "shift":
@@ -44,5 +62,5 @@ class ResidualBlock(nn.Module):
         else:
             scale, shift = vectors.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm_2(h.float()), 1 + scale)
-        kept = x if self.skip is None else self.skip(x.to(dtype)).float()
-        return torch.add(kept, self.conv_2(F.silu(h).to(dtype)))
+        skipped = x if self.skip is None else self.skip(x.to(dtype)).float()
+        return torch.add(skipped, self.conv_2(F.silu(h).to(dtype)))

@@ -1,4 +1,5 @@
-"""The UNet's transformer over the places of a feature map: self-attention, cross-attention to the context, gated MLP."""
+"""The UNet's transformer over the positions of a feature map: self-attention, cross-attention to the context, gated MLP
+(Rombach et al. 2022, section 3.3 and appendix E.2.1)."""
 
 from __future__ import annotations
 
@@ -6,50 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from open_ldm.denoisers.blocks.attention import attend, merge_heads, split_heads
 from open_ldm.denoisers.blocks.convolution import Pointwise
+from open_ldm.denoisers.blocks.cross_attention import CrossAttention
 from open_ldm.denoisers.blocks.linear import Linear
+from open_ldm.denoisers.blocks.self_attention import SelfAttention
 
 EPSILON = 1e-6
 
 
-class SelfAttention(nn.Module):
-    """Multi-head attention with fused q, k, v without bias."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = Linear(width, 3 * width, bias=False)
-        self.proj = Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
-        q, k, v = split_heads(self.qkv(x), self.heads)
-        out: Tensor = self.proj(merge_heads(attend(q, k, v)))
-        return out
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention of the places to the context; q and fused k, v without bias."""
-
-    def __init__(self, width: int, heads: int, context_dim: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = Linear(width, width, bias=False)
-        self.kv = Linear(context_dim, 2 * width, bias=False)
-        self.proj = Linear(width, width)
-
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, T, D], context [B, L, context_dim], mask bool [B, L] or None -> [B, T, D]."""
-        B, T, D = x.shape
-        q = self.q(x).view(B, T, self.heads, -1).transpose(1, 2)  # [B, heads, T, D / heads]
-        k, v = self.kv(context).view(B, -1, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        out: Tensor = self.proj(merge_heads(attend(q, k, v, mask)))
-        return out
-
-
 class GatedMlp(nn.Module):
-    """Linear, GEGLU, Linear with four times the width inside: value GELU(gate), exact GELU (Shazeer 2020)."""
+    """Linear, GEGLU, Linear with four times the width inside: value GELU(gate) with the exact GELU (Shazeer 2020)."""
 
     def __init__(self, width: int, ratio: int = 4) -> None:
         super().__init__()
@@ -57,7 +24,7 @@ class GatedMlp(nn.Module):
         self.fc2 = Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+        """Map [B, T, D] to [B, T, D]."""
         value, gate = self.fc1(x).chunk(2, dim=-1)  # [B, T, 4 D]
         out: Tensor = self.fc2(value * F.gelu(gate))
         return out
@@ -69,17 +36,28 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, heads: int, context_dim: int | None) -> None:
         super().__init__()
         self.norm_self = nn.LayerNorm(width)
-        self.self_attention = SelfAttention(width, heads)
+        self.self_attention = SelfAttention(width, heads, qkv_bias=False)
+        self.cross_attention: CrossAttention | None = None
         if context_dim is not None:
             self.norm_cross = nn.LayerNorm(width)
-            self.cross_attention = CrossAttention(width, heads, context_dim)
+            self.cross_attention = CrossAttention(width, heads, context_dim, qkv_bias=False)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = GatedMlp(width)
 
     def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """x [B, T, D] float32, context [B, L, context_dim] -> [B, T, D] float32."""
+        """Update the residual stream.
+
+        Args:
+            x: Tokens [B, T, D], float32.
+            context: [B, L, context_dim]; None for a block without cross-attention.
+            mask: bool [B, L], False for context tokens that are not attended; None attends all.
+            dtype: Dtype of the matrix products.
+
+        Returns:
+            [B, T, D], float32.
+        """
         x = x + self.self_attention(self.norm_self(x).to(dtype))
-        if context is not None:
+        if self.cross_attention is not None:
             x = x + self.cross_attention(self.norm_cross(x).to(dtype), context, mask)
         return torch.add(x, self.mlp(self.norm_mlp(x).to(dtype)))
 
@@ -97,7 +75,17 @@ class SpatialTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """x [B, C, H, W] float32, context [B, L, context_dim] -> [B, C, H, W] float32."""
+        """Apply the blocks to the positions of a feature map.
+
+        Args:
+            x: Feature map [B, C, H, W], float32.
+            context: [B, L, context_dim]; None for blocks without cross-attention.
+            mask: bool [B, L], False for context tokens that are not attended; None attends all.
+            dtype: Dtype of the matrix products.
+
+        Returns:
+            [B, C, H, W], float32.
+        """
         tokens = self.proj_in(self.norm(x).to(dtype)).flatten(2).transpose(1, 2).float()  # [B, H W, C]
         for block in self.blocks:
             tokens = block(tokens, context, mask, dtype)
