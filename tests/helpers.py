@@ -121,3 +121,19 @@ def relative(found: Tensor, wanted: Tensor) -> float:
     """max |found - wanted| / max |wanted|."""
     found, wanted = found.detach(), wanted.detach()
     return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def rounding_floor(network: nn.Module, *arguments: Tensor, **named: Tensor) -> tuple[Tensor, float]:
+    """The output of diffusers' `network` in float64, in which it stays, and how far its float32 output is from it, `relative`.
+
+    Two float32 networks that compute the same are apart by a few such floors, whatever library multiplies for them.
+    """
+
+    def output(kind: torch.dtype) -> Tensor:
+        network.to(kind)
+        given = [x.to(kind) for x in arguments]
+        with torch.no_grad():
+            return network(*given, **{name: x.to(kind) for name, x in named.items()}).sample
+
+    rounded, exact = output(torch.float32), output(torch.float64)
+    return exact, relative(rounded.double(), exact)

@@ -22,7 +22,7 @@ from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.process.resolution import ResolutionConfig
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import load_recipe
-from open_ldm.transfer.start import Started
+from open_ldm.transfer_learning.start import Started
 from tests.helpers import randn, relative
 from tests.interop import layouts
 

@@ -235,3 +235,37 @@ def test_importing_it_costs_neither_rich_nor_torch() -> None:
     probe = "import sys, open_ldm.core.events as e; print(sorted({'rich', 'torch', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class NotebookOutput(io.StringIO):
+    """What a notebook gives as stderr, told by where its class comes from."""
+
+    __module__ = "ipykernel.iostream"
+
+    def shown(self) -> list[str]:
+        """The lines that a reader sees: a carriage return goes back to the start of its line, and nothing is erased."""
+        lines = []
+        for line in self.getvalue().split("\n"):
+            seen = ""
+            for part in line.split("\r"):
+                seen = part + seen[len(part) :]
+            lines.append(seen.rstrip())
+        return lines
+
+
+def test_a_notebook_shows_one_live_line() -> None:
+    now = [0.0]
+    stream = NotebookOutput()
+    with Progress(1000, stream=stream, clock=lambda: now[0]) as progress:
+        progress.say("begin")
+        for done in (200, 400, 600):
+            now[0] += 1.0
+            progress.update(done)
+        now[0] += 0.1
+        progress.update(610)  # too soon to be shown
+        progress.say("warning: x")
+        assert stream.shown()[-1] == ""
+        now[0] += 1.0
+        progress.update(1000)
+    assert [line.split(" (")[0] for line in stream.shown()] == ["begin", "warning: x", "train 1,000/1,000 samples", ""]
+    assert stream.getvalue().count("samples") >= 4 and "610" not in stream.getvalue()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from open_ldm.core import files, locks
-from open_ldm.core.files import open_handle, read_at, remove_leftovers, write_bytes
+from open_ldm.core.files import open_handle, read_at, remove_temporary_files, write_bytes
 from open_ldm.encoded.cache.section import Section, SectionPlan
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_files_are_written_whole_on_windows(tmp_path: Path) -> None:
     for file in (young, old):
         file.write_bytes(b"")
     os.utime(old, (time.time() - 1e5,) * 2)
-    remove_leftovers(tmp_path)
+    remove_temporary_files(tmp_path)
     assert young.exists() and not old.exists()
 
 

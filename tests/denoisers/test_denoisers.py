@@ -156,7 +156,7 @@ def test_bf16_products_stay_close_to_float32(name: str, context: int | None) -> 
     denoiser.compute_dtype = torch.bfloat16
     half = denoiser(x, times(4), conditions(4, context)).mean
     assert half.dtype == torch.float32
-    assert 0 < relative(half, full) <= 2e-2
+    assert 0 < relative(half, full) <= 4e-2  # twenty roundings of bf16, 2^-9; which way each goes is the machine's
     torch.autograd.backward(half.sum())
     assert {parameter.grad.dtype for parameter in denoiser.parameters() if parameter.grad is not None} == {torch.float32}
 

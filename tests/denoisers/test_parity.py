@@ -21,6 +21,7 @@ from tests.helpers import randn, randomise, relative
 GEOMETRY: dict[str, Any] = {"size": "XS", "depth": 3, "width": 48, "heads": 3}
 CLASSES = 5
 BOUND = 1e-5
+"""Of the largest number: 170 float32 roundings. The transformers here need 8 of them at most."""
 
 
 def output_and_gradient(output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,10 +29,10 @@ def output_and_gradient(output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return output.detach(), gradient
 
 
-def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
+def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], bound: float = BOUND) -> None:
     assert float(theirs[0].abs().max()) > 0.1
-    assert relative(ours[0], theirs[0]) <= BOUND
-    assert relative(ours[1], theirs[1]) <= BOUND
+    assert relative(ours[0], theirs[0]) <= bound
+    assert relative(ours[1], theirs[1]) <= bound
 
 
 @pytest.mark.parametrize("t", [0.001, 0.5, 1.0])

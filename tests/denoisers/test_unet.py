@@ -26,6 +26,8 @@ GEOMETRY: dict[str, Any] = {"model_channels": 16, "multipliers": (1, 2, 3), "blo
 HEADS: list[dict[str, Any]] = [{"heads": 1, "attention_factors": (2, 4)}, {"head_dim": 16, "attention_factors": (1, 4)}]
 CLASSES = ("a", "b", "c", "d", "e")
 FAMILY = UNetFamily()
+BOUND = 3e-5
+"""Of the largest number: 500 float32 roundings. Its deepest sums and norms need 70, by whatever library."""
 
 
 def peer_of(ours: UNet, semantic: NoSemantic | ClassSemantic, table: Tensor | None = None) -> nn.Module:
@@ -61,7 +63,7 @@ def test_same_numbers_as_diffusers(heads: dict[str, Any], adaptive_norm: Any, le
     parts = [prediction.mean] + ([] if prediction.variance_fraction is None else [prediction.variance_fraction])
     theirs = peer_of(ours, ClassSemantic(width=20))
     wanted = theirs(x, time, encoder_hidden_states=context, encoder_attention_mask=mask).sample
-    same(output_and_gradient(torch.cat(parts, dim=1), x), output_and_gradient(wanted, x))
+    same(output_and_gradient(torch.cat(parts, dim=1), x), output_and_gradient(wanted, x), BOUND)
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -73,7 +75,7 @@ def test_same_numbers_without_a_context_and_with_the_class_in_the_modulation(dep
     found = output_and_gradient(ours(x, time, Conditions(table[labels])).mean, x)
     theirs = peer_of(ours, ClassSemantic(route="modulation"), table)
     wanted = theirs(x, time, encoder_hidden_states=torch.zeros(2, 1, 1), class_labels=labels).sample
-    same(found, output_and_gradient(wanted, x))
+    same(found, output_and_gradient(wanted, x), BOUND)
 
 
 def test_a_picture_without_a_context_token_is_drawn_without_a_nan() -> None:
@@ -159,7 +161,7 @@ def test_where_a_group_is_one_channel_its_norm_undoes_the_shift() -> None:
     block.norm_2 = nn.GroupNorm(8, 8)
     x = randn(2, 8, 4, 4)
     first, second = (block(x, randn(2, 32, seed=seed), torch.float32) for seed in (1, 2))
-    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

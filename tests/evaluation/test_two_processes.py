@@ -10,8 +10,6 @@ from open_ldm.evaluation.reference import load_statistics
 from tests.evaluation.test_statistics import assert_alike
 from tests.evaluation.worker import main
 
-ROOT = Path(__file__).parents[2]
-
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -25,7 +23,6 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, "-m", "tests.evaluation.worker", str(tmp_path / "two")],
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
         )

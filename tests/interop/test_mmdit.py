@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from open_ldm.conditioning import ConditioningConfig, Conditions
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
@@ -19,7 +20,7 @@ from open_ldm.interop.mmdit import MMDiTFamily, original
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text import HuggingFaceConfig
-from tests.helpers import CLASSES, VIEW, randn, randomise, relative
+from tests.helpers import CLASSES, VIEW, randn, randomise, relative, rounding_floor
 from tests.interop.layouts import original_sd3
 
 DEPTH, WIDTH, CHANNELS, CONTEXT, POOLED, SIDE = 2, 128, 6, 20, 12, 6
@@ -34,6 +35,13 @@ def text() -> ConditioningConfig:
 
 def facts(*latent_size: int) -> DataFacts:
     return DataFacts(CHANNELS, ViewShape(8, 8, 8), latent_size=(latent_size[0], latent_size[1]))
+
+
+def same(ours: Tensor, theirs: nn.Module, x: Tensor, time: Tensor, context: Tensor, pooled: Tensor) -> None:
+    """Random weights without norms of q and k make attention sharp: the float32 of either is off by 1e-5, with them by 5e-7."""
+    given = {"encoder_hidden_states": context, "pooled_projections": pooled, "timestep": time}
+    wanted, floor = rounding_floor(theirs, x, **given)
+    assert relative(ours.double(), wanted) < 8 * floor and floor < 1e-4 and float(wanted.abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("rms", [False, True])
@@ -72,8 +80,7 @@ def test_an_original_file_gives_what_diffusers_gives(rms: bool) -> None:
     )
     vector = model.conditioning.get_submodule("semantic.pooled")(pooled)
     ours = model.denoiser(x, time, Conditions(vector, context)).mean
-    wanted = theirs(x, encoder_hidden_states=context, pooled_projections=pooled, timestep=time).sample
-    assert relative(ours, wanted) < 1e-5 and float(wanted.detach().abs().max()) > 0.1
+    same(ours, theirs, x, time, context, pooled)
 
 
 def exported(model: DiffusionModel, described: ModelSpec) -> torch.nn.Module:
@@ -93,8 +100,7 @@ def test_a_class_model_of_ours_is_exported_with_its_positions_in_a_square(base: 
     x, time = randn(2, CHANNELS, 6, 10), torch.tensor([3.0, 990.0])
     tokens = model.conditioning.get_parameter("semantic.table.weight")[[0, 2]].unsqueeze(1)
     ours = model.denoiser(x, time, Conditions(torch.zeros(2, 64), tokens)).mean
-    wanted = theirs(x, encoder_hidden_states=tokens, pooled_projections=torch.zeros(2, 1), timestep=time).sample
-    assert relative(ours, wanted) < 1e-5 and float(wanted.detach().abs().max()) > 0.1
+    same(ours, theirs, x, time, tokens, torch.zeros(2, 1))
 
 
 @pytest.mark.parametrize(

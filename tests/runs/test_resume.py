@@ -18,7 +18,7 @@ import pytest
 from tests.runs.tiny import DENOISERS, TINY, last_seen, losses, start, tiny_recipe
 
 KILLS = int(os.environ.get("LDM_KILLS", "3"))
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 
 def hashes(run: Path) -> dict[str, str]:
@@ -49,7 +49,7 @@ def kill_at(process: subprocess.Popen[bytes], run: Path, samples: int) -> bool:
     raise AssertionError("the run did not get on")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("denoiser", DENOISERS)
 def test_killed_runs_end_bit_equal_to_an_uninterrupted_one(denoiser: str, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
@@ -72,17 +72,23 @@ def test_killed_runs_end_bit_equal_to_an_uninterrupted_one(denoiser: str, tmp_pa
     assert hashes(broken) == hashes(whole)
 
 
-@pytest.mark.timeout(300)
+def wait_for(run: Path, samples: int) -> None:
+    """Until the run has been seen to reach `samples`."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while last_seen(run) < samples:
+        assert time.monotonic() < deadline, "the run did not get on"
+        time.sleep(0.01)
+
+
+@pytest.mark.timeout(1500)
 def test_stop_signal_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     arguments = ["train", str(recipe), "training.samples=4000", "training.checkpoint_every_samples=100000"]
     run = tmp_path / "run"
     process = start([*arguments, "--out", str(run)])
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while last_seen(run) < 12 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(run, 12)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 75
     ended = json.loads((run / "exit.json").read_text())
     assert ended["code"] == 75 and "SIGTERM" in ended["reason"] and "same command" in ended["hint"]
@@ -90,9 +96,8 @@ def test_stop_signal_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert (run / "checkpoints" / f"samples-{stopped_at:012d}" / "MANIFEST.json").is_file()
 
     process = start([*arguments, "--out", str(run)])
-    while last_seen(run) < stopped_at + 8 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(run, stopped_at + 8)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 75
     assert [samples for samples, _ in losses(run)][: stopped_at // 4 + 2] == list(range(4, stopped_at + 9, 4))

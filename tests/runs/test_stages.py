@@ -22,8 +22,8 @@ from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.stages import build_stages, plan_stages, train_stages
 from open_ldm.runs.train import TrainingResult, train
-from open_ldm.transfer.receipt import Receipt
-from open_ldm.transfer.start import Started
+from open_ldm.transfer_learning.receipt import Receipt
+from open_ldm.transfer_learning.start import Started
 from tests.runs.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start
@@ -184,9 +184,13 @@ def test_the_report_shows_all_stages_on_one_axis(run: Path) -> None:
         "semantic condition text -> class",
     ):
         assert words in text.replace("&gt;", ">"), words
-    assert all(link.startswith("data:image/png;base64,") for link in page.links) and "script" not in page.tags
+    assert all(link.startswith("data:image/png;base64,") for link in page.pictures) and "script" not in page.tags
+    files = [link for link in page.links if not link.startswith("#")]
+    assert {"stages/1-small/report.html", "stages/2-large/report.html", "config.yaml"} <= set(files)
+    assert all((run / file).exists() for file in files)
     assert "stage large begins" in text and "40" in page.text
     own = (run / "stages" / "2-large" / "report.html").read_text()
+    assert 'href="../../report.html"' in own
     assert "Where it started" in own and "Where it started" not in (run / "stages" / "1-small" / "report.html").read_text()
 
 

@@ -35,7 +35,7 @@ from open_ldm.runs.train import train
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.training.plan import plan_batches
-from open_ldm.transfer.start import Started
+from open_ldm.transfer_learning.start import Started
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import DENOISERS, TINY, losses, start, tiny_recipe
 

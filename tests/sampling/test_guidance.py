@@ -130,7 +130,7 @@ def test_channels_left_out_are_conditional() -> None:
     result, _ = run(semantic_scale=4.0, channels=3)
     torch.testing.assert_close(result.x_0[:, :3], by_formula(4.0, 1.0)[:, :3], rtol=0, atol=1e-12)
     torch.testing.assert_close(result.x_0[:, 3:], Recorder().alone(X, CONDITIONAL)[:, 3:], rtol=0, atol=0)
-    with pytest.raises(ConfigError, match="4 channels of 4"):
+    with pytest.raises(ConfigError, match="leaves out none of the 4 channels"):
         run(semantic_scale=4.0, channels=4)
 
 

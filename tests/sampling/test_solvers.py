@@ -177,8 +177,21 @@ def test_eps_networks_start_at_pure_noise_without_infinities(solver: str) -> Non
         assert bool(end.isfinite().all())
 
 
+@pytest.mark.parametrize("name", ["rectified_flow", "linear_zero_terminal"])
+def test_from_pure_noise_a_stochastic_step_takes_nothing_of_the_noise_it_leaves(name: str) -> None:
+    """alpha_t = 0 and eta = 1: x_s = alpha_s x_0 + sigma_s noise, and the root of sigma_s^2 - variance = 0 is never NaN."""
+    schedule = SCHEDULES[name]
+    for steps in range(1, 40):
+        times = time_grid(schedule, steps)[:2]
+        level = schedule.level(times)
+        assert float(level.alpha[0]) == 0
+        found = ddim(lambda x_t, t: Denoised(0.3 * W), schedule, 7 + W, times, lambda i: 1 - W, eta=1.0)
+        # a variance off by eps leaves sqrt(eps) of the noise there was
+        torch.testing.assert_close(found, level.alpha[1] * 0.3 * W + level.sigma[1] * (1 - W), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_grid_that_does_not_fall_is_refused(solver: str) -> None:
+def test_a_grid_that_does_not_decrease_is_refused(solver: str) -> None:
     for times in ([0.0, 1.0], [1.0, 0.5, 0.5, 0.0], [1.0]):
-        with pytest.raises(ConfigError, match="do not fall"):
+        with pytest.raises(ConfigError, match="do not decrease"):
             SOLVERS[solver](nonlinear(SCHEDULES["cosine"]), SCHEDULES["cosine"], W, torch.tensor(times), no_noise)

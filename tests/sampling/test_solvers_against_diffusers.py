@@ -65,12 +65,16 @@ def test_ddim(kind: PredictionKind, eta: float) -> None:
         rescale_betas_zero_snr=kind == "v",
     )
     published.set_timesteps(STEPS)
+    # Where alpha_t = 0, the posterior's variance is sigma_s^2 and eta = 1 leaves the root of zero, which float32 rounds to the
+    # root of up to 1e-7 on either side: NaN or 3e-4. Both are compared from the next time on.
+    first = 1 if kind == "v" and eta == 1 else 0
     x, *noises = draws(STEPS + 1)
     theirs = x
-    for i, timestep in enumerate(published.timesteps.tolist()):
+    for i, timestep in enumerate(published.timesteps.tolist()[first:]):
         output = network(theirs, timestep)
         theirs = published.step(output, timestep, theirs, eta=eta, variance_noise=noises[i] if eta else None).prev_sample
-    ours = ddim(through(schedule, kind), schedule, x, time_grid(schedule, STEPS), lambda i: noises[i], eta=eta)
+    times = time_grid(schedule, STEPS)[first:]
+    ours = ddim(through(schedule, kind), schedule, x, times, lambda i: noises[i], eta=eta)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import signal
+import threading
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -19,7 +20,7 @@ from open_ldm.autoencoders import Posterior
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.core.signals import StopRequest
+from open_ldm.core.signals import StopRequest, process_lives_on
 from open_ldm.training.ema import Ema
 from open_ldm.training.fingerprint import compare, fingerprint
 from open_ldm.training.optimizer import build_optimizer, learning_rate_at, optimizer_tensors, restore_optimizer
@@ -206,3 +207,28 @@ def test_the_first_signal_asks_and_the_second_ends(name: str, monkeypatch: pytes
         signal.raise_signal(number)
         assert ended == [130 if name == "SIGINT" else 143]
     assert signal.getsignal(number) == before
+
+
+def test_a_second_interrupt_in_a_process_that_lives_on_is_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with process_lives_on(), StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert stop.name == "SIGINT" and ended == []
+        signal.raise_signal(signal.SIGTERM)  # who ends a notebook's process means it
+        assert ended == [143]
+
+
+def test_outside_the_main_thread_no_signal_is_watched() -> None:
+    seen: list[str | None] = []
+
+    def work() -> None:
+        with StopRequest() as stop:
+            seen.append(stop.name)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(timeout=60)
+    assert seen == [None]

@@ -15,7 +15,6 @@ from torch import Tensor
 from tests.training.small_run import all_tensors, run_updates, small_trainer
 
 UPDATES = 5
-ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -30,7 +29,6 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, "-m", "tests.training.worker", str(tmp_path), str(UPDATES)],
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.options import Json, Out, print_json
-from open_ldm.cli.train import default_folder
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
 
@@ -32,6 +31,7 @@ def train(
     """Train a small KL autoencoder; OUT/autoencoder then serves any recipe. The same command again goes on."""
     from open_ldm.autoencoders.export import as_config
     from open_ldm.commands.autoencoder_dry_run import dry_run as build_only
+    from open_ldm.commands.train import default_folder
     from open_ldm.runs.autoencoder.checks import read_checks
     from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
     from open_ldm.runs.autoencoder.recorder import AUTOENCODER

@@ -31,11 +31,10 @@ def stats(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) ->
 @app.command()
 def survey(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> int:
     """What the data set holds: layout, sizes, classes, captions, and pictures that cannot be used."""
-    from open_ldm.data.sources import open_source
-    from open_ldm.data.survey import survey as survey_of
+    from open_ldm.commands.survey import survey_data
     from open_ldm.runs.autoencoder.recipe import load_any_recipe
 
-    found = survey_of(open_source(load_any_recipe(recipe, overrides or ()).data.source))
+    found = survey_data(load_any_recipe(recipe, overrides or ()).data)
     if as_json:
         print_json(found.to_json())
     else:

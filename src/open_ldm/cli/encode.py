@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from open_ldm.cli.options import Json, print_json
-from open_ldm.core.errors import ConfigError
 
 
 def encode(
@@ -19,7 +18,7 @@ def encode(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the cache; the same as cache.path=FOLDER.")] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of it, mend damaged files, make some entries again and compare them.")
+        bool, typer.Option("--verify", help="Read all of it, replace damaged files, encode some entries anew and compare.")
     ] = False,
     entries: Annotated[
         int | None,
@@ -31,28 +30,14 @@ def encode(
 ) -> int:
     """Encode pictures and captions once, for many trainings. The same command again goes on where it stopped; several share
     the work."""
-    from open_ldm.commands.encode import ENTRIES
     from open_ldm.commands.encode import encode as fill
+    from open_ldm.commands.encode import with_cache
     from open_ldm.runs.recipe import load_recipe
 
-    if entries is not None and not verify:
-        raise ConfigError(f"--entries {entries} has no effect", needed="--verify", fix="add --verify, or leave it out")
-    given = [*(overrides or ()), *([] if out is None else [_path_override(out)])]
-    resolved = load_recipe(recipe, given)
-    if resolved.cache is None:
-        resolved = load_recipe(recipe, [*given, _path_override(Path("caches") / resolved.name)])
-    result = fill(resolved, verify=verify, entries=ENTRIES if entries is None else entries, silent=as_json)
+    resolved = with_cache(partial(load_recipe, recipe), overrides or (), out)
+    result = fill(resolved, verify=verify, entries=entries, silent=as_json)
     if as_json:
         print_json(result.to_json())
-        return 0
-    print(result.sentence())
-    if result.checked is not None:
-        off = result.checked.difference
-        print(f"{result.checked.entries:,} entries made again differ by {off:.2g} of the largest number at most")
-    if result.unused:
-        print(f"{len(result.unused):,} other sections there belong to other settings: {', '.join(result.unused)}")
+    else:
+        print(result.text())
     return 0
-
-
-def _path_override(path: Path) -> str:
-    return f"cache.path={json.dumps(str(path))}"

@@ -55,7 +55,6 @@ def evaluate(
     """Draw pictures of a run, or read pictures, and measure them against data; evaluation.json keeps what was found."""
     from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS, evaluate
     from open_ldm.commands.evaluate.options import choice_of, config_from
-    from open_ldm.commands.evaluate.text import text_of
 
     names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
@@ -72,7 +71,7 @@ def evaluate(
     if as_json:
         print_json(found.to_json())
     else:
-        print(text_of(found))
+        print(found.text())
     return 0
 
 

@@ -24,7 +24,7 @@ from open_ldm.cli.sample import sample
 from open_ldm.cli.study import study
 from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
-from open_ldm.core.errors import OpenLdmError, exit_code_of
+from open_ldm.core.errors import OpenLdmError, debugging, exit_code_of
 
 app = typer.Typer(
     name="ldm",
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `ldm`. Expected failures print one line; `--debug` or LDM_DEBUG=1 adds the traceback."""
     _print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given or os.environ.get("LDM_DEBUG", "") not in ("", "0")
+    debug = "--debug" in given or debugging()
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     code = 0
     try:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from open_ldm.cli.options import Json, Out, print_json
-from open_ldm.core.errors import ConfigError
 
 
 def sample(
@@ -43,38 +41,29 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
-    from open_ldm.commands import sample as sampling
-    from open_ldm.core.events import Progress
-    from open_ldm.runs.load import load_run
+    from open_ldm.commands.sample import Asked, open_run, prompts_in, read_controls
+    from open_ldm.commands.sample import sample as sample_run
 
-    if sweep is not None and (prompt or prompts or class_name):
-        raise ConfigError("--sweep makes its own captions", fix="leave --prompt, --prompts and --class out")
-    loaded = load_run(run)
-    for problem in loaded.problems:
-        print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
-    settings = sampling.settings_from(loaded, steps, solver, semantic_scale, control_scale)
-    said = [*(prompt or ()), *(sampling.prompts_in(loaded, prompts) if prompts else ())]
-    each = count or (1 if prompts or sweep else 4)
-    options = sampling.read_controls(controls or (), loaded)
-    requests = sampling.requests_from(loaded, said, class_name or (), each, seed, options)
-    sheet = sampling.sheet_of(loaded, settings, requests, sweep, negative_prompt)
-    for caption in sampling.cut_prompts(loaded, sheet):
-        print(f"warning: too long for the text encoder, its end is left out: {caption!r}", file=sys.stderr)
-    with Progress(sampling.steps_of(sheet, settings), label="sample", unit="steps", silent=as_json) as progress:
-        pixels = sampling.draw(loaded, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
-    folder = out or _next_folder(run)
-    written = sampling.write_samples(loaded, sheet, pixels, settings, folder)
+    loaded = open_run(run)
+    asked = Asked(
+        prompts=(*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ())),
+        classes=tuple(class_name or ()),
+        controls=read_controls(controls or (), loaded),
+        count=count or (1 if prompts or sweep else 4),
+        seed=seed,
+        sweep=sweep,
+        negative_prompt=negative_prompt,
+        steps=steps,
+        solver=solver,
+        semantic_scale=semantic_scale,
+        control_scale=control_scale,
+    )
+    samples = sample_run(loaded, asked, silent=as_json)
+    written = samples.save(out)
     if as_json:
         print_json(written.to_json())
     else:
-        if all(request.shows is None for request in sheet.requests) and loaded.recipe.conditioning.semantic.kind != "none":
+        if all(request.shows is None for request in samples.requests) and loaded.recipe.conditioning.semantic.kind != "none":
             print("nothing was asked for, so nothing was said to the model; see --prompt and --class")
         print(written.sentence())
     return 0
-
-
-def _next_folder(run: Path) -> Path:
-    """RUN/drawn/0001, 0002, ...: nothing is overwritten."""
-    root = (run if (run / "config.yaml").is_file() else run.parent.parent) / "drawn"
-    taken = [int(entry.name) for entry in root.glob("*") if entry.name.isdigit()] if root.is_dir() else []
-    return root / f"{max(taken, default=0) + 1:04d}"

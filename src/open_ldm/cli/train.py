@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,9 +23,9 @@ def train(
     """Train a model. The same command again goes on where the run stopped."""
     from open_ldm.commands.dry_run import dry_run as build_only
     from open_ldm.commands.dry_run import dry_run_stages, stages_text
+    from open_ldm.commands.train import default_folder, train_recipe
     from open_ldm.runs.recipe import load_recipe
-    from open_ldm.runs.stages import build_stages, train_stages
-    from open_ldm.runs.train import train as run_training
+    from open_ldm.runs.stages import build_stages
 
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
@@ -40,7 +39,7 @@ def train(
         print_json(content) if as_json else print(text)
         return 0
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
-    result = (train_stages if resolved.stages else run_training)(resolved, folder, silent=as_json, command=command)
+    result = train_recipe(resolved, folder, silent=as_json, command=command)
     if as_json:
         print_json(
             {
@@ -59,9 +58,3 @@ def train(
             file=sys.stderr,
         )
     return result.code
-
-
-def default_folder(given: str, name: str) -> Path:
-    """runs/NAME, or the run folder itself when that is what was given."""
-    path = Path(given)
-    return path if (path / "config.yaml").is_file() else Path("runs") / name

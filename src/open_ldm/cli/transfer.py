@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,6 @@ import typer
 
 from open_ldm.cli.options import Json, Out
 from open_ldm.cli.train import train
-from open_ldm.core.errors import ConfigError
 
 
 def transfer(
@@ -32,14 +30,7 @@ def transfer(
 
     What became of every tensor is printed and kept in transfer.json. The same command again goes on where the run stopped.
     """
-    for override in overrides or ():
-        if override.startswith(("init_from=", "init_from.source=")):
-            raise ConfigError(
-                f"{override} would replace SOURCE, {source}", fix="leave one of them out: ldm train RECIPE takes the other"
-            )
-    given = [f"init_from.source={json.dumps(str(source))}"]
-    if raw:
-        given.append("init_from.weights=raw")
-    if allow:
-        given.append(f"init_from.allow={json.dumps(allow)}")
-    return train(recipe, [*given, *(overrides or ())], out, dry_run=dry_run, as_json=as_json)
+    from open_ldm.commands.transfer import overrides_to_start_from
+
+    given = overrides_to_start_from(source, overrides or (), allow=allow or (), raw=raw)
+    return train(recipe, given, out, dry_run=dry_run, as_json=as_json)

@@ -22,8 +22,8 @@ from open_ldm.runs.report.stages import SHOWN, cells_of
 from open_ldm.runs.stages import Stage, named_in_errors
 from open_ldm.runs.starting import settle_if_present, settle_recipe, trained_settings
 from open_ldm.text import WordsConfig
-from open_ldm.transfer.expected import skeleton
-from open_ldm.transfer.start import Started, StartingPoint, start_without_numbers
+from open_ldm.transfer_learning.expected import skeleton
+from open_ldm.transfer_learning.start import Started, StartingPoint, start_without_numbers
 
 ASSUMED_CLASSES = 1000
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import join_world
-from open_ldm.core.errors import DataError
+from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.events import duration
+from open_ldm.core.shown import ShownAsText
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
@@ -30,7 +32,7 @@ ENTRIES = 16
 
 
 @dataclass(frozen=True)
-class EncodingResult:
+class EncodingResult(ShownAsText):
     """What `ldm encode` did. `split`: share of the time by kind of work; `damaged`: files that were made again."""
 
     path: Path
@@ -53,6 +55,16 @@ class EncodingResult:
             f" {self.files_written:,} files of {self.bytes_written / 1e6:,.1f} MB written"
         )
 
+    def text(self) -> str:
+        """The sentence, then how far entries that were made again differ, and sections that belong to other settings."""
+        lines = [self.sentence()]
+        if self.checked is not None:
+            off = self.checked.difference
+            lines.append(f"{self.checked.entries:,} entries made again differ by {off:.2g} of the largest number at most")
+        if self.unused:
+            lines.append(f"{len(self.unused):,} other sections there belong to other settings: {', '.join(self.unused)}")
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
@@ -71,12 +83,36 @@ class EncodingResult:
         }
 
 
-def encode(recipe: Recipe, *, verify: bool = False, entries: int = ENTRIES, silent: bool = False) -> EncodingResult:
-    """Fill the recipe's cache; with `verify` read all of it, make damaged files again, and for comparison `entries` of each
-    section, 0 all.
+def with_cache(load: Callable[[Sequence[str]], Recipe], overrides: Sequence[str], out: Path | None) -> Recipe:
+    """Return the recipe that `load` gives for the overrides, with its cache in `out`.
 
-    Raises DataError when stored entries do not belong to the pictures, and StoppedError (exit 75) on a stop signal.
+    Without `out` the cache lies where the recipe says, or in caches/NAME if it says nothing.
     """
+    given = [*overrides, *([] if out is None else [_path_override(out)])]
+    recipe = load(given)
+    return recipe if recipe.cache is not None else load([*given, _path_override(Path("caches") / recipe.name)])
+
+
+def _path_override(path: Path) -> str:
+    return f"cache.path={json.dumps(str(path))}"
+
+
+def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, silent: bool = False) -> EncodingResult:
+    """Fill the recipe's cache.
+
+    Args:
+        recipe: One with a cache.
+        verify: Read all of the cache and make damaged files again, then compare `entries` of each section with new ones.
+        entries: 16 by default, 0 for all.
+        silent: Show no progress.
+
+    Raises:
+        ConfigError: `entries` is given without `verify`.
+        DataError: Stored entries do not belong to the pictures.
+        StoppedError: A stop signal came (exit code 75).
+    """
+    if entries is not None and not verify:
+        raise ConfigError(f"--entries {entries} has no effect", needed="--verify", fix="add --verify, or leave it out")
     started = time.perf_counter()
     with StopRequest() as stop:
         machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
@@ -93,7 +129,8 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int = ENTRIES, sile
             world.barrier()
             work = filler.fill()
             with work.during("comparing"):
-                checked = check_entries(cache, entries or len(source)) if verify and world.leads else None
+                compared = (ENTRIES if entries is None else entries) or len(source)
+            checked = check_entries(cache, compared) if verify and world.leads else None
             result = _result(cache, work, opening, time.perf_counter() - started, damaged, checked)
     if checked is not None and checked.wrong:
         sections = list(dict.fromkeys(str(wrong.section) for wrong in checked.wrong))

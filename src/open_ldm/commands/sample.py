@@ -1,68 +1,92 @@
-"""`ldm sample`: requests -> PNG files, one grid, and samples.json that says how each picture was made.
-
-Pictures of several channels of their own are written twice: as people are shown them, and as numbers that a source reads.
-"""
+"""`ldm sample`: what is asked for -> requests -> pixels, which commands/samples.py shows and writes."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
 from torch import Tensor
 
 from open_ldm.commands.prompts import read_prompts, sweep_of
+from open_ldm.commands.samples import Samples, Sheet
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.config import validate
-from open_ldm.core.display import as_shown
-from open_ldm.core.errors import ConfigError, DiskError, nearest
-from open_ldm.core.files import write_bytes, write_json
-from open_ldm.core.pictures import grid, npy_bytes, save_png, to_picture, to_pixels
-from open_ldm.data.sources import channels_of
-from open_ldm.runs.load import LoadedRun
+from open_ldm.core.device import DeviceName
+from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.events import Progress
+from open_ldm.core.pictures import to_pixels
+from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
 
-_GRID_COLUMNS = 8
-GRID, SAMPLES = "grid.png", "samples.json"
-
 
 @dataclass(frozen=True)
-class Sheet:
-    """Pictures to draw, in the order of the grid. Headers name what varies along it; without them captions stand below.
+class Asked:
+    """What samples are asked for, and by which settings. Prompts, classes and a sweep exclude each other where a model cannot
+    take them; None keeps the run's own setting.
 
-    `negative`: what guidance leads away from.
+    Attributes:
+        prompts, classes: Each gets `count` pictures.
+        controls: Option -> value, such as size -> 96x96, in the form that `ldm sample` takes.
+        count: Pictures of each prompt or class, at least 1.
+        seed: Of the first picture, at least 0; the next has the next seed, and each prompt begins anew.
+        sweep: One prompt with choices, `a {red,blue} circle`: every variant of it with the same seeds, as a labelled table.
+        negative_prompt: What guidance leads away from, in place of no caption.
+        steps, solver, semantic_scale, control_scale: As `sampling` in a recipe.
     """
 
-    requests: tuple[SampleRequest, ...]
-    columns: int = _GRID_COLUMNS
-    row_headers: tuple[str, ...] | None = None
-    column_headers: tuple[str, ...] | None = None
-    negative: str | None = None
+    prompts: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    controls: Mapping[str, str] = field(default_factory=dict)
+    count: int = 4
+    seed: int = 0
+    sweep: str | None = None
+    negative_prompt: str | None = None
+    steps: int | None = None
+    solver: str | None = None
+    semantic_scale: float | None = None
+    control_scale: float | None = None
 
 
-@dataclass(frozen=True)
-class SampledFolder:
-    """What was written. `numbers`: of pictures with channels of their own, .npy files of uint8 [H, W, C]."""
+def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
+    """Load a run, or one checkpoint inside it, and warn of newer checkpoints that were passed over. Raises as `load_run`."""
+    run = load_run(path, device)
+    for problem in run.problems:
+        print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
+    return run
 
-    folder: Path
-    grid: Path
-    pictures: tuple[Path, ...]
-    numbers: tuple[Path, ...] = ()
 
-    def sentence(self) -> str:
-        """One line for people."""
-        also = " (.png to look at, .npy with all channels)" if self.numbers else ""
-        return f"{len(self.pictures)} pictures in {self.folder}{also}; all at once: {self.grid}"
+def sample(run: LoadedRun, asked: Asked, *, silent: bool = False) -> Samples:
+    """Sample what is asked for.
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        content: dict[str, Any] = {"folder": str(self.folder), "grid": str(self.grid)}
-        content["pictures"] = [str(path) for path in self.pictures]
-        return content | ({"numbers": [str(path) for path in self.numbers]} if self.numbers else {})
+    Args:
+        run: From `open_run`.
+        asked: Prompts or classes, controls, seeds and settings.
+        silent: Show no progress.
+
+    Returns:
+        The pictures; the same seed starts from the same noise.
+
+    Raises:
+        ConfigError: The model does not know a prompt, a class or a control, or a setting is out of range.
+    """
+    for name, value, least in (("count", asked.count, 1), ("seed", asked.seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
+    if asked.sweep is not None and (asked.prompts or asked.classes):
+        raise ConfigError("--sweep makes its own captions", fix="leave --prompt, --prompts and --class out")
+    settings = settings_from(run, asked.steps, asked.solver, asked.semantic_scale, asked.control_scale)
+    requests = requests_from(run, asked.prompts, asked.classes, asked.count, asked.seed, asked.controls)
+    sheet = sheet_of(run, settings, requests, asked.sweep, asked.negative_prompt)
+    for caption in cut_prompts(run, sheet):
+        print(f"warning: too long for the text encoder, its end is left out: {caption!r}", file=sys.stderr)
+    with Progress(steps_of(sheet, settings), label="sample", unit="steps", silent=silent) as progress:
+        pixels = draw(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
+    return Samples.of(run, sheet, settings, pixels)
 
 
 def requests_from(
@@ -193,49 +217,6 @@ def draw(
     inputs = run.build_inputs(requests)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
     return to_pixels(run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted))
-
-
-def write_samples(run: LoadedRun, sheet: Sheet, pixels: Tensor, settings: SamplingConfig, out: Path) -> SampledFolder:
-    """Write the pictures, grid.png and samples.json into `out`. Raises DiskError when the disk refuses."""
-    requests = sheet.requests
-    channels = channels_of(run.recipe.data.source)
-    paths = [out / f"{index:05d}.png" for index in range(len(requests))]
-    numbers = [] if channels in (None, 1) else [path.with_suffix(".npy") for path in paths]
-    seen = as_shown(pixels, run.recipe.data.display)
-    try:
-        for path, one in zip(paths, seen, strict=True):
-            save_png(path, to_picture(one).convert("L") if channels == 1 else to_picture(one))
-        for path, one in zip(numbers, pixels, strict=bool(numbers)):
-            write_bytes(path, npy_bytes(one))
-        save_png(out / GRID, _grid_of(sheet, seen))
-        content = {
-            "run": str(run.path),
-            "samples_seen": run.samples_seen,
-            "passed_over": list(run.problems),
-            "sampling": settings.model_dump(mode="json"),
-            "negative_prompt": sheet.negative,
-            "pictures": [
-                {
-                    "file": path.name,
-                    **({"numbers": path.with_suffix(".npy").name} if numbers else {}),
-                    "seed": request.seed,
-                    "shows": request.shows,
-                    "controls": dict(request.controls),
-                }
-                for path, request in zip(paths, requests, strict=True)
-            ],
-        }
-        write_json(out / SAMPLES, content)
-    except OSError as error:
-        raise DiskError(f"cannot write to {out}: {error.strerror}", fix="choose another --out") from error
-    return SampledFolder(out, out / GRID, tuple(paths), tuple(numbers))
-
-
-def _grid_of(sheet: Sheet, pixels: Tensor) -> Image:
-    captions = [request.shows or "" for request in sheet.requests]
-    if sheet.column_headers is None and any(captions):
-        return grid(pixels, sheet.columns, captions=captions)
-    return grid(pixels, sheet.columns, row_headers=sheet.row_headers, column_headers=sheet.column_headers)
 
 
 def read_controls(texts: Sequence[str], run: LoadedRun) -> dict[str, str]:

@@ -1,15 +1,21 @@
-"""Control conditions: how a training picture was made. One file each; this union lists them."""
+"""Control conditions: how a training picture was made. One file each; this union lists those of the package.
+
+A recipe may also name the kind of any other subclass of `Control` that the program has defined (examples/own_control.py).
+"""
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, WrapValidator
 
 from open_ldm.controls.aspect_ratio import AspectRatio
 from open_ldm.controls.base import Control, ViewShape
 from open_ldm.controls.crop import Crop
 from open_ldm.controls.flip import Flip
 from open_ldm.controls.original_size import OriginalSize
+from open_ldm.controls.own import read_control
 
-ControlConfig = Annotated[OriginalSize | Crop | Flip | AspectRatio, Field(discriminator="kind")]
+ControlConfig = SerializeAsAny[
+    Annotated[OriginalSize | Crop | Flip | AspectRatio, Field(discriminator="kind"), WrapValidator(read_control)]
+]
 
 __all__ = ["AspectRatio", "Control", "ControlConfig", "Crop", "Flip", "OriginalSize", "ViewShape"]

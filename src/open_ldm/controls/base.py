@@ -26,7 +26,8 @@ class ViewShape:
 
 
 class Control(Config):
-    """Base of every control. A subclass is its own config: add a file, add it to the union in `controls/__init__`.
+    """Base of every control. A subclass is its own config: add a file, add it to the union in `controls/__init__`,
+    or define it in a program of your own before you load a recipe that names its kind (examples/own_control.py).
 
     `numbers`: how many numbers describe it. `option`: its name on the command line (`size=64x64`).
     The numbers are read by sinusoidal features with periods from 2 pi to 2 pi 10^4, so they should be of the order 1 to 1000.

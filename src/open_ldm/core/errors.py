@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
 
 
 class OpenLdmError(Exception):
-    """A failure the user can mend. `exit_code` is what the command line returns (reliability contract, 3.9)."""
+    """A failure that the user can fix. `exit_code` is what the command line returns (reliability contract, 3.9)."""
 
     exit_code = 70
 
@@ -25,6 +27,17 @@ class OpenLdmError(Exception):
         if self.fix:
             parts.append(f"fix: {self.fix}")
         return " ".join("; ".join(parts).split())
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the one line, or the whole traceback with LDM_DEBUG=1 (IPython calls this)."""
+        if debugging():
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self.one_line()}"]
+
+
+def debugging() -> bool:
+    """Whether LDM_DEBUG=1 asks for tracebacks."""
+    return os.environ.get("LDM_DEBUG", "") not in ("", "0")
 
 
 class ConfigError(OpenLdmError):

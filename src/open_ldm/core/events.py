@@ -1,4 +1,4 @@
-"""The diary of a run (events.jsonl) and the progress line a person watches.
+"""The event log of a run (events.jsonl) and the progress line a person watches.
 
 Every line of events.jsonl is one JSON object {"event": NAME, "time": ISO-8601 UTC, "samples_seen": int, ...}. JSON has
 no NaN and no infinity: they are written as the strings "nan", "inf", "-inf", which `Event.number` reads back as floats.
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _OWN_KEYS = ("event", "time", "samples_seen")
 _PLAIN_EVERY_SECONDS = 10.0
 _LIVE_EVERY_SECONDS = 0.125
+_NOTEBOOK_EVERY_SECONDS = 0.5
 _RATE_WINDOW_SECONDS = 30.0
 
 
@@ -201,7 +202,7 @@ class ProgressLine:
 
 
 class Progress:
-    """Shows how far a long task is: one live line on a terminal, plain lines elsewhere, nothing when `silent`.
+    """Shows how far a long task is: one live line on a terminal or in a notebook, plain lines elsewhere, nothing when `silent`.
 
     Plain lines appear at the first update, then at most every ten seconds, and once more at the end. `unit` is what is
     counted: samples in training, steps in sampling. `start` is where a resumed task begins. Use as a context manager.
@@ -222,6 +223,9 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        # A cell's output is no terminal, but it goes back to the start of its line when it is told to.
+        self._notebook = type(self._stream).__module__.startswith("ipykernel")
+        self._written = 0
         self._history = deque([(clock(), start)])
         self._live: Live | None = None
         self._line: ProgressLine | None = None
@@ -237,7 +241,8 @@ class Progress:
         then, before = self._history[0]
         rate = (done - before) / (now - then) if now > then and done > before else None
         self._line = ProgressLine(self.label, done, self.total, self.unit, rate, loss, data_wait_share)
-        if now - self._shown_at >= (_LIVE_EVERY_SECONDS if self._terminal else _PLAIN_EVERY_SECONDS):
+        every = _NOTEBOOK_EVERY_SECONDS if self._notebook else _PLAIN_EVERY_SECONDS
+        if now - self._shown_at >= (_LIVE_EVERY_SECONDS if self._terminal else every):
             self._show(now)
 
     def say(self, text: str) -> None:
@@ -246,6 +251,8 @@ class Progress:
             return
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
+        elif self._notebook:
+            self._write_over(text, end="\n")
         else:
             print(text, file=self._stream, flush=True)
 
@@ -256,6 +263,9 @@ class Progress:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._written:
+            print(file=self._stream, flush=True)
+            self._written = 0
 
     def __enter__(self) -> Self:
         return self
@@ -267,6 +277,9 @@ class Progress:
         if self.silent or self._line is None:
             return
         self._shown, self._shown_at = self._line, now
+        if self._notebook:
+            self._write_over(self._line.text())
+            return
         if not self._terminal:
             print(self._line.text(), file=self._stream, flush=True)
             return
@@ -275,6 +288,11 @@ class Progress:
         if self._live is None:
             self._live = self._start_live()
         self._live.update(Text(self._line.text(), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def _write_over(self, text: str, end: str = "") -> None:
+        """Write text in place of the line that a notebook shows, blanks over what is left of it."""
+        print("\r" + text.ljust(self._written), end=end, file=self._stream, flush=True)
+        self._written = 0 if end else len(text)
 
     def _start_live(self) -> Live:
         from rich.console import Console

@@ -88,10 +88,10 @@ def _temporary_beside(path: Path) -> tuple[int, str]:
             lock_file(handle, wait=True)
         if os.fstat(handle).st_nlink:
             return handle, temporary
-        os.close(handle)  # taken for a leftover before it was locked
+        os.close(handle)  # another process removed it before it was locked
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove temporary files whose writers were killed. Those of living ones are locked, or on Windows young, and stay."""
     for file in folder.glob(f".*{_TEMPORARY}"):
         with suppress(OSError):

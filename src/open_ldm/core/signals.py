@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,12 +16,24 @@ from open_ldm.core.errors import StoppedError
 
 _WATCHED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
 _SECOND_WITHIN_SECONDS = 10.0
+_PROCESS_LIVES_ON: ContextVar[bool] = ContextVar("process_lives_on", default=False)
+
+
+@contextmanager
+def process_lives_on() -> Iterator[None]:
+    """Within this context a second SIGINT raises KeyboardInterrupt and does not end the process, which may be a notebook's."""
+    token = _PROCESS_LIVES_ON.set(True)
+    try:
+        yield
+    finally:
+        _PROCESS_LIVES_ON.reset(token)
 
 
 class StopRequest:
-    """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the flag `name`.
+    """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the signal's `name`.
 
-    The flag is to be polled between updates.
+    The name is to be polled between updates; it is None until a signal comes. Outside the main thread, where Python allows no
+    signal handlers, nothing is watched.
     """
 
     def __init__(self) -> None:
@@ -26,8 +42,9 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in _WATCHED:
-            self._previous[number] = signal.signal(number, self._receive)
+        if threading.current_thread() is threading.main_thread():
+            for number in _WATCHED:
+                self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -42,5 +59,7 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.name is not None and now - self._at < _SECOND_WITHIN_SECONDS:
+            if number == signal.SIGINT and _PROCESS_LIVES_ON.get():
+                raise KeyboardInterrupt
             os._exit(130 if number == signal.SIGINT else 143)
         self.name, self._at = signal.Signals(number).name, now

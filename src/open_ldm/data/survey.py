@@ -15,6 +15,7 @@ import numpy as np
 
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
+from open_ldm.core.shown import ShownAsText
 from open_ldm.data.sample import BadPicture, BadSample, Source
 
 _EXAMPLES = 8
@@ -36,7 +37,7 @@ class Quantiles:
 
 
 @dataclass(frozen=True)
-class DataSurvey:
+class DataSurvey(ShownAsText):
     """Statistics over `examined` samples spread evenly over `pictures`.
 
     Sizes are original sizes in pixels; `aspect_ratio` = width / height. `class_counts` counts the examined samples; it

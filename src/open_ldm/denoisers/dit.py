@@ -6,7 +6,7 @@ end. Without them the network is the published one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -100,7 +100,7 @@ class DiT(Denoiser):
         """See `Denoiser.context_attentions`."""
         if self.context_embedding is None:
             return ()
-        blocks: Iterable[Any] = self.blocks
+        blocks: list[Any] = list(self.blocks)
         return [ContextAttention(block.attention.attention, keys="last") for block in blocks]
 
 

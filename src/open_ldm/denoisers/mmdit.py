@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -141,7 +141,7 @@ class MMDiT(Denoiser):
         """See `Denoiser.context_attentions`."""
         if self.slots.context_dim is None:
             return ()
-        blocks: Iterable[Any] = self.blocks
+        blocks: list[Any] = list(self.blocks)
         return [ContextAttention(block.attention, keys="first") for block in blocks]
 
     def _context(self, conditions: Conditions, batch: int) -> Tensor:

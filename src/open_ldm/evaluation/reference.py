@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from open_ldm.core.errors import DataError
-from open_ldm.core.files import remove_leftovers, sha256_of, write_bytes, write_json
+from open_ldm.core.files import remove_temporary_files, sha256_of, write_bytes, write_json
 from open_ldm.evaluation.bank import Rows
 from open_ldm.evaluation.features.base import ExtractorId
 from open_ldm.evaluation.moments import Moments
@@ -30,7 +30,7 @@ def save_statistics(folder: Path, statistics: Statistics) -> None:
     tensors = {"mean": statistics.moments.mean, "scatter": statistics.moments.scatter}
     tensors |= {"keys": rows.keys, "numbers": rows.numbers, "vectors": rows.vectors}
     tensors |= {name: tensor for name in _OPTIONAL if (tensor := getattr(rows, name)) is not None}
-    remove_leftovers(folder)
+    remove_temporary_files(folder)
     write_bytes(folder / TENSORS, safetensors.torch.save({name: each.contiguous() for name, each in tensors.items()}))
     pictures = asdict(statistics.pictures) | {"total": str(statistics.pictures.total)}  # longer than JSON's numbers
     description = {

@@ -206,7 +206,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
-        raise CheckpointError(f"{path.name}: manifest of schema {schema!r:.60}", needed=f"schema {SCHEMA}")
+        raise CheckpointError(f"{path.name}: {MANIFEST} has schema {schema!r:.60}", needed=f"schema {SCHEMA}")
     if content.pop(MANIFEST_SHA256, None) != _sha256_of_content(content):
         raise CheckpointError(f"{path.name}: {MANIFEST} is damaged: its SHA-256 differs from the one it states")
     _check_files(path, content.get("files"))

@@ -19,7 +19,7 @@ from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
 from open_ldm.training.loop import Every
 from open_ldm.training.trainer import DiffusionTrainer
-from open_ldm.transfer.start import Started
+from open_ldm.transfer_learning.start import Started
 
 _PREVIEW_COLUMNS = 8
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from open_ldm.core.errors import DiskError, RunLockedError
-from open_ldm.core.files import open_handle, read_at, remove_leftovers, write_json, write_text
+from open_ldm.core.files import open_handle, read_at, remove_temporary_files, write_json, write_text
 from open_ldm.core.locks import lock_file
 
 
@@ -60,7 +60,7 @@ class RunFolder:
             raise RunLockedError(
                 f"run folder {self.path} is in use by {owner}", fix="wait for it to end, or choose another --out"
             )
-        remove_leftovers(self.path)
+        remove_temporary_files(self.path)
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
         return self

@@ -29,7 +29,7 @@ from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
-from open_ldm.transfer.settings import InitFromConfig
+from open_ldm.transfer_learning.settings import InitFromConfig
 
 
 class TrainingRecipe(PlainData, Protocol):
@@ -195,14 +195,10 @@ class Recipe(Config):
 
 
 def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
-    """Reduce a recipe's plain data to the settings that change numbers.
+    """Reduce a recipe's plain data, in place, to the settings that change numbers.
 
-    Args:
-        content: The plain data; it is changed.
-        training: Says whether the length of the run changes its learning rates.
-
-    Returns:
-        `content` without what the fingerprint holds one by one, and without how often a run reports.
+    What the fingerprint holds one by one goes, and how often a run reports; so does its length, where no learning rate depends
+    on it.
     """
     for name in ("device", "dtype", "deterministic", "micro_batch_size"):
         content["training"].pop(name)

@@ -14,9 +14,9 @@ from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.state import TrainState
-from open_ldm.transfer.settings import InitFromConfig
-from open_ldm.transfer.settle import SizedSettings, settle, settle_as_before
-from open_ldm.transfer.start import Started, StartingPoint, TrainedSettings, start
+from open_ldm.transfer_learning.settings import InitFromConfig
+from open_ldm.transfer_learning.settle import SizedSettings, settle, settle_as_before
+from open_ldm.transfer_learning.start import Started, StartingPoint, TrainedSettings, start
 
 
 def load_starting_point(config: InitFromConfig) -> StartingPoint:

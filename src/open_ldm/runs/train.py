@@ -35,7 +35,7 @@ from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
 from open_ldm.training.plan import plan_batches
-from open_ldm.transfer.start import StartingPoint
+from open_ldm.transfer_learning.start import StartingPoint
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,9 @@ def combine(denoised: Denoised, semantic_scale: float, control_scale: float, cha
     estimates = denoised.x_0.chunk(len(weights))
     if channels is not None and channels >= estimates[0].shape[1]:
         raise ConfigError(
-            f"guidance.channels={channels} leaves none of {estimates[0].shape[1]} channels out",
+            f"guidance.channels={channels} leaves out none of the {estimates[0].shape[1]} channels",
             needed="fewer",
-            fix="leave it out",
+            fix="remove guidance.channels",
         )
     if len(weights) == 1:
         return denoised

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.evaluation.bootstrap import BootstrapConfig
-from open_ldm.evaluation.metrics.fid import FIDConfig, Gaussian, frechet_distance, weighted_gaussian
+from open_ldm.evaluation.metrics.fid import FIDConfig, Gaussian, Root, frechet_distance, weighted_gaussian
 from tests.evaluation.sets import normal_statistics, statistics_of
 from tests.helpers import randn
 
@@ -30,12 +30,34 @@ def test_closed_forms() -> None:
         1 + 0 + 4 + 1 + 1.5**2 + 9, rel=1e-12
     )  # sum of (m - m')^2 + (s - s')^2
     assert frechet_distance(one, one) == pytest.approx(0, abs=1e-12)
-    rotation, _ = torch.linalg.qr(randn(3, 3, seed=1).double())
 
-    def turned(g: Gaussian) -> Gaussian:
-        return Gaussian(rotation @ g.mean, rotation @ g.covariance @ rotation.T)
 
-    assert frechet_distance(turned(one), turned(other)) == pytest.approx(frechet_distance(one, other), rel=1e-10)
+def turned(g: Gaussian, seed: int) -> Gaussian:
+    """In other axes, with the rounding of the products that lead there."""
+    rotation, _ = torch.linalg.qr(randn(len(g.mean), len(g.mean), seed=seed).double())
+    return Gaussian(rotation @ g.mean, rotation @ g.covariance @ rotation.T)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_rotation_changes_nothing(seed: int) -> None:
+    """Also where a covariance is singular. Largest of 2,000 rotations: 1.0e-15.
+
+    A stable eigh on any machine is off by a small multiple of D eps |S| = 6e-15 in the eigenvalues, hence in the roots of those
+    above 0.25, and what is left of the one that is 0 is below the floor.
+    """
+    one, other = diagonal([0, 1, 2], [1, 2, 3]), diagonal([1, 1, 0], [2, 0.5, 0])
+    pair = turned(one, seed), turned(other, seed)
+    assert frechet_distance(*pair) == pytest.approx(17.25, rel=1e-12)
+    assert frechet_distance(*reversed(pair)) == pytest.approx(17.25, rel=1e-12)
+
+
+def test_small_variances_are_not_lost_beside_large_ones() -> None:
+    """S_2 = 2 S_1 with variances from 1 down to 1e-8: tr (S_1 + S_2 - 2 sqrt(2) S_1) = (sqrt(2) - 1)^2 tr S_1."""
+    variances = torch.logspace(0, -8, 24, dtype=torch.float64)
+    one, other = (turned(Gaussian(torch.zeros(24).double(), (scale * variances).diag()), 3) for scale in (1, 2))
+    wanted = (2**0.5 - 1) ** 2 * float(variances.sum())
+    assert frechet_distance(one, other) == pytest.approx(wanted, rel=1e-12)
+    assert Root(one).rough_distance(other) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("dim", [1, 5, 40])

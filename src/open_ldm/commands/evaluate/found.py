@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.evaluate.neighbours import NeighbourReport
+from open_ldm.commands.evaluate.text import text_of
+from open_ldm.core.shown import ShownAsText
 from open_ldm.evaluation.measure import Measured
-from open_ldm.evaluation.passport import Result
+from open_ldm.evaluation.protocol import Result
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(ShownAsText):
     """What was found. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
     `held_out`: the loss by noise level; `file`: the evaluation.json it was written to, and `sheet` the picture of nearest
     neighbours, where there are such."""
@@ -33,6 +35,10 @@ class Evaluation:
         """Results and refusals as `measure` gives them."""
         return Measured(self.results, self.refused)
 
+    def text(self) -> str:
+        """The table of what was measured, then warnings, refusals and where things lie."""
+        return text_of(self)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
@@ -46,7 +52,7 @@ class Evaluation:
         }
 
     def details(self) -> dict[str, Any]:
-        """What is not a number with a passport."""
+        """What is not a number with a protocol."""
         found: dict[str, Any] = {"influence": dict(self.influence)} if self.influence else {}
         found |= {"held_out": dict(self.held_out)} if self.held_out else {}
         return found | ({} if self.neighbours is None else {"neighbours": self.neighbours.to_json()})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel
 
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.config import apply_overrides, validate
@@ -19,18 +20,34 @@ T = TypeVar("T", bound=str)
 
 
 def config_from(
-    metrics: Sequence[str], extractors: Sequence[str], controls: Sequence[str], overrides: Sequence[str], *, n: int, seed: int
+    metrics: Sequence[str | Mapping[str, Any]],
+    extractors: Sequence[str | Path | Mapping[str, Any] | BaseModel],
+    controls: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    n: int,
+    seed: int,
 ) -> EvaluationConfig:
-    """The settings of `ldm evaluate`. Raises ConfigError for what cannot be read."""
+    """Return the settings of an evaluation; metrics and extractors are named, or given with their settings.
+
+    Raises:
+        ConfigError: Something cannot be read.
+    """
     content = {
-        "metrics": [{"kind": name} for name in metrics],
-        "extractors": [extractor_from(text) for text in extractors],
+        "metrics": [{"kind": one} if isinstance(one, str) else dict(one) for one in metrics],
+        "extractors": [_extractor(one) for one in extractors],
         "controls": dict(_control(text) for text in controls),
         "n": n,
         "seed": seed,
     }
     whole = validate(EvaluationConfig, content, source="ldm evaluate").model_dump(mode="json")
     return validate(EvaluationConfig, apply_overrides(whole, overrides), source="ldm evaluate")
+
+
+def _extractor(given: str | Path | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+    if isinstance(given, BaseModel):
+        return given.model_dump(mode="json")
+    return dict(given) if isinstance(given, Mapping) else extractor_from(str(given))
 
 
 def extractor_from(text: str) -> dict[str, Any]:

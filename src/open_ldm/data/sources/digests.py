@@ -25,7 +25,7 @@ import safetensors.numpy
 from filelock import FileLock
 
 from open_ldm.core.errors import DiskError
-from open_ldm.core.files import remove_leftovers, write_bytes
+from open_ldm.core.files import remove_temporary_files, write_bytes
 from open_ldm.data.pictures import with_retries
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.sources.files import user_cache
@@ -145,7 +145,7 @@ class _Remembered:
         """Add what is known to what others saved meanwhile, if there is something new."""
         if not self._changed:
             return
-        remove_leftovers(self._file.parent)
+        remove_temporary_files(self._file.parent)
         with suppress(DiskError), _one_at_a_time():
             old = [item for item in self._loaded().items() if item[0] not in self._used]
             merged = {**dict(old[-self._most_old :]), **self._used}

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from open_ldm.core.errors import DataError, DiskError
-from open_ldm.core.files import open_handle, remove_leftovers, sha256_of, write_bytes, write_json
+from open_ldm.core.files import open_handle, remove_temporary_files, sha256_of, write_bytes, write_json
 from open_ldm.core.hashes import hash_of_content
 from open_ldm.core.locks import lock_byte, unlock_byte
 from open_ldm.data.sample import BadSample
@@ -78,7 +78,7 @@ class Section:
         self.plan = plan
         self.path = root / plan.folder
         self._claims: int | None = None
-        remove_leftovers(self.path)
+        remove_temporary_files(self.path)
         self.rows_per_shard, self.batch_size = self._agreed(rows_per_shard, batch_size)
 
     @property
@@ -192,8 +192,8 @@ class Section:
 
     def _discard(self, shard: int) -> None:
         """Remove a claimed shard, the index first, so that what is half removed is never taken for finished."""
-        leftovers = self.path.glob(f".{shard:05d}.*")
-        for file in (self.path / _INDEX, self._record_file(shard), self.file(shard), *leftovers):
+        remaining = self.path.glob(f".{shard:05d}.*")
+        for file in (self.path / _INDEX, self._record_file(shard), self.file(shard), *remaining):
             file.unlink(missing_ok=True)
 
     def _record_file(self, shard: int) -> Path:

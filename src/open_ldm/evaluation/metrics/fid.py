@@ -16,6 +16,8 @@ from open_ldm.evaluation.statistics import Statistics
 
 ENOUGH_PER_DIM = 10
 _BLOCK = 4096
+_NOISE = 10.0
+"""Eigenvalues below so many D eps of the largest are rounding: that of eigh and of the sums that made the covariance."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class FIDConfig(Config):
         value = wanted.distance(Gaussian(samples.moments.mean, samples.moments.covariance))
         vectors, count = samples.rows.vectors, len(samples.rows)
         replicates = [
-            wanted.distance(weighted_gaussian(vectors, row, samples.moments.mean)) for row in weights(bootstrap, count, "fid")
+            wanted.rough_distance(weighted_gaussian(vectors, row, samples.moments.mean))
+            for row in weights(bootstrap, count, "fid")
         ]
         # Where the bank holds only some of the samples, the others narrow the interval as their number does.
         shrink = (count / samples.moments.count) ** 0.5
@@ -60,24 +63,39 @@ class FIDConfig(Config):
 
 
 class Root:
-    """A Gaussian with the square root of its covariance, to be compared with many others."""
+    """A Gaussian with a square root A of its covariance, S = A A^T, to be compared with many others."""
 
     def __init__(self, gaussian: Gaussian) -> None:
         self.gaussian = gaussian
-        values, axes = torch.linalg.eigh(gaussian.covariance)
-        self.root = (axes * values.clamp(min=0).sqrt()) @ axes.T
+        self.root = covariance_root(gaussian.covariance)
 
     def distance(self, other: Gaussian) -> float:
-        """Squared Fréchet distance.
+        """Squared Fréchet distance, to about D eps of the two traces.
 
-        tr (S_1 S_2)^(1/2) is the sum of the square roots of the eigenvalues of S_1^(1/2) S_2 S_1^(1/2), which is symmetric
-        and positive: no complex numbers and no added diagonal.
+        tr (S_1 S_2)^(1/2) is the sum of the singular values of A_1^T A_2, since their squares are the eigenvalues of
+        A_1^T S_2 A_1, which are those of S_1 S_2. The squares are never formed: of an eigenvalue that is 0 but for its
+        rounding eps, the root would be 1e-8.
         """
-        values = torch.linalg.eigvalsh(self.root @ other.covariance @ self.root)
-        cross = values.clamp(min=0).sqrt().sum()
+        return self._distance(other, torch.linalg.svdvals(self.root.T @ covariance_root(other.covariance)).sum())
+
+    def rough_distance(self, other: Gaussian) -> float:
+        """The same to about sqrt(eps) = 1e-8 of the traces, in a sixth of the time at 2,048 dimensions: for an interval."""
+        squares = torch.linalg.eigvalsh(self.root.T @ other.covariance @ self.root)
+        return self._distance(other, squares.clamp(min=0).sqrt().sum())
+
+    def _distance(self, other: Gaussian, cross: Tensor) -> float:
+        """`cross`: tr (S_1 S_2)^(1/2)."""
         shift = (self.gaussian.mean - other.mean).square().sum()
         spread = self.gaussian.covariance.trace() + other.covariance.trace()
         return max(0.0, float(shift + spread - 2 * cross))
+
+
+def covariance_root(covariance: Tensor) -> Tensor:
+    """A [D, D] with A A^T = `covariance` [D, D], float64. Eigenvalues that are rounding alone count as 0."""
+    values, axes = torch.linalg.eigh(covariance)
+    floor = _NOISE * len(values) * torch.finfo(values.dtype).eps * values[-1]
+    root: Tensor = axes * torch.where(values > floor, values, 0.0).clamp(min=0).sqrt()
+    return root
 
 
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:

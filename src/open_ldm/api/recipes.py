@@ -1,0 +1,86 @@
+"""Recipes from what Python has: names, paths, mappings and recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from open_ldm.api.boundary import in_python
+from open_ldm.core.config import assignments
+from open_ldm.core.errors import ConfigError
+from open_ldm.runs import recipe as recipes
+from open_ldm.runs.recipe import Recipe
+
+RecipeLike = str | Path | Mapping[str, Any] | Recipe
+"""The name of a packaged recipe, the path of a YAML file or a run folder, plain data as in a YAML file, or a recipe."""
+
+Override = str | Mapping[str, Any]
+"""`"training.batch_size=64"` as on the command line, `{"training.batch_size": 64}` or `{"training": {"batch_size": 64}}`."""
+
+
+@in_python
+def load_recipe(recipe: RecipeLike, *overrides: Override) -> Recipe:
+    """Load a recipe: all settings of a run, checked.
+
+    Args:
+        recipe: The name of a packaged recipe (`ldm recipes` lists them), the path of a YAML file or of a run folder, a mapping
+            with the content of such a file, or a recipe.
+        *overrides: Changes, in their order: `"training.batch_size=64"`, or a mapping, `{"training": {"batch_size": 64}}`.
+
+    Returns:
+        The recipe, frozen; `recipe.training.batch_size` and the like are its settings.
+
+    Raises:
+        OpenLdmError: There is no such recipe, or a setting is unknown or out of range.
+    """
+    changes = as_overrides(overrides)
+    if isinstance(recipe, Recipe):
+        if not changes:
+            return recipe
+        return recipes.recipe_from(recipe.model_dump(mode="json"), changes, source=f"recipe {recipe.name}")
+    if isinstance(recipe, Mapping):
+        content = plain(recipe)
+        base = content.pop("extends", None)
+        whole = content if base is None else {**recipes.recipe_content(str(base)), **content}
+        return recipes.recipe_from(whole, changes, source=f"recipe {content.get('name', '')}".strip())
+    if isinstance(recipe, str | Path):
+        return recipes.load_recipe(str(recipe), changes)
+    raise ConfigError(f"a {type(recipe).__name__} is no recipe", needed="a name, a path, a mapping or a Recipe")
+
+
+def as_overrides(overrides: Sequence[Override]) -> list[str]:
+    """Return overrides as `a.b=c`, those of a mapping one for each of its values, in their order.
+
+    Raises:
+        ConfigError: A value has no form in YAML.
+    """
+    return [text for one in overrides for text in ([one] if isinstance(one, str) else assignments(plain(one)))]
+
+
+def plain(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as plain data: paths as text, and configs as what they hold.
+
+    Raises:
+        ConfigError: A value has no form in YAML.
+    """
+    try:
+        result: dict[str, Any] = json.loads(json.dumps(content, default=_plain_value))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"settings that YAML cannot hold: {error}", needed="numbers, text, lists and mappings") from error
+    return result
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if callable(item := getattr(value, "item", None)):  # a number of numpy or torch
+        return item()
+    raise TypeError(f"a {type(value).__name__}")

@@ -1,0 +1,277 @@
+"""What one does with models and data: train, transfer, import weights, encode, evaluate, survey."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypedDict
+
+from open_ldm.api.boundary import in_python
+from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
+from open_ldm.api.run import Run
+from open_ldm.commands import encode as encoding
+from open_ldm.commands import import_export
+from open_ldm.commands.evaluate import evaluate as evaluating
+from open_ldm.commands.evaluate.found import Evaluation
+from open_ldm.commands.evaluate.options import choice_of, config_from
+from open_ldm.commands.evaluate.reference import CACHE
+from open_ldm.commands.survey import survey_data
+from open_ldm.commands.train import default_folder, train_recipe
+from open_ldm.commands.transfer import overrides_to_start_from
+from open_ldm.core.device import DeviceName
+from open_ldm.data.holdout import PartName
+from open_ldm.data.loader import DataConfig
+from open_ldm.data.survey import DataSurvey
+from open_ldm.evaluation.features import FeatureConfig
+from open_ldm.runs.autoencoder.recipe import load_any_recipe
+from open_ldm.runs.catalogue import all_packaged
+from open_ldm.runs.recipe import Recipe
+
+Against = Run | RecipeLike | DataConfig | None
+"""Data to measure against: a run's, a recipe's, a folder of pictures or shards; None is the run's own."""
+
+
+@in_python
+def train(recipe: RecipeLike, *overrides: Override, out: str | Path | None = None, progress: bool = True) -> Run:
+    """Train a diffusion model, or go on with a run.
+
+    The same call again goes on where the run stopped. An interrupt (the stop button of a notebook, Ctrl-C) or SIGTERM saves
+    after the update at work, says so and returns; a second interrupt within ten seconds raises KeyboardInterrupt.
+
+    Args:
+        recipe: What to train: a packaged recipe's name, a YAML file, a run folder, a mapping, or a recipe from `load_recipe`.
+        *overrides: Changes to it: `"data.source.path=pictures"`, or a mapping such as `{"training": {"batch_size": 64}}`.
+        out: The run folder; runs/NAME by default, and a run folder given as `recipe` is gone on with.
+        progress: Show how far it is.
+
+    Returns:
+        The run. `run.state` tells whether it is finished.
+
+    Raises:
+        OpenLdmError: A setting, the data or the disk does not allow it, or the folder holds a run of other settings.
+    """
+    changes = as_overrides(overrides)
+    given = str(recipe) if isinstance(recipe, str | Path) else ""
+    resolved = load_recipe(recipe, *changes)
+    folder = Path(out).expanduser() if out is not None else default_folder(given, resolved.name)
+    # What was given as a mapping is in the run folder once it has begun.
+    command = [*(["ldm", "train", given, *changes, "--out"] if given else ["ldm", "train"]), str(folder)]
+    result = train_recipe(resolved, folder, silent=not progress, command=command)
+    run = Run(folder)
+    if result.code:
+        print(f"{run.state} at {result.samples_seen:,} samples; the same call goes on from there", file=sys.stderr, flush=True)
+    return run
+
+
+@in_python
+def transfer(
+    source: Run | str | Path,
+    recipe: RecipeLike,
+    *overrides: Override,
+    out: str | Path | None = None,
+    allow: Sequence[str] = (),
+    raw: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train a model that starts from another one: other sizes, data, classes, captions, controls or latents.
+
+    What became of every tensor is shown and kept in transfer.json in the run folder.
+
+    Args:
+        source: The run to start from, trained or imported, or one checkpoint inside it.
+        recipe: What to train, as for `train`.
+        *overrides: Changes to it, such as `"init_from.positions=bicubic"`.
+        out: The run folder; runs/NAME by default.
+        allow: Tensors that may be new or dropped though the recipes give no reason; `*` fits any part of a name.
+        raw: Start from the raw weights and not from the averaged ones.
+        progress: Show how far it is.
+
+    Returns:
+        The run, as `train` does.
+
+    Raises:
+        OpenLdmError: As `train`, and when the source does not fit.
+    """
+    start = source.path if isinstance(source, Run) else Path(source).expanduser()
+    changes = overrides_to_start_from(start, as_overrides(overrides), allow=allow, raw=raw)
+    return train(recipe, *changes, out=out, progress=progress)
+
+
+@in_python
+def import_weights(name: str, source: str | Path, *overrides: Override, out: str | Path | None = None) -> Run:
+    """Make a run of published weights, ready to sample from, to evaluate or to transfer.
+
+    Pickles are read as tensors only, in a process of their own.
+
+    Args:
+        name: Which published model, such as `"dit-xl-2"`; the error for a wrong name lists them.
+        source: Its file (.safetensors, .pt, ...) or a folder in diffusers' format.
+        *overrides: Changes to its recipe.
+        out: The run folder to make; runs/NAME by default.
+
+    Returns:
+        The run, of 0 samples seen.
+
+    Raises:
+        OpenLdmError: The name is unknown, the folder holds a run, or the file does not fit the architecture.
+    """
+    folder = Path("runs") / name if out is None else Path(out).expanduser()
+    return Run(import_export.import_weights(name, Path(source).expanduser(), folder, as_overrides(overrides)).run)
+
+
+@in_python
+def encode(
+    recipe: RecipeLike,
+    *overrides: Override,
+    out: str | Path | None = None,
+    verify: bool = False,
+    entries: int | None = None,
+    progress: bool = True,
+) -> encoding.EncodingResult:
+    """Encode pictures and captions once, for many trainings. The same call again goes on where it stopped.
+
+    Args:
+        recipe: As for `train`; it needs `data.views`, the number of fixed views of each picture.
+        *overrides: Changes to it, such as `"data.views=4"`.
+        out: The cache folder; where the recipe says, or caches/NAME. Train from it with `cache.path`.
+        verify: Read all of the cache, make damaged files again, and compare entries with new ones.
+        entries: How many entries of each section `verify` compares: 16 by default, 0 for all.
+        progress: Show how far it is.
+
+    Returns:
+        What was written, and where the time went.
+
+    Raises:
+        OpenLdmError: The recipe allows no cache, or stored entries do not belong to the pictures. StoppedError when it was
+            interrupted, with what is encoded kept.
+    """
+    changes = as_overrides(overrides)
+    load = partial(_load, recipe)
+    resolved = encoding.with_cache(load, changes, None if out is None else Path(out).expanduser())
+    return encoding.encode(resolved, verify=verify, entries=entries, silent=not progress)
+
+
+class EvaluateOptions(TypedDict, total=False):
+    """The options of `evaluate`, where they are described."""
+
+    metrics: str | Sequence[str | Mapping[str, Any]]
+    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig]
+    n: int
+    seed: int
+    controls: Mapping[str, str | float] | None
+    settings: Override | Sequence[Override]
+    part: PartName
+    out: str | Path | None
+    cache: str | Path | None
+    device: DeviceName
+    progress: bool
+
+
+@in_python
+def evaluate(
+    given: Run | str | Path,
+    against: Against = None,
+    *,
+    metrics: str | Sequence[str | Mapping[str, Any]] = evaluating.DEFAULT_METRICS,
+    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig] = (),
+    n: int = 1000,
+    seed: int = 0,
+    controls: Mapping[str, str | float] | None = None,
+    settings: Override | Sequence[Override] = (),
+    part: PartName = "train",
+    out: str | Path | None = None,
+    cache: str | Path | None = CACHE,
+    device: DeviceName = "auto",
+    progress: bool = True,
+) -> Evaluation:
+    """Measure pictures sampled from a run, or pictures that are there, against data.
+
+    Args:
+        given: A run, its folder or one checkpoint inside it; or a folder or shards of pictures.
+        against: Data to measure against: a run, a recipe, a folder of pictures, shards; a run's own data by default.
+        metrics: Names (fid, kid, inception_score, precision_recall, density_coverage, clip_score, control_influence,
+            lpips, neighbours, held_out_loss), or mappings of `kind` and settings.
+        extractors: What sees the pictures: a folder of `ldm evaluate fit-features`, Inception's weights file, a DINOv2 or CLIP
+            folder, `"random"`, or a mapping of `kind` and settings. Every metric is measured by each that can.
+        n: How many pictures, at least 1.
+        seed: Of the first picture; the next has the next seed.
+        controls: Control values of all pictures, such as `{"size": "256x256"}`.
+        settings: Other settings of the evaluation, such as `"sampling.steps=20"` or `{"metrics.kid.subset_size": 100}`.
+        part: train or held_out: which part of data with a holdout.
+        out: Where evaluation.json is written; the run folder by default, and for pictures nowhere.
+        cache: Where the statistics of the data are kept; None keeps nothing.
+        device: auto, cpu, cuda or mps.
+        progress: Show how far it is.
+
+    Returns:
+        What was found: it prints as a table, `results` are its numbers with intervals, `to_json()` is plain data.
+
+    Raises:
+        OpenLdmError: A metric, an extractor or the data cannot be used, or nothing could be measured. StoppedError when it was
+            interrupted, with what was measured kept.
+    """
+    config = config_from(
+        [metrics] if isinstance(metrics, str) else list(metrics),
+        [extractors] if isinstance(extractors, str | Path) else list(extractors),
+        [f"{name}={value}" for name, value in (controls or {}).items()],
+        as_overrides([settings] if isinstance(settings, str | Mapping) else settings),
+        n=n,
+        seed=seed,
+    )
+    return evaluating.evaluate(
+        given.path if isinstance(given, Run) else Path(given).expanduser(),
+        _data(against),
+        config,
+        part=choice_of("part", part, ("train", "held_out")),
+        out=None if out is None else Path(out).expanduser(),
+        cache=None if cache is None else Path(cache).expanduser(),
+        device=choice_of("device", device, ("auto", "cpu", "cuda", "mps")),
+        silent=not progress,
+    )
+
+
+@in_python
+def survey(data: RecipeLike | Run, *overrides: Override) -> DataSurvey:
+    """Look at a data set: layout, sizes, classes, captions, and pictures that cannot be used.
+
+    Args:
+        data: A folder of pictures or shards; or a recipe, given as for `train`, or a run, whose data are looked at.
+        *overrides: Changes to the recipe.
+
+    Returns:
+        What was found: it prints as a table and has a field for each part of it.
+
+    Raises:
+        OpenLdmError: There are no such data, or none of the pictures can be read.
+    """
+    changes = as_overrides(overrides)
+    if isinstance(data, Run):
+        return survey_data(load_recipe(data.recipe, *changes).data)
+    if isinstance(data, str | Path):
+        path = Path(data).expanduser()
+        if not changes and _holds_pictures(path):
+            return survey_data(path)
+        return survey_data(load_any_recipe(str(data), changes).data)
+    return survey_data(load_recipe(data, *changes).data)
+
+
+def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:
+    return load_recipe(recipe, *overrides)
+
+
+def _data(against: Against) -> DataConfig | str | Path | None:
+    """Data as `commands.evaluate` takes them."""
+    if isinstance(against, Run):
+        return against.recipe.data
+    if isinstance(against, Mapping | Recipe):
+        return load_recipe(against).data
+    return against
+
+
+def _holds_pictures(path: Path) -> bool:
+    """Whether a path is a folder or shards of pictures, and neither a recipe nor a run."""
+    if str(path) in all_packaged() or (path / "config.yaml").is_file():
+        return False
+    return path.is_dir() or path.suffix == ".tar" or any(letter in path.name for letter in "*?{")

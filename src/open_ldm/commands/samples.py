@@ -1,0 +1,177 @@
+"""Sampled pictures: shown as one grid, and written as PNG files with samples.json, which says how each was made.
+
+Pictures of several channels of their own are written twice: as people are shown them, and as numbers that a source reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from torch import Tensor
+
+from open_ldm.commands.refresh_report import refresh_report
+from open_ldm.core.display import as_shown
+from open_ldm.core.errors import DiskError
+from open_ldm.core.files import write_bytes, write_json
+from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture
+from open_ldm.data.sources import channels_of
+from open_ldm.runs.load import LoadedRun
+from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.requests import SampleRequest
+
+_GRID_COLUMNS = 8
+GRID, SAMPLES = "grid.png", "samples.json"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures to sample, in the order of the grid. Headers name what varies along it; without them captions stand below.
+
+    `negative`: what guidance leads away from.
+    """
+
+    requests: tuple[SampleRequest, ...]
+    columns: int = _GRID_COLUMNS
+    row_headers: tuple[str, ...] | None = None
+    column_headers: tuple[str, ...] | None = None
+    negative: str | None = None
+
+
+@dataclass(frozen=True)
+class SampledFolder:
+    """What was written. `numbers`: of pictures with channels of their own, .npy files of uint8 [H, W, C]."""
+
+    folder: Path
+    grid: Path
+    pictures: tuple[Path, ...]
+    numbers: tuple[Path, ...] = ()
+
+    def sentence(self) -> str:
+        """One line for people."""
+        also = " (.png to look at, .npy with all channels)" if self.numbers else ""
+        return f"{len(self.pictures)} pictures in {self.folder}{also}; all at once: {self.grid}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        content: dict[str, Any] = {"folder": str(self.folder), "grid": str(self.grid)}
+        content["pictures"] = [str(path) for path in self.pictures]
+        return content | ({"numbers": [str(path) for path in self.numbers]} if self.numbers else {})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Samples:
+    """Pictures sampled from a run; a notebook shows them as one grid.
+
+    Attributes:
+        run: The run folder, or the checkpoint inside it, that was sampled from.
+        samples_seen: How many training samples its model had learned from.
+        problems: Newer checkpoints that were passed over because they are damaged, and why.
+        sheet: The requests, and how the grid is laid out.
+        settings: Solver, steps and guidance.
+        pixels: The pictures, uint8 [N, C, H, W].
+        channels: How many channels the source was given in the recipe; None for RGB.
+        display: Which of several channels people are shown as red, green and blue; None shows all of them.
+    """
+
+    run: Path
+    samples_seen: int
+    problems: tuple[str, ...]
+    sheet: Sheet
+    settings: SamplingConfig
+    pixels: Tensor
+    channels: int | None
+    display: Sequence[int] | None
+
+    @classmethod
+    def of(cls, run: LoadedRun, sheet: Sheet, settings: SamplingConfig, pixels: Tensor) -> Samples:
+        """Return the pixels with what must be known to show and to write them."""
+        data = run.recipe.data
+        return cls(run.path, run.samples_seen, run.problems, sheet, settings, pixels, channels_of(data.source), data.display)
+
+    @property
+    def requests(self) -> tuple[SampleRequest, ...]:
+        """What each picture was asked for: its seed, its prompt or class, its controls."""
+        return self.sheet.requests
+
+    def images(self) -> list[Image]:
+        """Return each picture as people are shown it: RGB, or grey for one channel."""
+        pictures = [to_picture(one) for one in as_shown(self.pixels, self.display)]
+        return [picture.convert("L") for picture in pictures] if self.channels == 1 else pictures
+
+    def grid(self) -> Image:
+        """Return all pictures on one sheet, with their prompts or classes below; small ones are enlarged."""
+        sheet, seen = self.sheet, as_shown(self.pixels, self.display)
+        captions = [request.shows or "" for request in sheet.requests]
+        if sheet.column_headers is None and any(captions):
+            return grid(seen, sheet.columns, captions=captions)
+        return grid(seen, sheet.columns, row_headers=sheet.row_headers, column_headers=sheet.column_headers)
+
+    def save(self, folder: str | Path | None = None) -> SampledFolder:
+        """Write what `ldm sample` writes: one PNG for each picture, grid.png and samples.json.
+
+        Args:
+            folder: Where to; without one RUN/drawn/0001, 0002, ..., so that nothing is overwritten.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            DiskError: The disk refuses.
+        """
+        out = _next_folder(self.run) if folder is None else Path(folder)
+        paths = [out / f"{index:05d}.png" for index in range(len(self.requests))]
+        numbers = [] if self.channels in (None, 1) else [path.with_suffix(".npy") for path in paths]
+        try:
+            for path, picture in zip(paths, self.images(), strict=True):
+                save_png(path, picture)
+            for path, one in zip(numbers, self.pixels, strict=bool(numbers)):
+                write_bytes(path, npy_bytes(one))
+            save_png(out / GRID, self.grid())
+            write_json(out / SAMPLES, self._content(paths, bool(numbers)))
+        except OSError as error:
+            raise DiskError(f"cannot write to {out}: {error.strerror}", fix="choose another folder") from error
+        if folder is None:
+            refresh_report(out.parent.parent)
+        return SampledFolder(out, out / GRID, tuple(paths), tuple(numbers))
+
+    def _content(self, paths: Sequence[Path], numbers: bool) -> dict[str, Any]:
+        """Return the content of samples.json."""
+        pictures = [
+            {
+                "file": path.name,
+                **({"numbers": path.with_suffix(".npy").name} if numbers else {}),
+                "seed": request.seed,
+                "shows": request.shows,
+                "controls": dict(request.controls),
+            }
+            for path, request in zip(paths, self.requests, strict=True)
+        ]
+        return {
+            "run": str(self.run),
+            "samples_seen": self.samples_seen,
+            "passed_over": list(self.problems),
+            "sampling": self.settings.model_dump(mode="json"),
+            "negative_prompt": self.sheet.negative,
+            "pictures": pictures,
+        }
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __repr__(self) -> str:
+        channels, height, width = self.pixels.shape[1:]
+        return f"<{len(self)} samples of {channels} x {height} x {width} from {self.run}>"
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self.grid())
+
+
+def _next_folder(run: Path) -> Path:
+    """RUN/drawn/0001, 0002, ...: nothing is overwritten."""
+    root = (run if (run / "config.yaml").is_file() else run.parent.parent) / "drawn"
+    taken = [int(entry.name) for entry in root.glob("*") if entry.name.isdigit()] if root.is_dir() else []
+    return root / f"{max(taken, default=0) + 1:04d}"

@@ -1,0 +1,120 @@
+"""What lies in examples/ runs as it stands, at toy scale."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from open_ldm.runs.history import read_history
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NETWORK = {"depth": 2, "width": 32, "heads": 2}
+TOY = [
+    "data.transform.size_px=16",
+    "data.workers=0",
+    "latent_stats.pictures=8",
+    *(f"denoiser.{name}={value}" for name, value in NETWORK.items()),
+    "training.samples=16",
+    "training.batch_size=8",
+    "training.dtype=float32",
+    "preview.count=2",
+    "sampling.steps=1",
+]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of twelve small pictures of several sizes."""
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    numbers = np.random.default_rng(0)
+    for index in range(12):
+        colours = numbers.integers(0, 256, (24 + index, 32, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def code_cells() -> list[tuple[str, str]]:
+    notebook = json.loads((EXAMPLES / "one_gpu.ipynb").read_text(encoding="utf-8"))
+    return [(cell["id"], "".join(cell["source"])) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_quick_start_trains_on_a_folder(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"PICTURES": str(pictures), "OUT": "run", "SETTINGS": " ".join(TOY), "COUNT": "8"}.items():
+        monkeypatch.setenv(name, value)
+    program = (EXAMPLES / "quickstart.py").read_text(encoding="utf-8")
+    assert len(re.findall(r"^# %%", program, re.MULTILINE)) >= 6
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(program, "quickstart.py", "exec"), names)
+    assert names["run"].samples_seen == 16 and Image.open("run/first-samples/grid.png").width > 128
+    assert {result.estimate.name for result in names["found"].results} == {"precision", "recall"}
+    assert "8 pictures in the samples are no more than" in str(names["found"])  # too few for FID, which says so
+
+
+def test_the_notebook_goes_on_after_a_disconnect(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+    with zipfile.ZipFile(tmp_path / "kept" / "pictures.zip", "w") as archive:
+        for path in pictures.iterdir():
+            archive.write(path, path.name)
+    toy = dict(setting.split("=") for setting in TOY)
+    for samples in (8, 16):  # a kernel that ended after 8 samples, and a new one
+        names: dict[str, Any] = {"__name__": "__main__"}
+        for name, cell in code_cells():
+            exec(compile(cell, name, "exec"), names)
+            if name == "settings":
+                assert not names["ON_COLAB"] and not names["ON_KAGGLE"]
+                names["SETTINGS"] = {
+                    **{key: value for key, value in names["SETTINGS"].items() if key != "denoiser"},
+                    **{key: json.loads(value) if value != "float32" else value for key, value in toy.items()},
+                    "training.micro_batch_size": 4,
+                    "training.samples": samples,
+                    "training.optimizer.decay": "constant",  # the length may then change
+                }
+                names |= {"KEPT": tmp_path / "kept", "ZIP": tmp_path / "kept" / "pictures.zip", "COUNT": 8}
+        assert names["run"].samples_seen == samples
+    events = [event.name for event in read_history(tmp_path / "kept" / "one-gpu").events]
+    assert events.count("start") == events.count("resume") == 1
+    assert len(list((tmp_path / "pictures").iterdir())) == 12
+
+
+def test_the_notebook_is_one() -> None:
+    notebook = json.loads((EXAMPLES / "one_gpu.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in notebook["cells"]:
+        needed = {"cell_type", "id", "metadata", "source"}
+        needed |= {"execution_count", "outputs"} if cell["cell_type"] == "code" else set()
+        assert set(cell) == needed and re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell["id"])
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+        assert all(line.endswith("\n") for line in cell["source"][:-1])
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_control_of_ones_own_is_one_file(tmp_path: Path) -> None:
+    settings = [*TOY, "data.source.length=40", "conditioning.semantic.encoder.width=16"]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "own_control.py"],
+        env={**os.environ, "OUT": str(tmp_path / "run"), "SETTINGS": " ".join(settings)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("4 pictures in") == 3
+    told = json.loads((tmp_path / "run" / "shrunk-4" / "samples.json").read_text())
+    assert told["pictures"][0]["controls"] == {"shrunk": "4"} and told["samples_seen"] == 16
+    assert "kind: shrunk" in (tmp_path / "run" / "config.yaml").read_text()

@@ -1,0 +1,38 @@
+"""No test sees the folder from which the suite is started, nor writes into it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from open_ldm.commands.demo import run_demo
+from open_ldm.runs.recipe import load_recipe
+from tests.commands.test_demo import SMALL
+from tests.conftest import ROOT
+
+CHOSEN = "mistakes and (train or data) or dry_run"
+"""Of the command line's tests, those that name packaged recipes, whose runs would be in runs/ of the working folder."""
+
+
+def content(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of last change of every file."""
+    facts = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): (fact.st_size, fact.st_mtime_ns) for path, fact in facts.items()}
+
+
+@pytest.mark.timeout(600)
+def test_the_command_lines_tests_pass_beside_a_finished_demo(tmp_path: Path) -> None:
+    caller = tmp_path / "caller"
+    run = run_demo(load_recipe("demo", SMALL), caller / "runs" / "demo", silent=True)
+    assert run.code == 0 and (caller / "runs" / "demo" / "agreement.json").is_file()
+    before = content(caller)
+    command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "cli" / "test_cli.py"), "-k", CHOSEN]
+    alone = ["-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
+    environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "hypothesis")}
+    done = subprocess.run([*command, *alone], cwd=caller, env=environment, capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert content(caller) == before
