@@ -77,7 +77,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, bias: Te
     Returns:
         [B, heads, T, L], float32; sums over L are 1, or 0 for a row without any key.
     """
-    logits: Tensor = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+    logits = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
     if bias is not None:
         logits += bias
     masked = None if mask is None else ~mask[:, None, None, :]
