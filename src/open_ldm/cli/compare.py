@@ -20,10 +20,10 @@ def compare(
 ) -> int:
     """Runs side by side: a table, curves and pictures of the same seeds, as one page; values only where they compare."""
     from open_ldm.commands.compare import compare_runs
-    from open_ldm.commands.compare_page import draw_grids, write_page
+    from open_ldm.commands.compare_page import sample_grids, write_page
 
     found = compare_runs(runs)
-    page = write_page(found, draw_grids(found.runs, count), out)
+    page = write_page(found, sample_grids(found.runs, count), out)
     if as_json:
         print_json({**found.to_json(), "page": str(page)})
     else:

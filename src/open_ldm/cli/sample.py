@@ -41,11 +41,11 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
-    from open_ldm.commands.sample import Asked, open_run, prompts_in, read_controls
+    from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
     from open_ldm.commands.sample import sample as sample_run
 
     loaded = open_run(run)
-    asked = Asked(
+    options = SampleOptions(
         prompts=(*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ())),
         classes=tuple(class_name or ()),
         controls=read_controls(controls or (), loaded),
@@ -58,12 +58,12 @@ def sample(
         semantic_scale=semantic_scale,
         control_scale=control_scale,
     )
-    samples = sample_run(loaded, asked, silent=as_json)
+    samples = sample_run(loaded, options, silent=as_json)
     written = samples.save(out)
     if as_json:
         print_json(written.to_json())
     else:
         if all(request.shows is None for request in samples.requests) and loaded.recipe.conditioning.semantic.kind != "none":
-            print("nothing was asked for, so nothing was said to the model; see --prompt and --class")
+            print("no prompt or class was given, so the model was sampled without one; see --prompt and --class")
         print(written.sentence())
     return 0
