@@ -15,7 +15,7 @@ def compare(
         list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders; the first is what others differ from.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("compare.html"),
-    count: Annotated[int, typer.Option(min=0, help="Pictures drawn of each run, from the same seeds; 0 draws none.")] = 8,
+    count: Annotated[int, typer.Option(min=0, help="Pictures sampled from each run, with the same seeds; 0 samples none.")] = 8,
     as_json: Json = False,
 ) -> int:
     """Runs side by side: a table, curves and pictures of the same seeds, as one page; values only where they compare."""
