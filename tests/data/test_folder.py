@@ -140,7 +140,7 @@ def test_a_relative_path_is_said_with_the_folder_it_is_taken_from(
     with pytest.raises(ConfigError) as raised:
         FolderConfig(path=Path("data/mine")).open() if kind == "folder" else ShardsConfig(path="data/mine").open()
     said = str(raised.value)
-    assert "source.path data/mine " in said and f"a relative path is taken from this folder, {tmp_path}; fix: start" in said
+    assert "source.path data/mine " in said and f"a relative path starts from this folder, {tmp_path}; fix: start" in said
     assert "(for a run: where it was trained), or give the whole path" in said and "\n" not in said
 
 
