@@ -75,7 +75,7 @@ def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
     page = (tmp_path / "c.html").read_text()
     pictures = re.findall(r"data:image/png;base64,[^\"]+", page)
     assert len(pictures) == 2 and len(set(pictures)) == 1  # two equal runs, same seeds
-    assert "could not draw" in page and "unknown class" in page  # a class model cannot be asked for captions
+    assert "could not be sampled" in page and "knows no class" in page  # a class model cannot be asked for captions
     assert not re.search(r"<script|<link|src=\"(?!data:)", page) and "<b>kid" not in page
     links = re.findall(r"href=\"([^#\"]+)\"", page)
     assert set(links) == {"a/run/report.html", "b/run/report.html", os.path.relpath(class_run / "report.html", tmp_path)}

@@ -114,7 +114,7 @@ def compare(folder: Path) -> Path:
     words = "dpmpp_2m, 25 steps, semantic scale 4, control scale 1.5, at 120,000 samples seen"
     pixels = torch.stack([shape_pixels(index) for index in range(8)])
     grids = [DrawnGrid(run.name, pixels, PROMPTS, words) for run in found.runs[:3]]
-    reason = "unknown class 'a large red circle on the left'; needed: one of the 24 classes of this run; fix: --class NAME"
+    reason = "the model knows no class 'a large red circle'; needed: one of the 24 classes of this run; fix: --class NAME"
     return write_page(found, [*grids, DrawnGrid(found.runs[3].name, None, (), "", reason)], folder / "compare.html")
 
 

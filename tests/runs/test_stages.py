@@ -279,7 +279,7 @@ def test_a_stage_is_not_lengthened_once_another_has_started_from_it(run: Path, t
         ConfigError, match=r"stage small would go on from 16 to 32 samples, but stage large has started"
     ) as caught:
         train_stages(longer, copy, silent=True)
-    assert caught.value.fix.startswith("stages.small.training.samples=16")
+    assert caught.value.fix.startswith("set stages.small.training.samples=16")
     assert CheckpointFolder(copy / "stages" / "1-small" / "checkpoints").names()[0] == "samples-000000000016"
     shutil.rmtree(copy / "stages" / "2-large" / "checkpoints")  # nothing has started from it: it may
     assert train_stages(longer, copy, silent=True).samples_seen == 56

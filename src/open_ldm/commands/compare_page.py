@@ -146,5 +146,5 @@ def _samples(grids: Sequence[DrawnGrid]) -> Part | None:
         for one in grids
         if one.pixels is not None
     ]
-    failed = [f"{one.name} could not draw: {one.reason}" for one in grids if one.pixels is None]
+    failed = [f"{one.name} could not be sampled: {one.reason}" for one in grids if one.pixels is None]
     return Part("Samples", "compare/samples.html", Samples(drawn, failed))
