@@ -15,9 +15,9 @@ from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.files import taken_from
-from open_ldm.core.hashes import hash_of_content, hash_of_tensors
-from open_ldm.core.model_folders import located
+from open_ldm.core.files import relative_path_hint
+from open_ldm.core.hashes import hash_content, hash_tensors
+from open_ldm.core.model_folders import find_model_folder
 
 _PIXELS_AT_ONCE = 2**20  # 16 pictures of 256 px: a published KL autoencoder then needs about 3 GB
 
@@ -90,7 +90,7 @@ class Pretrained:
         state = self.network.state_dict()
         weights = {name: state[name] for name in state if name.startswith(("encoder.", "quant_conv."))}
         settings = {name: value for name, value in self.network.config.items() if name in _OF_THE_ENCODER}
-        return hash_of_content([type(self.network).__name__, hash_of_tensors(weights), settings])
+        return hash_content([type(self.network).__name__, hash_tensors(weights), settings])
 
     @torch.no_grad()
     def encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
@@ -122,11 +122,11 @@ def load(class_name: str, config: PretrainedConfig) -> Any:
         ConfigError: It cannot be loaded, or lacks weights.
     """
     kind = getattr(need("diffusers", extra="autoencoders"), class_name)
-    path = located(config.path)
+    path = find_model_folder(config.path)
     if not Path(path).is_dir() and (path.count("/") > 1 or path.startswith((".", "/", "~"))):  # not a hub name
         raise ConfigError(
             f"autoencoder {config.location!r} cannot be loaded (there is no such folder)",
-            needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}{taken_from(path)}",
+            needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}{relative_path_hint(path)}",
             fix="train one with ldm autoencoder train, see docs/autoencoders.md",
         )
     try:

@@ -45,7 +45,7 @@ def fsync_path(path: Path) -> None:
         os.close(handle)
 
 
-def taken_from(path: str | Path) -> str:
+def relative_path_hint(path: str | Path) -> str:
     """Return an addition to an error about a missing path: the folder that a relative path starts from."""
     return "" if Path(path).expanduser().is_absolute() else f"; a relative path starts from this folder, {Path.cwd()}"
 
@@ -121,7 +121,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Read a file and return the SHA-256 of its bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

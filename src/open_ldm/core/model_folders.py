@@ -7,13 +7,13 @@ import importlib.util
 from pathlib import Path, PurePosixPath
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.core.files import sha256_of
+from open_ldm.core.files import hash_file
 
 PACKAGE = "package:"
 _CONTENT = (".json", ".txt", ".model", ".safetensors")
 
 
-def located(path: str) -> str:
+def find_model_folder(path: str) -> str:
     """Find a model and return its path as a loader takes it.
 
     A package is found, not imported, so its own dependencies need not be installed.
@@ -47,5 +47,5 @@ def content_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in _CONTENT and file.is_file():
-            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
+            digest.update(f"{file.name} {hash_file(file)}\n".encode())
     return digest.hexdigest()

@@ -67,7 +67,7 @@ def decode(picture: bytes | Path, channels: int, ranges: Sequence[Range] | None,
     return np.stack(planes, axis=2)
 
 
-def size_of(picture: bytes | Path, channels: int, max_megapixels: float) -> tuple[int, int]:
+def read_size(picture: bytes | Path, channels: int, max_megapixels: float) -> tuple[int, int]:
     """Read the (height, width) in pixels that `decode` would give, from the header alone. Raises BadPicture like `decode`."""
     if isinstance(picture, bytes):
         return _size_in(io.BytesIO(picture), channels, max_megapixels)

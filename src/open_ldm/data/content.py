@@ -51,7 +51,7 @@ def content_hash(
     return joined.hexdigest()
 
 
-def fingerprint_of(source: Source) -> str:
+def read_fingerprint(source: Source) -> str:
     """Compute a hash of a source's index and of at most 64 pictures spread over it, which is cheap at any size.
 
     New names, labels or captions change it, and so does another version of the data set. A few edited pictures among many

@@ -109,7 +109,7 @@ class Part:
         return (self.captions_of(index) for index in range(len(self)))
 
 
-def part_of(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
+def select_part(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
     """Select one part of a holdout. Raises DataError when it has no sample."""
     wanted = name == "held_out"
     chosen = [index for index in range(len(source)) if holdout.holds_out(source.sample_id(index)) == wanted]

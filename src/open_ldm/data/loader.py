@@ -23,7 +23,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.core.seeds import key
 from open_ldm.data.content import unreadable
-from open_ldm.data.holdout import HoldoutConfig, PartName, part_of
+from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
 from open_ldm.data.order import ViewKey, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
 from open_ldm.data.sources import SourceConfig, channels_of, open_source
@@ -91,7 +91,7 @@ def open_data(config: DataConfig, part: PartName = "train") -> Source:
     """
     source = open_source(config.source)
     if config.holdout is not None:
-        return part_of(source, config.holdout, part)
+        return select_part(source, config.holdout, part)
     if part == "held_out":
         raise ConfigError("no part of this data is held out", fix="set data.holdout={share: 0.1} before training")
     return source
@@ -137,7 +137,7 @@ def read_view(
         DataError: 64 replacements in a row are bad, or `for_keeps` and a picture cannot be read.
     """
     sample, read = _read(source, transform_config, view_at(seed, position, len(source), views), for_keeps)
-    caption = drawn_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
+    caption = draw_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
     return replace(read, view=replace(read.view, position=position, caption=caption))
 
 
@@ -173,14 +173,14 @@ def _read(source: Source, transform_config: TransformConfig, view_key: ViewKey, 
     )
 
 
-def drawn_caption(captions: Sequence[str], seed: int, position: int, *, captioned: bool) -> str | None:
+def draw_caption(captions: Sequence[str], seed: int, position: int, *, captioned: bool) -> str | None:
     """Draw the caption at a position: one of several, the empty one for none, None in a source without captions."""
     if captions:
-        return captions[drawn_number(len(captions), seed, position)]
+        return captions[draw_caption_number(len(captions), seed, position)]
     return "" if captioned else None
 
 
-def drawn_number(captions: int, seed: int, position: int) -> int:
+def draw_caption_number(captions: int, seed: int, position: int) -> int:
     """Draw which of so many captions is used at a position."""
     return key(seed, "caption", position) % captions
 

@@ -73,7 +73,7 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
         return pixels if steps is None else np.array(Image.fromarray(pixels).transpose(steps))
 
 
-def size_of(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
+def read_size(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
     """Read the (height, width) in pixels that `decode` would give, from the header alone. Raises BadPicture like `decode`."""
     if isinstance(picture, bytes):
         return _size_in(io.BytesIO(picture), max_megapixels)

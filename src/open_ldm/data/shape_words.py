@@ -38,7 +38,7 @@ class ShapeWords:
         return f"{self.colour} {self.kind}"
 
 
-def caption_of(shapes: Sequence[ShapeWords]) -> str:
+def write_caption(shapes: Sequence[ShapeWords]) -> str:
     """Write 'a large red circle on the left' or 'a small blue square to the left of a large green cross'."""
     first, *others = [f"a {shape.size} {shape.colour} {shape.kind}" for shape in shapes]
     if not others:
@@ -47,7 +47,7 @@ def caption_of(shapes: Sequence[ShapeWords]) -> str:
 
 
 def shapes_in(caption: str) -> tuple[ShapeWords, ...]:
-    """Read the shapes of a caption, the inverse of `caption_of`. Raises ConfigError for any other sentence."""
+    """Read the shapes of a caption, the inverse of `write_caption`. Raises ConfigError for any other sentence."""
     noun = rf"a ({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(KINDS)})"
     match = re.fullmatch(rf"{noun} (?:on the (left|right)|to the (left|right) of {noun})", " ".join(caption.split()))
     if match is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.model_folders import content_hash, located
+from open_ldm.core.model_folders import content_hash, find_model_folder
 from open_ldm.text.tokens import TextTokens
 
 _CLIP = ("clip", "clip_text_model")
@@ -71,7 +71,7 @@ class TextModel:
 
     def __init__(self, config: TextModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self.config, self.device = config, device
-        self.location = located(config.path)
+        self.location = find_model_folder(config.path)
         self.tokenizer = _load_tokenizer(config, self.location)
         network = _load_network(config, self.location, dtype)
         _require_as_stated(config, network)

@@ -47,7 +47,7 @@ class WordsConfig(Config):
         return self.width
 
 
-def words_of(caption: str) -> list[str]:
+def split_words(caption: str) -> list[str]:
     """Split a caption into lower-case words with composed accents (NFC); punctuation separates words and is dropped."""
     return _WORD.findall(unicodedata.normalize("NFC", caption).lower())
 
@@ -69,7 +69,7 @@ class Vocabulary:
         Raises:
             ConfigError: The captions have no word that is frequent enough.
         """
-        counts = Counter(word for caption in captions for word in words_of(caption))
+        counts = Counter(word for caption in captions for word in split_words(caption))
         frequent = [word for word, count in counts.items() if count >= config.min_count]
         if not frequent:
             raise ConfigError(
@@ -82,7 +82,7 @@ class Vocabulary:
 
     def unknown(self, caption: str) -> list[str]:
         """Return the words of a caption that this vocabulary does not contain."""
-        return [word for word in words_of(caption) if word not in self._ids]
+        return [word for word in split_words(caption) if word not in self._ids]
 
     def require_known(self, caption: str) -> None:
         """Raise ConfigError when a prompt contains words that the vocabulary does not."""
@@ -96,7 +96,7 @@ class Vocabulary:
         """Encode captions as word ids [B, length] and mask; captions longer than `length` are cut."""
         ids = torch.full((len(captions), length), PAD, dtype=torch.long)
         for row, caption in enumerate(captions):
-            known = [self._ids.get(word, UNKNOWN) for word in words_of(caption)][:length]
+            known = [self._ids.get(word, UNKNOWN) for word in split_words(caption)][:length]
             ids[row, : len(known)] = torch.tensor(known, dtype=torch.long)
         return TextTokens(tokens=ids, mask=ids != PAD)
 
@@ -120,7 +120,7 @@ class WordsEncoder:
 
     def cut(self, captions: Sequence[str]) -> list[bool]:
         """Return which captions have more words than positions."""
-        return [len(words_of(caption)) > self.length for caption in captions]
+        return [len(split_words(caption)) > self.length for caption in captions]
 
     def check_prompt(self, caption: str) -> None:
         """Raise ConfigError when a prompt contains words that the vocabulary does not."""

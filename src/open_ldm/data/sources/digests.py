@@ -50,7 +50,7 @@ class StoredPicture:
     size: int = -1
 
 
-def digests_of(
+def read_digests(
     pictures: Iterable[StoredPicture | None], location: str, among: int, on_pictures: Callable[[int], None]
 ) -> list[bytes | BadPicture]:
     """Read pictures and compute their hashes, BLAKE2b of each picture's bytes.

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
-from open_ldm.core.files import taken_from
+from open_ldm.core.files import relative_path_hint
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
-from open_ldm.data.sources.digests import StoredPicture, digests_of
+from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
@@ -106,7 +106,7 @@ class FolderSource:
         """Compute the BLAKE2b of each file's bytes; see `Source.digests`."""
         entries = (self._entries[index] for index in indices)
         stored = (None if entry.fault else StoredPicture(self._root / entry.name) for entry in entries)
-        return digests_of(stored, str(self._root.resolve()), len(self), on_pictures)
+        return read_digests(stored, str(self._root.resolve()), len(self), on_pictures)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -131,7 +131,7 @@ class FolderSource:
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the original (height, width) in pixels, from metadata or the file's header. Raises BadPicture."""
         entry = self._usable(index)
-        return entry.original_size or self.config.size_of(self._root / entry.name)
+        return entry.original_size or self.config.read_size(self._root / entry.name)
 
     def label_of(self, index: int) -> int | None:
         """Return the class of a picture without reading it; None when it has none."""
@@ -170,7 +170,7 @@ def _checked_root(path: Path) -> Path:
         beside = []
     hint = nearest(root.name, beside) if beside else ""
     raise NoSuchPath(
-        f"source.path {path} does not exist", needed=f"a folder of pictures{taken_from(path)}", fix=hint or moved(path)
+        f"source.path {path} does not exist", needed=f"a folder of pictures{relative_path_hint(path)}", fix=hint or moved(path)
     )
 
 

@@ -60,8 +60,8 @@ class PictureFilesConfig(Config):
             return pictures.decode(picture, self.max_megapixels)
         return channels.decode(picture, self.channels, self.channel_range, self.max_megapixels)
 
-    def size_of(self, picture: bytes | Path) -> tuple[int, int]:
+    def read_size(self, picture: bytes | Path) -> tuple[int, int]:
         """Read the (height, width) in pixels from the header alone. Raises BadPicture."""
         if self.channels is None:
-            return pictures.size_of(picture, self.max_megapixels)
-        return channels.size_of(picture, self.channels, self.max_megapixels)
+            return pictures.read_size(picture, self.max_megapixels)
+        return channels.read_size(picture, self.channels, self.max_megapixels)

@@ -20,7 +20,7 @@ from pydantic import Field
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
-from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, caption_of
+from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, write_caption
 
 _RGB = {
     "red": (215, 35, 45),
@@ -132,7 +132,7 @@ class ShapesSource:
             original_height_px=scene.height_px,
             original_width_px=scene.width_px,
             label=CLASS_NAMES.index(scene.shapes[0].class_name),
-            captions=(caption_of(scene.shapes),),
+            captions=(write_caption(scene.shapes),),
             attributes=self.attributes(scene),
         )
 
@@ -153,16 +153,16 @@ class ShapesSource:
 
     def captions_of(self, index: int) -> tuple[str, ...]:
         """Return the caption of a picture, without painting it."""
-        return (caption_of(self.scene(index).shapes),)
+        return (write_caption(self.scene(index).shapes),)
 
     def captions(self) -> list[str]:
         """Return every caption that this split can have, once each (not one per sample, since the sentences repeat)."""
         nouns = [(colour, kind, size) for colour, kind in self._pairs for size in SIZES]
-        captions = [caption_of([ShapeWords(*noun, place)]) for noun in nouns for place in PLACES]
+        captions = [write_caption([ShapeWords(*noun, place)]) for noun in nouns for place in PLACES]
         if self.config.two_shapes:
             for first, second in itertools.product(nouns, nouns):
                 if first[0] != second[0]:
-                    captions += [caption_of([ShapeWords(*first, place), ShapeWords(*second, "")]) for place in PLACES]
+                    captions += [write_caption([ShapeWords(*first, place), ShapeWords(*second, "")]) for place in PLACES]
         return captions
 
     def scene(self, index: int) -> Scene:

@@ -19,11 +19,11 @@ import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
-from open_ldm.core.files import open_handle, read_at, taken_from
+from open_ldm.core.files import open_handle, read_at, relative_path_hint
 from open_ldm.data import pictures
 from open_ldm.data.content import unreadable
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
-from open_ldm.data.sources.digests import StoredPicture, digests_of
+from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import NoSuchPath, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
@@ -117,7 +117,7 @@ class ShardsSource:
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the BLAKE2b of each picture's bytes, whatever else its shard contains; see `Source.digests`."""
-        return digests_of(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
+        return read_digests(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
 
     def _stored(self, index: int) -> StoredPicture | None:
         row = self._rows[index]
@@ -161,7 +161,7 @@ class ShardsSource:
         if known is not None:
             return known
         content = self._read(index, int(row["offset"]), int(row["size"]))
-        return self.config.size_of(content)
+        return self.config.read_size(content)
 
     def label_of(self, index: int) -> int | None:
         """Return the class of a picture without reading it; None when it has none."""
@@ -269,7 +269,7 @@ def _find_shards(path: str) -> list[Path]:
     if not shards:
         raise NoSuchPath(
             f"source.path {path} matches no file",
-            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{taken_from(path)}",
+            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{relative_path_hint(path)}",
             fix=moved(path),
         )
     return shards

@@ -109,6 +109,6 @@ class LatentsMaker:
         return stored if posterior.std is None else {**stored, "std": posterior.std.to("cpu", dtype)}
 
 
-def record_of(numbers: Sequence[Any]) -> TransformRecord:
+def read_record(numbers: Sequence[Any]) -> TransformRecord:
     """Convert a stored record back to a TransformRecord."""
     return TransformRecord(*[*numbers[:-1], bool(numbers[-1])])

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from open_ldm.core.errors import DataError, DiskError
-from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.hashes import hash_content
 from open_ldm.data.sample import BadSample
 from open_ldm.encoded.cache.section import Section, ShardRecord
 
@@ -42,7 +42,7 @@ class MappedSection:
     @property
     def content_hash(self) -> str:
         """Hash of all bytes of the section."""
-        return hash_of_content([record.sha256 for record in self._records])
+        return hash_content([record.sha256 for record in self._records])
 
     @property
     def bad(self) -> tuple[BadSample, ...]:

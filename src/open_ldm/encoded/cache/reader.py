@@ -13,12 +13,12 @@ from torch import Tensor
 
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.controls.base import Control
-from open_ldm.core.hashes import hash_of_content
-from open_ldm.data.loader import drawn_number
+from open_ldm.core.hashes import hash_content
+from open_ldm.data.loader import draw_caption_number
 from open_ldm.data.order import view_at
 from open_ldm.data.sample import BadSample
 from open_ldm.encoded.batch import EncodedBatch
-from open_ldm.encoded.cache.latents import record_of
+from open_ldm.encoded.cache.latents import read_record
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.samples import NO_LABEL
 from open_ldm.text.tokens import TextTokens
@@ -39,7 +39,7 @@ class CachedData:
     def content_hash(self) -> str:
         """Hash of all bytes that training reads."""
         sections = [*self.latents, *([] if self.text is None else [self.text]), self.samples]
-        return hash_of_content([section.content_hash for section in sections])
+        return hash_content([section.content_hash for section in sections])
 
     @property
     def bad(self) -> tuple[BadSample, ...]:
@@ -74,7 +74,7 @@ class CacheReader:
             if stds is not None:
                 stds[row] = arrays["std"][at]
             indices.append(int(arrays["index"][at]))
-            records.append(record_of(arrays["record"][at].tolist()))
+            records.append(read_record(arrays["record"][at].tolist()))
         return EncodedBatch(
             positions=tuple(positions),
             posterior=Posterior(mean, std),
@@ -104,7 +104,7 @@ class CacheReader:
         for row, (index, position) in enumerate(zip(indices, positions, strict=True)):
             arrays, at = text.at(index)
             start, stop = arrays["first"][at : at + 2].tolist()
-            drawn = start + drawn_number(stop - start, self.seed, position)
+            drawn = start + draw_caption_number(stop - start, self.seed, position)
             caption = int(arrays["captions"][drawn])
             begin, end = arrays["begin"][caption : caption + 2].tolist()
             mask_rows[row] = arrays["mask"][caption]

@@ -15,8 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from open_ldm.core.errors import DataError, DiskError
-from open_ldm.core.files import open_handle, remove_temporary_files, sha256_of, write_bytes, write_json
-from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.files import hash_file, open_handle, remove_temporary_files, write_bytes, write_json
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.locks import lock_byte, unlock_byte
 from open_ldm.data.sample import BadSample
 
@@ -36,7 +36,7 @@ class SectionPlan:
     @property
     def key(self) -> str:
         """SHA-256 of the plan."""
-        return hash_of_content({"schema": SCHEMA, **asdict(self)})
+        return hash_content({"schema": SCHEMA, **asdict(self)})
 
     @property
     def folder(self) -> str:
@@ -145,14 +145,14 @@ class Section:
             if len(records) < self.shards:
                 raise DataError(f"shards of {self.path} were removed meanwhile", fix="run the same command again")
             shards = [asdict(record) for record in records]
-            write_json(self.path / _INDEX, {"shards": shards, "sha256": hash_of_content(shards)})
+            write_json(self.path / _INDEX, {"shards": shards, "sha256": hash_content(shards)})
             return tuple(records)
 
     def index(self) -> tuple[ShardRecord, ...] | None:
         """Read the records of all shards from the index; None before they are all finished."""
         content = _read_json(self.path / _INDEX)
         try:
-            if content is None or hash_of_content(content["shards"]) != content["sha256"]:
+            if content is None or hash_content(content["shards"]) != content["sha256"]:
                 return None
             records = tuple(map(ShardRecord.from_json, content["shards"]))
         except (KeyError, TypeError, ValueError):
@@ -168,7 +168,7 @@ class Section:
             file = self.file(shard)
             if _bytes_of(file) != record.bytes:
                 yield shard, f"{self.path.name}/{file.name} is missing or not as long as it was written"
-            elif sha256_of(file) != record.sha256:
+            elif hash_file(file) != record.sha256:
                 yield shard, f"{self.path.name}/{file.name} is damaged: its SHA-256 is not the one recorded"
 
     def discard(self, shard: int) -> None:
