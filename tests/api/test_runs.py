@@ -84,7 +84,7 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     (lambda run: run.sample("a crimson circle"), "never saw crimson"),
     (lambda run: run.sample(CAPTION, count=0), "count 0 is too small"),
     (lambda run: run.sample(CAPTION, sweep="a {red,blue} circle"), "sweep makes its own captions"),
-    (lambda run: run.sample(CAPTION, colour=3), "unknown control 'colour'"),
+    (lambda run: run.sample(CAPTION, colour=3), "knows no control 'colour'"),
     (lambda run: run.sample(CAPTION, size=(64, 64)), "needed: size=HEIGHTxWIDTH"),
     (lambda run: run.sample(CAPTION, steps=0), "steps=0"),
     (lambda run: ldm.load_run(run.path / "samples"), "no run of a diffusion model"),

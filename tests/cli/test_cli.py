@@ -119,6 +119,7 @@ def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFix
     for number in ("0001", "0002"):
         code, out, _ = ldm(capsys, "sample", class_run, "--class", "red circle", "--class", 3, "--count", 1, "--json")
         assert code == 0 and json.loads(out)["folder"].endswith(f"drawn/{number}")
+        assert f"drawn/{number}/grid.png" in (class_run / "report.html").read_text()
 
 
 def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +205,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["train", "demo", "training.device=cuda"], 2, "not on this machine"),
     (["train", "demo", "training.batch_size=32", "training.micro_batch_size=5", "--out", "RUN"], 2, "1, 2, 4, 8, 16, 32"),
     (["train", "photos-autoencoder"], 2, "ldm autoencoder train"),
-    (["autoencoder", "train", "demo"], 2, "fix: ldm train"),
+    (["autoencoder", "train", "demo"], 2, "fix: use ldm train"),
     (["autoencoder", "train", "photos-autoencodr"], 2, "did you mean 'photos-autoencoder'"),
     (["autoencoder", "train", "photos-autoencoder", "network.in_channels=2"], 2, "data.source.channels"),
     (["autoencoder", "trane"], 2, "No such command"),

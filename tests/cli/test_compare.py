@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from open_ldm.evaluation.bootstrap import Estimate
-from open_ldm.evaluation.passport import Passport, Result
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.evaluation.stored import store, stored_results
 from tests.cli.conftest import ldm
 
@@ -19,7 +20,7 @@ ALIKE = {"metric": "kid", "n": "100", "extractor.name": "random"}
 
 
 def result(value: float, reach: float = 0.1, name: str = "kid", **changes: str) -> Result:
-    return Result(Estimate(name, value, value - reach, value + reach, 100), Passport({**ALIKE, **changes}))
+    return Result(Estimate(name, value, value - reach, value + reach, 100), MeasurementProtocol({**ALIKE, **changes}))
 
 
 @pytest.fixture
@@ -74,8 +75,10 @@ def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
     page = (tmp_path / "c.html").read_text()
     pictures = re.findall(r"data:image/png;base64,[^\"]+", page)
     assert len(pictures) == 2 and len(set(pictures)) == 1  # two equal runs, same seeds
-    assert "could not draw" in page and "knows no class" in page  # a class model cannot be asked for captions
-    assert not re.search(r"<script|<link|src=\"(?!data:)|href=", page) and "<b>kid" not in page
+    assert "could not be sampled" in page and "knows no class" in page  # a class model cannot be asked for captions
+    assert not re.search(r"<script|<link|src=\"(?!data:)", page) and "<b>kid" not in page
+    links = re.findall(r"href=\"([^#\"]+)\"", page)
+    assert set(links) == {"a/run/report.html", "b/run/report.html", os.path.relpath(class_run / "report.html", tmp_path)}
     assert page.count("<svg") >= 2
 
 
@@ -93,7 +96,7 @@ def test_a_damaged_evaluation_is_told_and_not_overwritten(runs: Any, capsys: Any
     file = store(runs[0], [result(1.0)], 32, {}, {})
     content = json.loads(file.read_text())
     assert stored_results(runs[0])[0].result == result(1.0)
-    content["results"][0]["passport"]["n"] = "5000"  # a forged passport
+    content["results"][0]["passport"]["n"] = "5000"  # a forged protocol
     for damaged in (json.dumps(content), "{}", "no json"):
         file.write_text(damaged)
         code, _, error = ldm(capsys, "compare", *runs, "--count", 0, "--out", tmp_path / "c.html")

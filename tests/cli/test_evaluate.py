@@ -76,8 +76,8 @@ def test_a_run_is_measured_by_all_metrics_in_one_pass(evaluate: Any, text_run: P
     assert (tmp_path / "out" / "neighbours.png").is_file()
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert [one["value"] for one in kept["results"]] == [one["value"] for one in found["results"]]
-    passport = next(one for one in kept["results"] if one["name"] == "fid")["passport"]
-    assert passport["sampling.seeds"] == "0..11" and passport["sampling.solver"] == '"euler"' and passport["size_px"] == "16x16"
+    protocol = next(one for one in kept["results"] if one["name"] == "fid")["passport"]
+    assert protocol["sampling.seeds"] == "0..11" and protocol["sampling.solver"] == '"euler"' and protocol["size_px"] == "16x16"
 
 
 def test_lpips_compares_pictures_of_one_condition_that_differ_in_their_noise(evaluate: Any, text_run: Path) -> None:

@@ -74,7 +74,8 @@ def test_losses_of_another_schedule_or_other_captions_are_not_compared(tmp_path:
     def entries(name: str, *overrides: str) -> dict[str, str]:
         run = trained(tmp_path, name, "training.samples=8", *overrides)
         found = evaluate_run(run, None, ["held_out_loss"], cache=None, device="cpu")
-        return dict(found.results[0].passport.entries)
+        assert found.results[0].protocol.id in (run / "report.html").read_text()
+        return dict(found.results[0].protocol.entries)
 
     plain = entries("plain")
     again = entries("again", "training.seed=1")

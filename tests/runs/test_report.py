@@ -7,17 +7,22 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
 
+from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.pictures import grid, png_bytes
+from open_ldm.evaluation.stored import stored_results
+from open_ldm.pages.content import Picture
 from open_ldm.runs.history import Preview, busy_seconds, read_history
-from open_ldm.runs.report.happenings import recipe_name
-from open_ldm.runs.report.page import CaptionedPicture, Section, write_report
-from open_ldm.runs.report.sections import evenly
+from open_ldm.runs.report import drawn
+from open_ldm.runs.report.head import recipe_name
+from open_ldm.runs.report.page import Section, write_report
+from open_ldm.runs.report.samples import evenly
+from tests.runs.fake import HOSTILE, add_drawn, add_evaluation
 
-HOSTILE = '<script>alert("x")</script> & "quotes"'
 VOID = {"meta", "img", "br", "input", "line", "path"}
 
 
@@ -28,14 +33,18 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.tags: list[str] = []
+        self.pictures: list[str] = []
         self.links: list[str] = []
+        self.sections: list[str] = []
         self.words: list[str] = []
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+        self.pictures += [value or "" for name, value in attrs if name in ("src", "action", "data", "srcset")]
+        self.links += [value or "" for name, value in attrs if name == "href"]
+        self.sections += [value or "" for name, value in attrs if tag == "section" and name == "id"]
         assert not [name for name, _ in attrs if name.startswith("on")]
         if tag not in VOID:
             self.open.append(tag)
@@ -53,7 +62,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(self.words)
+        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture
@@ -68,14 +77,25 @@ def page_of(run: Path, *sections: Section) -> Page:
 
 def test_the_page_is_well_formed_self_contained_and_without_script(run: Path) -> None:
     page = page_of(run)
-    assert page.links, "previews are shown"
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert page.pictures, "previews are shown"
+    assert all(link.startswith("data:image/png;base64,") for link in page.pictures)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert "url(" not in (run / "report.html").read_text()
 
 
+def test_every_link_leads_to_a_file_beside_the_page_or_to_a_part_of_it(run: Path) -> None:
+    add_evaluation(run)
+    add_drawn(run)
+    page = page_of(run)
+    anchors = [link.removeprefix("#") for link in page.links if link.startswith("#")]
+    files = [unquote(link) for link in page.links if not link.startswith("#")]
+    assert anchors == page.sections and len(set(anchors)) == len(anchors) > 8
+    assert all((run / file).exists() and not file.startswith(("/", "..")) for file in files)
+    assert {"config.yaml", "evaluation.json", "samples/", "drawn/0001/grid.png", "samples/000120000.png"} <= set(files)
+
+
 def test_everything_from_outside_is_escaped(run: Path) -> None:
-    added = Section(HOSTILE, HOSTILE, [CaptionedPicture(HOSTILE, b"x")], [HOSTILE], [[HOSTILE]])
+    added = Section(HOSTILE, HOSTILE, [Picture(HOSTILE, b"x")], [HOSTILE], [[HOSTILE]])
     page = page_of(run, added)
     assert "script" not in page.tags
     # In the caller's section five times, and in the recipe, the data, the bad ids, the captions and the warning.
@@ -84,8 +104,8 @@ def test_everything_from_outside_is_escaped(run: Path) -> None:
 
 def test_the_pictures_are_the_files_newest_first(run: Path) -> None:
     page = page_of(run)
-    assert len(page.links) == 12
-    inlined = [base64.b64decode(link.split(",", 1)[1]) for link in page.links]
+    assert len(page.pictures) == 12
+    inlined = [base64.b64decode(link.split(",", 1)[1]) for link in page.pictures]
     assert inlined[0] == (run / "samples/000120000.png").read_bytes()
     assert inlined[1] == (run / "samples/000001600.png").read_bytes()
 
@@ -128,11 +148,11 @@ def test_controls_with_equal_gates_share_a_curve(run: Path) -> None:
 
 
 def test_a_resume_forgets_what_was_lost_and_the_time_counts_it(run: Path) -> None:
-    record = read_history(run)
-    seen = [event.samples_seen for event in record.named("train")]
+    history = read_history(run)
+    seen = [event.samples_seen for event in history.named("train")]
     assert seen == sorted(set(seen)), "each sample count once"
-    assert len([event for event in record.events if event.name == "train"]) > len(seen)
-    assert busy_seconds(record.events) == pytest.approx(64_000 / 450 + (412 - 140 - 57_600 / 450), abs=0.1)
+    assert len([event for event in history.events if event.name == "train"]) > len(seen)
+    assert busy_seconds(history.events) == pytest.approx(64_000 / 450 + (412 - 140 - 57_600 / 450), abs=0.1)
 
 
 @pytest.mark.parametrize("missing", ["config.yaml", "events.jsonl", "samples", "data.json", "exit.json", "everything"], ids=str)
@@ -208,7 +228,85 @@ def test_the_recipe_name_is_read_from_the_command() -> None:
 
 def test_a_callers_section_is_shown(run: Path) -> None:
     png = png_bytes(grid(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 2))
-    added = Section("Agreement", "One.\n\nTwo.", [CaptionedPicture("sweep", png)], ["what", "share"], [["colour", "91 %"]])
+    added = Section("Agreement", "One.\n\nTwo.", [Picture("sweep", png)], ["what", "share"], [["colour", "91 %"]])
     page = page_of(run, added)
     assert all(word in page.text for word in ("Agreement", "One.", "Two.", "sweep", "colour", "91 %"))
-    assert "data:image/png;base64," + base64.b64encode(png).decode() in page.links
+    assert "data:image/png;base64," + base64.b64encode(png).decode() in page.pictures
+
+
+def test_the_newest_evaluation_is_shown_with_interval_extractor_and_protocol(run: Path) -> None:
+    assert "Evaluation" not in page_of(run).text
+    add_evaluation(run, samples_seen=64_000)
+    text = page_of(run).text
+    for words in ("23.46", "22.9 to 24.1", "inception-2015 <b>", "64,000", "clip_score: no extractor reads text"):
+        assert words in text, words
+    assert "Measured after 64,000 samples; the run has seen 120,000." in text and "only 1,000 pictures" in text
+    stored = stored_results(run)
+    assert all(one.result.protocol.id in text for one in stored) and "precision_recall(k=5)" in text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"results": 3}', '{"results": [{"name": "fid"}]}', '{"results": []}'])
+def test_a_damaged_evaluation_is_left_out(run: Path, content: str) -> None:
+    (run / "evaluation.json").write_text(content)
+    assert "Loss, running mean" in (text := page_of(run).text) and "Protocol" not in text
+
+
+@pytest.mark.parametrize("field", ["value", "low", "count", "samples_seen"])
+def test_a_value_that_is_no_number_is_left_out(run: Path, field: str) -> None:
+    add_evaluation(run)
+    content = json.loads((run / "evaluation.json").read_text())
+    content["results"][0][field] = "sundry"
+    (run / "evaluation.json").write_text(json.dumps({**content, "refused": ["x"]}))
+    text = page_of(run).text
+    assert "0.7123" in text and "sundry" not in text and "Not measured" not in text
+
+
+def test_the_newest_drawn_pictures_are_shown_with_their_settings(run: Path) -> None:
+    add_drawn(run, 2, "heun")
+    newest = add_drawn(run, 10, "dpmpp_2m")
+    add_drawn(run, 9, "euler")
+    page = page_of(run)
+    assert "dpmpp_2m, 20 steps, semantic scale 4, control scale 1.5, at 120,000 samples seen" in page.text
+    assert "8 pictures, seeds 0 to 7, size=64x64" in page.text and "heun" not in page.text
+    png = base64.b64encode((newest / "grid.png").read_bytes()).decode()
+    assert "data:image/png;base64," + png in page.pictures and "drawn/0010/grid.png" in page.links
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"sampling": 3, "pictures": [1, {}]}', '{"pictures": [{"seed": 1}]}'])
+def test_drawn_pictures_without_their_settings_are_shown_all_the_same(run: Path, content: str) -> None:
+    folder = add_drawn(run)
+    (folder / "samples.json").write_text(content)
+    assert "Drawn last" in page_of(run).text
+    (folder / "grid.png").unlink()
+    assert "Drawn last" not in page_of(run).text
+
+
+def test_a_grid_too_large_for_a_page_is_linked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_drawn(run)
+    monkeypatch.setattr(drawn, "_MOST_BYTES", 100)
+    page = page_of(run)
+    assert len(page.pictures) == 12 and "drawn/0001/grid.png" in page.links and "is too large" in page.text
+
+
+def test_a_folder_with_a_strange_name_is_linked_all_the_same(run: Path) -> None:
+    checkpoint = run / "checkpoints" / 'a "b" <c> %41#?&'
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "MANIFEST.json").write_text("{}")
+    (found,) = (link for link in page_of(run).links if "MANIFEST" in link)
+    assert (run / unquote(found)).is_file() and not re.search('[ "<>#?]', found)
+
+
+def test_refreshing_keeps_the_demos_part_and_makes_no_page_where_there_is_none(run: Path) -> None:
+    refresh_report(run)
+    assert not (run / "report.html").exists()
+    shares = {"pictures": 9, "colour": 0.5, "kind": 0.5, "place": 0.5, "size": 0.5, "count": 0.5, "all": 0.25}
+    leaks = [{"t": 1.0, "change": 0.0, "exact": True}]
+    (run / "agreement.json").write_text(json.dumps({"agreement": {"one shape": shares}, "size_influence": leaks}))
+    page_of(run)
+    add_drawn(run)
+    refresh_report(run)
+    text = Page((run / "report.html").read_text()).text
+    assert "Does it draw what was said?" in text and "exactly 0" in text and "Drawn last" in text
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()
+    refresh_report(run)  # nothing is raised

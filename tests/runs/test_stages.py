@@ -184,9 +184,13 @@ def test_the_report_shows_all_stages_on_one_axis(run: Path) -> None:
         "semantic condition text -> class",
     ):
         assert words in text.replace("&gt;", ">"), words
-    assert all(link.startswith("data:image/png;base64,") for link in page.links) and "script" not in page.tags
+    assert all(link.startswith("data:image/png;base64,") for link in page.pictures) and "script" not in page.tags
+    files = [link for link in page.links if not link.startswith("#")]
+    assert {"stages/1-small/report.html", "stages/2-large/report.html", "config.yaml"} <= set(files)
+    assert all((run / file).exists() for file in files)
     assert "stage large begins" in text and "40" in page.text
     own = (run / "stages" / "2-large" / "report.html").read_text()
+    assert 'href="../../report.html"' in own
     assert "Where it started" in own and "Where it started" not in (run / "stages" / "1-small" / "report.html").read_text()
 
 
@@ -275,7 +279,7 @@ def test_a_stage_is_not_lengthened_once_another_has_started_from_it(run: Path, t
         ConfigError, match=r"stage small would go on from 16 to 32 samples, but stage large has started"
     ) as caught:
         train_stages(longer, copy, silent=True)
-    assert caught.value.fix.startswith("stages.small.training.samples=16")
+    assert caught.value.fix.startswith("set stages.small.training.samples=16")
     assert CheckpointFolder(copy / "stages" / "1-small" / "checkpoints").names()[0] == "samples-000000000016"
     shutil.rmtree(copy / "stages" / "2-large" / "checkpoints")  # nothing has started from it: it may
     assert train_stages(longer, copy, silent=True).samples_seen == 56

@@ -33,6 +33,6 @@ def test_impossible_numbers_of_steps_are_refused() -> None:
     with pytest.raises(ConfigError, match="between 1 and 40"):
         time_grid(SCHEDULES["linear_40_steps"], 41)
     for schedule in SCHEDULES.values():
-        with pytest.raises(ConfigError, match="0 sampling steps"):
+        with pytest.raises(ConfigError, match="0 steps here"):
             time_grid(schedule, 0)
     assert len(time_grid(SCHEDULES["rectified_flow"], 5000)) == 5001

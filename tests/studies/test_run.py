@@ -18,6 +18,7 @@ from open_ldm.studies import run as studies_run
 from open_ldm.studies.found import StudyFound
 from open_ldm.studies.measure import read_strip
 from open_ldm.studies.run import Choice, Runner
+from tests.runs.test_report import Page
 from tests.studies.small import FIT, small_study, told
 
 
@@ -86,7 +87,8 @@ def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(page_o
     assert finding.difference.mean == pytest.approx(one.mean - other.mean)
     assert "A late gate lowers the influence &lt;of size&gt;." in page_of_both
     assert finding.text() in page_of_both and finding.verdict in page_of_both
-    assert "ldm train" in page_of_both and "data:image/png" in page_of_both and "<script" not in page_of_both
+    assert "ldm train" in Page(page_of_both).text and "data:image/png" in page_of_both and "<script" not in page_of_both
+    assert {"shapes/constant-seed0/report.html", "shapes/late-seed0/report.html"} <= set(Page(page_of_both).links)
 
 
 def test_what_another_recipe_trained_is_not_passed_off_as_this_ones(home: Path, both: StudyFound) -> None:
@@ -154,7 +156,7 @@ def test_arms_that_differ_in_sampling_share_a_training_and_a_start_is_trained_fi
     assert (root / "from-before-seed0" / "checkpoints").is_dir()
     assert json.loads((root / "carried-on-seed0" / "transfer.json").read_text())
     shared = {each.arm: each.values["fid"] for each in found.settings[0].measured}
-    assert shared["late, size=8x8"].protocol != shared["carried on"].protocol  # the control is part of the passport
+    assert shared["late, size=8x8"].protocol != shared["carried on"].protocol  # the control is part of the protocol
 
 
 def test_another_seed_goes_on_and_gives_intervals_over_seeds(home: Path, both: StudyFound) -> None:

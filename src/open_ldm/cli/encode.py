@@ -18,7 +18,7 @@ def encode(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the cache; the same as cache.path=FOLDER.")] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of it, mend damaged files, make some entries again and compare them.")
+        bool, typer.Option("--verify", help="Read all of it, replace damaged files, encode some entries anew and compare.")
     ] = False,
     entries: Annotated[
         int | None,

@@ -10,7 +10,7 @@ from typing import Any
 
 from open_ldm.commands.evaluate.text import aligned
 from open_ldm.core.errors import ConfigError
-from open_ldm.evaluation.passport import Difference, compare
+from open_ldm.evaluation.protocol import Difference, compare
 from open_ldm.evaluation.stored import Stored, stored_results
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
@@ -21,11 +21,11 @@ _HASH = re.compile(r"[0-9a-f]{16,}(/[0-9a-f]{16,})?")
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run: its name among the others, its diary, and what was measured of it."""
+    """One run: its name among the others, its history, and what was measured of it."""
 
     name: str
     path: Path
-    record: RunHistory
+    history: RunHistory
     stored: Sequence[Stored]
 
     @property
@@ -36,12 +36,12 @@ class ComparedRun:
     @property
     def samples_seen(self) -> int:
         """Of training."""
-        return self.record.samples_seen
+        return self.history.samples_seen
 
     @property
     def held_out_loss(self) -> float | None:
         """The newest that training itself measured."""
-        event = self.record.last(EVENT)
+        event = self.history.last(EVENT)
         return None if event is None else event.number("mean")
 
     def newest(self, name: str) -> Stored | None:
@@ -49,7 +49,7 @@ class ComparedRun:
         return next((one for one in reversed(self.stored) if one.result.estimate.name == name), None)
 
     def _number(self, event: str, field: str) -> int | None:
-        found = self.record.last(event)
+        found = self.history.last(event)
         value = None if found is None else found.number(field)
         return None if value is None else int(value)
 
@@ -71,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: only values of one passport stand side by side; `apart`: what of the same name is not comparable, and why;
+    """`rows`: only values of one protocol stand side by side; `apart`: what of the same name is not comparable, and why;
     `notes`: values that are older than the run."""
 
     runs: Sequence[ComparedRun]
@@ -147,7 +147,7 @@ def _read(path: Path, name: str) -> ComparedRun:
 
 def _rows(runs: Sequence[ComparedRun]) -> list[Row]:
     """One row for each name and protocol that occurs, in the order of the first run that has it."""
-    wanted = dict.fromkeys((one.result.estimate.name, one.result.passport.id) for run in runs for one in run.stored)
+    wanted = dict.fromkeys((one.result.estimate.name, one.result.protocol.id) for run in runs for one in run.stored)
     order = list(dict.fromkeys(name for name, _ in wanted))
     found = []
     for name, protocol in sorted(wanted, key=lambda each: order.index(each[0])):
@@ -159,7 +159,7 @@ def _rows(runs: Sequence[ComparedRun]) -> list[Row]:
 
 
 def _of_protocol(run: ComparedRun, name: str, protocol: str) -> Stored | None:
-    same = (one for one in run.stored if (one.result.estimate.name, one.result.passport.id) == (name, protocol))
+    same = (one for one in run.stored if (one.result.estimate.name, one.result.protocol.id) == (name, protocol))
     return next(same, None)
 
 
@@ -174,7 +174,7 @@ def _apart(runs: Sequence[ComparedRun]) -> list[str]:
                 continue
             one, two = first.newest(name), other.newest(name)
             if one is not None and two is not None:
-                differing = one.result.passport.differences(two.result.passport)
+                differing = one.result.protocol.differences(two.result.protocol)
                 found.append(f"{name} of {first.name} and {other.name}: {_HASH.sub(_shortened, '; '.join(differing))}")
     return found
 
@@ -192,7 +192,7 @@ def _old(runs: Sequence[ComparedRun]) -> list[str]:
 
 
 def _protocols(run: ComparedRun, name: str) -> set[str]:
-    return {one.result.passport.id for one in run.stored if one.result.estimate.name == name}
+    return {one.result.protocol.id for one in run.stored if one.result.estimate.name == name}
 
 
 def _run_json(run: ComparedRun) -> Mapping[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -15,15 +14,31 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
-from open_ldm.pages.figures import Plot, Series, line_plot
-from open_ldm.pages.markup import Markup, element, joined
+from open_ldm.pages.content import Figure, Head, Link, Part, Picture, Table, figure, link_to, render_page
+from open_ldm.pages.figures import Plot, Series
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.load import load_run
-from open_ldm.runs.report.page import page
-from open_ldm.runs.report.sections import captioned, picture, section, table
+from open_ldm.runs.report.evaluation import protocols
+from open_ldm.runs.report.training import axis_for, curve_of
 from open_ldm.sampling.requests import SampleRequest
 
 _COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Values:
+    """The table of all runs, and what to know when reading it."""
+
+    values: Table
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A grid for each run that could draw; `failed`: why others could not."""
+
+    grids: Sequence[Picture]
+    failed: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,7 @@ class DrawnGrid:
 
 def draw_grids(runs: Sequence[ComparedRun], count: int) -> list[DrawnGrid]:
     """`count` pictures of every run from the seeds 0, 1, ..., all asked for the same: what the first run's previews show."""
-    shown = next((preview.shown for run in runs for preview in reversed(run.record.previews) if preview.shown), ())
+    shown = next((preview.shown for run in runs for preview in reversed(run.history.previews) if preview.shown), ())
     return [_grid(run, count, shown) for run in runs] if count else []
 
 
@@ -60,86 +75,76 @@ def _grid(run: ComparedRun, count: int, shown: Sequence[str]) -> DrawnGrid:
 
 def write_page(found: Comparison, grids: Sequence[DrawnGrid], out: Path) -> Path:
     """Write the page. Raises DiskError when the disk refuses."""
-    names = " · ".join(run.name for run in found.runs)
-    content = [
-        element("header", element("h1", "Runs compared"), element("p", names, class_="subtitle")),
-        _values(found),
-        _curves(found.runs),
+    names = [run.name if link is None else link for run, link in ((run, _report(run, out)) for run in found.runs)]
+    measured = [value.result.protocol for row in found.rows for value in row.values if value is not None]
+    shown = protocols(measured)
+    parts = [
+        Part("Values", "compare/values.html", _values(found, names)),
+        Part("Training", "figures.html", [_losses(found.runs)]),
         _held_out(found.runs),
-        _grids(grids),
-        _protocols(found),
+        _samples(grids),
+        Part("Protocols", "protocols.html", shown) if shown else None,
     ]
-    write_text(out, page("Runs compared", content, what="comparison"))
+    head = Head("Runs compared", links=[each for each in names if isinstance(each, Link)])
+    write_text(out, render_page(head, parts, "comparison"))
     return out
 
 
-def _values(found: Comparison) -> Markup:
-    header, *rows = found.table()
+def _report(run: ComparedRun, out: Path) -> Link | None:
+    """The run's own page, if there is one."""
+    page = run.path / "report.html"
+    return link_to(page, out, text=run.name) if page.is_file() else None
+
+
+def _values(found: Comparison, names: Sequence[str | Link]) -> Values:
+    (corner, *_), *rows = found.table()
     star = any(difference and difference.clear for row in found.rows for difference in row.differences)
-    starred = "* differs clearly from the first run's: the interval of the difference does not hold 0." if star else ""
-    told = [*([starred] if starred else []), *(f"Not compared: {text}." for text in found.apart), *found.notes]
-    return section("Values", table(rows, header), joined(element("p", text, class_="note") for text in told))
+    starred = ["* differs clearly from the first run's: the interval of the difference does not hold 0."] if star else []
+    notes = [*starred, *(f"Not compared: {text}." for text in found.apart), *found.notes]
+    return Values(Table(rows, [corner, *names]), notes)
 
 
-def _curves(runs: Sequence[ComparedRun]) -> Markup:
-    series = [_series(run, "train", "loss", smooth=True) for run in runs]
-    return section("Training", _figure("Training loss", series, "Loss: each record faint, running mean strong. "
-        "Comparable only where objective, prediction and latents are the same."))  # fmt: skip
+def _losses(runs: Sequence[ComparedRun]) -> Figure:
+    series = [curve_of(run.history.named("train"), "loss", run.name, smooth=True) for run in runs]
+    note = "Loss: each record faint, running mean strong. Comparable only where objective, prediction and latents are the same."
+    return _figure("Training loss", series, note)
 
 
-def _held_out(runs: Sequence[ComparedRun]) -> Markup:
+def _held_out(runs: Sequence[ComparedRun]) -> Part | None:
     """Over training, and by noise level at the end."""
-    measured = [run for run in runs if run.record.named(EVENT)]
+    measured = [(run.name, events) for run in runs if (events := run.history.named(EVENT))]
     if not measured:
-        return Markup()
-    over = _figure("Held-out loss", [_series(run, EVENT, "mean") for run in measured], "Mean over all noise levels.")
-    last = [(run, run.record.named(EVENT)[-1].fields) for run in measured]
+        return None
+    over = [curve_of(events, "mean", name) for name, events in measured]
+    figures = [_figure("Held-out loss", over, "Mean over all noise levels.")]
     levels = [
-        Series(run.name, times, values)
-        for run, fields in last
-        if isinstance(times := fields.get("times"), list) and isinstance(values := fields.get("levels"), list)
+        Series(name, times, values)
+        for name, events in measured
+        if isinstance(times := events[-1].fields.get("times"), list)
+        and isinstance(values := events[-1].fields.get("levels"), list)
     ]
-    by_level = _figure("Held-out loss by noise level", levels, "At the end (t = 0: data, 1: noise).", x_title="t")
-    return section("Held-out loss", over, by_level if levels else Markup())
+    if levels:
+        figures.append(_figure("Held-out loss by noise level", levels, "At the end (t = 0: data, 1: noise).", x_title="t"))
+    return Part("Held-out loss", "figures.html", figures)
 
 
-def _figure(title: str, series: Sequence[Series], note: str, x_title: str = "samples seen") -> Markup:
-    positive = [value for one in series for value in one.y if math.isfinite(value) and value > 0]
-    steep = bool(positive) and max(positive) > 4 * min(positive)
-    plot = Plot(title, x_title, "loss", series, y_axis="log" if steep else "linear", width=820, height=380)
-    wide = element("div", line_plot(plot), class_="wide")
-    narrow = element("div", line_plot(replace(plot, width=380, height=280)), class_="narrow")
-    return captioned(joined([wide, narrow]), note)
+def _figure(title: str, series: Sequence[Series], note: str, x_title: str = "samples seen") -> Figure:
+    return figure(
+        Plot(title, x_title, "loss", series, y_axis=axis_for(series), width=820, height=380), note, narrow_px=(380, 280)
+    )
 
 
-def _series(run: ComparedRun, event: str, field: str, smooth: bool = False) -> Series:
-    events = run.record.named(event)
-    values = [math.nan if (value := each.number(field)) is None else value for each in events]
-    return Series(run.name, [each.samples_seen for each in events], values, smooth=smooth)
-
-
-def _grids(grids: Sequence[DrawnGrid]) -> Markup:
-    drawn = []
-    for one in grids:
-        if one.pixels is None:
-            drawn.append(element("p", f"{one.name} could not draw: {one.reason}", class_="note"))
-            continue
-        captions = one.shown if any(one.shown) else None
-        png = png_bytes(grid(one.pixels, _COLUMNS, captions=captions))
-        drawn.append(captioned(picture(png, f"pictures of {one.name}"), f"{one.name}: {one.settings}"))
-    words = element("p", "Every run draws from the same noise (seeds 0, 1, ...) and is asked for the same.")
-    return section("Samples", words, *drawn) if drawn else Markup()
-
-
-def _protocols(found: Comparison) -> Markup:
-    """What decides each number."""
-    passports: dict[str, Mapping[str, str]] = {}
-    for value in (value for row in found.rows for value in row.values if value is not None):
-        passports.setdefault(value.result.passport.id, value.result.passport.entries)
-    folded = [
-        element(
-            "details", element("summary", f"{name}: {entries['metric']}"), table([[key, text] for key, text in entries.items()])
+def _samples(grids: Sequence[DrawnGrid]) -> Part | None:
+    if not grids:
+        return None
+    drawn = [
+        Picture(
+            f"{one.name}: {one.settings}",
+            png_bytes(grid(one.pixels, _COLUMNS, captions=one.shown if any(one.shown) else None)),
+            f"pictures of {one.name}",
         )
-        for name, entries in passports.items()
+        for one in grids
+        if one.pixels is not None
     ]
-    return section("Protocols", *folded)
+    failed = [f"{one.name} could not be sampled: {one.reason}" for one in grids if one.pixels is None]
+    return Part("Samples", "compare/samples.html", Samples(drawn, failed))

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from open_ldm.commands.control_leakage import Influence, influence
+from open_ldm.commands.demo_report import AGREEMENT, FLIP_SWEEP, SIZE_SWEEP, UNSEEN, change_of, demo_sections, row_of
 from open_ldm.commands.sample import draw, settings_from
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
@@ -22,7 +23,7 @@ from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mean_agreement
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.report.page import CaptionedPicture, Section, write_report
+from open_ldm.runs.report.page import write_report
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
 
@@ -43,8 +44,7 @@ class Checked:
 
     def row(self) -> list[str]:
         """For the table: shares in per cent."""
-        names = ("colour", "kind", "place", "size", "count", "all")
-        return [self.title, str(self.shares.pictures), *(f"{100 * getattr(self.shares, name):.0f} %" for name in names)]
+        return row_of(self.title, self.shares)
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ def run_demo(recipe: Recipe, out: Path, *, silent: bool = False, overrides: Sequ
     checked = [_check(run, title, captions, silent) for title, captions in caption_groups().items()]
     sweeps = _sweeps(run, silent)
     for name, png in sweeps.items():
-        (out / f"{name}.png").write_bytes(png)
+        (out / name).write_bytes(png)
     shown = checked[0]
-    save_png(out / "unseen.png", grid(shown.pixels[:_SHOWN], 8, captions=shown.captions[:_SHOWN]))
+    save_png(out / UNSEEN, grid(shown.pixels[:_SHOWN], 8, captions=shown.captions[:_SHOWN]))
     leaks = influence(run, "size", ("24x24", "160x160"), shown.captions[:_SHOWN], _LEAK_TIMES)
-    report = write_report(out, _sections(checked, sweeps, leaks))
     found = {each.title: each.shares for each in checked}
     seconds = time.perf_counter() - started
-    demo = DemoResult(0, out, report, found, leaks, seconds)
-    write_json(out / "agreement.json", demo.to_json())
+    demo = DemoResult(0, out, out / "report.html", found, leaks, seconds)
+    write_json(out / AGREEMENT, demo.to_json())
+    write_report(out, demo_sections(out))
     if not silent:
         _print(checked, demo)
     return demo
@@ -134,13 +134,13 @@ def _sweeps(run: LoadedRun, silent: bool) -> dict[str, bytes]:
     by_size = [SampleRequest(_SEED + i, caption, {"size": size}) for i, caption in enumerate(captions) for size in sizes]
     by_flip = [SampleRequest(_SEED + i, caption, {"flip": flip}) for i, caption in enumerate(captions) for flip in "01"]
     pictures = {
-        "size_sweep": grid(
+        SIZE_SWEEP: grid(
             _draw(run, "size control", by_size, silent),
             len(sizes),
             row_headers=captions,
             column_headers=[f"size={size}" for size in sizes],
         ),
-        "flip_sweep": grid(
+        FLIP_SWEEP: grid(
             _draw(run, "flip control", by_flip, silent), 2, row_headers=captions, column_headers=["flip=0", "flip=1"]
         ),
     }
@@ -154,37 +154,6 @@ def _draw(run: LoadedRun, label: str, requests: Sequence[SampleRequest], silent:
         return draw(run, requests, settings, lambda done: progress.update(done))
 
 
-def _sections(checked: Sequence[Checked], sweeps: Mapping[str, bytes], leaks: Sequence[Influence]) -> list[Section]:
-    unseen = checked[0]
-    png = png_bytes(grid(unseen.pixels[:_SHOWN], 8, captions=unseen.captions[:_SHOWN]))
-    return [
-        Section(
-            "Does it draw what was said?",
-            "A reader that knows nothing of the model measures colour, kind and place in each sampled picture and compares"
-            " them with the caption. 'all' means colour, kind and place of every shape, and no shape too many.",
-            pictures=[CaptionedPicture("Combinations of colour and kind that no training picture shows", png)],
-            columns=["captions", "pictures", "colour", "kind", "place", "size", "count", "all"],
-            rows=[each.row() for each in checked],
-        ),
-        Section(
-            "Controls: the same noise and caption, only the control differs",
-            "Size tells how large the original picture was: small originals are coarse, so detail should change while the"
-            " content stays. Flip tells whether the view was mirrored: with flip=1 left and right are exchanged.",
-            pictures=[
-                CaptionedPicture("size control, from a coarse to a fine original", sweeps["size_sweep"]),
-                CaptionedPicture("flip control", sweeps["flip_sweep"]),
-            ],
-        ),
-        Section(
-            "Does the size control leak into the content?",
-            "The same noise and captions under size=24x24 and size=160x160: how much the model's prediction changes, relative"
-            " to its own size. At t = 1 the picture's content is decided; a gate that is shut there lets nothing through.",
-            columns=["t", "change of the prediction"],
-            rows=[[f"{each.t:g}", _change(each)] for each in leaks],
-        ),
-    ]
-
-
 def _print(checked: Sequence[Checked], demo: DemoResult) -> None:
     print("\nshare of sampled pictures that agree with their caption (independent reader):")
     print(f"  {'captions':<32}{'pictures':>9}{'colour':>8}{'kind':>8}{'place':>8}{'size':>8}{'count':>8}{'all':>8}")
@@ -192,10 +161,6 @@ def _print(checked: Sequence[Checked], demo: DemoResult) -> None:
         title, *cells = each.row()
         print(f"  {title:<32}{cells[0]:>9}" + "".join(f"{cell:>8}" for cell in cells[1:]))
     print("\nsize=24x24 against size=160x160, same noise and caption: change of the prediction")
-    print("  " + "   ".join(f"t={each.t:g}: {_change(each)}" for each in demo.size_influence))
+    print("  " + "   ".join(f"t={each.t:g}: {change_of(each.change, each.exact)}" for each in demo.size_influence))
     print(f"\nreport: {demo.report.resolve()}")
     print(f"next:   ldm sample {demo.run} --prompt 'a small purple cross on the right' size=96x96 flip=0")
-
-
-def _change(found: Influence) -> str:
-    return "exactly 0" if found.exact else f"{100 * found.change:.2g} %"

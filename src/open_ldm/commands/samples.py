@@ -13,6 +13,7 @@ from typing import Any
 from PIL.Image import Image
 from torch import Tensor
 
+from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import DiskError
 from open_ldm.core.files import write_bytes, write_json
@@ -133,6 +134,8 @@ class Samples:
             write_json(out / SAMPLES, self._content(paths, bool(numbers)))
         except OSError as error:
             raise DiskError(f"cannot write to {out}: {error.strerror}", fix="choose another folder") from error
+        if folder is None:
+            refresh_report(out.parent.parent)
         return SampledFolder(out, out / GRID, tuple(paths), tuple(numbers))
 
     def _content(self, paths: Sequence[Path], numbers: bool) -> dict[str, Any]:

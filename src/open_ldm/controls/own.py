@@ -57,5 +57,5 @@ def _kind(control: type[Control]) -> str:
     return str(default) if isinstance(default := control.model_fields["kind"].default, str) else ""
 
 
-def _subclasses(base: type) -> list[type[Control]]:
+def _subclasses(base: Any) -> list[type[Control]]:
     return [each for one in base.__subclasses__() for each in (one, *_subclasses(one))]

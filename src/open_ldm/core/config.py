@@ -48,7 +48,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"{source} is not valid YAML{where}: {reason}", fix="mend that line") from error
+        raise ConfigError(f"{source} is not valid YAML{where}: {reason}", fix="correct that line") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{source} holds a {type(content).__name__}", needed="a mapping of settings")
     return content

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 class OpenLdmError(Exception):
-    """A failure the user can mend. `exit_code` is what the command line returns (reliability contract, 3.9)."""
+    """A failure that the user can fix. `exit_code` is what the command line returns (reliability contract, 3.9)."""
 
     exit_code = 70
 

@@ -1,4 +1,4 @@
-"""The diary of a run (events.jsonl) and the progress line a person watches.
+"""The event log of a run (events.jsonl) and the progress line a person watches.
 
 Every line of events.jsonl is one JSON object {"event": NAME, "time": ISO-8601 UTC, "samples_seen": int, ...}. JSON has
 no NaN and no infinity: they are written as the strings "nan", "inf", "-inf", which `Event.number` reads back as floats.

@@ -48,7 +48,7 @@ class Health:
             raise DataError(
                 self.sentence(),
                 needed=f"at most {BUDGET_SHARE:.0%} bad samples",
-                fix="mend or remove the files listed in health.json",
+                fix="repair or remove the files listed in health.json",
             )
 
     def sentence(self) -> str:

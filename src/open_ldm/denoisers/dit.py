@@ -7,7 +7,7 @@ end. Without them the network is the published one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,8 @@ class DiT(Denoiser):
         """See `Denoiser.context_attentions`."""
         if self.context_embedding is None:
             return ()
-        return [ContextAttention(block.attention.attention, keys="last") for block in self.blocks]
+        blocks: list[Any] = list(self.blocks)
+        return [ContextAttention(block.attention.attention, keys="last") for block in blocks]
 
 
 def _with_image(context_mask: Tensor | None, T: int) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +141,8 @@ class MMDiT(Denoiser):
         """See `Denoiser.context_attentions`."""
         if self.slots.context_dim is None:
             return ()
-        return [ContextAttention(block.attention, keys="first") for block in self.blocks]
+        blocks: list[Any] = list(self.blocks)
+        return [ContextAttention(block.attention, keys="first") for block in blocks]
 
     def _context(self, conditions: Conditions, batch: int) -> Tensor:
         if self.slots.context_dim is None:

@@ -8,7 +8,7 @@ adds a small table of its own. Without a context slot the blocks have no cross-a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +146,8 @@ class PixArt(Denoiser):
 
     def context_attentions(self) -> Sequence[ContextAttention]:
         """See `Denoiser.context_attentions`."""
-        crosses = (block.cross_attention for block in self.blocks)
+        blocks: list[Any] = list(self.blocks)
+        crosses = (block.cross_attention for block in blocks)
         return [ContextAttention(cross.attention, keys="all") for cross in crosses if cross is not None]
 
     def _context(self, conditions: Conditions) -> Tensor | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -268,12 +268,14 @@ class UNet(Denoiser):
 
     def block_modules(self) -> Sequence[nn.Module]:
         """See `Denoiser.block_modules`. They are the stages; the convolutions between levels belong to none."""
-        down, up = ([stage for level in levels for stage in level.stages] for levels in (self.down, self.up))
+        levels: list[list[Any]] = [list(self.down), list(self.up)]
+        down, up = ([stage for level in side for stage in level.stages] for side in levels)
         return [*down, *self.middle, *up]
 
     def context_attentions(self) -> Sequence[ContextAttention]:
         """See `Denoiser.context_attentions`."""
-        transformers = [stage.transformer for stage in self.block_modules() if stage.transformer is not None]
+        stages: Sequence[Any] = self.block_modules()
+        transformers = [stage.transformer for stage in stages if stage.transformer is not None]
         crosses = [block.cross_attention for transformer in transformers for block in transformer.blocks]
         return [ContextAttention(cross.attention, keys="all") for cross in crosses if cross is not None]
 

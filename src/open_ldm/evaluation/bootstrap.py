@@ -24,7 +24,7 @@ class BootstrapConfig(Config):
 
     @property
     def words(self) -> str:
-        """For passports."""
+        """For protocols."""
         return f"{self.level:.0%} by {self.replicates} bootstrap replicates, seed {self.seed}; shares by Wilson's score"
 
 

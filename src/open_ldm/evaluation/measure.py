@@ -1,4 +1,4 @@
-"""Statistics of two sets of pictures -> numbers with passports."""
+"""Statistics of two sets of pictures -> numbers with protocols."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.metrics import Metric
-from open_ldm.evaluation.passport import Passport, Result, make_passport
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result, build_protocol
 from open_ldm.evaluation.statistics import Statistics
 
 
@@ -40,23 +40,23 @@ def measure(
         except OpenLdmError as error:
             refused[metric.protocol] = error.one_line()
             continue
-        passport = _passport(metric, samples, reference, bootstrap, sampling)
-        results += [Result(estimate, passport) for estimate in estimates]
+        protocol = _protocol_of(metric, samples, reference, bootstrap, sampling)
+        results += [Result(estimate, protocol) for estimate in estimates]
     return Measured(tuple(results), refused)
 
 
-def _passport(
+def _protocol_of(
     metric: Metric,
     samples: Statistics,
     reference: Statistics | None,
     bootstrap: BootstrapConfig,
     sampling: Mapping[str, str] | None,
-) -> Passport:
+) -> MeasurementProtocol:
     against = {}
     if metric.needs_reference and reference is not None:
         against = {"reference": reference.pictures.hash, "reference_n": _count(reference)}
     size = samples.pictures.size_px
-    return make_passport(metric.protocol, samples.extractor, size, _count(samples), bootstrap, sampling=sampling, **against)
+    return build_protocol(metric.protocol, samples.extractor, size, _count(samples), bootstrap, sampling=sampling, **against)
 
 
 def _count(found: Statistics) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
-from open_ldm.evaluation.passport import Result
+from open_ldm.evaluation.protocol import Result
 
 FILE = "evaluation.json"
 
@@ -72,8 +72,8 @@ def store(
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     new = [Stored(result, samples_seen, now) for result in results]
-    taken = {(one.estimate.name, one.passport.id) for one in results}
-    kept = [one for one in stored_results(folder) if (one.result.estimate.name, one.result.passport.id) not in taken]
+    taken = {(one.estimate.name, one.protocol.id) for one in results}
+    kept = [one for one in stored_results(folder) if (one.result.estimate.name, one.result.protocol.id) not in taken]
     content = {"results": [one.to_json() for one in [*kept, *new]], "refused": dict(refused), **details}
     write_json(folder / FILE, content)
     return folder / FILE

@@ -43,17 +43,8 @@ class Batches:
 def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders) -> Batches:
     """Batches whose pictures are read and encoded when their turn comes.
 
-    Args:
-        recipe: Says how pictures are cut and encoded.
-        source: The data set.
-        facts: Of the model, which orders the labels.
-        encoders: Loaded.
-
-    Returns:
-        The batches; nothing is encoded yet.
-
     Raises:
-        DataError: The data have classes that the model does not know.
+        DataError: The data have classes that the model (`facts`) does not know.
     """
     return Batches(
         fingerprint=fingerprint_of(source),

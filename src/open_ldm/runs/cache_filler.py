@@ -39,16 +39,9 @@ def read_content_hash(source: Source, stop: StopRequest, world: World, *, silent
 
 
 def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
-    """Open the recipe's cache, filled or not.
+    """Open the recipe's cache, filled or not; it belongs to exactly these pictures, views and encoders.
 
-    Args:
-        recipe: With `cache` and `data.views`.
-        source: The data set.
-        pictures: What `read_content_hash` gave for it.
-        encoders: Loaded.
-
-    Returns:
-        The cache; it belongs to exactly these pictures, views and encoders.
+    `pictures` is what `read_content_hash` gave for the data set.
     """
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic

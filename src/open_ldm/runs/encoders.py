@@ -87,15 +87,9 @@ def libraries_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def remember_tokens(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEncoder:
-    """Make an encoder keep the tokens of each caption of a data set, when those of all captions fit in half a gigabyte.
+    """Make an encoder encode each caption of a data set once, when the tokens of all captions fit in half a gigabyte.
 
-    Args:
-        encoder: Any text encoder; a table of words is returned as it is.
-        recipe: Says how long and wide the tokens of a caption are.
-        source: The data set whose captions are counted.
-
-    Returns:
-        The encoder, which then encodes each caption once.
+    An encoder that is a table of words is returned as it is.
     """
     semantic = recipe.conditioning.semantic
     if not isinstance(semantic, TextSemantic) or isinstance(semantic.encoder, WordsConfig):

@@ -14,7 +14,7 @@ from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
-from open_ldm.evaluation.passport import Passport, Result
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.encoders import Encoders, build_encoder
@@ -90,7 +90,7 @@ class HeldOutPictures:
             "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
             "interval": bootstrap.words,
         }
-        return Result(found.mean, Passport(entries))
+        return Result(found.mean, MeasurementProtocol(entries))
 
     def _encoded(self) -> Iterator[EncodedBatch]:
         encoder: LiveEncoder = build_encoder(self.recipe, self.known.facts, self.source, self.encoders)

@@ -39,13 +39,13 @@ class RunState:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """A run folder's content. `events` is everything written; `history` leaves out what a resume superseded."""
+    """A run folder's content. `events` is everything written; `effective` leaves out what a resume superseded."""
 
     folder: Path
     config_text: str
     config: Mapping[str, Any]
     events: Sequence[Event]
-    history: Sequence[Event]
+    effective: Sequence[Event]
     data: Mapping[str, Any]
     health: Mapping[str, Any]
     transfer: Mapping[str, Any]
@@ -53,12 +53,12 @@ class RunHistory:
     state: RunState
 
     def last(self, name: str) -> Event | None:
-        """The newest event of that name in the history."""
-        return next((event for event in reversed(self.history) if event.name == name), None)
+        """The newest event of that name that still counts."""
+        return next((event for event in reversed(self.effective) if event.name == name), None)
 
     def named(self, *names: str) -> list[Event]:
-        """The events of these names in the history, in order."""
-        return [event for event in self.history if event.name in names]
+        """The events of these names that still count, in order."""
+        return [event for event in self.effective if event.name in names]
 
     @property
     def controls(self) -> Sequence[Any]:
@@ -69,13 +69,13 @@ class RunHistory:
     @property
     def samples_seen(self) -> int:
         """Samples the model has learned from."""
-        return max((event.samples_seen for event in self.history), default=0)
+        return max((event.samples_seen for event in self.effective), default=0)
 
 
 def read_history(run: Path) -> RunHistory:
     """Read a run folder. A missing or unreadable file leaves its part empty; nothing here raises for bad content."""
     events = read_events(run / "events.jsonl")
-    history = effective_events(events)
+    effective = effective_events(events)
     data = _json(run / "data.json")
     health = data.get("health")
     config_text = _text(run / "config.yaml")
@@ -84,11 +84,11 @@ def read_history(run: Path) -> RunHistory:
         config_text=config_text,
         config=_yaml(config_text),
         events=events,
-        history=history,
+        effective=effective,
         data=data,
         health=health if isinstance(health, dict) else _json(run / "health.json"),
         transfer=_json(run / "transfer.json"),
-        previews=_previews(run, history),
+        previews=_previews(run, effective),
         state=_state(events, run / "exit.json"),
     )
 
@@ -139,8 +139,8 @@ def _when(time: str) -> datetime | None:
     return moment if moment.tzinfo else moment.astimezone()
 
 
-def _previews(run: Path, history: Sequence[Event]) -> list[Preview]:
-    told = {event.text("file"): event for event in history if event.name == "preview"}
+def _previews(run: Path, effective: Sequence[Event]) -> list[Preview]:
+    told = {event.text("file"): event for event in effective if event.name == "preview"}
     found: list[Preview] = []
     for path in sorted((run / "samples").glob("*.png")):
         event = told.get(path.relative_to(run).as_posix())

@@ -53,18 +53,7 @@ def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_enco
 def sample_previews(
     recipe: Recipe, facts: DataFacts, generator: Generator, requests: Sequence[SampleRequest], text_encoder: TextEncoder | None
 ) -> Tensor:
-    """Sample the requested pictures by the recipe's sampling settings.
-
-    Args:
-        recipe: Says how pictures are sampled and which channels are shown.
-        facts: The model's.
-        generator: Samples from its averaged weights.
-        requests: One for each picture.
-        text_encoder: Needed by a model of captions.
-
-    Returns:
-        Pixels uint8 [N, 3, H, W], as they are shown.
-    """
+    """Sample the requested pictures by the recipe's sampling settings: pixels uint8 [N, 3, H, W], as they are shown."""
     inputs = build_inputs(requests, recipe.conditioning, facts, text_encoder)
     return as_shown(
         to_pixels(generator.images(inputs, [request.seed for request in requests], recipe.sampling)), recipe.data.display

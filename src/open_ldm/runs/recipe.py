@@ -205,13 +205,7 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
     content["data"].pop("workers")
     content["data"].pop("display")
     content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
-    for name in (
-        "samples",
-        "log_every_samples",
-        "preview_every_samples",
-        "checkpoint_every_samples",
-        "keep_checkpoints",
-    ):
+    for name in ("samples", "log_every_samples", "preview_every_samples", "checkpoint_every_samples", "keep_checkpoints"):
         if name != "samples" or training.optimizer.decay == "constant":
             content["training"].pop(name)
     return content
@@ -240,9 +234,6 @@ def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source:
         content: Nested settings.
         overrides: Assignments `a.b=c`; they reach defaults too, whether or not the content mentions them.
         source: What errors call the content.
-
-    Returns:
-        The resolved recipe.
 
     Raises:
         ConfigError: A setting cannot be used.

@@ -27,6 +27,9 @@ from open_ldm.training.fingerprint import compare
 from open_ldm.training.loop import Every, Hooks, Report
 from open_ldm.training.trainer import Trainer, Update
 
+_REPORT_EVERY_SECONDS = 30.0
+"""A page costs most of a second, which a run that saves every few seconds would notice."""
+
 
 @dataclass(kw_only=True)
 class RunRecorder(ABC):
@@ -56,6 +59,7 @@ class RunRecorder(ABC):
     silent: bool
     last_loss: float | None = None
     _started: float = field(default_factory=time.perf_counter)
+    _reported: float = field(default_factory=time.perf_counter)
     _bad: list[BadSample] = field(default_factory=list)
 
     @property
@@ -182,7 +186,7 @@ class RunRecorder(ABC):
         return code
 
     def save(self) -> None:
-        """Write a checkpoint, then refresh the report."""
+        """Write a checkpoint, then refresh the report unless that was done a moment ago."""
         started = time.perf_counter()
         if self._leads:
             content = {
@@ -194,7 +198,8 @@ class RunRecorder(ABC):
             saved = self.store.save(self.samples_seen, self.trainer.state.tensors(), content)
             seconds = time.perf_counter() - started
             self.event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
-            self._write_report()
+            if time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
+                self._write_report()
         self.trainer.world.barrier()
 
     def _write_report(self) -> None:
@@ -203,6 +208,7 @@ class RunRecorder(ABC):
             write_report(self.folder.path, self.sections())
         except DiskError as error:
             self._warn(error.one_line())
+        self._reported = time.perf_counter()
 
     def _preview(self) -> None:
         if self._leads:

@@ -59,18 +59,7 @@ def sized_settings(recipe: Recipe) -> SizedSettings:
 
 
 def settle_recipe(recipe: Recipe, source: SizedSettings) -> Recipe:
-    """Fill in what a recipe leaves open with what follows from the run it starts from.
-
-    Args:
-        recipe: With `init_from`.
-        source: Of that run.
-
-    Returns:
-        The recipe with positions and noise schedule settled.
-
-    Raises:
-        ConfigError: The recipe states others.
-    """
+    """Fill in the positions and the noise schedule that a recipe leaves open, by the run it starts from; errors as `settle`."""
     return _with_sized(recipe, settle(sized_settings(recipe), source, _init_of(recipe)))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.dry_run import DryRun, dry_run
-from open_ldm.studies.report import PAPER_NOTE
+from open_ldm.studies.page import PAPER_NOTE
 from open_ldm.studies.run import Choice, Job, jobs_of
 from open_ldm.studies.study import Study
 

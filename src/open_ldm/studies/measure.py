@@ -77,7 +77,7 @@ class Evaluator:
         values: dict[str, Value] = {}
         for result in found.results:  # of several extractors the first counts
             one = result.estimate
-            values.setdefault(one.name, Value(one.value, one.low, one.high, result.passport.id))
+            values.setdefault(one.name, Value(one.value, one.low, one.high, result.protocol.id))
         run = load_run(model)
         settings = SamplingConfig.model_validate(changed(run.recipe.sampling.model_dump(mode="json"), sampling))
         if protocol.agreement:

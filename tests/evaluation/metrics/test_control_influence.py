@@ -15,7 +15,7 @@ from open_ldm.evaluation.metrics.control_influence import (
     ControlledPictures,
     pair_distances,
 )
-from open_ldm.evaluation.passport import compare, sampling_of
+from open_ldm.evaluation.protocol import compare, sampling_of
 from open_ldm.sampling.generate import SamplingConfig
 from tests.evaluation.sets import Process, images, small_extractor
 
@@ -73,15 +73,15 @@ def test_order_batches_and_processes_change_nothing() -> None:
     torch.testing.assert_close(both.distances, one.distances, rtol=1e-4, atol=1e-8)
 
 
-def test_its_passport_names_control_values_and_distance() -> None:
+def test_its_protocol_names_control_values_and_distance() -> None:
     sampling = sampling_of(SamplingConfig(), range(9))
     layers = pair_distances([controlled(1, range(9))], EXTRACTOR).results(QUICK, sampling)
     vectors = pair_distances([controlled(1, range(9))], EXTRACTOR, ControlInfluenceConfig(over="vectors")).results(
         QUICK, sampling
     )
-    assert layers[0].passport.entries["metric"] == "control_influence(size=64|128|256|512|1024, over=layers)"
-    assert layers[0].passport.entries["n"] == "9"
-    assert layers[0].passport.entries["sampling.seeds"] == "0..8"
+    assert layers[0].protocol.entries["metric"] == "control_influence(size=64|128|256|512|1024, over=layers)"
+    assert layers[0].protocol.entries["n"] == "9"
+    assert layers[0].protocol.entries["sampling.seeds"] == "0..8"
     with pytest.raises(ConfigError, match=r"over=layers.* against .*over=vectors"):
         compare(layers[0], vectors[0])
     weaker = pair_distances([controlled(0.2, range(9))], EXTRACTOR).results(QUICK, sampling)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from open_ldm.autoencoders import KLConfig, build_autoencoder
+from open_ldm.autoencoders import KLConfig, LatentStats, build_autoencoder
 from open_ldm.autoencoders.network import build_network
-from open_ldm.autoencoders.reconstruct import psnr_db, reconstruct
+from open_ldm.autoencoders.reconstruct import Reconstructions, psnr_db, reconstruct
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images, to_pixels
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sources import open_source
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.autoencoder.checks import read_checks
+from open_ldm.runs.autoencoder import checks
+from open_ldm.runs.autoencoder.checks import read_checks, sections_of, write_pictures
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.autoencoder.train import REQUIRED, train_autoencoder
 from open_ldm.runs.load import load_run
@@ -28,6 +30,7 @@ from open_ldm.runs.train import train
 from tests.helpers import randn, randomise
 from tests.runs.autoencoder.conftest import trained
 from tests.runs.autoencoder.tiny import tiny_recipe
+from tests.runs.test_report import Page
 from tests.runs.tiny import tiny_recipe as tiny_diffusion_recipe
 
 CPU = torch.device("cpu")
@@ -55,12 +58,42 @@ def test_a_run_leaves_what_it_promises(rgb_run: Path) -> None:
 
 
 def test_the_report_tells_of_reconstructions_and_not_of_sampling(rgb_run: Path) -> None:
-    page = (rgb_run / "report.html").read_text()
-    for words in ("Held-out reconstructions", "worst 5 %", "data:image/png", "<title>Loss</title>", "recipe tiny-autoencoder"):
-        assert words in page
-    assert f"{read_checks(rgb_run)[-1].mean_psnr_db:.2f}" in page
-    assert "ldm sample" not in page
-    assert f"path: {rgb_run}/autoencoder, channels: 4, factor: 2" in page.replace("&#x27;", "'")
+    page = Page((rgb_run / "report.html").read_text())
+    for words in ("Held-out reconstructions", "worst 5 %", "running mean strong", "recipe tiny-autoencoder"):
+        assert words in page.text
+    assert f"{read_checks(rgb_run)[-1].mean_psnr_db:.2f}" in page.text
+    assert len(page.pictures) == 2 and {f"{file}" for file in read_checks(rgb_run)[-1].files} <= set(page.links)
+    assert "ldm sample" not in page.text
+    assert f"path: {rgb_run}/autoencoder, channels: 4, factor: 2" in page.text
+
+
+@pytest.mark.parametrize(("count", "shown", "others"), [(6, 3, 3), (5, 3, 2), (3, 3, 0), (2, 8, 0), (40, 4, 4), (1, 1, 0)])
+def test_the_others_do_not_repeat_the_worst(
+    tmp_path: Path, count: int, shown: int, others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets: list[list[int]] = []
+
+    def noted(found: Reconstructions, indices: list[int], display: object) -> Image.Image:
+        sheets.append(indices)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(checks, "_above_each_other", noted)
+    given = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
+    psnr = torch.arange(count, 0, -1.0)  # the last is the worst
+    found = Reconstructions(given, given, psnr, LatentStats((0.0,), (1.0,)))
+    paths = write_pictures(found, shown, tmp_path / "000000000048")
+    assert [path.name for path in paths] == [f"000000000048-{name}.png" for name in ("worst", "others")[: 1 + (others > 0)]]
+    worst, rest = (*sheets, [])[:2]
+    assert worst == list(range(count))[::-1][:shown] and len(set(rest)) == len(rest) == others
+    assert not set(worst) & set(rest) and rest == sorted(rest, reverse=True) and (not rest or rest[-1] == 0)
+
+
+def test_an_older_run_that_wrote_one_picture_twice_shows_it_once(rgb_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(rgb_run, tmp_path / "run"))
+    worst, others = read_checks(run)[-1].files
+    shutil.copy(run / worst, run / others)
+    (section,) = sections_of(run)
+    assert [picture.caption for picture in section.pictures] == ["From the worst to the best, by PSNR"]
 
 
 def test_the_exported_autoencoder_is_the_averaged_one(rgb_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Evaluate a run, or pictures that are there: numbers with passports."""
+"""Evaluate a run, or pictures that are there: numbers with protocols."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged, run_folder_of
 from open_ldm.commands.evaluate.reference import CACHE, open_against
+from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import DataError, StoppedError
@@ -95,7 +96,10 @@ def evaluate(
         raise DataError(f"nothing could be measured{others}: {first}")
     if folder is None or not world.leads:
         return found
-    return evaluator.written(found, folder)
+    written = evaluator.written(found, folder)
+    if out is None:
+        refresh_report(folder)
+    return written
 
 
 def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> StoppedError:

@@ -31,7 +31,7 @@ from open_ldm.data.sample import Source
 from open_ldm.evaluation.features import FeatureExtractor, build_extractor
 from open_ldm.evaluation.measure import measure
 from open_ldm.evaluation.metrics import Metric
-from open_ldm.evaluation.passport import Result
+from open_ldm.evaluation.protocol import Result
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.evaluation.stored import store
 from open_ldm.runs.encoders import Encoders

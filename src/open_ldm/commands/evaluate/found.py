@@ -11,7 +11,7 @@ from open_ldm.commands.evaluate.neighbours import NeighbourReport
 from open_ldm.commands.evaluate.text import text_of
 from open_ldm.core.shown import ShownAsText
 from open_ldm.evaluation.measure import Measured
-from open_ldm.evaluation.passport import Result
+from open_ldm.evaluation.protocol import Result
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Evaluation(ShownAsText):
         }
 
     def details(self) -> dict[str, Any]:
-        """What is not a number with a passport."""
+        """What is not a number with a protocol."""
         found: dict[str, Any] = {"influence": dict(self.influence)} if self.influence else {}
         found |= {"held_out": dict(self.held_out)} if self.held_out else {}
         return found | ({} if self.neighbours is None else {"neighbours": self.neighbours.to_json()})

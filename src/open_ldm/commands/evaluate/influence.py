@@ -12,14 +12,14 @@ from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.metrics.control_influence import ControlInfluenceConfig, ControlledPictures, pair_distances
-from open_ldm.evaluation.passport import Result, seeds_in_words
+from open_ldm.evaluation.protocol import Result, seeds_in_words
 
 _SIDES = (0.25, 0.5, 1, 2, 4)
 
 
 @dataclass(frozen=True)
 class Influence:
-    """Numbers with passports, and `table`: 'a|b' -> mean distance of the pictures under values a and b."""
+    """Numbers with protocols, and `table`: 'a|b' -> mean distance of the pictures under values a and b."""
 
     results: tuple[Result, ...]
     table: Mapping[str, float]

@@ -12,7 +12,7 @@ from open_ldm.core.distributed import World
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.metrics.control_influence import ControlInfluenceConfig, ControlledPictures, pair_distances
-from open_ldm.evaluation.passport import Result, make_passport, seeds_in_words
+from open_ldm.evaluation.protocol import Result, build_protocol, seeds_in_words
 
 OTHER_NOISE = 1 << 32
 """Added to a picture's seed for the second of a pair, far from the seeds of others."""
@@ -48,7 +48,7 @@ def measure_lpips(
 
     pairs = pair_distances(batches(), extractor, _PAIR, world=world)
     sampling = {**drawn.sampling, "seeds": f"{seeds_in_words(seeds)}, and each with 2^32 more"}
-    passport = make_passport(
+    protocol = build_protocol(
         "lpips(one condition, two noises)",
         pairs.extractor,
         pairs.size_px,
@@ -56,4 +56,4 @@ def measure_lpips(
         bootstrap,
         sampling=sampling,
     )
-    return Result(estimate_mean("lpips", pairs.distances[:, 0], bootstrap), passport)
+    return Result(estimate_mean("lpips", pairs.distances[:, 0], bootstrap), protocol)

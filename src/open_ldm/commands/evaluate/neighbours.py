@@ -15,7 +15,7 @@ from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.neighbours import Neighbours, nearest_training
-from open_ldm.evaluation.passport import Result, make_passport
+from open_ldm.evaluation.protocol import Result, build_protocol
 from open_ldm.evaluation.statistics import Statistics
 
 SHEET = "neighbours.png"
@@ -72,11 +72,11 @@ def report_neighbours(
     real = None if held_out is None else nearest_training(held_out, training)
 
     def result(of: Neighbours, seen: Statistics, name: str, how: dict[str, str] | None) -> Result:
-        passport = make_passport(
+        protocol = build_protocol(
             f"copies(level={metric.level:g})", seen.extractor, seen.pictures.size_px, str(len(seen.rows)), bootstrap,
             reference=training.pictures.hash, reference_n=str(training.pictures.count), sampling=how,
         )  # fmt: skip
-        return Result(replace(of.copies(metric.level, bootstrap), name=name), passport)
+        return Result(replace(of.copies(metric.level, bootstrap), name=name), protocol)
 
     return NeighbourReport(
         result(found, samples, "copies", sampling),

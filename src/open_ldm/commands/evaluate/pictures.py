@@ -24,8 +24,8 @@ from open_ldm.data.loader import drawn_caption, open_data
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
-from open_ldm.evaluation.passport import sampling_of
 from open_ldm.evaluation.pictures import Pictures, pictures_of
+from open_ldm.evaluation.protocol import sampling_of
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
@@ -35,7 +35,7 @@ _ORDER_SEED = 0
 
 
 class Judged(Protocol):
-    """Pictures to measure. `size_px` (height, width); `sampling`: how they were drawn, in words, for passports; `display`: how
+    """Pictures to measure. `size_px` (height, width); `sampling`: how they were drawn, in words, for protocols; `display`: how
     people are shown them (core/display.py)."""
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from open_ldm.evaluation.passport import Result
+from open_ldm.evaluation.protocol import Result
 
 if TYPE_CHECKING:
     from open_ldm.commands.evaluate.found import Evaluation
@@ -33,14 +33,14 @@ def text_of(found: Evaluation) -> str:
 
 def row_of(result: Result) -> tuple[str, ...]:
     """One line of the table."""
-    one, extractor = result.estimate, result.passport.entries.get("extractor.name", "")
+    one, extractor = result.estimate, result.protocol.entries.get("extractor.name", "")
     return (
         one.name,
         f"{one.value:.4g}",
         f"[{one.low:.4g}, {one.high:.4g}]",
         f"{one.count:,}",
         extractor,
-        result.passport.id,
+        result.protocol.id,
     )
 
 

@@ -21,7 +21,7 @@ class NoSuchPath(ConfigError):  # noqa: N818 - it is said as it is
 
 
 def moved(path: str | Path) -> str:
-    """How to mend a path that leads nowhere. A run keeps it as it was given, and some commands take no other."""
+    """How to correct a path that leads nowhere. A run keeps it as it was given, and some commands take no other."""
     if Path(path).expanduser().is_absolute():
         return "check the path"
     return "start the command in the folder where the path holds (for a run: where it was trained), or give the whole path"

@@ -114,7 +114,7 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
         try:
             content = json.loads(row)
         except ValueError as error:
-            raise DataError(f"{path} line {line} is not JSON: {error}", fix="mend that line") from error
+            raise DataError(f"{path} line {line} is not JSON: {error}", fix="correct that line") from error
         if not isinstance(content, dict):
             raise DataError(f"{path} line {line} holds a {type(content).__name__}", needed="an object with file_name")
         yield line, content
@@ -129,10 +129,10 @@ def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]
         contents: list[tuple[int, dict[str, Any]]] = []
         for content in table:
             if None in content or None in content.values():
-                raise DataError(f"{path} line {table.line_num} does not have one value per column", fix="mend that line")
+                raise DataError(f"{path} line {table.line_num} does not have one value per column", fix="correct that line")
             contents.append((table.line_num, content))
     except csv.Error as error:
-        raise DataError(f"{path} line {table.line_num} is not CSV: {error}", fix="mend that line") from error
+        raise DataError(f"{path} line {table.line_num} is not CSV: {error}", fix="correct that line") from error
     labels = [content["label"] for _, content in contents if content.get("label")]
     # A CSV cell has no type: labels are numbers when every one of them looks like one.
     numeric = all(label.isascii() and label.removeprefix("-").isdigit() for label in labels)

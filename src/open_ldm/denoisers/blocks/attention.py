@@ -80,11 +80,11 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, bias: Te
     logits = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
     if bias is not None:
         logits += bias
-    if mask is None:
-        return logits.softmax(dim=-1)
-    masked = ~mask[:, None, None, :]
-    weights = logits.masked_fill(masked, float("-inf")).softmax(dim=-1)
-    return weights.masked_fill(masked, 0.0)  # a row without any key is NaN until here
+    masked = None if mask is None else ~mask[:, None, None, :]
+    if masked is not None:
+        logits = logits.masked_fill(masked, float("-inf"))
+    weights: Tensor = logits.softmax(dim=-1)
+    return weights if masked is None else weights.masked_fill(masked, 0.0)  # a row without any key is NaN until here
 
 
 def _written_out_is_faster(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:

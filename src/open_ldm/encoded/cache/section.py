@@ -192,8 +192,8 @@ class Section:
 
     def _discard(self, shard: int) -> None:
         """Remove a claimed shard, the index first, so that what is half removed is never taken for finished."""
-        leftovers = self.path.glob(f".{shard:05d}.*")
-        for file in (self.path / _INDEX, self._record_file(shard), self.file(shard), *leftovers):
+        remaining = self.path.glob(f".{shard:05d}.*")
+        for file in (self.path / _INDEX, self._record_file(shard), self.file(shard), *remaining):
             file.unlink(missing_ok=True)
 
     def _record_file(self, shard: int) -> Path:

@@ -14,7 +14,7 @@ class Metric(Protocol):
 
     @property
     def protocol(self) -> str:
-        """Name and settings, for passports: 'kid(subset_size=1000, subsets=100)'."""
+        """Name and settings, for protocols: 'kid(subset_size=1000, subsets=100)'."""
 
     needs_reference: bool
 

@@ -15,7 +15,7 @@ from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features.base import ExtractorId, FeatureExtractor
 from open_ldm.evaluation.features.distance import DistanceName, distance
-from open_ldm.evaluation.passport import Result, make_passport
+from open_ldm.evaluation.protocol import Result, build_protocol
 from open_ldm.evaluation.statistics import checked
 
 SIZES_PX = ("64", "128", "256", "512", "1024")
@@ -36,7 +36,7 @@ class ControlInfluenceConfig(Config):
     over: DistanceName = "layers"
 
     def protocol(self, values: Sequence[str]) -> str:
-        """Name and settings, for passports."""
+        """Name and settings, for protocols."""
         return f"control_influence({self.control}={'|'.join(values)}, over={self.over})"
 
 
@@ -74,10 +74,10 @@ class PairDistances:
             wanted["control_influence_large"] = large
         for name, values in wanted.items():
             chosen = [place for place, pair in enumerate(self.pairs) if set(pair) <= set(values)]
-            passport = make_passport(
+            protocol = build_protocol(
                 self.config.protocol(values), self.extractor, self.size_px, str(len(self.numbers)), bootstrap, sampling=sampling
             )
-            found.append(Result(estimate_mean(name, self.distances[:, chosen].mean(dim=1), bootstrap), passport))
+            found.append(Result(estimate_mean(name, self.distances[:, chosen].mean(dim=1), bootstrap), protocol))
         return tuple(found)
 
     def table(self) -> dict[tuple[str, str], float]:

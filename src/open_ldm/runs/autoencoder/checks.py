@@ -13,10 +13,12 @@ from open_ldm.autoencoders.reconstruct import Reconstructions
 from open_ldm.core.display import as_shown
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.pictures import grid, save_png
-from open_ldm.runs.report.page import CaptionedPicture, Section
+from open_ldm.pages.content import Picture, link_to
+from open_ldm.runs.report.page import Section
 
 EVENT = "reconstruction"
 _MOST_ROWS = 12
+_CAPTIONS = {"worst.png": "The worst of them, by PSNR", "others.png": "Others, from the worst to the best"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Check:
 
 
 def write_pictures(found: Reconstructions, shown: int, stem: Path, display: Sequence[int] | None = None) -> list[Path]:
-    """Write STEM-worst.png and STEM-others.png, inputs above their reconstructions.
+    """Write STEM-worst.png and, of the pictures that are not among the worst, STEM-others.png.
+
+    Inputs stand above their reconstructions.
 
     Args:
         found: The reconstructions.
@@ -50,13 +54,14 @@ def write_pictures(found: Reconstructions, shown: int, stem: Path, display: Sequ
         display: Channels to show, as in core/display.py.
 
     Returns:
-        The two files.
+        The files; one where all pictures are among the worst.
     """
-    order = found.order
-    shown = min(shown, len(order))
-    others = order[torch.linspace(0, len(order) - 1, shown).round().long()]
+    worst, rest = found.order[:shown], found.order[shown:]
+    others = rest[torch.linspace(0, len(rest) - 1, min(shown, len(rest))).round().long()]
     paths = []
-    for name, indices in (("worst", order[:shown]), ("others", others)):
+    for name, indices in (("worst", worst), ("others", others)):
+        if len(indices) == 0:
+            continue
         paths.append(stem.with_name(f"{stem.name}-{name}.png"))
         save_png(paths[-1], _above_each_other(found, indices.tolist(), display))
     return paths
@@ -91,12 +96,6 @@ def sections_of(run: Path) -> list[Section]:
     if not checks:
         return []
     newest = checks[-1]
-    captions = ("The worst of them, by PSNR", "Others, from the worst to the best")
-    pictures = [
-        CaptionedPicture(caption, (run / file).read_bytes())
-        for caption, file in zip(captions, newest.files, strict=False)
-        if (run / file).is_file()
-    ]
     text = (
         f"{newest.pictures} pictures that training never sees, encoded to the mean of their posterior and decoded again by the"
         " averaged weights. PSNR in dB of 8-bit pixels, higher is better; 'worst 5 %' is the mean over the worst of them."
@@ -107,4 +106,16 @@ def sections_of(run: Path) -> list[Section]:
     skipped = [["…", "…", "…"]] if len(rows) > _MOST_ROWS else []
     rows = rows if not skipped else [*rows[: _MOST_ROWS // 2], *skipped, *rows[-_MOST_ROWS // 2 :]]
     columns = ["samples seen", "mean PSNR, dB", "worst 5 %, dB"]
-    return [Section("Held-out reconstructions", text, pictures, columns, rows)]
+    return [Section("Held-out reconstructions", text, _pictures(run, newest), columns, rows)]
+
+
+def _pictures(run: Path, check: Check) -> list[Picture]:
+    """The pictures of a check; runs of before may have written the same one twice."""
+    files = {file: (run / file).read_bytes() for file in check.files if (run / file).is_file()}
+    if len(set(files.values())) < 2:
+        captions = dict.fromkeys(list(files)[:1], "From the worst to the best, by PSNR")
+    else:
+        captions = {file: _CAPTIONS.get(file.rpartition("-")[2], file) for file in files}
+    return [
+        Picture(caption, files[file], href=link_to(run / file, run / "report.html").href) for file, caption in captions.items()
+    ]

@@ -2,37 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from open_ldm.pages.markup import Markup, element, joined
+from open_ldm.pages.content import Fact, Part, Table
 from open_ldm.runs.history import RunHistory, lookup
-from open_ldm.runs.report.sections import section, table
 
 _MOST_ROWS = 12
 
 
-def data_section(record: RunHistory) -> Markup:
-    """What data the run saw: the source's sentence, the survey, and the pictures that could not be used."""
-    start = record.last("start")
-    sentence = str(record.data.get("sentence") or (start.text("data") if start else ""))
-    survey = record.data.get("survey")
-    health = record.health
-    bad = health.get("bad")
-    return section(
-        "Data",
-        element("p", sentence) if sentence else Markup(),
-        _survey(survey) if isinstance(survey, Mapping) else Markup(),
-        _bad(bad) if isinstance(bad, Mapping) and bad else Markup(),
-        element("p", str(health["sentence"]), class_="note") if health.get("sentence") and not bad else Markup(),
+@dataclass(frozen=True)
+class Quotes:
+    """Texts from the data."""
+
+    title: str
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A folded table."""
+
+    title: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a survey found, whatever it measured: single values, mappings with equal keys side by side, texts, longer lists."""
+
+    facts: Sequence[Fact] = ()
+    tables: Sequence[Table] = ()
+    quotes: Sequence[Quotes] = ()
+    counts: Sequence[Counts] = ()
+
+
+@dataclass(frozen=True)
+class DataSeen:
+    """The source's own sentence and its survey. `bad`: pictures that could not be used; `health`: a sentence in its place."""
+
+    sentence: str
+    survey: Survey
+    bad: Table
+    health: str
+
+
+def data_part(history: RunHistory) -> Part | None:
+    """What data the run saw; None when nothing tells."""
+    start = history.last("start")
+    survey, bad = history.data.get("survey"), history.health.get("bad")
+    content = DataSeen(
+        sentence=str(history.data.get("sentence") or (start.text("data") if start else "")),
+        survey=_survey(survey) if isinstance(survey, Mapping) else Survey(),
+        bad=_bad(bad) if isinstance(bad, Mapping) and bad else Table(()),
+        health=str(history.health["sentence"]) if history.health.get("sentence") and not bad else "",
     )
+    return None if content == DataSeen("", Survey(), Table(()), "") else Part("Data", "run/data.html", content)
 
 
-def _survey(survey: Mapping[str, Any]) -> Markup:
-    """Any JSON object: single values as facts, mappings of numbers with equal keys as one table, texts as a list."""
-    facts: list[Markup] = []
+def _survey(survey: Mapping[str, Any]) -> Survey:
+    """Any JSON object."""
+    facts: list[Fact] = []
     tables: dict[tuple[str, ...], list[list[str]]] = {}
-    lists: list[Markup] = []
+    quotes: list[Quotes] = []
+    counts: list[Counts] = []
     for name, value in survey.items():
         label = readable(name)
         if isinstance(value, Mapping) and len(value) <= _MOST_ROWS and all(map(_is_plain, value.values())):
@@ -40,17 +74,16 @@ def _survey(survey: Mapping[str, Any]) -> Markup:
         elif isinstance(value, Mapping):
             rows = [[str(key), shown(item)] for key, item in list(value.items())[:_MOST_ROWS]]
             more = [["…", f"{len(value) - _MOST_ROWS:,} more"]] if len(value) > _MOST_ROWS else []
-            lists.append(element("details", element("summary", f"{label} ({len(value):,})"), table(rows + more)))
+            counts.append(Counts(f"{label} ({len(value):,})", Table(rows + more)))
         elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            quoted = joined(element("li", item) for item in value[:_MOST_ROWS])
-            lists += [element("h3", label[:1].upper() + label[1:]), element("ul", quoted, class_="quotes")]
+            quotes.append(Quotes(label[:1].upper() + label[1:], tuple(value[:_MOST_ROWS])))
         elif value is not None and value != []:
-            facts.append(element("div", element("dt", label), element("dd", shown(value))))
-    filled = [table(rows, ["", *map(readable, names)]) for names, rows in tables.items()]
-    return joined([element("dl", *facts, class_="facts") if facts else Markup(), *filled, *lists])
+            facts.append(Fact(label, shown(value)))
+    filled = tuple(Table(rows, ["", *map(readable, names)]) for names, rows in tables.items())
+    return Survey(tuple(facts), filled, tuple(quotes), tuple(counts))
 
 
-def _bad(bad: Mapping[str, Any]) -> Markup:
+def _bad(bad: Mapping[str, Any]) -> Table:
     rows: list[list[str]] = []
     for reason, found in bad.items():
         ids = lookup(found, "ids") if isinstance(found, Mapping) else found
@@ -59,8 +92,7 @@ def _bad(bad: Mapping[str, Any]) -> Markup:
         count = told if isinstance(told, int) else len(names)
         rest = f", … ({count - 5:,} more)" if count > 5 and names else ""
         rows.append([str(reason), f"{count:,}", ", ".join(names[:5]) + rest])
-    head = element("h3", "Pictures that could not be used")
-    return joined([head, table(rows, ["reason", "count", "first of them"])])
+    return Table(rows, ["reason", "count", "first of them"])
 
 
 def readable(name: str) -> str:

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from open_ldm.core.events import Event
-from open_ldm.pages.figures import Plot, Series, line_plot
-from open_ldm.pages.markup import Markup, element, joined
+from open_ldm.pages.content import Part, figure
+from open_ldm.pages.figures import Plot, Series
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory
-from open_ldm.runs.report.sections import captioned, section
+from open_ldm.runs.report.training import number_of
 
 _LEVELS = 5
-_TEXT = (
-    "The unweighted loss of the averaged weights on held-out pictures, at the same times and with the same noise every time. "
-    "Where it rises while the training loss falls, the model begins to learn its pictures by heart."
-)
 
 
-def held_out_section(record: RunHistory) -> Markup:
-    """Loss over samples seen, mean and by noise level; nothing where the run measured none."""
-    events = record.named(EVENT)
+def held_out_part(history: RunHistory) -> Part | None:
+    """Loss over samples seen, mean and by noise level; None where the run measured none."""
+    events = history.named(EVENT)
     if not events:
-        return Markup()
-    seen = [event.samples_seen for event in events]
-    band = [(_number(event, "low"), _number(event, "high")) for event in events]
-    mean = Series("mean", seen, [_number(event, "mean") for event in events], band=band)
-    plots = [
-        Plot("Held-out loss", "samples seen", "loss", [mean], width=520, height=300),
-        Plot("Held-out loss by noise level", "samples seen", "loss", _levels(events), width=520, height=300),
+        return None
+    mean = Plot("Held-out loss", "samples seen", "loss", [mean_with_interval(events, "mean")], width=520, height=300)
+    levels = Plot("Held-out loss by noise level", "samples seen", "loss", _levels(events), width=520, height=300)
+    count = events[-1].number("pictures") or 0
+    figures = [
+        figure(mean, f"Mean over all noise levels, with its 95 % interval over {count:,.0f} pictures."),
+        figure(levels, "At some noise levels (t = 0: data, 1: noise)."),
     ]
-    wide = element("div", *map(line_plot, plots), class_="pair wide")
-    narrow = element("div", *(line_plot(replace(plot, width=380, height=270)) for plot in plots), class_="narrow")
-    count = events[-1].number("pictures")
-    note = f"Left: mean over all noise levels, with its 95 % interval over {count or 0:,.0f} pictures. Right: at some levels."
-    return section("Held-out pictures", element("p", _TEXT), captioned(joined([wide, narrow]), note))
+    return Part("Held-out pictures", "run/held_out.html", figures)
+
+
+def mean_with_interval(events: Sequence[Event], name: str, before: int = 0) -> Series:
+    """The mean over all noise levels with its interval as a band, over `before` + samples seen."""
+    band = [(number_of(event, "low"), number_of(event, "high")) for event in events]
+    means = [number_of(event, "mean") for event in events]
+    return Series(name, [before + event.samples_seen for event in events], means, band=band)
 
 
 def _levels(events: Sequence[Event]) -> list[Series]:
@@ -52,8 +50,3 @@ def _list(event: Event, name: str) -> list[float]:
     """Numbers of a field that holds a list; none for anything else."""
     found = event.fields.get(name)
     return [each if isinstance(each, int | float) else math.nan for each in found] if isinstance(found, list) else []
-
-
-def _number(event: Event, name: str) -> float:
-    value = event.number(name)
-    return math.nan if value is None else value

@@ -1,50 +1,50 @@
-"""report.html: one self-contained page about a run: no script, no external link, so it opens anywhere."""
+"""report.html: one self-contained page about a run: no script and no request, so it opens anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from open_ldm.core.files import write_text
-from open_ldm.pages.markup import Markup, element, joined
+from open_ldm.pages.content import Part, Picture, Table, render_page
 from open_ldm.runs.history import RunHistory, read_history
-from open_ldm.runs.report.data import data_section
-from open_ldm.runs.report.happenings import commands_section, config_section, head, history_section
-from open_ldm.runs.report.held_out import held_out_section
-from open_ldm.runs.report.sections import (
-    captioned,
-    gates_section,
-    picture,
-    samples_section,
-    section,
-    table,
-    training_section,
-)
-from open_ldm.runs.report.transfer import transfer_section
-
-
-@dataclass(frozen=True)
-class CaptionedPicture:
-    """A PNG file's bytes and the line below it."""
-
-    caption: str
-    png: bytes
+from open_ldm.runs.report.commands import commands_part
+from open_ldm.runs.report.data import data_part
+from open_ldm.runs.report.drawn import drawn_part
+from open_ldm.runs.report.evaluation import evaluation_part
+from open_ldm.runs.report.files import files_part, recipe_part
+from open_ldm.runs.report.gates import gates_part
+from open_ldm.runs.report.head import head_of
+from open_ldm.runs.report.held_out import held_out_part
+from open_ldm.runs.report.samples import samples_part
+from open_ldm.runs.report.timeline import timeline_part
+from open_ldm.runs.report.training import training_part
+from open_ldm.runs.report.transfer import transfer_part
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page that the caller adds. All text is plain: it is escaped here; an empty line parts paragraphs.
+    """A part of the page that the caller adds. All text is plain; an empty line parts paragraphs.
 
     `rows`: a table, each row as long as `columns` (its header, which may be empty).
     """
 
     title: str
     text: str = ""
-    pictures: Sequence[CaptionedPicture] = ()
+    pictures: Sequence[Picture] = ()
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """Of `text`."""
+        return [" ".join(part.split()) for part in self.text.split("\n\n") if part.strip()]
+
+    @property
+    def table(self) -> Table:
+        """Of `rows`."""
+        return Table(self.rows, self.columns)
 
 
 def write_report(run: Path, sections: Sequence[Section] = ()) -> Path:
@@ -54,48 +54,25 @@ def write_report(run: Path, sections: Sequence[Section] = ()) -> Path:
     refuses.
     """
     page = run / "report.html"
-    write_text(page, render(read_history(run), sections))
+    write_text(page, render_report(read_history(run), sections))
     return page
 
 
-def render(record: RunHistory, sections: Sequence[Section] = ()) -> str:
+def render_report(history: RunHistory, sections: Sequence[Section] = ()) -> str:
     """The whole page as HTML."""
-    content = [
-        head(record),
-        samples_section(record),
-        *map(_added, sections),
-        transfer_section(record),
-        training_section(record),
-        held_out_section(record),
-        gates_section(record),
-        data_section(record),
-        history_section(record),
-        commands_section(record),
-        config_section(record),
+    parts = [
+        samples_part(history),
+        *(Part(added.title, "added.html", added) for added in sections),
+        evaluation_part(history.folder, history.samples_seen),
+        drawn_part(history.folder),
+        transfer_part(history.transfer),
+        training_part(history),
+        held_out_part(history),
+        gates_part(history),
+        data_part(history),
+        timeline_part(history),
+        commands_part(history),
+        files_part(history.folder),
+        recipe_part(history.config_text),
     ]
-    return page(record.folder.resolve().name, content)
-
-
-def page(title: str, content: Sequence[Markup], what: str = "run report") -> str:
-    """A page of sections, with its style inside. `what` it is stands behind the title."""
-    style = resources.files("open_ldm.pages").joinpath("report.css").read_text(encoding="utf-8")
-    page_head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{title} · {what}"),
-        element("style", Markup(style)),
-    )
-    body = element("body", element("main", *content))
-    return "<!doctype html>\n" + element("html", page_head, body, lang="en") + "\n"
-
-
-def _added(added: Section) -> Markup:
-    paragraphs = [" ".join(part.split()) for part in added.text.split("\n\n") if part.strip()]
-    pictures = [captioned(picture(one.png, one.caption or added.title), one.caption) for one in added.pictures]
-    return section(
-        added.title,
-        joined(element("p", paragraph) for paragraph in paragraphs),
-        table(added.rows, added.columns),
-        element("div", *pictures, class_="gallery") if pictures else Markup(),
-    )
+    return render_page(head_of(history), parts, "run report")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.core.events import Event, duration
+from open_ldm.core.events import duration
 from open_ldm.core.files import write_text
-from open_ldm.pages.figures import Mark, Plot, Series, line_plot
-from open_ldm.pages.markup import Markup, element
+from open_ldm.pages.content import Fact, Figure, Head, Link, Part, Picture, Table, figure, link_to, render_page
+from open_ldm.pages.figures import Mark, Plot, Series
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory, RunState, busy_seconds, lookup, read_history
 from open_ldm.runs.report.data import shown
-from open_ldm.runs.report.happenings import config_section
-from open_ldm.runs.report.page import page
-from open_ldm.runs.report.sections import captioned, picture, section, table
-from open_ldm.runs.report.transfer import transfer_section
+from open_ldm.runs.report.drawn import drawn_part
+from open_ldm.runs.report.evaluation import evaluation_part
+from open_ldm.runs.report.files import files_part, recipe_part
+from open_ldm.runs.report.held_out import mean_with_interval
+from open_ldm.runs.report.samples import preview_picture
+from open_ldm.runs.report.training import curve_of
+from open_ldm.runs.report.transfer import Transferred, transferred
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,25 @@ class _Placed:
     """A stage, and how many samples the stages before it saw."""
 
     name: str
-    record: RunHistory
+    history: RunHistory
     before: int
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves of all stages, and what to know when reading them."""
+
+    figure: Figure
+    note: str
+
+
+@dataclass(frozen=True)
+class ShownStage:
+    """The newest preview of a stage and its receipt; the rest is in its own report."""
+
+    newest: Picture | None
+    report: Link
+    transfer: Transferred | None
 
 
 def write_stages_report(out: Path) -> Path:
@@ -36,77 +55,72 @@ def write_stages_report(out: Path) -> Path:
     stages: list[_Placed] = []
     before = 0
     for folder in RunFolder(out).parts:
-        record = read_history(folder.path)
-        if record.events:
-            stages.append(_Placed(folder.path.name.partition("-")[2], record, before))
-            before += record.samples_seen
+        history = read_history(folder.path)
+        if history.events:
+            stages.append(_Placed(folder.path.name.partition("-")[2], history, before))
+            before += history.samples_seen
     path = out / "report.html"
-    write_text(path, page(out.resolve().name, _content(out, stages)))
+    write_text(path, _render(out, stages))
     return path
 
 
-def _content(out: Path, stages: Sequence[_Placed]) -> list[Markup]:
-    seen = sum(stage.record.samples_seen for stage in stages)
-    seconds = sum(busy_seconds(stage.record.events) for stage in stages)
+def _render(out: Path, stages: Sequence[_Placed]) -> str:
     whole = read_history(out)
+    parts = [
+        _losses(stages),
+        _held_out(stages),
+        evaluation_part(out, stages[-1].history.samples_seen if stages else 0),
+        drawn_part(out),
+        _overview(out, stages),
+        *(_stage(whole, stage) for stage in stages),
+        files_part(out),
+        recipe_part(whole.config_text),
+    ]
+    return render_page(_head(whole, stages), parts, "run report")
+
+
+def _head(whole: RunHistory, stages: Sequence[_Placed]) -> Head:
+    seen = sum(stage.history.samples_seen for stage in stages)
+    seconds = sum(busy_seconds(stage.history.events) for stage in stages)
     listed = whole.config.get("stages")
     of = f"{len(stages)} of {len(listed)}" if isinstance(listed, list) and len(listed) > len(stages) else f"{len(stages)}"
-    facts = [("Stages", of), ("Samples seen", f"{seen:,}"), ("Time", duration(seconds))]
-    state = whole.state if RunFolder(out).exit.is_file() else RunState("running", "busy")
-    head = element(
-        "header",
-        element(
-            "div", element("h1", out.resolve().name), element("span", state.word, class_=f"state {state.tone}"), class_="title"
-        ),
-        element("p", "a run in stages, each starting from the weights of the one before", class_="subtitle"),
-        element("p", state.reason, class_=f"subtitle {state.tone}") if state.reason else Markup(),
-        element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in facts), class_="facts"),
+    state = whole.state if RunFolder(whole.folder).exit.is_file() else RunState("running", "busy")
+    return Head(
+        title=whole.folder.resolve().name,
+        subtitle="a run in stages, each starting from the weights of the one before",
+        state=state.word,
+        tone=state.tone,
+        reason=state.reason,
+        facts=[Fact("Stages", of), Fact("Samples seen", f"{seen:,}"), Fact("Time", duration(seconds))],
     )
-    parts = [_loss_section(stages), _held_out_section(stages), _overview(stages), *map(_stage, stages)]
-    return [head, *parts, config_section(whole)]
 
 
-def _loss_section(stages: Sequence[_Placed]) -> Markup:
-    series: list[Series] = []
-    for stage in stages:
-        train = stage.record.named("train")
-        samples = [stage.before + event.samples_seen for event in train]
-        series.append(Series(stage.name, samples, [_number(event, "loss") for event in train], smooth=True))
-    words = (
+def _losses(stages: Sequence[_Placed]) -> Part:
+    series = [curve_of(each.history.named("train"), "loss", each.name, smooth=True, before=each.before) for each in stages]
+    note = (
         "Losses of stages that differ in picture size, noise schedule or data measure different things: a step between two"
         " stages is no step forwards or backwards by itself."
     )
-    return section("Training", _on_one_axis("Loss of all stages", series, stages), element("p", words, class_="note"))
+    return Part("Training", "stages/curves.html", Curves(_on_one_axis("Loss of all stages", series, stages), note))
 
 
-def _held_out_section(stages: Sequence[_Placed]) -> Markup:
+def _held_out(stages: Sequence[_Placed]) -> Part | None:
     """The loss on held-out pictures of the stages that measured it."""
-    series: list[Series] = []
-    for stage in stages:
-        if events := stage.record.named(EVENT):
-            seen = [stage.before + event.samples_seen for event in events]
-            mean, low, high = ([_number(event, name) for event in events] for name in ("mean", "low", "high"))
-            series.append(Series(stage.name, seen, mean, band=list(zip(low, high, strict=True))))
-    if not series:
-        return Markup()
-    words = (
+    measured = [(stage, events) for stage in stages if (events := stage.history.named(EVENT))]
+    if not measured:
+        return None
+    series = [mean_with_interval(events, stage.name, stage.before) for stage, events in measured]
+    note = (
         "Mean over all noise levels, with its 95 % interval. Stages of the same data, size and noise schedule can be compared,"
         " others cannot."
     )
     plot = _on_one_axis("Held-out loss of all stages", series, stages)
-    return section("Held-out pictures", plot, element("p", words, class_="note"))
+    return Part("Held-out pictures", "stages/curves.html", Curves(plot, note))
 
 
-def _on_one_axis(title: str, series: Sequence[Series], stages: Sequence[_Placed]) -> Markup:
+def _on_one_axis(title: str, series: Sequence[Series], stages: Sequence[_Placed]) -> Figure:
     marks = [Mark(stage.before, f"stage {stage.name} begins") for stage in stages[1:]]
-    plot = Plot(title, "samples seen, all stages together", "loss", series, marks, width=690, height=400)
-    narrow = line_plot(replace(plot, width=380, height=270))
-    return element("figure", element("div", line_plot(plot), class_="wide"), element("div", narrow, class_="narrow"))
-
-
-def _number(event: Event, name: str) -> float:
-    value = event.number(name)
-    return math.nan if value is None else value
+    return figure(Plot(title, "samples seen, all stages together", "loss", series, marks, width=690, height=400))
 
 
 SHOWN = {
@@ -126,18 +140,21 @@ def cells_of(config: Mapping[str, Any]) -> list[str]:
     return ["-" if value is None else shown(value) for value in values]
 
 
-def _overview(stages: Sequence[_Placed]) -> Markup:
-    rows: list[list[str]] = []
+def _overview(out: Path, stages: Sequence[_Placed]) -> Part | None:
+    rows: list[list[str | Link]] = []
     for stage in stages:
-        rows.append([stage.name, f"{stage.record.samples_seen:,}", *cells_of(stage.record.config), stage.record.state.word])
-    return section("Stages", table(rows, ["stage", "samples seen", *SHOWN, "state"]))
+        history = stage.history
+        named = Link(stage.name, _report(out, stage).href)
+        rows.append([named, f"{history.samples_seen:,}", *cells_of(history.config), history.state.word])
+    return Part("Stages", "table.html", Table(rows, ["stage", "samples seen", *SHOWN, "state"])) if rows else None
 
 
-def _stage(stage: _Placed) -> Markup:
-    """The newest preview of a stage and its receipt; the rest is in its own report."""
-    previews = stage.record.previews
-    newest = captioned(picture(previews[-1].path.read_bytes(), "Preview"), "newest preview") if previews else Markup()
-    where = element(
-        "p", f"Its own report: {stage.record.folder.parent.name}/{stage.record.folder.name}/report.html", class_="note"
-    )
-    return section(f"Stage {stage.name}", newest, where, transfer_section(stage.record, titled=False))
+def _stage(whole: RunHistory, stage: _Placed) -> Part:
+    previews = stage.history.previews
+    newest = preview_picture(stage.history, previews[-1], page_of=whole) if previews else None
+    content = ShownStage(newest, _report(whole.folder, stage), transferred(stage.history.transfer))
+    return Part(f"Stage {stage.name}", "stages/stage.html", content)
+
+
+def _report(out: Path, stage: _Placed) -> Link:
+    return link_to(stage.history.folder / "report.html", out / "report.html")

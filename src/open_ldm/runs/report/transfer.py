@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from open_ldm.pages.markup import Markup, element, joined
-from open_ldm.runs.history import RunHistory, lookup
+from open_ldm.pages.content import Part, Table
+from open_ldm.runs.history import lookup
 from open_ldm.runs.report.data import shown
-from open_ldm.runs.report.sections import section, table
 from open_ldm.transfer_learning.receipt import ACTIONS, HEADER, Receipt
 
 _MEANING = {
@@ -18,41 +19,50 @@ _MEANING = {
 }
 
 
-def transfer_section(record: RunHistory, *, titled: bool = True) -> Markup:
-    """Source, totals, settings that differ, and the fate of every tensor; empty for a run that started from nothing."""
+@dataclass(frozen=True)
+class Transferred:
+    """Where a run started: its source in words, totals, settings that differ, and the fate of every tensor."""
+
+    source: str
+    totals: Table
+    settings: Table
+    changed: Table
+    kept: Table
+
+
+def transfer_part(transfer: Mapping[str, Any]) -> Part | None:
+    """Of the content of transfer.json; None for a run that started from nothing."""
+    content = transferred(transfer)
+    return None if content is None else Part("Where it started", "run/transfer.html", content)
+
+
+def transferred(transfer: Mapping[str, Any]) -> Transferred | None:
+    """The content of transfer.json; None when it holds no receipt."""
     try:
-        receipt = Receipt.from_json(record.transfer)
+        receipt = Receipt.from_json(transfer)
     except (KeyError, TypeError):
-        return Markup()
-    source = lookup(record.transfer, "source")
-    told = source if isinstance(source, Mapping) else {}
-    words = (
-        f"Started from {told.get('path', 'another run')} ({told.get('checkpoint', '?')}, {told.get('weights', '?')} weights)."
-    )
-    totals = [[action, f"{receipt.numbers(action):,}", _MEANING[action]] for action in ACTIONS]
+        return None
+    found = lookup(transfer, "source")
+    source = found if isinstance(found, Mapping) else {}
     rows = receipt.rows()
     changed = [row.cells() for row in rows if row.entry.action != "kept" or row.entry.reason]
     kept = [row.cells() for row in rows if row.entry.action == "kept" and not row.entry.reason]
-    content = [
-        element("p", words),
-        table(totals, ["fate", "numbers", ""]),
-        _settings(record.transfer.get("settings")),
-        _folded(f"Tensors that changed ({len(changed)} lines)", changed),
-        _folded(f"Tensors that were simply kept ({len(kept)} lines)", kept),
-    ]
-    return section("Where it started", *content) if titled else joined(content)
+    totals = [[action, f"{receipt.numbers(action):,}", _MEANING[action]] for action in ACTIONS]
+    return Transferred(
+        f"Started from {source.get('path', 'another run')} "
+        f"({source.get('checkpoint', '?')}, {source.get('weights', '?')} weights).",
+        Table(totals, ["fate", "numbers", "meaning"]),
+        _settings(transfer.get("settings")),
+        Table(changed, HEADER),
+        Table(kept, HEADER),
+    )
 
 
-def _folded(summary: str, rows: list[list[str]]) -> Markup:
-    return element("details", element("summary", summary), table(rows, HEADER)) if rows else Markup()
-
-
-def _settings(settings: object) -> Markup:
-    if not isinstance(settings, Mapping) or not settings:
-        return Markup()
+def _settings(settings: object) -> Table:
+    pairs = settings.items() if isinstance(settings, Mapping) else ()
     rows = [
         [str(name), *("-" if value is None else shown(value) for value in both)]
-        for name, both in settings.items()
+        for name, both in pairs
         if isinstance(both, list) and len(both) == 2
     ]
-    return joined([element("h3", "Settings that differ"), table(rows, ["setting", "source", "here"])])
+    return Table(rows, ["setting", "source", "here"])

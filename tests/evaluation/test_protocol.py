@@ -18,7 +18,7 @@ from open_ldm.evaluation.metrics import (
     KIDConfig,
     PrecisionRecallConfig,
 )
-from open_ldm.evaluation.passport import Passport, Result, compare, sampling_of, seeds_in_words
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result, compare, sampling_of, seeds_in_words
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.guidance import GuidanceConfig
@@ -51,9 +51,9 @@ def one_result(
     return found.results[0]
 
 
-def test_a_passport_says_all_that_decides_the_number() -> None:
+def test_a_protocol_says_all_that_decides_the_number() -> None:
     reference = statistics()
-    entries = one_result(reference=reference).passport.entries
+    entries = one_result(reference=reference).protocol.entries
     assert entries["metric"] == "kid(subset_size=1000, subsets=100, seed=0)"
     assert entries["extractor.name"] == "random"
     assert len(entries["extractor.weights"]) == 64
@@ -70,9 +70,9 @@ def test_a_passport_says_all_that_decides_the_number() -> None:
 
 
 def test_the_difference_of_shares_takes_the_side_of_each_interval_that_faces_the_other() -> None:
-    passport = Passport({"metric": "precision_recall(neighbours=3)"})
+    protocol = MeasurementProtocol({"metric": "precision_recall(neighbours=3)"})
     all_of_ten, nine = torch.ones(10), torch.tensor([1.0] * 9 + [0.0])
-    one, other = (Result(estimate_share("precision", hits, QUICK), passport) for hits in (all_of_ten, nine))
+    one, other = (Result(estimate_share("precision", hits, QUICK), protocol) for hits in (all_of_ten, nine))
     found, back = compare(one, other), compare(other, one)
     assert found.low == pytest.approx(-0.1 - (0.9 - other.estimate.low))
     assert found.high == pytest.approx(-0.1 + math.hypot(other.estimate.high - 0.9, 1 - one.estimate.low))
@@ -80,16 +80,16 @@ def test_the_difference_of_shares_takes_the_side_of_each_interval_that_faces_the
     assert not found.clear, "nine and ten of ten are no difference"
 
 
-def test_equal_passports_are_compared() -> None:
+def test_equal_protocols_are_compared() -> None:
     one, other = one_result(statistics(seed=1)), one_result(statistics(seed=2))
-    assert one.passport.id == other.passport.id
+    assert one.protocol.id == other.protocol.id
     found = compare(one, other)
     assert found.value == pytest.approx(other.estimate.value - one.estimate.value)
     reach = [each.estimate.high - each.estimate.value for each in (one, other)]
     assert found.high - found.value == pytest.approx((reach[0] ** 2 + reach[1] ** 2) ** 0.5)
     assert found.clear == (not found.low <= 0 <= found.high)
     same = one_result(sampling=SAMPLING.model_copy(update={"batch_size": 3}))
-    assert same.passport.id == one.passport.id
+    assert same.protocol.id == one.protocol.id
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_equal_passports_are_compared() -> None:
         (lambda: one_result(sampling=SAMPLING.model_copy(update={"steps": 10})), "sampling.steps: 50 against 10"),
     ],
 )
-def test_different_passports_are_refused_and_the_difference_named(other: object, named: str) -> None:
+def test_different_protocols_are_refused_and_the_difference_named(other: object, named: str) -> None:
     one = one_result()
     with pytest.raises(ConfigError) as caught:
         compare(one, other())  # type: ignore[operator]
@@ -125,7 +125,7 @@ def test_what_is_varied_on_purpose_may_differ() -> None:
         compare(one, other, varied={"sampling.seeds"})
 
 
-def test_results_survive_json_and_changed_passports_do_not() -> None:
+def test_results_survive_json_and_changed_protocols_do_not() -> None:
     one = one_result()
     content = json.loads(json.dumps(one.to_json()))
     assert Result.from_json(content) == one
@@ -162,22 +162,22 @@ def test_one_picture_is_refused_by_every_metric() -> None:
 def test_without_a_reference_only_what_needs_none_is_measured() -> None:
     found = measure([FIDConfig(), InceptionScoreConfig()], statistics(), bootstrap=QUICK)
     (score,) = found.results
-    assert (score.estimate.name, score.passport.entries["reference"]) == ("inception_score", "none")
+    assert (score.estimate.name, score.protocol.entries["reference"]) == ("inception_score", "none")
     assert "needs a reference" in found.refused["fid"]
     with_one = measure([InceptionScoreConfig()], statistics(), statistics(seed=3), bootstrap=QUICK)
-    assert with_one.results[0].passport == score.passport
+    assert with_one.results[0].protocol == score.protocol
 
 
 def test_every_entry_counts_for_the_id() -> None:
-    passport = one_result().passport
-    for name in passport.entries:
-        changed = Passport({**passport.entries, name: "else"})
-        assert changed.id != passport.id
-        assert [line.split(":")[0] for line in changed.differences(passport)] == [name]
+    protocol = one_result().protocol
+    for name in protocol.entries:
+        changed = MeasurementProtocol({**protocol.entries, name: "else"})
+        assert changed.id != protocol.id
+        assert [line.split(":")[0] for line in changed.differences(protocol)] == [name]
 
 
 def test_the_bank_is_named_where_it_could_not_hold_all() -> None:
     (small,) = collect(batches(images(40, seed=1), 16), [small_extractor()], capacity=25)
     found = measure([KIDConfig()], small, statistics(), bootstrap=QUICK)
-    assert found.results[0].passport.entries["n"] == "40 (25 singly)"
+    assert found.results[0].protocol.entries["n"] == "40 (25 singly)"
     assert replace(small, rows=small.rows).moments.count == 40

@@ -1,4 +1,4 @@
-"""Numbers with a passport: what was measured, how, and on what; only numbers of equal passports are compared."""
+"""Numbers with a protocol: what was measured, how, and on what; only numbers of equal protocols are compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MEMORY_ONLY = {"batch_size"}
 
 
 @dataclass(frozen=True)
-class Passport:
+class MeasurementProtocol:
     """Everything that decides a number, except the pictures that were judged: name -> value, both in words.
 
     metric · extractor.name, .weights, .resize, .rounding · size_px · n · reference (hash of the set), reference_n · interval ·
@@ -33,7 +33,7 @@ class Passport:
         content = json.dumps(dict(sorted(self.entries.items())))
         return hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
 
-    def differences(self, other: Passport, varied: Collection[str] = ()) -> list[str]:
+    def differences(self, other: MeasurementProtocol, varied: Collection[str] = ()) -> list[str]:
         """'n: 1000 against 5000' for every entry that differs, except those named in `varied` (whole names, or groups such
         as 'sampling')."""
         found = []
@@ -46,14 +46,14 @@ class Passport:
 
 @dataclass(frozen=True)
 class Result:
-    """A measured number with its interval and its passport."""
+    """A measured number with its interval and its protocol."""
 
     estimate: Estimate
-    passport: Passport
+    protocol: MeasurementProtocol
 
     def __str__(self) -> str:
         one = self.estimate
-        return f"{one.name} {one.value:.4g} [{one.low:.4g}, {one.high:.4g}], n = {one.count:,}, protocol {self.passport.id}"
+        return f"{one.name} {one.value:.4g} [{one.low:.4g}, {one.high:.4g}], n = {one.count:,}, protocol {self.protocol.id}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` reads it back."""
@@ -65,23 +65,23 @@ class Result:
             "high": one.high,
             "count": one.count,
             "warnings": list(one.warnings),
-            "protocol": self.passport.id,
-            "passport": dict(self.passport.entries),
+            "protocol": self.protocol.id,
+            "passport": dict(self.protocol.entries),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
-        """The inverse of `to_json`. Raises ConfigError when the passport was changed or parts are missing."""
+        """The inverse of `to_json`. Raises ConfigError when the protocol was changed or parts are missing."""
         try:
             estimate = Estimate(
                 content["name"], content["value"], content["low"], content["high"], content["count"], tuple(content["warnings"])
             )
-            passport, stated = Passport(dict(content["passport"])), content["protocol"]
+            protocol, stated = MeasurementProtocol(dict(content["passport"])), content["protocol"]
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a stored result: {error!r}", fix="measure again") from error
-        if passport.id != stated:
-            raise ConfigError(f"the passport of {estimate.name} does not give protocol {stated}", fix="measure again")
-        return cls(estimate, passport)
+        if protocol.id != stated:
+            raise ConfigError(f"the protocol of {estimate.name} does not give protocol {stated}", fix="measure again")
+        return cls(estimate, protocol)
 
 
 @dataclass(frozen=True)
@@ -100,22 +100,22 @@ class Difference:
 
 
 def compare(one: Result, other: Result, varied: Collection[str] = ()) -> Difference:
-    """The difference of two numbers. Raises ConfigError naming what differs in their passports, unless it is `varied`.
+    """The difference of two numbers. Raises ConfigError naming what differs in their protocols, unless it is `varied`.
 
     With equal seeds the two are not independent; the interval is then too wide rather than too narrow, as a rule.
     """
-    apart = one.passport.differences(other.passport, varied)
+    apart = one.protocol.differences(other.protocol, varied)
     if one.estimate.name != other.estimate.name:
         apart.insert(0, f"{one.estimate.name} against {other.estimate.name}")
     if apart:
         raise ConfigError(
-            f"{one.estimate.name} of protocols {one.passport.id} and {other.passport.id} is not comparable: {'; '.join(apart)}",
+            f"{one.estimate.name} of protocols {one.protocol.id} and {other.protocol.id} is not comparable: {'; '.join(apart)}",
             fix="measure both alike",
         )
     return Difference(one.estimate.name, *difference_of(other.estimate, one.estimate))
 
 
-def make_passport(
+def build_protocol(
     metric: str,
     extractor: ExtractorId,
     size_px: tuple[int, int],
@@ -125,8 +125,8 @@ def make_passport(
     reference: str = NOTHING,
     reference_n: str = NOTHING,
     sampling: Mapping[str, str] | None = None,
-) -> Passport:
-    """The passport of one number. `sampling`: from `sampling_of`; none for pictures that were just there."""
+) -> MeasurementProtocol:
+    """The protocol of one number. `sampling`: from `sampling_of`; none for pictures that were just there."""
     entries = {
         "metric": metric,
         **{f"extractor.{name}": value for name, value in extractor.to_json().items()},
@@ -137,11 +137,11 @@ def make_passport(
         "interval": interval.words,
         **{f"sampling.{name}": value for name, value in (sampling or {}).items()},
     }
-    return Passport(entries)
+    return MeasurementProtocol(entries)
 
 
 def sampling_of(config: SamplingConfig, picture_seeds: Sequence[int]) -> dict[str, str]:
-    """How pictures were drawn, in words, for a passport: seeds, solver, steps, guidance with its scales."""
+    """How pictures were drawn, in words, for a protocol: seeds, solver, steps, guidance with its scales."""
     settings = config.model_dump(mode="json", exclude=_MEMORY_ONLY)
     return {"seeds": seeds_in_words(picture_seeds), **_flat(settings)}
 

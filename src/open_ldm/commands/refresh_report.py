@@ -1,0 +1,26 @@
+"""A run's page is written anew once something was measured of the run or drawn from it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from open_ldm.commands.demo_report import demo_sections
+from open_ldm.core.errors import DiskError
+from open_ldm.runs.folder import RunFolder
+from open_ldm.runs.report.page import write_report
+from open_ldm.runs.report.stages import write_stages_report
+
+
+def refresh_report(run: Path) -> None:
+    """Write RUN/report.html anew where there is one. A page that cannot be written is a warning, not an error."""
+    folder = RunFolder(run)
+    if not folder.report.is_file():
+        return
+    try:
+        if folder.stages.is_dir():
+            write_stages_report(run)
+        else:
+            write_report(run, demo_sections(run))
+    except DiskError as error:
+        print(f"warning: {error.one_line()}", file=sys.stderr)

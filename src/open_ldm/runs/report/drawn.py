@@ -1,0 +1,83 @@
+"""The part of a run's report that shows what `ldm sample` drew last, from RUN/drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from open_ldm.pages.content import Link, Part, Picture, link_to
+from open_ldm.runs.history import lookup
+from open_ldm.runs.report.data import shown
+
+_GRID, _SETTINGS = "grid.png", "samples.json"
+_MOST_BYTES = 8_000_000
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The newest drawn grid (None where it is too large for a page), its file, how it was drawn, and what was asked for."""
+
+    grid: Picture | None
+    file: Link
+    settings: str
+    asked: str
+
+
+def drawn_part(folder: Path) -> Part | None:
+    """The newest of RUN/drawn/0001, 0002, ...; None when nothing was drawn."""
+    numbered = [each for each in (folder / "drawn").glob("*") if each.name.isdigit()]
+    for newest in sorted(numbered, key=lambda each: int(each.name), reverse=True):
+        try:
+            png = (newest / _GRID).read_bytes()
+        except OSError:
+            continue  # being drawn at this moment, or removed
+        told = _told(newest / _SETTINGS)
+        settings, file = sampling_words(told), link_to(newest / _GRID, folder / "report.html")
+        picture = Picture(settings, png, "newest drawn pictures", file.href) if len(png) <= _MOST_BYTES else None
+        return Part("Drawn last", "run/drawn.html", Drawn(picture, file, settings, _asked(told)))
+    return None
+
+
+def sampling_words(told: Mapping[str, Any]) -> str:
+    """How pictures were drawn, from the content of samples.json: 'euler, 20 steps, semantic scale 3, ...'."""
+    solver, steps = lookup(told, "sampling.solver"), lookup(told, "sampling.steps")
+    words = [str(solver)] if solver else []
+    words += [f"{shown(steps)} steps"] if steps is not None else []
+    for name in ("semantic_scale", "control_scale"):
+        scale = lookup(told, f"sampling.guidance.{name}")
+        words += [f"{name.replace('_', ' ')} {shown(scale)}"] if scale is not None else []
+    seen = told.get("samples_seen")
+    words += [f"at {shown(seen)} samples seen"] if seen is not None else []
+    return ", ".join(words)
+
+
+def _asked(told: Mapping[str, Any]) -> str:
+    """Seeds, controls and the negative prompt, where all pictures share them."""
+    pictures = [each for each in _list(told.get("pictures")) if isinstance(each, Mapping)]
+    if not pictures:
+        return ""
+    seeds = sorted({each["seed"] for each in pictures if isinstance(each.get("seed"), int)})
+    words = [f"{len(pictures):,} pictures"]
+    words += [f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"] if seeds else []
+    controls = [each.get("controls") for each in pictures]
+    first = controls[0]
+    if isinstance(first, Mapping) and first and all(each == first for each in controls):
+        words.append(" ".join(f"{name}={value}" for name, value in first.items()))
+    negative = told.get("negative_prompt")
+    words += [f"led away from {str(negative)!r}"] if negative else []
+    return ", ".join(words)
+
+
+def _told(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()

@@ -1,0 +1,170 @@
+"""Every kind of page, made from made-up runs: nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+
+from open_ldm.autoencoders import LatentStats
+from open_ldm.autoencoders.reconstruct import Reconstructions, psnr_db
+from open_ldm.commands.compare import compare_runs
+from open_ldm.commands.compare_page import DrawnGrid, write_page
+from open_ldm.commands.control_leakage import Influence
+from open_ldm.commands.demo_report import AGREEMENT, FLIP_SWEEP, SIZE_SWEEP, UNSEEN, demo_sections
+from open_ldm.core.pictures import grid, save_png
+from open_ldm.evaluation.shape_attributes import AgreementShares
+from open_ldm.runs.autoencoder.checks import EVENT, sections_of, write_pictures
+from open_ldm.runs.report.page import write_report
+from open_ldm.runs.report.stages import write_stages_report
+from open_ldm.studies.catalogue import study_of
+from open_ldm.studies.found import SettingFound, StudyFound
+from open_ldm.studies.measure import SHOWN, save_strip
+from open_ldm.studies.report import write_study
+from open_ldm.studies.results import Measured, Value
+from tests.runs.fake import CONFIG, PROMPTS, TOTAL, add_drawn, add_evaluation, add_held_out, event, make_run, shape_pixels
+
+
+def run_report(folder: Path) -> Path:
+    """A finished run with everything a report can show."""
+    run = make_run(folder / "shapes-text-improved")
+    add_held_out(run)
+    add_evaluation(run, samples_seen=TOTAL)
+    add_drawn(run, 1)
+    add_drawn(run, 2, solver="dpmpp_2m")
+    checkpoint = run / "checkpoints" / "samples-000000120000"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "MANIFEST.json").write_text("{}")
+    return write_report(run)
+
+
+def untrained(folder: Path) -> Path:
+    """A folder with a recipe alone."""
+    run = folder / "a-run-with-a-name-that-is-longer-than-any-telephone-is-wide-and-has-no-space"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(CONFIG)
+    return write_report(run)
+
+
+def stages(folder: Path) -> Path:
+    """Two stages, the second of them with a receipt."""
+    whole = folder / "staged"
+    for name in ("1-small", "2-a-larger-one-with-a-long-name"):
+        make_run(whole / "stages" / name, [TOTAL])
+    add_held_out(whole / "stages" / "1-small")
+    names = [f"blocks.{i}.attention.projection.weight" for i in range(3)]
+    tensors = [{"name": name, "action": "kept", "source": [64, 64], "target": [64, 64], "reason": ""} for name in names]
+    new = {"name": "semantic.embedding.weight", "action": "new", "source": None, "target": [24, 64], "reason": "class labels"}
+    tensors.append(new)
+    settings = {"data.transform.size_px": [32, 64], "conditioning.semantic.kind": ["text", "class"]}
+    source = {"path": "runs/an-older-run", "checkpoint": "samples-000000120000", "weights": "ema"}
+    (whole / "stages" / "2-a-larger-one-with-a-long-name" / "transfer.json").write_text(
+        json.dumps({"source": source, "settings": settings, "tensors": tensors})
+    )
+    (whole / "config.yaml").write_text(yaml.safe_dump({"stages": [{"name": "small"}, {"name": "larger"}]}))
+    add_drawn(whole)
+    return write_stages_report(whole)
+
+
+def autoencoder(folder: Path, held_out: int = 24, shown: int = 8) -> Path:
+    """An autoencoder's run after its second check."""
+    run = folder / "photos-autoencoder"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("network: {latent_channels: 4, widths: [32, 64, 64]}\nname: photos-autoencoder\n")
+    argv = ["ldm", "autoencoder", "train", "photos-autoencoder"]
+    lines = [event("start", 0, 0, argv=argv, parameters=1_300_000, device="cpu", data="8,000 pictures", total_samples=8000)]
+    for seen in range(80, 8001, 80):
+        fields = {"learning_rate": 1e-4, "samples_per_second": 80.0, "data_wait_share": 0.02}
+        lines.append(event("train", seen, seen / 80, loss=0.1 + math.exp(-seen / 900), **fields))
+        if seen % 2000 == 0:
+            found = reconstructions(held_out, noise=math.exp(-seen / 4000))
+            paths = write_pictures(found, shown, run / "reconstructions" / f"{seen:012d}")
+            told = {"mean_psnr_db": found.mean_psnr_db, "worst_psnr_db": found.worst_psnr_db, "pictures": held_out}
+            told |= {"channels_psnr_db": found.channels_psnr_db, "files": [str(path.relative_to(run)) for path in paths]}
+            lines.append(event(EVENT, seen, seen / 80, **told))
+    (run / "events.jsonl").write_text("\n".join(lines) + "\n")
+    return write_report(run, sections_of(run))
+
+
+def reconstructions(count: int, noise: float = 0.2) -> Reconstructions:
+    """Noisy copies of shapes, each noisier than the one before."""
+    given = torch.stack([shape_pixels(index, 48) for index in range(count)])
+    added = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)) * noise * 60
+    added *= torch.linspace(0.3, 1, count).view(-1, 1, 1, 1)
+    found = (given + added).round().clamp(0, 255).to(torch.uint8)
+    return Reconstructions(given, found, psnr_db(found, given), LatentStats((0.0,), (1.0,)))
+
+
+def compare(folder: Path) -> Path:
+    """Four runs with long names, one of which cannot draw."""
+    runs = []
+    for number in range(4):
+        run = make_run(folder / f"shapes-text-improved-variant-{number}", [TOTAL])
+        add_evaluation(run, shift=number * 0.4)
+        add_held_out(run)
+        (run / "report.html").write_text("")
+        runs.append(run)
+    add_evaluation(runs[3], shift=9, samples_seen=64_000)
+    found = compare_runs(runs)
+    words = "dpmpp_2m, 25 steps, semantic scale 4, control scale 1.5, at 120,000 samples seen"
+    pixels = torch.stack([shape_pixels(index) for index in range(8)])
+    grids = [DrawnGrid(run.name, pixels, PROMPTS, words) for run in found.runs[:3]]
+    reason = "the model knows no class 'a large red circle'; needed: one of the 24 classes of this run; fix: --class NAME"
+    return write_page(found, [*grids, DrawnGrid(found.runs[3].name, None, (), "", reason)], folder / "compare.html")
+
+
+def study(folder: Path) -> Path:
+    """A declared study whose numbers are made up: two seeds of every arm, with pictures."""
+    declared = study_of("control-parametrisation")
+    settings = []
+    for setting in declared.settings("small"):
+        measured, folders = [], {}
+        for number, arm in enumerate(setting.arms):
+            for seed in range(2):
+                run = folder / "study" / setting.name.replace(" ", "-") / f"arm{number}-seed{seed}"
+                folders[arm, seed] = run / "study"
+                (run / "study").mkdir(parents=True)
+                (run / "report.html").write_text("")
+                save_strip(run / "study" / SHOWN, torch.stack([shape_pixels(i) for i in range(8)]), 8, PROMPTS)
+                values = {
+                    name: Value(at := 20 / (1 + number) + seed, at - 0.4, at + 0.7, "abc")
+                    for name in ("fid", "kid", "control_influence", "held_out_loss", "agreement")
+                }
+                refused = {"clip_score": "no extractor reads text"}
+                measured.append(Measured(arm, seed, 80_000, values, refused))
+        commands = tuple(f"ldm train {setting.recipe} training.seed={seed} --out out/{seed}" for seed in range(2))
+        settings.append(SettingFound(setting, tuple(measured), folders, len(measured) + 1, commands, 0.93))
+    found = StudyFound(declared, "small", tuple(settings), ("ldm", "study", declared.name, "--scale", "small"))
+    return write_study(found, folder / "study")
+
+
+def demo(folder: Path) -> Path:
+    """A finished demo."""
+    run = make_run(folder / "demo", [TOTAL])
+    pixels = [shape_pixels(index) for index in range(12)]
+    sizes = ["size=24x24", "size=48x48", "size=96x96", "size=160x160"]
+    save_png(run / UNSEEN, grid(pixels[:8], 8, captions=PROMPTS))
+    save_png(run / SIZE_SWEEP, grid(pixels, 4, row_headers=PROMPTS[2:5], column_headers=sizes))
+    save_png(run / FLIP_SWEEP, grid(pixels[:6], 2, row_headers=PROMPTS[2:5], column_headers=["flip=0", "flip=1"]))
+    shares = asdict(AgreementShares(96, 0.91, 0.87, 0.95, 0.8, 0.99, 0.7))
+    leaks = [asdict(Influence(t, (1 - t) / 7, t == 1)) for t in (1.0, 0.75, 0.5, 0.25, 0.05)]
+    titles = ("one shape, unseen combination", "one shape", "two shapes")
+    content = {"agreement": dict.fromkeys(titles, shares), "size_influence": leaks}
+    (run / AGREEMENT).write_text(json.dumps(content))
+    return write_report(run, demo_sections(run))
+
+
+PAGES: Mapping[str, Callable[[Path], Path]] = {
+    "run": run_report,
+    "untrained": untrained,
+    "stages": stages,
+    "autoencoder": autoencoder,
+    "compare": compare,
+    "study": study,
+    "demo": demo,
+}
