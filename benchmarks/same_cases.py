@@ -181,9 +181,9 @@ def autoencoder_case() -> Case:
         sample("runs/latent", "runs/latent/drawn/0001"),
     )
     again = (
-        _step(*arguments[:-1], "training.samples=64", "--out", WHOLE),
         sample("runs/latent", "runs/latent/drawn/0002"),
         _step("train", "recipe.yaml", "training.samples=64", "--out", "runs/latent"),
+        _step(*arguments[:-1], "training.samples=64", "--out", WHOLE),  # last: the latents above are of the one before
     )
     files = {"autoencoder.yaml": tiny, "recipe.yaml": latent}
     return Case("autoencoder", steps, files, again, (WHOLE, KILLED))
@@ -221,7 +221,7 @@ def tables_case() -> Case:
     """What is told without training."""
     steps = (
         _step("models"),
-        _step("inspect", "schedule", "recipe.yaml", "process.resolution={from_px: 16, to_px: 16}", "--out", "inspected"),
+        _step("inspect", "schedule", "recipe.yaml", "process.resolution={from_px: 32, to_px: 16}", "--out", "inspected"),
         _step("train", "recipe.yaml", "--dry-run"),
         _step("data", "survey", "recipe.yaml"),
         _step("recipes"),

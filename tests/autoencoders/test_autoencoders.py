@@ -171,7 +171,7 @@ def test_another_number_of_channels_passes_through_and_a_wrong_one_is_refused(tm
     autoencoder = build_autoencoder(KLConfig(path=str(tmp_path), channels=2, factor=1), CPU)
     images = randn(2, 5, 8, 8)
     assert autoencoder.decode(autoencoder.encode(images).mean).shape == images.shape
-    with pytest.raises(ConfigError, match=r"pictures of 3 channels for an autoencoder of 5; needed: .*; fix: ") as caught:
+    with pytest.raises(ConfigError, match=r"3 channels do not fit an autoencoder of 5; needed: .*; fix: ") as caught:
         autoencoder.encode(randn(2, 3, 8, 8))
     assert "\n" not in str(caught.value)
 

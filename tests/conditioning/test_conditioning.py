@@ -223,7 +223,7 @@ def test_a_control_is_listed_once() -> None:
 
 def test_missing_labels_or_captions_are_refused() -> None:
     for config in (ConditioningConfig(semantic=ClassSemantic()), text()):
-        with pytest.raises(ValueError, match="got no"):
+        with pytest.raises(ValueError, match="none were given"):
             build(config)(inputs_for(config, 2, labels=None, text=None), TIMES[:2])
 
 

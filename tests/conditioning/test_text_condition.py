@@ -176,5 +176,5 @@ def test_settings_without_effect_are_refused(choices: dict[str, Any], said: str)
 
 def test_a_model_of_pooled_vectors_refuses_captions_without_them() -> None:
     config = semantic(route="modulation")
-    with pytest.raises(ValueError, match="no pooled vectors"):
+    with pytest.raises(ValueError, match="none were given"):
         build(config)(inputs(config, TextTokens(features().tokens, features().mask)), TIMES)

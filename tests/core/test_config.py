@@ -95,7 +95,7 @@ def test_overrides_reach_lists_by_number_and_by_kind_and_leave_the_original_alon
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("a: [1", "not valid YAML at line"), ("- 1", "holds a list"), (None, "cannot read recipe")]
+    ("content", "said"), [("a: [1", "not valid YAML at line"), ("- 1", "contains a list"), (None, "cannot read recipe")]
 )
 def test_files_that_are_no_recipe(tmp_path: Path, content: str | None, said: str) -> None:
     path = tmp_path / "recipe.yaml"

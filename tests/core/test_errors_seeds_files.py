@@ -8,7 +8,7 @@ import torch
 
 from open_ldm.core import seeds
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError, nearest, shortened
-from open_ldm.core.files import sha256_of, write_bytes, write_json
+from open_ldm.core.files import hash_file, write_bytes, write_json
 
 
 def test_an_error_is_one_line_with_what_is_needed_and_the_fix() -> None:
@@ -62,7 +62,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 def test_the_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hash_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_draws_of_a_step_are_its_samples_own_and_shared_ones_its_batch_s() -> None:

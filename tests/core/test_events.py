@@ -89,7 +89,7 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_names_of_the_event_itself_are_refused(tmp_path: Path) -> None:
-    with EventLog(tmp_path / "events.jsonl") as log, pytest.raises(ValueError, match="'time' is taken"):
+    with EventLog(tmp_path / "events.jsonl") as log, pytest.raises(ValueError, match="its own field 'time'"):
         log.write("train", samples_seen=1, time=3)
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from open_ldm.core.errors import DataError
 from open_ldm.data import channels, pictures
-from open_ldm.data.channels import decode, size_of
+from open_ldm.data.channels import decode, read_size
 from open_ldm.data.loader import DataConfig
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.sources.folder import FolderConfig
@@ -60,7 +60,7 @@ def test_8_bits_come_back_exactly(version: tuple[int, int]) -> None:
         assert found.dtype == np.uint8
         assert found.flags.writeable
         np.testing.assert_array_equal(found, array)
-        assert size_of(content, 5, 64) == (7, 11)
+        assert read_size(content, 5, 64) == (7, 11)
 
 
 def test_16_bits_follow_the_rule_of_greyscale_pictures() -> None:
@@ -98,7 +98,7 @@ def test_one_channel_is_any_greyscale_picture() -> None:
     exif[0x0112] = 6
     stream = io.BytesIO()
     turned.save(stream, "PNG", exif=exif)
-    assert size_of(stream.getvalue(), 1, 64) == (9, 5)
+    assert read_size(stream.getvalue(), 1, 64) == (9, 5)
     np.testing.assert_array_equal(decode(stream.getvalue(), 1, None, 64)[:, :, 0], np.rot90(array, -1))
 
 
@@ -145,7 +145,7 @@ def test_odd_files_are_verdicts(name: str) -> None:
     assert caught.value.reason == reason and len(caught.value.detail) <= 200
     if name not in SEEN_ONLY_WHEN_DECODED:
         with pytest.raises(BadPicture) as caught:
-            size_of(content, count, 1)
+            read_size(content, count, 1)
         assert caught.value.reason == reason
 
 
@@ -164,7 +164,7 @@ def test_any_damage_is_a_verdict() -> None:
             broken = bytearray(whole)
             for place in draw.integers(0, min(len(whole), 400), 3):
                 broken[place] = draw.integers(0, 256)
-            for read in (partial(decode, bytes(broken), 3, None, 1), partial(size_of, bytes(broken), 3, 1)):
+            for read in (partial(decode, bytes(broken), 3, None, 1), partial(read_size, bytes(broken), 3, 1)):
                 try:
                     read()
                 except BadPicture as verdict:

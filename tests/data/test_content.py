@@ -14,8 +14,8 @@ from PIL import Image
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
-from open_ldm.data.content import content_hash, fingerprint_of
-from open_ldm.data.holdout import HoldoutConfig, part_of
+from open_ldm.data.content import content_hash, read_fingerprint
+from open_ldm.data.holdout import HoldoutConfig, select_part
 from open_ldm.data.sample import Source
 from open_ldm.data.sources import digests
 from open_ldm.data.sources.folder import FolderConfig
@@ -49,17 +49,17 @@ def put_back(file: Path, status: os.stat_result) -> None:
 @pytest.mark.parametrize("kind", ["bmp", "tiff"])
 def test_other_pixels_under_the_same_name_size_and_time_are_other_pictures(kind: str, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "a", kind)
-    before, marked, index = content_hash(opened(folder)), fingerprint_of(opened(folder)), opened(folder).hashes
+    before, marked, index = content_hash(opened(folder)), read_fingerprint(opened(folder)), opened(folder).hashes
     victim = folder / f"3.{kind}"
     status = victim.stat()
     bitmap(77).save(victim)
     put_back(victim, status)
     assert (victim.stat().st_size, victim.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
     assert content_hash(opened(folder)) != before
-    assert fingerprint_of(opened(folder)) != marked
+    assert read_fingerprint(opened(folder)) != marked
     assert opened(folder).hashes == index
     bitmap(3).save(victim)
-    assert (content_hash(opened(folder)), fingerprint_of(opened(folder))) == (before, marked)
+    assert (content_hash(opened(folder)), read_fingerprint(opened(folder))) == (before, marked)
 
 
 def test_a_copy_elsewhere_is_the_same_and_only_the_asked_for_count(tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_parts_and_shrunk_pictures_follow_the_pictures_behind_them(tmp_path: Pat
 
     def hashes() -> list[str]:
         inner = FolderConfig(path=folder)
-        parts = [part_of(inner.open(), HoldoutConfig(share=0.5), name) for name in ("train", "held_out")]
+        parts = [select_part(inner.open(), HoldoutConfig(share=0.5), name) for name in ("train", "held_out")]
         return [content_hash(source) for source in (*parts, ShrunkConfig(of=inner, short_side_px=(4, 6)).open())]
 
     before = hashes()
-    held_out = part_of(opened(folder), HoldoutConfig(share=0.5), "held_out")
+    held_out = select_part(opened(folder), HoldoutConfig(share=0.5), "held_out")
     bitmap(99).save(folder / held_out.sample_id(0))
     after = hashes()
     assert after[0] == before[0] and after[1] != before[1] and after[2] != before[2]
@@ -209,14 +209,14 @@ def test_a_picture_that_cannot_be_read_names_nothing_but_a_broken_one_does(tmp_p
     (folder / "1.bmp").write_bytes(b"")
     (folder / "2.bmp").write_bytes(b"no picture")
     source = opened(folder)
-    before = content_hash(source), fingerprint_of(source)
+    before = content_hash(source), read_fingerprint(source)
     (folder / "0.bmp").unlink()
     with pytest.raises(
         DataError, match=r"picture 0.bmp cannot be read now \(missing file: 0.bmp\); needed: .*; fix: "
     ) as raised:
         content_hash(source)
     assert "\n" not in str(raised.value)
-    assert fingerprint_of(source) != before[1]
+    assert read_fingerprint(source) != before[1]
 
 
 def test_shapes_are_known_by_their_settings() -> None:

@@ -140,18 +140,18 @@ def test_a_relative_path_is_said_with_the_folder_it_is_taken_from(
     with pytest.raises(ConfigError) as raised:
         FolderConfig(path=Path("data/mine")).open() if kind == "folder" else ShardsConfig(path="data/mine").open()
     said = str(raised.value)
-    assert "source.path data/mine " in said and f"a relative path is taken from this folder, {tmp_path}; fix: start" in said
-    assert "(for a run: where it was trained), or give the whole path" in said and "\n" not in said
+    assert "source.path data/mine " in said and f"a relative path starts from this folder, {tmp_path}; fix: start" in said
+    assert "(for a run: where it was trained), or give the full path" in said and "\n" not in said
 
 
 BAD_METADATA = {
     "not json": ("metadata.jsonl", '{"file_name": "a.png"}\n{"file_name": ', "line 2 is not JSON"),
-    "not an object": ("metadata.jsonl", '["a.png"]', "line 1 holds a list"),
+    "not an object": ("metadata.jsonl", '["a.png"]', "line 1 contains a list"),
     "no file_name": ("metadata.jsonl", '{"file": "a.png", "text": "x"}', "needed: file_name; found file, text"),
     "empty": ("metadata.jsonl", "\n", "has no rows"),
     "twice": ("metadata.jsonl", '{"file_name": "a.png"}\n{"file_name": "./a.png"}', "line 2 names a.png again"),
-    "outside": ("metadata.jsonl", '{"file_name": "../a.png"}', "leaves the folder"),
-    "absolute": ("metadata.jsonl", '{"file_name": "/a.png"}', "leaves the folder"),
+    "outside": ("metadata.jsonl", '{"file_name": "../a.png"}', "is outside the folder"),
+    "absolute": ("metadata.jsonl", '{"file_name": "/a.png"}', "is outside the folder"),
     "text of another type": ("metadata.jsonl", '{"file_name": "a.png", "text": 3}', "text is 3"),
     "list of other things": ("metadata.jsonl", '{"file_name": "a.png", "text": ["x", 3]}', "needed: a string or"),
     "label of another type": ("metadata.jsonl", '{"file_name": "a.png", "label": 1.5}', "label is 1.5"),
@@ -181,11 +181,11 @@ def test_malformed_metadata_is_one_line(name: str, tmp_path: Path, encode: Encod
 
 
 def test_other_unusable_folders(tmp_path: Path, encode: Encode) -> None:
-    assert "holds no pictures; needed: files ending in .jpg" in str(refused(fill(tmp_path / "empty", b"", ".keep")))
+    assert "contains no pictures; needed: files ending in .jpg" in str(refused(fill(tmp_path / "empty", b"", ".keep")))
     assert "(2 other files)" in str(refused(fill(tmp_path / "text", b"x", "a.txt", "b.md")))
     both = fill(tmp_path / "both", encode(), "a.png")
     fill(both, b"", "metadata.csv", "metadata.jsonl")
-    assert "holds both metadata.jsonl and metadata.csv" in str(refused(both))
+    assert "contains both metadata.jsonl and metadata.csv" in str(refused(both))
     binary = fill(tmp_path / "binary", encode(), "a.png")
     assert "not UTF-8" in str(refused(fill(binary, b"\xff\xfe\x00", "metadata.jsonl")))
     classes = fill(tmp_path / "classes", encode(), "x/a.png", "y/b.png")
@@ -281,7 +281,7 @@ def test_an_error_about_a_folder_that_is_not_utf8_can_be_written(tmp_path: Path,
     inner.mkdir()
     fill(inner, encode(), "a.png")
     fill(inner, b"", "metadata.csv", "metadata.jsonl")
-    assert "caf\\udce9 holds both" in refused(tmp_path).problem.encode().decode()
+    assert "caf\\udce9 contains both" in refused(tmp_path).problem.encode().decode()
 
 
 def test_lone_surrogates_in_metadata_do_no_harm(tmp_path: Path, encode: Encode) -> None:

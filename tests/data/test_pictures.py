@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from open_ldm.data import pictures
-from open_ldm.data.pictures import decode, size_of
+from open_ldm.data.pictures import decode, read_size
 from open_ldm.data.sample import BadPicture
 
 Encode = Callable[..., bytes]
@@ -103,14 +103,14 @@ def test_exif_orientation(orientation: int, kind: str, encode: Encode, image: Ca
         8: plain.transpose(1, 0, 2)[::-1],
     }[orientation]
     pixels = decode(content, 64)
-    assert size_of(content, 64) == pixels.shape[:2] == upright.shape[:2]
+    assert read_size(content, 64) == pixels.shape[:2] == upright.shape[:2]
     assert np.abs(pixels.astype(int) - upright).mean() < (25 if kind == "JPEG" else 0.1)
 
 
 def test_broken_exif_counts_as_none(encode: Encode) -> None:
     content = encode(None, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff nonsense")
     assert decode(content, 64).shape == (24, 32, 3)
-    assert size_of(content, 64) == (24, 32)
+    assert read_size(content, 64) == (24, 32)
 
 
 def png_claiming(width: int, height: int) -> bytes:
@@ -172,19 +172,19 @@ def test_size_limit_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch, 
     content = encode(Image.new("RGB", (200, 100)))
     assert decode(content, 0.02).shape == (100, 200, 3)
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
-    for read in (decode, size_of):
+    for read in (decode, read_size):
         with pytest.raises(BadPicture, match="200 x 100"):
             read(content, 0.0199)
 
 
 def test_size_needs_no_pixels(encode: Encode, tmp_path: Path) -> None:
     content = encode()
-    assert size_of(content[: len(content) // 2], 64) == (24, 32)
+    assert read_size(content[: len(content) // 2], 64) == (24, 32)
     (tmp_path / "a.png").write_bytes(content)
-    assert size_of(tmp_path / "a.png", 64) == (24, 32)
+    assert read_size(tmp_path / "a.png", 64) == (24, 32)
     for name, reason in (("missing.png", pictures.MISSING), ("", pictures.CANNOT_READ)):
         with pytest.raises(BadPicture) as verdict:
-            size_of(tmp_path / name, 64)
+            read_size(tmp_path / name, 64)
         assert verdict.value.reason == reason
 
 
@@ -241,4 +241,4 @@ def test_exif_behind_the_pixels_of_a_png_is_ignored_by_both(encode: Encode, imag
     end = content.index(b"IEND") - 4
     moved = content[:start] + content[start + length : end] + content[start : start + length] + content[end:]
     assert Image.open(io.BytesIO(moved)).size == (24, 16)
-    assert size_of(moved, 64) == decode(moved, 64).shape[:2] == (16, 24)
+    assert read_size(moved, 64) == decode(moved, 64).shape[:2] == (16, 24)

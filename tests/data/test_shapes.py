@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, caption_of, shapes_in
+from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, shapes_in, write_caption
 from open_ldm.data.sources import open_source
 from open_ldm.data.sources.shapes import ShapesConfig, ShapesSource
 
@@ -92,7 +92,7 @@ def test_all_captions_of_a_split_are_listed_once() -> None:
 
 def test_captions_are_read_back_and_other_sentences_refused() -> None:
     for caption in source().captions()[::7]:
-        assert caption_of(shapes_in(caption)) == caption
+        assert write_caption(shapes_in(caption)) == caption
     for wrong in ("", "a red circle", "a large pink circle on the left", "a large red circle on the left of it"):
         with pytest.raises(ConfigError, match="is not a caption of the shapes"):
             shapes_in(wrong)

@@ -160,7 +160,7 @@ def test_wrong_paths(tmp_path: Path) -> None:
     assert "matches no file" in str(missing)
     empty = refused(tmp_path)
     assert isinstance(empty, DataError)
-    assert "holds no .tar files" in str(empty)
+    assert "contains no .tar files" in str(empty)
 
 
 def broken_shards(whole: bytes) -> dict[str, bytes]:
@@ -198,7 +198,7 @@ def test_ambiguous_and_empty_shards(tmp_path: Path, tar: Tar, encode: Encode) ->
     assert "two pictures for key 0" in str(refused(two_pictures))
     two_captions = tar(tmp_path / "b.tar", [("0.png", encode()), ("0.txt", b"x"), ("0.txt", b"y")])
     assert "two .txt members for key 0" in str(refused(two_captions))
-    assert "no pictures in" in str(refused(tar(tmp_path / "c.tar", {"0.txt": b"x"})))
+    assert "contains no pictures" in str(refused(tar(tmp_path / "c.tar", {"0.txt": b"x"})))
     unlabelled = opened(tar(tmp_path / "d.tar", {"0.png": encode(), "0.cls": b"1", "1.png": encode()}))
     assert unlabelled.summary.sentence() == "2 pictures, no classes, no captions (1 tar shard; labels on 1 of 2 ignored)"
     assert [unlabelled[index].label for index in range(2)] == [None, None]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from open_ldm.core.errors import CheckpointError, DiskError
-from open_ldm.core.files import sha256_of
+from open_ldm.core.files import hash_file
 from open_ldm.model import checkpoint as module
 from open_ldm.model.checkpoint import MANIFEST, MANIFEST_SHA256, REQUIRED, SCHEMA, CheckpointFolder, load_checkpoint
 from tests.helpers import randn
@@ -116,7 +116,7 @@ def replaced(tensors: dict[str, Tensor]) -> Callable[[Path], None]:
     def corrupt(path: Path) -> None:
         file = path / "model.safetensors"
         save_file(tensors, file)
-        entry = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        entry = {"bytes": file.stat().st_size, "sha256": hash_file(file)}
         with_manifest(lambda content: content["files"]["model"].update(entry))(path)
 
     return corrupt
@@ -125,7 +125,7 @@ def replaced(tensors: dict[str, Tensor]) -> Callable[[Path], None]:
 def garbage_with_its_own_hash(path: Path) -> None:
     file = path / "model.safetensors"
     file.write_bytes(b"not a safetensors file")
-    entry = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    entry = {"bytes": file.stat().st_size, "sha256": hash_file(file)}
     with_manifest(lambda content: content["files"]["model"].update(entry))(path)
 
 
@@ -214,7 +214,7 @@ def raising(error: BaseException) -> Callable[..., None]:
     return fail
 
 
-@pytest.mark.parametrize("where", ["save_file", "write_json", "sha256_of", "os.rename"])
+@pytest.mark.parametrize("where", ["save_file", "write_json", "hash_file", "os.rename"])
 def test_a_crash_while_writing_leaves_the_older_ones_and_nothing_half_made(
     folder: CheckpointFolder, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

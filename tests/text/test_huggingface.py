@@ -156,7 +156,7 @@ def test_an_empty_caption_has_no_token_and_a_long_one_is_cut_behind_its_mark_of_
         ("bert", {"width": 768}, "width 24"),
         ("bert", {"length": 77}, "length 16 at most"),
         ("bert", {"layer": -4}, "layer -3 to -1"),
-        ("bert", {"pooled": "eos"}, "needed: CLIP"),
+        ("bert", {"pooled": "eos"}, "needed: a CLIP model"),
         ("clip", {"pooled": "projected", "pooled_width": 32}, "pooled_width 24"),
         ("clip_without_projection", {"pooled": "projected", "pooled_width": 24}, "lacks 1 weights, text_projection.weight"),
     ],
@@ -186,7 +186,7 @@ def test_roberta_counts_its_places_from_behind_the_padding(tmp_path: Path) -> No
     [
         ([[{"path": "x", "length": 4, "width": 8, "pooled": "projected"}]], "pooled_width"),
         ([[{"path": "x", "length": 4, "width": 8, "pooled": "mean", "pooled_width": 8}]], "no effect"),
-        ([[{"path": "x", "length": 4, "width": 8}, {"path": "y", "length": 5, "width": 8}]], "side by side"),
+        ([[{"path": "x", "length": 4, "width": 8}, {"path": "y", "length": 5, "width": 8}]], "one length for all"),
         ([[]], "at least 1 item"),
         ([], "at least 1 item"),
     ],

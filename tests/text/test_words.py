@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.text.words import PAD, UNKNOWN, Vocabulary, WordsConfig, words_of
+from open_ldm.text.words import PAD, UNKNOWN, Vocabulary, WordsConfig, split_words
 
 CAPTIONS = ("A red circle.", "a blue circle, left of a red square", "RED!")
 
 
 def test_words_are_lower_case_without_punctuation() -> None:
-    assert words_of("It's a Red_circle: 2x, (naïve) – don’t") == [
+    assert split_words("It's a Red_circle: 2x, (naïve) – don’t") == [
         "it's", "a", "red", "circle", "2x", "naïve", "don’t",
     ]  # fmt: skip
-    assert words_of(" ... ") == []
+    assert split_words(" ... ") == []
 
 
 def test_vocabulary_holds_every_word_once_in_alphabetical_order() -> None:
@@ -68,5 +68,5 @@ def test_data_without_words_is_refused(captions: tuple[str, ...]) -> None:
 
 def test_decomposed_accents_are_the_same_words() -> None:
     decomposed = unicodedata.normalize("NFD", "Un Café naïf")
-    assert words_of(decomposed) == words_of("un café naïf") == ["un", "café", "naïf"]
+    assert split_words(decomposed) == split_words("un café naïf") == ["un", "café", "naïf"]
     Vocabulary(("café",)).require_known(unicodedata.normalize("NFD", "café"))

@@ -1,4 +1,4 @@
-"""Autoencoders: pixels <-> raw latents. This union lists them."""
+"""Autoencoders between images and raw latents. The union below lists them."""
 
 from typing import Annotated
 
@@ -15,7 +15,11 @@ AutoencoderConfig = Annotated[IdentityConfig | KLConfig | TinyConfig, Field(disc
 
 
 def build_autoencoder(config: AutoencoderConfig, device: torch.device) -> Autoencoder:
-    """The autoencoder a config describes, loaded and frozen."""
+    """Build the autoencoder that a config describes, loaded and frozen.
+
+    Raises:
+        ConfigError: Its weights cannot be loaded, or do not have the channels and the factor that the config states.
+    """
     match config:
         case IdentityConfig():
             return IdentityAutoencoder(config.channels)
@@ -26,7 +30,7 @@ def build_autoencoder(config: AutoencoderConfig, device: torch.device) -> Autoen
 
 
 def latent_shape(config: AutoencoderConfig, height_px: int, width_px: int) -> tuple[int, int, int]:
-    """(channels, height, width) of the latents of a picture, without loading anything."""
+    """Return the (channels, height, width) of the latents of a picture, without loading anything."""
     return config.channels, height_px // config.factor, width_px // config.factor
 
 

@@ -1,4 +1,4 @@
-"""Pictures of 3 channels for autoencoders of another number: one stated rule for grey."""
+"""The stated rule that fits pictures to an autoencoder with another number of channels: RGB to grey and back."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:
-    """Images [B, N, H, W] with the channels an autoencoder reads or a viewer shows.
+    """Convert images to the number of channels that an autoencoder reads or a viewer shows.
 
-    N = `channels`: as they are. 3 -> 1: luma, 0.299 R + 0.587 G + 0.114 B. 1 -> 3: repeated. Anything else has no rule:
-    raises ConfigError.
+    3 to 1 takes the luma, 0.299 R + 0.587 G + 0.114 B. 1 to 3 repeats the channel. An equal number changes nothing.
+
+    Args:
+        images: Images [B, N, H, W].
+        channels: Number of channels of the result.
+
+    Raises:
+        ConfigError: No rule converts N channels to `channels`.
     """
     given = images.shape[1]
     if given == channels:
@@ -26,7 +32,7 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
     if (given, channels) == (1, 3):
         return images.expand(-1, 3, -1, -1)
     raise ConfigError(
-        f"pictures of {given} channels for an autoencoder of {channels}",
-        needed=f"{channels} channels, or pictures of 3 and an autoencoder of 1",
-        fix=f"data.source.channels={channels} where the files have them; see docs/autoencoders.md",
+        f"pictures of {given} channels do not fit an autoencoder of {channels}",
+        needed=f"pictures of {channels} channels, or RGB pictures and an autoencoder of 1 channel",
+        fix=f"set data.source.channels={channels} where the files have them; see docs/autoencoders.md",
     )

@@ -18,9 +18,9 @@ def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
     """Write config.json and diffusion_pytorch_model.safetensors, each whole or not at all.
 
     Args:
-        network: The autoencoder. Its `scaling_factor` becomes 1 / deviation over all channels, for programs that know no other
+        network: The autoencoder. Its `scaling_factor` becomes 1 / deviation over all channels, for programs that use no other
             statistics.
-        stats: Of its raw latents.
+        stats: Mean and deviation of its raw latents.
         folder: Where to write. The caller holds the lock of the run folder around it, so that remaining temporary folders of
             killed exports can be removed.
 
@@ -28,7 +28,7 @@ def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
         DiskError: The disk refuses.
     """
     mean = sum(stats.mean) / len(stats.mean)
-    variance = sum(std**2 + (one - mean) ** 2 for one, std in zip(stats.mean, stats.std, strict=True)) / len(stats.std)
+    variance = sum(std**2 + (own - mean) ** 2 for own, std in zip(stats.mean, stats.std, strict=True)) / len(stats.std)
     network.kl.register_to_config(scaling_factor=round(variance**-0.5, 6))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,5 +49,5 @@ def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
 
 
 def as_config(network: NetworkConfig, folder: Path) -> KLConfig:
-    """The setting that uses the exported autoencoder."""
+    """Return the setting that uses the exported autoencoder."""
     return KLConfig(path=str(folder), channels=network.latent_channels, factor=network.factor)

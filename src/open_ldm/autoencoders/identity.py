@@ -12,14 +12,14 @@ from open_ldm.core.config import Config
 
 
 class IdentityConfig(Config):
-    """No autoencoder: raw latents are the images. `channels`: of the pictures."""
+    """No autoencoder: raw latents are the images. `channels` is the number of channels of the pictures."""
 
     kind: Literal["identity"] = "identity"
     channels: int = Field(default=3, ge=1)
 
     @property
     def factor(self) -> int:
-        """Pixels per latent along one side."""
+        """Pixels per latent along each side."""
         return IdentityAutoencoder.factor
 
 
@@ -34,9 +34,9 @@ class IdentityAutoencoder:
         self.channels = channels
 
     def encode(self, images: Tensor) -> Posterior:
-        """The images, exactly."""
+        """Return the images, exactly."""
         return Posterior(images)
 
     def decode(self, raw_latents: Tensor) -> Tensor:
-        """The images, unclipped."""
+        """Return the images, unclipped."""
         return raw_latents

@@ -25,7 +25,7 @@ class KLAutoencoder(Pretrained):
         super().__init__(network, config, len(network.config.block_out_channels), device)
 
     def encode(self, images: Tensor) -> Posterior:
-        """Mean and standard deviation of the posterior."""
+        """Encode images as the mean and standard deviation of the posterior."""
         mean, std = self.encoded(images, self._moments).chunk(2, dim=1)
         return Posterior(mean, std)
 

@@ -1,4 +1,4 @@
-"""Raw latents <-> latents: a recorded shift and scale per channel, measured or given, never a literal in the code."""
+"""The shift and scale between raw latents and latents, per channel: measured or given, and recorded; never a literal here."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ class MeasuredStats(Config):
 
 
 class GivenStats(Config):
-    """latents = (raw - shift) * scale. Each is one number for all channels, as published autoencoders give them, or a list
-    of one per channel, as `ldm data stats` measures them."""
+    """latents = (raw - shift) * scale.
+
+    Each is one number for all channels, as published autoencoders give it, or a list of one number per channel, as
+    `ldm data stats` measures it.
+    """
 
     kind: Literal["given"] = "given"
     scale: Scale | tuple[Scale, ...]
@@ -51,15 +54,15 @@ class LatentStats:
     std: tuple[float, ...]
 
     def normalise(self, raw_latents: Tensor) -> Tensor:
-        """Raw latents [B, C, h, w] -> latents."""
+        """Convert raw latents [B, C, h, w] to latents."""
         return (raw_latents - self._channel(self.mean, raw_latents)) / self._channel(self.std, raw_latents)
 
     def denormalise(self, latents: Tensor) -> Tensor:
-        """Latents [B, C, h, w] -> raw latents."""
+        """Convert latents [B, C, h, w] to raw latents."""
         return latents * self._channel(self.std, latents) + self._channel(self.mean, latents)
 
     def as_given(self) -> GivenStats:
-        """The same as a setting, to be written into a recipe; six digits, more than any measurement is worth."""
+        """Return the statistics as a setting for a recipe, with six digits, which exceeds the precision of a measurement."""
         scale = tuple(float(f"{1 / std:.6g}") for std in self.std)
         return GivenStats(scale=scale, shift=tuple(float(f"{mean:.6g}") for mean in self.mean))
 
@@ -69,22 +72,29 @@ class LatentStats:
 
 
 def given(config: GivenStats, channels: int) -> LatentStats:
-    """The published convention as mean and deviation. Raises ConfigError when it is about another number of channels."""
+    """Convert given statistics to mean and deviation per channel.
+
+    Raises:
+        ConfigError: They are given for another number of channels.
+    """
     shift, scale = (values if isinstance(values, tuple) else (values,) * channels for values in (config.shift, config.scale))
-    if odd := [len(values) for values in (shift, scale) if len(values) != channels]:
+    if wrong := [len(values) for values in (shift, scale) if len(values) != channels]:
         raise ConfigError(
-            f"latent_stats are given for {odd[0]} channels",
-            needed=f"one number, or {channels}: as many as the latents have",
-            fix="ldm data stats RECIPE measures them",
+            f"latent_stats are given for {wrong[0]} channels",
+            needed=f"one number, or {channels} numbers, one for each channel of the latents",
+            fix="measure them with ldm data stats RECIPE",
         )
     return LatentStats(mean=shift, std=tuple(1 / value for value in scale))
 
 
 def measure(raw_latents: Iterable[Tensor | Posterior]) -> LatentStats:
-    """Mean and deviation per channel, in float64, over batches [B, C, h, w] of raw latents or of posteriors over them.
+    """Measure mean and deviation per channel, in float64.
 
-    A posterior counts as all of its draws: variance = variance of its means + mean of its variances. A constant channel
+    A posterior counts as all samples from it: variance = variance of its means + mean of its variances. A constant channel
     keeps deviation 1.
+
+    Args:
+        raw_latents: Batches [B, C, h, w] of raw latents or of posteriors over them.
     """
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in raw_latents:

@@ -1,4 +1,4 @@
-"""The network of a KL autoencoder to be trained here: diffusers' AutoencoderKL, small."""
+"""The network of a KL autoencoder that is trained here: a small AutoencoderKL of diffusers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 
 class NetworkConfig(Config):
-    """`in_channels` of a picture (1: grey, 3: RGB), `latent_channels` of the latents.
+    """The shape of the network.
 
-    `widths`: channels of the network at each resolution, the picture's own first; every further one halves height and
-    width, so three give factor 4 and four give factor 8. `blocks`: residual blocks at each resolution (the decoder has
-    one more). `groups`: of its group norms. `attention`: one self-attention layer at the lowest resolution of each half.
+    Attributes:
+        in_channels: Channels of a picture (1: grey, 3: RGB).
+        latent_channels: Channels of the latents.
+        widths: Channels of the network at each resolution, that of the picture first. Every further resolution halves height
+            and width, so three give factor 4 and four give factor 8.
+        blocks: Residual blocks at each resolution; the decoder has one more.
+        groups: Groups of the group norms; they must divide every width.
+        attention: Use one self-attention layer at the lowest resolution of each half.
     """
 
     in_channels: PositiveInt = 3
@@ -37,35 +42,35 @@ class NetworkConfig(Config):
 
     @property
     def factor(self) -> int:
-        """Pixels per latent along one side."""
+        """Pixels per latent along each side."""
         return int(2 ** (len(self.widths) - 1))
 
     @model_validator(mode="after")
     def _groups_divide_the_widths(self) -> NetworkConfig:
-        if odd := [width for width in self.widths if width % self.groups]:
-            raise ValueError(f"widths {odd} are no multiples of groups={self.groups}")
+        if wrong := [width for width in self.widths if width % self.groups]:
+            raise ValueError(f"widths {wrong} are not multiples of groups={self.groups}")
         return self
 
 
 @dataclass(frozen=True)
 class DiagonalPosterior(Posterior):
-    """A posterior whose deviation is always there."""
+    """A posterior that always has a deviation."""
 
     std: Tensor
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """`images` [B, N, H, W] in about [-1, 1], and `kl` [B]: divergence of each posterior from N(0, I) in nats."""
+    """Reconstructed `images` [B, N, H, W] in about [-1, 1], and `kl` [B], each posterior's divergence from N(0, I) in nats."""
 
     images: Tensor
     kl: Tensor
 
 
 class KLNetwork(nn.Module):
-    """images -> posterior N(mean, std^2) -> one draw of raw latents -> images (Kingma & Welling 2014; LDM, 2022).
+    """A KL autoencoder: images, posterior N(mean, std^2), one sample of raw latents, images (Kingma & Welling 2014; LDM, 2022).
 
-    `compute_dtype`: of convolutions, by autocast; parameters, posterior and losses stay float32.
+    `compute_dtype` is the dtype of convolutions, by autocast; parameters, posterior and losses stay float32.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -75,26 +80,26 @@ class KLNetwork(nn.Module):
         self.compute_dtype = torch.float32
 
     def forward(self, images: Tensor, noise: Tensor) -> Reconstruction:
-        """images [B, N, H, W] in [-1, 1], noise [B, C, H / factor, W / factor] unit normal."""
+        """Reconstruct images [B, N, H, W] in [-1, 1], with unit noise [B, C, H / factor, W / factor]."""
         posterior = self.encode(images)
         raw_latents = posterior.mean + posterior.std * noise  # [B, C, H / factor, W / factor]
         return Reconstruction(self.decode(raw_latents), divergence(posterior))
 
     def encode(self, images: Tensor) -> DiagonalPosterior:
-        """The posterior over raw latents; log variance kept within [-30, 20], as diffusers does."""
+        """Encode images as the posterior over raw latents; its log variance is clamped to [-30, 20], as in diffusers."""
         with self._autocast(images):
             moments = self.kl.encode(images).latent_dist.parameters
         mean, log_variance = moments.float().chunk(2, dim=1)
         return DiagonalPosterior(mean, (0.5 * log_variance.clamp(-30, 20)).exp())
 
     def decode(self, raw_latents: Tensor) -> Tensor:
-        """Images in about [-1, 1]."""
+        """Decode raw latents to images in about [-1, 1]."""
         with self._autocast(raw_latents):
             images: Tensor = self.kl.decode(raw_latents).sample
         return images.float()
 
     def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
-        """(C, h, w) of the raw latents of a batch of images."""
+        """Return the shape (C, h, w) of the raw latents of a batch of images."""
         return self.config.latent_channels, images.shape[2] // self.config.factor, images.shape[3] // self.config.factor
 
     def _autocast(self, tensor: Tensor) -> torch.autocast:
@@ -102,13 +107,13 @@ class KLNetwork(nn.Module):
 
 
 def divergence(posterior: DiagonalPosterior) -> Tensor:
-    """KL(N(mean, std^2) || N(0, I)) of each picture [B] in nats: sum of (mean^2 + std^2 - 1 - ln std^2) / 2."""
+    """Compute KL(N(mean, std^2) || N(0, I)) of each picture [B] in nats: sum of (mean^2 + std^2 - 1 - ln std^2) / 2."""
     variance = posterior.std**2
     return (posterior.mean**2 + variance - 1 - variance.log()).flatten(1).sum(dim=1) / 2
 
 
 def build_network(config: NetworkConfig, seed: int) -> KLNetwork:
-    """A network whose initial weights are a function of `seed` alone; torch's global generator is left as it was."""
+    """Build a network whose initial weights are a function of `seed` alone; torch's global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.key(seed, "initial weights"))
         network = KLNetwork(config)
@@ -117,8 +122,11 @@ def build_network(config: NetworkConfig, seed: int) -> KLNetwork:
 
 
 def _initialise(kl: AutoencoderKL) -> None:
-    """A start from which a picture passes nearly undistorted: with torch's defaults every convolution shrinks the signal by
-    sqrt(3), the residual blocks drown what is left, and the posterior's noise is as strong as its mean."""
+    """Initialise the network so that a picture passes nearly undistorted.
+
+    With torch's defaults every convolution shrinks the signal by sqrt(3), the residual blocks drown what remains, and the
+    posterior's noise is as strong as its mean.
+    """
     for name, module in kl.named_modules():
         if isinstance(module, nn.Conv2d):
             if name.endswith(".conv2"):  # the last one of a residual block

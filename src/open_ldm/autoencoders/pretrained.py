@@ -1,4 +1,4 @@
-"""Autoencoders in diffusers' format, by hub name or local folder: safetensors only, and whole."""
+"""Autoencoders in diffusers' format, by hub name or local folder, loaded only from complete safetensors files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.files import taken_from
-from open_ldm.core.hashes import hash_of_content, hash_of_tensors
-from open_ldm.core.model_folders import located
+from open_ldm.core.files import relative_path_hint
+from open_ldm.core.hashes import hash_content, hash_tensors
+from open_ldm.core.model_folders import find_model_folder
 
 _PIXELS_AT_ONCE = 2**20  # 16 pictures of 256 px: a published KL autoencoder then needs about 3 GB
 
@@ -38,11 +38,14 @@ _OF_THE_ENCODER = (
 
 
 class PretrainedConfig(Config):
-    """`path`: a folder with diffusers' config.json and weights, or a hub name. `subfolder`: of either, where the autoencoder
-    is one part of several (`vae`).
+    """A pretrained autoencoder.
 
-    `channels` (of the latents) and `factor` repeat what the autoencoder has, so that a recipe can be built and counted
-    without loading it.
+    Attributes:
+        path: A folder with diffusers' config.json and weights, or a hub name.
+        subfolder: The folder inside `path` with the autoencoder, where it is one part of several, e.g. `vae`.
+        channels: Channels of the latents. It repeats what the autoencoder has, so that a model can be built and its parameters
+            counted without loading the autoencoder; `factor` likewise.
+        factor: Pixels per latent along each side.
     """
 
     kind: str
@@ -52,91 +55,99 @@ class PretrainedConfig(Config):
     factor: int = Field(default=8, ge=1)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Path and subfolder, for people."""
         return f"{self.path}/{self.subfolder}" if self.subfolder else self.path
 
 
 class Pretrained:
-    """An autoencoder of diffusers, frozen, in float32 on `device`.
+    """A frozen autoencoder of diffusers, in float32 on `device`.
 
-    One that reads a single channel takes pictures of 3 by `with_channels`, and gives its grey as 3 equal channels.
+    An autoencoder of one channel also takes RGB pictures, by `with_channels`, and gives its grey as 3 equal channels.
     """
 
     raw_range: tuple[float, float] | None = None
 
     def __init__(self, network: Any, config: PretrainedConfig, levels: int, device: torch.device) -> None:
-        found = network.config.latent_channels, 2 ** (levels - 1)
-        if found != (config.channels, config.factor):
+        actual = network.config.latent_channels, 2 ** (levels - 1)
+        if actual != (config.channels, config.factor):
             raise ConfigError(
-                f"autoencoder {config.place} has {found[0]} channels and factor {found[1]}",
-                needed=f"{config.channels} channels and factor {config.factor}, as the recipe says",
-                fix=f"autoencoder.channels={found[0]} autoencoder.factor={found[1]}",
+                f"autoencoder {config.location} has {actual[0]} channels and factor {actual[1]}",
+                needed=f"{config.channels} channels and factor {config.factor}, as the recipe states",
+                fix=f"autoencoder.channels={actual[0]} autoencoder.factor={actual[1]}",
             )
-        self.channels, self.factor = found
+        self.channels, self.factor = actual
         self.network = network.to(device).eval().requires_grad_(False)
 
     @property
     def picture_channels(self) -> int:
-        """Of the pictures it was trained on."""
+        """Number of channels of the pictures that the autoencoder was trained on."""
         return int(self.network.config.in_channels)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the encoder's weights and settings: another decoder leaves raw latents as they are."""
+        """Hash of the encoder's weights and settings; the decoder does not count, since raw latents do not depend on it."""
         state = self.network.state_dict()
         weights = {name: state[name] for name in state if name.startswith(("encoder.", "quant_conv."))}
         settings = {name: value for name, value in self.network.config.items() if name in _OF_THE_ENCODER}
-        return hash_of_content([type(self.network).__name__, hash_of_tensors(weights), settings])
+        return hash_content([type(self.network).__name__, hash_tensors(weights), settings])
 
     @torch.no_grad()
     def encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        """`encode` of images with the channels the network reads, a few pictures at a time."""
+        """Apply `encode` to images with the channels that the network reads, a few pictures at a time."""
         images = with_channels(images, self.picture_channels)
         return _in_portions(encode, images, images.shape[2] * images.shape[3])
 
     @torch.no_grad()
     def decode(self, raw_latents: Tensor) -> Tensor:
-        """Images in about [-1, 1], [B, 3, H, W], or with as many channels as the network gives, if not 1."""
+        """Decode raw latents to images in about [-1, 1]: [B, N, H, W] as the network gives them, with grey as RGB."""
         pixels_each = raw_latents.shape[2] * raw_latents.shape[3] * self.factor**2
         images = _in_portions(lambda portion: self.network.decode(portion).sample, raw_latents, pixels_each)
         return with_channels(images, 3) if images.shape[1] == 1 else images
 
 
 def _in_portions(compute: Callable[[Tensor], Tensor], batch: Tensor, pixels_each: int) -> Tensor:
-    """compute(batch), a few pictures at a time, so that memory does not grow with the batch."""
+    """Return compute(batch), a few pictures at a time, so that memory does not grow with the batch."""
     return torch.cat([compute(portion) for portion in torch.split(batch, max(1, _PIXELS_AT_ONCE // pixels_each))])
 
 
 def load(class_name: str, config: PretrainedConfig) -> Any:
-    """diffusers' class of that name from a folder or the hub. One-line ConfigError when it cannot be had."""
+    """Load an autoencoder of diffusers from a folder or the hub.
+
+    Args:
+        class_name: Name of diffusers' class.
+        config: Its path.
+
+    Raises:
+        ConfigError: It cannot be loaded, or lacks weights.
+    """
     kind = getattr(need("diffusers", extra="autoencoders"), class_name)
-    place = located(config.path)
-    if not Path(place).is_dir() and (place.count("/") > 1 or place.startswith((".", "/", "~"))):  # no name of a hub
+    path = find_model_folder(config.path)
+    if not Path(path).is_dir() and (path.count("/") > 1 or path.startswith((".", "/", "~"))):  # not a hub name
         raise ConfigError(
-            f"autoencoder {config.place!r} cannot be loaded (there is no such folder)",
-            needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}{taken_from(place)}",
+            f"autoencoder {config.location!r} cannot be loaded (there is no such folder)",
+            needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}{relative_path_hint(path)}",
             fix="train one with ldm autoencoder train, see docs/autoencoders.md",
         )
     try:
-        network, found = kind.from_pretrained(
-            place,
+        network, info = kind.from_pretrained(
+            path,
             subfolder=config.subfolder or None,
             use_safetensors=True,
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        where = "folder" if Path(place).exists() else "folder or reachable hub name"
+        where = "folder" if Path(path).exists() else "folder or reachable hub name"
         raise ConfigError(
-            f"autoencoder {config.place!r} cannot be loaded ({str(error).splitlines()[0][:160]})",
-            needed=f"a {where} holding a diffusers {class_name} in safetensors, by itself or in autoencoder.subfolder",
+            f"autoencoder {config.location!r} cannot be loaded ({str(error).splitlines()[0][:120]})",
+            needed=f"a {where} with a diffusers {class_name} in safetensors, by itself or in autoencoder.subfolder",
         ) from error
     # diffusers fills absent weights with random numbers and only warns.
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(info["missing_keys"]):
         raise ConfigError(
-            f"autoencoder {config.place!r} lacks {len(missing)} weights, {missing[0]} first",
-            needed=f"a whole diffusers {class_name}",
+            f"autoencoder {config.location!r} lacks {len(missing)} weights, {missing[0]} first",
+            needed=f"a complete diffusers {class_name}",
             fix="copy or download it again",
         )
     return network

@@ -1,4 +1,4 @@
-"""How well an autoencoder gives pictures back that it was not trained on."""
+"""The quality of an autoencoder's reconstructions of pictures that it was not trained on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Reconstructions:
     Attributes:
         given: Pictures, uint8 [B, N, H, W].
         found: Their reconstructions, in the same form.
-        psnr_db: Of each picture [B], in dB.
-        stats: Of the raw latents, per channel.
+        psnr_db: PSNR of each picture [B], in dB.
+        stats: Mean and deviation of the raw latents, per channel.
     """
 
     given: Tensor
@@ -40,12 +40,12 @@ class Reconstructions:
 
     @property
     def worst_psnr_db(self) -> float:
-        """Mean PSNR over the worst 5 % of the pictures, one at least, in dB."""
+        """Mean PSNR over the worst 5 % of the pictures, at least one, in dB."""
         return float(self.psnr_db[self.order[: max(1, math.ceil(WORST_SHARE * len(self.psnr_db)))]].mean())
 
     @property
     def channels_psnr_db(self) -> tuple[float, ...]:
-        """Mean PSNR over the pictures of each channel by itself, in dB, which the mean over all channels can hide."""
+        """Mean PSNR of each channel by itself, in dB, since the mean over all channels can hide a bad one."""
         channels = zip(self.found.unbind(1), self.given.unbind(1), strict=True)
         return tuple(float(psnr_db(found, given).mean()) for found, given in channels)
 
@@ -56,14 +56,14 @@ class Reconstructions:
 
 
 def psnr_db(found: Tensor, given: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each picture: 10 log10(255^2 / mean squared error).
+    """Compute the peak signal-to-noise ratio of each picture: 10 log10(255^2 / mean squared error).
 
     Args:
-        found: Pixels uint8 [B, ...].
-        given: What they should be.
+        found: Reconstructions, pixels uint8 [B, ...].
+        given: The pictures, in the same form.
 
     Returns:
-        PSNR [B] in dB, float64. Equal pictures would have infinity; they get that of one step of error in a single value.
+        PSNR [B] in dB, float64. Equal pictures, whose PSNR is infinite, get that of an error of one step in a single value.
     """
     error = (found.double() - given.double()).square().flatten(1)
     return 10 * torch.log10(255**2 / error.mean(dim=1).clamp(min=1 / error.shape[1]))
@@ -74,7 +74,7 @@ def reconstruct(network: KLNetwork, batches: Iterable[Tensor]) -> Reconstruction
     """Encode each picture, decode the mean of its posterior, round to pixels, and compare.
 
     Args:
-        network: In evaluation mode.
+        network: The autoencoder in evaluation mode.
         batches: Images [B, N, H, W] in [-1, 1] on its device.
 
     Returns:

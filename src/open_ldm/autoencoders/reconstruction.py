@@ -1,4 +1,4 @@
-"""What a KL autoencoder is trained on: pixels, edges at several scales, and a small divergence. No pretrained weights."""
+"""The loss of a KL autoencoder: pixels, edges at several scales, and a small divergence, without pretrained weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from open_ldm.core.config import Config
 
 
 class ReconstructionConfig(Config):
-    """`pixels`: mean |e| (l1) or e^2 (l2) of the error e. `edges`: weight of the edge term, over `scales` scales.
+    """The terms of the loss.
 
-    `kl`: weight of the divergence in nats per picture value; published KL autoencoders use 1e-6 in this unit.
+    Attributes:
+        pixels: Mean |e| (l1) or e^2 (l2) of the error e.
+        edges: Weight of the edge term.
+        scales: Number of scales of the edge term.
+        kl: Weight of the divergence in nats per value of a picture; published KL autoencoders use 1e-6 in this unit.
     """
 
     pixels: Literal["l1", "l2"] = "l1"
@@ -24,18 +28,26 @@ class ReconstructionConfig(Config):
     kl: float = Field(default=1e-4, ge=0)
 
     def smallest_side(self) -> int:
-        """Pictures need at least this many pixels a side, so that the coarsest scale has neighbours to compare."""
+        """Return the smallest side of a picture, in pixels, at which the coarsest scale still has neighbours to compare."""
         return int(2**self.scales) if self.edges else 1
 
 
 def reconstruction_losses(config: ReconstructionConfig, found: Reconstruction, images: Tensor) -> Tensor:
-    """Loss of each picture [B]: pixels + edges * E + kl * KL / (N H W).
+    """Compute the loss of each picture: pixels + edges * E + kl * KL / (N H W).
 
     E = mean over scales s = 0, 1, ... of mean |d_x e_s| + mean |d_y e_s|, with e_0 = found - images, e_(s+1) = e_s averaged
-    over 2x2 pixels, and d the difference of neighbours: errors that move or blur an edge cost more than flat ones.
+    over 2x2 pixels, and d the difference of neighbours. Errors that move or blur an edge cost more than flat ones.
 
-    Differs from the paper (LDM, Rombach et al. 2022): no perceptual (LPIPS) and no adversarial term, since both need
-    networks of their own; so fine texture comes out smoother than from published autoencoders.
+    Differs from the paper (LDM, Rombach et al. 2022): there is no perceptual (LPIPS) and no adversarial term, since both need
+    further networks. Fine texture is therefore smoother than with published autoencoders.
+
+    Args:
+        config: The terms and their weights.
+        found: Reconstructions and their divergence.
+        images: The pictures [B, N, H, W] in [-1, 1].
+
+    Returns:
+        Losses [B].
     """
     error = found.images - images
     size = error.abs() if config.pixels == "l1" else error.square()

@@ -1,4 +1,4 @@
-"""Tiny autoencoders (TAESD and its kin) in diffusers' format, by hub name or local folder."""
+"""Tiny autoencoders (TAESD and similar) in diffusers' format, by hub name or local folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from open_ldm.autoencoders.pretrained import Pretrained, PretrainedConfig, load
 class TinyConfig(PretrainedConfig):
     """An AutoencoderTiny, such as madebyollin/taesd.
 
-    Its latents are those of the autoencoder it imitates, already scaled (TAESD: Stable Diffusion's times 0.18215). So
-    latent_stats are measured, or given with scale 1; the scale of the big autoencoder would be applied twice.
+    Its latents are those of the autoencoder that it imitates, already scaled (TAESD: Stable Diffusion's times 0.18215).
+    Measure latent_stats or give them with scale 1; the scale of the large autoencoder would be applied twice.
     """
 
     kind: Literal["tiny"] = "tiny"
@@ -24,7 +24,7 @@ class TinyConfig(PretrainedConfig):
 class TinyAutoencoder(Pretrained):
     """diffusers' AutoencoderTiny. Its encoder is exact: a posterior without deviation.
 
-    The network itself works on pictures in [0, 1] and bends latents to 3 tanh(raw / 3) before decoding; diffusers' modules
+    The network itself works on pictures in [0, 1] and limits latents to 3 tanh(raw / 3) before decoding; diffusers' modules
     do both. `latent_magnitude` and `latent_shift` in its config.json concern storage as bytes; latents stay floats here.
     """
 
@@ -33,5 +33,5 @@ class TinyAutoencoder(Pretrained):
         super().__init__(network, config, len(network.config.encoder_block_out_channels), device)
 
     def encode(self, images: Tensor) -> Posterior:
-        """The latents, exactly."""
+        """Encode images as latents, exactly."""
         return Posterior(self.encoded(images, lambda portion: self.network.encode(portion).latents))

@@ -80,6 +80,6 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
             progress.update(done)
 
         stats = measure_latent_stats(measured, source, load_autoencoder(recipe, None, machine), machine, count)
-    path = getattr(recipe.autoencoder, "place", "")
+    path = getattr(recipe.autoencoder, "location", "")
     name = f"{recipe.autoencoder.kind} {path}".strip()
     return LatentReport(name, source.summary.sentence(), how.pictures, stats)

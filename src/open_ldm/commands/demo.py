@@ -18,7 +18,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, png_bytes, save_png
-from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, caption_of, shapes_in
+from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, shapes_in, write_caption
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mean_agreement
 from open_ldm.runs.load import LoadedRun, load_run
@@ -105,14 +105,14 @@ def run_demo(recipe: Recipe, out: Path, *, silent: bool = False, overrides: Sequ
 
 def caption_groups() -> dict[str, tuple[str, ...]]:
     """Captions to check: one shape in combinations never seen, one shape in seen ones, two shapes."""
-    unseen = [caption_of([ShapeWords(*pair, size, place)]) for pair in HELD_OUT for size in SIZES for place in PLACES]
+    unseen = [write_caption([ShapeWords(*pair, size, place)]) for pair in HELD_OUT for size in SIZES for place in PLACES]
     pairs = [(colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in HELD_OUT]
-    seen = [caption_of([ShapeWords(*pair, size, place)]) for pair in pairs for size in SIZES for place in PLACES]
+    seen = [write_caption([ShapeWords(*pair, size, place)]) for pair in pairs for size in SIZES for place in PLACES]
     two = []
     for i, (colour, kind) in enumerate(pairs):
         other = next(pair for pair in (pairs[(i + 7 + j) % len(pairs)] for j in range(len(pairs))) if pair[0] != colour)
         first = ShapeWords(colour, kind, SIZES[i % 2], PLACES[(i // 2) % 2])
-        two.append(caption_of([first, ShapeWords(*other, SIZES[(i + 1) % 2], "")]))
+        two.append(write_caption([first, ShapeWords(*other, SIZES[(i + 1) % 2], "")]))
     return {"one shape, unseen combination": tuple(unseen * 2), "one shape": tuple(seen), "two shapes": tuple(two)}
 
 

@@ -24,7 +24,7 @@ from open_ldm.core.config import Config
 
 
 class ConditioningConfig(Config):
-    """What a model is told, by which route, and how often it is not told in training."""
+    """The conditions of a model, their routes, and how often training drops them (probabilities from 0 to 1)."""
 
     semantic: SemanticConfig = NoSemantic()
     semantic_drop: float = Field(default=0.1, ge=0, le=1)
@@ -41,7 +41,7 @@ class ConditioningConfig(Config):
 
     @property
     def filled_slots(self) -> dict[Slot, str]:
-        """The slots that conditions are routed to, each with the setting that routes one there."""
+        """The slots that conditions are routed to, each with the setting that routes a condition there."""
         filled: dict[Slot, str] = {}
         if not isinstance(self.semantic, NoSemantic):
             route = self.semantic.route
@@ -53,10 +53,14 @@ class ConditioningConfig(Config):
 
 
 class Conditioning(nn.Module):
-    """Semantic and control conditions of a batch -> `Conditions`.
+    """Module that turns the semantic and control conditions of a batch into `Conditions`.
 
-    `width`: of the modulation slot. `classes`, `vocabulary`: sizes of the tables a class or word condition needs.
-    `controls` may hold any `Control`, also one that no union lists.
+    Args:
+        semantic: The semantic condition.
+        controls: The control conditions; any `Control`, also one that no union lists.
+        width: Width D of the modulation slot.
+        classes: Number of classes, which a class condition needs.
+        vocabulary: Number of words, which a word condition needs.
     """
 
     def __init__(
@@ -79,11 +83,11 @@ class Conditioning(nn.Module):
 
     @property
     def context_dim(self) -> int | None:
-        """Width of context tokens, None when this conditioning fills no context."""
+        """Width of context tokens; None when this conditioning fills no context."""
         return None if self.semantic is None else self.semantic.context_dim
 
     def forward(self, inputs: ConditionInputs, t: Tensor) -> Conditions:
-        """Inputs of B pictures and times t [B] in [0, 1] -> modulation [B, D] and context."""
+        """Embed the inputs of B pictures at times t [B] in [0, 1]; gives modulation [B, D] and context [B, L, context_dim]."""
         slots = SemanticSlots() if self.semantic is None else self.semantic(inputs)
         modulation = torch.zeros(len(inputs), self.width, device=t.device)
         if slots.modulation is not None:

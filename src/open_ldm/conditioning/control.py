@@ -1,4 +1,4 @@
-"""Control conditions -> modulation, each through a gate in time (method, section 1)."""
+"""Control conditions to modulation, each through a gate in time (docs/method.md section 1)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ FEATURES = 256
 
 
 class ControlEmbedding(nn.Module):
-    """gamma(t) E(phi): sinusoidal features of each number, Linear, SiLU, Linear. The last layer starts at zero, so an
-    untrained control changes nothing."""
+    """Embedding gamma(t) E(phi) of a control: sinusoidal features of each number, Linear, SiLU, Linear.
+
+    The last layer starts at zero, so an untrained control changes nothing.
+    """
 
     def __init__(self, control: Control, width: int) -> None:
         super().__init__()
@@ -25,8 +27,8 @@ class ControlEmbedding(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, values: Tensor, keep: Tensor, t: Tensor) -> Tensor:
-        """values [B, n], keep bool [B], t [B] -> [B, D]; zero where dropped and where the gate is shut."""
+        """Embed values [B, n] with keep (bool [B]) at t [B]; gives [B, D], zero where dropped and where the gate is 0."""
         features = sinusoidal_features(values, FEATURES).flatten(1)
         embedded: Tensor = self.out(torch.nn.functional.silu(self.hidden(features)))
-        # A product with 0, not a shortcut: an infinite embedding must not hide behind a shut gate.
+        # A product with 0, not a shortcut: an infinite embedding must not hide behind a closed gate.
         return embedded * (gamma(self.gate, t) * keep).unsqueeze(1)

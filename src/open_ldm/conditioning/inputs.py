@@ -1,4 +1,4 @@
-"""What goes into the conditioning and what comes out."""
+"""The inputs and outputs of the conditioning."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ Slot = Literal["modulation", "context"]
 class ConditionInputs:
     """Raw conditions of B pictures.
 
-    Semantic (what the picture shows): `labels` long [B], `text`. Control (how it was made): `controls` name -> [B, n].
-    `keep_semantic`, `keep_control` bool [B]: False where that kind of condition is dropped.
-    `padding_noise` [B, L, D]: unit noise for noisy_replicate padding.
+    Attributes:
+        keep_semantic: Bool [B]; False where the semantic condition (what the picture shows) is dropped.
+        keep_control: Bool [B]; False where the control conditions (how it was made) are dropped.
+        labels: Class labels [B], int64.
+        text: Tokens of the captions.
+        controls: Numbers [B, n] of each control, by its kind.
+        padding_noise: Unit noise [B, L, D] for noisy_replicate padding.
     """
 
     keep_semantic: Tensor
@@ -35,7 +39,7 @@ class ConditionInputs:
         return len(self.keep_semantic)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ConditionInputs:
-        """The same inputs with `change` applied to every tensor."""
+        """Return the inputs with `change` applied to every tensor."""
 
         def maybe(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else change(tensor)
@@ -54,24 +58,24 @@ class ConditionInputs:
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def rows(self, start: int, stop: int) -> ConditionInputs:
-        """Pictures start..stop - 1."""
+        """Return the inputs of pictures start to stop - 1."""
         return self.map(lambda tensor: tensor[start:stop])
 
     def repeated(self, times: int) -> ConditionInputs:
-        """The same pictures `times` times over, one copy after the other."""
+        """Repeat all pictures `times` times, one copy after the other."""
         return self.map(lambda tensor: torch.cat([tensor] * times))
 
     def kept(self, semantic: Tensor, control: Tensor) -> ConditionInputs:
-        """With other keep masks."""
+        """Return the inputs with other keep masks, bool [B] each."""
         return replace(self, keep_semantic=semantic, keep_control=control)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The two condition slots every denoiser takes.
+    """The two condition slots that every denoiser takes.
 
-    `modulation` [B, D] is added to the time embedding and acts through adaptive norms; `context` [B, L, context_dim] acts
-    through attention and is not attended where `context_mask` (bool [B, L]) is False.
+    `modulation` [B, D] is added to the time embedding and acts through adaptive norms. `context` [B, L, context_dim] acts
+    through attention and is ignored where `context_mask` (bool [B, L]) is False.
     """
 
     modulation: Tensor

@@ -1,4 +1,4 @@
-"""Semantic conditions: class or caption, routed to `context` (attention) or `modulation` (adaptive norms) as declared."""
+"""Semantic conditions: class or caption, routed to `context` (attention) or `modulation` (adaptive norms) by the recipe."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ Route = Literal["modulation", "context", "both"]
 
 
 class NoSemantic(Config):
-    """Nothing says what the picture shows."""
+    """No semantic condition: the model is unconditional, or has controls alone."""
 
     kind: Literal["none"] = "none"
 
 
 class ClassSemantic(Config):
-    """A class label. `modulation`: summed with the time (as DiT was published); `context`: one token for attention (improved,
-    and as the UNet was published). `width`: of that token, by default the modulation's.
+    """A class label.
+
+    `route: modulation` adds its vector to the time embedding, as DiT was published. `route: context` gives attention one
+    token, as the improved DiT and the published UNet do. `width` is the width of that token, by default the modulation's.
     """
 
     kind: Literal["class"] = "class"
@@ -35,18 +37,21 @@ class ClassSemantic(Config):
     @model_validator(mode="after")
     def _every_setting_is_read(self) -> ClassSemantic:
         if self.width is not None and self.route == "modulation":
-            raise ValueError("width has no effect with route: modulation, whose vectors are as wide as the time's")
+            raise ValueError("width has no effect with route: modulation, whose vectors have the width of the time embedding")
         return self
 
 
 class TextSemantic(Config):
-    """A caption. `context`: its tokens for attention; `modulation`: one pooled vector; `both`: as Stable Diffusion 3.
+    """A caption.
 
-    `padding` fills the places of the context that a caption leaves free; `route: modulation` has none, and does without.
-    `null_kind`, what stands where a caption is dropped or empty: one learned `token` at every place; a learned `table` of one
-    token per place (PixArt's y_embedding); or `zeros` (Stable Diffusion XL and 3). The pooled vector has a null of its own,
-    learned, or zeros with `zeros`.
-    `null_keeps_mask`: a dropped caption keeps the mask of its words (PixArt); otherwise the null is attended at every place.
+    `route: context` gives its tokens to attention, `route: modulation` gives one pooled vector, `route: both` gives both, as
+    Stable Diffusion 3 does. `padding` fills the positions of the context that a caption leaves free (docs/method.md section
+    2); `route: modulation` has no such positions.
+
+    `null_kind` replaces a caption that is dropped or empty: by one learned `token` at every position; by a learned `table`
+    of one token per position (PixArt's y_embedding); or by `zeros` (Stable Diffusion XL and 3). The pooled vector has its own
+    null: learned, or zeros with `zeros`. With `null_keeps_mask` a dropped caption keeps the mask of its words (PixArt);
+    otherwise the null is attended at every position.
     """
 
     kind: Literal["text"] = "text"
@@ -75,7 +80,7 @@ SemanticConfig = Annotated[NoSemantic | ClassSemantic | TextSemantic, Field(disc
 
 @dataclass(frozen=True)
 class SemanticSlots:
-    """What a semantic condition puts in each slot; None where it puts nothing."""
+    """What a semantic condition puts in each slot; None for a slot that it leaves empty."""
 
     modulation: Tensor | None = None
     context: Tensor | None = None
@@ -83,7 +88,7 @@ class SemanticSlots:
 
 
 class ClassCondition(nn.Module):
-    """A table of one vector per class and a last one for 'no class'."""
+    """A table of one vector per class, and a last one for 'no class'."""
 
     def __init__(self, config: ClassSemantic, classes: int, width: int) -> None:
         super().__init__()
@@ -96,9 +101,9 @@ class ClassCondition(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02 if config.route == "modulation" else 1.0)
 
     def forward(self, inputs: ConditionInputs) -> SemanticSlots:
-        """labels [B] -> modulation [B, D] or context [B, 1, D]."""
+        """Embed labels [B] as modulation [B, D] or context [B, 1, D]."""
         if inputs.labels is None:
-            raise ValueError("a class-conditional model got no labels")
+            raise ValueError("a class-conditional model needs labels; none were given")
         vectors = self.table(torch.where(inputs.keep_semantic, inputs.labels, self.null))
         if self.route == "modulation":
             return SemanticSlots(modulation=vectors)
@@ -106,9 +111,9 @@ class ClassCondition(nn.Module):
 
 
 class TextCondition(nn.Module):
-    """Word ids or the features of a frozen encoder -> padded tokens and, if routed so, a pooled vector.
+    """Word ids or features of a frozen encoder to padded tokens, a pooled vector, or both, as the route says.
 
-    Words get a vector each, and one for their place in the caption; features come as they are.
+    Each word has a learned vector and each position of a caption another, and the two are added; features stay as they are.
     """
 
     def __init__(self, config: TextSemantic, vocabulary: int, width: int) -> None:
@@ -132,9 +137,9 @@ class TextCondition(nn.Module):
                 self.null_pooled = nn.Parameter(torch.zeros(vector))
 
     def forward(self, inputs: ConditionInputs) -> SemanticSlots:
-        """Word ids [B, L] or features [B, L, features] -> context [B, L, features] and/or modulation [B, D]."""
+        """Embed word ids [B, L] or features [B, L, features] as context [B, L, features], modulation [B, D] or both."""
         if inputs.text is None:
-            raise ValueError("a text-conditional model got no captions")
+            raise ValueError("a text-conditional model needs captions; none were given")
         text = inputs.text
         tokens = self.words(text.tokens) + self.places if self.learns_words else text.tokens  # [B, L, features]
         kept = inputs.keep_semantic & text.mask.any(dim=1)
@@ -146,19 +151,19 @@ class TextCondition(nn.Module):
         return SemanticSlots(modulation, context, self._mask(padded.mask, kept))
 
     def _pooled(self, tokens: Tensor, text: TextTokens, kept: Tensor) -> Tensor:
-        """The caption's vector, of words the mean, through an MLP; the null vector where there is no caption."""
+        """Return the caption's vector (for words, their mean) through an MLP; the null vector where there is no caption."""
         vector = text.pooled
         if self.learns_words:
             real = text.mask.unsqueeze(-1)
             vector = (tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         if vector is None:
-            raise ValueError(f"route {self.route} got no pooled vectors")
+            raise ValueError(f"route: {self.route} needs pooled vectors of the captions; none were given")
         null = torch.zeros_like(vector) if self.null_kind == "zeros" else self.null_pooled
         out: Tensor = self.pooled(torch.where(kept.unsqueeze(1), vector, null))
         return out
 
     def _null(self) -> Tensor | float:
-        """What stands where there is no caption, broadcast to [B, L, features]."""
+        """Return the tokens that replace a missing caption, broadcastable to [B, L, features]."""
         match self.null_kind:
             case "token":
                 return self.null_token
@@ -168,12 +173,12 @@ class TextCondition(nn.Module):
                 return 0.0
 
     def _mask(self, mask: Tensor | None, kept: Tensor) -> Tensor | None:
-        """Where the caption is dropped its mask goes too, unless it is to stay: the null stands at every place."""
+        """Return the mask of the context: where a caption is dropped every position is attended, unless its mask is kept."""
         return mask if mask is None or self.null_keeps_mask else mask | ~kept.unsqueeze(1)
 
 
 def noise_shape(config: NoSemantic | ClassSemantic | TextSemantic) -> tuple[int, int] | None:
-    """(L, D) of the noise that this condition's padding needs per picture, or None."""
+    """Return the shape (L, D) of the noise that this condition's padding needs per picture; None when it needs none."""
     if isinstance(config, TextSemantic) and config.padding == "noisy_replicate" and config.route != "modulation":
         return config.encoder.length, config.encoder.width
     return None

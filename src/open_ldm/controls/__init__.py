@@ -1,6 +1,6 @@
-"""Control conditions: how a training picture was made. One file each; this union lists those of the package.
+"""Control conditions: how a training picture was made. Each has its own file; the union below lists those of the package.
 
-A recipe may also name the kind of any other subclass of `Control` that the program has defined (examples/own_control.py).
+A recipe may also name the kind of any other subclass of `Control` that your program defines (examples/own_control.py).
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Aspect ratio of the original picture. A high-level control: wide pictures are composed differently."""
+"""Aspect ratio of the original picture. It is a high-level control: wide pictures are composed differently."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from open_ldm.data.sample import TransformRecord
 
 
 class AspectRatio(Control):
-    """How wide the original is for its height, as one number.
+    """The aspect ratio of the original as one number.
 
-    `measure`: `log` is 100 log2(width / height), 0 for a square, +100 for twice as wide as high, -100 for the reverse;
-    `height_over_width` is the plain ratio, which PixArt-alpha's weights read (theirs is rounded to the nearest of its buckets).
+    `measure: log` is 100 log2(width / height): 0 for a square, +100 for twice as wide as high, -100 for the reverse.
+    `measure: height_over_width` is the plain ratio that PixArt-alpha's weights read; PixArt-alpha rounds it to the nearest
+    of its buckets.
     """
 
     kind: Literal["aspect_ratio"] = "aspect_ratio"
@@ -25,15 +26,15 @@ class AspectRatio(Control):
     form: ClassVar[str] = "WIDTH:HEIGHT, e.g. aspect=4:3"
 
     def of(self, record: TransformRecord) -> tuple[float, ...]:
-        """The ratio of the original's sides."""
+        """Compute the ratio of the original's sides."""
         return self._measured(record.original_width_px, record.original_height_px)
 
     def default(self, view: ViewShape) -> tuple[float, ...]:
-        """The ratio of the view itself, as if nothing had been cut off."""
+        """Compute the ratio of the view itself, as if nothing had been cut off."""
         return self._measured(view.width_px, view.height_px)
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
-        """`W:H`; both positive."""
+        """Read `WIDTH:HEIGHT`, two positive numbers."""
         numbers = split_numbers(text, ":", 2)
         if numbers is None or min(numbers) <= 0:
             raise self.misread(text)

@@ -1,4 +1,4 @@
-"""What a control condition is: a few numbers that say how a training picture was made, and a gate in time."""
+"""The base of control conditions: a few numbers that describe how a training picture was made, and a gate in time."""
 
 from __future__ import annotations
 
@@ -26,11 +26,18 @@ class ViewShape:
 
 
 class Control(Config):
-    """Base of every control. A subclass is its own config: add a file, add it to the union in `controls/__init__`,
-    or define it in a program of your own before you load a recipe that names its kind (examples/own_control.py).
+    """Base of every control. A subclass is its own config.
 
-    `numbers`: how many numbers describe it. `option`: its name on the command line (`size=64x64`).
-    The numbers are read by sinusoidal features with periods from 2 pi to 2 pi 10^4, so they should be of the order 1 to 1000.
+    To add one to the package, write a file and add the class to the union in `controls/__init__`. To add one to your own
+    program, define the class before you load a recipe that names its kind (examples/own_control.py).
+
+    Attributes:
+        kind: The control's name in a recipe.
+        gate: gamma(t), the strength of the control at each time.
+        numbers: How many numbers the control has. They are embedded by sinusoidal features with periods from 2 pi to
+            2 pi 10^4, so they should be of the order 1 to 1000.
+        option: The control's name on the command line, e.g. `size` in `size=64x64`.
+        form: The form of a value on the command line, for error messages and help texts.
     """
 
     kind: str
@@ -41,27 +48,31 @@ class Control(Config):
 
     @abstractmethod
     def of(self, record: TransformRecord) -> tuple[float, ...]:
-        """The numbers for one view, from the record of how it was made."""
+        """Compute the numbers of one view from the record of how it was made."""
 
     @abstractmethod
     def default(self, view: ViewShape) -> tuple[float, ...]:
-        """The numbers sampling uses when the user gives none."""
+        """Return the numbers that sampling uses when the user gives none."""
 
     @abstractmethod
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
-        """The numbers for a value typed on the command line in the form `form`."""
+        """Read the numbers from a value typed on the command line in the form `form`.
+
+        Raises:
+            ConfigError: The text does not have this form; see `misread`.
+        """
 
     def values(self, records: Sequence[TransformRecord]) -> Tensor:
-        """Numbers [B, self.numbers], float32, for the records of a batch."""
+        """Compute the numbers [B, self.numbers], float32, of a batch's records."""
         return torch.tensor([self.of(record) for record in records], dtype=torch.float32)
 
     def misread(self, text: str) -> ConfigError:
-        """The error for a value that does not have the form."""
+        """Return the error for a value that does not have the form `form`."""
         return ConfigError(f"{self.option}={text!r} cannot be read", needed=f"{self.option}={self.form}")
 
 
 def split_numbers(text: str, separator: str, count: int) -> list[float] | None:
-    """`count` finite numbers separated by `separator`, or None when the text is something else."""
+    """Read `count` finite numbers separated by `separator`; return None when the text is something else."""
     parts = text.lower().split(separator)
     try:
         numbers = [float(part) for part in parts]

@@ -1,4 +1,4 @@
-"""Crop: where the view was cut from the resized picture. A high-level control: it changes the composition."""
+"""Crop: where the view was cut from the resized picture. It is a high-level control: it changes the composition."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Crop(Control):
     form: ClassVar[str] = "TOP,LEFT in pixels of the view, e.g. crop=0,0"
 
     def of(self, record: TransformRecord) -> tuple[float, ...]:
-        """Offsets of the crop box relative to the view."""
+        """Compute the offsets of the crop box relative to the view."""
         return (
             1000 * record.crop_top_px / record.height_px,
             1000 * record.crop_left_px / record.width_px,
         )
 
     def default(self, view: ViewShape) -> tuple[float, ...]:
-        """The upper left corner: nothing cut off before the view begins."""
+        """Return the upper left corner: nothing is cut off at the top and on the left."""
         return 0.0, 0.0
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
-        """`TOP,LEFT` in pixels of the view; neither negative."""
+        """Read `TOP,LEFT` in pixels of the view; neither may be negative."""
         numbers = split_numbers(text, ",", 2)
         if numbers is None or min(numbers) < 0:
             raise self.misread(text)

@@ -1,4 +1,4 @@
-"""Flip: whether the view was mirrored. With it, 'the car on the left' stays true under random-flip training."""
+"""Flip: whether the view was mirrored. With this control 'the car on the left' stays true when training flips pictures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ MIRRORED = 1000.0
 
 
 class Flip(Control):
-    """0 for a view as it was, 1000 for its mirror image. High-level, so it acts at all times by default.
+    """0 for a view as it was, 1000 for its mirror image. The control is high-level, so it acts at all times by default.
 
-    Not 0 and 1: sinusoidal features hardly tell these apart, and the control would be learned many times later.
+    The numbers are not 0 and 1 because sinusoidal features hardly distinguish these, and the control would be learned much
+    later.
     """
 
     kind: Literal["flip"] = "flip"
@@ -24,15 +25,15 @@ class Flip(Control):
     form: ClassVar[str] = "0 or 1"
 
     def of(self, record: TransformRecord) -> tuple[float, ...]:
-        """1000 when mirrored."""
+        """Return 1000 for a mirrored view, 0 otherwise."""
         return (MIRRORED * record.flip,)
 
     def default(self, view: ViewShape) -> tuple[float, ...]:
-        """Not mirrored: words like left and right mean what they say."""
+        """Return 0, not mirrored, so that words like left and right keep their meaning."""
         return (0.0,)
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
-        """`0` or `1`."""
+        """Read `0` or `1`."""
         if text not in ("0", "1"):
             raise self.misread(text)
         return (MIRRORED * int(text),)

@@ -1,6 +1,6 @@
-"""gamma(t): how strongly a control condition acts at time t (method, section 1; arXiv 2411.03177).
+"""gamma(t): how strongly a control condition acts at time t (docs/method.md section 1; arXiv 2411.03177).
 
-t = 1 is pure noise, t = 0 is data. A gate that is 0 at t = 1 keeps a control out of the decision *what* the picture shows.
+t = 1 is pure noise, t = 0 is data. A gate that is 0 at t = 1 keeps a control from deciding *what* the picture shows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ConstantGate(Config):
 class PowerCosineGate(Config):
     """gamma_alpha(t) = (1 - cos(pi (1 - t)^alpha)) / 2: exactly 0 at noise, 1 at data, later and steeper for larger alpha.
 
-    Differs from the paper / unverified: the form and alpha = 8 for size are reconstructed, not read in the paper's text.
+    Not verified against the paper: the form, and alpha = 8 for the original size, are reconstructed, not read in its text.
     """
 
     kind: Literal["power_cosine"] = "power_cosine"
@@ -42,12 +42,20 @@ GateConfig = Annotated[ConstantGate | PowerCosineGate | CosinePowerGate, Field(d
 
 
 def gamma(gate: ConstantGate | PowerCosineGate | CosinePowerGate, t: Tensor) -> Tensor:
-    """gamma(t) in [0, 1] for times t in [0, 1]; same shape and dtype as `t`. Exactly 0 at t = 1 unless constant."""
+    """Compute gamma(t).
+
+    Args:
+        gate: The form of the gate.
+        t: Times in [0, 1], of any shape.
+
+    Returns:
+        gamma(t) in [0, 1], in the shape and dtype of `t`; exactly 0 at t = 1 unless the gate is constant.
+    """
     match gate:
         case ConstantGate():
             return torch.ones_like(t)
         case PowerCosineGate(alpha=alpha):
             return (1 - torch.cos(math.pi * (1 - t) ** alpha)) / 2
         case CosinePowerGate(alpha=alpha):
-            # cos(pi) rounds to a hair above -1 in float32; the clamp keeps "nothing at noise" exact.
+            # cos(pi) rounds to a number slightly above -1 in float32; the mask keeps gamma(1) = 0 exact.
             return ((1 + torch.cos(math.pi * t)) / 2).clamp(0, 1).masked_fill(t >= 1, 0.0) ** alpha

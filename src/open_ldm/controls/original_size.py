@@ -1,4 +1,4 @@
-"""Original size: how large the picture was before it was resized. A low-level control: it changes detail, not content."""
+"""Original size: how large the picture was before it was resized. It is a low-level control: it changes detail, not content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from open_ldm.data.sample import TransformRecord
 
 
 class OriginalSize(Control):
-    """(height, width) of the original picture in pixels, raw as in SDXL; enters late (power-cosine, alpha 8)."""
+    """(height, width) of the original picture in pixels, as in SDXL. Its default gate opens late (power-cosine, alpha 8)."""
 
     kind: Literal["original_size"] = "original_size"
     gate: GateConfig = PowerCosineGate(alpha=8.0)
@@ -19,15 +19,15 @@ class OriginalSize(Control):
     form: ClassVar[str] = "HEIGHTxWIDTH in pixels, e.g. size=256x256"
 
     def of(self, record: TransformRecord) -> tuple[float, ...]:
-        """Original height and width."""
+        """Return the original height and width."""
         return float(record.original_height_px), float(record.original_width_px)
 
     def default(self, view: ViewShape) -> tuple[float, ...]:
-        """A square of the data's median short side."""
+        """Return a square of the data's median short side."""
         return float(view.typical_original_px), float(view.typical_original_px)
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
-        """`HxW`; both positive."""
+        """Read `HEIGHTxWIDTH`, two positive numbers."""
         numbers = split_numbers(text, "x", 2)
         if numbers is None or min(numbers) <= 0:
             raise self.misread(text)

@@ -1,4 +1,4 @@
-"""Controls of one's own: a recipe may name any subclass of Control that the program has defined."""
+"""Controls defined outside the package: a recipe may name any subclass of Control that the running program has defined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 
 def read_control(given: Any, packaged: Callable[[Any], Any]) -> Any:
-    """Return the control that a recipe gives: one of this package, read by `packaged`, or one defined elsewhere.
+    """Read the control that a recipe gives: one of this package, read by `packaged`, or one defined elsewhere.
 
     Raises:
         ValueError: The settings do not fit a control defined elsewhere, or its kind is one of this package's.
@@ -26,26 +26,26 @@ def read_control(given: Any, packaged: Callable[[Any], Any]) -> Any:
         return packaged(given)
     try:
         return own[kind].model_validate(given)
-    except ValidationError as error:  # its places count from the control on, so pydantic could not tell where it stands
+    except ValidationError as error:  # its locations begin at the control, so pydantic would not report the whole path
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        location = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{location}: {first['msg']}" if location else first["msg"]) from error
 
 
 def own_controls() -> dict[str, type[Control]]:
-    """Return the controls defined outside this package by their kind; of two of one kind the one defined last.
+    """Find the controls defined outside this package, by kind. Of two with the same kind the one defined last counts.
 
     Raises:
         ValueError: A kind is also one of this package's.
     """
     classes = _subclasses(Control)
-    packaged = {_kind(one) for one in classes if _is_packaged(one)}
-    own = {_kind(one): one for one in classes if not _is_packaged(one)}
+    packaged = {_kind(control) for control in classes if _is_packaged(control)}
+    own = {_kind(control): control for control in classes if not _is_packaged(control)}
     if taken := sorted(own.keys() & packaged):
         raise ValueError(
             f"control kind {taken[0]!r} is one of open_ldm's own; needed: another kind for {own[taken[0]].__name__}"
         )
-    return {kind: one for kind, one in own.items() if kind}
+    return {kind: control for kind, control in own.items() if kind}
 
 
 def _is_packaged(control: type[Control]) -> bool:
@@ -53,9 +53,9 @@ def _is_packaged(control: type[Control]) -> bool:
 
 
 def _kind(control: type[Control]) -> str:
-    """The kind that a control has by default; empty for a class without one, which no recipe can name."""
+    """Return the default kind of a control; empty for a class without one, which no recipe can name."""
     return str(default) if isinstance(default := control.model_fields["kind"].default, str) else ""
 
 
 def _subclasses(base: Any) -> list[type[Control]]:
-    return [each for one in base.__subclasses__() for each in (one, *_subclasses(one))]
+    return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]

@@ -1,6 +1,6 @@
 """Recipes: frozen pydantic models, read from YAML, changed by `a.b=c`, and explained when they do not fit.
 
-Every config class stands beside the thing it builds and derives from `Config`. Choices between kinds are unions
+Every config class is defined beside the thing it builds and derives from `Config`. Choices between kinds are unions
 discriminated by `kind`. Order of precedence: defaults < recipe file < `key=value`.
 """
 
@@ -30,7 +30,11 @@ C = TypeVar("C", bound=Config)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one YAML mapping from a file. Raises ConfigError naming the line when the file is not one."""
+    """Read one YAML mapping from a file.
+
+    Raises:
+        ConfigError: The file cannot be read, or it is not a YAML mapping in UTF-8; the message names the line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -41,7 +45,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
-    """One YAML mapping from text; `source` names it in errors."""
+    """Read one YAML mapping from text.
+
+    Args:
+        text: The YAML.
+        source: Where the text comes from, for error messages.
+
+    Raises:
+        ConfigError: The text is not a YAML mapping; the message names the line.
+    """
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -50,12 +62,16 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         reason = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigError(f"{source} is not valid YAML{where}: {reason}", fix="correct that line") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{source} holds a {type(content).__name__}", needed="a mapping of settings")
+        raise ConfigError(f"{source} contains a {type(content).__name__}", needed="a mapping of settings")
     return content
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """`a.b=c` -> (["a", "b"], c) with c read as YAML, so numbers, lists and null mean what they look like."""
+    """Split `a.b=c` into (["a", "b"], c), with c read as YAML, so that numbers, lists and null are what they look like.
+
+    Raises:
+        ConfigError: The text does not have the form key=value, or the value is not valid YAML.
+    """
     path, separator, value = text.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
@@ -67,7 +83,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 
 def _number_if_scientific(value: Any) -> Any:
-    # YAML 1.1 reads 1e-4 as text because it lacks a dot; everyone who types it means the number.
+    # YAML 1.1 reads 1e-4 as text because it lacks a dot; whoever types it means the number.
     if isinstance(value, str):
         try:
             return float(value)
@@ -77,7 +93,11 @@ def _number_if_scientific(value: Any) -> Any:
 
 
 def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of `content` with every `a.b=c` applied in order."""
+    """Return a copy of `content` with every override `a.b=c` applied in order.
+
+    Raises:
+        ConfigError: An override cannot be read or addresses something that cannot be set.
+    """
     result: dict[str, Any] = _deep_copy(content)
     for text in overrides:
         keys, value = parse_override(text)
@@ -87,7 +107,7 @@ def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dic
             if isinstance(node, list):
                 node = _list_item(node, name, keys, value, last)
             elif not isinstance(node, dict):
-                raise ConfigError(f"override {text!r}: {'.'.join(keys[:depth])} is a single value, it has no {name!r}")
+                raise ConfigError(f"override {text!r}: {'.'.join(keys[:depth])} is a single value and has no key {name!r}")
             else:
                 if last:
                     _set(node, name, value)
@@ -98,15 +118,17 @@ def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dic
 
 
 def _set(node: dict[str, Any], name: str, value: Any) -> None:
-    """node[name] = value; another `kind` starts from that kind's defaults, since its settings are not the old one's."""
+    """Set node[name] = value. A new `kind` starts from its own defaults, since the settings of the old one do not apply."""
     if name == "kind" and node.get("kind", value) != value:
         node.clear()
     node[name] = value
 
 
 def _list_item(node: list[Any], name: str, keys: Sequence[str], value: Any, last: bool) -> Any:
-    """The item `name` of a list: a number, or the `kind` or `name` of one of its mappings
-    (controls.flip.gate.kind=..., stages.large.training.samples=...)."""
+    """Return the item `name` of a list: a number, or the `kind` or `name` of one of its mappings.
+
+    Examples: controls.flip.gate.kind=..., stages.large.training.samples=...
+    """
     position: int | None = None
     if name.isdigit() and int(name) < len(node):
         position = int(name)
@@ -129,7 +151,16 @@ def _deep_copy(value: Any) -> Any:
 
 
 def validate(kind: type[C], content: Mapping[str, Any], *, source: str) -> C:
-    """Build `kind` from plain data. Every problem becomes one ConfigError line naming key, value and what is possible."""
+    """Build a config from plain data.
+
+    Args:
+        kind: The config class.
+        content: Settings by name.
+        source: Where they come from, for error messages.
+
+    Raises:
+        ConfigError: Some settings do not fit. One line names for each (at most three) the key, its value and what is needed.
+    """
     try:
         return kind.model_validate(_scientific_numbers(content))
     except ValidationError as error:
@@ -140,13 +171,13 @@ def validate(kind: type[C], content: Mapping[str, Any], *, source: str) -> C:
 
 
 def _causes(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Without lists that count as too short only because an item of theirs is wrong."""
-    places = [problem["loc"] for problem in problems]
+    """Leave out lists that count as too short only because one of their items is wrong."""
+    locations = [problem["loc"] for problem in problems]
     return [
         problem
         for problem in problems
         if problem["type"] != "too_short"
-        or not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
+        or not any(len(loc) > len(problem["loc"]) and loc[: len(problem["loc"])] == problem["loc"] for loc in locations)
     ]
 
 
@@ -177,15 +208,15 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> str:
         case "union_tag_not_found":
             return f"key '{dotted}.kind' is missing; needed: kind: NAME"
         case _:
-            said = problem["msg"].removeprefix("Value error, ")
-            if not dotted and isinstance(given, Mapping):  # a rule between several settings, which it names itself
-                return said
+            message = problem["msg"].removeprefix("Value error, ")
+            if not dotted and isinstance(given, Mapping):  # a rule between several settings, which names them itself
+                return message
             shown = repr(given) if not isinstance(given, dict | list) else type(given).__name__
-            return f"{dotted or 'recipe'}={shown}: {said}"
+            return f"{dotted or 'recipe'}={shown}: {message}"
 
 
 def _field_names(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the model found by walking `location` (field names, list indices and union tags)."""
+    """Find the names of the fields of the model at `location` (field names, list indices and union tags)."""
     candidates: list[Any] = [kind]
     for part in location:
         following: list[Any] = []
@@ -215,19 +246,19 @@ def _tag_of(model: type[BaseModel]) -> Any:
 
 
 class PlainData(Protocol):
-    """Anything that can be told as plain data: every `Config` can."""
+    """Anything that can be written as plain data; every `Config` can."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """Fields by name; `mode` "json": as JSON has them."""
+        """Return the fields by name; with `mode` "json" their values are those of JSON."""
 
 
 def to_yaml(config: PlainData) -> str:
-    """The resolved config as YAML in field order; reading it back gives an equal config."""
+    """Write the resolved config as YAML in field order; reading it back gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
 
 
 def flattened(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {'a.b': value}; list items are numbered, or named by their kind."""
+    """Flatten nested settings to {'a.b': value}; list items are numbered, or named by their kind."""
     if isinstance(content, dict):
         items = [(str(name), item) for name, item in content.items()]
     elif isinstance(content, list) and any(isinstance(item, dict) for item in content):
@@ -245,16 +276,16 @@ def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
 
     Args:
         settings: Nested settings.
-        prefix: Dotted name that they stand under, with a dot at its end.
+        prefix: Dotted name of the part, with a dot at its end.
 
     Returns:
         The assignments; that of a `kind` comes before those that depend on it.
     """
-    found: list[str] = []
+    lines: list[str] = []
     for name in sorted(settings, key=lambda name: name != "kind"):
         value = settings[name]
         if isinstance(value, Mapping) and value:
-            found += assignments(value, f"{prefix}{name}.")
+            lines += assignments(value, f"{prefix}{name}.")
         else:
-            found.append(f"{prefix}{name}={json.dumps(value)}")  # JSON is YAML
-    return found
+            lines.append(f"{prefix}{name}={json.dumps(value)}")  # JSON is YAML
+    return lines

@@ -21,7 +21,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's own numbers, glibc's mall
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run computes, and in which dtype its matrix products are."""
+    """The device that a run computes on, and the dtype of its matrix products."""
 
     device: torch.device
     compute_dtype: torch.dtype
@@ -98,7 +98,7 @@ def _device(name: DeviceName) -> str:
         return next(device for device in ("cuda", "mps", "cpu") if present[device])
     if not present[name]:
         possible = ", ".join(device for device, is_present in present.items() if is_present)
-        raise ConfigError(f"training.device={name} is not on this machine", needed=f"one of auto, {possible}")
+        raise ConfigError(f"training.device={name} is not available on this machine", needed=f"one of auto, {possible}")
     return name
 
 
@@ -111,7 +111,7 @@ def _fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def _set_float32_products(device: torch.device) -> None:
-    """TF32 on CUDA. On CPUs oneDNN's path is twice as fast and exact, except with AMX, where it would round to bf16."""
+    """Use TF32 on CUDA. On CPUs use oneDNN, which is twice as fast and exact, except with AMX, where it rounds to bf16."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     elif device.type == "cpu" and cpu_flags() and "amx_bf16" not in cpu_flags():

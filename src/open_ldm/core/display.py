@@ -1,4 +1,4 @@
-"""Pictures of any number of channels as RGB that people can look at, by one stated rule."""
+"""Showing pictures of any number of channels as RGB, by one stated rule."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from torch import Tensor
 
 
 def colours_of(channels: int) -> Tensor:
-    """Colours float [channels, 3] in [0, 1]: channel c has the hue c / channels of the colour wheel, red first."""
+    """Return colours float [channels, 3] in [0, 1]: channel c has the hue c / channels of the colour wheel, red first."""
     return torch.tensor([colorsys.hsv_to_rgb(channel / channels, 1.0, 1.0) for channel in range(channels)])
 
 
 def as_shown(pixels: Tensor, display: Sequence[int] | None = None) -> Tensor:
-    """uint8 [..., C, H, W] as it is shown: uint8 [..., 3, H, W], or [..., 1, H, W] for one channel.
+    """Convert pixels to what people are shown.
 
-    `display`: the channels that are shown as red, green and blue. Without it one channel is grey, three are RGB, and others
-    are each drawn in a colour of their own (`colours_of`), added, and clamped at 255.
+    Without `display` one channel is grey and three are RGB; of any other number each channel has its own colour
+    (`colours_of`), and the colours are added and clamped at 255.
+
+    Args:
+        pixels: Pixels uint8 [..., C, H, W].
+        display: The channels that are shown as red, green and blue.
+
+    Returns:
+        Pixels uint8 [..., 3, H, W], or [..., 1, H, W] for one channel.
     """
     channels = pixels.shape[-3]
     if display is not None:

@@ -17,8 +17,8 @@ class World:
     """The processes that work together, seen from one of them.
 
     Attributes:
-        rank: Of this process, 0 to size - 1.
-        size: How many processes there are.
+        rank: Number of this process, 0 to size - 1.
+        size: Number of processes.
     """
 
     rank: int = 0
@@ -33,7 +33,7 @@ class World:
         """Replace each tensor by its sum over all processes, as one message.
 
         Args:
-            tensors: Of one dtype and device, of equal shapes in every process; they are changed in place.
+            tensors: Tensors of one dtype and device, of equal shapes in every process; they are changed in place.
         """
         if self.size == 1 or not tensors:
             return
@@ -45,14 +45,14 @@ class World:
             start += tensor.numel()
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Tell whether the flag of any process is set: a message of one number, and the answer is the same everywhere.
+        """Return whether the flag of any process is set; the processes exchange one number and get the same answer.
 
         Args:
-            flag: This process's.
-            device: Where the processes exchange tensors: of training.
+            flag: The flag of this process.
+            device: Where the processes exchange tensors: the device of training.
 
         Returns:
-            True where one process at least passed True.
+            True where at least one process passed True.
         """
         if self.size == 1:
             return flag
@@ -61,7 +61,7 @@ class World:
         return bool(answer)
 
     def gathered(self, value: Any) -> list[Any]:
-        """Exchange a value.
+        """Collect a value from every process.
 
         Args:
             value: Plain data, of any size.
@@ -71,12 +71,12 @@ class World:
         """
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def barrier(self) -> None:
-        """Wait until every process has come here."""
+        """Wait until every process has reached this call."""
         if self.size > 1:
             dist.barrier()
 

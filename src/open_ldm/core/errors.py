@@ -9,7 +9,15 @@ from collections.abc import Iterable
 
 
 class OpenLdmError(Exception):
-    """A failure that the user can fix. `exit_code` is what the command line returns (reliability contract, 3.9)."""
+    """A failure that the user can fix.
+
+    `exit_code` is what the command line returns (docs/reliability.md section 3.9).
+
+    Args:
+        problem: What was given, or what went wrong.
+        needed: What is needed instead.
+        fix: How to fix it.
+    """
 
     exit_code = 70
 
@@ -20,7 +28,7 @@ class OpenLdmError(Exception):
         super().__init__(self.one_line())
 
     def one_line(self) -> str:
-        """The whole message on one line: problem, what is needed, how to fix it."""
+        """Return the whole message on one line: the problem, what is needed, how to fix it."""
         parts = [self.problem]
         if self.needed:
             parts.append(f"needed: {self.needed}")
@@ -29,14 +37,14 @@ class OpenLdmError(Exception):
         return " ".join("; ".join(parts).split())
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the one line, or the whole traceback with LDM_DEBUG=1 (IPython calls this)."""
+        """Return what a notebook shows: the one line, or the whole traceback with LDM_DEBUG=1 (IPython calls this)."""
         if debugging():
             return traceback.format_exception(self)
         return [f"{type(self).__name__}: {self.one_line()}"]
 
 
 def debugging() -> bool:
-    """Whether LDM_DEBUG=1 asks for tracebacks."""
+    """Return whether LDM_DEBUG=1 is set, which shows tracebacks."""
     return os.environ.get("LDM_DEBUG", "") not in ("", "0")
 
 
@@ -71,26 +79,26 @@ class RunLockedError(OpenLdmError):
 
 
 class StoppedError(OpenLdmError):
-    """A stop signal came, and what was done so far is kept: the same command goes on."""
+    """A stop signal came. What was done so far is kept, and the same command continues from there."""
 
     exit_code = 75
 
 
 class DiskError(OpenLdmError):
-    """The disk refused a read or a write. Where permission is missing the exit code is 77."""
+    """The disk refused a read or a write. The exit code is 77 where a permission is missing."""
 
     exit_code = 74
 
     @classmethod
     def of(cls, what: str, error: OSError, *, fix: str = "check space and permissions") -> DiskError:
-        """The error for `what` could not be done."""
+        """Return the error for something that the disk refused, e.g. `what` = "cannot write FILE"."""
         disk = cls(f"{what}: {error.strerror or error}", fix=fix)
         disk.exit_code = 77 if isinstance(error, PermissionError) else 74
         return disk
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The exit code for any error: an OpenLdmError's own, else the one of its sort (reliability contract, 3.9)."""
+    """Return the exit code for any error: that of an OpenLdmError, else one by its type (docs/reliability.md section 3.9)."""
     match error:
         case OpenLdmError():
             return error.exit_code
@@ -107,14 +115,14 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def reason_and_fix(error: BaseException) -> tuple[str, str]:
-    """The reason of an error, as exit.json says it, and the fix where the error knows one."""
+    """Return the reason of an error, as exit.json gives it, and the fix where the error has one."""
     if isinstance(error, OpenLdmError):
         return error.problem, error.fix
     return f"{type(error).__name__}: {error}", ""
 
 
 def nearest(given: str, possible: Iterable[str]) -> str:
-    """'did you mean ...' for the closest of `possible`, or the list of what is possible."""
+    """Return 'did you mean ...' for the closest of `possible`, and the list of what is possible."""
     names = [str(name) for name in possible]
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
     if close:
@@ -123,7 +131,7 @@ def nearest(given: str, possible: Iterable[str]) -> str:
 
 
 def shortened(names: Iterable[str], limit: int = 24) -> str:
-    """Comma-separated names, cut after `limit` with a count of the rest."""
+    """Join names by commas, cut after `limit` with a count of the rest."""
     listed = list(names)
     text = ", ".join(listed[:limit])
     return text if len(listed) <= limit else f"{text}, ... ({len(listed) - limit} more)"

@@ -1,4 +1,4 @@
-"""The event log of a run (events.jsonl) and the progress line a person watches.
+"""The event log of a run (events.jsonl) and the progress line that a person watches.
 
 Every line of events.jsonl is one JSON object {"event": NAME, "time": ISO-8601 UTC, "samples_seen": int, ...}. JSON has
 no NaN and no infinity: they are written as the strings "nan", "inf", "-inf", which `Event.number` reads back as floats.
@@ -54,7 +54,7 @@ class Event:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def number(self, name: str) -> float | None:
-        """A numeric field as float ("nan", "inf" and "-inf" included), or None when it is absent or no number."""
+        """Return a numeric field as float ("nan", "inf" and "-inf" included); None when it is absent or not a number."""
         value = self.fields.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             return None
@@ -63,7 +63,7 @@ class Event:
         return float(value)
 
     def text(self, name: str) -> str:
-        """A field as text; empty when it is absent."""
+        """Return a field as text; empty when it is absent."""
         value = self.fields.get(name)
         return "" if value is None else str(value)
 
@@ -71,8 +71,10 @@ class Event:
 class EventLog:
     """Append-only writer of events.jsonl. Each line is one `write` call, so a killed process loses at most that line.
 
-    A file that ends in a half-written line gets a line break first: what follows stays readable.
-    Raises DiskError when the disk refuses.
+    A file that ends in a half-written line gets a line break first, so that the following lines stay readable.
+
+    Raises:
+        DiskError: The disk refuses.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +93,7 @@ class EventLog:
     def write(self, event: str, /, *, samples_seen: int, **fields: Any) -> None:
         """Append one event. Fields may hold text, numbers, one-element tensors, paths, lists and mappings of these."""
         if clash := [name for name in fields if name in _OWN_KEYS]:
-            raise ValueError(f"field {clash[0]!r} is taken by the event itself; choose another name")
+            raise ValueError(f"every event has its own field {clash[0]!r}; needed: another name")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         record = {"event": event, "time": now, "samples_seen": int(samples_seen), **_plain(fields)}
         line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
@@ -116,7 +118,7 @@ class EventLog:
 
 
 def _plain(value: Any) -> Any:
-    """`value` in terms of JSON; non-finite floats become "nan", "inf", "-inf"."""
+    """Convert `value` to what JSON can hold; non-finite floats become "nan", "inf", "-inf"."""
     if hasattr(value, "item"):  # numpy and torch scalars, without importing either
         value = value.item()
     if isinstance(value, float):
@@ -129,7 +131,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_events(path: Path) -> list[Event]:
-    """All events in the order written; [] without a file. Lines a killed process left unfinished are passed over."""
+    """Read all events in the order written; [] without a file. Lines that a killed process left unfinished are skipped."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -149,10 +151,10 @@ def _parse(line: bytes) -> Event | None:
 
 
 def effective_events(events: Iterable[Event]) -> list[Event]:
-    """The history the model in the run folder really has.
+    """Return the history that the model in the run folder really has.
 
-    A `resume` at n samples forgets every earlier event after n: that work was lost with the process and done again. A
-    second `start` (killed before the first checkpoint) does the same at its own `samples_seen`, 0.
+    A `resume` at n samples removes every earlier event after n, because that work was lost with the process and done again.
+    A second `start` (killed before the first checkpoint) does the same at its own `samples_seen`, 0.
     """
     kept: list[Event] = []
     for event in events:
@@ -163,7 +165,7 @@ def effective_events(events: Iterable[Event]) -> list[Event]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: '8 s', '3 min 20 s', '2 h 05 min', '4 d 3 h'."""
+    """Write a number of seconds for people: '8 s', '3 min 20 s', '2 h 05 min', '4 d 3 h'."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -176,7 +178,7 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class ProgressLine:
-    """What one progress line says. `rate` is in `unit` per second; `data_wait_share` in [0, 1]; None = not known."""
+    """Content of one progress line. `rate` is in `unit` per second, `data_wait_share` in [0, 1]; None means not known."""
 
     label: str
     done: int
@@ -187,7 +189,7 @@ class ProgressLine:
     data_wait_share: float | None = None
 
     def text(self) -> str:
-        """'train 12,800/100,000 samples (13 %) · loss 0.2134 · 460 samples/s · data wait 1 % · 3 min 10 s left'."""
+        """Write 'train 12,800/100,000 samples (13 %) · loss 0.2134 · 460 samples/s · data wait 1 % · 3 min 10 s left'."""
         share = min(self.done / self.total, 1.0) if self.total else 1.0
         parts = [f"{self.label} {self.done:,}/{self.total:,} {self.unit} ({share:.0%})".replace("%)", " %)")]
         if self.loss is not None:
@@ -202,10 +204,10 @@ class ProgressLine:
 
 
 class Progress:
-    """Shows how far a long task is: one live line on a terminal or in a notebook, plain lines elsewhere, nothing when `silent`.
+    """Progress of a long task: one live line on a terminal or in a notebook, plain lines elsewhere, nothing when `silent`.
 
     Plain lines appear at the first update, then at most every ten seconds, and once more at the end. `unit` is what is
-    counted: samples in training, steps in sampling. `start` is where a resumed task begins. Use as a context manager.
+    counted: samples in training, steps in sampling. `start` is where a resumed task begins. Use it as a context manager.
     """
 
     def __init__(
@@ -223,7 +225,7 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        # A cell's output is no terminal, but it goes back to the start of its line when it is told to.
+        # A cell's output is not a terminal, but a carriage return goes back to the start of its line.
         self._notebook = type(self._stream).__module__.startswith("ipykernel")
         self._written = 0
         self._history = deque([(clock(), start)])
@@ -233,7 +235,7 @@ class Progress:
         self._shown_at = -math.inf
 
     def update(self, done: int, *, loss: float | None = None, data_wait_share: float | None = None) -> None:
-        """Tell that `done` of the total are done. Cheap to call often: a new line is shown only when one is due."""
+        """Report that `done` of the total are done. It is cheap to call often: a new line is shown only when one is due."""
         now = self._clock()
         self._history.append((now, done))
         while len(self._history) > 2 and now - self._history[1][0] >= _RATE_WINDOW_SECONDS:
@@ -290,7 +292,7 @@ class Progress:
         self._live.update(Text(self._line.text(), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def _write_over(self, text: str, end: str = "") -> None:
-        """Write text in place of the line that a notebook shows, blanks over what is left of it."""
+        """Overwrite the line that a notebook shows; blanks cover the rest of the old text."""
         print("\r" + text.ljust(self._written), end=end, file=self._stream, flush=True)
         self._written = 0 if end else len(text)
 

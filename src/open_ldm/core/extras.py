@@ -15,7 +15,7 @@ class MissingExtraError(ConfigError):
 
 
 def need(module: str, *, extra: str) -> Any:
-    """Import a library where it is used first.
+    """Import an optional library where it is first used.
 
     Args:
         module: Name to import, such as "diffusers" or "transformers.utils".
@@ -25,8 +25,8 @@ def need(module: str, *, extra: str) -> Any:
         The module.
 
     Raises:
-        MissingExtraError: the library is not installed.
-        ImportError: it is installed, and something that it imports itself is not.
+        MissingExtraError: The library is not installed.
+        ImportError: The library is installed, but something that it imports itself is not.
     """
     library = module.partition(".")[0]
     try:

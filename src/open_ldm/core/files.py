@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Writing files whole or not at all (docs/reliability.md section 3.5), and reading their bytes and hashes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ONE_READER = threading.Lock()
 
 
 def open_handle(path: Path, flags: int) -> int:
-    """`os.open` for bytes as they are: Windows otherwise changes line ends."""
+    """Open a file by `os.open` without changing its bytes; Windows otherwise changes line ends."""
     return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
 
 
 def read_at(handle: int, size: int, offset: int) -> bytes:
-    """Up to `size` bytes from `offset`, wherever the handle stands. Threads may share the handle."""
+    """Read up to `size` bytes from `offset`, whatever the position of the handle. Threads may share the handle."""
     if hasattr(os, "pread"):
         return os.pread(handle, size, offset)
     with _ONE_READER:
@@ -35,7 +35,7 @@ def read_at(handle: int, size: int, offset: int) -> bytes:
 
 
 def fsync_path(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk. Windows flushes files alone, through handles that may write."""
+    """Flush a file or a folder's entries to the disk. Windows flushes only files, through handles that may write."""
     if not POSIX and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY if POSIX else os.O_RDWR)
@@ -45,15 +45,16 @@ def fsync_path(path: Path) -> None:
         os.close(handle)
 
 
-def taken_from(path: str | Path) -> str:
-    """What to add to an error about a path that is not there: the folder a relative one is looked for in."""
-    return "" if Path(path).expanduser().is_absolute() else f"; a relative path is taken from this folder, {Path.cwd()}"
+def relative_path_hint(path: str | Path) -> str:
+    """Return an addition to an error about a missing path: the folder that a relative path starts from."""
+    return "" if Path(path).expanduser().is_absolute() else f"; a relative path starts from this folder, {Path.cwd()}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically: temporary file beside it, fsync, rename, fsync of the folder.
 
-    Raises DiskError when the disk refuses; the old file, if any, is untouched then.
+    Raises:
+        DiskError: The disk refuses. An old file then stays as it was.
     """
     try:
         _write_bytes(path, content)
@@ -81,7 +82,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 def _temporary_beside(path: Path) -> tuple[int, str]:
-    """A temporary file, locked as long as its writer lives, where the disk knows locks."""
+    """Create a temporary file, locked as long as its writer lives, where the disk supports locks."""
     while True:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
         with suppress(OSError):
@@ -92,7 +93,7 @@ def _temporary_beside(path: Path) -> tuple[int, str]:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove temporary files whose writers were killed. Those of living ones are locked, or on Windows young, and stay."""
+    """Remove temporary files whose writers were killed. Those of living writers stay: they are locked, or on Windows young."""
     for file in folder.glob(f".*{_TEMPORARY}"):
         with suppress(OSError):
             if POSIX:
@@ -120,8 +121,8 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+def hash_file(path: Path) -> str:
+    """Read a file and return the SHA-256 of its bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

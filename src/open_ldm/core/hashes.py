@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 
-def hash_of_content(content: Any) -> str:
-    """SHA-256, in hexadecimal, of plain data as canonical JSON: sorted keys, no spaces, ASCII."""
+def hash_content(content: Any) -> str:
+    """Compute the SHA-256, in hexadecimal, of plain data as canonical JSON: sorted keys, no spaces, ASCII."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, of names, shapes, dtypes and bits of tensors, whatever their order and device."""
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256, in hexadecimal, of tensors' names, shapes, dtypes and bits; order and device do not matter."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -21,7 +21,7 @@ _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last one i
 
 
 def optional_module(name: str) -> Any:
-    """A module of the standard library that some systems lack, or None."""
+    """Import a module of the standard library; return None on systems that lack it."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -37,10 +37,10 @@ def lock_file(handle: int, *, wait: bool) -> bool:
     """Lock the whole file behind an open handle until the handle is closed.
 
     Returns:
-        Whether this process has the lock now. False only without `wait`, when another holder has it.
+        Whether this process has the lock now. It is False only without `wait`, when another process holds the lock.
 
     Raises:
-        OSError: the disk knows no locks.
+        OSError: The disk does not support locks.
     """
     if not POSIX:
         return lock_byte(handle, _BEHIND_THE_CONTENT, wait=wait)
@@ -50,7 +50,11 @@ def lock_file(handle: int, *, wait: bool) -> bool:
 def lock_byte(handle: int, position: int, *, wait: bool) -> bool:
     """Lock one byte of a file, which need not exist, until `unlock_byte`. A process must open such a file only once.
 
-    Returns and raises as `lock_file`.
+    Returns:
+        As `lock_file`.
+
+    Raises:
+        OSError: As `lock_file`.
     """
     if POSIX:
         return _taken(lambda: _fcntl.lockf(handle, _fcntl.LOCK_EX | (0 if wait else _fcntl.LOCK_NB), 1, position), wait)
@@ -81,7 +85,7 @@ def _taken(lock: Callable[[], object], wait: bool) -> bool:
 
 def _on_windows(handle: int, position: int, mode: int) -> None:
     before = os.lseek(handle, 0, os.SEEK_CUR)
-    os.lseek(handle, position, os.SEEK_SET)  # it locks from where the handle stands
+    os.lseek(handle, position, os.SEEK_SET)  # Windows locks from the position of the handle
     try:
         _msvcrt.locking(handle, mode, 1)
     finally:

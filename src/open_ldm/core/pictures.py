@@ -1,4 +1,4 @@
-"""Images as tensors <-> pictures people can look at: uint8 pixels, captioned grids, PNG and .npy files."""
+"""Conversions between images as tensors and pictures for people: uint8 pixels, captioned grids, PNG and .npy files."""
 
 from __future__ import annotations
 
@@ -27,45 +27,49 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Float images in [-1, 1], any shape -> uint8 pixels: round(127.5 (x + 1)), values outside clamped, NaN black."""
+    """Convert float images in [-1, 1], of any shape, to uint8 pixels: round(127.5 (x + 1)), clamped; NaN becomes black."""
     scaled = (images.detach().float() + 1).mul_(127.5)  # one copy, then in place: fresh memory costs more than the arithmetic
     return scaled.nan_to_num_(nan=0.0, posinf=255.0, neginf=0.0).clamp_(0, 255).round_().to(torch.uint8)
 
 
 def to_images(pixels: Tensor) -> Tensor:
-    """uint8 pixels, any shape -> float32 images in [-1, 1]: p / 127.5 - 1, the exact inverse of `to_pixels`."""
+    """Convert uint8 pixels, of any shape, to float32 images in [-1, 1]: p / 127.5 - 1, which `to_pixels` inverts exactly."""
     return pixels.float() / 127.5 - 1
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
-    """uint8 [C, H, W] with 1 (grey) or 3 (RGB) channels -> PIL picture in RGB."""
+    """Convert uint8 [C, H, W] with 1 (grey) or 3 (RGB) channels to a PIL picture in RGB.
+
+    Raises:
+        ValueError: The tensor has another dtype or shape.
+    """
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise ValueError(f"given {pixels.dtype} {list(pixels.shape)}; needed: uint8 [1 or 3, H, W]; fix: to_pixels")
     return Image.fromarray(pixels.cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
 
 
 def png_bytes(picture: Image.Image) -> bytes:
-    """The picture as the bytes of a PNG file."""
+    """Encode the picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def npy_bytes(pixels: Tensor) -> bytes:
-    """uint8 [C, H, W] as the bytes of a .npy file of [H, W, C], which data/channels.py reads."""
+    """Encode uint8 [C, H, W] as the bytes of a .npy file of [H, W, C], which data/channels.py reads."""
     buffer = io.BytesIO()
     np.save(buffer, pixels.cpu().permute(1, 2, 0).contiguous().numpy(), allow_pickle=False)
     return buffer.getvalue()
 
 
 def save_png(path: Path, picture: Image.Image) -> None:
-    """Write a PNG file, whole or not at all."""
+    """Write a PNG file, whole or not at all. Raises DiskError."""
     write_bytes(path, png_bytes(picture))
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where everything goes, in pixels of the finished picture."""
+    """Positions and sizes of everything in the grid, in pixels of the finished picture."""
 
     columns: int
     rows: int
@@ -97,12 +101,19 @@ def grid(
     scale: int | None = None,
     gap: int = 6,
 ) -> Image.Image:
-    """Pictures side by side, row by row, `columns` a row, on white paper.
+    """Arrange pictures in a grid on a white background, row by row.
 
-    `pixels`: uint8 [B, C, H, W], or a list of [C, H, W] of any sizes (each centred in its cell); C is 1 or 3.
-    `captions`: one per picture, below it, wrapped to at most three lines and then cut with an ellipsis.
-    `row_headers`, `column_headers`: what varies along a sweep. `scale`: integer enlargement by nearest neighbour;
-    by default small pictures grow to about 128 px, so that a 32 px sample can be seen. `gap` in px.
+    Args:
+        pixels: uint8 [B, C, H, W], or a list of [C, H, W] of any sizes (each centred in its cell); C is 1 or 3.
+        columns: Pictures per row.
+        captions: One per picture, below it, wrapped to at most three lines and then cut with an ellipsis.
+        row_headers: One per row, on its left, such as the values of a sweep.
+        column_headers: One per column, above it.
+        scale: Integer enlargement by nearest neighbour; by default small pictures grow to about 128 px.
+        gap: Space between pictures, in px.
+
+    Raises:
+        ValueError: There are no pictures or columns, or another number of captions or headers.
     """
     if len(pixels) == 0 or columns < 1:
         raise ValueError(f"given {len(pixels)} pictures in {columns} columns; needed: at least one of each")
@@ -129,10 +140,10 @@ def grid(
         top=_text_height(above),
         gap=gap,
     )
-    return _drawn(layout, tiles, font, below, above, beside)
+    return _paint(layout, tiles, font, below, above, beside)
 
 
-def _drawn(
+def _paint(
     layout: _Layout,
     tiles: Sequence[Image.Image],
     font: Font,
@@ -177,7 +188,7 @@ def _check_count(what: str, texts: Sequence[str] | None, needed: int) -> None:
 
 
 def wrapped(text: str, font: Font, width_px: float, lines: int = _CAPTION_LINES) -> list[str]:
-    """`text` broken at spaces into at most `lines` lines that fit `width_px`; what does not fit ends in an ellipsis."""
+    """Break `text` at spaces into at most `lines` lines that fit `width_px`; text that does not fit ends in an ellipsis."""
     words = text[:_CAPTION_LETTERS].split()
     result: list[str] = []
     while words and len(result) < lines:

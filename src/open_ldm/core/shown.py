@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 
 
 class ShownAsText(ABC):
-    """Base of a result that has a text for people: `print` writes it, and a notebook shows it, table and all."""
+    """Base of a result that has a text for people: `print` writes it, and a notebook shows it with its tables."""
 
     @abstractmethod
     def text(self) -> str:
-        """The result for people, as lines of text."""
+        """Write the result for people, as lines of text."""
 
     def __str__(self) -> str:
         return self.text()

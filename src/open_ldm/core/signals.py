@@ -21,7 +21,7 @@ _PROCESS_LIVES_ON: ContextVar[bool] = ContextVar("process_lives_on", default=Fal
 
 @contextmanager
 def process_lives_on() -> Iterator[None]:
-    """Within this context a second SIGINT raises KeyboardInterrupt and does not end the process, which may be a notebook's."""
+    """Make a second SIGINT raise KeyboardInterrupt instead of ending the process, which may be a notebook's."""
     token = _PROCESS_LIVES_ON.set(True)
     try:
         yield
@@ -32,8 +32,8 @@ def process_lives_on() -> Iterator[None]:
 class StopRequest:
     """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the signal's `name`.
 
-    The name is to be polled between updates; it is None until a signal comes. Outside the main thread, where Python allows no
-    signal handlers, nothing is watched.
+    Poll the name between updates; it is None until a signal comes. Outside the main thread, where Python allows no signal
+    handlers, nothing is watched.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Files of any number of channels -> uint8 pixels [H, W, N] by one stated rule, or a verdict why not."""
+"""Decoding files of any number of channels to uint8 pixels [H, W, N] by one stated rule, or saying why that fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNEQUAL_PAGES = "pages of different sizes"
 
 SUFFIXES = (".npy", ".tif", ".tiff")
 GREY_SUFFIXES = tuple(sorted({*SUFFIXES, *pictures.SUFFIXES}))
-"""One channel may also lie in a greyscale file of any other format."""
+"""A picture of one channel may also be a greyscale file of any other format."""
 
 Range = tuple[int, int]
 Values = np.ndarray[Any, np.dtype[np.uint8 | np.uint16]]
@@ -35,19 +35,26 @@ _GREY_MODES = ("L", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def suffixes_of(channels: int) -> tuple[str, ...]:
-    """What files of so many channels may be called."""
+    """Return the suffixes that files of so many channels can have."""
     return GREY_SUFFIXES if channels == 1 else SUFFIXES
 
 
 def decode(picture: bytes | Path, channels: int, ranges: Sequence[Range] | None, max_megapixels: float) -> Pixels:
     """Decode a file (or its bytes) to uint8 [H, W, channels].
 
-    Files: .npy of uint8 or uint16, [H, W, N] or for one channel [H, W]; TIFF with one greyscale page of 8 or 16 bits for
-    each channel, in order; for one channel any greyscale picture. The rule: values from `low` to `high` become 0 to 255,
-    rounded, those outside are clamped. `ranges`: (low, high) of every channel, or one for all; without them 0 to 255 for 8
-    bits and 0 to 65535 for 16, which leaves 8 bits as they are and divides 16 bits by 257.
+    A file is .npy of uint8 or uint16, [H, W, N] or for one channel [H, W]; or TIFF with one greyscale page of 8 or 16 bits
+    for each channel, in order; or for one channel any greyscale picture. Values from `low` to `high` become 0 to 255,
+    rounded; values outside are clamped.
 
-    Raises BadPicture with one of this file's phrases, or of data/pictures.py, as `reason`.
+    Args:
+        picture: The file or its bytes.
+        channels: Number of channels that the file must have.
+        ranges: (low, high) of every channel, or one pair for all. The default is 0 to 255 for 8 bits and 0 to 65535 for 16,
+            which leaves 8 bits as they are and divides 16 bits by 257.
+        max_megapixels: Larger pictures are bad.
+
+    Raises:
+        BadPicture: Its `reason` is one of the phrases of this file or of data/pictures.py.
     """
     content = picture if isinstance(picture, bytes) else pictures.read_bytes(picture)
     if not content:
@@ -60,8 +67,8 @@ def decode(picture: bytes | Path, channels: int, ranges: Sequence[Range] | None,
     return np.stack(planes, axis=2)
 
 
-def size_of(picture: bytes | Path, channels: int, max_megapixels: float) -> tuple[int, int]:
-    """(height, width) in pixels that `decode` would return, from the header alone. Raises BadPicture like `decode`."""
+def read_size(picture: bytes | Path, channels: int, max_megapixels: float) -> tuple[int, int]:
+    """Read the (height, width) in pixels that `decode` would give, from the header alone. Raises BadPicture like `decode`."""
     if isinstance(picture, bytes):
         return _size_in(io.BytesIO(picture), channels, max_megapixels)
     return pictures.with_file(picture, lambda file: _size_in(file, channels, max_megapixels))
@@ -81,7 +88,7 @@ def _size_in(stream: IO[bytes], channels: int, max_megapixels: float) -> tuple[i
 
 @dataclass(frozen=True)
 class _Header:
-    """What a .npy file says of its array: `shape` as stored, `size` (height, width)."""
+    """What a .npy file says about its array: `shape` as stored, `size` (height, width)."""
 
     shape: tuple[int, ...]
     columns_first: bool
@@ -96,20 +103,20 @@ def _header(stream: IO[bytes], channels: int, max_megapixels: float) -> _Header:
     """Read to the first byte of the array. Nothing is unpickled: only plain numbers are accepted."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns about headers of old or odd writers; what they say decides here
+            warnings.simplefilter("ignore")  # numpy warns about headers of old or unusual writers; only their content matters
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             header = _Header(*read(stream))
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the picture
-        # numpy reads the header as a Python literal, and broken ones raise whatever its parser stumbles over, MemoryError among
-        # them for deep nesting (no header it accepts is long), or are quoted in full.
+        # numpy reads the header as a Python literal. A broken one raises whatever its parser fails at (MemoryError for deep
+        # nesting, although no accepted header is long), or is quoted in full.
         raise BadPicture(pictures.DAMAGED, f"{type(error).__name__}: {error}"[:_MOST_LETTERS]) from error
     if header.dtype.kind != "u" or header.dtype.itemsize > 2:
         raise BadPicture(WRONG_NUMBERS, f"{header.dtype}")
-    given = header.shape[2] if len(header.shape) == 3 else 1
-    if len(header.shape) not in (2, 3) or given != channels:
+    stored_channels = header.shape[2] if len(header.shape) == 3 else 1
+    if len(header.shape) not in (2, 3) or stored_channels != channels:
         raise BadPicture(WRONG_CHANNELS, f"an array {list(header.shape)}, needed [height, width, {channels}]")
     if min(header.shape) < 1 or any(type(side) is not int for side in header.shape):  # True is a number to numpy
         raise BadPicture(pictures.DAMAGED, f"an array {list(header.shape)}")
@@ -119,7 +126,7 @@ def _header(stream: IO[bytes], channels: int, max_megapixels: float) -> _Header:
 
 
 def _array_of(content: bytes, channels: int, max_megapixels: float) -> Values:
-    """The numbers [H, W, channels] of a .npy file."""
+    """Read the numbers [H, W, channels] of a .npy file."""
     stream = io.BytesIO(content)
     header = _header(stream, channels, max_megapixels)
     count = math.prod(header.shape)
@@ -130,7 +137,7 @@ def _array_of(content: bytes, channels: int, max_megapixels: float) -> Values:
 
 
 def _pages_of(content: bytes, channels: int, ranges: Sequence[Range] | None, max_megapixels: float) -> list[Pixels]:
-    """The pages of a TIFF, or the one of another picture, in 8 bits and upright."""
+    """Read the pages of a TIFF, or the single one of another picture, in 8 bits and upright."""
     planes = []
     with pictures.opened(io.BytesIO(content), max_megapixels) as image:
         _check_pages(image, channels)
@@ -167,6 +174,6 @@ def _to_8_bits(values: Values, ranges: Sequence[Range] | None, channel: int) -> 
 
 @lru_cache(maxsize=64)
 def _table(low: int, high: int) -> Pixels:
-    """The 8-bit value of every 16-bit one: 255 (v - low) / (high - low), rounded and clamped."""
+    """Build the table of the 8-bit value of every 16-bit one: 255 (v - low) / (high - low), rounded and clamped."""
     above = np.clip(np.arange(65536), low, high) - low
     return ((above * 510 + (high - low)) // (2 * (high - low))).astype(np.uint8)

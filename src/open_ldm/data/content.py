@@ -1,4 +1,4 @@
-"""What the pictures of a source are, byte for byte: names for caches and references that must not outlive a change."""
+"""Hashes of the pictures of a source, byte for byte, which name caches and references: a changed picture changes the name."""
 
 from __future__ import annotations
 
@@ -20,32 +20,41 @@ def content_hash(
     world: World | None = None,
     on_pictures: Callable[[int], None] = lambda done: None,
 ) -> str:
-    """Hash of the pictures at `indices` (all by default): what the index says of the source's pictures, and the bytes of these,
-    in that order. Equal on every machine.
+    """Compute a hash of a source's pictures, which is equal on every machine.
 
-    Every byte is read, once: the processes of a `world` share the work, and what did not change since is remembered (see
-    sources/digests.py). `on_pictures` is told how many of its share this process has done. Raises DataError for a picture
-    that cannot be read: nothing can be named after it.
+    It covers the source's index of pictures and the bytes of those at `indices`. Every byte is read once: the processes of a
+    `world` share the work, and pictures that did not change since are remembered (see sources/digests.py).
+
+    Args:
+        source: The data set.
+        indices: Indices of the pictures, whose order counts; all by default.
+        world: The processes that work together.
+        on_pictures: Called with the number of pictures of its share that this process has done.
+
+    Raises:
+        DataError: A picture cannot be read.
     """
     world = world or World()
     wanted = range(len(source)) if indices is None else indices
     bounds = [rank * len(wanted) // world.size for rank in range(world.size + 1)]
     share = wanted[bounds[world.rank] : bounds[world.rank + 1]]
     pairs = list(zip(share, source.digests(share, on_pictures), strict=True))
-    lost = [(source.sample_id(index), one.reason, one.detail) for index, one in pairs if isinstance(one, BadPicture)]
-    digests = b"".join(one for _, one in pairs if isinstance(one, bytes))
+    lost = [
+        (source.sample_id(index), digest.reason, digest.detail) for index, digest in pairs if isinstance(digest, BadPicture)
+    ]
+    digests = b"".join(digest for _, digest in pairs if isinstance(digest, bytes))
     joined = hashlib.blake2b(repr((source.hashes.pictures, len(wanted))).encode(), digest_size=16)
-    for part, lost_there in world.gathered((digests, lost[:1])):  # all hear of a lost picture: none waits for one that gave up
+    for part, lost_there in world.gathered((digests, lost[:1])):  # every process raises, so none waits for another
         for sample_id, reason, detail in lost_there:
             raise unreadable(sample_id, BadPicture(reason, detail, of_disk=True))
         joined.update(part)
     return joined.hexdigest()
 
 
-def fingerprint_of(source: Source) -> str:
-    """Hash of a source's index, and of the content of at most 64 pictures spread over it, which costs little at any size.
+def read_fingerprint(source: Source) -> str:
+    """Compute a hash of a source's index and of at most 64 pictures spread over it, which is cheap at any size.
 
-    New names, labels or captions change it, and so does another version of the data set; a few pictures edited among many
+    New names, labels or captions change it, and so does another version of the data set. A few edited pictures among many
     thousands may not. Pictures that cannot be read count by their reason.
     """
     digests = source.digests(spread(len(source), _SAMPLED), lambda done: None)
@@ -54,9 +63,9 @@ def fingerprint_of(source: Source) -> str:
 
 
 def unreadable(sample_id: str, verdict: BadPicture) -> DataError:
-    """The error for a picture that the disk did not give, where leaving it out would be remembered."""
+    """Return the error for a picture that the disk does not give, where the result is kept and must not lack it."""
     return DataError(
         f"picture {sample_id} cannot be read now ({verdict})",
-        needed="every picture readable, since what is made of them is kept",
-        fix="run the same command again once the disk and its permissions are well, or take the file out of the data",
+        needed="every picture readable, since the results are kept",
+        fix="check the disk and its permissions and run the same command again, or remove the file from the data",
     )

@@ -1,4 +1,4 @@
-"""Bad samples counted by reason, and the budget that ends a run."""
+"""The count of bad samples by reason, and the budget that ends a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ BUDGET_SHARE = 0.01
 
 
 class Health:
-    """Tally of distinct bad samples of a data set of `pictures` samples.
-
-    The only mutable station of this floor. The caller writes `to_json()` to health.json.
-    """
+    """Count of the distinct bad samples of a data set of `pictures` samples. The caller writes `to_json()` to health.json."""
 
     def __init__(self, pictures: int) -> None:
         self.pictures = pictures
@@ -29,11 +26,11 @@ class Health:
 
     @property
     def ids_by_reason(self) -> Mapping[str, tuple[str, ...]]:
-        """Ids of bad samples by reason, in the order found."""
+        """Ids of bad samples by reason, in the order in which they were met."""
         return {reason: tuple(ids) for reason, ids in self._ids_by_reason.items()}
 
     def add(self, bad: Iterable[BadSample]) -> tuple[BadSample, ...]:
-        """Count bad samples; returns those not known before, once each."""
+        """Count bad samples; return those that are new, once each."""
         new = []
         for sample in bad:
             ids = self._ids_by_reason.setdefault(sample.reason, {})
@@ -43,7 +40,7 @@ class Health:
         return tuple(new)
 
     def check(self) -> None:
-        """Raise DataError (exit 65) when more than 1 % of the data set is bad."""
+        """Raise DataError when more than 1 % of the data set is bad."""
         if self.bad > BUDGET_SHARE * self.pictures:
             raise DataError(
                 self.sentence(),
@@ -52,7 +49,7 @@ class Health:
             )
 
     def sentence(self) -> str:
-        """One line: '3 of 1,204 pictures are bad: truncated or damaged 2 (a.jpg, b.jpg), not a picture 1 (c.jpg)'."""
+        """Write '3 of 1,204 pictures are bad: truncated or damaged 2 (a.jpg, b.jpg), not a picture 1 (c.jpg)'."""
         if not self.bad:
             return f"0 of {self.pictures:,} pictures found bad"
         verb = "picture is" if self.bad == 1 else "pictures are"
@@ -60,7 +57,7 @@ class Health:
         return f"{self.bad:,} of {self.pictures:,} {verb} bad: {', '.join(parts)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: number of pictures, ids of bad samples by reason, and the sentence."""
+        """Return plain data: number of pictures, ids of bad samples by reason, and the sentence."""
         return {
             "pictures": self.pictures,
             "bad": {reason: list(ids) for reason, ids in self._ids_by_reason.items()},

@@ -1,4 +1,4 @@
-"""Pictures that training never sees: a share of them chosen by name, which an evaluation can ask for, or a number of them."""
+"""Pictures that training never sees: a share chosen by their ids, which an evaluation can use, or a number of them."""
 
 from __future__ import annotations
 
@@ -20,38 +20,42 @@ PartName = Literal["train", "held_out"]
 
 
 class HoldoutConfig(Config):
-    """`share` of the samples is held out: those whose id, hashed with `seed`, falls below it.
+    """A `share` of the samples that is held out: those whose id, hashed with `seed`, gives a number below the share.
 
-    A sample stays on its side whatever is added to the data set or taken from it, as long as its id (a file's name in a
-    folder, SHARD/KEY in shards) stays the same. The share is met to within the luck of the draw.
+    A sample stays in its part whatever is added to the data set or removed from it, as long as its id (a file's name in a
+    folder, SHARD/KEY in shards) stays the same. The share is therefore met only up to random deviations.
     """
 
     share: float = Field(gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
 
     def holds_out(self, sample_id: str) -> bool:
-        """Whether a sample belongs to the held-out part."""
+        """Return whether a sample belongs to the held-out part."""
         return key(self.seed, f"holdout {sample_id}") < self.share * 2**63
 
 
 class Part:
-    """The samples of `source` at some of its `indices`, in that order; itself a `Source`.
+    """The samples of a source at some of its indices; itself a `Source`.
 
-    `name`: for people; `told`: which samples they are, in words that no other part of the source has.
+    Args:
+        source: The whole data set.
+        indices: Indices of the part's samples, in its order.
+        name: Name of the part, for people.
+        identity: Words that say which samples these are, different for every part of the source.
     """
 
-    def __init__(self, source: Source, indices: Sequence[int], name: str, told: str) -> None:
-        self._source, self.name, self._told = source, name, told
+    def __init__(self, source: Source, indices: Sequence[int], name: str, identity: str) -> None:
+        self._source, self.name, self._identity = source, name, identity
         self._indices = np.array(indices, dtype=np.int64)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the whole data set: both parts number their labels alike."""
+        """Class names of the whole data set, so that both parts have the same labels."""
         return self._source.class_names
 
     @property
     def summary(self) -> SourceSummary:
-        """What this part holds."""
+        """Pictures, classes and captions of this part."""
         whole = self._source.summary
         captioned = whole.captioned
         if 0 < captioned < whole.pictures:
@@ -63,16 +67,16 @@ class Part:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the whole data set's, and of which part this is."""
-        return hashlib.blake2b(f"{self._source.fingerprint}/{self._told}".encode(), digest_size=16).hexdigest()
+        """Hash of the whole data set's fingerprint and of this part's identity."""
+        return hashlib.blake2b(f"{self._source.fingerprint}/{self._identity}".encode(), digest_size=16).hexdigest()
 
     @property
     def hashes(self) -> IndexHashes:
-        """Those of this part."""
+        """Hashes of this part's index."""
         return self._source.hashes.of_rows(self._indices.tolist())
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
-        """Those of the whole data set's pictures."""
+        """Compute the hashes of this part's pictures; see `Source.digests`."""
         return self._source.digests([int(self._indices[index]) for index in indices], on_pictures)
 
     def __len__(self) -> int:
@@ -82,37 +86,38 @@ class Part:
         return self._source[int(self._indices[index])]
 
     def sample_id(self, index: int) -> str:
-        """Id of a sample without reading it, as in the whole data set."""
+        """Return the id of a sample without reading it, as in the whole data set."""
         return self._source.sample_id(int(self._indices[index]))
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """Original (height, width) in pixels without decoding. Raises BadPicture."""
+        """Return the original (height, width) in pixels without decoding. Raises BadPicture."""
         return self._source.size_of(int(self._indices[index]))
 
     def label_of(self, index: int) -> int | None:
-        """Class of a sample without reading it."""
+        """Return the class of a sample without reading its picture; None when it has none."""
         return self._source.label_of(int(self._indices[index]))
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a sample without reading its picture."""
+        """Return the captions of a sample without reading its picture."""
         return self._source.captions_of(int(self._indices[index]))
 
     def captions(self) -> list[str]:
-        """All captions of this part."""
+        """Return all captions of this part."""
         return [caption for captions in self._captions() for caption in captions]
 
     def _captions(self) -> Iterator[tuple[str, ...]]:
         return (self.captions_of(index) for index in range(len(self)))
 
 
-def part_of(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
-    """One side of a holdout. Raises DataError when no sample falls on that side."""
+def select_part(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
+    """Select one part of a holdout. Raises DataError when it has no sample."""
     wanted = name == "held_out"
     chosen = [index for index in range(len(source)) if holdout.holds_out(source.sample_id(index)) == wanted]
     if not chosen:
         raise DataError(
             f"data.holdout.share={holdout.share:g} of {len(source):,} samples leaves none in the part {name}",
-            fix="another share",
+            needed="at least one sample in each part",
+            fix="set another share",
         )
     return Part(source, chosen, name, f"{holdout.model_dump_json()}/{name}")
 
@@ -126,9 +131,15 @@ class Split:
 
 
 def hold_out(source: Source, count: int, seed: int) -> Split:
-    """Draw `count` samples, a function of the seed and the number of samples, and keep them out of training.
+    """Draw samples at random and keep them out of training.
 
-    Raises ConfigError when that would be more than half of the data set.
+    Args:
+        source: The data set.
+        count: Number of samples to hold out.
+        seed: The samples are a function of the seed and the size of the data set.
+
+    Raises:
+        ConfigError: `count` is more than half of the data set.
     """
     if count > len(source) // 2:
         raise ConfigError(
@@ -138,5 +149,5 @@ def hold_out(source: Source, count: int, seed: int) -> Split:
         )
     drawn = {sample_at(key(seed, "held out"), position, len(source)) for position in range(count)}
     rest = [index for index in range(len(source)) if index not in drawn]
-    told = f"{count} held out by seed {seed}"
-    return Split(Part(source, rest, "train", f"all but {told}"), Part(source, sorted(drawn), "held_out", told))
+    identity = f"{count} held out by seed {seed}"
+    return Split(Part(source, rest, "train", f"all but {identity}"), Part(source, sorted(drawn), "held_out", identity))

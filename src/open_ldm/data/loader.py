@@ -1,7 +1,7 @@
-"""Source -> transform -> Batch, read ahead by worker processes.
+"""Reading batches of a source through a transform, ahead of time, by worker processes.
 
-A batch is a function of (source, transform, seed, positions) alone: number of workers, prefetching and restarts change
-nothing, because the order, every draw and every replacement are keyed by position (or by sample and view number).
+A batch is a function of (source, transform, seed, positions) alone. The number of workers, prefetching and restarts change
+nothing, because the order, every random number and every replacement are keyed by position (or by sample and view number).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.core.seeds import key
 from open_ldm.data.content import unreadable
-from open_ldm.data.holdout import HoldoutConfig, PartName, part_of
-from open_ldm.data.order import ViewPlace, fixed_view, reserve_at, view_at
+from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
+from open_ldm.data.order import ViewKey, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
 from open_ldm.data.sources import SourceConfig, channels_of, open_source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
@@ -34,11 +34,17 @@ _BATCHES_AHEAD_PER_WORKER = 2
 
 
 class DataConfig(Config):
-    """Pictures, how views are cut from them, and how many processes read them (null: chosen by `default_workers`).
+    """The pictures, how views are cut from them, and how they are read.
 
-    `holdout`: a share of the pictures that training leaves out. `views`: fixed views of each picture, taken in turn, one an
-    epoch; null cuts a fresh one at every position. A cache holds fixed views. `display`: which channels of a source with
-    `channels`, counted from 0, people are shown as red, green and blue; null shows all of them (core/display.py).
+    Attributes:
+        source: Where the pictures come from.
+        holdout: A share of the pictures that training leaves out.
+        transform: How a view is cut from a picture.
+        views: Number of fixed views of each picture, used in turn, one per epoch; null cuts a new view at every position. A
+            cache contains fixed views.
+        workers: Number of processes that read; null lets `default_workers` choose.
+        display: The channels, counted from 0, that are shown as red, green and blue, for a source with `channels`; null shows
+            all of them (core/display.py).
     """
 
     source: SourceConfig
@@ -50,47 +56,56 @@ class DataConfig(Config):
 
     @property
     def channels(self) -> int:
-        """Of every picture."""
+        """Number of channels of every picture."""
         return channels_of(self.source) or 3
 
     def suits(self, channels: int) -> bool:
-        """Whether an autoencoder that reads so many channels can read the pictures: just so many, or RGB as grey."""
+        """Return whether an autoencoder of so many channels can read the pictures: exactly so many, or RGB as grey."""
         return channels == self.channels or (channels == 1 and channels_of(self.source) is None)
 
     @model_validator(mode="after")
     def _display_is_there(self) -> DataConfig:
         channels = channels_of(self.source)
-        if self.display is not None and (channels is None or not all(0 <= one < channels for one in self.display)):
-            has = "is for sources that are given channels" if channels is None else f"of {channels} channels"
+        if self.display is not None and (channels is None or not all(0 <= shown < channels for shown in self.display)):
+            has = "is only for a source with channels" if channels is None else f"of {channels} channels"
             raise ValueError(f"display={list(self.display)} {has}; needed: three numbers from 0 to channels - 1, or null")
         return self
 
     @model_validator(mode="after")
     def _views_differ(self) -> DataConfig:
         if (self.views or 1) > 1 and isinstance(self.transform.crop, CenterCrop) and self.transform.flip in (0, 1):
-            raise ValueError(f"views={self.views} would all be the same, since nothing is drawn; needed: views=1 or null")
+            raise ValueError(f"views={self.views} would all be the same, since nothing is random; needed: views=1 or null")
         return self
 
 
 def open_data(config: DataConfig, part: PartName = "train") -> Source:
-    """The data set, or the part of it that training sees or never sees. Raises ConfigError when nothing is held out."""
+    """Open the data set, or one part of it.
+
+    Args:
+        config: The data settings.
+        part: With a holdout, the part that training sees (`train`) or never sees (`held_out`).
+
+    Raises:
+        ConfigError: The path is wrong, or `part` is `held_out` and nothing is held out.
+        DataError: The content is unusable, or the part is empty.
+    """
     source = open_source(config.source)
     if config.holdout is not None:
-        return part_of(source, config.holdout, part)
+        return select_part(source, config.holdout, part)
     if part == "held_out":
-        raise ConfigError("no part of this data is held out", fix="data.holdout={share: 0.1} before training")
+        raise ConfigError("no part of this data is held out", fix="set data.holdout={share: 0.1} before training")
     return source
 
 
 def default_workers() -> int:
-    """Half the processors this process may use, at most 8; 0 where there is only one."""
+    """Return half the number of processors that this process may use, at most 8; 0 where there is only one."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, usable // 2)
 
 
 @dataclass(frozen=True)
 class ReadView:
-    """One view and the bad samples met before a usable one was found."""
+    """One view, and the bad samples that were met before a usable one."""
 
     view: View
     bad: tuple[BadSample, ...]
@@ -105,29 +120,40 @@ def read_view(
     *,
     for_keeps: bool = False,
 ) -> ReadView:
-    """Read the view for one position of the sample order: a fresh one, or the fixed one whose turn it is.
+    """Read the view for one position of the sample order.
 
-    A bad sample is replaced from the reserve of its place. In a source with captions, a picture without one has the empty
-    caption; of several one is drawn for the position. Raises DataError when 64 replacements in a row are bad, and with
-    `for_keeps`, where what is made of the picture outlives the run, also when a disk does not give one.
+    A bad sample is replaced by another that depends on its position alone. In a source with captions, a picture without one
+    has the empty caption; of several captions one is drawn for the position.
+
+    Args:
+        source: The data set.
+        transform_config: How the view is cut.
+        seed: The run's seed.
+        position: The position in the sample order.
+        views: Number of fixed views of each picture, used in turn; None cuts a new view.
+        for_keeps: The result outlives the run, so a picture that the disk does not give is an error.
+
+    Raises:
+        DataError: 64 replacements in a row are bad, or `for_keeps` and a picture cannot be read.
     """
     sample, read = _read(source, transform_config, view_at(seed, position, len(source), views), for_keeps)
-    caption = drawn_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
+    caption = draw_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
     return replace(read, view=replace(read.view, position=position, caption=caption))
 
 
 def read_fixed_view(source: Source, transform_config: TransformConfig, view: int, index: int) -> ReadView:
-    """Read fixed view number `view` of sample `index`, which stands for its position; no caption is drawn for it.
+    """Read fixed view number `view` of sample `index`, without a caption.
 
-    For keeps: raises DataError when a disk does not give a picture.
+    Raises:
+        DataError: A picture cannot be read, or 64 replacements in a row are bad.
     """
     return _read(source, transform_config, fixed_view(index, view, len(source)), for_keeps=True)[1]
 
 
-def _read(source: Source, transform_config: TransformConfig, place: ViewPlace, for_keeps: bool) -> tuple[Sample, ReadView]:
-    """The view of a place, or of a replacement for a bad sample, without a caption."""
+def _read(source: Source, transform_config: TransformConfig, view_key: ViewKey, for_keeps: bool) -> tuple[Sample, ReadView]:
+    """Read a view, or that of a replacement for a bad sample, without a caption."""
     bad: list[BadSample] = []
-    index = place.index
+    index = view_key.index
     while len(bad) <= _MOST_REPLACEMENTS:
         try:
             sample = source[index]
@@ -135,27 +161,27 @@ def _read(source: Source, transform_config: TransformConfig, place: ViewPlace, f
             if verdict.of_disk and for_keeps:
                 raise unreadable(source.sample_id(index), verdict) from verdict
             bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
-            index = reserve_at(place.seed, place.number, len(bad) - 1, len(source))
+            index = reserve_at(view_key.seed, view_key.number, len(bad) - 1, len(source))
             continue
         original_size = (sample.original_height_px, sample.original_width_px)
-        made = transform(sample.pixels, original_size, transform_config, place.seed, place.number)
-        view = View(sample.id, place.index, made.pixels, made.record, sample.label, None, index)
+        made = transform(sample.pixels, original_size, transform_config, view_key.seed, view_key.number)
+        view = View(sample.id, view_key.index, made.pixels, made.record, sample.label, None, index)
         return sample, ReadView(view, tuple(bad))
     raise DataError(
         f"{len(bad)} samples in a row cannot be used, the last one {bad[-1].id} ({bad[-1].reason})",
-        fix="check that the disk is there and the pictures are whole",
+        fix="check that the disk is mounted and the pictures are complete",
     )
 
 
-def drawn_caption(captions: Sequence[str], seed: int, position: int, *, captioned: bool) -> str | None:
-    """The caption that stands at a position: one of several, the empty one for none, None in a source without captions."""
+def draw_caption(captions: Sequence[str], seed: int, position: int, *, captioned: bool) -> str | None:
+    """Draw the caption at a position: one of several, the empty one for none, None in a source without captions."""
     if captions:
-        return captions[drawn_number(len(captions), seed, position)]
+        return captions[draw_caption_number(len(captions), seed, position)]
     return "" if captioned else None
 
 
-def drawn_number(captions: int, seed: int, position: int) -> int:
-    """Which of so many captions stands at a position."""
+def draw_caption_number(captions: int, seed: int, position: int) -> int:
+    """Draw which of so many captions is used at a position."""
     return key(seed, "caption", position) % captions
 
 
@@ -169,11 +195,19 @@ def read_batches(
     views: int | None = None,
     for_keeps: bool = False,
 ) -> Iterator[Batch]:
-    """One Batch per item of `position_ranges`, in order. The iterable may be endless; it is read a few items ahead.
+    """Read one Batch per item of `position_ranges`, in order.
 
-    `views`: fixed views per sample, None for fresh ones; `for_keeps` as in `read_view`. `workers`: processes that read
-    ahead; 0 reads in this one. They end when the iterator is closed or dropped.
-    Raises DataError when samples cannot be replaced or a worker dies; errors raised in a worker arrive as they are.
+    Args:
+        source: The data set.
+        transform: How views are cut.
+        seed: The run's seed.
+        position_ranges: Positions of each batch. The iterable may be endless; it is read a few items ahead.
+        workers: Number of processes that read ahead; 0 reads in this one. They end when the iterator is closed or dropped.
+        views: As in `read_view`.
+        for_keeps: As in `read_view`.
+
+    Raises:
+        DataError: Samples cannot be replaced, or a worker died. Errors raised in a worker arrive as they are.
     """
     read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps)
     return _batches(read, position_ranges, workers)
@@ -182,7 +216,7 @@ def read_batches(
 def read_fixed_views(
     source: Source, transform: TransformConfig, view: int, index_ranges: Iterable[Sequence[int]], workers: int
 ) -> Iterator[Batch]:
-    """Like `read_batches`, for fixed view number `view` of the samples in `index_ranges`."""
+    """Read batches like `read_batches`, of fixed view number `view` of the samples in `index_ranges`."""
     return _batches(partial(read_fixed_view, source, transform, view), index_ranges, workers)
 
 
@@ -203,7 +237,7 @@ def _batches(read: Callable[[int], ReadView], ranges: Iterable[Sequence[int]], w
                 if "DataLoader worker" not in str(error):
                     raise
                 raise DataError(
-                    f"a data worker died: {error}", fix="set data.workers=0, or give it more (shared) memory"
+                    f"a data worker died: {error}", fix="set data.workers=0, or give the process more (shared) memory"
                 ) from error
             if isinstance(batch, _Failure):
                 raise batch.error
@@ -214,21 +248,21 @@ def _batches(read: Callable[[int], ReadView], ranges: Iterable[Sequence[int]], w
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error on its way out of a worker: torch would turn a raised one into a page of traceback."""
+    """An error that a worker hands over; torch would turn a raised one into a page of traceback."""
 
     error: OpenLdmError
 
 
 class _BatchReader(Dataset[Batch | _Failure]):
-    """What a worker holds. torch hands `__getitems__` the positions of a whole batch."""
+    """The data set of a worker. torch passes the positions of a whole batch to `__getitems__`."""
 
     def __init__(self, read_one: Callable[[int], ReadView]) -> None:
         self._read_one = read_one
 
     def read(self, positions: Sequence[int]) -> Batch:
-        """The batch of these positions."""
-        views = [self._read_one(position) for position in positions]
-        return collate([each.view for each in views], tuple(bad for each in views for bad in each.bad))
+        """Read the batch of these positions."""
+        reads = [self._read_one(position) for position in positions]
+        return collate([read.view for read in reads], tuple(bad for read in reads for bad in read.bad))
 
     def __getitems__(self, positions: Sequence[int]) -> Batch | _Failure:
         try:
@@ -239,7 +273,7 @@ class _BatchReader(Dataset[Batch | _Failure]):
 
 def _started(reader: _BatchReader, position_ranges: Iterable[Sequence[int]], workers: int) -> Iterator[Batch | _Failure]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user's number stands
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user chose the number
         loader = DataLoader(
             reader,
             batch_sampler=cast("Iterable[list[int]]", position_ranges),
@@ -255,11 +289,11 @@ def _started(reader: _BatchReader, position_ranges: Iterable[Sequence[int]], wor
 def _end(batches: Any) -> None:
     """End the worker processes now.
 
-    torch leaves this to garbage collection, which an exception that is being handled delays; a process forked meanwhile
-    inherits the iterator and tears down queues that are not its own. Hence the private method, which acts only once.
-    Workers ignore SIGTERM, so one that is stuck after torch's five seconds of patience must be killed.
+    torch leaves this to garbage collection, which is delayed while an exception is handled. A process forked meanwhile would
+    inherit the iterator and destroy queues that are not its own; hence the private method, which acts only once.
+    Workers ignore SIGTERM, so one that is still stuck after torch's timeout of five seconds must be killed.
     """
-    with suppress(RuntimeError):  # a worker that dies now has nothing left to lose
+    with suppress(RuntimeError):  # a worker that dies now does no harm
         batches._shutdown_workers()
     for worker in batches._workers:
         worker.kill()
@@ -271,6 +305,6 @@ def _as_read(batch: Any) -> Any:
 
 
 def _ignore_signals(_: int) -> None:
-    # A stop signal reaches the whole process group; the trainer decides, and workers end when it lets go of them.
+    # A stop signal reaches the whole process group; the trainer decides, and workers end when it closes the iterator.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,7 +1,7 @@
-"""Which sample comes at which position of the endless training order: a pure function, with no state to save.
+"""The order of samples in training: the sample at each position is a pure function, with no state to save.
 
-A new permutation for each epoch, by a Feistel network on the numbers below the next power of four with cycle walking
-(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): O(1) memory and time for any length.
+Each epoch has a new permutation, by a Feistel network on the numbers below the next power of four with cycle walking
+(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). It takes O(1) memory and time for any length.
 """
 
 from __future__ import annotations
@@ -12,16 +12,27 @@ from functools import lru_cache
 from open_ldm.core.seeds import key
 
 FIXED_VIEWS_SEED = 0
-"""Fixed views do not depend on the seed of a training: runs of other seeds find the same ones, and share a cache."""
+"""Fixed views do not depend on the seed of a run, so runs with other seeds have the same ones and share a cache."""
 
 _ROUNDS = 6
 _MASK_64 = (1 << 64) - 1
 
 
 def sample_at(seed: int, position: int, length: int) -> int:
-    """Index below `length` of the sample at `position` >= 0; every index occurs exactly once in each epoch.
+    """Compute the index of the sample at a position; every index occurs exactly once in each epoch.
 
     sample_at = permutation[epoch](i) with (epoch, i) = divmod(position, length).
+
+    Args:
+        seed: The run's seed.
+        position: Position in the order, >= 0.
+        length: Number of samples.
+
+    Returns:
+        An index below `length`.
+
+    Raises:
+        ValueError: There are no samples, or the position is negative.
     """
     if length < 1 or position < 0:
         raise ValueError(f"no sample at position {position} of {length}")
@@ -36,14 +47,20 @@ def sample_at(seed: int, position: int, length: int) -> int:
 
 
 def first_indices(seed: int, count: int, length: int) -> list[int]:
-    """Indices of the first `count` samples of the order, or of all `length` where there are fewer; each once."""
+    """Return the indices of the first `count` samples of the order, or of all `length` where there are fewer; each once."""
     return [sample_at(seed, position, length) for position in range(min(count, length))]
 
 
 @dataclass(frozen=True)
-class ViewPlace:
-    """Which view stands at a position: of which sample (`index`), its number among the sample's fixed views (`view`, None
-    for one made for this position alone), and (`seed`, `number`), which key every draw that makes it."""
+class ViewKey:
+    """What identifies a view.
+
+    Attributes:
+        index: Index of its sample.
+        view: Its number among the sample's fixed views; None for a view made for one position alone.
+        seed: Together with `number` the key of every random number that makes the view.
+        number: See `seed`.
+    """
 
     index: int
     view: int | None
@@ -51,21 +68,21 @@ class ViewPlace:
     number: int
 
 
-def view_at(seed: int, position: int, length: int, views: int | None) -> ViewPlace:
-    """The view at `position` of `length` samples: a fresh one, or with `views` number (epoch mod views) of as many."""
+def view_at(seed: int, position: int, length: int, views: int | None) -> ViewKey:
+    """Return the view at `position` of `length` samples: a new one, or of `views` fixed ones number (epoch mod views)."""
     index = sample_at(seed, position, length)
     if views is None:
-        return ViewPlace(index, None, seed, position)
+        return ViewKey(index, None, seed, position)
     return fixed_view(index, position // length % views, length)
 
 
-def fixed_view(index: int, view: int, length: int) -> ViewPlace:
-    """Fixed view number `view` of a sample. With more views the first ones stay what they were."""
-    return ViewPlace(index, view, FIXED_VIEWS_SEED, view * length + index)
+def fixed_view(index: int, view: int, length: int) -> ViewKey:
+    """Return fixed view number `view` of a sample. With more views the first ones stay the same."""
+    return ViewKey(index, view, FIXED_VIEWS_SEED, view * length + index)
 
 
 def reserve_at(seed: int, position: int, attempt: int, length: int) -> int:
-    """Index of the `attempt`-th (from 0) replacement for a bad sample at `position`; other positions do not shift."""
+    """Return the index of replacement number `attempt` (from 0) for a bad sample at `position`; other positions stay."""
     return key(seed, f"reserve{attempt}", position) % length
 
 

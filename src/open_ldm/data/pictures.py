@@ -1,6 +1,6 @@
-"""Encoded pictures -> RGB pixels by one stated rule, or a verdict why not.
+"""Decoding pictures to RGB pixels by one stated rule, or saying why that fails.
 
-Every verdict is one of the fixed phrases below, so that bad samples can be counted by reason.
+Every reason is one of the fixed phrases below, so that bad samples can be counted by reason.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
     """Decode a picture (its bytes or its file) to uint8 [H, W, 3], RGB, upright.
 
     The rule: the first frame of an animation; EXIF orientation applied (an unreadable EXIF block counts as none, and so
-    does one behind the pixels of a PNG); palette -> RGB; alpha and transparent colours composited on white; greyscale
-    repeated; 16-bit greyscale (I;16, or I within 0..65535) divided by 257 and rounded, without regard to transparency;
+    does one behind the pixels of a PNG); palettes converted to RGB; alpha and transparent colours composited on white;
+    greyscale repeated; 16-bit greyscale (I;16, or I within 0..65535) divided by 257 and rounded, with transparency ignored;
     16-bit colour cut to its high byte; CMYK and YCbCr converted without a colour profile; LAB and floats refused.
-    JPEG, PNG, WebP, TIFF, BMP and GIF are read. The size is taken from the header before anything is decoded.
+    JPEG, PNG, WebP, TIFF, BMP and GIF are read. The size is read from the header before anything is decoded.
 
-    Raises BadPicture with one of this file's phrases as `reason`.
+    Raises:
+        BadPicture: Its `reason` is one of the phrases of this file.
     """
     content = picture if isinstance(picture, bytes) else read_bytes(picture)
     if not content:
@@ -72,15 +73,15 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
         return pixels if steps is None else np.array(Image.fromarray(pixels).transpose(steps))
 
 
-def size_of(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
-    """(height, width) in pixels that `decode` would return, from the header alone. Raises BadPicture like `decode`."""
+def read_size(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
+    """Read the (height, width) in pixels that `decode` would give, from the header alone. Raises BadPicture like `decode`."""
     if isinstance(picture, bytes):
         return _size_in(io.BytesIO(picture), max_megapixels)
     return with_file(picture, lambda file: _size_in(file, max_megapixels))
 
 
 def with_file(path: Path, look: Callable[[IO[bytes]], tuple[int, int]]) -> tuple[int, int]:
-    """What `look` finds in a file. Raises BadPicture when it is missing or cannot be read."""
+    """Open a file and return what `look` gives for it. Raises BadPicture when it is missing or cannot be read."""
     try:
         with path.open("rb") as file:
             return look(file)
@@ -91,7 +92,7 @@ def with_file(path: Path, look: Callable[[IO[bytes]], tuple[int, int]]) -> tuple
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content. Raises BadPicture when it is missing, unreadable after three tries, or empty."""
+    """Read a file's content. Raises BadPicture when it is missing, unreadable after three tries, or empty."""
     content = with_retries(path.read_bytes, str(path.name))
     if not content:
         raise BadPicture(EMPTY, path.name)
@@ -99,7 +100,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def with_retries(read: Callable[[], bytes], what: str) -> bytes:
-    """`read()`, tried three times within a quarter of a second: network disks fail for moments. Raises BadPicture."""
+    """Call `read()` up to three times within a quarter of a second, as network disks fail for moments. Raises BadPicture."""
     for pause in (*_BACK_OFF_SECONDS, None):
         try:
             return read()
@@ -123,21 +124,21 @@ def _size_in(stream: IO[bytes], max_megapixels: float) -> tuple[int, int]:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) once the orientation is applied."""
+    """Return (height, width) after the orientation is applied."""
     width, height = image.size
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What brings the pixels of an opened picture upright; None when they are."""
+    """Return the transposition that makes the pixels of an opened picture upright; None when they are already."""
     return _UPRIGHT.get(_orientation(image))
 
 
 @contextmanager
 def opened(stream: IO[bytes], max_megapixels: float) -> Iterator[Image.Image]:
-    """The picture, its header read. Whatever is wrong with it, there or inside the block, becomes BadPicture."""
+    """Open a picture and read its header. Whatever is wrong with it, there or inside the block, becomes BadPicture."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns about odd metadata; the pixels decide here
+        warnings.simplefilter("ignore")  # Pillow warns about unusual metadata; only the pixels matter here
         try:
             with Image.open(stream, formats=FORMATS) as image:
                 if image.width * image.height > max_megapixels * 1e6:
@@ -157,14 +158,14 @@ def opened(stream: IO[bytes], max_megapixels: float) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 (upright) when there is none or it cannot be read."""
+    """Read the EXIF orientation 1..8; 1 (upright) when there is none or it cannot be read."""
     if image.format == "TIFF":
         return 1  # Pillow's TIFF reader turns the picture itself, and reports the turned size
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # Pillow would decode the whole picture to look for a block behind it
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # as above: a broken block raises whatever its parser stumbled over
+    except Exception:  # as above: a broken block raises whatever its parser fails at
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -184,7 +185,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
 
 
 def within_16_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Whole numbers of a wide greyscale picture. Raises BadPicture when one is below 0 or above 65535."""
+    """Convert a wide greyscale picture to whole numbers. Raises BadPicture when one is below 0 or above 65535."""
     if values.min() < 0 or values.max() > 65535:
         raise BadPicture(UNSUPPORTED_MODE, "I beyond 16 bits")
     return values.astype(np.int64)

@@ -1,4 +1,4 @@
-"""What flows out of a data set: Sample -> (transform) -> Batch, and the record of what was done to each picture."""
+"""The types of a data set: Source, Sample, View, Batch, and the record of how each view was made."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from torch import Tensor
 class Sample:
     """One picture as its source gives it, before any transform.
 
-    `pixels` uint8 [H, W, C]: RGB, or the channels of the source. `original_height_px`, `original_width_px`: the size of the
-    picture as it was first made, which can be larger than the stored file when the source knows it (a `metadata.jsonl`
-    column, say).
-    `label` is an index into the source's `class_names`. `captions` may hold several; one is drawn per view.
-    `attributes`: what a source knows for certain about the picture (the ground truth of `shapes`); metrics read it.
+    Attributes:
+        id: Name of the sample in its source.
+        pixels: uint8 [H, W, C]: RGB, or the channels of the source.
+        original_height_px: Height of the picture as it was first made. It can be larger than that of the stored file when the
+            source knows it, e.g. from a column of `metadata.jsonl`.
+        original_width_px: Width, likewise.
+        label: Index into the source's `class_names`; None without a class.
+        captions: Any number of captions; one is drawn per view.
+        attributes: What the source knows for certain about the picture (the ground truth of `shapes`), for metrics.
     """
 
     id: str
@@ -36,8 +40,8 @@ class Sample:
 class TransformRecord:
     """How one training view was made from its picture: all that a control condition may know.
 
-    The original picture (`original_*_px`) was resized to `scaled_*_px`; from that a box of `height_px` x `width_px` was
-    cut whose upper left corner lies at (`crop_top_px`, `crop_left_px`); then mirrored left-right if `flip`.
+    The original picture (`original_*_px`) was resized to `scaled_*_px`. From that a box of `height_px` x `width_px` was cut
+    with its upper left corner at (`crop_top_px`, `crop_left_px`), and the box was mirrored left-right if `flip`.
     """
 
     original_height_px: int
@@ -53,7 +57,7 @@ class TransformRecord:
 
 @dataclass(frozen=True)
 class View:
-    """One training view: the transformed picture, its record and what the picture shows."""
+    """One training view: the transformed picture, its record, and what the picture shows."""
 
     id: str
     position: int
@@ -63,7 +67,7 @@ class View:
     label: int | None
     caption: str | None
     index: int
-    """Of the sample in its source."""
+    """Index of the sample in its source."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,17 @@ class BadSample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Views side by side. `pixels` uint8 [B, C, H, W]; `labels` long [B] or None; `captions` one per view or None.
+    """A batch of B views.
 
-    `positions`: place of each view in the endless sample order; every random draw of training is keyed by it.
-    `bad`: samples that had to be replaced while this batch was read. `indices`: of the samples in their source.
+    Attributes:
+        ids: Id of each sample.
+        positions: Position of each view in the endless sample order; it keys every random number of training.
+        pixels: uint8 [B, C, H, W].
+        records: How each view was made.
+        labels: Class labels [B], int64; None unless every sample has one.
+        captions: One per view, or None.
+        bad: Samples that had to be replaced while this batch was read.
+        indices: Indices of the samples in their source.
     """
 
     ids: tuple[str, ...]
@@ -95,7 +106,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a source found, in words a user can check: '1,204 pictures, 4 classes, no captions'. `channels`: None for RGB."""
+    """What a source contains, in words that a user can check: '1,204 pictures, 4 classes, no captions'.
+
+    Attributes:
+        pictures: Number of pictures.
+        classes: Number of classes.
+        captioned: Number of pictures with a caption.
+        layout: The detected layout, in words.
+        channels: Number of channels; None for RGB.
+    """
 
     pictures: int
     classes: int
@@ -104,7 +123,7 @@ class SourceSummary:
     channels: int | None = None
 
     def sentence(self) -> str:
-        """One line: number of pictures, classes and captions, and the detected layout."""
+        """Write one line: number of pictures, classes and captions, and the detected layout."""
         classes = f"{self.classes:,} classes" if self.classes else "no classes"
         if self.captioned == self.pictures and self.pictures:
             captions = "captions"
@@ -116,10 +135,10 @@ class SourceSummary:
 
 @dataclass(frozen=True)
 class IndexHashes:
-    """Hashes of what a source's index says, apart from each other: new captions leave the pictures what they were.
+    """Separate hashes of the parts of a source's index, so that new captions leave the hash of the pictures as it was.
 
-    `pictures`: which there are, in what order, how they are read and which are known to be unusable; not their content, which
-    `data.content.content_hash` tells.
+    `pictures` covers which pictures there are, their order, how they are read and which are known to be unusable; it does not
+    cover their content, which `data.content.content_hash` does.
     """
 
     pictures: str
@@ -127,7 +146,7 @@ class IndexHashes:
     labels: str
 
     def of_rows(self, indices: Iterable[int]) -> IndexHashes:
-        """The hashes of a part of the source: the samples at `indices`, in that order."""
+        """Compute the hashes of a part of the source: the samples at `indices`, in that order."""
         rows = hashlib.blake2b(b"".join(index.to_bytes(8) for index in indices), digest_size=16).hexdigest()
         return IndexHashes(f"{self.pictures}/{rows}", f"{self.captions}/{rows}", f"{self.labels}/{rows}")
 
@@ -135,7 +154,7 @@ class IndexHashes:
 class Source(Protocol):
     """A random-access data set: `len(source)`, `source[i]`. Everything about one sample follows from its index.
 
-    `source[i]` raises `BadPicture` for a sample that cannot be used; nothing else may escape for bad content.
+    `source[i]` raises `BadPicture` for a sample that cannot be used, and no other error for bad content.
     """
 
     @property
@@ -144,53 +163,61 @@ class Source(Protocol):
 
     @property
     def summary(self) -> SourceSummary:
-        """What was found."""
+        """What the source contains."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the index: changes when pictures, labels or captions are added, removed or renamed, not with a picture's
-        content."""
+        """Hash of the index, which changes when pictures, labels or captions are added, removed or renamed.
+
+        It does not depend on the content of the pictures.
+        """
 
     @property
     def hashes(self) -> IndexHashes:
-        """The index hashed in parts; computed when asked for."""
+        """The index hashed in parts, computed at every access."""
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
-        """16 bytes for each sample at `indices` that tell one content from another, equal on every machine; or why the picture
-        cannot be read now. Reads every byte of what is not remembered; `on_pictures` is told how many are done."""
+        """Compute 16 bytes for each sample at `indices` that identify its content on every machine.
+
+        Every byte is read that is not remembered. `on_pictures` is called with the number of pictures done. For a picture
+        that cannot be read now the result holds the reason.
+        """
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
 
     def sample_id(self, index: int) -> str:
-        """Id of a sample without reading it."""
+        """Return the id of a sample without reading it."""
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """Original (height, width) in pixels without decoding. Raises `BadPicture` for an unusable header."""
+        """Return the original (height, width) in pixels without decoding. Raises `BadPicture` for an unusable header."""
 
     def label_of(self, index: int) -> int | None:
-        """Class of a sample without reading its picture, None when it has none."""
+        """Return the class of a sample without reading its picture; None when it has none."""
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of one sample, without reading its picture; none where they are no captions."""
+        """Return the captions of a sample without reading its picture; an empty tuple where they cannot be used."""
 
     def captions(self) -> list[str]:
-        """All captions, without reading pictures (to build a vocabulary); empty when there are none."""
+        """Return all captions without reading pictures (to build a vocabulary); empty when there are none."""
 
 
 def printable(name: str) -> str:
-    """A name that can be written as UTF-8: bytes that are none (lone surrogates, as Python reads them) are spelt out.
+    """Make a name that can be written as UTF-8: bytes that are not UTF-8 (lone surrogates in Python) are spelt out.
 
-    Different names stay different. To open a file, use the name as it was.
+    Different names stay different. To open a file, use the original name.
     """
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-class BadPicture(Exception):  # noqa: N818 - a verdict about a picture, not a fault of the program
+class BadPicture(Exception):  # noqa: N818 - it describes a picture, not a fault of the program
     """A sample that cannot be used; the loader counts it and takes another.
 
-    `of_disk`: the bytes could not be had, which may pass; otherwise they are no usable picture, whoever reads them.
+    Args:
+        reason: A short fixed phrase, so that reasons can be counted.
+        detail: What exactly is wrong.
+        of_disk: The bytes could not be read, which may pass; otherwise the bytes themselves are not a usable picture.
     """
 
     def __init__(self, reason: str, detail: str = "", *, of_disk: bool = False) -> None:
@@ -200,7 +227,7 @@ class BadPicture(Exception):  # noqa: N818 - a verdict about a picture, not a fa
 
 
 def collate(views: list[View], bad: tuple[BadSample, ...] = ()) -> Batch:
-    """Put views of equal size side by side."""
+    """Stack views of equal size to a batch."""
     labels = [view.label for view in views if view.label is not None]
     captions = tuple(view.caption for view in views if view.caption is not None)
     return Batch(

@@ -1,6 +1,6 @@
-"""What a picture of the `shapes` source can show, in words, and its captions: a closed vocabulary, said and read back.
+"""The closed vocabulary of the `shapes` source, and its captions, which are written and read back here.
 
-Shared by the source that draws the pictures and by the metric that reads them, which share nothing else.
+The source that makes the pictures and the metric that reads them share this file and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLASS_NAMES = tuple(f"{colour} {kind}" for colour in COLOURS for kind in KINDS)
 
 @dataclass(frozen=True)
 class ShapeWords:
-    """One shape as a caption speaks of it. `place`: half of the picture, or with two shapes which of them it is."""
+    """One shape as a caption describes it. `place` is its half of the picture, or with two shapes its side."""
 
     colour: str
     kind: str
@@ -38,8 +38,8 @@ class ShapeWords:
         return f"{self.colour} {self.kind}"
 
 
-def caption_of(shapes: Sequence[ShapeWords]) -> str:
-    """'a large red circle on the left' or 'a small blue square to the left of a large green cross'."""
+def write_caption(shapes: Sequence[ShapeWords]) -> str:
+    """Write 'a large red circle on the left' or 'a small blue square to the left of a large green cross'."""
     first, *others = [f"a {shape.size} {shape.colour} {shape.kind}" for shape in shapes]
     if not others:
         return f"{first} on the {shapes[0].place}"
@@ -47,16 +47,16 @@ def caption_of(shapes: Sequence[ShapeWords]) -> str:
 
 
 def shapes_in(caption: str) -> tuple[ShapeWords, ...]:
-    """The shapes a caption speaks of: the inverse of `caption_of`. Raises ConfigError for any other sentence."""
+    """Read the shapes of a caption, the inverse of `write_caption`. Raises ConfigError for any other sentence."""
     noun = rf"a ({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(KINDS)})"
-    found = re.fullmatch(rf"{noun} (?:on the (left|right)|to the (left|right) of {noun})", " ".join(caption.split()))
-    if found is None:
+    match = re.fullmatch(rf"{noun} (?:on the (left|right)|to the (left|right) of {noun})", " ".join(caption.split()))
+    if match is None:
         raise ConfigError(
             f"{caption!r} is not a caption of the shapes",
             needed=f"colours {', '.join(COLOURS)}; kinds {', '.join(KINDS)}; sizes {', '.join(SIZES)}",
             fix="for example 'a large red circle on the left', 'a small red cross to the left of a large blue square'",
         )
-    size, colour, kind, alone, relative, other_size, other_colour, other_kind = found.groups()
+    size, colour, kind, alone, relative, other_size, other_colour, other_kind = match.groups()
     if alone:
         return (ShapeWords(colour, kind, size, alone),)
     other_place = PLACES[1 - PLACES.index(relative)]

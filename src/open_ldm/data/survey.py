@@ -1,6 +1,6 @@
-"""What a data set looks like, from headers alone: sizes, aspect ratios, classes, captions, first bad samples.
+"""A survey of a data set from headers alone: sizes, aspect ratios, classes, captions, first bad samples.
 
-Only of pictures with channels of their own a few are decoded: whether they use their range cannot be seen otherwise.
+A few pictures are decoded only where a source has its own channels, since nothing else shows whether they use their range.
 """
 
 from __future__ import annotations
@@ -38,11 +38,20 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class DataSurvey(ShownAsText):
-    """Statistics over `examined` samples spread evenly over `pictures`.
+    """Statistics over samples that are spread evenly over a data set.
 
-    Sizes are original sizes in pixels; `aspect_ratio` = width / height. `class_counts` counts the examined samples; it
-    is empty for a source without classes. `reach`: of each channel the value, 0 to 255, that 99.9 % of the pixels stay below
-    in every one of 16 pictures; empty for RGB.
+    Attributes:
+        sentence: The source's summary.
+        pictures: Number of pictures of the data set.
+        examined: Number of samples that were examined.
+        height_px: Original heights in pixels.
+        width_px: Original widths in pixels.
+        short_side_px: Original short sides in pixels.
+        aspect_ratio: Width / height.
+        class_counts: Examined samples by class; empty for a source without classes.
+        example_captions: A few different captions.
+        bad: Samples that cannot be used.
+        reach: For each channel the value, 0 to 255, that 99.9 % of the pixels stay below in each of 16 pictures; empty for RGB.
     """
 
     sentence: str
@@ -58,16 +67,16 @@ class DataSurvey(ShownAsText):
     reach: tuple[int, ...] = ()
 
     def problems(self) -> list[str]:
-        """One line when channels use so little of their range that 8 bits keep only a few steps of them."""
+        """Return a warning when channels use so little of their range that 8 bits keep only a few steps of them."""
         dark = [channel for channel, reach in enumerate(self.reach) if reach < _DARK]
         if not dark:
             return []
         most = max(self.reach[channel] for channel in dark)
-        told = f"channel {', '.join(map(str, dark))}: at most {most} of 255 is used"
-        return [f"{told}; for a 12-bit camera, say, data.source.channel_range=[[0, 4095]], or one pair for each channel"]
+        use = f"channel {', '.join(map(str, dark))}: at most {most} of 255 is used"
+        return [f"{use}; for a 12-bit camera, say, set data.source.channel_range=[[0, 4095]], or one pair for each channel"]
 
     def text(self) -> str:
-        """For people: the sentence, a table of sizes, classes and captions, and what is bad."""
+        """Write the survey for people: the sentence, a table of sizes, classes and captions, and bad samples."""
         shares = ("0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
         lines = [f"{self.sentence}; {self.examined:,} examined", f"{'':<14}" + "".join(f"{share:>9}" for share in shares)]
         for name in ("height_px", "width_px", "short_side_px", "aspect_ratio"):
@@ -85,14 +94,19 @@ class DataSurvey(ShownAsText):
         return "\n".join(lines + ([f"bad: {more:,} more"] if more > 0 else []))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data with the same names."""
+        """Return plain data with the same names."""
         return asdict(self)
 
 
 def survey(source: Source, limit: int = 2000) -> DataSurvey:
-    """Look at up to `limit` samples, one drawn from each of as many equal stretches, without decoding an RGB picture.
+    """Examine samples of a data set without decoding RGB pictures.
 
-    Raises DataError when the data set is empty or none of the samples has a readable header.
+    Args:
+        source: The data set.
+        limit: Largest number of samples, which `spread` chooses.
+
+    Raises:
+        DataError: The data set is empty, or none of the samples has a readable header.
     """
     chosen = spread(len(source), limit)
     sizes: list[tuple[int, int]] = []
@@ -117,16 +131,16 @@ def survey(source: Source, limit: int = 2000) -> DataSurvey:
         short_side_px=_quantiles(np.minimum(heights, widths)),
         aspect_ratio=_quantiles(widths / heights),
         class_counts=_class_counts(source, chosen),
-        example_captions=tuple(captions[place] for place in spread(len(captions), _EXAMPLES)),
+        example_captions=tuple(captions[index] for index in spread(len(captions), _EXAMPLES)),
         bad=tuple(bad),
         reach=_reach(source) if source.summary.channels else (),
     )
 
 
 def spread(length: int, limit: int) -> list[int]:
-    """At most `limit` indices below `length`: one drawn from each of `limit` equal stretches, always the same ones.
+    """Choose at most `limit` indices below `length`: one drawn from each of `limit` equal stretches, always the same ones.
 
-    Drawn, because a constant step may meet only every tenth class of a data set whose classes take turns.
+    They are drawn because a constant step could meet only every tenth class of a data set whose classes alternate.
     """
     count = min(length, limit)
     edges = [index * length // count for index in range(count)] + [length] if count else []

@@ -1,7 +1,7 @@
-"""Picture -> training view of fixed size, and the record of how it was made. Pure functions of (seed, position).
+"""Cutting a training view of fixed size from a picture, and recording how. Pure functions of (seed, position).
 
-`plan_view` decides everything from sizes alone; `cut_view` carries a plan out. Two ways of going from a picture to a
-view: `global` shrinks the picture to the view, then crops; `local` brings it to a scale of its own, then crops.
+`plan_view` decides everything from sizes alone, and `cut_view` executes the plan. `global` resizes the picture until it just
+covers the view, then crops; `local` resizes it to a given scale, then crops.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from open_ldm.data.sample import TransformRecord
 
 
 class GlobalCrop(Config):
-    """Resize until the view is just covered, then crop at a random place: the view shows nearly the whole picture."""
+    """Resize until the view is just covered, then crop at a random position: the view shows nearly the whole picture."""
 
     kind: Literal["global"] = "global"
 
 
 class LocalCrop(Config):
-    """Resize until the short side is `scale_px`, then crop at a random place: the view shows a part of the picture."""
+    """Resize until the short side is `scale_px`, then crop at a random position: the view shows a part of the picture."""
 
     kind: Literal["local"] = "local"
     scale_px: PositiveInt
 
 
 class CenterCrop(Config):
-    """Resize until the view is just covered, then crop in the middle: nothing is drawn."""
+    """Resize until the view is just covered, then crop in the middle: nothing is random."""
 
     kind: Literal["center"] = "center"
 
@@ -44,7 +44,13 @@ CropConfig = Annotated[GlobalCrop | LocalCrop | CenterCrop, Field(discriminator=
 
 
 class TransformConfig(Config):
-    """Size of the views in pixels (one number for squares, or [height, width]), how they are cut, share mirrored."""
+    """How views are cut.
+
+    Attributes:
+        size_px: Size of the views in pixels, one number for squares, or [height, width].
+        crop: How a view is cut from its picture.
+        flip: Probability of mirroring a view.
+    """
 
     size_px: PositiveInt | tuple[PositiveInt, PositiveInt]
     crop: CropConfig = GlobalCrop()
@@ -83,9 +89,14 @@ def transform(
     seed: int,
     position: int,
 ) -> TransformedPicture:
-    """Make the view of `pixels` (uint8 [H, W, C]) for one position of the sample order.
+    """Make the view of a picture for one position of the sample order.
 
-    `original_size`: (height, width) of the picture as first made, for the record; the stored pixels may be smaller.
+    Args:
+        pixels: The stored picture, uint8 [H, W, C].
+        original_size: (height, width) of the picture as first made, for the record; the stored pixels may be smaller.
+        config: How the view is cut.
+        seed: Together with `position` the key of the random numbers.
+        position: Position in the sample order.
     """
     height, width = pixels.shape[:2]
     record = plan_view((height, width), original_size, config, seed, position)
@@ -95,10 +106,17 @@ def transform(
 def plan_view(
     stored_size: tuple[int, int], original_size: tuple[int, int], config: TransformConfig, seed: int, position: int
 ) -> TransformRecord:
-    """Decide scale, crop and flip for a picture stored at `stored_size` (height, width), without its pixels.
+    """Decide scale, crop and flip of a view from the sizes of its picture, without its pixels.
 
-    Scale s: `global` and `center` max(h / H, w / W) (both scaled sides cover the view), `local` scale_px / min(H, W).
-    Crop offsets are uniform over all places where the view fits.
+    The scale is max(h / H, w / W) for `global` and `center`, so that both scaled sides cover the view, and
+    scale_px / min(H, W) for `local`. Crop offsets are uniform over all positions where the view fits.
+
+    Args:
+        stored_size: (height, width) of the stored picture.
+        original_size: As in `transform`.
+        config: As in `transform`.
+        seed: As in `transform`.
+        position: As in `transform`.
     """
     stored_height, stored_width = stored_size
     height, width = config.height_px, config.width_px
@@ -128,10 +146,17 @@ def plan_view(
 
 
 def cut_view(pixels: Pixels, record: TransformRecord) -> Tensor:
-    """Carry out a record on the stored picture (uint8 [H, W, C]): uint8 [C, height_px, width_px].
+    """Cut the view that a record describes from its stored picture.
 
-    Antialiased bicubic resampling; a strong reduction is first done by whole-number box averages (to no less than three
+    Resampling is antialiased bicubic; a strong reduction is first done by whole-number box averages (to no less than three
     times the target). Only the cropped box is resampled, so that a picture of extreme aspect ratio costs no memory.
+
+    Args:
+        pixels: The stored picture, uint8 [H, W, C].
+        record: How the view is to be made.
+
+    Returns:
+        The view, uint8 [C, height_px, width_px].
     """
     stored_height, stored_width = pixels.shape[:2]
     per_row = stored_height / record.scaled_height_px
@@ -149,14 +174,20 @@ def cut_view(pixels: Pixels, record: TransformRecord) -> Tensor:
 
 
 def resampled(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:
-    """uint8 [H, W, C] -> [height, width, C] by Pillow's antialiased bicubic, every channel by itself.
+    """Resample a picture by Pillow's antialiased bicubic, every channel by itself.
 
-    `size`: (width, height); `box`: the part of the picture (left, top, right, bottom), all of it by default.
+    Args:
+        pixels: uint8 [H, W, C].
+        size: (width, height) of the result.
+        box: The part of the picture (left, top, right, bottom); all of it by default.
+
+    Returns:
+        uint8 [height, width, C].
     """
 
-    def one(part: Pixels) -> Pixels:
+    def resize(part: Pixels) -> Pixels:
         return np.array(Image.fromarray(part).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
-    if pixels.shape[2] == 3:  # Pillow knows RGB, and one call is quicker than three
-        return one(pixels)
-    return np.stack([one(pixels[:, :, channel]) for channel in range(pixels.shape[2])], axis=2)
+    if pixels.shape[2] == 3:  # Pillow has RGB, and one call is quicker than three
+        return resize(pixels)
+    return np.stack([resize(pixels[:, :, channel]) for channel in range(pixels.shape[2])], axis=2)

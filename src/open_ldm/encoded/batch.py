@@ -1,4 +1,4 @@
-"""Batch -> EncodedBatch: pictures as raw latents, captions as tokens, transform records as control numbers."""
+"""Encoding a batch: pictures as raw latents, captions as tokens, transform records as control numbers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from open_ldm.text import TextEncoder, TextTokens
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """All that training reads of B views. `posterior`: raw latents; `controls`: name -> numbers [B, n].
+    """All that training reads of B views.
 
-    `bad`: samples that had to be replaced while the views were read; a cache tells of them when it is opened.
+    Attributes:
+        positions: Position of each view in the sample order.
+        posterior: Posterior over the raw latents.
+        labels: The model's class labels [B], int64; None without classes.
+        text: Tokens of the captions; None when the model reads none.
+        controls: Numbers [B, n] of each control, by its kind.
+        bad: Samples that had to be replaced while the views were read; a cache reports them when it is opened instead.
     """
 
     positions: tuple[int, ...]
@@ -31,8 +37,15 @@ class EncodedBatch:
 
 
 class LiveEncoder:
-    """Encodes each batch as it comes. `text_encoder`: for captions; None when the model reads none.
-    `label_order` long [classes of the source]: the model's label of each; None when they are the same."""
+    """Encodes each batch when it is read.
+
+    Args:
+        autoencoder: The autoencoder.
+        controls: The model's controls.
+        device: Where to encode.
+        text_encoder: The encoder of captions; None when the model reads none.
+        label_order: The model's label of each class of the source [classes], int64; None when they are the same.
+    """
 
     def __init__(
         self,
@@ -49,7 +62,7 @@ class LiveEncoder:
         self.label_order = label_order
 
     def encode(self, batch: Batch) -> EncodedBatch:
-        """Everything the model may see of a batch, on the encoder's device."""
+        """Encode everything that the model may read of a batch, on the encoder's device."""
         text = None
         if self.text_encoder is not None and batch.captions is not None:
             text = self.text_encoder.encode(batch.captions)

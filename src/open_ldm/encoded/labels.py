@@ -1,4 +1,4 @@
-"""Labels of a model for the classes of a data set."""
+"""The labels that a model uses for the classes of a data set."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def order_labels(known: Sequence[str], found: Sequence[str]) -> Tensor:
     """
     if unknown := [name for name in found if name not in known]:
         raise DataError(
-            f"the data has classes that this run was not started with: {shortened(unknown)}",
-            needed=f"the classes {shortened(known)}",
-            fix="remove these classes, or start another run with another --out",
+            f"the data has classes that this run was not started with: {shortened(unknown, 4)}",
+            needed=f"the classes {shortened(known, 8)}",
+            fix="remove these classes, or start a new run with another --out",
         )
     return torch.tensor([known.index(name) for name in found], dtype=torch.long)

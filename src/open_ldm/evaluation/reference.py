@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from open_ldm.core.errors import DataError
-from open_ldm.core.files import remove_temporary_files, sha256_of, write_bytes, write_json
+from open_ldm.core.files import hash_file, remove_temporary_files, write_bytes, write_json
 from open_ldm.evaluation.bank import Rows
 from open_ldm.evaluation.features.base import ExtractorId
 from open_ldm.evaluation.moments import Moments
@@ -37,7 +37,7 @@ def save_statistics(folder: Path, statistics: Statistics) -> None:
         "extractor": statistics.extractor.to_json(),
         "pictures": pictures,
         "hash": statistics.pictures.hash,
-        "sha256": sha256_of(folder / TENSORS),
+        "sha256": hash_file(folder / TENSORS),
     }
     write_json(folder / DESCRIPTION, description)
 
@@ -46,7 +46,7 @@ def load_statistics(folder: Path) -> Statistics:
     """Load what `save_statistics` wrote. Raises DataError when a file is missing, damaged or not the one described."""
     try:
         content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if content["sha256"] != sha256_of(folder / TENSORS):
+        if content["sha256"] != hash_file(folder / TENSORS):
             raise DataError(f"{folder / TENSORS} is not the file that {DESCRIPTION} describes", fix="measure it again")
         tensors: dict[str, Tensor] = safetensors.torch.load_file(folder / TENSORS)
         given = content["pictures"]

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.core.files import sha256_of
-from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.files import hash_file
+from open_ldm.core.hashes import hash_content
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 GROUP_END = "::"
@@ -77,7 +77,7 @@ def read_weights(path: Path) -> WeightFile:
     else:
         raise ConfigError(f"{path.name} is no weight file", needed=f"one of .safetensors, {', '.join(PICKLES)}")
     chosen, state = _averaged_in_place(*_chosen(tensors))
-    return WeightFile(path, {_unwrapped(name): tensor for name, tensor in state.items()}, sha256_of(path), chosen)
+    return WeightFile(path, {_unwrapped(name): tensor for name, tensor in state.items()}, hash_file(path), chosen)
 
 
 def _read_folder(folder: Path) -> WeightFile:
@@ -99,8 +99,8 @@ def _read_folder(folder: Path) -> WeightFile:
         config = json.loads((holder / "config.json").read_text())
     except ValueError as error:
         raise CheckpointError(f"{holder / 'config.json'} is damaged") from error
-    hashes = {file.name: sha256_of(file) for file in files}
-    sha256 = hashes[files[0].name] if len(files) == 1 else hash_of_content(hashes)
+    hashes = {file.name: hash_file(file) for file in files}
+    sha256 = hashes[files[0].name] if len(files) == 1 else hash_content(hashes)
     return WeightFile(folder, state, sha256, config=config)
 
 

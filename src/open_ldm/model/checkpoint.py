@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from open_ldm.core.errors import CheckpointError, DiskError
-from open_ldm.core.files import fsync_path, sha256_of, write_json
+from open_ldm.core.files import fsync_path, hash_file, write_json
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_SHA256 = "manifest_sha256"
@@ -194,7 +194,7 @@ def _write_group(path: Path, group: Mapping[str, Tensor]) -> dict[str, Any]:
     fsync_path(path)
     return {
         "bytes": path.stat().st_size,
-        "sha256": sha256_of(path),
+        "sha256": hash_file(path),
         "tensors": {name: _described(tensor) for name, tensor in tensors.items()},
     }
 
@@ -232,7 +232,7 @@ def _read_group(path: Path, described: Mapping[str, Any]) -> dict[str, Tensor]:
         raise CheckpointError(f"{where} is missing")
     if path.stat().st_size != described["bytes"]:
         raise CheckpointError(f"{where} has {path.stat().st_size} bytes", needed=f"{described['bytes']}")
-    if sha256_of(path) != described["sha256"]:
+    if hash_file(path) != described["sha256"]:
         raise CheckpointError(f"{where} is damaged: its SHA-256 differs from the manifest's")
     tensors: dict[str, Tensor] = load_file(path)
     inventory = described["tensors"]

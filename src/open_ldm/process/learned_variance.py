@@ -1,7 +1,7 @@
 """Learned reverse variances (Nichol & Dhariwal 2021, "Improved DDPM", eq. 14-16), for every schedule.
 
-The network says where between two bounds the log variance of the step from t to s = t - 1/N lies; it learns that from
-the variational bound of this step, in which the predicted mean is a constant.
+The network predicts where the log variance of the step from t to s = t - 1/N lies between two bounds. It learns this from
+the variational bound of the step, in which the predicted mean is treated as a constant.
 """
 
 from __future__ import annotations
@@ -25,17 +25,24 @@ _HALF_BIN = 1.0 / 255
 
 @dataclass(frozen=True)
 class VarianceBounds:
-    """Log of the smallest (posterior) and the largest (forward beta) reverse variance of a step; shape of its times."""
+    """Logs of the smallest (posterior) and the largest (forward beta) reverse variance of a step; same shape as its times."""
 
     log_posterior: Tensor
     log_beta: Tensor
 
 
 def variance_bounds(schedule: Schedule, t: Tensor) -> VarianceBounds:
-    """Bounds for the step from `t` [B] to t - 1/N, float64.
+    """Compute the bounds of the log variance of the step from t to t - 1/N.
 
     The first step's posterior variance is 0; its log is replaced by that of the second step, as Improved DDPM does.
     Times of a continuous schedule below 1/N take the bounds of the first step.
+
+    Args:
+        schedule: The noise schedule.
+        t: Times [B] in [0, 1].
+
+    Returns:
+        Bounds [B], float64.
     """
     step = 1 / _steps(schedule)
     t = schedule.exact_time(t)
@@ -46,26 +53,43 @@ def variance_bounds(schedule: Schedule, t: Tensor) -> VarianceBounds:
 
 
 def interpolated_log_variance(fraction: Tensor, bounds: VarianceBounds) -> Tensor:
-    """Log variance [B, ...] for a network's `fraction` [B, ...]: -1 is the posterior bound, +1 is beta (eq. 15).
+    """Interpolate between the bounds: fraction -1 gives the posterior bound and +1 gives beta (eq. 15).
 
-    `fraction` is not clipped: a network may leave [-1, 1]. Same dtype as `fraction`, at least float32.
+    Args:
+        fraction: The network's output [B, ...]. It is not clipped: a network may leave [-1, 1].
+        bounds: Bounds [B].
+
+    Returns:
+        Log variance [B, ...] in the dtype of `fraction`, at least float32.
     """
     share = (fraction + 1) / 2
     return share * _like(bounds.log_beta, fraction) + (1 - share) * _like(bounds.log_posterior, fraction)
 
 
 def posterior_mean(step: Posterior, x_0: Tensor, x_t: Tensor) -> Tensor:
-    """Mean of q(x_s | x_t, x_0) for `x_0`, `x_t` [B, ...] and a step with tensors [B]."""
+    """Compute the mean of q(x_s | x_t, x_0) for `x_0` and `x_t` [B, ...] and a step with tensors [B]."""
     return _like(step.x_t_weight, x_t) * x_t + _like(step.x_0_weight, x_0) * x_0
 
 
 def variational_bound_bits(schedule: Schedule, x_0: Tensor, x_t: Tensor, t: Tensor, denoised: Denoised) -> Tensor:
-    """L_(t-1) of the variational bound per sample [B], in bits per dimension; the loss of `variance_fraction` alone.
+    """Compute the term L_(t-1) of the variational bound, which trains `denoised.variance_fraction` alone.
 
-    KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for s > 0, and -log2 p(x_0 | x_t) of the discretised Gaussian for the first
-    step (Ho et al. 2020, eq. 5 and 13). `x_0`, `x_t` [B, ...], `t` [B]. No gradient reaches `denoised.x_0`. Raises
-    ValueError without a variance fraction.
+    The term is KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for s > 0, and -log2 p(x_0 | x_t) of the discretised Gaussian for the
+    first step (Ho et al. 2020, eq. 5 and 13). No gradient reaches `denoised.x_0`.
     Differs from the paper: the Gaussian's distribution function is exact, not the tanh approximation of its code.
+
+    Args:
+        schedule: The noise schedule.
+        x_0: Clean latents [B, ...].
+        x_t: Noised latents [B, ...].
+        t: Times [B] in [0, 1].
+        denoised: The denoiser's estimate for `x_t`, with a variance fraction.
+
+    Returns:
+        Loss per sample [B], in bits per dimension.
+
+    Raises:
+        ValueError: `denoised` has no variance fraction.
     """
     if denoised.variance_fraction is None:
         raise ValueError("the variational bound needs a denoiser with a variance fraction")
@@ -107,7 +131,7 @@ def _gaussian_kl(mean_q: Tensor, log_variance_q: Tensor, mean_p: Tensor, log_var
 
 
 def _discretised_gaussian_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """-log of the mass a Gaussian puts on the bin of width 2/255 around `x`, elementwise; the two end bins are open."""
+    """Return -log of the mass that a Gaussian puts on the bin of width 2/255 around `x`; the two end bins are open."""
     inverse_std = torch.exp(-0.5 * log_variance)
     below = torch.special.ndtr((x - mean - _HALF_BIN) * inverse_std)
     above = torch.special.ndtr((x - mean + _HALF_BIN) * inverse_std)

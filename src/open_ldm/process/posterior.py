@@ -14,7 +14,8 @@ from open_ldm.process.schedules import NoiseLevel
 class Posterior:
     """q(x_s | x_t, x_0) = N(x_t_weight x_t + x_0_weight x_0, variance I); tensors of the levels' shape.
 
-    `beta`: variance of the forward step q(x_t | x_s), the upper bound of the reverse variance; `variance` is the lower.
+    `beta` is the variance of the forward step q(x_t | x_s) and the upper bound of the reverse variance; `variance` is the
+    lower bound.
     """
 
     x_t_weight: Tensor
@@ -24,11 +25,15 @@ class Posterior:
 
 
 def posterior(later: NoiseLevel, earlier: NoiseLevel) -> Posterior:
-    """The posterior from `later` (time t) to `earlier` (time s < t); give float64 levels, the two may be close.
+    """Compute the posterior of the step from `later` (time t) to `earlier` (time s < t).
 
     With kept = snr_t / snr_s (Ho et al. 2020, eq. 6-7; Kingma et al. 2021, appendix A, without alpha^2 + sigma^2 = 1):
     beta = sigma_t^2 (1 - kept), variance = sigma_s^2 (1 - kept), x_0_weight = alpha_s (1 - kept),
-    x_t_weight = (alpha_t / alpha_s) (sigma_s / sigma_t)^2. All finite, also for alpha_t = 0 and sigma_s = 0.
+    x_t_weight = (alpha_t / alpha_s) (sigma_s / sigma_t)^2. All are finite, also for alpha_t = 0 and sigma_s = 0.
+
+    Args:
+        later: Noise level at t, preferably float64, because the two levels may be close.
+        earlier: Noise level at s, of the same shape.
     """
     lost = -torch.expm1(later.log_snr - earlier.log_snr)
     return Posterior(

@@ -18,10 +18,10 @@ PredictionKind = Literal["eps", "x_0", "v", "velocity"]
 
 @dataclass(frozen=True)
 class Denoised:
-    """A denoiser's answer in one currency: the estimate of x_0 [B, C, H, W].
+    """A denoiser's estimate of x_0 [B, C, H, W], whatever kind of prediction the network makes.
 
-    `variance_fraction` [B, C, H, W], nominally in [-1, 1]: where a learned reverse variance lies between its two bounds
-    (process/learned_variance.py); None for a denoiser that does not learn it.
+    `variance_fraction` [B, C, H, W], nominally in [-1, 1], says where a learned reverse variance lies between its two bounds
+    (process/learned_variance.py); it is None for a denoiser that does not learn its variance.
     """
 
     x_0: Tensor
@@ -29,7 +29,7 @@ class Denoised:
 
 
 def target(kind: PredictionKind, x_0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
-    """What a denoiser of this kind should output for `x_0`, `eps` [B, ...] at `level` [B]."""
+    """Compute what a denoiser of this kind should output for `x_0` and `eps` [B, ...] at `level` [B]."""
     at = level.like(x_0)
     match kind:
         case "eps":
@@ -43,11 +43,21 @@ def target(kind: PredictionKind, x_0: Tensor, eps: Tensor, level: NoiseLevel) ->
 
 
 def to_x_0(kind: PredictionKind, output: Tensor, x_t: Tensor, level: NoiseLevel) -> Tensor:
-    """x_0 from a prediction `output` and `x_t` [B, ...] at `level` [B].
+    """Convert a prediction to an estimate of x_0.
 
     eps: (x_t - sigma eps) / alpha.  v: (alpha x_t - sigma v) / (alpha^2 + sigma^2).
     velocity: (x_t - sigma u) / (alpha + sigma).
-    Only eps is singular, at alpha = 0: pure noise says nothing of x_0, so the answer is 0, the mean of the latents.
+    Only eps is singular, at alpha = 0. Pure noise carries no information about x_0, so the result there is 0, the mean of
+    the latents.
+
+    Args:
+        kind: The kind of prediction that `output` is.
+        output: The network's prediction [B, ...].
+        x_t: Noised latents [B, ...].
+        level: Noise level [B] of `x_t`.
+
+    Returns:
+        x_0 [B, ...].
     """
     at = level.like(x_t)
     match kind:
@@ -62,11 +72,20 @@ def to_x_0(kind: PredictionKind, output: Tensor, x_t: Tensor, level: NoiseLevel)
 
 
 def to_eps(kind: PredictionKind, output: Tensor, x_t: Tensor, level: NoiseLevel) -> Tensor:
-    """eps from a prediction `output` and `x_t` [B, ...] at `level` [B].
+    """Convert a prediction to an estimate of eps.
 
     x_0: (x_t - alpha x_0) / sigma.  v: (sigma x_t + alpha v) / (alpha^2 + sigma^2).
     velocity: (x_t + alpha u) / (alpha + sigma).
-    Only x_0 is singular, at sigma = 0: data without noise says nothing of eps, so the answer is 0, its mean.
+    Only x_0 is singular, at sigma = 0. Data without noise carry no information about eps, so the result there is 0, its mean.
+
+    Args:
+        kind: The kind of prediction that `output` is.
+        output: The network's prediction [B, ...].
+        x_t: Noised latents [B, ...].
+        level: Noise level [B] of `x_t`.
+
+    Returns:
+        eps [B, ...].
     """
     at = level.like(x_t)
     match kind:
@@ -81,6 +100,6 @@ def to_eps(kind: PredictionKind, output: Tensor, x_t: Tensor, level: NoiseLevel)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, 0 where the denominator is 0, with finite gradients there."""
+    """Divide; the result is 0, with finite gradients, where the denominator is 0."""
     zero = denominator == 0
     return (numerator / denominator.masked_fill(zero, 1.0)).masked_fill(zero, 0.0)

@@ -1,13 +1,13 @@
 """The noise schedule for pictures of another size: the same uncertainty at the same time (arXiv 2411.03177; method, 5.2).
 
-Grown from side s to s', every value of a picture is observed (s'/s)^2 times, under noise of its own each time; the observations
-average the noise away. Dividing the SNR of every time by that number undoes it. In log-SNR this is one shift, -2 ln(s'/s), for
-every schedule:
+When a picture grows from side s to side s', every value of it is observed (s'/s)^2 times, each time under independent noise,
+and these observations average the noise away. Dividing the SNR of every time by that number undoes this. In log-SNR it is
+one shift, -2 ln(s'/s), for every schedule:
 
     tables of beta    alpha_bar' = s^2 alpha_bar / (s'^2 + alpha_bar (s^2 - s'^2))
-    rectified flow    t' = k t / (1 + (k - 1) t) in the place of t, k = s'/s
+    rectified flow    t' = k t / (1 + (k - 1) t) instead of t, k = s'/s
 
-It holds in training and in sampling alike, whose times are spread over t as before.
+The shift applies in training and in sampling alike; their times are distributed over t as before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 
 
 class ResolutionConfig(Config):
-    """`from_px`: the size the schedule was made for; `to_px`: the size it is used at. Of (height, width) the area counts."""
+    """The size that a schedule was made for (`from_px`) and the size it is used at (`to_px`); only their areas matter."""
 
     from_px: Size
     to_px: Size
@@ -38,15 +38,15 @@ class ResolutionConfig(Config):
 
     @property
     def log_snr_shift(self) -> float:
-        """What is added to the log-SNR of every time: -2 ln(s'/s), below 0 for larger pictures."""
+        """The number added to the log-SNR of every time: -2 ln(s'/s), below 0 for larger pictures."""
         return -math.log(area(self.to_px) / area(self.from_px))
 
 
 class RescaledSchedule(Schedule):
     """`inner` with its log-SNR shifted, at the same scale.
 
-    The network is told the time of `inner`, not that of the shifted level: at time t it then meets the uncertainty that it
-    met at t in pre-training. Differs from Stable Diffusion 3, whose network is told 1000 times the shifted sigma.
+    The network receives the time of `inner`, not that of the shifted level. At time t it therefore meets the uncertainty
+    that it met at t in pre-training. Differs from Stable Diffusion 3, whose network receives 1000 times the shifted sigma.
     """
 
     def __init__(self, inner: Schedule, log_snr_shift: float) -> None:
@@ -56,8 +56,8 @@ class RescaledSchedule(Schedule):
 
     def level(self, t: Tensor) -> NoiseLevel:
         level = self.inner.level(self.inner.exact_time(t))
-        moved = self.inner.scaled(NoiseLevel(level.alpha, level.sigma * self._noise))
-        return NoiseLevel(moved.alpha.to(t.dtype), moved.sigma.to(t.dtype))
+        shifted = self.inner.scaled(NoiseLevel(level.alpha, level.sigma * self._noise))
+        return NoiseLevel(shifted.alpha.to(t.dtype), shifted.sigma.to(t.dtype))
 
     def scaled(self, level: NoiseLevel) -> NoiseLevel:
         return self.inner.scaled(level)
@@ -70,10 +70,10 @@ class RescaledSchedule(Schedule):
 
 
 def rescaled(schedule: Schedule, resolution: ResolutionConfig | None) -> Schedule:
-    """The schedule at another picture size; itself for None."""
+    """Return the schedule at another picture size; for None, return the schedule itself."""
     return schedule if resolution is None else RescaledSchedule(schedule, resolution.log_snr_shift)
 
 
 def area(size: int | tuple[int, int]) -> int:
-    """Pixels of a picture."""
+    """Return the number of pixels of a picture, given its side or its (height, width)."""
     return size * size if isinstance(size, int) else size[0] * size[1]

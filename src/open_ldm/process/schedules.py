@@ -1,7 +1,7 @@
 """Noise schedules: x_t = alpha_t x_0 + sigma_t eps, t in [0, 1], t = 0 is data, t = 1 is noise.
 
-Everything a schedule says follows from one function, `Schedule.level`. A schedule that moves the log-SNR of another one
-(method, section 5.2) is therefore one more `Schedule` whose `level` changes the level of the one it wraps: resolution.py.
+Every property of a schedule follows from one function, `Schedule.level`. A schedule that shifts the log-SNR of another one
+(docs/method.md section 5.2) is therefore another `Schedule` that wraps it and changes its level: see resolution.py.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 from open_ldm.core.config import Config
 
 NETWORK_STEPS = 1000
-"""Networks are told the time in thousandths: 0..999 for DDPM schedules, (0, 1000] for rectified flow."""
+"""Networks receive the time in thousandths: 0..999 for DDPM schedules, (0, 1000] for rectified flow."""
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """alpha_t >= 0 and sigma_t >= 0 of some times, never both zero; two tensors of one shape."""
+    """alpha_t >= 0 and sigma_t >= 0 at some times, never both zero; two tensors of the same shape."""
 
     alpha: Tensor
     sigma: Tensor
@@ -39,7 +39,7 @@ class NoiseLevel:
         return 2 * (torch.log(self.alpha) - torch.log(self.sigma))
 
     def like(self, x: Tensor) -> NoiseLevel:
-        """The same level, shaped [B, 1, 1, ...] to multiply `x` [B, ...]; on its device, at least float32."""
+        """Return the level shaped [B, 1, 1, ...], so that it multiplies `x` [B, ...]; on its device, at least float32."""
         shape = (*self.alpha.shape, *(1,) * (x.ndim - self.alpha.ndim))
         dtype = torch.promote_types(x.dtype, torch.float32)
         return NoiseLevel(
@@ -51,7 +51,7 @@ class NoiseLevel:
 class LinearSchedule(Config):
     """beta_i from `beta_start` to `beta_end` in equal steps (DDPM, Ho et al. 2020; DiT, MDTv2, PixArt).
 
-    `zero_terminal_snr`: rescale alpha so that t = 1 is pure noise (Lin et al. 2023, arXiv 2305.08891, algorithm 1).
+    `zero_terminal_snr` rescales alpha so that t = 1 is pure noise (Lin et al. 2023, arXiv 2305.08891, algorithm 1).
     """
 
     kind: Literal["linear"] = "linear"
@@ -97,33 +97,42 @@ ScheduleConfig = Annotated[
 
 
 class Schedule(ABC):
-    """alpha_t and sigma_t for times t in [0, 1]; the log-SNR falls strictly with t."""
+    """alpha_t and sigma_t for times t in [0, 1]; the log-SNR decreases strictly with t."""
 
     discrete_steps: int | None = None
     """Number N of steps the schedule is defined on (times 1/N, 2/N, ..., 1), or None when it is continuous."""
 
     @abstractmethod
     def level(self, t: Tensor) -> NoiseLevel:
-        """alpha_t and sigma_t; `t` of any shape, float32 or float64, in [0, 1]; results have its shape and dtype."""
+        """Compute alpha_t and sigma_t, in the shape and dtype of `t` (any shape, float32 or float64, in [0, 1])."""
 
     @abstractmethod
     def scaled(self, level: NoiseLevel) -> NoiseLevel:
-        """The level of the same SNR at this schedule's own scale (alpha^2 + sigma^2 = 1, or alpha + sigma = 1)."""
+        """Rescale a level to this schedule's own scale (alpha^2 + sigma^2 = 1, or alpha + sigma = 1) at the same SNR."""
 
     @abstractmethod
     def network_time(self, t: Tensor) -> Tensor:
-        """The number a network is given for time `t`, same shape and dtype. The only place that knows this mapping."""
+        """Compute the number that a network receives for time `t`, in its shape and dtype. No other code knows this mapping."""
 
     def exact_time(self, t: Tensor) -> Tensor:
-        """`t` in the widest float of its device, free of what float32 rounding did to it where that can be told."""
+        """Return `t` in the widest float of its device, without the rounding of float32 where that can be recognised."""
         return _widest(t)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """log(alpha_t^2 / sigma_t^2): +inf at t = 0 and, where the schedule ends in pure noise, -inf at t = 1."""
+        """Compute log(alpha_t^2 / sigma_t^2): +inf at t = 0, and -inf at t = 1 where the schedule ends in pure noise."""
         return self.level(t).log_snr
 
     def noised(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t = alpha_t x_0 + sigma_t eps for `x_0`, `eps` [B, ...] and `t` [B], or [] for all; at least float32."""
+        """Compute x_t = alpha_t x_0 + sigma_t eps, at least in float32.
+
+        Args:
+            x_0: Clean latents [B, ...].
+            eps: Unit noise [B, ...].
+            t: Times [B] in [0, 1], or one time [] for all.
+
+        Returns:
+            x_t [B, ...].
+        """
         level = self.level(t).like(x_0)
         return level.alpha * x_0 + level.sigma * eps
 
@@ -131,8 +140,8 @@ class Schedule(ABC):
 class TableSchedule(Schedule):
     """A DDPM schedule: alpha_bar_i for i = 0..N-1, met exactly at t = (i + 1) / N; alpha = 1, sigma = 0 at t = 0.
 
-    Between two points the angle atan2(sigma, alpha) is interpolated linearly: alpha^2 + sigma^2 stays 1, and both ends
-    (pure data, and pure noise for zero terminal SNR) are finite, which they are not in log-SNR.
+    Between two points the angle atan2(sigma, alpha) is interpolated linearly, so alpha^2 + sigma^2 stays 1. Both ends (pure
+    data, and pure noise for zero terminal SNR) are finite as angles; in log-SNR they are not.
     """
 
     discrete_steps: int
@@ -161,7 +170,7 @@ class TableSchedule(Schedule):
         return NoiseLevel(level.alpha / norm, level.sigma / norm)
 
     def network_time(self, t: Tensor) -> Tensor:
-        """The DDPM index i = 1000 t - 1, at least 0, fractional between points: 0..999 whatever the number of steps."""
+        """Compute the DDPM index i = 1000 t - 1, at least 0, fractional between points: 0..999 for any number of steps."""
         return (_snapped(t, NETWORK_STEPS) - 1).clamp(min=0).to(t.dtype)
 
     def exact_time(self, t: Tensor) -> Tensor:
@@ -187,12 +196,12 @@ class RectifiedFlow(Schedule):
         return NoiseLevel(level.alpha / norm, level.sigma / norm)
 
     def network_time(self, t: Tensor) -> Tensor:
-        """1000 sigma_t (Stable Diffusion 3)."""
+        """Compute 1000 sigma_t (Stable Diffusion 3)."""
         return NETWORK_STEPS * self.level(t).sigma
 
 
 def build_schedule(config: ScheduleConfig) -> Schedule:
-    """The schedule a config describes."""
+    """Build the schedule that a config describes."""
     match config:
         case RectifiedFlowSchedule():
             return RectifiedFlow()
@@ -220,7 +229,7 @@ def _widest(t: Tensor) -> Tensor:
 
 
 def _snapped(t: Tensor, steps: int) -> Tensor:
-    """`steps * t`, made whole where it is whole up to the rounding of t's dtype."""
+    """Return `steps * t`, rounded where it is a whole number up to the rounding of t's dtype."""
     position = _widest(t) * steps
     whole = position.round()
     return torch.where((position - whole).abs() <= 4 * steps * torch.finfo(t.dtype).eps, whole, position)

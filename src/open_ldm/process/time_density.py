@@ -1,4 +1,4 @@
-"""Which times are trained on: t = F^-1(u) for a uniform draw u, so that a time is a pure function of its draw."""
+"""The distribution of the training times: t = F^-1(u), a pure function of a uniform random number u."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 
 _DRAW_STEP = 2.0**-24
-"""Spacing of uniform float32 draws."""
+"""Spacing of uniform float32 random numbers."""
 
 
 class UniformTimes(Config):
@@ -32,12 +32,18 @@ TimeDensityConfig = Annotated[UniformTimes | LogitNormalTimes, Field(discriminat
 
 
 def times(config: TimeDensityConfig, u: Tensor, discrete_steps: int | None = None) -> Tensor:
-    """Times for uniform draws `u` in [0, 1) (`seeds.uniform`), same shape and dtype, always above 0.
+    """Compute the times that uniform random numbers stand for: t = F^-1(u).
 
-    Continuous schedules (`discrete_steps` None): 2^-24 <= t <= 1 - 2^-24. Discrete ones: t is moved up to the next of
-    1/N, 2/N, ..., 1, so that uniform draws hit each of the N steps equally often.
+    Args:
+        config: The distribution of the times.
+        u: Uniform random numbers in [0, 1) of any shape (`seeds.uniform`).
+        discrete_steps: Number N of steps of a discrete schedule; None for a continuous one.
+
+    Returns:
+        Times in the shape and dtype of `u`. For a continuous schedule 2^-24 <= t <= 1 - 2^-24. For a discrete one t is
+        rounded up to the next of 1/N, 2/N, ..., 1, so that a uniform distribution hits each of the N steps equally often.
     """
-    # The middle of the cell that a float32 draw stands for: never 0 or 1, and unbiased.
+    # The middle of the cell that a float32 random number stands for: never 0 or 1, and unbiased.
     inside = u.to(torch.float64) + _DRAW_STEP / 2
     match config:
         case UniformTimes():

@@ -1,4 +1,4 @@
-"""How much each time counts in the loss: a weight on the squared error of the predicted quantity."""
+"""The weight of each time in the loss: a factor on the squared error of the predicted quantity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from open_ldm.process.schedules import NoiseLevel
 
 
 class UniformWeighting(Config):
-    """Weight 1 on whatever the network predicts."""
+    """Weight 1 on the error of what the network predicts."""
 
     kind: Literal["uniform"] = "uniform"
 
@@ -30,7 +30,7 @@ WeightingConfig = Annotated[UniformWeighting | MinSnrWeighting, Field(discrimina
 
 
 def weight(config: WeightingConfig, kind: PredictionKind, level: NoiseLevel) -> Tensor:
-    """Weight on the squared error of a prediction of this kind at `level`, in its shape; finite and >= 0."""
+    """Compute the weight on the squared error of a prediction of this kind at `level`, in its shape; finite and >= 0."""
     match config:
         case UniformWeighting():
             return torch.ones_like(level.alpha)
@@ -39,7 +39,7 @@ def weight(config: WeightingConfig, kind: PredictionKind, level: NoiseLevel) -> 
 
 
 def _min_snr(gamma: float, kind: PredictionKind, level: NoiseLevel) -> Tensor:
-    """min(snr, gamma) |x_0 error|^2, expressed in the error of `kind`.
+    """Express min(snr, gamma) |x_0 error|^2 in the error of `kind`.
 
     At a given x_t an error e of x_0 is an error -(alpha / sigma) e of eps, -((alpha^2 + sigma^2) / sigma) e of v and
     -((alpha + sigma) / sigma) e of the velocity. Where alpha^2 + sigma^2 = 1, v weighs min(snr, gamma) / (snr + 1).

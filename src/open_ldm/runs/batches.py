@@ -11,7 +11,7 @@ from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.core.distributed import World
 from open_ldm.core.signals import StopRequest
-from open_ldm.data.content import fingerprint_of
+from open_ldm.data.content import read_fingerprint
 from open_ldm.data.health import Health
 from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import LiveEncoder
@@ -47,7 +47,7 @@ def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Enc
         DataError: The data have classes that the model (`facts`) does not know.
     """
     return Batches(
-        fingerprint=fingerprint_of(source),
+        fingerprint=read_fingerprint(source),
         read=partial(read_live, recipe, source),
         encoder=build_encoder(recipe, facts, source, encoders),
         latent_stats=partial(measure_latent_stats, recipe, source, encoders.autoencoder, encoders.machine),

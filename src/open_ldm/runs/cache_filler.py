@@ -47,7 +47,7 @@ def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoder
     semantic = recipe.conditioning.semantic
     captions = None
     if isinstance(semantic, TextSemantic) and encoders.text is not None and source.summary.captioned:
-        captions = CaptionSettings(encoders.text, all_places=semantic.padding == "encoder")
+        captions = CaptionSettings(encoders.text, all_positions=semantic.padding == "encoder")
     return Cache(
         recipe.cache,
         source,

@@ -20,7 +20,7 @@ from open_ldm.commands.inspect_tokens import inspect_tokens
 from open_ldm.conditioning.semantic import NoSemantic, TextSemantic
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
-from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
 from open_ldm.data.loader import open_data
 from open_ldm.data.shape_words import shapes_in
@@ -55,7 +55,7 @@ class Evaluator:
         settings = features.model_dump(mode="json") if isinstance(features, FitConfig) else dict(features or {})
         plain = asdict(Protocol())
         differing = {name: value for name, value in asdict(replace(self.protocol, features={})).items() if value != plain[name]}
-        return hash_of_content([differing, settings, dict(arm.sampling), dict(arm.controls)])[:12]
+        return hash_content([differing, settings, dict(arm.sampling), dict(arm.controls)])[:12]
 
     def measure(self, name: str, arm: Arm, seed: int, model: Path, folder: Path) -> Measured:
         """Measure `model`, a run folder or one checkpoint in it; pictures for the report go into `folder`."""

@@ -1,4 +1,4 @@
-"""Text: captions -> tokens. This union lists the encoders."""
+"""Text encoders, which turn captions into tokens. The union below lists them."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What the rest of the house knows of a text encoder."""
+"""The interface of text encoders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from open_ldm.text.tokens import TextTokens
 
 
 class TextEncoder(Protocol):
-    """Captions -> TextTokens. Frozen, or a table of word ids whose vectors a model learns; in no case does it draw anything."""
+    """A text encoder turns captions into TextTokens, without random numbers.
+
+    It is a frozen network, or a vocabulary of word ids whose vectors the model learns.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -17,13 +20,13 @@ class TextEncoder(Protocol):
 
     @property
     def computed_in(self) -> str:
-        """Dtype that a frozen network computes in, which changes its tokens by rounding; empty where there is no network."""
+        """Dtype that a frozen network computes in, since its rounding changes the tokens; empty without a network."""
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Tokens of captions; what is too long is cut, and an empty caption has no token."""
+        """Encode captions. A caption that is too long is cut, and an empty caption has no token."""
 
     def cut(self, captions: Sequence[str]) -> list[bool]:
-        """Which captions are longer than the places there are, so that `encode` leaves out their end."""
+        """Return which captions have more tokens than the encoder has positions, so that `encode` leaves out their end."""
 
     def check_prompt(self, caption: str) -> None:
-        """Raise ConfigError for a prompt that the encoder cannot say."""
+        """Raise ConfigError for a prompt that the encoder cannot encode."""

@@ -1,7 +1,7 @@
-"""Padding: what fills the places a caption leaves free (method, section 2; arXiv 2411.03177).
+"""Padding, which fills the positions that a caption leaves free (docs/method.md section 2; arXiv 2411.03177).
 
-Padding tokens receive attention and gradient though they mean nothing. `noisy_replicate` fills the places with copies of
-the caption's own tokens and a little noise, so that every place means something and no two are the same.
+Padding tokens receive attention and gradient although they carry no meaning. `noisy_replicate` fills their positions with
+copies of the caption's own tokens and a little noise, so that every position has a meaning and no two are the same.
 """
 
 from __future__ import annotations
@@ -19,21 +19,30 @@ NOISE_SCALE = 0.02
 
 @dataclass(frozen=True)
 class PaddedText:
-    """Tokens [B, L, D] with every place filled, and the attention mask bool [B, L] if padding must not be attended."""
+    """Tokens [B, L, D] with every position filled, and the attention mask bool [B, L] if padding must not be attended."""
 
     tokens: Tensor
     mask: Tensor | None
 
 
 def pad(tokens: Tensor, mask: Tensor, kind: PaddingKind, noise: Tensor | None = None) -> PaddedText:
-    """Fill the places of `tokens` [B, L, D] where `mask` [B, L] is False.
+    """Fill the positions that a caption leaves free.
 
     zero: zeros, attended. mask: zeros, not attended. encoder: what the encoder put there. replicate: pad_j = token_(j mod n).
     noisy_replicate: pad_j = token_(j mod n) + 0.02 sqrt(m - 1) std eta with m = ceil(L / n) the number of repeats, std the
-    per-channel standard deviation over the caption's tokens and eta = `noise` [B, L, D]. Real tokens must come first in
-    each row and stay untouched. A caption without tokens is padded with zeros.
+    per-channel standard deviation over the caption's tokens and eta = `noise`. Real tokens stay untouched. A caption without
+    tokens is padded with zeros.
 
-    Differs from the paper / unverified: the formula and the 0.02 are reconstructed.
+    Not verified against the paper: the formula and the 0.02 are reconstructed.
+
+    Args:
+        tokens: Tokens [B, L, D]; in each row the caption's own come first.
+        mask: Bool [B, L], True at the caption's own tokens.
+        kind: The kind of padding.
+        noise: Unit noise [B, L, D], for noisy_replicate.
+
+    Raises:
+        ValueError: `kind` is noisy_replicate and there is no noise.
     """
     if kind == "encoder":
         return PaddedText(tokens, None)
@@ -42,8 +51,8 @@ def pad(tokens: Tensor, mask: Tensor, kind: PaddingKind, noise: Tensor | None = 
         filled = torch.where(real, tokens, torch.zeros_like(tokens))
         return PaddedText(filled, _never_empty(mask) if kind == "mask" else None)
     count = mask.sum(dim=1)
-    place = torch.arange(tokens.shape[1], device=tokens.device)
-    origin = place.unsqueeze(0) % count.clamp(min=1).unsqueeze(1)
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    origin = position.unsqueeze(0) % count.clamp(min=1).unsqueeze(1)
     copies = tokens.gather(1, origin.unsqueeze(-1).expand_as(tokens))
     if kind == "noisy_replicate":
         if noise is None:
@@ -58,9 +67,16 @@ def pad(tokens: Tensor, mask: Tensor, kind: PaddingKind, noise: Tensor | None = 
 def pad_segments(
     tokens: Tensor, mask: Tensor, segments: Sequence[int], kind: PaddingKind, noise: Tensor | None = None
 ) -> PaddedText:
-    """`pad` for a sequence [B, L, D] made of parts of `segments` places, each with a caption's tokens first.
+    """Pad a sequence [B, L, D] that consists of segments, each with its caption's tokens first; see `pad`.
 
-    Every part is filled from its own tokens: copies of one encoder's features must not stand among another's.
+    Every segment is filled from its own tokens, so that copies of one encoder's features never appear among another's.
+
+    Args:
+        tokens: As in `pad`.
+        mask: As in `pad`.
+        segments: Number of positions of each segment; they add up to L.
+        kind: As in `pad`.
+        noise: As in `pad`.
     """
     if len(segments) == 1:
         return pad(tokens, mask, kind, noise)
@@ -68,12 +84,12 @@ def pad_segments(
     noises = [None] * len(sizes) if noise is None else torch.split(noise, sizes, dim=1)
     parts = zip(torch.split(tokens, sizes, dim=1), torch.split(mask, sizes, dim=1), noises, strict=True)
     padded = [pad(part, its_mask, kind, its_noise) for part, its_mask, its_noise in parts]
-    masks = [one.mask for one in padded if one.mask is not None]
-    return PaddedText(torch.cat([one.tokens for one in padded], dim=1), torch.cat(masks, dim=1) if masks else None)
+    masks = [part.mask for part in padded if part.mask is not None]
+    return PaddedText(torch.cat([part.tokens for part in padded], dim=1), torch.cat(masks, dim=1) if masks else None)
 
 
 def _deviation(tokens: Tensor, real: Tensor, count: Tensor) -> Tensor:
-    """Per-channel standard deviation [B, 1, D] over the real tokens."""
+    """Compute the per-channel standard deviation [B, 1, D] over the real tokens."""
     number = count.clamp(min=1).view(-1, 1, 1)
     kept = tokens.masked_fill(~real, 0).float()
     mean = kept.sum(dim=1, keepdim=True) / number
@@ -83,7 +99,7 @@ def _deviation(tokens: Tensor, real: Tensor, count: Tensor) -> Tensor:
 
 
 def _never_empty(mask: Tensor) -> Tensor:
-    """An attention row with nothing to attend to is NaN: a caption without tokens keeps its first place."""
+    """Keep the first position of a caption without tokens: attention over nothing would be NaN."""
     first = torch.zeros_like(mask)
     first[:, 0] = True
     return mask | (first & ~mask.any(dim=1, keepdim=True))

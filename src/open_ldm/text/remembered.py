@@ -1,4 +1,4 @@
-"""A text encoder that reads each caption once."""
+"""A text encoder that encodes each caption once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from open_ldm.text.tokens import TextTokens
 
 
 class RememberingEncoder:
-    """Wraps a frozen encoder and keeps the tokens of every caption it has met.
+    """A frozen encoder that keeps the tokens of every caption it has encoded.
 
-    Each is encoded alone: what a caption gives then depends on nothing that stood beside it in a batch, and a run that was
-    killed and forgot everything goes on with the same bits.
+    Each caption is encoded alone, so its tokens do not depend on the rest of its batch. A run that was killed and lost all
+    tokens therefore continues with the same bits.
     """
 
     def __init__(self, encoder: TextEncoder) -> None:
@@ -30,16 +30,16 @@ class RememberingEncoder:
         return self._encoder.computed_in
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """As the encoder would."""
+        """Encode captions as the encoder does; only captions that are new are encoded."""
         for caption in captions:
             if caption not in self._known:
                 self._known[caption] = self._encoder.encode([caption])
         return TextTokens.joined([self._known[caption] for caption in captions])
 
     def cut(self, captions: Sequence[str]) -> list[bool]:
-        """As the encoder says."""
+        """Return which captions the encoder cuts."""
         return self._encoder.cut(captions)
 
     def check_prompt(self, caption: str) -> None:
-        """As the encoder says."""
+        """Raise ConfigError for a prompt that the encoder cannot encode."""
         self._encoder.check_prompt(caption)

@@ -1,4 +1,4 @@
-"""How a data set's captions fit a text encoder: those that are missing, and those that are cut."""
+"""How a data set's captions fit a text encoder: how many are missing, and how many are cut."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from open_ldm.text.base import TextEncoder
 
 @dataclass(frozen=True)
 class CaptionSurvey:
-    """`without`: pictures of `pictures` that have no caption (they train as if it were dropped). `cut`: captions out of
-    `examined`, spread evenly over all, whose end the encoder leaves out."""
+    """How a data set's captions fit a text encoder.
+
+    Attributes:
+        pictures: Number of pictures.
+        without: Pictures without a caption; they train as if it were dropped.
+        examined: Captions that were examined, spread evenly over all.
+        cut: Captions among these whose end the encoder leaves out.
+    """
 
     pictures: int
     without: int
@@ -21,21 +27,21 @@ class CaptionSurvey:
     cut: int
 
     def problems(self) -> list[str]:
-        """What the user should know, one line each; nothing when every picture has a caption that fits."""
+        """Return what the user should know, one line each; nothing when every picture has a caption that fits."""
         lines = []
         if self.without:
             lines.append(f"{self.without:,} of {self.pictures:,} pictures have no caption; they train as if it were dropped")
         if self.cut:
-            lines.append(f"{self.cut:,} of {self.examined:,} captions are longer than the text encoder's places and are cut")
+            lines.append(f"{self.cut:,} of {self.examined:,} captions are too long for the text encoder and are cut")
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data with the same names."""
+        """Return plain data with the same names."""
         return asdict(self)
 
 
 def survey_captions(encoder: TextEncoder, source: Source, limit: int = 2000) -> CaptionSurvey:
-    """Look at up to `limit` captions."""
+    """Examine up to `limit` captions, spread evenly over all of the source."""
     captions = source.captions()
     examined = [captions[index] for index in spread(len(captions), limit)]
     summary = source.summary

@@ -1,4 +1,4 @@
-"""One text model of transformers (CLIP, T5, BERT and their like), frozen: captions -> features of their tokens."""
+"""One frozen text model of transformers (CLIP, T5, BERT and the like), which turns captions into features of their tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.model_folders import content_hash, located
+from open_ldm.core.model_folders import content_hash, find_model_folder
 from open_ldm.text.tokens import TextTokens
 
 _CLIP = ("clip", "clip_text_model")
@@ -24,18 +24,20 @@ _CLIP = ("clip", "clip_text_model")
 class TextModelConfig(Config):
     """A text model with its tokenizer.
 
-    `path`: a folder with transformers' config.json, tokenizer files and safetensors; `package:NAME/FOLDER`, such a folder
-    inside an installed package; or a hub name. `subfolder`: of the path, where weights lie (`text_encoder_2`);
-    `tokenizer_subfolder` likewise. `length`: places per caption, with the marks of beginning and end that the tokenizer
-    adds. `width` of a token's features and `pooled_width` repeat what the model has, so that a recipe can be built and
-    counted without loading it.
-
-    `layer`: -1 takes the last one after the model's final norm; -2 the output of the block before the last, without that
-    norm, as Stable Diffusion XL and 3 take CLIP's; and so on downwards.
-    `pooled`: one vector per caption: CLIP's `eos` token after the final norm, the same `projected` into the space it shares
-    with pictures, or the `mean` of a caption's tokens, as sentence encoders take it. `pooled_width` is stated for `projected`;
-    the others are as wide as a token.
-    `attend_padding`: the model itself attends to its padding, as CLIP does in Stable Diffusion and T5 in Stable Diffusion 3.
+    Attributes:
+        path: A folder with transformers' config.json, tokenizer files and safetensors; `package:NAME/FOLDER`, such a folder
+            inside an installed package; or a hub name.
+        subfolder: The folder inside `path` with the weights, e.g. `text_encoder_2`.
+        tokenizer_subfolder: The folder inside `path` with the tokenizer.
+        length: Number of positions per caption, including the marks of beginning and end that the tokenizer adds.
+        width: Features of a token. It repeats what the model has, so that a model can be built and its parameters counted
+            without loading the encoder; `pooled_width` likewise.
+        layer: -1 takes the last layer after the model's final norm; -2 takes the output of the block before the last without
+            that norm, as Stable Diffusion XL and 3 do with CLIP; and so on downwards.
+        pooled: One vector per caption: CLIP's `eos` token after the final norm; the same `projected` into the space shared
+            with pictures; or the `mean` of a caption's tokens, as sentence encoders use it.
+        pooled_width: Width of a `projected` vector; the others are as wide as a token.
+        attend_padding: The model itself attends to its padding, as CLIP does in Stable Diffusion and T5 in Stable Diffusion 3.
     """
 
     path: str
@@ -65,52 +67,55 @@ class TextModelConfig(Config):
 
 
 class TextModel:
-    """A loaded model in eval mode, in `dtype` on `device`. Its tokens come out in float32."""
+    """A loaded model in eval mode, in `dtype` on `device`. Its tokens are float32."""
 
     def __init__(self, config: TextModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self.config, self.device = config, device
-        self.place = located(config.path)
-        self.tokenizer = _load_tokenizer(config, self.place)
-        network = _load_network(config, self.place, dtype)
+        self.location = find_model_folder(config.path)
+        self.tokenizer = _load_tokenizer(config, self.location)
+        network = _load_network(config, self.location, dtype)
         _require_as_stated(config, network)
         self.network = network.to(device).eval().requires_grad_(False)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the model's files (of a hub model: its name and commit) and of the settings that change its tokens."""
-        folder = Path(self.place)
+        """Hash of the model's files (for a hub model its name and commit) and of the settings that change its tokens."""
+        folder = Path(self.location)
         if folder.is_dir():
             parts = {folder / self.config.subfolder, folder / self.config.tokenizer_subfolder}
             content = [content_hash(part) for part in sorted(parts)]
         else:
-            content = [self.place, str(getattr(self.network.config, "_commit_hash", None))]
+            content = [self.location, str(getattr(self.network.config, "_commit_hash", None))]
         settings = self.config.model_dump(mode="json", exclude={"path", "subfolder", "tokenizer_subfolder"})
         return hashlib.sha256(repr((content, sorted(settings.items()))).encode()).hexdigest()
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """tokens [B, L, D], mask [B, L] (the marks of beginning and end belong to a caption), pooled [B, P] or None."""
-        written = self.tokenizer(
+        """Encode captions as tokens [B, L, D], mask [B, L] and pooled [B, P] or None.
+
+        The marks of beginning and end count as tokens of a caption.
+        """
+        tokenized = self.tokenizer(
             list(captions), padding="max_length", truncation=True, max_length=self.config.length, return_tensors="pt"
         )
-        ids, attended = written["input_ids"].to(self.device), written["attention_mask"].to(self.device)
-        given = self.network(
+        ids, attended = tokenized["input_ids"].to(self.device), tokenized["attention_mask"].to(self.device)
+        output = self.network(
             input_ids=ids,
             attention_mask=None if self.config.attend_padding else attended,
             output_hidden_states=self.config.layer != -1,
         )
-        tokens = given.last_hidden_state if self.config.layer == -1 else given.hidden_states[self.config.layer]
+        tokens = output.last_hidden_state if self.config.layer == -1 else output.hidden_states[self.config.layer]
         mask = attended.bool()
-        pooled = self._pooled(given, tokens, mask)
+        pooled = self._pooled(output, tokens, mask)
         return TextTokens(tokens.float(), mask, None if pooled is None else pooled.float())
 
-    def _pooled(self, given: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
+    def _pooled(self, output: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
         match self.config.pooled:
             case "eos":
-                eos: Tensor = given.pooler_output
+                eos: Tensor = output.pooler_output
                 return eos
             case "projected":
-                projected: Tensor = given.text_embeds
+                projected: Tensor = output.text_embeds
                 return projected
             case "mean":
                 real = mask.unsqueeze(-1)
@@ -119,16 +124,16 @@ class TextModel:
                 return None
 
     def cut(self, captions: Sequence[str]) -> list[bool]:
-        """Which captions have more tokens than places."""
+        """Return which captions have more tokens than positions."""
         if not captions:
             return []
         return [len(ids) > self.config.length for ids in self.tokenizer(list(captions), verbose=False)["input_ids"]]
 
 
-def _load_tokenizer(config: TextModelConfig, place: str) -> Any:
+def _load_tokenizer(config: TextModelConfig, location: str) -> Any:
     with _one_line_errors(config), _quiet():
         tokenizer = need("transformers", extra="text").AutoTokenizer.from_pretrained(
-            place, subfolder=config.tokenizer_subfolder
+            location, subfolder=config.tokenizer_subfolder
         )
     tokenizer.padding_side = tokenizer.truncation_side = "right"  # a caption's own tokens come first
     if tokenizer.pad_token is None:
@@ -136,51 +141,51 @@ def _load_tokenizer(config: TextModelConfig, place: str) -> Any:
     return tokenizer
 
 
-def _load_network(config: TextModelConfig, place: str, dtype: torch.dtype) -> Any:
-    """The text half of whatever lies there, safetensors only. Raises ConfigError when it cannot be had or is not whole."""
+def _load_network(config: TextModelConfig, location: str, dtype: torch.dtype) -> Any:
+    """Load the text half of a model, from safetensors only. Raises ConfigError when it cannot be loaded or lacks weights."""
     with _one_line_errors(config), _quiet():
-        network, found = _class_for(config, place).from_pretrained(
-            place, subfolder=config.subfolder, use_safetensors=True, dtype=dtype, output_loading_info=True
+        network, info = _class_for(config, location).from_pretrained(
+            location, subfolder=config.subfolder, use_safetensors=True, dtype=dtype, output_loading_info=True
         )
     # transformers fills absent weights with random numbers and only warns. BERT's own pooler is not read here.
-    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
         raise ConfigError(
             f"text encoder {config.path!r} lacks {len(missing)} weights, {missing[0]} first",
-            needed="a whole model" + (" with a projection" if config.pooled == "projected" else ""),
+            needed="a complete model" + (" with a projection" if config.pooled == "projected" else ""),
             fix="pooled: eos, or another model" if config.pooled == "projected" else "copy or download it again",
         )
     return network
 
 
-def _class_for(config: TextModelConfig, place: str) -> Any:
-    """The transformers class that reads captions alone: CLIP's with or without projection, an encoder without its decoder."""
+def _class_for(config: TextModelConfig, location: str) -> Any:
+    """Find the transformers class that reads captions alone: CLIP's text half, or an encoder without its decoder."""
     transformers = need("transformers", extra="text")
-    known = transformers.AutoConfig.from_pretrained(place, subfolder=config.subfolder)
-    clip = known.model_type in _CLIP
+    settings = transformers.AutoConfig.from_pretrained(location, subfolder=config.subfolder)
+    clip = settings.model_type in _CLIP
     if config.pooled in ("eos", "projected") and not clip:
         raise ConfigError(
-            f"text encoder {config.path!r} is a {known.model_type}",
-            needed=f"CLIP for pooled: {config.pooled}",
-            fix="pooled: mean",
+            f"text encoder {config.path!r} is a {settings.model_type} model",
+            needed=f"a CLIP model for pooled: {config.pooled}",
+            fix="use pooled: mean",
         )
     if clip:
         return transformers.CLIPTextModelWithProjection if config.pooled == "projected" else transformers.CLIPTextModel
-    if type(known) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING:
+    if type(settings) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING:
         return transformers.AutoModelForTextEncoding
     return transformers.AutoModel
 
 
 def _require_as_stated(config: TextModelConfig, network: Any) -> None:
-    """Raise ConfigError giving the right values where the recipe states others than the model has."""
+    """Raise ConfigError with the right values where the recipe states others than the model has."""
     has = network.config
     right: dict[str, Any] = {}
     if config.width != has.hidden_size:
         right["width"] = has.hidden_size
     if config.pooled == "projected" and config.pooled_width != has.projection_dim:
         right["pooled_width"] = has.projection_dim
-    most = _most_places(network)
-    if most is not None and config.length > most:
-        right["length"] = f"{most} at most"
+    limit = _most_positions(network)
+    if limit is not None and config.length > limit:
+        right["length"] = f"{limit} at most"
     if -config.layer > has.num_hidden_layers + 1:
         right["layer"] = f"-{has.num_hidden_layers + 1} to -1"
     if right:
@@ -189,15 +194,15 @@ def _require_as_stated(config: TextModelConfig, network: Any) -> None:
         raise ConfigError(f"text encoder {config.path!r} does not have what the recipe states ({stated})", needed=needed)
 
 
-def _most_places(network: Any) -> int | None:
-    """Tokens a caption can have; None where positions know no end.
+def _most_positions(network: Any) -> int | None:
+    """Find how many tokens a caption can have; None where positions have no limit.
 
-    RoBERTa and its kin number them from behind the padding's own place, so the first places of the table stay unused.
+    RoBERTa and its relatives begin to count after the index of the padding, so the first rows of the table stay unused.
     """
-    most: int | None = getattr(network.config, "max_position_embeddings", None)
+    rows: int | None = getattr(network.config, "max_position_embeddings", None)
     tables = (module for name, module in network.named_modules() if name.split(".")[-1] == "position_embeddings")
     unused = max((table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None), default=0)
-    return None if most is None else most - unused
+    return None if rows is None else rows - unused
 
 
 @contextmanager
@@ -205,16 +210,16 @@ def _one_line_errors(config: TextModelConfig) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(
-            f"text encoder {config.path!r} cannot be loaded ({said[:200]})",
-            needed="a folder, package:NAME/FOLDER or a hub name in reach, holding a transformers text model in safetensors",
+            f"text encoder {config.path!r} cannot be loaded ({reason[:120]})",
+            needed="a folder, package:NAME/FOLDER or a reachable hub name with a transformers text model in safetensors",
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and notes: what matters is checked, and said as an error."""
+    """Silence transformers' progress bars and notes; what matters is checked and raised as an error."""
     logging = need("transformers.utils.logging", extra="text")
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""What a text encoder gives."""
+"""The output of a text encoder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Captions as an encoder leaves them, before padding.
+    """Encoded captions before padding.
 
-    `tokens`: features [B, L, D] of a frozen encoder, or word ids [B, L] (long) of an encoder that learns with the model.
-    `mask` bool [B, L]: True where a token belongs to the caption. `pooled` [B, P]: one vector per caption, if there is one.
+    Attributes:
+        tokens: Features [B, L, D] of a frozen encoder, or word ids [B, L] (int64) of an encoder that learns with the model.
+        mask: Bool [B, L]; True where a token belongs to the caption.
+        pooled: One vector per caption [B, P], if the encoder gives one.
     """
 
     tokens: Tensor
@@ -22,7 +24,7 @@ class TextTokens:
     pooled: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TextTokens:
-        """The same captions with `change` applied to every tensor."""
+        """Return the captions with `change` applied to every tensor."""
         return TextTokens(change(self.tokens), change(self.mask), None if self.pooled is None else change(self.pooled))
 
     def to(self, device: torch.device) -> TextTokens:
@@ -30,12 +32,12 @@ class TextTokens:
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def rows(self, start: int, stop: int) -> TextTokens:
-        """Captions start..stop - 1."""
+        """Return captions start to stop - 1."""
         return self.map(lambda tensor: tensor[start:stop])
 
     @staticmethod
     def joined(texts: Sequence[TextTokens]) -> TextTokens:
-        """Captions of several, one after the other."""
+        """Join the captions of several, one after the other."""
         pooled = [text.pooled for text in texts if text.pooled is not None]
         return TextTokens(
             torch.cat([text.tokens for text in texts]),

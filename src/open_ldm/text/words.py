@@ -1,4 +1,4 @@
-"""A small vocabulary learned with the model: captions -> word ids. For controlled data and machines without a text encoder."""
+"""A vocabulary of words whose vectors the model learns, for controlled data and for machines without a text encoder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
 class WordsConfig(Config):
-    """`length`: places per caption; longer captions are cut. `max_words`: vocabulary size. `width`: features per word."""
+    """A vocabulary learned from the captions of the data.
+
+    Attributes:
+        length: Number of positions per caption; longer captions are cut.
+        max_words: Largest number of words in the vocabulary.
+        min_count: Words that occur less often are unknown.
+        width: Features per word.
+    """
 
     kind: Literal["words"] = "words"
     length: int = Field(default=16, ge=1, le=512)
@@ -31,7 +38,7 @@ class WordsConfig(Config):
 
     @property
     def segments(self) -> tuple[int, ...]:
-        """Places that are padded together: all of them."""
+        """Positions that are padded together: all of them."""
         return (self.length,)
 
     @property
@@ -40,13 +47,13 @@ class WordsConfig(Config):
         return self.width
 
 
-def words_of(caption: str) -> list[str]:
-    """Lower-case words of a caption, accents composed (NFC); punctuation separates and is dropped."""
+def split_words(caption: str) -> list[str]:
+    """Split a caption into lower-case words with composed accents (NFC); punctuation separates words and is dropped."""
     return _WORD.findall(unicodedata.normalize("NFC", caption).lower())
 
 
 class Vocabulary:
-    """The words a model knows. Id 0 pads, id 1 stands for every unknown word, the rest follow `words`."""
+    """The words a model knows. Id 0 is padding, id 1 stands for every unknown word, and the rest follow `words`."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
@@ -57,12 +64,16 @@ class Vocabulary:
 
     @classmethod
     def from_captions(cls, captions: Iterable[str], config: WordsConfig) -> Vocabulary:
-        """The `max_words` most frequent words of the captions, ties in alphabetical order. Raises when there are none."""
-        counts = Counter(word for caption in captions for word in words_of(caption))
+        """Collect the `max_words` most frequent words of the captions, ties in alphabetical order.
+
+        Raises:
+            ConfigError: The captions have no word that is frequent enough.
+        """
+        counts = Counter(word for caption in captions for word in split_words(caption))
         frequent = [word for word, count in counts.items() if count >= config.min_count]
         if not frequent:
             raise ConfigError(
-                "the data has no captions to learn words from",
+                "the data have no captions to learn words from",
                 needed="captions (metadata.jsonl with a text column, or a .txt file beside each picture)",
                 fix="add captions, or use conditioning.semantic.kind=class or none",
             )
@@ -70,28 +81,28 @@ class Vocabulary:
         return cls(sorted(frequent[: config.max_words]))
 
     def unknown(self, caption: str) -> list[str]:
-        """The words of a caption that this vocabulary does not hold."""
-        return [word for word in words_of(caption) if word not in self._ids]
+        """Return the words of a caption that this vocabulary does not contain."""
+        return [word for word in split_words(caption) if word not in self._ids]
 
     def require_known(self, caption: str) -> None:
-        """Raise ConfigError when a prompt holds words the model never saw."""
+        """Raise ConfigError when a prompt contains words that the vocabulary does not."""
         if missing := self.unknown(caption):
             raise ConfigError(
-                f"prompt {caption!r}: the model never saw {shortened(missing)}",
+                f"prompt {caption!r}: the model never saw {shortened(missing, 8)}",
                 needed=f"words it was trained with: {shortened(self.words)}",
             )
 
     def encode(self, captions: Sequence[str], length: int) -> TextTokens:
-        """Word ids [B, length] and mask; captions longer than `length` are cut."""
+        """Encode captions as word ids [B, length] and mask; captions longer than `length` are cut."""
         ids = torch.full((len(captions), length), PAD, dtype=torch.long)
         for row, caption in enumerate(captions):
-            known = [self._ids.get(word, UNKNOWN) for word in words_of(caption)][:length]
+            known = [self._ids.get(word, UNKNOWN) for word in split_words(caption)][:length]
             ids[row, : len(known)] = torch.tensor(known, dtype=torch.long)
         return TextTokens(tokens=ids, mask=ids != PAD)
 
 
 class WordsEncoder:
-    """A vocabulary as a text encoder of `length` places. Its tokens are word ids; their vectors are part of the model."""
+    """A vocabulary as a text encoder of `length` positions. Its tokens are word ids; their vectors are part of the model."""
 
     computed_in = ""
 
@@ -100,17 +111,17 @@ class WordsEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the words and the number of places."""
+        """Hash of the words and the number of positions."""
         return hashlib.sha256(repr((self.vocabulary.words, self.length)).encode()).hexdigest()[:32]
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Word ids [B, L] and mask."""
+        """Encode captions as word ids [B, L] and mask."""
         return self.vocabulary.encode(captions, self.length)
 
     def cut(self, captions: Sequence[str]) -> list[bool]:
-        """Which captions have more words than places."""
-        return [len(words_of(caption)) > self.length for caption in captions]
+        """Return which captions have more words than positions."""
+        return [len(split_words(caption)) > self.length for caption in captions]
 
     def check_prompt(self, caption: str) -> None:
-        """Raise ConfigError when a prompt holds words the model never saw."""
+        """Raise ConfigError when a prompt contains words that the vocabulary does not."""
         self.vocabulary.require_known(caption)

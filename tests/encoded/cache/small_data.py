@@ -135,12 +135,12 @@ class Setting:
     encoder: Any = field(default_factory=Letters)
     transform: TransformConfig = TRANSFORM
     views: int = 2
-    all_places: bool = False
+    all_positions: bool = False
     workers: int = 0
 
     def cache(self, path: Path, **changes: Any) -> Cache:
         config = CacheConfig(**{"path": path, "shard_mb": 0.01, "batch_size": 4, **changes})
-        captions = None if self.encoder is None else CaptionSettings(self.encoder, self.all_places)
+        captions = None if self.encoder is None else CaptionSettings(self.encoder, self.all_positions)
         pictures = content_hash(self.source)
         return Cache(config, self.source, pictures, self.transform, self.views, self.autoencoder, captions, CPU, self.workers)
 

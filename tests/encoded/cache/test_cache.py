@@ -35,7 +35,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "transform": ({"transform": TransformConfig(size_px=8, flip=0.5)}, {"view 1 of 2", "view 2 of 2"}),
     "encoder": ({"encoder": Letters(name="other")}, {"captions"}),
     "precision of the encoder": ({"encoder": Letters(computed_in="bfloat16")}, {"captions"}),
-    "kind of padding": ({"all_places": True}, {"captions"}),
+    "kind of padding": ({"all_positions": True}, {"captions"}),
     "captions": ({"source": Pictures(words="new")}, {"captions"}),
     "labels": ({"source": Pictures(labelled=False)}, {"labels and ids"}),
     "another view": ({"views": 3}, {"view 3 of 3"}),
@@ -266,5 +266,5 @@ def test_captions_that_grow_make_no_giant_file(tmp_path: Path) -> None:
     assert cache.text is not None
     sizes = [record.bytes for record in cache.text.section.index() or ()]
     assert max(sizes) < 4 * 20_000 + 2_000  # and the header of safetensors
-    for_many = TextMaker(source, Letters(), cache.config, all_places=False).rows_per_shard(20_000)
+    for_many = TextMaker(source, Letters(), cache.config, all_positions=False).rows_per_shard(20_000)
     assert for_many == cache.text.section.rows_per_shard > 1

@@ -40,7 +40,7 @@ def cached(
     return [ToDevice(CPU).encode(batch) for batch in reader.batches(ranges(*batches), threads)]
 
 
-def assert_equal(found: list[EncodedBatch], wanted: list[EncodedBatch], *, all_places: bool = False) -> None:
+def assert_equal(found: list[EncodedBatch], wanted: list[EncodedBatch], *, all_positions: bool = False) -> None:
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
         assert one.positions == other.positions
@@ -51,9 +51,9 @@ def assert_equal(found: list[EncodedBatch], wanted: list[EncodedBatch], *, all_p
         assert (one.text is None) == (other.text is None)
         if one.text is not None and other.text is not None:
             assert same(one.text.mask, other.text.mask) and same(one.text.pooled, other.text.pooled)
-            kept = torch.ones_like(other.text.mask) if all_places else other.text.mask
+            kept = torch.ones_like(other.text.mask) if all_positions else other.text.mask
             assert same(one.text.tokens[kept], other.text.tokens[kept])
-            assert all_places or not one.text.tokens[~kept].any()
+            assert all_positions or not one.text.tokens[~kept].any()
 
 
 def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
@@ -71,7 +71,7 @@ SETTINGS: dict[str, Any] = {
     "no labels": {"source": Pictures(labelled=False)},
     "tokens apart": {"encoder": Letters(segments=True)},
     "no pooled": {"encoder": Letters(pooled=False)},
-    "all places": {"all_places": True},
+    "all places": {"all_positions": True},
 }
 
 
@@ -80,8 +80,8 @@ def test_cached_batches_equal_live_ones(name: str, tmp_path: Path) -> None:
     setting = Setting(**SETTINGS[name])
     cache = setting.filled(tmp_path)
     order = ORDER if setting.source.labelled else None
-    assert_equal(cached(cache, order), live(setting, order), all_places=setting.all_places)
-    assert_equal(cached(cache, order, (7, 5, 9)), live(setting, order, (7, 5, 9)), all_places=setting.all_places)
+    assert_equal(cached(cache, order), live(setting, order), all_positions=setting.all_positions)
+    assert_equal(cached(cache, order, (7, 5, 9)), live(setting, order, (7, 5, 9)), all_positions=setting.all_positions)
 
 
 def test_views_repeat_after_as_many_epochs_and_captions_do_not() -> None:
@@ -132,7 +132,7 @@ def test_controls_of_every_view_say_how_its_picture_was_cut(bad: tuple[int, ...]
 
 @pytest.mark.parametrize("kind", ["zero", "mask", "encoder", "replicate", "noisy_replicate"])
 def test_padding_happens_after_the_cache(kind: PaddingKind, tmp_path: Path) -> None:
-    setting = Setting(all_places=kind == "encoder")
+    setting = Setting(all_positions=kind == "encoder")
     cache = setting.filled(tmp_path)
     noise = torch.randn(8, 6, 4, generator=torch.Generator().manual_seed(0))
     for found, wanted in zip(cached(cache), live(setting), strict=True):

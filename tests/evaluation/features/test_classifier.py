@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from open_ldm.core.errors import ConfigError, DataError
-from open_ldm.core.files import sha256_of
-from open_ldm.data.holdout import Part, part_of
+from open_ldm.core.files import hash_file
+from open_ldm.data.holdout import Part, select_part
 from open_ldm.evaluation.features import ClassifierConfig, build_extractor
 from open_ldm.evaluation.features.classifier_fit import FitConfig, fit
 from open_ldm.evaluation.features.small_network import SmallNetworkConfig
@@ -49,13 +49,13 @@ def test_features_are_the_penultimate_layer_at_one_size(folder: Path) -> None:
     assert extractor.extract(images(2, 40)).vectors.shape == (2, 12)
     assert len(found.layers) == 3
     (statistics,) = collect(pictures_of(SOURCE, 16, count=20, batch_size=8), [extractor])
-    assert statistics.extractor.weights == sha256_of(folder / "classifier.safetensors")
+    assert statistics.extractor.weights == hash_file(folder / "classifier.safetensors")
 
 
 def test_the_same_data_and_seed_give_the_same_file(folder: Path, tmp_path: Path) -> None:
     short = TINY.model_copy(update={"pictures": 64})
     one, other = (fit(SOURCE, tmp_path / name, short) for name in ("a", "b"))
-    assert one.sha256 == other.sha256 == sha256_of(tmp_path / "a" / "classifier.safetensors")
+    assert one.sha256 == other.sha256 == hash_file(tmp_path / "a" / "classifier.safetensors")
     assert one.sha256 != fit(SOURCE, tmp_path / "c", short.model_copy(update={"seed": 1})).sha256
     described = json.loads((tmp_path / "a" / "classifier.json").read_text())
     assert described["class_names"] == list(SOURCE.class_names)
@@ -66,8 +66,8 @@ def test_the_same_data_and_seed_give_the_same_file(folder: Path, tmp_path: Path)
 def test_held_out_pictures_are_never_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts: list[Part] = []
     monkeypatch.setattr(
-        "open_ldm.evaluation.features.classifier_fit.part_of",
-        lambda *arguments: parts.append(part_of(*arguments)) or parts[-1],
+        "open_ldm.evaluation.features.classifier_fit.select_part",
+        lambda *arguments: parts.append(select_part(*arguments)) or parts[-1],
     )
     fit(SOURCE, tmp_path, TINY.model_copy(update={"pictures": 32}))
     train, test = ({part.sample_id(index) for index in range(len(part))} for part in parts)

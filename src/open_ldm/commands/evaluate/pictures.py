@@ -20,7 +20,7 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_pixels
 from open_ldm.data.holdout import Part, PartName
-from open_ldm.data.loader import drawn_caption, open_data
+from open_ldm.data.loader import draw_caption, open_data
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
@@ -139,7 +139,7 @@ class SampledPictures:
         if isinstance(semantic, ClassSemantic):
             label = self.data.label_of(index)
             return None if label is None else self.data.class_names[label]
-        return drawn_caption(self.data.captions_of(index), _ORDER_SEED, seed, captioned=True)
+        return draw_caption(self.data.captions_of(index), _ORDER_SEED, seed, captioned=True)
 
     def _conditions(self) -> str:
         semantic = self.run.recipe.conditioning.semantic

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError
-from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.hashes import hash_content
 from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import DataConfig, open_data
 from open_ldm.data.sample import Source
@@ -99,7 +99,7 @@ def _folder(
     if cache is None:
         return None
     named = [_RULE, content, list(size_px), length, capacity, extractor.id.to_json()]
-    return cache / hash_of_content(named)[:24]
+    return cache / hash_content(named)[:24]
 
 
 def _kept(folder: Path | None) -> Statistics | None:

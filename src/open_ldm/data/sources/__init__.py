@@ -1,4 +1,4 @@
-"""Where pictures come from. A new kind of source is one file and one line in the union below."""
+"""The sources of pictures. A new kind of source is one file and one line in the union below."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig | ShrunkConf
 
 
 def channels_of(config: SourceConfig) -> int | None:
-    """How many channels the pictures of a source have, None where they are RGB."""
+    """Return the number of channels of a source's pictures; None where they are RGB."""
     inner = config.of if isinstance(config, ShrunkConfig) else config
     return inner.channels if isinstance(inner, PictureFilesConfig) else None
 
 
 def open_source(config: SourceConfig) -> Source:
-    """The data set a config describes. Raises ConfigError for a wrong path, DataError for unusable content."""
+    """Open the data set that a config describes.
+
+    Raises:
+        ConfigError: The path is wrong.
+        DataError: The content is unusable.
+    """
     return config.open()

@@ -1,9 +1,9 @@
-"""Hashes of stored pictures: of every byte, read once; later only of those whose file changed since.
+"""Hashes of stored pictures. Every byte is read once; later only files that changed since are read again.
 
-What is known lies in the user's cache folder, one file per data set. It is believed for a file of the same path, number
-(inode), size, and times of its last change to content (mtime) and to anything (ctime, which no program can set back). None of
-these is part of a hash: equal bytes have equal hashes on every machine. A file changed in the last seconds is not remembered,
-because a second change could fall into the same tick of the clock.
+Known hashes are kept in the user's cache folder, one file per data set. A hash is reused for a file with the same path, number
+(inode), size, and times of the last change of its content (mtime) and of anything (ctime, which no program can set back). None
+of these is part of a hash: equal bytes have equal hashes on every machine. A file that changed in the last seconds is not
+remembered, because a second change could fall into the same tick of the clock.
 """
 
 from __future__ import annotations
@@ -43,53 +43,59 @@ _LOCK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StoredPicture:
-    """Where a picture's bytes lie: `size` of them from `offset` of a file, or all (-1)."""
+    """Where a picture's bytes are: `size` of them from `offset` of a file, or all (-1)."""
 
     file: Path
     offset: int = 0
     size: int = -1
 
 
-def digests_of(
-    pictures: Iterable[StoredPicture | None], place: str, among: int, on_pictures: Callable[[int], None]
+def read_digests(
+    pictures: Iterable[StoredPicture | None], location: str, among: int, on_pictures: Callable[[int], None]
 ) -> list[bytes | BadPicture]:
-    """BLAKE2b of each picture's bytes, or why they cannot be read now; a constant for None, which the index knows to be bad.
+    """Read pictures and compute their hashes, BLAKE2b of each picture's bytes.
 
-    `place`: of the data set, under which its hashes are remembered. `among`: how many pictures it has. `on_pictures` is told
-    how many are done.
+    Args:
+        pictures: The pictures; None for one that the index knows to be bad.
+        location: Path of the data set, under which its hashes are remembered.
+        among: Number of pictures of the data set.
+        on_pictures: Called with the number of pictures done.
+
+    Returns:
+        The hash of each picture, or why it cannot be read now; a constant for None.
     """
-    remembered = _Remembered(place, max(among, _MOST_OLD))
-    found: list[bytes | BadPicture] = []
+    remembered = _Remembered(location, max(among, _MOST_OLD))
+    results: list[bytes | BadPicture] = []
     saved = 0
     left = iter(pictures)
     try:
         with ThreadPoolExecutor(_READERS, thread_name_prefix="digests") as pool:
             while portion := list(itertools.islice(left, _AT_ONCE)):
-                files = [list(group) for _, group in itertools.groupby(portion, lambda one: one and one.file)]
-                for digests in pool.map(partial(_of_one_file, remembered=remembered), files):
-                    found += digests
-                on_pictures(len(found))
-                if len(found) - saved >= max(_SAVED_EVERY_PICTURES, saved):  # each writes all: few of many
-                    saved = len(found)
+                files = [list(group) for _, group in itertools.groupby(portion, lambda picture: picture and picture.file)]
+                for digests in pool.map(partial(_read_one_file, remembered=remembered), files):
+                    results += digests
+                on_pictures(len(results))
+                if len(results) - saved >= max(_SAVED_EVERY_PICTURES, saved):  # saving writes all, so ever more rarely
+                    saved = len(results)
                     remembered.save()
     finally:
         remembered.save()
-    return found
+    return results
 
 
-def _of_one_file(pictures: Sequence[StoredPicture | None], remembered: _Remembered) -> list[bytes | BadPicture]:
-    """Digests of pictures that lie in one file."""
+def _read_one_file(pictures: Sequence[StoredPicture | None], remembered: _Remembered) -> list[bytes | BadPicture]:
+    """Compute the digests of pictures in one file."""
     first = pictures[0]
     if first is None:
         return [bytes(DIGEST_BYTES)] * len(pictures)
     try:
         status = first.file.stat()
     except OSError:
-        status = None  # reading says why, and tries again
-    return [_of_picture(one, status, remembered) for one in pictures if one is not None]
+        status = None  # reading tries again, and gives the reason
+    return [_read_picture(picture, status, remembered) for picture in pictures if picture is not None]
 
 
-def _of_picture(picture: StoredPicture, status: os.stat_result | None, remembered: _Remembered) -> bytes | BadPicture:
+def _read_picture(picture: StoredPicture, status: os.stat_result | None, remembered: _Remembered) -> bytes | BadPicture:
     stamp = b"" if status is None else _stamp(picture, status)
     known = remembered.digests.get(stamp)
     if known is None:
@@ -116,45 +122,46 @@ def _read(picture: StoredPicture) -> bytes:
 
 
 def _stamp(picture: StoredPicture, status: os.stat_result) -> bytes:
-    """Names a state of a stored picture on this machine."""
+    """Identify a state of a stored picture on this machine."""
     path = os.fsencode(Path(os.path.abspath(picture.file)))  # noqa: PTH100 - resolve() would look at the disk
     file = (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return hashlib.blake2b(repr((file, picture.offset, picture.size)).encode(), digest_size=DIGEST_BYTES).digest()
 
 
 class _Remembered:
-    """Digests by stamp, read from the user's cache and written back; damaged or unwritable, it is as if empty.
+    """Digests by stamp, read from the user's cache and written back. A damaged or unwritable cache counts as empty.
 
-    `most_old`: how many are kept that were not asked for, the newest: of other parts of the data, by other processes.
+    `most_old` is the number of digests that are kept although they were not used: the newest, of other parts of the data or of
+    other processes.
     """
 
-    def __init__(self, place: str, most_old: int) -> None:
+    def __init__(self, location: str, most_old: int) -> None:
         self._most_old = most_old
-        name = hashlib.blake2b(place.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
+        name = hashlib.blake2b(location.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
         self._file = user_cache("digests") / f"{name}.safetensors"
-        self.digests = self._loaded()
+        self.digests = self._load()
         self._used: dict[bytes, bytes] = {}
         self._changed = False
 
     def keep(self, stamp: bytes, digest: bytes) -> None:
-        """Remember one, or that it was used."""
+        """Remember a digest, or that it was used."""
         self._changed |= stamp not in self.digests
         self._used[stamp] = digest
 
     def save(self) -> None:
-        """Add what is known to what others saved meanwhile, if there is something new."""
+        """Merge new digests, if there are any, into those that other processes saved meanwhile."""
         if not self._changed:
             return
         remove_temporary_files(self._file.parent)
         with suppress(DiskError), _one_at_a_time():
-            old = [item for item in self._loaded().items() if item[0] not in self._used]
+            old = [item for item in self._load().items() if item[0] not in self._used]
             merged = {**dict(old[-self._most_old :]), **self._used}
             pairs = {"stamps": b"".join(merged), "digests": b"".join(merged.values())}
             arrays = {name: np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES) for name, joined in pairs.items()}
             write_bytes(self._file, safetensors.numpy.save(arrays, {"version": _VERSION}))
         self._changed = False
 
-    def _loaded(self) -> dict[bytes, bytes]:
+    def _load(self) -> dict[bytes, bytes]:
         try:
             with safetensors.safe_open(self._file, framework="numpy") as opened:
                 if (opened.metadata() or {}).get("version") != _VERSION:
@@ -169,7 +176,7 @@ class _Remembered:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Among the processes of this machine. Where no lock can be had in a minute, some digests may be lost and nothing else."""
+    """Let one process of this machine save at a time. Without a lock after a minute only some digests may be lost."""
     lock = user_cache("digests.lock")
     with ExitStack() as held:
         with suppress(OSError):

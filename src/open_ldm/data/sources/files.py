@@ -1,4 +1,4 @@
-"""All files below a folder, sorted, with hidden ones left out and pictures told from the rest; and the user's own cache."""
+"""Finding all files below a folder, sorted, without hidden ones, pictures apart from the rest; and the user's cache folder."""
 
 from __future__ import annotations
 
@@ -11,41 +11,44 @@ from open_ldm.data.sample import printable
 
 
 def user_cache(name: str) -> Path:
-    """Folder of what is remembered between runs on this machine, for the user."""
+    """Return the user's folder for what is remembered between runs on this machine."""
     base = os.environ.get("XDG_CACHE_HOME") or ""
     return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "open-ldm" / name
 
 
-class NoSuchPath(ConfigError):  # noqa: N818 - it is said as it is
-    """There is nothing at the path a recipe names; a dry run goes on without."""
+class NoSuchPath(ConfigError):  # noqa: N818 - the name says what is wrong
+    """There is nothing at the path that a recipe names; a dry run continues without it."""
 
 
 def moved(path: str | Path) -> str:
-    """How to correct a path that leads nowhere. A run keeps it as it was given, and some commands take no other."""
+    """Return how to correct a path that does not exist. A run keeps its path as given, and some commands accept no other."""
     if Path(path).expanduser().is_absolute():
         return "check the path"
-    return "start the command in the folder where the path holds (for a run: where it was trained), or give the whole path"
+    return "start the command in the folder that the path starts from (for a run: where it was trained), or give the full path"
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """Names relative to the folder, with forward slashes, sorted. `pictures` are told by their suffix."""
+    """Names relative to the folder, with forward slashes, sorted. `pictures` are recognised by their suffix."""
 
     pictures: tuple[str, ...]
     others: tuple[str, ...]
 
     def only_folder(self) -> str | None:
-        """The one subfolder that holds all pictures, or None."""
+        """Return the one subfolder that contains all pictures, or None."""
         tops = {name.partition("/")[0] if "/" in name else None for name in self.pictures}
         return tops.pop() if len(tops) == 1 else None
 
 
 def find_files(root: Path, suffixes: tuple[str, ...]) -> FoundFiles:
-    """Look through `root` and all folders below, following links but entering no folder twice.
+    """Find all files in `root` and the folders below, following links but entering no folder twice.
 
-    `suffixes`: of pictures, in lower case.
+    Args:
+        root: The folder.
+        suffixes: Suffixes of pictures, in lower case.
 
-    Raises DataError when a folder cannot be read.
+    Raises:
+        DataError: A folder cannot be read.
     """
 
     def refuse(error: OSError) -> None:

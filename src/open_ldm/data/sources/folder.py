@@ -1,9 +1,9 @@
-"""A folder of pictures, in the layout it happens to have. The layout is detected, and said in `summary`.
+"""A folder of pictures in any of several layouts. The layout is detected, and `summary` reports it.
 
     metadata.jsonl, metadata.csv   columns file_name, and if known text, label, original_height, original_width
-    class folders                  two or more subfolders that hold all pictures; the first level names the class
+    class folders                  two or more subfolders that contain all pictures; the first level names the class
     flat                           anything else, read recursively
-    sidecars                       picture.txt beside picture.jpg: one caption per line; goes with the last two
+    sidecars                       picture.txt beside picture.jpg: one caption per line; possible in the last two layouts
 
 A folder without metadata whose pictures all lie in one subfolder is entered. Hidden files and folders are ignored.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 from open_ldm.core.errors import ConfigError, DataError, nearest, shortened
-from open_ldm.core.files import taken_from
+from open_ldm.core.files import relative_path_hint
 from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
-from open_ldm.data.sources.digests import StoredPicture, digests_of
+from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import FoundFiles, NoSuchPath, find_files, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import METADATA_FILES, read_metadata, stored_name
@@ -31,19 +31,19 @@ BAD_CAPTION = "unreadable caption file"
 
 
 class FolderConfig(PictureFilesConfig):
-    """`path`: the folder."""
+    """The folder `path` of pictures."""
 
     kind: Literal["folder"] = "folder"
     path: Path
 
     def open(self) -> FolderSource:
-        """Look through the folder. Raises ConfigError for a wrong path, DataError for content that makes no sense."""
+        """Index the folder. Raises ConfigError for a wrong path, DataError for unusable content."""
         return FolderSource(self)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One picture of the index; `name` opens its file. `fault`: why it cannot be used, known before reading, or empty."""
+    """One picture of the index; `name` opens its file. `fault` is why it cannot be used, known before reading, or empty."""
 
     name: str
     captions: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What was found: pictures in order, their class names, and the layout in words."""
+    """The detected layout: pictures in order, their class names, and the layout in words."""
 
     root: Path
     entries: tuple[_Entry, ...]
@@ -81,7 +81,7 @@ class FolderSource:
 
     @property
     def summary(self) -> SourceSummary:
-        """What was found."""
+        """What the folder contains."""
         return self._summary
 
     @property
@@ -94,7 +94,7 @@ class FolderSource:
 
     @property
     def hashes(self) -> IndexHashes:
-        """Pictures by name and original size; captions and labels in the order of the pictures."""
+        """Hashes of the pictures' names and original sizes, and of captions and labels in the order of the pictures."""
         pictures = [(entry.name, entry.original_size, entry.fault) for entry in self._entries]
         return IndexHashes(
             pictures=_hash_of((self.config.reading, pictures)),
@@ -103,10 +103,10 @@ class FolderSource:
         )
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
-        """BLAKE2b of each file's bytes."""
+        """Compute the BLAKE2b of each file's bytes; see `Source.digests`."""
         entries = (self._entries[index] for index in indices)
         stored = (None if entry.fault else StoredPicture(self._root / entry.name) for entry in entries)
-        return digests_of(stored, str(self._root.resolve()), len(self), on_pictures)
+        return read_digests(stored, str(self._root.resolve()), len(self), on_pictures)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -125,25 +125,25 @@ class FolderSource:
         )
 
     def sample_id(self, index: int) -> str:
-        """File name relative to the folder, with forward slashes."""
+        """Return the file name relative to the folder, with forward slashes."""
         return printable(self._entries[index].name)
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """Original (height, width) in pixels, from metadata or the file's header. Raises BadPicture."""
+        """Return the original (height, width) in pixels, from metadata or the file's header. Raises BadPicture."""
         entry = self._usable(index)
-        return entry.original_size or self.config.size_of(self._root / entry.name)
+        return entry.original_size or self.config.read_size(self._root / entry.name)
 
     def label_of(self, index: int) -> int | None:
-        """Class of a picture, without reading it."""
+        """Return the class of a picture without reading it; None when it has none."""
         label = self._entries[index].label
         return label if isinstance(label, int) and label != NO_LABEL else None
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a picture, without reading it."""
+        """Return the captions of a picture without reading it."""
         return self._entries[index].captions
 
     def captions(self) -> list[str]:
-        """All captions, in the order of the pictures."""
+        """Return all captions, in the order of the pictures."""
         return [caption for entry in self._entries for caption in entry.captions]
 
     def _usable(self, index: int) -> _Entry:
@@ -170,7 +170,7 @@ def _checked_root(path: Path) -> Path:
         beside = []
     hint = nearest(root.name, beside) if beside else ""
     raise NoSuchPath(
-        f"source.path {path} does not exist", needed=f"a folder of pictures{taken_from(path)}", fix=hint or moved(path)
+        f"source.path {path} does not exist", needed=f"a folder of pictures{relative_path_hint(path)}", fix=hint or moved(path)
     )
 
 
@@ -183,12 +183,12 @@ def _detect(root: Path, suffixes: tuple[str, ...]) -> _Layout:
         present = [name for name in METADATA_FILES if name in found.others]
     where = printable(str(root))
     if len(present) > 1:
-        raise DataError(f"{where} holds both {' and '.join(present)}", fix="keep one of them")
+        raise DataError(f"{where} contains both {' and '.join(present)}", fix="keep one of them")
     if present:
         return _metadata_layout(root, found, present[0])
     if not found.pictures:
         other = f" ({len(found.others)} other files)" if found.others else ""
-        raise DataError(f"{where} holds no pictures{other}", needed=f"files ending in {shortened(suffixes)}")
+        raise DataError(f"{where} contains no pictures{other}", needed=f"files ending in {shortened(suffixes)}")
     return _plain_layout(root, found)
 
 
@@ -204,7 +204,7 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str) -> _Layout:
     if len(missing) > BUDGET_SHARE * len(entries):
         raise DataError(
             f"{where}: {len(missing):,} of {len(entries):,} files do not exist: {printable(shortened(missing, 3))}",
-            fix="file_name is relative to the folder of the metadata",
+            fix="give each file_name relative to the folder of the metadata",
         )
     absent = set(missing)
     entries = [replace(entry, fault=pictures.MISSING) if entry.name in absent else entry for entry in entries]

@@ -1,4 +1,4 @@
-"""Labels as users write them (numbers or names, in metadata, folders or shards) -> indices into class names."""
+"""Turning labels as users write them (numbers or names, in metadata, folders or shards) into indices of class names."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from open_ldm.data.sample import printable
 BAD_LABEL = "missing or unusable label"
 NO_LABEL = -1
 _MOST_CLASSES = 100_000
-"""A number beyond this is taken for a mistake, not for a class."""
+"""A larger number counts as a mistake, not as a class."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """One index per sample (NO_LABEL where it has none that can be used), and the names of the classes.
+    """One index per sample (NO_LABEL where it has no usable label), and the names of the classes.
 
-    `class_names` is empty when no sample has a label, or when `ignored` says why those that are there cannot be used;
-    otherwise a sample without one is at fault.
+    `class_names` is empty when no sample has a label, or when `ignored` says why the existing labels cannot be used.
+    Otherwise a sample without a label is bad.
     """
 
     indices: tuple[int, ...]
@@ -33,10 +33,17 @@ class Labels:
 def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | None, where: str) -> Labels:
     """Turn labels as given (all numbers or all names) into indices.
 
-    Numbers are indices; without `names` (from a `classes.json`) the classes are called '0', '1', ... Names are looked
-    up in `names`, or sorted. A label is unusable when missing while others are there, negative, or not in `names`.
-    When more than 1 % are unusable, all labels are ignored: a run that does not ask for classes does without them.
-    Raises DataError, naming `where`, for numbers mixed with names.
+    Numbers are indices; without `names` the classes are called '0', '1', ... Names are looked up in `names`, or sorted. A label
+    is unusable when it is missing while others exist, when it is negative, or when it is not in `names`. When more than 1 % are
+    unusable, all labels are ignored, since a run without classes does not need them.
+
+    Args:
+        given: The label of each sample.
+        names: The class names of a `classes.json`, if there is one.
+        where: Where the labels come from, for error messages.
+
+    Raises:
+        DataError: Some labels are numbers and others are names.
     """
     given = [printable(label) if isinstance(label, str) else label for label in given]
     numbers = [label for label in given if isinstance(label, int)]
@@ -45,15 +52,15 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         return Labels((NO_LABEL,) * len(given), ())
     if numbers and words:
         raise DataError(
-            f"{where} mixes labels that are numbers ({numbers[0]}) and names ({words[0]!r})", needed="one of the two"
+            f"{where} mixes labels that are numbers ({numbers[0]}) and names ({words[0]!r})", needed="only one of the two"
         )
     if names is None:
         largest = max((number for number in numbers if number < _MOST_CLASSES), default=-1)
         names = sorted(set(words)) if words else [str(number) for number in range(largest + 1)]
-    place = {name: index for index, name in enumerate(names)}
+    index_by_name = {name: index for index, name in enumerate(names)}
     indices = []
     for label in given:
-        index = place.get(label, NO_LABEL) if isinstance(label, str) else label
+        index = index_by_name.get(label, NO_LABEL) if isinstance(label, str) else label
         indices.append(index if index is not None and 0 <= index < len(names) else NO_LABEL)
     unusable = [label for label, index in zip(given, indices, strict=True) if index == NO_LABEL]
     if len(unusable) > BUDGET_SHARE * len(given):
@@ -64,7 +71,7 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:
-    """The names in `folder`/classes.json, None when there is no such file. Raises DataError when it is no such list."""
+    """Read the names in `folder`/classes.json; None when there is no such file. Raises DataError when it is not such a list."""
     path = folder / "classes.json"
     if not path.is_file():
         return None

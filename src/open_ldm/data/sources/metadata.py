@@ -1,4 +1,4 @@
-"""`metadata.jsonl` and `metadata.csv`: one row per picture, read strictly, with the line named when it does not fit."""
+"""Reading `metadata.jsonl` and `metadata.csv`: one row per picture, read strictly; errors name the line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 
 @dataclass(frozen=True)
 class MetadataRow:
-    """What metadata says about one picture. `file_name` is relative to the folder; `original_size` (height, width)."""
+    """What metadata say about one picture. `file_name` is relative to the folder; `original_size` is (height, width)."""
 
     file_name: str
     captions: tuple[str, ...]
@@ -28,7 +28,7 @@ class MetadataRow:
 
 
 def read_metadata(path: Path) -> list[MetadataRow]:
-    """Rows sorted by file name. Raises DataError naming the line that is malformed or repeats a file."""
+    """Read the rows, sorted by file name. Raises DataError, which names the line that is malformed or repeats a file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -49,22 +49,22 @@ def read_metadata(path: Path) -> list[MetadataRow]:
 
 
 def stored_name(name: str, stored: Collection[str]) -> str:
-    """The one of `stored` that is `name`, be it in another Unicode normal form; `name` itself when there is none.
+    """Find `name` among `stored`, also in another Unicode normal form; return `name` itself when it is not there.
 
-    Disks and archives compose or decompose accents, editors the other way round.
+    Disks and archives may decompose accents that editors compose, or the other way round.
     """
     forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
     return next((form for form in forms if form in stored), name)
 
 
 def parse_row(content: Mapping[str, Any], where: str) -> MetadataRow:
-    """Check one row. Raises DataError starting with `where`."""
+    """Check one row. Raises DataError with a message that begins with `where`."""
     name = content.get("file_name")
     if not isinstance(name, str) or not name:
         raise DataError(f"{where} has no file_name", needed=f"file_name; found {shortened(content) or 'nothing'}")
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
-        raise DataError(f"{where}: file_name {name!r} leaves the folder", needed="a path inside the folder")
+        raise DataError(f"{where}: file_name {name!r} is outside the folder", needed="a path inside the folder")
     return MetadataRow(
         file_name=str(parts),
         captions=captions_from(content.get("text"), where),
@@ -74,7 +74,7 @@ def parse_row(content: Mapping[str, Any], where: str) -> MetadataRow:
 
 
 def captions_from(text: Any, where: str) -> tuple[str, ...]:
-    """One caption or a list of them; empty ones are left out. Raises DataError for anything else."""
+    """Read one caption or a list of captions, without empty ones. Raises DataError for anything else."""
     if text is None:
         return ()
     listed = text if isinstance(text, list) else [text]
@@ -84,7 +84,7 @@ def captions_from(text: Any, where: str) -> tuple[str, ...]:
 
 
 def label_from(label: Any, where: str) -> int | str | None:
-    """A label: a whole number, a name, or nothing. Raises DataError for anything else."""
+    """Read a label: a whole number, a name, or nothing. Raises DataError for anything else."""
     if label is None or label == "":
         return None
     if isinstance(label, bool) or not isinstance(label, int | str):
@@ -93,7 +93,7 @@ def label_from(label: Any, where: str) -> int | str | None:
 
 
 def original_size_from(content: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    """(height, width) from original_height and original_width, both or neither. Raises DataError for anything else."""
+    """Read (height, width) from original_height and original_width, both or neither. Raises DataError for anything else."""
     sides = [content.get("original_height"), content.get("original_width")]
     if sides in ([None, None], ["", ""]):
         return None
@@ -116,7 +116,7 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
         except ValueError as error:
             raise DataError(f"{path} line {line} is not JSON: {error}", fix="correct that line") from error
         if not isinstance(content, dict):
-            raise DataError(f"{path} line {line} holds a {type(content).__name__}", needed="an object with file_name")
+            raise DataError(f"{path} line {line} contains a {type(content).__name__}", needed="an object with file_name")
         yield line, content
 
 
@@ -143,7 +143,7 @@ def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def _listed(cell: str | None) -> str | list[Any] | None:
-    """A CSV cell that holds a JSON list of captions, as that list; any other cell as it is."""
+    """Return a CSV cell with a JSON list of captions as that list, and any other cell as it is."""
     if cell and cell.startswith("["):
         try:
             content = json.loads(cell)

@@ -1,4 +1,4 @@
-"""What every source of picture files can be told: how large they may be, and how their channels are read."""
+"""The settings of every source of picture files: how large they may be, and how their channels are read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from open_ldm.data.pictures import Pixels
 
 
 class PictureFilesConfig(Config):
-    """A picture of more than `max_megapixels` (millions of pixels) is not decoded but counted as bad.
+    """The settings of every source of picture files.
 
-    `channels`: null reads RGB pictures (data/pictures.py); a number reads .npy files and pages of TIFF that hold just so many
-    (data/channels.py). `channel_range`: [low, high] of the values in these files that become 0 and 255, one for each channel or
-    one for all, such as [[0, 4095]] for a 12-bit camera; null takes the whole range of 8 or 16 bits.
+    Attributes:
+        path: Where the pictures are.
+        max_megapixels: A picture of more millions of pixels is not decoded but counted as bad.
+        channels: null reads RGB pictures (data/pictures.py); a number reads .npy files and TIFF pages with exactly so many
+            channels (data/channels.py).
+        channel_range: [low, high] of the values in these files that become 0 and 255, one pair for each channel or one for
+            all, such as [[0, 4095]] for a 12-bit camera; null takes the whole range of 8 or 16 bits.
     """
 
     kind: str
@@ -42,22 +46,22 @@ class PictureFilesConfig(Config):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """How the names of pictures end, in lower case."""
+        """Suffixes of picture names, in lower case."""
         return pictures.SUFFIXES if self.channels is None else channels.suffixes_of(self.channels)
 
     @property
     def reading(self) -> Any:
-        """The settings that decide which pixels a file gives, and whether any."""
+        """The settings that decide which pixels a file gives, and whether it gives any."""
         return self.max_megapixels if self.channels is None else (self.max_megapixels, self.channels, self.channel_range)
 
     def decode(self, picture: bytes | Path) -> Pixels:
-        """uint8 [H, W, 3], or [H, W, `channels`]. Raises BadPicture."""
+        """Decode a picture to uint8 [H, W, 3], or [H, W, `channels`]. Raises BadPicture."""
         if self.channels is None:
             return pictures.decode(picture, self.max_megapixels)
         return channels.decode(picture, self.channels, self.channel_range, self.max_megapixels)
 
-    def size_of(self, picture: bytes | Path) -> tuple[int, int]:
-        """(height, width) in pixels, from the header alone. Raises BadPicture."""
+    def read_size(self, picture: bytes | Path) -> tuple[int, int]:
+        """Read the (height, width) in pixels from the header alone. Raises BadPicture."""
         if self.channels is None:
-            return pictures.size_of(picture, self.max_megapixels)
-        return channels.size_of(picture, self.channels, self.max_megapixels)
+            return pictures.read_size(picture, self.max_megapixels)
+        return channels.read_size(picture, self.channels, self.max_megapixels)

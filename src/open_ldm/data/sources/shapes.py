@@ -1,8 +1,8 @@
-"""Coloured shapes drawn on the fly: a data set inside the package, with the truth of every attribute known.
+"""Coloured shapes painted on the fly: a data set inside the package with known ground truth for every attribute.
 
-Each picture shows one or two shapes on a light background, drawn at an original size of its own: the short side is
-log-uniform in 20..160 px and the aspect ratio 3:4 to 4:3, so that size, crop, aspect and flip controls have something
-to say. Everything about picture i follows from (seed, i).
+Each picture shows one or two shapes on a light background, at its own original size: the short side is log-uniform in
+20..160 px and the aspect ratio 3:4 to 4:3, so that size, crop, aspect and flip controls vary. Everything about picture i
+follows from (seed, i).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import Field
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
-from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, caption_of
+from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, write_caption
 
 _RGB = {
     "red": (215, 35, 45),
@@ -35,14 +35,20 @@ _EXTENT = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 """Side of a shape's bounding box, as a fraction of the picture's short side."""
 _SUPERSAMPLING = 4
 _DRAWING = 3
-"""Number of this drawing rule; part of the fingerprint."""
+"""Number of the rule that paints the pictures; part of the fingerprint."""
 
 T = TypeVar("T")
 
 
 class ShapesConfig(Config):
-    """`two_shapes`: share of pictures that show two. `split`: `train` never shows the held-out combinations of colour and
-    kind, `held_out` shows nothing else."""
+    """The settings of the shapes.
+
+    Attributes:
+        length: Number of pictures.
+        seed: Another seed gives other pictures.
+        two_shapes: Share of pictures that show two shapes.
+        split: `train` never shows the held-out combinations of colour and kind, `held_out` shows nothing else.
+    """
 
     kind: Literal["shapes"] = "shapes"
     length: int = Field(default=100_000, ge=1)
@@ -51,7 +57,7 @@ class ShapesConfig(Config):
     split: Literal["train", "held_out", "all"] = "train"
 
     def open(self) -> ShapesSource:
-        """The source this config describes."""
+        """Return the source that this config describes."""
         return ShapesSource(self)
 
 
@@ -59,8 +65,8 @@ class ShapesConfig(Config):
 class DrawnShape(ShapeWords):
     """Ground truth of one shape.
 
-    `x`, `y`: centre as a fraction of the picture's width and height; `extent`: side of the bounding box as a fraction
-    of the picture's short side.
+    `x` and `y` are the centre as a fraction of the picture's width and height; `extent` is the side of the bounding box as a
+    fraction of the picture's short side.
     """
 
     x: float
@@ -70,7 +76,7 @@ class DrawnShape(ShapeWords):
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is to be drawn: picture size, grey level of the background 0..255, and the shapes in caption order."""
+    """All that a picture shows: its size, the grey level of the background 0..255, and the shapes in caption order."""
 
     height_px: int
     width_px: int
@@ -79,7 +85,7 @@ class Scene:
 
 
 class ShapesSource:
-    """Random-access data set of drawn shapes. `attributes["shapes"]` of a sample is its tuple of `DrawnShape`."""
+    """Random-access data set of shapes. `attributes["shapes"]` of a sample is its tuple of `DrawnShape`."""
 
     def __init__(self, config: ShapesConfig) -> None:
         self.config = config
@@ -94,23 +100,23 @@ class ShapesSource:
 
     @property
     def summary(self) -> SourceSummary:
-        """What was found."""
+        """What the source contains."""
         shapes = "one or two shapes" if self.config.two_shapes else "one shape"
         layout = f"{shapes} drawn on the fly, split {self.config.split}"
         return SourceSummary(len(self), len(CLASS_NAMES), len(self), layout)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the config and of the drawing rule's number."""
+        """Hash of the config and of the number of the painting rule."""
         return hashlib.blake2b(f"{_DRAWING}/{self.config.model_dump_json()}".encode(), digest_size=16).hexdigest()
 
     @property
     def hashes(self) -> IndexHashes:
-        """All follows from the config, so all three change with it."""
+        """Hashes that all three change with the config, since everything follows from it."""
         return IndexHashes(self.fingerprint, self.fingerprint, self.fingerprint)
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
-        """All follows from the config and the index, so nothing is drawn."""
+        """Compute hashes from the config and the index alone; no picture is painted."""
         whole = self.fingerprint
         on_pictures(len(indices))
         return [hashlib.blake2b(f"{whole}/{index}".encode(), digest_size=16).digest() for index in indices]
@@ -126,41 +132,41 @@ class ShapesSource:
             original_height_px=scene.height_px,
             original_width_px=scene.width_px,
             label=CLASS_NAMES.index(scene.shapes[0].class_name),
-            captions=(caption_of(scene.shapes),),
+            captions=(write_caption(scene.shapes),),
             attributes=self.attributes(scene),
         )
 
     def sample_id(self, index: int) -> str:
-        """'shapes/INDEX'."""
+        """Return 'shapes/INDEX'."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         return f"shapes/{index:06d}"
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels, without drawing."""
+        """Return the (height, width) in pixels, without painting the picture."""
         scene = self.scene(index)
         return scene.height_px, scene.width_px
 
     def label_of(self, index: int) -> int:
-        """Class of a picture, without drawing."""
+        """Return the class of a picture, without painting it."""
         return CLASS_NAMES.index(self.scene(index).shapes[0].class_name)
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """The caption of a picture, without drawing."""
-        return (caption_of(self.scene(index).shapes),)
+        """Return the caption of a picture, without painting it."""
+        return (write_caption(self.scene(index).shapes),)
 
     def captions(self) -> list[str]:
-        """Every caption this split can show, once each (not one per sample: the sentences repeat)."""
+        """Return every caption that this split can have, once each (not one per sample, since the sentences repeat)."""
         nouns = [(colour, kind, size) for colour, kind in self._pairs for size in SIZES]
-        captions = [caption_of([ShapeWords(*noun, place)]) for noun in nouns for place in PLACES]
+        captions = [write_caption([ShapeWords(*noun, place)]) for noun in nouns for place in PLACES]
         if self.config.two_shapes:
             for first, second in itertools.product(nouns, nouns):
                 if first[0] != second[0]:
-                    captions += [caption_of([ShapeWords(*first, place), ShapeWords(*second, "")]) for place in PLACES]
+                    captions += [write_caption([ShapeWords(*first, place), ShapeWords(*second, "")]) for place in PLACES]
         return captions
 
     def scene(self, index: int) -> Scene:
-        """Decide picture `index` without drawing it."""
+        """Decide what picture `index` shows, without painting it."""
         draws = _Draws(self.config.seed, index)
         height, width = _picture_size(draws)
         count = 1 + (draws.between("count", 0, 1) < self.config.two_shapes)
@@ -177,7 +183,7 @@ class ShapesSource:
         colour, kind = draws.one_of(f"{which} pair", [pair for pair in self._pairs if pair[0] != avoid])
         word = draws.one_of(f"{which} size", SIZES)
         extent = draws.between(f"{which} extent", *_EXTENT[word])
-        # Two shapes keep to their halves and one shape keeps inside the picture, whatever the aspect ratio.
+        # Two shapes stay in their halves, and one shape stays inside the picture, for every aspect ratio.
         half_x, half_y = extent * min(size) / width / 2, extent * min(size) / height / 2
         x = draws.between(f"{which} x", half_x, 0.5 - half_x) if count == 2 else draws.between(f"{which} x", 0.25, 0.33)
         y = draws.between(f"{which} y", max(half_y, 0.35), min(1 - half_y, 0.65))
@@ -185,12 +191,12 @@ class ShapesSource:
 
     @staticmethod
     def attributes(scene: Scene) -> Mapping[str, Any]:
-        """The ground truth a sample carries."""
+        """Return the ground truth of a sample."""
         return {"shapes": scene.shapes}
 
 
 class _Draws:
-    """Independent draws for one picture, each named by its purpose."""
+    """Independent random numbers for one picture, each with its own purpose."""
 
     def __init__(self, seed: int, index: int) -> None:
         self._seed = seed
@@ -204,7 +210,7 @@ class _Draws:
 
 
 def _picture_size(draws: _Draws) -> tuple[int, int]:
-    """(height, width): two in five pictures are square, the rest log-uniform between 3:4 and 4:3."""
+    """Draw (height, width): two in five pictures are square, the rest log-uniform between 3:4 and 4:3."""
     low, high = _SHORT_SIDE_PX
     short = round(low * (high / low) ** draws.between("short side", 0, 1))
     if draws.between("square", 0, 1) < 0.4:
@@ -214,7 +220,7 @@ def _picture_size(draws: _Draws) -> tuple[int, int]:
 
 
 def draw(scene: Scene) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Draw a scene with antialiased edges: uint8 [H, W, 3]. Only each shape's own box is supersampled."""
+    """Paint a scene with antialiased edges as uint8 [H, W, 3]. Only each shape's own box is supersampled."""
     canvas = Image.new("RGB", (scene.width_px, scene.height_px), (scene.background,) * 3)
     for shape in scene.shapes:
         side = shape.extent * min(scene.height_px, scene.width_px)

@@ -1,8 +1,8 @@
-"""What lies where in a tar shard, so that any sample can be read at once. Read from the headers, cached between runs.
+"""The index of a tar shard, which says where each sample is. It is read from the headers and cached between runs.
 
 Members belong together when they share a name up to the last dot: KEY.jpg (or another suffix of pictures), KEY.cls, KEY.txt,
-KEY.json. Nothing is ever extracted. The cache lies in the user's cache folder, one JSON file per shard, and is believed
-only for the path, size and times of change it was made for; damaged or unwritable, it is made anew.
+KEY.json. Nothing is extracted. The cache is in the user's cache folder, one JSON file per shard. It is used only for the path,
+size and times of change that it was made for; a damaged one is made again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from open_ldm.data.sources.files import user_cache
 from open_ldm.data.sources.metadata import label_from, original_size_from
 
 RGB_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""Of pictures, unless a source reads other channels."""
+"""Suffixes of pictures, unless a source reads other channels."""
 
 _VERSION = 2
 _BLOCK = 512
@@ -33,10 +33,10 @@ _MOST_JSON_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """One sample: where its picture and its captions lie (`size` 0 = none), and what .cls and .json say.
+    """One sample: where its picture and its captions are (`size` 0 = none), and what .cls and .json say.
 
-    `label` a number from .cls, or a number or name from .json. `original_height`, `original_width` 0 where unknown.
-    `text_hash`: 63 bits of a hash of the captions. `fault`: what is wrong with .cls or .json, empty when nothing is.
+    `label` is a number from .cls, or a number or name from .json. `original_height` and `original_width` are 0 where unknown.
+    `text_hash` has 63 bits of a hash of the captions. `fault` is what is wrong with .cls or .json; empty when nothing is.
     """
 
     key: str
@@ -67,15 +67,20 @@ class _Span:
 
 
 def index_shard(path: Path, suffixes: tuple[str, ...] = RGB_SUFFIXES) -> ShardIndex:
-    """The index of one shard, from the cache or from its headers. `suffixes`: of pictures, in lower case.
+    """Read the index of one shard, from the cache or from its headers.
 
-    Raises DataError naming the shard when it is no uncompressed tar file, is cut off, or has two pictures for one key.
+    Args:
+        path: The shard.
+        suffixes: Suffixes of pictures, in lower case.
+
+    Raises:
+        DataError: The shard is not an uncompressed tar file, is cut off, or has two pictures for one key.
     """
     status = path.stat()
-    place = str(path.resolve())
+    location = str(path.resolve())
     changed = {"mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
-    stamp = {"version": _VERSION, "path": place, "bytes": status.st_size, **changed}
-    named = os.fsencode(place) + (b"" if suffixes == RGB_SUFFIXES else repr(suffixes).encode())
+    stamp = {"version": _VERSION, "path": location, "bytes": status.st_size, **changed}
+    named = os.fsencode(location) + (b"" if suffixes == RGB_SUFFIXES else repr(suffixes).encode())
     cache = user_cache("shards") / f"{hashlib.blake2b(named, digest_size=12).hexdigest()}.json"
     known = _from_cache(cache, stamp)
     if known is not None:
@@ -124,13 +129,13 @@ def _read_headers(path: Path, suffixes: tuple[str, ...]) -> ShardIndex:
                     suffix = name.suffix.lower()
                     _add(members, str(name.with_suffix("")), "picture" if suffix in suffixes else suffix, span, path)
             end = archive.offset
-            # Without this, a shard cut between two members, or with a broken header inside, would pass for a shorter.
+            # Without this check, a shard cut between two members, or with a broken header inside, would pass for a shorter one.
             if read_at(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
-                raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="fetch or write it again")
+                raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="download or write it again")
             entries = [_entry(key, spans, file.fileno()) for key, spans in members.items() if "picture" in spans]
     except tarfile.TarError as error:
         reason = "cut off" if "unexpected end" in str(error) else str(error)
-        raise DataError(f"shard {where} cannot be read as tar: {reason}", needed="a whole, uncompressed tar file") from error
+        raise DataError(f"shard {where} cannot be read as tar: {reason}", needed="a complete, uncompressed tar file") from error
     except OSError as error:
         raise DataError(f"shard {where} cannot be read: {error.strerror or error}") from error
     return ShardIndex(tuple(entries), len(members) - len(entries))
@@ -142,7 +147,7 @@ def _add(members: dict[str, dict[str, _Span]], key: str, role: str, span: _Span,
     spans = members.setdefault(key, {})
     if role in spans:
         what = "pictures" if role == "picture" else f"{role} members"
-        raise DataError(printable(f"shard {path} holds two {what} for key {key}"), needed="one of each per key")
+        raise DataError(printable(f"shard {path} contains two {what} for key {key}"), needed="one of each per key")
     spans[role] = span
 
 
@@ -201,5 +206,5 @@ def _with_class(details: _Details, content: bytes) -> _Details:
 
 
 def _short_hash(content: bytes) -> int:
-    """Never 0, so that it also tells whether there is something."""
+    """Return a hash that is never 0, so that 0 can mean that there is nothing."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 1 or 1

@@ -1,7 +1,7 @@
 """Tar shards with random access: KEY.jpg with KEY.cls (class number), KEY.txt (captions) or KEY.json.
 
-With `channels`, KEY.npy or KEY.tif holds the picture.
-KEY.json may hold text, label, original_height and original_width. A `classes.json` beside the shards names the classes.
+With `channels`, KEY.npy or KEY.tif contains the picture.
+KEY.json may contain text, label, original_height and original_width. A `classes.json` beside the shards names the classes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
-from open_ldm.core.files import open_handle, read_at, taken_from
+from open_ldm.core.files import open_handle, read_at, relative_path_hint
 from open_ldm.data import pictures
 from open_ldm.data.content import unreadable
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
-from open_ldm.data.sources.digests import StoredPicture, digests_of
+from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import NoSuchPath, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
@@ -51,18 +51,18 @@ _ROW = np.dtype(
 
 
 class ShardsConfig(PictureFilesConfig):
-    """`path`: a folder of .tar files, one .tar file, or a pattern such as data/train-*.tar."""
+    """Tar shards; `path` is a folder of .tar files, one .tar file, or a pattern such as data/train-*.tar."""
 
     kind: Literal["shards"] = "shards"
     path: str = Field(min_length=1)
 
     def open(self) -> ShardsSource:
-        """Index the shards. Raises ConfigError for a wrong path, DataError naming the shard for damaged content."""
+        """Index the shards. Raises ConfigError for a wrong path, DataError, which names the shard, for damaged content."""
         return ShardsSource(self)
 
 
 class ShardsSource:
-    """Random-access data set over tar shards; printable ids SHARD/KEY. Files are opened when first read, in each process."""
+    """Random-access data set over tar shards, with printable ids SHARD/KEY. Each process opens a file at its first read."""
 
     def __init__(self, config: ShardsConfig) -> None:
         self.config = config
@@ -73,13 +73,13 @@ class ShardsSource:
         indices = [index_shard(shard, suffixes) for shard in self._shards]
         entries = [entry for index in indices for entry in index.entries]
         if not entries:
-            raise DataError(f"no pictures in {config.path}", needed=f"members named KEY{shortened(suffixes)}")
+            raise DataError(f"{config.path} contains no pictures", needed=f"members named KEY{shortened(suffixes)}")
         labels = resolve_labels([entry.label for entry in entries], read_class_names(self._shards[0].parent), config.path)
         self._class_names = labels.class_names
         self._keys = [entry.key for entry in entries]
         self._faults = {row: entry.fault for row, entry in enumerate(entries) if entry.fault}
         shard_of = [number for number, index in enumerate(indices) for _ in index.entries]
-        numbers = [_numbers(*each) for each in zip(entries, shard_of, labels.indices, strict=True)]
+        numbers = [_numbers(*sample) for sample in zip(entries, shard_of, labels.indices, strict=True)]
         self._rows = np.array(numbers, _ROW)
         if labels.class_names:
             for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
@@ -93,12 +93,12 @@ class ShardsSource:
 
     @property
     def summary(self) -> SourceSummary:
-        """What was found."""
+        """What the shards contain."""
         return self._summary
 
     @property
     def fingerprint(self) -> str:
-        """Hash of shard names, keys, labels, captions, and place and size of every picture; not of its content."""
+        """Hash of shard names, keys, labels, captions, and offset and size of every picture; not of its content."""
         names = [shard.name for shard in self._shards]
         digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
         digest.update("\0".join(map(printable, self._keys)).encode())
@@ -107,7 +107,7 @@ class ShardsSource:
 
     @property
     def hashes(self) -> IndexHashes:
-        """By shard names and keys; captions by their content."""
+        """Hashes of shard names and keys, with the captions' content."""
         settings = (sorted(self._faults.items()), self.config.reading)
         return IndexHashes(
             pictures=self._hash_of(settings, "original_height", "original_width"),
@@ -116,8 +116,8 @@ class ShardsSource:
         )
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
-        """BLAKE2b of each picture's bytes, whatever else lies in its shard."""
-        return digests_of(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
+        """Compute the BLAKE2b of each picture's bytes, whatever else its shard contains; see `Source.digests`."""
+        return read_digests(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
 
     def _stored(self, index: int) -> StoredPicture | None:
         row = self._rows[index]
@@ -151,26 +151,29 @@ class ShardsSource:
         )
 
     def sample_id(self, index: int) -> str:
-        """'SHARD/KEY', the shard without .tar."""
+        """Return 'SHARD/KEY', the shard without .tar."""
         return printable(f"{self._shards[self._rows[index]['shard']].stem}/{self._keys[index]}")
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """Original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
+        """Return the original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
         row = self._usable(index)
         known = _original_size(row)
         if known is not None:
             return known
         content = self._read(index, int(row["offset"]), int(row["size"]))
-        return self.config.size_of(content)
+        return self.config.read_size(content)
 
     def label_of(self, index: int) -> int | None:
-        """Class of a picture, without reading it."""
+        """Return the class of a picture without reading it; None when it has none."""
         label = int(self._rows[index]["label"])
         return None if label == NO_LABEL else label
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Captions of a picture, without reading it; none where they are no captions. Raises DataError when the disk does not
-        give them."""
+        """Return the captions of a picture without reading it; an empty tuple where they cannot be used.
+
+        Raises:
+            DataError: The disk does not give them.
+        """
         try:
             return self._read_caption(index)
         except BadPicture as verdict:
@@ -179,7 +182,7 @@ class ShardsSource:
             return ()
 
     def captions(self) -> list[str]:
-        """All captions, in the order of the pictures; those that cannot be read are left out. Read once, then kept."""
+        """Return all captions, in the order of the pictures, without unusable ones. They are read once, then kept."""
         if self._captions is None:
             self._captions = tuple(caption for index in range(len(self)) for caption in self.captions_of(index))
         return list(self._captions)
@@ -223,7 +226,7 @@ class ShardsSource:
         return content
 
     def _handle(self, shard: int) -> int:
-        """An open file for a shard. Reads say where (pread), so a handle inherited by fork does no harm."""
+        """Return an open file of a shard. Reads state their offset (pread), so a handle inherited by fork does no harm."""
         if shard not in self._handles:
             if len(self._handles) >= _MOST_OPEN_SHARDS:
                 os.close(self._handles.popitem(last=False)[1])
@@ -260,13 +263,13 @@ def _find_shards(path: str) -> list[Path]:
     if given.is_dir():
         shards = sorted(given.glob("*.tar"))
         if not shards:
-            raise DataError(f"{path} holds no .tar files", fix="for pictures as single files use source.kind=folder")
+            raise DataError(f"{path} contains no .tar files", fix="for pictures in single files use source.kind=folder")
         return shards
     shards = sorted(match for match in _matches(given) if match.is_file())
     if not shards:
         raise NoSuchPath(
             f"source.path {path} matches no file",
-            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{taken_from(path)}",
+            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{relative_path_hint(path)}",
             fix=moved(path),
         )
     return shards

@@ -1,4 +1,4 @@
-"""Another source's pictures as if they had been made smaller: sizes that vary, and that leave their trace in the pixels."""
+"""Another source's pictures, shrunk to sizes that vary and that show in the pixels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from open_ldm.data.transforms import resampled
 
 
 class ShrunkConfig(Config):
-    """Every picture of the source `of` is shrunk until its short side is log-uniform in `short_side_px` (never enlarged), and
-    that counts as its original size. Which size follows from `seed` and the picture's id."""
+    """A source whose pictures are shrunk to random sizes, which count as their original sizes.
+
+    Attributes:
+        of: The inner source.
+        short_side_px: Range of the short side, which is log-uniform in it; pictures are never enlarged.
+        seed: The size of a picture is a function of the seed and the picture's id.
+    """
 
     kind: Literal["shrunk"] = "shrunk"
     of: Annotated[ShapesConfig | FolderConfig | ShardsConfig, Field(discriminator="kind")]
@@ -34,7 +39,7 @@ class ShrunkConfig(Config):
         return self
 
     def open(self) -> ShrunkSource:
-        """Raises what the inner source raises."""
+        """Open the inner source and shrink it. Raises what the inner source raises."""
         return ShrunkSource(self, self.of.open())
 
 
@@ -47,29 +52,29 @@ class ShrunkSource:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the inner source."""
+        """Class names of the inner source."""
         return self.inner.class_names
 
     @property
     def summary(self) -> SourceSummary:
-        """What was found."""
+        """What the source contains."""
         low, high = self.config.short_side_px
         whole = self.inner.summary
         return replace(whole, layout=f"{whole.layout}; shrunk to short sides of {low} to {high} px")
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the inner source's, and of how it is shrunk."""
+        """Hash of the inner source's fingerprint and of how it is shrunk."""
         return self._hash(self.inner.fingerprint)
 
     @property
     def hashes(self) -> IndexHashes:
-        """Shrinking changes the pictures alone."""
+        """Hashes of the inner source, of which shrinking changes that of the pictures."""
         inner = self.inner.hashes
         return replace(inner, pictures=self._hash(inner.pictures))
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
-        """Those of the inner source: `hashes.pictures` tells how they are shrunk."""
+        """Compute the hashes of the inner source's pictures; `hashes.pictures` covers how they are shrunk."""
         return self.inner.digests(indices, on_pictures)
 
     def __len__(self) -> int:
@@ -79,28 +84,28 @@ class ShrunkSource:
         sample = self.inner[index]
         height, width = self._shrunk(index, (sample.original_height_px, sample.original_width_px))
         pixels = sample.pixels
-        if height < pixels.shape[0] or width < pixels.shape[1]:  # what is stored may be smaller than the original was
+        if height < pixels.shape[0] or width < pixels.shape[1]:  # the stored picture may be smaller than the original was
             pixels = resampled(pixels, (width, height))
         return replace(sample, pixels=pixels, original_height_px=height, original_width_px=width)
 
     def sample_id(self, index: int) -> str:
-        """That of the inner source."""
+        """Return the id of the sample in the inner source."""
         return self.inner.sample_id(index)
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """(height, width) after shrinking. Raises BadPicture."""
+        """Return the (height, width) in pixels after shrinking. Raises BadPicture."""
         return self._shrunk(index, self.inner.size_of(index))
 
     def label_of(self, index: int) -> int | None:
-        """That of the inner source."""
+        """Return the class of the sample in the inner source."""
         return self.inner.label_of(index)
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Those of the inner source."""
+        """Return the captions of the sample in the inner source."""
         return self.inner.captions_of(index)
 
     def captions(self) -> list[str]:
-        """Those of the inner source."""
+        """Return all captions of the inner source."""
         return self.inner.captions()
 
     def _shrunk(self, index: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -110,5 +115,5 @@ class ShrunkSource:
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
     def _hash(self, inner: str) -> str:
-        told = f"{inner}/{list(self.config.short_side_px)}/{self.config.seed}"
-        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+        content = f"{inner}/{list(self.config.short_side_px)}/{self.config.seed}"
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Filling a section: claim a shard, make it, write it in the background; wait for those that other processes are at."""
+"""Filling a section: claim a shard, make it, write it in the background; wait for shards that other processes make."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ _LOOK_AGAIN_SECONDS = 0.2
 
 @dataclass
 class Work:
-    """What filling a cache tells on the way. `progressed(n)`: n rows more are encoded; `found_bad`: samples, once a shard;
-    `stop_requested`: polled between batches. `seconds` by kind of work, and `written`: bytes and shards of this process."""
+    """What filling a cache reports on the way.
+
+    Attributes:
+        progressed: Called with the number of rows that were just encoded.
+        found_bad: Called with the bad samples of each shard.
+        stop_requested: Polled between batches.
+        seconds: Seconds by kind of work.
+        bytes_written: Bytes that this process wrote.
+        shards_written: Shards that this process wrote.
+    """
 
     progressed: Callable[[int], None] = lambda rows: None
     found_bad: Callable[[Iterable[BadSample]], None] = lambda bad: None
@@ -31,7 +39,7 @@ class Work:
 
     @contextmanager
     def during(self, kind: str) -> Iterator[None]:
-        """Count the time inside as `kind`."""
+        """Count the time inside the block as `kind`."""
         started = time.perf_counter()
         try:
             yield
@@ -41,13 +49,20 @@ class Work:
     def check_stop(self) -> None:
         """Raise StoppedError when a stop was requested."""
         if self.stop_requested():
-            raise StoppedError("encoding was stopped", fix="run the same command again to go on")
+            raise StoppedError("encoding was stopped", fix="run the same command again to continue")
 
 
 def fill(section: Section, make: Callable[[Iterator[int]], Iterator[tuple[int, ShardContent]]], work: Work) -> None:
-    """Make every missing shard of a section, together with all processes that fill it too, and index it.
+    """Make every missing shard of a section, together with all other processes that fill it, and index the section.
 
-    `make` turns claimed shard numbers, taken as it comes to them, into the shards' content in the same order.
+    Args:
+        section: The section to fill.
+        make: Turns claimed shard numbers, which it takes one by one, into the shards' contents in the same order.
+        work: Where progress is reported.
+
+    Raises:
+        StoppedError: A stop was requested.
+        DiskError: The disk refuses.
     """
     missing = section.missing()
     while missing:
@@ -57,7 +72,7 @@ def fill(section: Section, make: Callable[[Iterator[int]], Iterator[tuple[int, S
             work.check_stop()
             with work.during("waiting for other processes"):
                 time.sleep(_LOOK_AGAIN_SECONDS)
-        else:  # only now: `make` starts processes that read
+        else:  # not before, since `make` starts processes that read
             with _Writer(section, work) as writer:
                 for shard, content in make(itertools.chain([first], claimed)):
                     work.found_bad(content.bad)

@@ -1,4 +1,4 @@
-"""The cache of one data set under one set of encoders: its sections, what makes them, and how they are opened together."""
+"""The cache of one data set under one set of encoders: its sections, their makers, and how they are opened together."""
 
 from __future__ import annotations
 
@@ -24,28 +24,39 @@ from open_ldm.text import TextEncoder
 
 @dataclass(frozen=True)
 class CaptionSettings:
-    """How captions are read. `all_places`: the model also reads what the encoder puts where a caption has no token."""
+    """How captions are read. With `all_positions` the model also reads the encoder's output where a caption has no token."""
 
     encoder: TextEncoder
-    all_places: bool
+    all_positions: bool
 
 
 @dataclass(frozen=True)
 class Part:
-    """One section with the maker of its shards; `label` says for people what its rows are."""
+    """One section and the maker of its shards; `label` names its rows for people."""
 
     label: str
     section: Section
     maker: LatentsMaker | TextMaker | SamplesMaker
 
     def fill(self, work: Work) -> None:
-        """Make what is missing."""
+        """Make the missing shards."""
         fill(self.section, lambda shards: self.maker.make(self.section, shards, work), work)
 
 
 class Cache:
-    """A context manager, since it holds claims. `pictures`: the source's content_hash; `captions`: None when the model reads
-    none or the source has none."""
+    """The cache of one data set under one set of encoders. It is a context manager, since it holds claims on shards.
+
+    Args:
+        config: Where the cache is, and how it is stored.
+        source: The data set.
+        pictures: The source's `content_hash`.
+        transform: How views are cut.
+        views: Number of fixed views of each picture.
+        autoencoder: The autoencoder.
+        captions: How captions are read; None when the model reads none or the source has none.
+        device: The autoencoder's device.
+        workers: Number of processes that read pictures.
+    """
 
     def __init__(
         self,
@@ -69,19 +80,19 @@ class Cache:
             self.latents.append(Part(f"view {view + 1} of {views}", section, maker))
         self.text: Part | None = None
         if captions is not None:
-            reader = TextMaker(source, captions.encoder, config, all_places=captions.all_places)
-            text = text_plan(hashes.captions, length, captions.encoder, config, all_places=captions.all_places)
+            reader = TextMaker(source, captions.encoder, config, all_positions=captions.all_positions)
+            text = text_plan(hashes.captions, length, captions.encoder, config, all_positions=captions.all_positions)
             self.text = Part("captions", Section(config.path, text, self._rows_per_shard(reader)), reader)
         named = samples_plan(hashes, length, source.class_names)
         self.samples = Part("labels and ids", Section(config.path, named, lambda: ROWS_PER_SHARD), SamplesMaker(source))
 
     @property
     def parts(self) -> list[Part]:
-        """All sections, the quick ones first."""
+        """All sections; those that are quick to make come first."""
         return [self.samples, *([] if self.text is None else [self.text]), *self.latents]
 
     def open(self) -> CachedData:
-        """The finished sections, for reading. Raises DataError when one is not finished."""
+        """Open the finished sections for reading. Raises DataError when one is not finished."""
         return CachedData(
             latents=[MappedSection(part.section) for part in self.latents],
             text=None if self.text is None else MappedSection(self.text.section),
@@ -90,7 +101,7 @@ class Cache:
         )
 
     def unused(self) -> Iterator[str]:
-        """Names of sections in the same folder that belong to other settings."""
+        """Find the names of sections in the same folder that belong to other settings."""
         own = {part.section.path.name for part in self.parts}
         yield from sorted(
             layout.parent.name for layout in self.config.path.glob("*/section.json") if layout.parent.name not in own

@@ -17,10 +17,16 @@ DTYPES: dict[StoredDtype, torch.dtype] = {"float32": torch.float32, "bfloat16": 
 class CacheConfig(Config):
     """Where encoded data are kept, and how.
 
-    `latents`, `tokens`: number formats; float32 keeps what the encoders gave, bfloat16 rounds it to 8 significant bits and
-    halves the space. `shard_mb`: size of a file in millions of bytes; a killed run loses at most the files it was at, so
-    small ones suit slow machines and large ones data of many millions. `batch_size`: pictures encoded together; it can
-    change the last bits. A section that was begun keeps the `shard_mb` and the `batch_size` it was begun with.
+    A section that was begun keeps its `shard_mb` and `batch_size`.
+
+    Attributes:
+        path: The folder of the cache.
+        latents: Number format of latents: float32 keeps the encoder's output, bfloat16 rounds it to 8 significant bits and
+            halves the space.
+        tokens: Number format of caption features, likewise.
+        shard_mb: Size of a file in millions of bytes. A killed run loses at most the files that it was making, so small ones
+            suit slow machines, and large ones suit many millions of pictures.
+        batch_size: Pictures that are encoded together; it can change the last bits.
     """
 
     path: Path

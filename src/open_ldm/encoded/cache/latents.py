@@ -1,4 +1,4 @@
-"""Latents section: the posterior of one fixed view of every sample, and how that view was made."""
+"""The latents section: the posterior of one fixed view of every sample, and how that view was made."""
 
 from __future__ import annotations
 
@@ -19,13 +19,22 @@ from open_ldm.encoded.cache.config import DTYPES, CacheConfig
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
 
 _VIEW_RULE = 1
-"""Number of the rule by which a fixed view is made of a picture; another rule makes other caches."""
+"""Number of the rule that makes a fixed view of a picture; another rule makes other caches."""
 
 
 def latents_plan(
     pictures: str, length: int, transform: TransformConfig, view: int, autoencoder: Autoencoder, config: CacheConfig
 ) -> SectionPlan:
-    """Fixed view number `view` of all samples, encoded. `pictures`: hash of their content; `length`: how many."""
+    """Describe the section of fixed view number `view` of all samples.
+
+    Args:
+        pictures: Hash of the pictures' content.
+        length: Number of samples.
+        transform: How views are cut.
+        view: Number of the fixed view.
+        autoencoder: The autoencoder.
+        config: The number format.
+    """
     made_from = {
         "pictures": pictures,
         "transform": transform.model_dump(mode="json"),
@@ -38,7 +47,7 @@ def latents_plan(
 
 
 class LatentsMaker:
-    """Makes the shards of one latents section. `device`: of the autoencoder; `workers`: processes that read pictures."""
+    """Makes the shards of one latents section on the autoencoder's `device`; `workers` processes read pictures."""
 
     def __init__(
         self,
@@ -55,19 +64,19 @@ class LatentsMaker:
         self.device, self.workers = device, workers
 
     def rows_per_shard(self, shard_bytes: int) -> int:
-        """As many pictures as have their mean and deviation in so many bytes."""
+        """Compute how many pictures' means and deviations fit into a shard of so many bytes."""
         side = self.autoencoder.factor
         latent = self.autoencoder.channels * (self.transform.height_px // side) * (self.transform.width_px // side)
         return shard_bytes // (2 * latent * DTYPES[self.config.latents].itemsize)
 
     def ranges(self, section: Section, shard: int) -> Iterator[range]:
-        """The batches of a shard: always the same, because what stands beside a picture can change its last bits."""
+        """Return the batches of a shard. They are always the same, because a picture's last bits can depend on its batch."""
         rows = section.rows_of(shard)
         for start in range(rows.start, rows.stop, section.batch_size):
             yield range(start, min(start + section.batch_size, rows.stop))
 
     def make(self, section: Section, shards: Iterator[int], work: Work) -> Iterator[tuple[int, ShardContent]]:
-        """Read, encode and collect; pictures of the shards that follow are read meanwhile."""
+        """Read, encode and collect the rows of shards; the pictures of following shards are read meanwhile."""
         ranges = (batch for shard in shards for batch in self.ranges(section, shard))
         batches = read_fixed_views(self.source, self.transform, self.view, ranges, self.workers)
         collected: list[dict[str, Tensor]] = []
@@ -89,7 +98,7 @@ class LatentsMaker:
                 collected, bad = [], []
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """A batch as it is stored: mean and std [B, C, h, w], record int32 [B, 9], index int64 [B]."""
+        """Encode a batch as it is stored: mean and std [B, C, h, w], record int32 [B, 9], index int64 [B]."""
         posterior = self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True)))
         dtype = DTYPES[self.config.latents]
         stored = {
@@ -100,6 +109,6 @@ class LatentsMaker:
         return stored if posterior.std is None else {**stored, "std": posterior.std.to("cpu", dtype)}
 
 
-def record_of(numbers: Sequence[Any]) -> TransformRecord:
-    """The inverse of a stored record."""
+def read_record(numbers: Sequence[Any]) -> TransformRecord:
+    """Convert a stored record back to a TransformRecord."""
     return TransformRecord(*[*numbers[:-1], bool(numbers[-1])])

@@ -1,4 +1,4 @@
-"""A finished section opened for reading: its shards as memory-mapped arrays, found by row."""
+"""A finished section opened for reading: its shards as memory-mapped arrays, addressed by row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from open_ldm.core.errors import DataError, DiskError
-from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.hashes import hash_content
 from open_ldm.data.sample import BadSample
 from open_ldm.encoded.cache.section import Section, ShardRecord
 
@@ -22,9 +22,11 @@ _MOST_MAPPED = 16_384
 
 
 class MappedSection:
-    """Random access to the rows of a section. Nothing is read before it is asked for; threads may share it.
+    """Random access to the rows of a section. Data are read only when they are used; threads may share it.
 
-    Raises DataError when the section is not finished.
+    Raises:
+        DataError: The section is not finished, or a file is missing or damaged.
+        DiskError: The disk refuses.
     """
 
     def __init__(self, section: Section) -> None:
@@ -40,41 +42,41 @@ class MappedSection:
     @property
     def content_hash(self) -> str:
         """Hash of all bytes of the section."""
-        return hash_of_content([record.sha256 for record in self._records])
+        return hash_content([record.sha256 for record in self._records])
 
     @property
     def bad(self) -> tuple[BadSample, ...]:
-        """Bad samples met while the section was made, in the order of its rows."""
+        """Bad samples that were met while the section was made, in the order of its rows."""
         return tuple(bad for record in self._records for bad in record.bad)
 
     def at(self, row: int) -> tuple[Mapping[str, Array], int]:
-        """The arrays of the shard that holds a row, and the row's place in it. bfloat16 comes as int16 of the same bits."""
-        shard, place = divmod(row, self._rows_per_shard)
+        """Return the arrays of the shard with this row, and the row's index in them; bfloat16 is given as int16 bits."""
+        shard, index = divmod(row, self._rows_per_shard)
         arrays = self._mapped.get(shard)
         if arrays is None:
             if len(self._mapped) >= _MOST_MAPPED:
                 self._mapped.clear()
             arrays = {name: as_array(tensor) for name, tensor in _tensors(self._section, shard, self._records[shard]).items()}
             self._mapped[shard] = arrays
-        return arrays, place
+        return arrays, index
 
 
 def as_array(tensor: Tensor) -> Array:
-    """The same memory as a numpy array; bfloat16, which numpy does not know, as int16."""
+    """Return the same memory as a numpy array; bfloat16, which numpy lacks, becomes int16."""
     array: Array = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
 
 
 def _tensors(section: Section, shard: int, record: ShardRecord) -> dict[str, Tensor]:
-    """Memory-mapped tensors of a shard. Raises DataError for one of another length, which would end in a bus error."""
+    """Map the tensors of a shard into memory. Raises DataError for a wrong file length, which would end in a bus error."""
     file = section.file(shard)
     try:
         if file.stat().st_size != record.bytes:
             raise DataError(
-                f"cache file {file} has {file.stat().st_size} bytes", needed=str(record.bytes), fix="run ldm encode"
+                f"cache file {file} has {file.stat().st_size} bytes", needed=f"{record.bytes} bytes", fix="run ldm encode"
             )
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is not a mapping
     except FileNotFoundError as error:
         raise DataError(f"cache file {file} is missing", fix="run ldm encode") from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Positions of the sample order -> EncodedBatch, from a finished cache, as live encoding would give them."""
+"""Reading batches from a finished cache, as live encoding would give them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.controls.base import Control
-from open_ldm.core.hashes import hash_of_content
-from open_ldm.data.loader import drawn_number
+from open_ldm.core.hashes import hash_content
+from open_ldm.data.loader import draw_caption_number
 from open_ldm.data.order import view_at
 from open_ldm.data.sample import BadSample
 from open_ldm.encoded.batch import EncodedBatch
-from open_ldm.encoded.cache.latents import record_of
+from open_ldm.encoded.cache.latents import read_record
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.samples import NO_LABEL
 from open_ldm.text.tokens import TextTokens
@@ -28,7 +28,7 @@ _BATCHES_AHEAD_PER_THREAD = 2
 
 @dataclass(frozen=True)
 class CachedData:
-    """The open sections of a cache: `latents` one for each fixed view; `text` None when the model reads no captions."""
+    """The open sections of a cache: `latents` has one for each fixed view; `text` is None when the model reads no captions."""
 
     latents: Sequence[MappedSection]
     text: MappedSection | None
@@ -39,7 +39,7 @@ class CachedData:
     def content_hash(self) -> str:
         """Hash of all bytes that training reads."""
         sections = [*self.latents, *([] if self.text is None else [self.text]), self.samples]
-        return hash_of_content([section.content_hash for section in sections])
+        return hash_content([section.content_hash for section in sections])
 
     @property
     def bad(self) -> tuple[BadSample, ...]:
@@ -48,26 +48,33 @@ class CachedData:
 
 
 class CacheReader:
-    """Reads batches of a cache. `seed`: of the training, which draws order and captions; `label_order` as in LiveEncoder."""
+    """Reads batches from a cache.
+
+    Args:
+        data: The open cache.
+        seed: The run's seed, the key of the order and of the choice of captions.
+        controls: The model's controls.
+        label_order: As in `LiveEncoder`.
+    """
 
     def __init__(self, data: CachedData, seed: int, controls: Sequence[Control], label_order: Tensor | None = None) -> None:
         self.data, self.seed, self.controls, self.label_order = data, seed, tuple(controls), label_order
 
     def read(self, positions: Sequence[int]) -> EncodedBatch:
-        """The batch of these positions, on the CPU, in the stored number formats."""
-        places = [view_at(self.seed, position, self.data.length, len(self.data.latents)) for position in positions]
+        """Read the batch of these positions, on the CPU, in the stored number formats."""
+        views = [view_at(self.seed, position, self.data.length, len(self.data.latents)) for position in positions]
         first = self.data.latents[0].first
         mean = torch.empty((len(positions), *first["mean"].shape[1:]), dtype=first["mean"].dtype)
         std = torch.empty_like(mean) if "std" in first else None
         means, stds = as_array(mean), None if std is None else as_array(std)
         indices, records = [], []
-        for row, place in enumerate(places):
-            arrays, at = self.data.latents[place.view or 0].at(place.index)
+        for row, view in enumerate(views):
+            arrays, at = self.data.latents[view.view or 0].at(view.index)
             means[row] = arrays["mean"][at]
             if stds is not None:
                 stds[row] = arrays["std"][at]
             indices.append(int(arrays["index"][at]))
-            records.append(record_of(arrays["record"][at].tolist()))
+            records.append(read_record(arrays["record"][at].tolist()))
         return EncodedBatch(
             positions=tuple(positions),
             posterior=Posterior(mean, std),
@@ -77,14 +84,14 @@ class CacheReader:
         )
 
     def _labels(self, indices: Sequence[int]) -> Tensor | None:
-        found = [int(arrays["label"][at]) for arrays, at in map(self.data.samples.at, indices)]
-        if NO_LABEL in found:
+        stored = [int(arrays["label"][at]) for arrays, at in map(self.data.samples.at, indices)]
+        if NO_LABEL in stored:
             return None
-        labels = torch.tensor(found, dtype=torch.long)
+        labels = torch.tensor(stored, dtype=torch.long)
         return labels if self.label_order is None else self.label_order[labels]
 
     def _text(self, text: MappedSection, indices: Sequence[int], positions: Sequence[int]) -> TextTokens:
-        """The drawn caption of each sample, its tokens put back in their places among zeros."""
+        """Read the drawn caption of each sample, with its tokens at their positions and zeros elsewhere."""
         first = text.first
         shape = (len(indices), *first["mask"].shape[1:], *first["tokens"].shape[1:])
         ids = first["tokens"].dtype == torch.int32
@@ -96,8 +103,8 @@ class CacheReader:
         token_rows, mask_rows, pooled_rows = as_array(tokens), mask.numpy(), None if pooled is None else as_array(pooled)
         for row, (index, position) in enumerate(zip(indices, positions, strict=True)):
             arrays, at = text.at(index)
-            of_sample = arrays["first"][at : at + 2].tolist()
-            drawn = of_sample[0] + drawn_number(of_sample[1] - of_sample[0], self.seed, position)
+            start, stop = arrays["first"][at : at + 2].tolist()
+            drawn = start + draw_caption_number(stop - start, self.seed, position)
             caption = int(arrays["captions"][drawn])
             begin, end = arrays["begin"][caption : caption + 2].tolist()
             mask_rows[row] = arrays["mask"][caption]
@@ -107,7 +114,7 @@ class CacheReader:
         return TextTokens(tokens, mask, pooled)
 
     def batches(self, position_ranges: Iterable[Sequence[int]], threads: int) -> Iterator[EncodedBatch]:
-        """One EncodedBatch per item of `position_ranges`, in order, read ahead by threads; 0 reads when asked."""
+        """Read one EncodedBatch per item of `position_ranges`, in order, ahead of time by threads; with 0, when it is used."""
         if threads == 0:
             yield from map(self.read, position_ranges)
             return
@@ -126,27 +133,27 @@ class CacheReader:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _unpack(packed: Array, mask: Array, places: Array) -> None:
-    """Put a caption's tokens where its mask says, or at all places when all were stored; zeros elsewhere."""
+def _unpack(packed: Array, mask: Array, tokens: Array) -> None:
+    """Write a caption's tokens where its mask is True, or at all positions when all were stored; zeros elsewhere."""
     count = len(packed)
-    if count == len(places):
-        places[:] = packed
+    if count == len(tokens):
+        tokens[:] = packed
     elif mask[:count].all():
-        places[:count] = packed
-        places[count:] = 0
+        tokens[:count] = packed
+        tokens[count:] = 0
     else:
-        places[mask] = packed
-        places[~mask] = 0
+        tokens[mask] = packed
+        tokens[~mask] = 0
 
 
 class ToDevice:
-    """What is left to do for a cached batch: float32, on the device of the training."""
+    """Moves cached batches to the device of training, in float32."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def encode(self, batch: EncodedBatch) -> EncodedBatch:
-        """The same batch as live encoding gives it."""
+        """Return the batch as live encoding gives it."""
         std, text = batch.posterior.std, batch.text
         posterior = Posterior(self._moved(batch.posterior.mean), None if std is None else self._moved(std))
         if text is not None and text.tokens.is_floating_point():

@@ -1,4 +1,4 @@
-"""Samples section: labels and ids."""
+"""The samples section: labels and ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_LABEL = -1
 
 
 def samples_plan(hashes: IndexHashes, length: int, class_names: Sequence[str]) -> SectionPlan:
-    """Labels and ids of all samples."""
+    """Describe the section of the labels and ids of all samples."""
     made_from = {"pictures": hashes.pictures, "labels": hashes.labels, "class_names": list(class_names)}
     return SectionPlan("samples", made_from, length)
 
@@ -28,7 +28,7 @@ class SamplesMaker:
         self.source = source
 
     def make(self, section: Section, shards: Iterator[int], work: Work) -> Iterator[tuple[int, ShardContent]]:
-        """Ask the source's index; no picture is read."""
+        """Make shards from the source's index; no picture is read."""
         for shard in shards:
             rows = section.rows_of(shard)
             with work.during("labels and ids"):
@@ -37,7 +37,12 @@ class SamplesMaker:
             yield shard, content
 
     def encode(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """`label` int64, -1 for none; `ids` uint8: UTF-8, one after the other; `begin` int64 [rows + 1]: where each begins."""
+        """Encode samples as they are stored.
+
+        Returns:
+            `label` int64 [rows], -1 for none; `ids` uint8, the ids in UTF-8 one after the other; `begin` int64 [rows + 1],
+            where each id begins.
+        """
         labels = [self.source.label_of(row) for row in rows]
         ids = [self.source.sample_id(row).encode() for row in rows]
         lengths = torch.tensor([0, *map(len, ids)], dtype=torch.int64)

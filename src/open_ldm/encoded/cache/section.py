@@ -1,4 +1,4 @@
-"""One section of a cache on disk: shards written whole or not at all, shared out among processes, known by their hashes."""
+"""One section of a cache on disk: shards that are written whole or not at all, shared among processes, checked by hashes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from open_ldm.core.errors import DataError, DiskError
-from open_ldm.core.files import open_handle, remove_temporary_files, sha256_of, write_bytes, write_json
-from open_ldm.core.hashes import hash_of_content
+from open_ldm.core.files import hash_file, open_handle, remove_temporary_files, write_bytes, write_json
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.locks import lock_byte, unlock_byte
 from open_ldm.data.sample import BadSample
 
@@ -27,7 +27,7 @@ _LAYOUT_LOCK, _INDEX_LOCK, _FIRST_SHARD_LOCK = 0, 1, 2
 
 @dataclass(frozen=True)
 class SectionPlan:
-    """What a section is to hold. `made_from`: all that its rows follow from, as plain data; `rows`: one a sample."""
+    """What a section contains: `made_from`, everything that its rows depend on, as plain data; and `rows`, one per sample."""
 
     kind: str
     made_from: Mapping[str, Any]
@@ -36,7 +36,7 @@ class SectionPlan:
     @property
     def key(self) -> str:
         """SHA-256 of the plan."""
-        return hash_of_content({"schema": SCHEMA, **asdict(self)})
+        return hash_content({"schema": SCHEMA, **asdict(self)})
 
     @property
     def folder(self) -> str:
@@ -46,7 +46,7 @@ class SectionPlan:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """The tensors of one shard, and the bad samples met while they were made."""
+    """The tensors of one shard, and the bad samples that were met while they were made."""
 
     tensors: Mapping[str, Tensor]
     bad: Sequence[BadSample] = ()
@@ -62,16 +62,21 @@ class ShardRecord:
 
     @classmethod
     def from_json(cls, content: Any) -> ShardRecord:
-        """Inverse of `asdict`."""
+        """Read a record back, the inverse of `asdict`."""
         return cls(int(content["bytes"]), str(content["sha256"]), tuple(BadSample(**bad) for bad in content["bad"]))
 
 
 class Section:
-    """A section's folder. `rows_per_shard` is asked for when the section is begun, and stays what it was; so does
-    `batch_size`, of rows encoded together, because what stands beside a picture can change its last bits.
+    """A section's folder.
 
-    Processes share the work by claims: record locks on bytes of one file, which die with their process however it dies and
-    are not inherited by its reading workers. A process must have a section open only once.
+    Processes share the work by claims. These are record locks on bytes of one file, which end with their process in any case
+    and are not inherited by its reading workers. A process must have a section open only once.
+
+    Args:
+        root: The folder of the cache.
+        plan: What the section contains.
+        rows_per_shard: Called when the section is begun; the number is kept after that.
+        batch_size: Number of rows encoded together. It is kept as well, because a picture's last bits can depend on its batch.
     """
 
     def __init__(self, root: Path, plan: SectionPlan, rows_per_shard: Callable[[], int], batch_size: int = 1) -> None:
@@ -87,39 +92,39 @@ class Section:
         return -(-self.plan.rows // self.rows_per_shard)
 
     def rows_of(self, shard: int) -> range:
-        """Rows of a shard."""
+        """Return the rows of a shard."""
         start = shard * self.rows_per_shard
         return range(start, min(start + self.rows_per_shard, self.plan.rows))
 
     def file(self, shard: int) -> Path:
-        """Where a shard lies."""
+        """Return the path of a shard."""
         return self.path / f"{shard:05d}.safetensors"
 
     def missing(self) -> list[int]:
-        """Shards that are not there, or not as long as they were written."""
+        """Find the shards that do not exist, or are not as long as they were written."""
         known = self.index()
         if known is None:
             return [shard for shard in range(self.shards) if not self.is_done(shard)]
         return [shard for shard, record in enumerate(known) if _bytes_of(self.file(shard)) != record.bytes]
 
     def is_done(self, shard: int) -> bool:
-        """Whether a shard was finished, by its record and its length."""
+        """Return whether a shard was finished, by its record and its length."""
         record = self._record(shard)
         return record is not None and _bytes_of(self.file(shard)) == record.bytes
 
     def claimed(self, shards: Iterable[int]) -> Iterator[int]:
-        """Those of `shards` that nobody else is at and that are still missing, each claimed when it is taken."""
+        """Claim one by one those of `shards` that are still missing and that no other process has claimed."""
         for shard in shards:
             if not self._lock(_FIRST_SHARD_LOCK + shard, wait=False):
                 continue
             if self.is_done(shard):
                 self._release(_FIRST_SHARD_LOCK + shard)
                 continue
-            self._discard(shard)  # what a killed process left behind
+            self._discard(shard)  # remaining files of a killed process
             yield shard
 
     def commit(self, shard: int, content: ShardContent) -> int:
-        """Write a claimed shard and its record, and give up the claim; returns its bytes. Raises DiskError."""
+        """Write a claimed shard and its record, release the claim and return the size in bytes. Raises DiskError."""
         written = save({name: tensor.contiguous() for name, tensor in content.tensors.items()})
         record = ShardRecord(len(written), hashlib.sha256(written).hexdigest(), tuple(content.bad))
         write_bytes(self.file(shard), written)
@@ -128,7 +133,11 @@ class Section:
         return len(written)
 
     def finish(self) -> tuple[ShardRecord, ...]:
-        """The records of all shards, which must be done; writes the index unless it is there."""
+        """Return the records of all shards, which must be done, and write the index if there is none.
+
+        Raises:
+            DataError: Shards were removed meanwhile.
+        """
         with self._locked(_INDEX_LOCK):
             if (known := self.index()) is not None:
                 return known
@@ -136,14 +145,14 @@ class Section:
             if len(records) < self.shards:
                 raise DataError(f"shards of {self.path} were removed meanwhile", fix="run the same command again")
             shards = [asdict(record) for record in records]
-            write_json(self.path / _INDEX, {"shards": shards, "sha256": hash_of_content(shards)})
+            write_json(self.path / _INDEX, {"shards": shards, "sha256": hash_content(shards)})
             return tuple(records)
 
     def index(self) -> tuple[ShardRecord, ...] | None:
-        """The records of all shards, once they were all finished; None before."""
+        """Read the records of all shards from the index; None before they are all finished."""
         content = _read_json(self.path / _INDEX)
         try:
-            if content is None or hash_of_content(content["shards"]) != content["sha256"]:
+            if content is None or hash_content(content["shards"]) != content["sha256"]:
                 return None
             records = tuple(map(ShardRecord.from_json, content["shards"]))
         except (KeyError, TypeError, ValueError):
@@ -151,7 +160,7 @@ class Section:
         return records if len(records) == self.shards else None
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        """Read everything; each finished shard whose bytes are not those written, and what is wrong with it."""
+        """Read everything and yield each finished shard whose bytes have changed, with what is wrong with it."""
         known = self.index() or [self._record(shard) for shard in range(self.shards)]
         for shard, record in enumerate(known):
             if record is None:
@@ -159,24 +168,24 @@ class Section:
             file = self.file(shard)
             if _bytes_of(file) != record.bytes:
                 yield shard, f"{self.path.name}/{file.name} is missing or not as long as it was written"
-            elif sha256_of(file) != record.sha256:
+            elif hash_file(file) != record.sha256:
                 yield shard, f"{self.path.name}/{file.name} is damaged: its SHA-256 is not the one recorded"
 
     def discard(self, shard: int) -> None:
-        """Forget a shard, so that it is missing. Raises DataError when another process is at it."""
+        """Remove a shard, so that it is missing. Raises DataError when another process is writing it."""
         if not self._lock(_FIRST_SHARD_LOCK + shard, wait=False):
             raise DataError(f"another process is writing {self.file(shard)}", fix="wait for it to end")
         self._discard(shard)
         self._release(_FIRST_SHARD_LOCK + shard)
 
     def close(self) -> None:
-        """Give up all claims."""
+        """Release all claims."""
         if self._claims is not None:
             os.close(self._claims)
             self._claims = None
 
     def _agreed(self, rows_per_shard: Callable[[], int], batch_size: int) -> tuple[int, int]:
-        """The layout all processes keep to: that of whoever came first."""
+        """Read the layout that all processes use; the first process writes it."""
         file = self.path / _LAYOUT
         if not file.is_file():
             with self._locked(_LAYOUT_LOCK):
@@ -191,7 +200,7 @@ class Section:
         raise DataError(f"{file} is damaged", fix=f"remove the folder {self.path} and encode again")
 
     def _discard(self, shard: int) -> None:
-        """Remove a claimed shard, the index first, so that what is half removed is never taken for finished."""
+        """Remove a claimed shard, the index first, so that a half-removed shard never counts as finished."""
         remaining = self.path.glob(f".{shard:05d}.*")
         for file in (self.path / _INDEX, self._record_file(shard), self.file(shard), *remaining):
             file.unlink(missing_ok=True)
@@ -206,25 +215,25 @@ class Section:
             return None
 
     @contextmanager
-    def _locked(self, place: int) -> Iterator[None]:
-        self._lock(place, wait=True)
+    def _locked(self, position: int) -> Iterator[None]:
+        self._lock(position, wait=True)
         try:
             yield
         finally:
-            self._release(place)
+            self._release(position)
 
-    def _lock(self, place: int, wait: bool) -> bool:
+    def _lock(self, position: int, wait: bool) -> bool:
         try:
             if self._claims is None:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._claims = open_handle(self.path / _CLAIMS, os.O_RDWR | os.O_CREAT)
-            return lock_byte(self._claims, place, wait=wait)
+            return lock_byte(self._claims, position, wait=wait)
         except OSError as error:
             raise DiskError.of(f"cannot write to cache {self.path}", error) from error
 
-    def _release(self, place: int) -> None:
+    def _release(self, position: int) -> None:
         if self._claims is not None:
-            unlock_byte(self._claims, place)
+            unlock_byte(self._claims, position)
 
 
 def _bytes_of(file: Path) -> int:
@@ -235,7 +244,7 @@ def _bytes_of(file: Path) -> int:
 
 
 def _read_json(file: Path) -> Any:
-    """Plain data of a JSON file, None when there is none or it is no JSON."""
+    """Read a JSON file; None when it does not exist or is not JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

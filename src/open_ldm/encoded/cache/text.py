@@ -1,4 +1,4 @@
-"""Text section: the tokens of every caption before padding, so that padding and its noise stay the training's own."""
+"""The text section: the tokens of every caption before padding, so that training still does the padding and its noise."""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ from open_ldm.text import TextEncoder, TextTokens
 _CAPTIONS_AT_ONCE = 64
 _PROBED_SAMPLES = 256
 _MOST_ABOVE = 4
-"""A shard is at most so many times as large as asked for, unless a single sample is."""
+"""A shard is at most so many times as large as requested, unless a single sample is larger."""
 
 
-def text_plan(captions: str, length: int, encoder: TextEncoder, config: CacheConfig, *, all_places: bool) -> SectionPlan:
-    """The captions of all samples. `captions`: the source's hash of them; `length`: number of samples; `all_places`: also
-    what the encoder put where a caption has no token."""
+def text_plan(captions: str, length: int, encoder: TextEncoder, config: CacheConfig, *, all_positions: bool) -> SectionPlan:
+    """Describe the section of the captions of all samples.
+
+    Args:
+        captions: The source's hash of its captions.
+        length: Number of samples.
+        encoder: The text encoder.
+        config: The number format.
+        all_positions: Also store the encoder's output where a caption has no token.
+    """
     made_from = {
         "captions": captions,
         "encoder": encoder.fingerprint,
         "computed_in": encoder.computed_in,
-        "places": "all" if all_places else "tokens",
+        "places": "all" if all_positions else "tokens",
         "dtype": config.tokens,
     }
     return SectionPlan("text", made_from, length)
@@ -38,14 +45,14 @@ def text_plan(captions: str, length: int, encoder: TextEncoder, config: CacheCon
 class TextMaker:
     """Makes the shards of a text section. A caption that occurs again within a shard is stored once."""
 
-    def __init__(self, source: Source, encoder: TextEncoder, config: CacheConfig, *, all_places: bool) -> None:
-        self.source, self.encoder, self.config, self.all_places = source, encoder, config, all_places
+    def __init__(self, source: Source, encoder: TextEncoder, config: CacheConfig, *, all_positions: bool) -> None:
+        self.source, self.encoder, self.config, self.all_positions = source, encoder, config, all_positions
 
     def rows_per_shard(self, shard_bytes: int) -> int:
-        """As many samples as fill so many bytes by a few drawn from all over the data.
+        """Estimate how many samples fill a shard of so many bytes, from a few drawn from all over the data.
 
-        Halved until no shard could have more than four times as many bytes, were every caption of its samples as long as can be
-        and said once: captions that grow longer or more numerous towards the end of the data make no giant file.
+        The number is halved until no shard can exceed four times the size even if every caption of its samples is different
+        and as long as possible. Captions that become longer or more numerous towards the end then make no huge file.
         """
         probed = self.encode(spread(len(self.source), _PROBED_SAMPLES), Work())
         rows = max(1, shard_bytes * (len(probed["first"]) - 1) // sum(tensor.nbytes for tensor in probed.values()))
@@ -56,7 +63,7 @@ class TextMaker:
         return rows
 
     def _largest_caption(self, probed: Mapping[str, Tensor]) -> int:
-        """Bytes of a caption with a token at every place."""
+        """Compute the bytes of a caption with a token at every position."""
         row = {name: tensor.element_size() * math.prod(tensor.shape[1:]) for name, tensor in probed.items()}
         return sum(row.values()) + (probed["mask"].shape[1] - 1) * row["tokens"]
 
@@ -69,15 +76,16 @@ class TextMaker:
             yield shard, content
 
     def encode(self, rows: Sequence[int], work: Work) -> dict[str, Tensor]:
-        """Captions of samples as they are stored. With U different captions that have N tokens in all:
+        """Encode the captions of samples as they are stored. With U different captions that have N tokens in all:
 
-        `first` int64 [rows + 1] and `captions` int32: captions first[i] .. first[i + 1] are those of row i, as numbers below
+        `first` int64 [rows + 1] and `captions` int32: captions first[i] to first[i + 1] - 1 belong to row i, as numbers below
         U; `mask` bool [U, L]; `begin` int64 [U + 1]: where a caption's tokens begin in `tokens` [N, D] or ids [N];
         `pooled` [U, P] where the encoder gives it.
         """
         with work.during("captions"):
-            said = [self._captions(row) for row in rows]
-        number = {caption: place for place, caption in enumerate(dict.fromkeys(one for row in said for one in row))}
+            by_row = [self._captions(row) for row in rows]
+        unique = dict.fromkeys(caption for captions in by_row for caption in captions)
+        number = {caption: index for index, caption in enumerate(unique)}
         different = list(number)
         parts = []
         for start in range(0, len(different), _CAPTIONS_AT_ONCE):
@@ -89,22 +97,22 @@ class TextMaker:
         return {
             **tensors,
             "begin": _running(counts),
-            "first": _running(torch.tensor([len(row) for row in said], dtype=torch.int64)),
-            "captions": torch.tensor([number[one] for row in said for one in row], dtype=torch.int32),
+            "first": _running(torch.tensor([len(captions) for captions in by_row], dtype=torch.int64)),
+            "captions": torch.tensor([number[caption] for captions in by_row for caption in captions], dtype=torch.int32),
         }
 
     def _captions(self, row: int) -> tuple[str, ...]:
-        """As live reading gives them: a picture without a caption has the empty one."""
+        """Return a sample's captions as live reading gives them: a picture without a caption has the empty one."""
         return self.source.captions_of(row) or ("",)
 
     def _packed(self, text: TextTokens) -> dict[str, Tensor]:
         tokens, mask = text.tokens.cpu(), text.mask.cpu()
-        kept = torch.ones_like(mask) if self.all_places else mask
+        kept = torch.ones_like(mask) if self.all_positions else mask
         dtype = DTYPES[self.config.tokens] if tokens.is_floating_point() else torch.int32
         packed = {"mask": mask, "tokens": tokens[kept].to(dtype), "count": kept.sum(dim=1)}
         return packed if text.pooled is None else {**packed, "pooled": text.pooled.to("cpu", DTYPES[self.config.tokens])}
 
 
 def _running(counts: Tensor) -> Tensor:
-    """[n] -> [n + 1]: 0 and the running sums."""
+    """Return 0 and the running sums: [n] becomes [n + 1]."""
     return torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])

@@ -1,4 +1,4 @@
-"""Is a cache what it says it is? Its bytes against their hashes, and some entries against the pictures they came from."""
+"""Verifying a cache: its bytes against their hashes, and some entries against the pictures that they were made of."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ from open_ldm.encoded.cache.text import TextMaker
 TOLERANCE = 0.01
 """Largest difference, as a share of the largest number, that rounding on another device or to bfloat16 explains."""
 
-
 _ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """An entry that another picture, transform, label or caption must have made, in words, and the folder it lies in."""
+    """A stored entry that does not belong to its picture, transform, label or caption: its section, and what is wrong."""
 
     section: Path
     what: str
@@ -37,8 +36,13 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Checked:
-    """Entries made again. `difference`: the largest of any number stored, as a share of the largest beside it; `wrong`: those
-    that differ by more than rounding explains, or in what is no floating-point number at all."""
+    """The result of making entries again.
+
+    Attributes:
+        entries: Number of entries.
+        difference: Largest difference of any stored number, as a share of the largest number of its tensor.
+        wrong: Entries that differ by more than rounding explains, or in whole numbers.
+    """
 
     entries: int
     difference: float
@@ -46,7 +50,7 @@ class Checked:
 
 
 def drop_damaged(cache: Cache) -> Iterator[str]:
-    """Read all finished shards; forget each whose bytes are not those written, so that it is made again, and say so."""
+    """Read all finished shards, remove those whose bytes have changed, so that they are made again, and yield the problems."""
     for part in cache.parts:
         for shard, problem in part.section.damaged():
             part.section.discard(shard)
@@ -54,22 +58,22 @@ def drop_damaged(cache: Cache) -> Iterator[str]:
 
 
 def check_entries(cache: Cache, entries: int) -> Checked:
-    """Make `entries` rows of every section again and compare all that is stored of them.
+    """Make `entries` rows of every section again and compare everything that is stored of them.
 
-    Of latents: mean, deviation, TransformRecord and the sample used, encoded with all that stood beside them in their batch.
-    Of captions: tokens, mask and pooled vector of each. Labels and ids.
+    For latents these are the mean, the deviation, the TransformRecord and the sample used, encoded together with the rest of
+    their batch; for captions the tokens, mask and pooled vector of each; and labels and ids.
     """
-    found = [_checked(part, _pairs(part, _spread(part.section.plan.rows, entries))) for part in cache.parts]
+    checks = [_checked(part, _pairs(part, _spread(part.section.plan.rows, entries))) for part in cache.parts]
     return Checked(
-        sum(each.entries for each in found),
-        max(each.difference for each in found),
-        tuple(line for each in found for line in each.wrong),
+        sum(check.entries for check in checks),
+        max(check.difference for check in checks),
+        tuple(wrong for check in checks for wrong in check.wrong),
     )
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """One row, or one caption of it: what it is made of now, and what is stored."""
+    """One row, or one caption of it: what is made of it now, and what is stored."""
 
     row: int
     made: Mapping[str, Tensor]
@@ -84,33 +88,34 @@ def _pairs(part: Part, rows: Sequence[int]) -> Iterator[_Pair]:
         case TextMaker() as text:
             for portion in _portions(rows):
                 made = text.encode(portion, Work())
-                for place, row in enumerate(portion):
+                for index, row in enumerate(portion):
                     kept, at = stored.at(row)
-                    yield from _captions(row, made, place, kept, at)
+                    yield from _captions(row, made, index, kept, at)
         case SamplesMaker() as samples:
             for row in rows:
                 kept, at = stored.at(row)
                 begin, end = kept["begin"][at : at + 2]
-                made = {name: each for name, each in samples.encode([row]).items() if name != "begin"}
+                made = {name: tensor for name, tensor in samples.encode([row]).items() if name != "begin"}
                 yield _Pair(row, made, {"label": kept["label"][at : at + 1], "ids": kept["ids"][begin:end]})
 
 
 def _latents(part: Part, maker: LatentsMaker, stored: MappedSection, rows: Sequence[int]) -> Iterator[_Pair]:
-    """Each batch that holds a wanted row is made once."""
+    """Make each batch that contains a wanted row once."""
     wanted = set(rows)
     shards = [shard for shard, _ in groupby(rows, lambda row: row // part.section.rows_per_shard)]
     ranges = [batch for shard in shards for batch in maker.ranges(part.section, shard) if not wanted.isdisjoint(batch)]
     for batch in read_fixed_views(maker.source, maker.transform, maker.view, ranges, maker.workers):
         made = maker.encode(batch)
-        for place, row in enumerate(batch.positions):
+        for index, row in enumerate(batch.positions):
             if row in wanted:
                 kept, at = stored.at(row)
-                yield _Pair(row, {name: each[place] for name, each in made.items()}, {name: kept[name][at] for name in kept})
+                own = {name: tensor[index] for name, tensor in made.items()}
+                yield _Pair(row, own, {name: kept[name][at] for name in kept})
 
 
-def _captions(row: int, made: Mapping[str, Tensor], place: int, kept: Mapping[str, Array], at: int) -> Iterator[_Pair]:
+def _captions(row: int, made: Mapping[str, Tensor], index: int, kept: Mapping[str, Array], at: int) -> Iterator[_Pair]:
     new = {name: as_array(tensor) for name, tensor in made.items()}
-    ours, theirs = (arrays["captions"][slice(*arrays["first"][i : i + 2])] for arrays, i in ((new, place), (kept, at)))
+    ours, theirs = (arrays["captions"][slice(*arrays["first"][i : i + 2])] for arrays, i in ((new, index), (kept, at)))
     if len(ours) != len(theirs):
         yield _Pair(row, {"number": torch.tensor(len(ours))}, {"number": np.array(len(theirs))})
         return
@@ -123,7 +128,7 @@ def _captions(row: int, made: Mapping[str, Tensor], place: int, kept: Mapping[st
 
 
 def _spans(arrays: Mapping[str, Array], caption: int) -> dict[str, slice | int]:
-    """Where a caption's numbers lie."""
+    """Find where a caption's numbers are stored."""
     begin, end = map(int, arrays["begin"][caption : caption + 2])
     spans: dict[str, slice | int] = {"tokens": slice(begin, end), "mask": int(caption), "pooled": int(caption)}
     return {name: span for name, span in spans.items() if name in arrays}
@@ -140,8 +145,8 @@ def _checked(part: Part, pairs: Iterable[_Pair]) -> Checked:
             off = {name: _difference(made, pair.kept[name]) for name, made in pair.made.items()}
         difference = max(difference, *off.values())
         if names := [name for name, share in off.items() if share > TOLERANCE]:
-            said = f"{part.maker.source.sample_id(pair.row)}, {part.label}: what is stored is not what is made of it now"
-            wrong.setdefault(pair.row, Wrong(part.section.path, f"{said} ({', '.join(names)})"))
+            problem = f"{part.maker.source.sample_id(pair.row)}, {part.label}: what is stored is not what is made of it now"
+            wrong.setdefault(pair.row, Wrong(part.section.path, f"{problem} ({', '.join(names)})"))
     return Checked(len(rows), difference, tuple(wrong.values()))
 
 
@@ -150,14 +155,16 @@ def _portions(rows: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _spread(length: int, count: int) -> list[int]:
-    """At most `count` rows, evenly spaced."""
+    """Choose at most `count` rows, evenly spaced."""
     number = min(length, count)
     return [i * length // number for i in range(number)]
 
 
 def _difference(made: Tensor, kept: Array) -> float:
-    """The largest, as a share of the largest number; 1 for whatever is not equal among other shapes or whole numbers, and for
-    numbers that are none."""
+    """Compute the largest difference as a share of the largest number.
+
+    It is 1 for tensors of different shapes or dtypes, for whole numbers that differ, and for NaN.
+    """
     other = torch.from_numpy(np.array(kept))
     other = other.view(torch.bfloat16) if made.dtype == torch.bfloat16 else other
     if made.shape != other.shape or made.dtype != other.dtype:

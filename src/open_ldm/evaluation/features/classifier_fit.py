@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, NonFiniteError
-from open_ldm.core.files import sha256_of, write_bytes, write_json
+from open_ldm.core.files import hash_file, write_bytes, write_json
 from open_ldm.core.pictures import to_images
-from open_ldm.data.content import fingerprint_of
-from open_ldm.data.holdout import HoldoutConfig, Part, part_of
+from open_ldm.data.content import read_fingerprint
+from open_ldm.data.holdout import HoldoutConfig, Part, select_part
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
@@ -76,7 +76,7 @@ def fit(
     accuracy = _accuracy(network.eval(), test, config, device, workers)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
-    fitted = Fitted(folder, accuracy, len(test), sha256_of(folder / WEIGHTS))
+    fitted = Fitted(folder, accuracy, len(test), hash_file(folder / WEIGHTS))
     description = {
         "network": config.network.model_dump(mode="json"),
         "channels": channels,
@@ -84,7 +84,7 @@ def fit(
         "accuracy": accuracy,
         "tested": len(test),
         "sha256": fitted.sha256,
-        "data": fingerprint_of(source),
+        "data": read_fingerprint(source),
         "fit": config.model_dump(mode="json", exclude={"network"}),
     }
     write_json(folder / DESCRIPTION, description)
@@ -109,7 +109,7 @@ def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
             fix="add labels, or measure with inception or dinov2",
         )
     holdout = HoldoutConfig(share=config.held_out, seed=config.seed)
-    train, test = part_of(source, holdout, "train"), part_of(source, holdout, "held_out")
+    train, test = select_part(source, holdout, "train"), select_part(source, holdout, "held_out")
     if len(test) < _LEAST_HELD_OUT or len(train) < config.batch_size:
         raise DataError(
             f"{len(source)} pictures: {len(train)} to learn from, {len(test)} held out",

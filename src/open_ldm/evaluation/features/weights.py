@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.files import sha256_of
-from open_ldm.core.model_folders import located
+from open_ldm.core.files import hash_file
+from open_ldm.core.model_folders import find_model_folder
 
 _COUNTER = "num_batches_tracked"  # batch norm's count of training steps: of no use, and absent from older files
 _HUB_PARTS = 3
@@ -45,7 +45,7 @@ def find_file(path: str, key: str) -> Path:
 
 def find_folder(path: str, key: str) -> Path:
     """A local folder of a transformers model, package:NAME/FOLDER, or OWNER/NAME on the hub (downloaded once)."""
-    local = Path(located(path))
+    local = Path(find_model_folder(path))
     if local.is_dir():
         return local
     hub, errors = _hub()
@@ -80,7 +80,7 @@ def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], file: Path) 
 
 def hash_of(files: Sequence[Path]) -> str:
     """SHA-256 of one file, or of the hashes of several in the order of their names."""
-    hashes = [sha256_of(file) for file in sorted(files, key=lambda file: file.name)]
+    hashes = [hash_file(file) for file in sorted(files, key=lambda file: file.name)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

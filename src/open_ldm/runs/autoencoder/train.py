@@ -9,7 +9,7 @@ from pathlib import Path
 
 from open_ldm.autoencoders.network import build_network
 from open_ldm.core.device import Machine
-from open_ldm.data.content import fingerprint_of
+from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import default_workers, open_data, read_batches
 from open_ldm.data.sample import Source
@@ -78,7 +78,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
         held_out=partial(_held_out_batches, recipe, parts.held_out, machine),
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, fingerprint_of(source), recipe.numerics),
+        fingerprint=fingerprint(machine, world, plan.micro_batch_size, read_fingerprint(source), recipe.numerics),
         stop=context.stop,
         silent=silent,
     )
