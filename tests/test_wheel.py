@@ -61,7 +61,7 @@ def test_the_wheel_runs_the_demo_outside_the_checkout(wheel: Path, tmp_path: Pat
 
     run([scripts / "ldm", "demo", *SMALL, "training.preview_every_samples=32", "--out", "run"], tmp_path)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "Does it draw what was said?" in page and "</html>" in page
+    assert "Do the samples show what the captions say?" in page and "</html>" in page
     assert page.count("<svg") >= 1 and page.count('src="data:image/png;base64,') >= 3
     assert not re.findall(r"\{\{|\{%|Undefined", page), "a template was filled"
     assert "demo-baseline" in run([scripts / "ldm", "recipes"], tmp_path)

@@ -45,7 +45,7 @@ def test_the_demo_writes_its_findings(demo: Path) -> None:
     found = json.loads((demo / "agreement.json").read_text())
     assert all(0 <= shares["all"] <= 1 for shares in found["agreement"].values())
     page = (demo / "report.html").read_text()
-    assert "Does it draw what was said?" in page and "exactly 0" in page
+    assert "Do the samples show what the captions say?" in page and "exactly 0" in page
 
 
 def test_held_out_captions_are_never_trained_on() -> None:

@@ -225,7 +225,7 @@ def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
 def test_heads_that_do_not_show_must_be_given(tmp_path: Path) -> None:
     source = tmp_path / "dit.safetensors"
     save_file(original_dit(), source)
-    with pytest.raises(ConfigError, match="heads cannot be told from the file"):
+    with pytest.raises(ConfigError, match="heads cannot be read from the file"):
         import_weights("dit-xl-2", source, tmp_path / "run")
 
 

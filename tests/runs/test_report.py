@@ -306,7 +306,7 @@ def test_refreshing_keeps_the_demos_part_and_makes_no_page_where_there_is_none(r
     add_drawn(run)
     refresh_report(run)
     text = Page((run / "report.html").read_text()).text
-    assert "Does it draw what was said?" in text and "exactly 0" in text and "Drawn last" in text
+    assert "Do the samples show what the captions say?" in text and "exactly 0" in text and "Drawn last" in text
     (run / "report.html").unlink()
     (run / "report.html").mkdir()
     refresh_report(run)  # nothing is raised

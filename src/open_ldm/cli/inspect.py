@@ -75,7 +75,7 @@ def tokens(
     for run in runs:
         found.append(inspect_tokens(run, pictures, figure_format))
         for problem in found[-1].problems:
-            print(f"warning: checkpoint skipped: {problem}", file=sys.stderr)
+            print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
     if as_json:
         print_json({"runs": [each.to_json() for each in found]})
         return 0

@@ -57,7 +57,7 @@ def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     """Load a run, or one checkpoint inside it; warn about damaged newer checkpoints. Raises as `load_run`."""
     run = load_run(path, device)
     for problem in run.problems:
-        print(f"warning: checkpoint skipped: {problem}", file=sys.stderr)
+        print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
     return run
 
 

@@ -69,7 +69,7 @@ class Samples:
     Attributes:
         run: The run folder, or the checkpoint inside it, that was sampled from.
         samples_seen: How many training samples its model had learned from.
-        problems: Newer checkpoints that were skipped because they are damaged, and why.
+        problems: Newer checkpoints that were passed over because they are damaged, and why.
         sheet: The requests, and how the grid is laid out.
         settings: Solver, steps and guidance.
         pixels: The pictures, uint8 [N, C, H, W].
