@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.commands.demo import caption_groups
-from open_ldm.commands.sample import draw, settings_from
+from open_ldm.commands.sample import sample_pixels, settings_from
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.files import write_json, write_text
 from open_ldm.data.loader import open_data, read_batches
@@ -230,7 +230,7 @@ def _agreement(run: LoadedRun) -> float:
     """Share of pictures drawn for one-shape captions that agree with them in everything."""
     captions = caption_groups()["one shape"][::2][:DRAWN]
     settings = settings_from(run, steps=12, solver="dpmpp_2m")
-    pixels: Tensor = draw(run, [SampleRequest(i, caption) for i, caption in enumerate(captions)], settings)
+    pixels: Tensor = sample_pixels(run, [SampleRequest(i, caption) for i, caption in enumerate(captions)], settings)
     found = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     return mean_agreement(found).all
 

@@ -83,7 +83,7 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     ),
     (lambda run: run.sample("a crimson circle"), "never saw crimson"),
     (lambda run: run.sample(CAPTION, count=0), "count 0 is too small"),
-    (lambda run: run.sample(CAPTION, sweep="a {red,blue} circle"), "sweep makes its own captions"),
+    (lambda run: run.sample(CAPTION, sweep="a {red,blue} circle"), "sweep was given together with prompts"),
     (lambda run: run.sample(CAPTION, colour=3), "knows no control 'colour'"),
     (lambda run: run.sample(CAPTION, size=(64, 64)), "needed: size=HEIGHTxWIDTH"),
     (lambda run: run.sample(CAPTION, steps=0), "steps=0"),
@@ -94,10 +94,10 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     (lambda run: ldm.load_recipe(3), "a int is no recipe"),  # type: ignore[arg-type]
     (lambda run: train(run.path, "training.batch_size=8"), "choose another out"),
     (lambda run: run.evaluate(metrics="fidd"), "metrics.0.kind='fidd' is unknown"),
-    (lambda run: run.evaluate(extractors="nowhere"), "extractors='nowhere' is no extractor"),
+    (lambda run: run.evaluate(extractors="nowhere"), "extractors='nowhere' is neither a file nor a folder"),
     (lambda run: run.evaluate(part="all"), "part 'all' is unknown"),  # type: ignore[arg-type]
     (lambda run: ldm.survey("no/such/folder"), "no recipe 'no/such/folder'"),
-    (lambda run: ldm.transfer(run, TINY, "init_from.source=x"), "would replace SOURCE"),
+    (lambda run: ldm.transfer(run, TINY, "init_from.source=x"), "both name a source"),
     (lambda run: ldm.encode(TINY, "data.views=1", entries=3), "entries=3 has no effect"),
 ]
 

@@ -106,7 +106,7 @@ def test_features_of_five_channels_measure_pixels_of_five_channels(capsys: pytes
     assert {result["name"] for result in found["results"]} >= {"kid", "copies"}
     assert (lab / "pixels" / "neighbours.png").is_file()
     code, _, error = ldm(capsys, *measure, "random")
-    assert code != 0 and "pictures of 5 channels for an extractor of 3" in error and "fit-features" in error
+    assert code != 0 and "the pictures have 5 channels, the extractor reads 3" in error and "fit-features" in error
 
 
 def test_the_display_may_change_under_way(capsys: pytest.CaptureFixture[str]) -> None:

@@ -286,7 +286,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_none_left_is_an_error(
     assert json.loads((tmp_path / "drawn" / "samples.json").read_text())["samples_seen"] == 16
 
     code, _, err = ldm(capsys, "train", run)
-    assert code == 0 and "checkpoint passed over: samples-000000000032/ema.safetensors is damaged" in err
+    assert code == 0 and "checkpoint skipped: samples-000000000032/ema.safetensors is damaged" in err
 
     for checkpoint in (run / "checkpoints").iterdir():
         (checkpoint / "MANIFEST.json").write_text("{")
@@ -384,7 +384,7 @@ def test_sample_says_when_it_had_to_use_older_weights(capsys: pytest.CaptureFixt
     run = trained(tmp_path)
     (max((run / "checkpoints").iterdir()) / "ema.safetensors").write_bytes(b"")
     code, out, err = ldm(capsys, "sample", run, "--count", 1, "--steps", 1, "--json")
-    assert code == 0 and "passed over: samples-000000000032" in err
+    assert code == 0 and "skipped: samples-000000000032" in err
     assert json.loads((Path(json.loads(out)["folder"]) / "samples.json").read_text())["passed_over"]
 
 
@@ -409,7 +409,7 @@ def test_transfer_takes_a_run_as_recipe_and_tells_what_cannot_be(
             [text_run, text_run],
             "cannot start from itself; needed: a folder of its own for the new run; fix: choose another --out",
         ),
-        ([text_run, text_run, "init_from=null", "--out", tmp_path / "none"], "init_from=null would replace SOURCE"),
+        ([text_run, text_run, "init_from=null", "--out", tmp_path / "none"], "init_from=null and SOURCE"),
         ([tmp_path, text_run, "--dry-run"], f"{tmp_path} is no run folder"),
     ):
         code, _, error = ldm(capsys, "transfer", *arguments)

@@ -84,8 +84,8 @@ def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["a/run"], "1 runs to compare; needed: at least two"), (["a/run", "a/run"], "a run is compared with itself"),
-     (["a/run", "a"], "is no run folder")],
+    [(["a/run"], "1 run folders were given; needed: at least two"), (["a/run", "a/run"], "the same run was given twice"),
+     (["a/run", "a"], "is not a run folder")],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_told(runs: Any, arguments: list[str], said: str, capsys: Any, tmp_path: Path) -> None:
     code, _, error = ldm(capsys, "compare", *(tmp_path / each for each in arguments), "--out", tmp_path / "c.html")

@@ -21,7 +21,7 @@ from open_ldm.commands.evaluate.config import EvaluationConfig, InfluenceMetric
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import OTHER_NOISE
-from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged
+from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
 from open_ldm.commands.evaluate.reference import open_against
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, StoppedError
@@ -83,12 +83,12 @@ def test_a_run_is_measured_by_all_metrics_in_one_pass(evaluate: Any, text_run: P
 def test_lpips_compares_pictures_of_one_condition_that_differ_in_their_noise(evaluate: Any, text_run: Path) -> None:
     found = evaluate(text_run, "--n", 5, "--metrics", "lpips", "metrics.lpips.pictures=3")
     (result,) = found["results"]
-    judged = open_judged(text_run, EvaluationConfig(metrics=("lpips",), n=3), None, "train", "cpu")
-    assert isinstance(judged, DrawnPictures)
+    evaluated = open_evaluated(text_run, EvaluationConfig(metrics=("lpips",), n=3), None, "train", "cpu")
+    assert isinstance(evaluated, SampledPictures)
     extractor = build_extractor(RandomConfig.model_validate(yaml.safe_load(SMALL)), torch.device("cpu"))
-    requests = [judged.request(seed) for seed in range(3)]
+    requests = [evaluated.request(seed) for seed in range(3)]
     own, other = (
-        judged.images([replace(request, seed=request.seed + more) for request in requests]) for more in (0, OTHER_NOISE)
+        evaluated.images([replace(request, seed=request.seed + more) for request in requests]) for more in (0, OTHER_NOISE)
     )
     apart = distance(extractor.extract(own), extractor.extract(other), "layers")
     assert result["value"] == pytest.approx(float(apart.mean()), rel=1e-5) and result["value"] > 0
@@ -99,8 +99,8 @@ def test_lpips_compares_pictures_of_one_condition_that_differ_in_their_noise(eva
 def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values(
     evaluate: Any, text_run: Path, tmp_path: Path
 ) -> None:
-    judged = open_judged(text_run, EvaluationConfig(metrics=("kid",), n=12), None, "train", "cpu")
-    folder = folder_of(judged.pixels(range(12)), tmp_path / "drawn")
+    evaluated = open_evaluated(text_run, EvaluationConfig(metrics=("kid",), n=12), None, "train", "cpu")
+    folder = folder_of(evaluated.pixels(range(12)), tmp_path / "drawn")
     drawn = evaluate(text_run, "--n", 12)
     given = evaluate(folder, "--against", text_run, out="out2")
     assert values(given) == pytest.approx(values(drawn), rel=1e-5)
@@ -143,8 +143,8 @@ def test_a_stop_signal_during_the_last_metric_is_not_lost(
 def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:
     def drawn(n: int, seed: int, batch_size: int, rank: int = 0, size: int = 1) -> dict[int, torch.Tensor]:
         config = EvaluationConfig(metrics=("kid",), n=n, seed=seed, sampling={"batch_size": batch_size})
-        judged = open_judged(text_run, config, None, "train", "cpu")
-        batches = list(judged.batches(World(rank, size)))
+        evaluated = open_evaluated(text_run, config, None, "train", "cpu")
+        batches = list(evaluated.batches(World(rank, size)))
         return {number: one for batch in batches for number, one in zip(batch.numbers, batch.images, strict=True)}
 
     whole = drawn(7, 3, 7)
@@ -159,9 +159,9 @@ def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:
 def test_conditions_are_those_of_the_reference_pictures(text_run: Path, class_run: Path) -> None:
     config = EvaluationConfig(metrics=("kid",), n=50)
     for run in (text_run, class_run):
-        judged = open_judged(run, config, None, "train", "cpu")
-        source = judged.data  # type: ignore[union-attr]
-        said = [judged.request(seed).shows for seed in range(50)]  # type: ignore[union-attr]
+        evaluated = open_evaluated(run, config, None, "train", "cpu")
+        source = evaluated.data  # type: ignore[union-attr]
+        said = [evaluated.request(seed).shows for seed in range(50)]  # type: ignore[union-attr]
         truth = [
             source.class_names[source.label_of(i) or 0] if run == class_run else source.captions_of(i)[0] for i in range(50)
         ]
@@ -173,7 +173,7 @@ def test_influence_is_of_the_control_alone_and_the_second_number_leaves_small_si
 ) -> None:
     """A stand-in for the model paints small sizes dark and all others alike: only pairs with a small size can differ."""
     config = EvaluationConfig(metrics=("control_influence",), n=6, sampling={"batch_size": 4})
-    judged = open_judged(text_run, config, None, "train", "cpu")
+    evaluated = open_evaluated(text_run, config, None, "train", "cpu")
     seen: list[tuple[int, ...]] = []
 
     def painted(inputs: Any, seeds: Any, settings: Any) -> torch.Tensor:
@@ -181,10 +181,10 @@ def test_influence_is_of_the_control_alone_and_the_second_number_leaves_small_si
         height = inputs.controls["original_size"][:, 0]
         return images(len(seeds)) * torch.where(height < 16, 0.2, 0.8).view(-1, 1, 1, 1)
 
-    monkeypatch.setattr(judged.run.generator, "images", painted)  # type: ignore[union-attr]
+    monkeypatch.setattr(evaluated.run.generator, "images", painted)  # type: ignore[union-attr]
     (metric,) = config.metrics
     extractor = build_extractor(RandomConfig(), torch.device("cpu"))
-    found = measure_influence(judged, metric, [extractor], config.bootstrap)  # type: ignore[arg-type]
+    found = measure_influence(evaluated, metric, [extractor], config.bootstrap)  # type: ignore[arg-type]
     whole, large = found.results
     assert whole.estimate.value > 1e-4 and large.estimate.value == 0
     assert {pair for pair, value in found.table.items() if value > 0} == {
@@ -192,7 +192,7 @@ def test_influence_is_of_the_control_alone_and_the_second_number_leaves_small_si
     }
     assert seen == [(0, 1, 2, 3)] * 5 + [(4, 5)] * 5
     with pytest.raises(ConfigError, match="no control 'sise'; needed: did you mean 'size'"):
-        measure_influence(judged, InfluenceMetric(control="sise"), [extractor], config.bootstrap)  # type: ignore[arg-type]
+        measure_influence(evaluated, InfluenceMetric(control="sise"), [extractor], config.bootstrap)  # type: ignore[arg-type]
 
 
 def test_a_value_of_the_same_protocol_is_replaced_and_others_are_kept(evaluate: Any, tmp_path: Path) -> None:
@@ -306,10 +306,14 @@ def seed_of_pictures(root: Path) -> list[object]:
     ("case", "code", "said"),
     [
         (nothing, 65, "no pictures"),
-        (one_picture, 65, r"nothing could be measured \(and 3 more\): fid: 1 pictures"),
-        (mixed_sizes, 65, "pictures of different sizes: 000.png has 16x16 px, large.png has 32x32 px; needed: one size"),
+        (one_picture, 65, r"no metric could be computed \(and 3 more\): fid: 1 pictures"),
+        (
+            mixed_sizes,
+            65,
+            "the pictures differ in size: 000.png has 16x16 px, large.png has 32x32 px; needed: pictures of one size",
+        ),
         (wrong_weights, 2, "weights file weights.safetensors lacks"),
-        (nowhere, 2, "is no extractor; needed: a folder of `ldm evaluate fit-features`"),
+        (nowhere, 2, "is neither a file nor a folder of a known extractor; needed: a folder of `ldm evaluate fit-features`"),
         (unknown_metric, 2, "metrics.0.kind='fidd' is unknown; did you mean 'fid'"),
         (unknown_setting, 2, "unknown key 'metrics.1.kid.subsetsize'"),
         (absent_metric, 2, "the list has no item 'kid'"),
@@ -361,7 +365,7 @@ def test_data_that_the_run_cannot_be_asked_for_is_refused_at_once(
     plain = folder_of(noise(20), tmp_path / "plain")
     for run, word in ((class_run, "classes"), (text_run, "captions")):
         code, _, error = ldm(capsys, "evaluate", run, "--against", plain, "--extractor", SMALL)
-        assert code == 2 and f"the run reads {word}, the data has none" in error
+        assert code == 2 and f"the run needs {word}, but the data has none" in error
     for name in ("cat", "dog"):
         folder_of(noise(5), tmp_path / "animals" / name)
     code, _, error = ldm(capsys, "evaluate", class_run, "--against", tmp_path / "animals", "--extractor", SMALL)

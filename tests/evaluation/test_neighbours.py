@@ -51,7 +51,7 @@ def test_copies_are_told_from_new_pictures() -> None:
 def test_a_training_set_that_was_not_kept_is_refused() -> None:
     training = statistics_of(TRAINING)
     partly = replace(training, rows=training.rows.take(torch.arange(20)))
-    with pytest.raises(DataError, match=r"only 20 of 60 training pictures were kept; fix: collect with capacity=60"):
+    with pytest.raises(DataError, match=r"only 20 of 60 training pictures were kept singly; fix: collect with capacity=60"):
         nearest_training(normal_statistics(5, 3, 1), partly)
     with pytest.raises(DataError, match="2 training pictures; needed: more than 2"):
         nearest_training(normal_statistics(5, 3, 1), normal_statistics(2, 3, 1), count=2)

@@ -130,7 +130,7 @@ def test_results_survive_json_and_changed_protocols_do_not() -> None:
     content = json.loads(json.dumps(one.to_json()))
     assert Result.from_json(content) == one
     content["passport"]["n"] = "50000"
-    with pytest.raises(ConfigError, match="does not give protocol"):
+    with pytest.raises(ConfigError, match="do not hash to its protocol id"):
         Result.from_json(content)
     with pytest.raises(ConfigError, match="not a stored result"):
         Result.from_json({"name": "fid"})

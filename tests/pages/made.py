@@ -14,7 +14,7 @@ import yaml
 from open_ldm.autoencoders import LatentStats
 from open_ldm.autoencoders.reconstruct import Reconstructions, psnr_db
 from open_ldm.commands.compare import compare_runs
-from open_ldm.commands.compare_page import DrawnGrid, write_page
+from open_ldm.commands.compare_page import SampledGrid, write_page
 from open_ldm.commands.control_leakage import Influence
 from open_ldm.commands.demo_report import AGREEMENT, FLIP_SWEEP, SIZE_SWEEP, UNSEEN, demo_sections
 from open_ldm.core.pictures import grid, save_png
@@ -113,9 +113,9 @@ def compare(folder: Path) -> Path:
     found = compare_runs(runs)
     words = "dpmpp_2m, 25 steps, semantic scale 4, control scale 1.5, at 120,000 samples seen"
     pixels = torch.stack([shape_pixels(index) for index in range(8)])
-    grids = [DrawnGrid(run.name, pixels, PROMPTS, words) for run in found.runs[:3]]
+    grids = [SampledGrid(run.name, pixels, PROMPTS, words) for run in found.runs[:3]]
     reason = "the model knows no class 'a large red circle'; needed: one of the 24 classes of this run; fix: --class NAME"
-    return write_page(found, [*grids, DrawnGrid(found.runs[3].name, None, (), "", reason)], folder / "compare.html")
+    return write_page(found, [*grids, SampledGrid(found.runs[3].name, None, (), "", reason)], folder / "compare.html")
 
 
 def study(folder: Path) -> Path:

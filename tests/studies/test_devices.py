@@ -98,7 +98,7 @@ def test_a_device_that_is_not_there_is_not_replaced_by_the_processor(training: M
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"), [("0,x", "'x' is no device"), ("1,1", "1 is named twice"), ("", "'' is no device")]
+    ("given", "problem"), [("0,x", "'x' is not a device"), ("1,1", "1 is named twice"), ("", "'' is not a device")]
 )
 def test_devices_are_numbers_or_cpu(given: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):

@@ -153,7 +153,7 @@ class Run:
         Raises:
             OpenLdmError: The run has saved no checkpoint, or its model does not know a prompt, a class, a control or a value.
         """
-        asked = sampling.Asked(
+        options = sampling.SampleOptions(
             prompts=_texts(prompts),
             classes=_texts(classes),
             controls={name: _text(value) for name, value in controls.items()},
@@ -166,7 +166,7 @@ class Run:
             semantic_scale=semantic_scale,
             control_scale=control_scale,
         )
-        return sampling.sample(self._load(), asked, silent=not progress)
+        return sampling.sample(self._load(), options, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:
         """Measure the run: `open_ldm.evaluate(run, against, ...)`, where all options are described."""

@@ -15,7 +15,7 @@ def demo(
     out: Out = None,
     as_json: Json = False,
 ) -> int:
-    """Train a small text-to-picture model in minutes, check what it draws, and write a report. Needs no download."""
+    """Train a small text-to-picture model in minutes, check what it samples, and write a report. Needs no download."""
     from open_ldm.commands.demo import run_demo
     from open_ldm.runs.recipe import load_recipe
 

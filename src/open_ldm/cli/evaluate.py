@@ -9,12 +9,18 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.groups import OWN, WithOwnCommand
+from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.options import Json, Out, print_json
 
-app = typer.Typer(cls=WithOwnCommand, help="Measure what a run draws, or pictures that are there.", rich_markup_mode=None)
+app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored pictures.", rich_markup_mode=None)
 
 
-@app.command(OWN, hidden=True, epilog="ldm evaluate fit-features DATA --out FOLDER makes an extractor of your own pictures.")
+@app.command(
+    OWN,
+    cls=HelpWithLists,
+    hidden=True,
+    epilog="ldm evaluate fit-features DATA --out FOLDER makes an extractor of your own pictures.",
+)
 def evaluate(
     given: Annotated[
         Path, typer.Argument(metavar="RUN|FOLDER", help="A run folder or checkpoint; a folder or shards of pictures.")
@@ -25,20 +31,17 @@ def evaluate(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Data to measure against: a recipe, a run, a folder of pictures, shards. A run's own by default."),
+        typer.Option(help="Data to compare with: a recipe, a run, a folder of pictures, shards. A run's own by default."),
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(
-            help="fid, kid, inception_score, precision_recall, density_coverage, clip_score, control_influence, neighbours, "
-            "held_out_loss; commas between them. [fid,kid,precision_recall,density_coverage]"
-        ),
+        typer.Option(help="{metrics}; separate several by commas. [{default_metrics}]"),
     ] = None,
     extractor: Annotated[
         list[str] | None,
         typer.Option(
-            help="A folder of fit-features, Inception's weights file, a DINOv2 or CLIP folder, random, or {kind: ..., ...}; "
-            "may be given several times."
+            help="A folder of fit-features, Inception's weights file, a DINOv2 or CLIP folder, random, or {kind: KIND, ...} "
+            "with KIND one of {extractors}; may be given several times."
         ),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Pictures.")] = 1000,
@@ -52,7 +55,7 @@ def evaluate(
     out: Out = None,
     as_json: Json = False,
 ) -> int:
-    """Draw pictures of a run, or read pictures, and measure them against data; evaluation.json keeps what was found."""
+    """Sample a run, or read pictures, and compare them with data; evaluation.json keeps the results."""
     from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS, evaluate
     from open_ldm.commands.evaluate.options import choice_of, config_from
 
@@ -85,7 +88,7 @@ def fit_features(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Json = False,
 ) -> int:
-    """Train a small classifier on labelled pictures, whose features then judge pictures of that kind. Minutes on a CPU."""
+    """Train a small classifier on labelled pictures, whose features then measure pictures of that kind. Minutes on a CPU."""
     from open_ldm.commands.evaluate.options import choice_of, fit_config_from
     from open_ldm.commands.fit_features import fit_features
 

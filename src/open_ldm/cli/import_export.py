@@ -28,7 +28,7 @@ def import_(
         content = {"run": str(result.run), "parameters": result.parameters, "weights": result.weights}
         print_json({**content, "quirks": dict(result.quirks)})
     else:
-        print(f"{result.parameters:,} numbers ({result.weights}) in {result.run}; draw with: ldm sample {result.run}")
+        print(f"{result.parameters:,} numbers ({result.weights}) in {result.run}; sample with: ldm sample {result.run}")
         for setting, value in result.quirks.items():
             print(f"  {setting} = {value}")
     return 0

@@ -12,7 +12,7 @@ from open_ldm.cli.options import FigureFormat, Json, Out, print_json
 
 Format = Annotated[FigureFormat, typer.Option("--format", help="What plots are written as; PDF and PNG are for print.")]
 app = typer.Typer(
-    help="Pictures of what a recipe computes and of what a trained model pays attention to.", rich_markup_mode=None
+    help="Pictures of what a recipe computes and of where a trained model's attention goes.", rich_markup_mode=None
 )
 
 
@@ -58,7 +58,9 @@ def positions(
 
 @app.command()
 def tokens(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of models of captions.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders of models that were trained with captions.")
+    ],
     pictures: Annotated[int, typer.Option(min=1, max=1024, help="Pictures to measure on.")] = 32,
     figure_format: Format = "svg",
     as_json: Json = False,
@@ -73,7 +75,7 @@ def tokens(
     for run in runs:
         found.append(inspect_tokens(run, pictures, figure_format))
         for problem in found[-1].problems:
-            print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
+            print(f"warning: checkpoint skipped: {problem}", file=sys.stderr)
     if as_json:
         print_json({"runs": [each.to_json() for each in found]})
         return 0

@@ -17,6 +17,7 @@ from open_ldm.cli import autoencoder, data, evaluate, inspect
 from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
 from open_ldm.cli.encode import encode
+from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.import_export import export, import_
 from open_ldm.cli.models import models
 from open_ldm.cli.recipes import recipes
@@ -37,7 +38,7 @@ app.command()(demo)
 app.command()(train)
 app.command()(transfer)
 app.command()(encode)
-app.command()(sample)
+app.command(cls=HelpWithLists)(sample)
 app.command()(study)
 app.command()(compare)
 app.command()(recipes)

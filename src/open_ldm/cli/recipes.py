@@ -29,7 +29,9 @@ def recipes(
             print(f"ldm autoencoder train NAME: {', '.join(packaged('autoencoder'))}")
         return 0
     if action != "show" or name is None:
-        raise ConfigError(f"ldm recipes {action} {name or ''}".strip(), needed="ldm recipes, or ldm recipes show NAME")
+        raise ConfigError(
+            f"ldm recipes {action} {name or ''}".strip() + " is not a command", needed="ldm recipes, or ldm recipes show NAME"
+        )
     text = recipe_text(name)
     if as_json:
         print_json({"name": name, "text": text})

@@ -14,7 +14,7 @@ def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
     controls: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONTROL=VALUE]...", help="size=HxW  crop=TOP,LEFT  flip=0|1  aspect=W:H"),
+        typer.Argument(metavar="[CONTROL=VALUE]...", help="{controls}"),
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A caption; may be given several times.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of captions, one a line; # starts a comment.")] = None,
@@ -23,7 +23,7 @@ def sample(
         typer.Option(help="One caption with choices, 'a {red,blue} {circle,square}': a labelled grid of all, one seed a row."),
     ] = None,
     negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, in place of no caption.")
+        str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, instead of the empty caption.")
     ] = None,
     class_name: Annotated[list[str] | None, typer.Option("--class", help="A class name; may be given often.")] = None,
     count: Annotated[
@@ -31,21 +31,21 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps.")] = None,
-    solver: Annotated[str | None, typer.Option(help="ddpm, ddim, euler, heun or dpmpp_2m.")] = None,
+    solver: Annotated[str | None, typer.Option(help="{solvers}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> int:
-    """Draw pictures from a trained run: PNGs, grid.png and samples.json.
+    """Sample pictures from a trained run: PNGs, grid.png and samples.json.
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
-    from open_ldm.commands.sample import Asked, open_run, prompts_in, read_controls
+    from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
     from open_ldm.commands.sample import sample as sample_run
 
     loaded = open_run(run)
-    asked = Asked(
+    options = SampleOptions(
         prompts=(*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ())),
         classes=tuple(class_name or ()),
         controls=read_controls(controls or (), loaded),
@@ -58,12 +58,12 @@ def sample(
         semantic_scale=semantic_scale,
         control_scale=control_scale,
     )
-    samples = sample_run(loaded, asked, silent=as_json)
+    samples = sample_run(loaded, options, silent=as_json)
     written = samples.save(out)
     if as_json:
         print_json(written.to_json())
     else:
         if all(request.shows is None for request in samples.requests) and loaded.recipe.conditioning.semantic.kind != "none":
-            print("nothing was asked for, so nothing was said to the model; see --prompt and --class")
+            print("no prompt or class was given, so the model was sampled without one; see --prompt and --class")
         print(written.sentence())
     return 0

@@ -28,7 +28,7 @@ def study(
     out: Out = None,
     as_json: Json = False,
 ) -> int:
-    """Run one of the paper's tables or figures: train its arms, measure them alike, write study.html.
+    """Run one of the paper's tables or figures: train its arms, measure them in the same way, write study.html.
 
     The same command goes on where it stopped; the page is rewritten after every arm.
     """
@@ -72,5 +72,5 @@ def _list(as_json: bool) -> int:
         return 0
     width = max(len(each) for each in STUDIES)
     print("\n".join(f"{each.name:<{width}}  {each.shows}: {each.title}" for each in STUDIES.values()))
-    print("\nldm study NAME --scale tiny runs one; with --dry-run it tells what it would cost")
+    print("\nldm study NAME --scale tiny runs one; with --dry-run it prints what it would cost")
     return 0

@@ -120,17 +120,17 @@ class Comparison:
 def compare_runs(paths: Sequence[Path]) -> Comparison:
     """Read the run folders. Raises ConfigError for fewer than two, a folder that is no run, and a damaged evaluation.json."""
     if len(paths) < 2:
-        raise ConfigError(f"{len(paths)} runs to compare", needed="at least two run folders")
+        raise ConfigError(f"{len(paths)} run folders were given", needed="at least two run folders")
     runs = [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
     rows = _rows(runs)
     return Comparison(runs, rows, _apart(runs), _old(runs))
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Folder names, with as much of the path as sets them apart."""
+    """Return folder names, with as much of the path as tells them apart."""
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) < len(resolved):
-        raise ConfigError("a run is compared with itself", needed="different run folders")
+        raise ConfigError("the same run was given twice", needed="different run folders")
     for depth in range(1, max(len(path.parts) for path in resolved) + 1):
         names = ["/".join(path.parts[-depth:]) for path in resolved]
         if len(set(names)) == len(names):
@@ -140,7 +140,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> ComparedRun:
     if not (path / "config.yaml").is_file() and not (path / "stages").is_dir():
-        raise ConfigError(f"{path} is no run folder", needed="a folder made by ldm train")
+        raise ConfigError(f"{path} is not a run folder", needed="a folder made by ldm train")
     last = RunFolder(path).parts[-1].path
     return ComparedRun(name, path, read_history(last), stored_results(path) or stored_results(last))
 
@@ -149,13 +149,13 @@ def _rows(runs: Sequence[ComparedRun]) -> list[Row]:
     """One row for each name and protocol that occurs, in the order of the first run that has it."""
     wanted = dict.fromkeys((one.result.estimate.name, one.result.protocol.id) for run in runs for one in run.stored)
     order = list(dict.fromkeys(name for name, _ in wanted))
-    found = []
+    rows = []
     for name, protocol in sorted(wanted, key=lambda each: order.index(each[0])):
         values = [_of_protocol(run, name, protocol) for run in runs]
         first = next(value for value in values if value is not None)
         differences = [None if value is None or value is first else compare(first.result, value.result) for value in values]
-        found.append(Row(name, protocol, tuple(values), tuple(differences)))
-    return found
+        rows.append(Row(name, protocol, tuple(values), tuple(differences)))
+    return rows
 
 
 def _of_protocol(run: ComparedRun, name: str, protocol: str) -> Stored | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from open_ldm.commands.compare import ComparedRun, Comparison
-from open_ldm.commands.sample import draw
+from open_ldm.commands.sample import sample_pixels
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.files import write_text
@@ -35,15 +35,15 @@ class Values:
 
 @dataclass(frozen=True)
 class Samples:
-    """A grid for each run that could draw; `failed`: why others could not."""
+    """A grid for each run that could be sampled; `failed`: why others could not."""
 
     grids: Sequence[Picture]
     failed: Sequence[str]
 
 
 @dataclass(frozen=True)
-class DrawnGrid:
-    """Pictures of one run, or why there are none. `shown`: what each was asked to show; `settings`: how it was drawn."""
+class SampledGrid:
+    """Pictures of one run, or why there are none. `shown`: the prompt or class of each; `settings`: how they were sampled."""
 
     name: str
     pixels: Tensor | None
@@ -52,28 +52,28 @@ class DrawnGrid:
     reason: str = ""
 
 
-def draw_grids(runs: Sequence[ComparedRun], count: int) -> list[DrawnGrid]:
-    """`count` pictures of every run from the seeds 0, 1, ..., all asked for the same: what the first run's previews show."""
+def sample_grids(runs: Sequence[ComparedRun], count: int) -> list[SampledGrid]:
+    """Sample `count` pictures of every run from the seeds 0, 1, ..., with what the first run's previews show."""
     shown = next((preview.shown for run in runs for preview in reversed(run.history.previews) if preview.shown), ())
     return [_grid(run, count, shown) for run in runs] if count else []
 
 
-def _grid(run: ComparedRun, count: int, shown: Sequence[str]) -> DrawnGrid:
+def _grid(run: ComparedRun, count: int, shown: Sequence[str]) -> SampledGrid:
     try:
         loaded = load_run(run.path)
         says = loaded.recipe.conditioning.semantic.kind != "none" and bool(shown)
-        asked = [shown[i % len(shown)] or None if says else None for i in range(count)]
-        requests = [SampleRequest(seed, what) for seed, what in enumerate(asked)]
+        prompts = [shown[i % len(shown)] or None if says else None for i in range(count)]
+        requests = [SampleRequest(seed, what) for seed, what in enumerate(prompts)]
         settings = loaded.recipe.sampling
         words = f"{settings.solver}, {settings.steps} steps, semantic scale {settings.guidance.semantic_scale:g}"
         words += f", control scale {settings.guidance.control_scale:g}, at {loaded.samples_seen:,} samples seen"
-        pixels = as_shown(draw(loaded, requests, settings), loaded.recipe.data.display)
-        return DrawnGrid(run.name, pixels, [what or "" for what in asked], words)
+        pixels = as_shown(sample_pixels(loaded, requests, settings), loaded.recipe.data.display)
+        return SampledGrid(run.name, pixels, [what or "" for what in prompts], words)
     except OpenLdmError as error:
-        return DrawnGrid(run.name, None, (), "", error.one_line())
+        return SampledGrid(run.name, None, (), "", error.one_line())
 
 
-def write_page(found: Comparison, grids: Sequence[DrawnGrid], out: Path) -> Path:
+def write_page(found: Comparison, grids: Sequence[SampledGrid], out: Path) -> Path:
     """Write the page. Raises DiskError when the disk refuses."""
     names = [run.name if link is None else link for run, link in ((run, _report(run, out)) for run in found.runs)]
     measured = [value.result.protocol for row in found.rows for value in row.values if value is not None]
@@ -134,10 +134,10 @@ def _figure(title: str, series: Sequence[Series], note: str, x_title: str = "sam
     )
 
 
-def _samples(grids: Sequence[DrawnGrid]) -> Part | None:
+def _samples(grids: Sequence[SampledGrid]) -> Part | None:
     if not grids:
         return None
-    drawn = [
+    pictures = [
         Picture(
             f"{one.name}: {one.settings}",
             png_bytes(grid(one.pixels, _COLUMNS, captions=one.shown if any(one.shown) else None)),
@@ -147,4 +147,4 @@ def _samples(grids: Sequence[DrawnGrid]) -> Part | None:
         if one.pixels is not None
     ]
     failed = [f"{one.name} could not be sampled: {one.reason}" for one in grids if one.pixels is None]
-    return Part("Samples", "compare/samples.html", Samples(drawn, failed))
+    return Part("Samples", "compare/samples.html", Samples(pictures, failed))

@@ -25,7 +25,7 @@ class Influence:
 def influence(
     run: LoadedRun, option: str, values: tuple[str, str], captions: Sequence[str | None], times: Sequence[float]
 ) -> list[Influence]:
-    """Predictions for the same noise and captions under two values of control `option`, compared at each of `times`.
+    """Compare predictions for the same noise and captions under two values of control `option` at each of `times`.
 
     At t = 1 nothing but noise is there, so what changes then changes the content. A gate that is 0 there lets nothing through.
     Raises ConfigError for a control the model does not have.
@@ -36,10 +36,10 @@ def influence(
     ]
     shape = run.recipe.latent_shape
     x_t = seeds.normal(0, "leak", range(len(captions)), shape).to(device)
-    found = []
+    influences = []
     for time in times:
         t = torch.full((len(captions),), time, device=device)
         one, other = (run.model.predict(x_t, t, inputs.to(device)).mean for inputs in pair)
         change = (one - other).square().mean().sqrt() / one.square().mean().sqrt().clamp(min=1e-12)
-        found.append(Influence(time, float(change), bool(torch.equal(one, other))))
-    return found
+        influences.append(Influence(time, float(change), bool(torch.equal(one, other))))
+    return influences

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from open_ldm.commands.control_leakage import Influence, influence
 from open_ldm.commands.demo_report import AGREEMENT, FLIP_SWEEP, SIZE_SWEEP, UNSEEN, change_of, demo_sections, row_of
-from open_ldm.commands.sample import draw, settings_from
+from open_ldm.commands.sample import sample_pixels, settings_from
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress
@@ -77,10 +77,10 @@ def run_demo(recipe: Recipe, out: Path, *, silent: bool = False, overrides: Sequ
     lacks what the demo shows.
     """
     if not isinstance(recipe.data.source, ShapesConfig):
-        raise ConfigError(f"ldm demo draws shapes, given data.source.kind={recipe.data.source.kind}", fix="use ldm train")
+        raise ConfigError(f"ldm demo needs data.source.kind=shapes, not {recipe.data.source.kind}", fix="use ldm train")
     missing = {"size", "flip"} - {control.option for control in recipe.conditioning.controls}
     if missing or not isinstance(recipe.conditioning.semantic, TextSemantic):
-        raise ConfigError("the demo shows captions and the size and flip controls", needed="a recipe that has them")
+        raise ConfigError("the recipe lacks what the demo shows", needed="a text condition and the size and flip controls")
     started = time.perf_counter()
     result = train(recipe, out, silent=silent, command=["ldm", "demo", *overrides, "--out", str(out)])
     if result.code:
@@ -118,7 +118,7 @@ def caption_groups() -> dict[str, tuple[str, ...]]:
 
 def _check(run: LoadedRun, title: str, captions: Sequence[str], silent: bool) -> Checked:
     requests = [SampleRequest(_SEED + i, caption) for i, caption in enumerate(captions)]
-    pixels = _draw(run, title, requests, silent)
+    pixels = _sample(run, title, requests, silent)
     found = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     return Checked(title, tuple(captions), pixels, mean_agreement(found))
 
@@ -135,23 +135,23 @@ def _sweeps(run: LoadedRun, silent: bool) -> dict[str, bytes]:
     by_flip = [SampleRequest(_SEED + i, caption, {"flip": flip}) for i, caption in enumerate(captions) for flip in "01"]
     pictures = {
         SIZE_SWEEP: grid(
-            _draw(run, "size control", by_size, silent),
+            _sample(run, "size control", by_size, silent),
             len(sizes),
             row_headers=captions,
             column_headers=[f"size={size}" for size in sizes],
         ),
         FLIP_SWEEP: grid(
-            _draw(run, "flip control", by_flip, silent), 2, row_headers=captions, column_headers=["flip=0", "flip=1"]
+            _sample(run, "flip control", by_flip, silent), 2, row_headers=captions, column_headers=["flip=0", "flip=1"]
         ),
     }
     return {name: png_bytes(picture) for name, picture in pictures.items()}
 
 
-def _draw(run: LoadedRun, label: str, requests: Sequence[SampleRequest], silent: bool) -> Tensor:
+def _sample(run: LoadedRun, label: str, requests: Sequence[SampleRequest], silent: bool) -> Tensor:
     settings = settings_from(run)
     batches = -(-len(requests) // settings.batch_size)
     with Progress(settings.steps * batches, label=label, unit="steps", silent=silent) as progress:
-        return draw(run, requests, settings, lambda done: progress.update(done))
+        return sample_pixels(run, requests, settings, lambda done: progress.update(done))
 
 
 def _print(checked: Sequence[Checked], demo: DemoResult) -> None:

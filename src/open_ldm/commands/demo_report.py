@@ -24,7 +24,7 @@ def demo_sections(out: Path) -> list[Section]:
         return []
     return [
         Section(
-            "Does it draw what was said?",
+            "Do the samples show what the captions say?",
             "A reader that knows nothing of the model measures colour, kind and place in each sampled picture and compares"
             " them with the caption. 'all' means colour, kind and place of every shape, and no shape too many.",
             pictures=_pictures(out, {UNSEEN: "Combinations of colour and kind that no training picture shows"}),

@@ -28,7 +28,7 @@ from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe
 
 ENTRIES = 16
-"""Of each section, made again by `--verify` unless told otherwise."""
+"""How many entries of each section `--verify` makes again by default."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, 
         sections = list(dict.fromkeys(str(wrong.section) for wrong in checked.wrong))
         raise DataError(
             f"{len(checked.wrong)} of {checked.entries} entries in {result.path} are wrong, the first: {checked.wrong[0].what}",
-            needed="what its pictures, captions and encoders give",
+            needed="entries that these pictures, captions and encoders give",
             fix=f"rm -r {shlex.join(sections)}, and encode again; the other sections can stay",
         )
     return result

@@ -20,7 +20,7 @@ def fit_features(
     Raises ConfigError when `out` is a file, DataError without classes.
     """
     if out.is_file():
-        raise ConfigError(f"--out {out} is a file", needed="a folder")
+        raise ConfigError(f"--out {out} is a file", needed="the path of a folder")
     source = open_against(data)
     machine = set_up_machine(device)
     with Progress(config.pictures, label="fit", unit="pictures", silent=silent) as progress:

@@ -1,4 +1,4 @@
-"""Published weights -> a run folder that can be drawn from, and a run -> a diffusers folder."""
+"""Published weights -> a run folder that can be sampled from, and a run -> a diffusers folder."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _require_heads(description: Description, overrides: Sequence[str]) -> None:
     """Heads do not show in shapes; another number of them would give other pictures and no error."""
     given = any(override.startswith(("denoiser.heads=", "denoiser.head_dim=", "denoiser=")) for override in overrides)
     if not given and not description.settings.keys() & {"denoiser.heads", "denoiser.head_dim"}:
-        raise ConfigError("the number of attention heads cannot be told from the file", fix="denoiser.heads=N")
+        raise ConfigError("the number of attention heads cannot be read from the file", fix="add denoiser.heads=N")
 
 
 def _recipe(name: str, base: str, description: Description, overrides: Sequence[str]) -> Recipe:
@@ -118,7 +118,7 @@ def _check(recipe: Recipe, facts: DataFacts, tensors: Mapping[str, Tensor]) -> N
         raise CheckpointError(f"the file and the recipe do not describe the same model: {odd[0]} is in one of them only")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
-            raise CheckpointError(f"{name} has shape {list(tensor.shape)}", needed=f"{list(wanted[name].shape)}")
+            raise CheckpointError(f"{name} has shape {list(tensor.shape)}", needed=f"shape {list(wanted[name].shape)}")
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{name} holds NaN or infinity", fix="copy or download the file again")
 
@@ -157,7 +157,7 @@ def _about(
 def export_to_diffusers(run: Path, out: Path) -> Path:
     """Write a run's averaged weights as a folder that diffusers' own from_pretrained loads. Returns the folder.
 
-    Raises ConfigError when diffusers has no place for something the model has.
+    Raises ConfigError when diffusers cannot hold something that the model has.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already", fix="choose another --out")
@@ -194,7 +194,7 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
 def _readme(kind: str, notes: str, beside: Sequence[str]) -> str:
     lines = [
         f"Weights for diffusers' `{kind}`: `{kind}.from_pretrained(FOLDER)`.",
-        f"`{EXPORTED}` holds what diffusers has no place for: latent statistics, schedule, class names.",
+        f"`{EXPORTED}` holds what diffusers cannot hold: latent statistics, schedule, class names.",
     ]
     if beside:
         lines.append(f"`{BESIDE}` holds our conditioning, whose output the network takes: {', '.join(beside)}.")

@@ -62,7 +62,7 @@ class ShownSchedule:
 
 
 def inspect_schedule(recipe: Recipe, out: Path, figure_format: Format = "svg") -> ShownSchedule:
-    """Draw alpha_bar and log-SNR over t into `out`, also as they were before process.resolution moved them.
+    """Plot alpha_bar and log-SNR over t into `out`, also as they were before process.resolution moved them.
 
     What a recipe leaves to the run it starts from is settled by that run, where it is here; of a recipe in stages every stage's
     schedule is shown.
@@ -124,16 +124,16 @@ def alpha_bar(schedule: Schedule, t: Tensor) -> Tensor:
 
 
 def inspect_positions(base: Grid, size: Grid, width: int, out: Path, figure_format: Format = "svg") -> list[Path]:
-    """Draw the tables that a network pre-trained on `base` gets on `size`, one for each kind, into `out`.
+    """Plot the tables that a network pre-trained on `base` gets on `size`, one for each kind, into `out`.
 
     positions.png: above, the columns of the table along one row of tokens (channels from top to bottom); below, how much each
-    place of the new grid resembles each place of the old one. positions-coordinates.svg (or another `figure_format`): the
+    position of the new grid resembles each position of the old one. positions-coordinates.svg (or another `figure_format`): the
     coordinates, and the range seen.
     """
     if base == size:
-        raise ConfigError(f"--from and --to are both {base[0]}x{base[1]}", needed="two grids")
+        raise ConfigError(f"--from and --to are both {base[0]}x{base[1]}", needed="two different grids")
     if width % 4:
-        raise ConfigError(f"--width {width}", needed="a multiple of 4: sine and cosine of two coordinates")
+        raise ConfigError(f"--width {width} cannot be used", needed="a multiple of 4: sine and cosine of two coordinates")
     kinds: tuple[GridChange, ...] = get_args(GridChange)
     made: dict[str, ComputedPositions] = {"pre-training": GridPositions()}
     for kind in kinds:
@@ -154,9 +154,9 @@ def _plot_coordinates(made: dict[str, ComputedPositions], grids: dict[str, Grid]
     for name, positions in made.items():
         if not isinstance(positions, BicubicPositions):
             columns = coordinates(positions, grids[name])[1]
-            places = [(place + 0.5) / len(columns) for place in range(len(columns))]
-            series.append(Series(name, places, columns.tolist()))
-    plot = Plot("Column coordinates", "place in the picture, from left to right", "coordinate", series, from_zero=True)
+            centres = [(column + 0.5) / len(columns) for column in range(len(columns))]
+            series.append(Series(name, centres, columns.tolist()))
+    plot = Plot("Column coordinates", "position in the picture, from left to right", "coordinate", series, from_zero=True)
     save_figure(path, plot)
     return path
 
@@ -165,12 +165,12 @@ def grid_of(text: str) -> Grid:
     """'16' -> (16, 16), '16x24' -> (16, 24). Raises ConfigError for anything else."""
     found = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)
     if found is None:
-        raise ConfigError(f"grid {text!r}", needed="a number of tokens a side, or ROWSxCOLUMNS, such as 16x24")
+        raise ConfigError(f"grid {text!r} cannot be read", needed="a number of tokens a side, or ROWSxCOLUMNS, such as 16x24")
     return int(found[1]), int(found[2] or found[1])
 
 
 def _along_columns(positions: ComputedPositions, size: Grid, width: int) -> Tensor:
-    """Vectors [columns, D / 2] of the places of the first row, the half that tells columns apart."""
+    """Vectors [columns, D / 2] of the positions of the first row, the half that tells columns apart."""
     return computed_table(positions, size, width).view(*size, width)[0, :, : width // 2]
 
 

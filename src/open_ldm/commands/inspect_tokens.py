@@ -18,13 +18,13 @@ from open_ldm.pages.figures import Format, Plot, Series, save_figure
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.load import LoadedRun, load_run
 
-HEADER = ["run", "padding", "padded places", "attention on tokens", "on padding", "gradient on padding"]
+HEADER = ["run", "padding", "padded positions", "attention on tokens", "on padding", "gradient on padding"]
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class InspectedTokens:
-    """What was found for one run, and where it was written."""
+    """The token influence of one run, and where it was written."""
 
     run: Path
     padding: str
@@ -54,7 +54,7 @@ def inspect_tokens(path: Path, pictures: int, figure_format: Format = "svg") -> 
     semantic = run.recipe.conditioning.semantic
     if not isinstance(semantic, TextSemantic):
         raise ConfigError(f"{path} was not trained with captions", needed="a run with conditioning.semantic.kind=text")
-    influence = token_influence(run.model, _drawn(run, pictures))
+    influence = token_influence(run.model, _noised(run, pictures))
     folder = (path if (path / "config.yaml").is_file() else path.parent.parent) / "inspect"
     found = InspectedTokens(path, semantic.padding, folder / f"tokens.{figure_format}", influence, run.problems)
     save_figure(found.plot, *_plots(semantic.padding, influence))
@@ -62,8 +62,8 @@ def inspect_tokens(path: Path, pictures: int, figure_format: Format = "svg") -> 
     return found
 
 
-def _drawn(run: LoadedRun, pictures: int) -> ObjectiveInputs:
-    """Pictures with their captions, nothing dropped, drawn the same way for every run."""
+def _noised(run: LoadedRun, pictures: int) -> ObjectiveInputs:
+    """Noise pictures with their captions, no condition dropped, in the same way for every run."""
     recipe = run.recipe
     source = open_data(recipe.data, "train" if recipe.data.holdout is None else "held_out")
     wanted = range(min(pictures, len(source)))
@@ -82,25 +82,25 @@ def _drawn(run: LoadedRun, pictures: int) -> ObjectiveInputs:
 
 
 def _plots(padding: str, found: TokenInfluence) -> Sequence[Plot]:
-    """Attention above, gradient below, over the places of the sequence."""
+    """Attention above, gradient below, over the positions of the sequence."""
     x = list(range(1, len(found.attention.token) + 1))
-    shared = Plot("", "place in the sequence", "", (), from_zero=True)
+    shared = Plot("", "position in the sequence", "", (), from_zero=True)
 
-    def series(places: Any, padding_share: float) -> list[Series]:
+    def series(values: Any, padding_share: float) -> list[Series]:
         named = f"padding: {padding} ({100 * padding_share:.0f} % in all)"
-        shown = {"tokens of the caption": places.token, named: places.padding}
+        shown = {"tokens of the caption": values.token, named: values.padding}
         return [Series(name, x, [100 * share for share in shares]) for name, shares in shown.items()]
 
     return [
         replace(
             shared,
-            title=f"Attention of image tokens to the places of a caption, padding {padding}",
+            title=f"Attention of image tokens to the positions of a caption, padding {padding}",
             y_title="share of attention, %",
             series=series(found.attention, found.attention_padding),
         ),
         replace(
             shared,
-            title=f"Gradient of the loss at the places of a caption, padding {padding}",
+            title=f"Gradient of the loss at the positions of a caption, padding {padding}",
             y_title="share of gradient norm, %",
             series=series(found.gradient, found.gradient_padding),
         ),

@@ -1,4 +1,4 @@
-"""Prompts by the file, and one prompt in many variants: `a {red,blue} {circle,square}`."""
+"""Prompts from a file, and one prompt in many variants: `a {red,blue} {circle,square}`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CHOICE = re.compile(r"\{([^{}]*)\}")
 
 
 def read_prompts(path: Path, encoder: TextEncoder) -> list[str]:
-    """Prompts of a UTF-8 file, one a line; blank lines and lines starting with # are left out.
+    """Read the prompts of a UTF-8 file, one a line; blank lines and lines starting with # are left out.
 
-    Raises ConfigError, naming the line, for a prompt that the encoder cannot say, and for a file that cannot be read or
-    holds no prompt.
+    Raises ConfigError, naming the line, for a prompt with words that the encoder does not know, and for a file that cannot
+    be read or holds no prompt.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -35,7 +35,7 @@ def read_prompts(path: Path, encoder: TextEncoder) -> list[str]:
         except ConfigError as error:
             raise ConfigError(f"{path} line {number}: {error.problem}", needed=error.needed, fix=error.fix) from error
     if not prompts:
-        raise ConfigError(f"--prompts {path} holds no prompt", needed="one prompt a line; # starts a comment")
+        raise ConfigError(f"--prompts {path} contains no prompt", needed="one prompt a line; # starts a comment")
     return prompts
 
 
@@ -49,7 +49,7 @@ class Sweep:
 
 
 def sweep_of(template: str) -> Sweep:
-    """Every way to choose one word of each {a,b,c}: the last choice runs along a row, those before it down the rows.
+    """Build every way to choose one word of each {a,b,c}: the last choice runs along a row, those before it down the rows.
 
     Raises ConfigError when there is nothing to choose or a brace is left open.
     """

@@ -1,4 +1,4 @@
-"""A run's page is written anew once something was measured of the run or drawn from it."""
+"""Rewrites a run's page after the run was measured or sampled from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from open_ldm.runs.report.stages import write_stages_report
 
 
 def refresh_report(run: Path) -> None:
-    """Write RUN/report.html anew where there is one. A page that cannot be written is a warning, not an error."""
+    """Rewrite RUN/report.html if there is one. A page that cannot be written is a warning, not an error."""
     folder = RunFolder(run)
     if not folder.report.is_file():
         return

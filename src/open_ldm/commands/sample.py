@@ -1,4 +1,4 @@
-"""`ldm sample`: what is asked for -> requests -> pixels, which commands/samples.py shows and writes."""
+"""`ldm sample`: options -> requests -> pixels, which commands/samples.py shows and writes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from open_ldm.text import TextEncoder
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What samples are asked for, and by which settings. Prompts, classes and a sweep exclude each other where a model cannot
-    take them; None keeps the run's own setting.
+class SampleOptions:
+    """What to sample, and with which settings; None keeps the run's own setting.
+
+    A model takes either prompts or classes, and a sweep excludes both.
 
     Attributes:
         prompts, classes: Each gets `count` pictures.
         controls: Option -> value, such as size -> 96x96, in the form that `ldm sample` takes.
         count: Pictures of each prompt or class, at least 1.
-        seed: Of the first picture, at least 0; the next has the next seed, and each prompt begins anew.
+        seed: Of the first picture, at least 0; the next has the next seed. Each prompt starts from this seed again.
         sweep: One prompt with choices, `a {red,blue} circle`: every variant of it with the same seeds, as a labelled table.
-        negative_prompt: What guidance leads away from, in place of no caption.
+        negative_prompt: What guidance leads away from, instead of the empty caption.
         steps, solver, semantic_scale, control_scale: As `sampling` in a recipe.
     """
 
@@ -53,19 +54,19 @@ class Asked:
 
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
-    """Load a run, or one checkpoint inside it, and warn of newer checkpoints that were passed over. Raises as `load_run`."""
+    """Load a run, or one checkpoint inside it; warn about damaged newer checkpoints. Raises as `load_run`."""
     run = load_run(path, device)
     for problem in run.problems:
-        print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
+        print(f"warning: checkpoint skipped: {problem}", file=sys.stderr)
     return run
 
 
-def sample(run: LoadedRun, asked: Asked, *, silent: bool = False) -> Samples:
-    """Sample what is asked for.
+def sample(run: LoadedRun, options: SampleOptions, *, silent: bool = False) -> Samples:
+    """Sample pictures from a run.
 
     Args:
         run: From `open_run`.
-        asked: Prompts or classes, controls, seeds and settings.
+        options: Prompts or classes, controls, seeds and settings.
         silent: Show no progress.
 
     Returns:
@@ -74,27 +75,32 @@ def sample(run: LoadedRun, asked: Asked, *, silent: bool = False) -> Samples:
     Raises:
         ConfigError: The model does not know a prompt, a class or a control, or a setting is out of range.
     """
-    for name, value, least in (("count", asked.count, 1), ("seed", asked.seed, 0)):
+    for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
         if value < least:
             raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
-    if asked.sweep is not None and (asked.prompts or asked.classes):
-        raise ConfigError("--sweep makes its own captions", fix="leave --prompt, --prompts and --class out")
-    settings = settings_from(run, asked.steps, asked.solver, asked.semantic_scale, asked.control_scale)
-    requests = requests_from(run, asked.prompts, asked.classes, asked.count, asked.seed, asked.controls)
-    sheet = sheet_of(run, settings, requests, asked.sweep, asked.negative_prompt)
+    if options.sweep is not None and (options.prompts or options.classes):
+        raise ConfigError(
+            "--sweep was given together with prompts or classes",
+            needed="one of them",
+            fix="leave --prompt, --prompts and --class out",
+        )
+    settings = settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale)
+    requests = requests_from(run, options.prompts, options.classes, options.count, options.seed, options.controls)
+    sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt)
     for caption in cut_prompts(run, sheet):
-        print(f"warning: too long for the text encoder, its end is left out: {caption!r}", file=sys.stderr)
+        print(f"warning: this caption is too long for the text encoder and was cut: {caption!r}", file=sys.stderr)
     with Progress(steps_of(sheet, settings), label="sample", unit="steps", silent=silent) as progress:
-        pixels = draw(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
+        pixels = sample_pixels(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
     return Samples.of(run, sheet, settings, pixels)
 
 
 def requests_from(
     run: LoadedRun, prompts: Sequence[str], classes: Sequence[str], count: int, seed: int, controls: Mapping[str, str]
 ) -> list[SampleRequest]:
-    """`count` pictures for each prompt or class, with seeds `seed`, `seed` + 1, ... for each of them.
+    """Build `count` requests for each prompt or class, each time with the seeds `seed`, `seed` + 1, ....
 
-    Raises ConfigError when a prompt is given to a class model, or the reverse.
+    Raises:
+        ConfigError: A prompt was given to a class model, or the reverse.
     """
     semantic = run.recipe.conditioning.semantic
     if prompts:
@@ -115,10 +121,19 @@ def sheet_of(
     sweep: str | None = None,
     negative: str | None = None,
 ) -> Sheet:
-    """The requests, or every variant of the prompt `sweep` for each of them (which then say no prompt of their own).
+    """Lay out the requests, or every variant of the prompt `sweep` for each of them, as a sheet.
 
-    All variants in a row have the same seed, so that nothing but the words differs. Raises ConfigError when the model knows
-    no captions, for a prompt it cannot say, and for a negative prompt that nothing would lead away from.
+    All variants in a row have the same seed, so that only the words differ.
+
+    Args:
+        run: The model.
+        settings: Of sampling; a negative prompt needs guidance.
+        requests: Pictures to sample; with a sweep only their seeds and controls are used.
+        sweep: A prompt with choices in braces.
+        negative: What guidance leads away from.
+
+    Raises:
+        ConfigError: The model takes no captions, a caption has words it does not know, or a negative prompt has no effect.
     """
     if negative is not None:
         _check_negative(run, negative, settings)
@@ -128,18 +143,18 @@ def sheet_of(
     table = sweep_of(sweep)
     for caption in table.captions:
         _encoder(run).check_prompt(caption)
-    rows, drawn = [], []
+    rows, variants = [], []
     for number, name in enumerate(table.rows):
         captions = table.captions[number * len(table.columns) : (number + 1) * len(table.columns)]
         for request in requests:
-            drawn += [replace(request, shows=caption) for caption in captions]
+            variants += [replace(request, shows=caption) for caption in captions]
             seed = f"seed {request.seed}" if len(requests) > 1 else ""
             rows.append(", ".join(part for part in (name, seed) if part))
-    return Sheet(tuple(drawn), len(table.columns), tuple(rows) if any(rows) else None, table.columns, negative)
+    return Sheet(tuple(variants), len(table.columns), tuple(rows) if any(rows) else None, table.columns, negative)
 
 
 def cut_prompts(run: LoadedRun, sheet: Sheet) -> list[str]:
-    """The captions of a sheet, each once, whose end the text encoder leaves out."""
+    """Return the captions of a sheet that are too long for the text encoder, each once."""
     if run.text_encoder is None:
         return []
     said = list(dict.fromkeys(filter(None, [*(request.shows for request in sheet.requests), sheet.negative])))
@@ -147,7 +162,7 @@ def cut_prompts(run: LoadedRun, sheet: Sheet) -> list[str]:
 
 
 def prompts_in(run: LoadedRun, path: Path) -> list[str]:
-    """The prompts of a file. Raises ConfigError for a model without captions, or naming the line that is wrong."""
+    """Read the prompts of a file. Raises ConfigError for a model without captions, or naming the line that is wrong."""
     _require_captions(run, "--prompts")
     return read_prompts(path, _encoder(run))
 
@@ -156,7 +171,10 @@ def _check_negative(run: LoadedRun, negative: str, settings: SamplingConfig) -> 
     _require_captions(run, "--negative-prompt")
     _encoder(run).check_prompt(negative)
     if not negative.strip():
-        raise ConfigError("--negative-prompt is empty", needed="words: guidance leads away from no caption anyway")
+        raise ConfigError(
+            "--negative-prompt is empty",
+            needed="at least one word; without the option guidance leads away from the empty caption",
+        )
     if settings.guidance.semantic_scale == 1:
         raise ConfigError("--negative-prompt has no effect without guidance", fix="--semantic-scale 2, or any other but 1")
 
@@ -175,7 +193,7 @@ def _encoder(run: LoadedRun) -> TextEncoder:
 
 
 def _default_shown(run: LoadedRun) -> Sequence[str | None]:
-    """Without a prompt: every class once if there are few, else nothing is said."""
+    """Choose what to show when no prompt or class was given: every class once if there are few, else no condition."""
     names = run.known.facts.class_names
     return names if 0 < len(names) <= 32 else [None]
 
@@ -187,7 +205,7 @@ def settings_from(
     semantic_scale: float | None = None,
     control_scale: float | None = None,
 ) -> SamplingConfig:
-    """The run's sampling settings with the command line's changes."""
+    """Return the run's sampling settings with the given changes. Raises ConfigError for a value out of range."""
     content = run.recipe.sampling.model_dump()
     guidance = content["guidance"]
     guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
@@ -197,36 +215,47 @@ def settings_from(
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given."""
+    """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def steps_of(sheet: Sheet, settings: SamplingConfig) -> int:
-    """Solver steps that `draw` will report, over all batches."""
+    """Count the solver steps that `sample_pixels` will report, over all batches."""
     return settings.steps * -(-len(sheet.requests) // settings.batch_size)
 
 
-def draw(
+def sample_pixels(
     run: LoadedRun,
     requests: Sequence[SampleRequest],
     settings: SamplingConfig,
     on_step: Callable[[int], None] | None = None,
     negative: str | None = None,
 ) -> Tensor:
-    """Pixels uint8 [N, C, H, W], one picture per request; guidance leads away from the prompt `negative`, if there is one."""
+    """Sample one picture per request.
+
+    Args:
+        run: The model.
+        requests: What to show, N of them.
+        settings: Solver, steps, guidance and batch size.
+        on_step: Called with the number of solver steps done, over all batches.
+        negative: A prompt that guidance leads away from.
+
+    Returns:
+        Pixels uint8 [N, C, H, W].
+    """
     inputs = run.build_inputs(requests)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
     return to_pixels(run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted))
 
 
 def read_controls(texts: Sequence[str], run: LoadedRun) -> dict[str, str]:
-    """`size=64x64`-like arguments as option -> value; raises ConfigError for unknown or malformed ones."""
+    """Read arguments such as `size=64x64` as option -> value. Raises ConfigError for unknown or malformed ones."""
     options = [control.option for control in run.recipe.conditioning.controls]
-    found = {}
+    values = {}
     for text in texts:
         option, separator, value = text.partition("=")
         if not separator or option not in options:
             known = nearest(option, options) if options else "this model was trained without controls"
-            raise ConfigError(f"control {text!r} is not known", needed=f"name=value; {known}")
-        found[option] = value
-    return found
+            raise ConfigError(f"{text!r} names no control of this model", needed=f"NAME=VALUE; {known}")
+        values[option] = value
+    return values

@@ -69,7 +69,7 @@ class Samples:
     Attributes:
         run: The run folder, or the checkpoint inside it, that was sampled from.
         samples_seen: How many training samples its model had learned from.
-        problems: Newer checkpoints that were passed over because they are damaged, and why.
+        problems: Newer checkpoints that were skipped because they are damaged, and why.
         sheet: The requests, and how the grid is laid out.
         settings: Solver, steps and guidance.
         pixels: The pictures, uint8 [N, C, H, W].
@@ -94,7 +94,7 @@ class Samples:
 
     @property
     def requests(self) -> tuple[SampleRequest, ...]:
-        """What each picture was asked for: its seed, its prompt or class, its controls."""
+        """The request of each picture: its seed, its prompt or class, its controls."""
         return self.sheet.requests
 
     def images(self) -> list[Image]:

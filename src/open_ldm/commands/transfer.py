@@ -26,7 +26,7 @@ def overrides_to_start_from(
     for override in overrides:
         if override.startswith(("init_from=", "init_from.source=")):
             raise ConfigError(
-                f"{override} would replace SOURCE, {source}", fix="leave one of them out: ldm train RECIPE takes the other"
+                f"{override} and SOURCE {source} both name a source", needed="one of them", fix=f"leave {override} out"
             )
     given = [f"init_from.source={json.dumps(str(source))}"]
     if raw:

@@ -23,19 +23,19 @@ class Rows:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def take(self, places: Tensor) -> Rows:
-        """The rows at `places`."""
+    def take(self, indices: Tensor) -> Rows:
+        """Return the rows at `indices` [m], in that order."""
         return Rows(
-            self.keys[places],
-            self.numbers[places],
-            self.vectors[places],
-            None if self.probabilities is None else self.probabilities[places],
-            None if self.scores is None else self.scores[places],
+            self.keys[indices],
+            self.numbers[indices],
+            self.vectors[indices],
+            None if self.probabilities is None else self.probabilities[indices],
+            None if self.scores is None else self.scores[indices],
         )
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """All rows of all parts; a column that a part lacks is left out."""
+    """Return all rows of all parts; a column that a part lacks is left out."""
 
     def maybe(columns: Sequence[Tensor | None]) -> Tensor | None:
         there = [column for column in columns if column is not None]
@@ -68,7 +68,7 @@ class Bank:
             self._waiting = [self.rows()]
 
     def rows(self) -> Rows:
-        """What is kept. There must have been a picture."""
+        """Return the rows that are kept, sorted by key. At least one row must have been added."""
         together = joined(self._waiting)
         by_number = together.take(torch.argsort(together.numbers, stable=True))  # settles ties between equal pictures
         return by_number.take(torch.argsort(by_number.keys, stable=True)[: self.capacity])

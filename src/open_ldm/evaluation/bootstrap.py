@@ -1,4 +1,4 @@
-"""How far a measured value could have fallen elsewhere with other pictures: the bootstrap (Efron, 1979)."""
+"""How far a measured value could vary with other pictures: the bootstrap (Efron, 1979)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BootstrapConfig(Config):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number called `name` with its interval. `count`: pictures it rests on. `warnings`: what to know before quoting it."""
+    """A number called `name` with its interval. `count`: pictures measured. `warnings`: what to know before quoting it."""
 
     name: str
     value: float
@@ -54,9 +54,9 @@ class Interval(Protocol):
 
 
 def difference_of(one: Interval, other: Interval) -> tuple[float, float, float]:
-    """one - other, and the ends of its interval, for independent pictures (Newcombe 1998, method 10).
+    """Return one - other and the low and high end of its interval, for independent pictures (Newcombe 1998, method 10).
 
-    Each end lies as far off as the sides that face it say together; those of an even interval are value +- a sum of squares.
+    The distance to each end is the root of the summed squares of the two half-widths that point towards it.
     """
     value = one.value - other.value
     below = math.hypot(one.value - one.low, other.high - other.value)
@@ -65,7 +65,7 @@ def difference_of(one: Interval, other: Interval) -> tuple[float, float, float]:
 
 
 def weights(config: BootstrapConfig, count: int, purpose: str) -> Tensor:
-    """How often each of `count` pictures is drawn in each replicate, float64 [replicates, count]; rows sum to `count`."""
+    """Draw how often each of `count` pictures occurs in each replicate: float64 [replicates, count]; rows sum to `count`."""
     rows = []
     for replicate in range(config.replicates):
         drawn = torch.randint(count, (count,), generator=seeds.generator(config.seed, f"bootstrap {purpose}", replicate))
@@ -83,26 +83,37 @@ def estimate(
     shrink: float = 1.0,
     least: float = -math.inf,
 ) -> Estimate:
-    """value +- z * standard deviation of the replicates * `shrink`, and not below `least`, where the metric has an end.
+    """Return value +- z * standard deviation of the replicates * `shrink`, cut off at `least`.
 
-    Not their percentiles: a replicate holds each picture several times, which moves values like FID upwards, and the
-    interval would move with them. It says where the value falls with other pictures in equal number.
+    The interval says where the value lies with equally many other pictures. It does not use the percentiles of the
+    replicates: a replicate holds some pictures several times, which raises values like FID and would raise the interval too.
+
+    Args:
+        name: Of the number.
+        value: Measured on all pictures.
+        replicates: The metric of each bootstrap replicate [R].
+        config: Gives the level, hence z.
+        count: Pictures that were measured.
+        warnings: What to know before quoting the number.
+        shrink: Factor on the half-width.
+        least: The lowest value that the metric can take.
     """
     reach = NormalDist().inv_cdf(0.5 + config.level / 2) * float(replicates.std()) * shrink
     return Estimate(name, value, max(least, value - reach), value + reach, count, warnings)
 
 
 def estimate_mean(name: str, values: Tensor, config: BootstrapConfig, scale: float = 1.0) -> Estimate:
-    """Interval of scale * mean(values [n])."""
+    """Return scale * mean(values [n]) with its bootstrap interval."""
     values = values.double() * scale
     replicates = weights(config, len(values), name) @ values / len(values)
     return estimate(name, float(values.mean()), replicates, config, len(values))
 
 
 def estimate_share(name: str, hits: Tensor, config: BootstrapConfig) -> Estimate:
-    """Interval of the share of hits [n], each 0 or 1: Wilson's score interval (Wilson, 1927), which needs no replicates.
+    """Return the share of hits [n], each 0 or 1, with Wilson's score interval (Wilson, 1927), which needs no replicates.
 
-    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n): within 0..1, and no hit among few is not certainty.
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) lies within 0..1 and has a width above 0 even when
+    there is no hit at all.
     """
     count, z = len(hits), NormalDist().inv_cdf(0.5 + config.level / 2)
     share = float(hits.double().mean())

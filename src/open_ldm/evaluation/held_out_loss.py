@@ -65,45 +65,60 @@ def held_out_loss(
     bootstrap: BootstrapConfig | None = None,
     world: World | None = None,
 ) -> HeldOutLoss:
-    """The unweighted loss of every picture at every time, with all conditions given.
+    """Measure the unweighted loss of every picture at every time, with no condition dropped.
 
-    Noise, posterior and padding draws are functions of (seed, position), the same at every time, so two models, or one model at
-    two moments, differ by what they learned alone. On a discrete schedule a time moves up to the next step, as in training.
-    Raises DataError without pictures, NonFiniteError when a loss is not finite.
+    Noise, posterior and padding draws are functions of (seed, position) alone, so two models, or one model at two points of
+    its training, differ only in what they learned.
+
+    Args:
+        model: Moves nothing: it is neither trained nor switched to another mode.
+        stats: Mean and deviation of the latents the model was trained on.
+        conditioning: Of the run; its drop rates are ignored.
+        batches: Encoded pictures, in any order.
+        times: Noise levels t in [0, 1]; on a discrete schedule each moves up to the next step, as in training.
+        seed: Of the noise.
+        bootstrap: Settings of the intervals.
+        world: With several processes, each one passes its own share of the batches and all get the result.
+
+    Raises:
+        DataError: There are no pictures.
+        NonFiniteError: A loss is NaN or infinite.
     """
     world = world or World()
     device = next(model.parameters()).device
-    told = conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
-    noising = Noising(seed, 1, stats, told, UniformTimes(), model.schedule.discrete_steps, device)
+    undropped = conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
+    noising = Noising(seed, 1, stats, undropped, UniformTimes(), model.schedule.discrete_steps, device)
     used = tuple(_on_grid(t, model.schedule.discrete_steps) for t in times)
     positions: list[int] = []
     rows: list[Tensor] = []
     for batch in batches:
-        drawn = noising.draw(batch)
-        rows.append(torch.stack([_losses(model, drawn, t) for t in used], dim=1).double().cpu())
+        noised = noising.draw(batch)
+        rows.append(torch.stack([_losses(model, noised, t) for t in used], dim=1).double().cpu())
         positions += batch.positions
     together = world.gathered((positions, rows))
-    places = [position for part, _ in together for position in part]
-    if not places:
-        raise DataError("no pictures for the held-out loss", needed="at least one")
-    table = torch.cat([row for _, part in together for row in part])[torch.argsort(torch.tensor(places))]
+    gathered = [position for part, _ in together for position in part]
+    if not gathered:
+        raise DataError("there are no pictures for the held-out loss", needed="at least one held-out picture")
+    table = torch.cat([row for _, part in together for row in part])[torch.argsort(torch.tensor(gathered))]
     return _summary(model.kind, used, table, bootstrap or BootstrapConfig())
 
 
-def _losses(model: DiffusionModel, drawn: ObjectiveInputs, time: float) -> Tensor:
-    """Loss [B] at one time."""
-    eps = drawn.draws.normal(_NOISE, drawn.x_0.shape[1:])
-    t = torch.full_like(drawn.t, time)
-    prediction = model.predict(model.schedule.noised(drawn.x_0, eps, t), t, drawn.inputs)
-    wanted = target(model.kind, drawn.x_0, eps, model.schedule.level(t))
+def _losses(model: DiffusionModel, noised: ObjectiveInputs, time: float) -> Tensor:
+    """Compute the losses [B] at one time."""
+    eps = noised.draws.normal(_NOISE, noised.x_0.shape[1:])
+    t = torch.full_like(noised.t, time)
+    prediction = model.predict(model.schedule.noised(noised.x_0, eps, t), t, noised.inputs)
+    wanted = target(model.kind, noised.x_0, eps, model.schedule.level(t))
     return (prediction.mean - wanted).square().flatten(1).mean(dim=1)
 
 
 def _summary(kind: PredictionKind, times: tuple[float, ...], table: Tensor, bootstrap: BootstrapConfig) -> HeldOutLoss:
-    """From losses [n, times]."""
+    """Average losses [n, times], with intervals."""
     for column, time in enumerate(times):
         if not torch.isfinite(table[:, column]).all():
-            raise NonFiniteError(f"the held-out loss at t = {time:g} is not finite", fix="look at the weights that were given")
+            raise NonFiniteError(
+                f"the held-out loss at t = {time:g} is not finite", fix="check the weights of the model for NaN and infinity"
+            )
     levels = tuple(estimate_mean("held_out_loss", table[:, column], bootstrap) for column in range(len(times)))
     return HeldOutLoss(kind, times, levels, estimate_mean("held_out_loss", table.mean(dim=1), bootstrap))
 

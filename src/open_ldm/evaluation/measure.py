@@ -14,7 +14,7 @@ from open_ldm.evaluation.statistics import Statistics
 
 @dataclass(frozen=True)
 class Measured:
-    """`results`, and for each metric that refused (too few pictures, say) its protocol and the reason in one line."""
+    """`results`, and the reason in one line for each metric that raised (too few pictures, say), by its protocol name."""
 
     results: tuple[Result, ...]
     refused: Mapping[str, str]
@@ -28,14 +28,27 @@ def measure(
     sampling: Mapping[str, str] | None = None,
     bootstrap: BootstrapConfig | None = None,
 ) -> Measured:
-    """Every metric of `metrics` on the same statistics. One that refuses does not cost the others their pass."""
+    """Compute every metric from the same statistics; a metric that raises is reported and does not stop the others.
+
+    Args:
+        metrics: What to compute.
+        samples: Statistics of the pictures to measure.
+        reference: Statistics of the data, for metrics that compare.
+        sampling: How the pictures were sampled, in words, for the protocols.
+        bootstrap: Settings of the intervals.
+
+    Returns:
+        The results, and the reason in one line for each metric that could not be computed.
+    """
     bootstrap = bootstrap or BootstrapConfig()
     results: list[Result] = []
     refused: dict[str, str] = {}
     for metric in metrics:
         try:
             if metric.needs_reference and reference is None:
-                raise ConfigError(f"{metric.protocol} needs a reference", fix="give the data it is measured against")
+                raise ConfigError(
+                    f"{metric.protocol} needs a reference", fix="pass the data that the samples are compared with"
+                )
             estimates = metric.measure(samples, samples if reference is None else reference, bootstrap)
         except OpenLdmError as error:
             refused[metric.protocol] = error.one_line()
@@ -59,7 +72,11 @@ def _protocol_of(
     return build_protocol(metric.protocol, samples.extractor, size, _count(samples), bootstrap, sampling=sampling, **against)
 
 
-def _count(found: Statistics) -> str:
+def _count(statistics: Statistics) -> str:
     """How many pictures, and how many of them one by one where the bank could not hold all."""
-    single = len(found.rows)
-    return str(found.pictures.count) if single == found.pictures.count else f"{found.pictures.count} ({single} singly)"
+    single = len(statistics.rows)
+    return (
+        str(statistics.pictures.count)
+        if single == statistics.pictures.count
+        else f"{statistics.pictures.count} ({single} singly)"
+    )

@@ -16,10 +16,10 @@ from open_ldm.evaluation.statistics import Statistics
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For n samples, nearest first where several were asked for.
+    """Nearest training pictures of n samples, the nearest first.
 
     `samples` [n]: numbers of the samples, ascending; `training` [n, k]: numbers of the nearest training pictures; `distances`
-    [n, k]; `typical` [m], ascending: of every training picture to its nearest other one.
+    [n, k]; `typical` [m], ascending: the distance of every training picture to its nearest other one.
     """
 
     samples: Tensor
@@ -41,16 +41,18 @@ class Neighbours:
 
 
 def nearest_training(samples: Statistics, training: Statistics, count: int = 1) -> Neighbours:
-    """The `count` nearest training pictures of every sample, by Euclidean distance of features.
+    """Find the `count` nearest training pictures of every sample, by Euclidean distance of features.
 
-    Raises DataError when the training set was not kept picture by picture, or has too few pictures.
+    Raises:
+        ConfigError: The sets were not seen by the same extractor at the same size.
+        DataError: Not every training picture was kept singly, or there are too few of them.
     """
     same_view(samples, training)
     kept, seen = len(training.rows), training.pictures.count
     if kept < seen:
-        raise DataError(f"only {kept:,} of {seen:,} training pictures were kept", fix=f"collect with capacity={seen}")
+        raise DataError(f"only {kept:,} of {seen:,} training pictures were kept singly", fix=f"collect with capacity={seen}")
     if kept <= count or kept < 2:
-        raise DataError(f"{kept} training pictures", needed=f"more than {max(1, count)}")
+        raise DataError(f"there are {kept} training pictures", needed=f"more than {max(1, count)}")
     order = torch.argsort(samples.rows.numbers, stable=True)
     vectors = samples.rows.vectors[order]
     near = torch.empty(len(vectors), count, dtype=torch.float64)

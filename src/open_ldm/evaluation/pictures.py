@@ -24,8 +24,8 @@ _ORDER_SEED = 0
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch: `images` float [B, N, H, W] in [-1, 1]; `numbers`: of each picture, its place in its data set or its seed;
-    `captions`: one each where there are any."""
+    """A batch: `images` float [B, N, H, W] in [-1, 1]; `numbers`: the index of each picture in its data set, or its seed;
+    `captions`: one for each picture, or None."""
 
     images: Tensor
     numbers: tuple[int, ...]
@@ -89,7 +89,7 @@ class PictureSet:
 
 
 def numbered(batches: Iterable[Tensor]) -> Iterator[Pictures]:
-    """Batches of images, numbered as they come."""
+    """Number images [B, N, H, W] in the order in which the batches come."""
     start = 0
     for images in batches:
         yield Pictures(images, tuple(range(start, start + len(images))))
@@ -105,11 +105,24 @@ def pictures_of(
     workers: int = 0,
     world: World | None = None,
 ) -> Iterator[Pictures]:
-    """The first `count` pictures (all by default) of a source's shuffled order, each once, numbered by their index.
+    """Read the first `count` pictures of a source's shuffled order, each once.
 
-    The rule: shrunk or enlarged until `size_px` is just covered (antialiased bicubic), then cropped in the middle. With a
-    `world`, this process's share of them. Bad pictures are left out. Raises DataError when there are none, and for a picture
-    that the disk does not give, since what is measured is kept.
+    Each picture is resized until it just covers `size_px` (antialiased bicubic) and then cropped in the middle.
+    Bad pictures are left out.
+
+    Args:
+        source: The data set.
+        size_px: Side of the square pictures, or (height, width).
+        count: How many pictures to read; None reads all.
+        batch_size: Pictures in a batch, at most.
+        workers: Processes that read ahead; 0 reads in this one.
+        world: With several processes, each one reads its own share.
+
+    Yields:
+        Batches, numbered by the index of each picture in the source.
+
+    Raises:
+        DataError: There are no pictures, or the disk cannot deliver one (the result is kept, so none may be missing).
     """
     world = world or World()
     length = min(len(source), count or len(source))
@@ -131,7 +144,7 @@ def content_of(
 
 
 def _usable(batch: Batch, source: Source) -> Iterator[Pictures]:
-    """The batch without the pictures that the loader put in place of bad ones: they would count twice."""
+    """Yield the batch without the pictures that the loader substituted for bad ones: they would count twice."""
     numbers = [sample_at(_ORDER_SEED, position, len(source)) for position in batch.positions]
     kept = [row for row, number in enumerate(numbers) if batch.ids[row] == source.sample_id(number)]
     if kept:

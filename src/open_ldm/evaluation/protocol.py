@@ -19,7 +19,7 @@ _MEMORY_ONLY = {"batch_size"}
 
 @dataclass(frozen=True)
 class MeasurementProtocol:
-    """Everything that decides a number, except the pictures that were judged: name -> value, both in words.
+    """Everything that decides a number, except the measured pictures: name -> value, both in words.
 
     metric · extractor.name, .weights, .resize, .rounding · size_px · n · reference (hash of the set), reference_n · interval ·
     sampling.* (seeds, solver, steps, scales).
@@ -80,7 +80,9 @@ class Result:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a stored result: {error!r}", fix="measure again") from error
         if protocol.id != stated:
-            raise ConfigError(f"the protocol of {estimate.name} does not give protocol {stated}", fix="measure again")
+            raise ConfigError(
+                f"the stored protocol entries of {estimate.name} do not hash to its protocol id {stated}", fix="measure again"
+            )
         return cls(estimate, protocol)
 
 
@@ -100,9 +102,18 @@ class Difference:
 
 
 def compare(one: Result, other: Result, varied: Collection[str] = ()) -> Difference:
-    """The difference of two numbers. Raises ConfigError naming what differs in their protocols, unless it is `varied`.
+    """Return other - one, with its interval.
 
-    With equal seeds the two are not independent; the interval is then too wide rather than too narrow, as a rule.
+    The interval holds for independent values. With equal seeds the two are not independent, and the interval is then usually
+    too wide rather than too narrow.
+
+    Args:
+        one: The first number.
+        other: The second number, of the same metric.
+        varied: Protocol entries that may differ, by whole name or by group such as 'sampling'.
+
+    Raises:
+        ConfigError: The protocols differ in anything else; the message names what differs.
     """
     apart = one.protocol.differences(other.protocol, varied)
     if one.estimate.name != other.estimate.name:
@@ -110,7 +121,7 @@ def compare(one: Result, other: Result, varied: Collection[str] = ()) -> Differe
     if apart:
         raise ConfigError(
             f"{one.estimate.name} of protocols {one.protocol.id} and {other.protocol.id} is not comparable: {'; '.join(apart)}",
-            fix="measure both alike",
+            fix="measure both with the same settings",
         )
     return Difference(one.estimate.name, *difference_of(other.estimate, one.estimate))
 
@@ -141,7 +152,7 @@ def build_protocol(
 
 
 def sampling_of(config: SamplingConfig, picture_seeds: Sequence[int]) -> dict[str, str]:
-    """How pictures were drawn, in words, for a protocol: seeds, solver, steps, guidance with its scales."""
+    """Describe how pictures were sampled, in words, for a protocol: seeds, solver, steps, guidance with its scales."""
     settings = config.model_dump(mode="json", exclude=_MEMORY_ONLY)
     return {"seeds": seeds_in_words(picture_seeds), **_flat(settings)}
 

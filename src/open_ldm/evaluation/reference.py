@@ -43,7 +43,7 @@ def save_statistics(folder: Path, statistics: Statistics) -> None:
 
 
 def load_statistics(folder: Path) -> Statistics:
-    """The inverse of `save_statistics`. Raises DataError when a file is missing, damaged or not the one described."""
+    """Load what `save_statistics` wrote. Raises DataError when a file is missing, damaged or not the one described."""
     try:
         content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if content["sha256"] != hash_file(folder / TENSORS):

@@ -1,6 +1,6 @@
 """Reads colour, kind, place and size of shapes off a picture: an independent check that a model cannot fool.
 
-It knows nothing of how the pictures are drawn except the words. Background = median of the frame. Every pixel is taken
+It knows nothing of how the pictures are made except the words. Background = median of the frame. Every pixel is taken
 for a mixture of background and one reference colour (the one whose direction from the background is nearest); pixels
 that are at least half colour form connected regions. A region's colour is that of its purer pixels, nearest in CIELAB;
 its kind is the template of equal area and centre, sharp or soft, with the highest overlap (intersection over union of
@@ -68,7 +68,7 @@ class SeenShape:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether a picture shows what was said, for all shapes of the caption. `count`: exactly as many shapes as said."""
+    """Whether a picture shows what its caption says, for all its shapes. `count`: exactly as many shapes as in the caption."""
 
     colour: bool
     kind: bool
@@ -96,7 +96,7 @@ class AgreementShares:
 
 
 def read_shapes(pixels: Tensor) -> list[SeenShape]:
-    """The shapes that pixels (uint8 [3, H, W], RGB) show, from left to right. Made for sides of 32 px and more."""
+    """Find the shapes that pixels (uint8 [3, H, W], RGB) show, from left to right. Made for sides of 32 px and more."""
     rgb = pixels.permute(1, 2, 0).numpy().astype(np.float64)
     frame = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     background = np.median(frame, axis=0)
@@ -110,7 +110,7 @@ def read_shapes(pixels: Tensor) -> list[SeenShape]:
 
 
 def agreement(pixels: Tensor, shapes: Sequence[ShapeWords], *, mirrored: bool = False) -> Agreement:
-    """Compare a picture (uint8 [3, H, W]) with what was said of it.
+    """Compare a picture (uint8 [3, H, W]) with its caption.
 
     `shapes`: from `shapes_in(caption)`, or a sample's `attributes["shapes"]`. `mirrored`: the picture was flipped after
     it was captioned, so left and right are exchanged. With two shapes, `place` is which of them is farther left.
@@ -169,10 +169,10 @@ def _regions(mask: Mask) -> list[Mask]:
         while stack:
             y, x = stack.pop()
             region[y, x] = True
-            for place in itertools.product((y - 1, y, y + 1), (x - 1, x, x + 1)):
-                if place in left:
-                    left.remove(place)
-                    stack.append(place)
+            for pixel in itertools.product((y - 1, y, y + 1), (x - 1, x, x + 1)):
+                if pixel in left:
+                    left.remove(pixel)
+                    stack.append(pixel)
         regions.append(region)
     return regions
 

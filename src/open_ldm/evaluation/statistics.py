@@ -44,11 +44,22 @@ def collect(
     capacity: int = BANK_CAPACITY,
     world: World | None = None,
 ) -> tuple[Statistics, ...]:
-    """Read `batches` once and return the statistics for each extractor.
+    """Collect the statistics of pictures for each extractor, in one pass.
 
-    Nothing depends on the order of the pictures, on how they are cut into batches, or on which of the processes of `world`
-    reads which of them, beyond rounding. Every process gets the result. Raises DataError for an empty set, pictures of
-    different sizes, and pictures or features with NaN or infinity.
+    The result does not depend on the order of the pictures, on the batches, or on which process of `world` reads which
+    picture, except for rounding.
+
+    Args:
+        batches: Pictures; with a `world`, the share of this process.
+        extractors: Each one sees every picture.
+        capacity: How many single pictures are kept for metrics that need them.
+        world: The processes that share the pictures; every one gets the result.
+
+    Returns:
+        Statistics, one for each extractor.
+
+    Raises:
+        DataError: There are no pictures, they differ in size, or a picture or a feature is NaN or infinite.
     """
     world = world or World()
     seen = PictureSet()
@@ -82,7 +93,7 @@ class _Tally:
             self.flush()
 
     def flush(self) -> None:
-        """Let none wait any longer."""
+        """Process all batches that still wait."""
         if self.waiting:
             rows = joined(self.waiting)
             self.moments.add(rows.vectors)
@@ -99,16 +110,16 @@ def _joined(
     for seen, _, _ in parts:
         pictures.merge(seen)
     if pictures.count == 0:
-        raise DataError("no pictures to measure", needed="at least one")
-    found = []
-    for place, extractor in enumerate(extractors):
+        raise DataError("there are no pictures to measure", needed="at least one picture")
+    statistics = []
+    for index, extractor in enumerate(extractors):
         bank = Bank(capacity)
         for _, _, rows in parts:
-            if (own := rows[place]) is not None:
+            if (own := rows[index]) is not None:
                 bank.add(own)
-        moments = merged([of_extractors[place] for _, of_extractors, _ in parts])
-        found.append(Statistics(extractor.id, pictures, moments, bank.rows()))
-    return tuple(found)
+        moments = merged([of_extractors[index] for _, of_extractors, _ in parts])
+        statistics.append(Statistics(extractor.id, pictures, moments, bank.rows()))
+    return tuple(statistics)
 
 
 def _rows(batch: Pictures, keys: Tensor, extractor: FeatureExtractor) -> Rows:
@@ -121,7 +132,7 @@ def _rows(batch: Pictures, keys: Tensor, extractor: FeatureExtractor) -> Rows:
 
 
 def checked(features: Features, numbers: Sequence[int], extractor: ExtractorId) -> Features:
-    """The features; raises DataError naming the first picture whose features are not finite."""
+    """Return the features; raises DataError naming the first picture whose features are not finite."""
     if not torch.isfinite(features.vectors).all():
         good = torch.isfinite(features.vectors).all(dim=1)
         number = numbers[int((~good).nonzero()[0])]

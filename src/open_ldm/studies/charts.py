@@ -56,7 +56,7 @@ def map_charts(found: SettingFound, axes: tuple[str, str] | None) -> list[StudyC
 
 
 def token_charts(found: SettingFound) -> list[StudyChart]:
-    """Attention and gradient by place in the caption, of the first seed."""
+    """Attention and gradient by position in the caption, of the first seed."""
     measured = [each for each in found.measured if each.tokens and each.seed == 0]
     if not measured:
         return []
@@ -65,10 +65,10 @@ def token_charts(found: SettingFound) -> list[StudyChart]:
         series: list[Series] = []
         for each in measured:
             for side in ("token", "padding"):
-                places: Sequence[float | None] = each.tokens[name][side]
-                y = [math.nan if value is None else value for value in places]
+                shares: Sequence[float | None] = each.tokens[name][side]
+                y = [math.nan if value is None else value for value in shares]
                 series.append(Series(f"{each.arm}, {side}", list(range(1, len(y) + 1)), y))
-        plot = Plot(title, "place in the caption", title, series, from_zero=True)
+        plot = Plot(title, "position in the caption", title, series, from_zero=True)
         charts.append(StudyChart(f"{found.setting.name} {name}", plot))
     return charts
 

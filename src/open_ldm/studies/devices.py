@@ -1,4 +1,4 @@
-"""Trainings of a study over several devices: one process on each, the next one where a device falls free."""
+"""Trainings of a study over several devices: one process on each, the next one as soon as a device is free."""
 
 from __future__ import annotations
 
@@ -36,17 +36,28 @@ def devices_of(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name != CPU and not name.isdigit():
-            raise ConfigError(f"--devices {text!r}: {name!r} is no device", needed="numbers of CUDA devices, or cpu: 0,1")
+            raise ConfigError(
+                f"--devices {text!r}: {name!r} is not a device", needed="numbers of CUDA devices such as 0,1, or cpu"
+            )
     if twice := sorted({name for name in names if name != CPU and names.count(name) > 1}):
-        raise ConfigError(f"--devices {text!r}: {twice[0]} is named twice", needed="each once")
+        raise ConfigError(f"--devices {text!r}: {twice[0]} is named twice", needed="each device once")
     return names
 
 
 def train_over(devices: Sequence[str], trainings: Sequence[Training], say: Callable[[str], None]) -> None:
-    """All `trainings`, as many at once as there are devices; what each says goes to its folder's training.log.
+    """Run all trainings, as many at once as there are devices; each one logs to training.log in its folder.
 
-    A stop signal is passed on, and every training saves. Raises StoppedError then, OpenLdmError when one failed; those that run
-    beside it are let finish, no new one begins; ConfigError for a device that is not there.
+    A stop signal is passed on, and every training saves. After a failure the running trainings finish and no new one begins.
+
+    Args:
+        devices: From `devices_of`.
+        trainings: Commands with their run folders.
+        say: Called with one line for each training that begins.
+
+    Raises:
+        ConfigError: There is no such device.
+        OpenLdmError: A training failed.
+        StoppedError: A stop signal came.
     """
     environments = [_environment(device, os.environ) for device in devices]
     waiting = list(trainings)
@@ -56,17 +67,17 @@ def train_over(devices: Sequence[str], trainings: Sequence[Training], say: Calla
     passed_on = False
     with StopRequest() as stop:
         while running or (waiting and not failed and stop.name is None):
-            for place in [place for place, (_, process) in running.items() if process.poll() is not None]:
-                training, process = running.pop(place)
+            for index in [index for index, (_, process) in running.items() if process.poll() is not None]:
+                training, process = running.pop(index)
                 codes.append(process.returncode)
                 early = passed_on and process.returncode == -signal.SIGTERM  # it had not begun to listen
                 if process.returncode not in (0, StoppedError.exit_code) and not early:
                     failed.append(training)
-            for place, device in enumerate(devices):
-                if place not in running and waiting and not failed and stop.name is None:
+            for index, device in enumerate(devices):
+                if index not in running and waiting and not failed and stop.name is None:
                     training = waiting.pop(0)
                     say(f"  on {device}: {training.run}")
-                    running[place] = training, _started(training, environments[place])
+                    running[index] = training, _started(training, environments[index])
             if stop.name is not None and not passed_on:
                 passed_on = True
                 for _, process in running.values():

@@ -1,4 +1,4 @@
-"""What a study has found so far: numbers over seeds, and the paper's claim held against them."""
+"""The results of a study so far: numbers over seeds, and how they compare with the paper's claim."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ METRICS: Mapping[str, MetricWords] = {
     "held_out_loss": MetricWords("held-out loss", "unweighted loss on pictures kept from training, over all noise levels"),
     "agreement": MetricWords(
         "agreement",
-        "share of samples with the caption's colour, kind, place and number (independent reader)",
+        "share of samples with the caption's colour, kind, position and number (independent reader)",
         "higher",
     ),
     "agreement_colour": MetricWords("colour", "share of samples with the caption's colour", "higher"),
@@ -42,18 +42,18 @@ METRICS: Mapping[str, MetricWords] = {
     "precision": MetricWords("precision", "share of samples that lie among the data", "higher"),
     "recall": MetricWords("recall", "share of the data that lies among the samples", "higher"),
     "attention_padding": MetricWords("attention on padding", "share of the image tokens' attention that padding gets", ""),
-    "gradient_padding": MetricWords("gradient on padding", "share of the loss's gradient at the places of padding", ""),
+    "gradient_padding": MetricWords("gradient on padding", "share of the loss's gradient at the positions of padding", ""),
 }
 
 
 def words_of(metric: str) -> MetricWords:
-    """Of any metric."""
+    """Return the words of a metric; its name stands for an unknown one."""
     return METRICS.get(metric, MetricWords(metric.replace("_", " "), "", ""))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An expectation held against the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
+    """An expectation compared with the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
     that the claim expects; `relative`: the difference over the other arm's value, where that is above 0."""
 
     expectation: Expectation
@@ -89,7 +89,7 @@ class Finding:
 @dataclass(frozen=True)
 class SettingFound:
     """What was measured in one setting. `folders`: (arm, seed) -> where its pictures lie; `planned`: how many arms and seeds
-    were asked for; `commands`: what trains them; `accuracy`: of the classifier whose features were used, if one was fitted."""
+    were requested; `commands`: what trains them; `accuracy`: of the classifier whose features were used, if one was fitted."""
 
     setting: Setting
     measured: tuple[Measured, ...]
@@ -160,7 +160,7 @@ class StudyFound:
 
     @property
     def finished(self) -> bool:
-        """Whether everything asked for is there."""
+        """Whether everything that was requested is measured."""
         return all(each.done >= each.planned for each in self.settings)
 
     @property

@@ -54,8 +54,8 @@ class Evaluator:
         features = self.protocol.features
         settings = features.model_dump(mode="json") if isinstance(features, FitConfig) else dict(features or {})
         plain = asdict(Protocol())
-        told = {name: value for name, value in asdict(replace(self.protocol, features={})).items() if value != plain[name]}
-        return hash_content([told, settings, dict(arm.sampling), dict(arm.controls)])[:12]
+        differing = {name: value for name, value in asdict(replace(self.protocol, features={})).items() if value != plain[name]}
+        return hash_content([differing, settings, dict(arm.sampling), dict(arm.controls)])[:12]
 
     def measure(self, name: str, arm: Arm, seed: int, model: Path, folder: Path) -> Measured:
         """Measure `model`, a run folder or one checkpoint in it; pictures for the report go into `folder`."""
@@ -95,7 +95,7 @@ class Evaluator:
 def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], count: int) -> dict[str, Value]:
     """Share of pictures that show what their caption says, in all attributes and in colour and kind alone."""
     captions = evenly(caption_groups()["one shape"], count)
-    pixels = _drawn(run, settings, [SampleRequest(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
+    pixels = _sample(run, settings, [SampleRequest(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
     read = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     values = {}
     for name, hits in (
@@ -135,7 +135,7 @@ def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str],
     """Strips of pictures without gaps, which the report puts together: the prompts, and each sweep row by row."""
     prompts = prompts_of(run, protocol.shown)
     requests = [SampleRequest(_SEED + i, shows, controls) for i, shows in enumerate(prompts)]
-    save_strip(folder / SHOWN, _drawn(run, settings, requests), len(requests), prompts)
+    save_strip(folder / SHOWN, _sample(run, settings, requests), len(requests), prompts)
     options = [control.option for control in run.recipe.conditioning.controls]
     for sweep in protocol.sweeps:
         path = folder / sweep_file(sweep.control)
@@ -146,10 +146,10 @@ def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str],
         requests = [
             SampleRequest(_SEED + i, shows, {**controls, sweep.control: each}) for i, shows in rows for each in sweep.values
         ]
-        save_strip(path, _drawn(run, settings, requests), len(sweep.values), [shows for _, shows in rows])
+        save_strip(path, _sample(run, settings, requests), len(sweep.values), [shows for _, shows in rows])
 
 
-def _drawn(run: LoadedRun, settings: SamplingConfig, requests: Sequence[SampleRequest]) -> Tensor:
+def _sample(run: LoadedRun, settings: SamplingConfig, requests: Sequence[SampleRequest]) -> Tensor:
     images = run.generator.images(run.build_inputs(requests), [request.seed for request in requests], settings)
     return as_shown(to_pixels(images), run.recipe.data.display)
 
@@ -169,23 +169,23 @@ class Strip:
 
 
 def save_strip(path: Path, pixels: Tensor, columns: int, words: Sequence[str | None]) -> None:
-    """Pictures side by side, and beside them what they are."""
+    """Save pictures side by side, and a JSON file with their layout and words."""
     save_png(path, grid(pixels, columns, scale=1, gap=0))
-    told = {"columns": columns, "words": [each or "" for each in words], "size_px": list(pixels.shape[-2:])}
-    path.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+    layout = {"columns": columns, "words": [each or "" for each in words], "size_px": list(pixels.shape[-2:])}
+    path.with_suffix(".json").write_text(json.dumps(layout), encoding="utf-8")
 
 
 def read_strip(path: Path) -> Strip | None:
-    """The inverse; None when there is none."""
+    """Read what `save_strip` wrote; None when there is no such file."""
     if not path.is_file():
         return None
-    told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    height, width = told["size_px"]
+    layout = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    height, width = layout["size_px"]
     with Image.open(path) as image:
         whole = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     rows = whole.shape[1] // height
-    cut = whole.reshape(3, rows, height, told["columns"], width).permute(1, 3, 0, 2, 4)
-    return Strip(cut.reshape(-1, 3, height, width), told["columns"], tuple(told["words"]))
+    cut = whole.reshape(3, rows, height, layout["columns"], width).permute(1, 3, 0, 2, 4)
+    return Strip(cut.reshape(-1, 3, height, width), layout["columns"], tuple(layout["words"]))
 
 
 def extractor_settings(protocol: Protocol, fitted: Path) -> list[dict[str, Any]]:

@@ -75,10 +75,10 @@ def _claim(found: StudyFound) -> Claim:
     study = found.study
     done, planned = (sum(getattr(each, name) for each in found.settings) for name in ("done", "planned"))
     state = "" if found.finished else f"Not finished: {done} of {planned} runs are measured."
-    asked = {arm for each in found.settings for arm, _ in each.folders}
+    requested = {arm for each in found.settings for arm, _ in each.folders}
     arms = list(dict.fromkeys(arm for each in found.settings for arm in each.setting.arms))
-    left = [arm for arm in arms if arm not in asked]
-    only = f"Asked for were only some arms; left out: {'; '.join(left)}." if left else ""
+    left = [arm for arm in arms if arm not in requested]
+    only = f"Only some arms were run; left out: {'; '.join(left)}." if left else ""
     notes = [study.notes, state, only, PAPER_NOTE if found.scale == "paper" else ""]
     findings = Table([[each.setting, each.text()] for each in found.findings], ["data", "found here"])
     return Claim(study.claim, findings, [note for note in notes if note])

@@ -32,7 +32,7 @@ class Value:
 @dataclass(frozen=True)
 class Measured:
     """One arm and seed after `samples_seen`. `values`: metric -> number; `refused`: metric -> why there is none; `tokens`:
-    attention and gradient by place, where they were asked for; `protocol`: hash of how it was measured."""
+    attention and gradient by position, where the study measures them; `protocol`: hash of how it was measured."""
 
     arm: str
     seed: int
@@ -62,7 +62,7 @@ class Measured:
 
 
 def read_measured(path: Path) -> list[Measured]:
-    """What a file holds, in the order of training; nothing when there is none. Raises ConfigError when it is damaged."""
+    """Read the results in a file, in the order of training; none without a file. Raises ConfigError when it is damaged."""
     if not path.is_file():
         return []
     try:
@@ -74,7 +74,7 @@ def read_measured(path: Path) -> list[Measured]:
 
 
 def write_measured(path: Path, found: Sequence[Measured]) -> None:
-    """The inverse of `read_measured`."""
+    """Write results that `read_measured` reads back."""
     write_json(path, [each.to_json() for each in found])
 
 
@@ -96,17 +96,17 @@ class Summary:
 
 
 def over_seeds(values: Sequence[Value]) -> Summary:
-    """Of one metric of one arm. Raises ValueError when there are none."""
+    """Summarise one metric of one arm. Raises ValueError when there are none."""
     if len(values) == 1:
         return Summary(values[0].value, None, values[0].low, values[0].high, 1)
     return _of_numbers([each.value for each in values])
 
 
 def difference(arm: Mapping[int, Value], against: Mapping[int, Value]) -> Summary | None:
-    """`arm` - `against` over the seeds that both have, paired; None when there is none.
+    """Return `arm` - `against` over the seeds that both have, paired; None when there is none.
 
     For one seed the interval is that of two independent sets of pictures, which is too wide rather than too narrow: both were
-    drawn from the same noise. It says nothing of how another seed of training would have gone.
+    sampled from the same noise. It says nothing about another seed of training.
     """
     seeds = sorted(set(arm) & set(against))
     if not seeds:

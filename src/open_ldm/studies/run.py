@@ -83,7 +83,7 @@ def slug(name: str) -> str:
 
 
 def chosen_arms(study: Study, scale: str, only: Sequence[str]) -> tuple[str, ...]:
-    """Names of the arms asked for, all when none is. Raises ConfigError for one that no setting has."""
+    """Return the names of the requested arms, all when none is named. Raises ConfigError for one that no setting has."""
     names = list(dict.fromkeys(name for setting in study.settings(scale) for name in setting.arms))
     for name in only:
         if name not in names:
@@ -143,13 +143,13 @@ def require_same_training(job: Job) -> None:
     if job.samples_trained >= job.recipe.training.samples + job.recipe.training.batch_size:  # the last batch is a whole one
         raise ConfigError(
             f"{job.run} was trained for {job.samples_trained:,} samples",
-            needed=f"{job.recipe.training.samples:,}",
-            fix="another --out, or remove that folder",
+            needed=f"{job.recipe.training.samples:,} samples",
+            fix="choose another --out, or remove that folder",
         )
 
 
 class Runner:
-    """Runs one study at one scale in the folder `out`, going on from what lies there.
+    """Runs one study at one scale in the folder `out`, going on from what it holds.
 
     `figure_format`: the study's charts are also written as files of that kind beside its page.
     """
@@ -173,7 +173,7 @@ class Runner:
         """Train, measure and write. Raises StoppedError when a signal ended it; the same command goes on."""
         for setting in self.study.settings(self.scale):
             stats = self._stats(setting)
-            bench = self._bench(setting)
+            evaluator = self._evaluator(setting)
             jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
             for done in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
                 require_same_training(done)  # before hours are spent on the others
@@ -185,7 +185,7 @@ class Runner:
                     if each is not None and not each.finished:
                         self._train(each)
                 try:
-                    self._measure(setting, job, bench)
+                    self._measure(setting, job, evaluator)
                 except StoppedError as error:
                     raise self._stopped(error.problem) from None
                 self.write()
@@ -229,16 +229,16 @@ class Runner:
     def _stopped(self, problem: str) -> StoppedError:
         return StoppedError(problem, fix=f"go on with: {shlex.join(self.command)}" if self.command else "go on")
 
-    def _measure(self, setting: Setting, job: Job, bench: Evaluator) -> None:
+    def _measure(self, setting: Setting, job: Job, evaluator: Evaluator) -> None:
         file, arm = job.folder / f"{MEASURED}.json", setting.arms[job.arm]
-        named = bench.named(arm)
+        named = evaluator.named(arm)
         done = {each.samples_seen: each for each in read_measured(file) if each.protocol == named}
         found: list[Measured] = []
         for model in self._models(setting, job):
             seen = int(model.name.removeprefix(PREFIX))
             if seen not in done:
                 self._say(f"  measured after {seen:,} samples")
-            found.append(done[seen] if seen in done else bench.measure(job.arm, arm, job.seed, model, job.folder))
+            found.append(done[seen] if seen in done else evaluator.measure(job.arm, arm, job.seed, model, job.folder))
             write_measured(file, found)
 
     def _models(self, setting: Setting, job: Job) -> list[Path]:
@@ -246,21 +246,21 @@ class Runner:
         names = sorted(CheckpointFolder(job.run / "checkpoints").names())[-setting.protocol.points :]
         return [job.run / "checkpoints" / name for name in names if int(name.removeprefix(PREFIX))]
 
-    def _bench(self, setting: Setting) -> Evaluator:
+    def _evaluator(self, setting: Setting) -> Evaluator:
         features = setting.protocol.features
         fitted = self._fitted(setting)
         if isinstance(features, FitConfig) and not is_fitted(fitted, features):
             self._say(f"{setting.name}: features are fitted on its data")
             fit_features(self._base(setting).data, fitted, features, silent=self.silent)
-        return self._bench_as_is(setting)
+        return self._evaluator_as_is(setting)
 
-    def _bench_as_is(self, setting: Setting) -> Evaluator:
+    def _evaluator_as_is(self, setting: Setting) -> Evaluator:
         settings = extractor_settings(setting.protocol, self._fitted(setting))
         config = EvaluationConfig.model_validate({"metrics": setting.protocol.metrics, "extractors": settings})
         return Evaluator(setting.protocol, config.extractors, self.out / "references")
 
     def _named(self, setting: Setting, arm: str) -> str:
-        return self._bench_as_is(setting).named(setting.arms[arm])
+        return self._evaluator_as_is(setting).named(setting.arms[arm])
 
     def _accuracy(self, setting: Setting) -> float | None:
         """Of the fitted classifier on held-out pictures."""

@@ -50,12 +50,12 @@ class Sweep:
 class Protocol:
     """How every arm of a setting is measured.
 
-    `metrics`: as `ldm evaluate` takes them; `pictures` are drawn under `sampling` for those that need some. `features`: what
+    `metrics`: as `ldm evaluate` takes them; `pictures` are sampled under `sampling` for those that need some. `features`: what
     sees the pictures: a classifier that the study fits on the setting's own data, or the settings of an extractor, or nothing;
     `also`: more of them, for metrics that the first cannot give.
-    `agreement`: as many captions of shapes are drawn and read back (0: none). `tokens`: where attention goes is measured on as
-    many pictures (0: nowhere). `shown`: pictures in the grids; `sweeps`: grids over a control. `points`: how often on the way
-    an arm is measured; 1 is at its end alone.
+    `agreement`: number of captions of shapes that are sampled and read back (0: none). `tokens`: number of pictures on which
+    attention to tokens is measured (0: none). `shown`: pictures in the grids; `sweeps`: grids over a control. `points`: how
+    often an arm is measured during its training; 1 measures it only at its end.
     """
 
     metrics: tuple[str | Mapping[str, Any], ...] = ("fid", "kid", "control_influence", "held_out_loss")
@@ -134,7 +134,7 @@ class Study:
     grid: tuple[str, str] | None = None
 
     def settings(self, scale: str) -> Sequence[Setting]:
-        """Raises ConfigError for a scale the study does not have."""
+        """Return the settings of a scale. Raises ConfigError for a scale the study does not have."""
         if not self.scales:
             return ()
         for name, settings in self.scales.items():

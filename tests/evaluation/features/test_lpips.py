@@ -96,7 +96,7 @@ def test_equal_pictures_are_at_zero_and_order_does_not_matter(lpips: FeatureExtr
 
 
 def test_small_pictures_are_refused(lpips: FeatureExtractor) -> None:
-    with pytest.raises(DataError, match="lpips squeezenet: pictures of 16x16 px; needed: at least 17 px"):
+    with pytest.raises(DataError, match="lpips squeezenet: the pictures have 16x16 px; needed: at least 17 px"):
         lpips.extract(images(1, 16))
 
 

@@ -119,7 +119,7 @@ def test_sets_seen_differently_are_not_compared() -> None:
     one = normal_statistics(40, 4, 1)
     other = normal_statistics(40, 4, 2)
     other.pictures.size_px = (16, 16)
-    with pytest.raises(ConfigError, match="8x8 px against a reference of 16x16 px"):
+    with pytest.raises(ConfigError, match="samples have 8x8 px, the reference has 16x16 px"):
         FIDConfig().measure(one, other, QUICK)
 
 

@@ -84,7 +84,7 @@ def test_replicates_skip_pairs_of_a_picture_with_itself() -> None:
 
 
 def test_too_few_pictures_are_refused() -> None:
-    with pytest.raises(DataError, match=r"9 pictures in the samples; needed: at least 10"):
+    with pytest.raises(DataError, match=r"the samples hold only 9 pictures; needed: at least 10"):
         KIDConfig().measure(normal_statistics(9, 4, 1), normal_statistics(20, 4, 2), QUICK)
 
 

@@ -84,5 +84,5 @@ def test_one_outlier_inflates_precision_but_not_density() -> None:
 
 
 def test_too_few_pictures_are_refused() -> None:
-    with pytest.raises(DataError, match="3 pictures in the reference; needed: at least 4"):
+    with pytest.raises(DataError, match="the reference data hold only 3 pictures; needed: at least 4"):
         PrecisionRecallConfig().measure(normal_statistics(20, 3, 1), normal_statistics(3, 3, 2), QUICK)

@@ -1,4 +1,4 @@
-"""What `ldm evaluate` measures, on how many pictures, and how they are drawn."""
+"""What `ldm evaluate` measures, on how many pictures, and how they are sampled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYERED = ("lpips", "classifier", "random")
 
 
 class InfluenceMetric(Config):
-    """Control influence of a run: `pictures` seeds, each drawn under every value of `control`, and how far they differ.
+    """Control influence of a run: `pictures` seeds, each sampled under every value of `control`, and how far they differ.
 
     `values`, `small`: null takes for size the squares of 1/4, 1/2, 1, 2 and 4 times the model's pictures, which at 256 px are
     the paper's, and calls those below the model's pictures small. `over`: null takes layers where an extractor has some.
@@ -39,7 +39,7 @@ class InfluenceMetric(Config):
 
 class LPIPSMetric(Config):
     """How different two pictures of one class or caption are that differ in their noise alone, over `pictures` of them: 0 for a
-    model that draws one picture whatever the noise. With LPIPS as extractor the diversity of Zhu et al. (2017, section 4)."""
+    model that samples one picture whatever the noise. With LPIPS as extractor the diversity of Zhu et al. (2017, section 4)."""
 
     kind: Literal["lpips"] = "lpips"
     pictures: int = Field(default=64, ge=2)
@@ -70,7 +70,7 @@ AnyMetric = Annotated[MetricConfig | OwnMetric, Field(discriminator="kind")]
 class EvaluationConfig(Config):
     """`metrics`: names, or their settings; `extractors`: what sees the pictures; every metric is measured by each that can.
 
-    `n` pictures are drawn with seeds `seed`, `seed` + 1, ...; of given pictures the first `n` are read. `against_n`: as many
+    `n` pictures are sampled with seeds `seed`, `seed` + 1, ...; of given pictures the first `n` are read. `against_n`: as many
     pictures of the data at most (null: all). `size_px`: given pictures are brought to this size (one number, or height and
     width); null needs all of one size. `sampling`: changes to the run's settings; `controls`: option -> value.
     """

@@ -1,4 +1,4 @@
-"""Evaluate a run, or pictures that are there: numbers with protocols."""
+"""Evaluate a run or stored pictures: numbers with protocols."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
-from open_ldm.commands.evaluate.pictures import DrawnPictures, open_judged, run_folder_of
+from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated, run_folder_of
 from open_ldm.commands.evaluate.reference import CACHE, open_against
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.device import DeviceName, set_up_machine
@@ -43,7 +43,7 @@ def evaluate_run(
     device: DeviceName = "auto",
     silent: bool = True,
 ) -> Evaluation:
-    """Measure a run (or checkpoint), drawing `n` pictures, or a folder or shards of pictures.
+    """Measure a run (or checkpoint), sampling `n` pictures, or a folder or shards of pictures.
 
     `against`: as `open_against`; None is the run's own data. `metrics`: kinds, or mappings with `kind` and settings.
     `sampling`: changes to the run's settings, nested as in a recipe. The rest as in `evaluate` and `EvaluationConfig`.
@@ -72,20 +72,32 @@ def evaluate(
     device: DeviceName = "auto",
     silent: bool = False,
 ) -> Evaluation:
-    """All of `config.metrics`. Results go to evaluation.json in the run folder, or in `out`; for pictures only in `out`.
+    """Compute all of `config.metrics`. Under torchrun the processes share the pictures.
 
-    `part`: of data with a holdout. Under torchrun the processes share the pictures. Raises ConfigError for what cannot be
-    opened, DataError for pictures of no use or where no metric gave a number, StoppedError on a stop signal, with what is kept.
+    Args:
+        given: A run folder, one checkpoint, a folder of pictures, or shards.
+        against: Data to compare with, as for `open_against`; None is the run's own data.
+        config: Metrics, extractors and their settings.
+        part: Of data with a holdout.
+        out: Where evaluation.json is written; None takes the run folder, and writes nothing for stored pictures.
+        cache: Where the data's statistics are kept; None keeps nothing.
+        device: Where the networks run.
+        silent: Show no progress.
+
+    Raises:
+        ConfigError: Something cannot be opened, or a setting has no effect.
+        DataError: The pictures are unusable, or no metric gave a number.
+        StoppedError: A stop signal came; what was measured before is written.
     """
     machine = set_up_machine(device)
     world = join_world(machine.device)
     data = None if against is None else open_against(against, part)
-    judged = open_judged(given, config, data, part, device)
-    if data is None and isinstance(judged, DrawnPictures):
-        data = judged.data
-    folder = out or (run_folder_of(given) if isinstance(judged, DrawnPictures) else None)
+    pictures = open_evaluated(given, config, data, part, device)
+    if data is None and isinstance(pictures, SampledPictures):
+        data = pictures.data
+    folder = out or (run_folder_of(given) if isinstance(pictures, SampledPictures) else None)
     with StopRequest() as stop:
-        evaluator = Evaluator(judged, data, config, machine, world, cache, silent or not world.leads, stop)
+        evaluator = Evaluator(pictures, data, config, machine, world, cache, silent or not world.leads, stop)
         try:
             found = evaluator.evaluate(given)
         except StoppedError as error:
@@ -93,7 +105,7 @@ def evaluate(
     if not found.results:
         first, *more = found.refused.values()
         others = f" (and {len(more)} more)" if more else ""
-        raise DataError(f"nothing could be measured{others}: {first}")
+        raise DataError(f"no metric could be computed{others}: {first}")
     if folder is None or not world.leads:
         return found
     written = evaluator.written(found, folder)
@@ -108,4 +120,4 @@ def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> Stoppe
         return error
     file = store(folder, found.results, found.samples_seen, found.refused, found.details())
     names = ", ".join(result.estimate.name for result in found.results)
-    return StoppedError(f"{error.problem}; kept in {file}: {names}", fix="ask for the metrics that are missing")
+    return StoppedError(f"{error.problem}; kept in {file}: {names}", fix="run it again with the remaining --metrics")

@@ -1,4 +1,4 @@
-"""One evaluation at work: one pass over the pictures for all metrics, then what needs pictures of its own."""
+"""One evaluation: one pass over the pictures for all metrics, then what needs pictures of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import measure_lpips
 from open_ldm.commands.evaluate.neighbours import NeighbourReport, report_neighbours, write_sheet
-from open_ldm.commands.evaluate.pictures import DrawnPictures, GivenPictures
+from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures
 from open_ldm.commands.evaluate.reference import counted, reference_statistics
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
@@ -42,9 +42,9 @@ NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLD
 
 @dataclass
 class Evaluator:
-    """One evaluation at work."""
+    """One evaluation: its settings, and what it has measured so far."""
 
-    judged: DrawnPictures | GivenPictures
+    pictures: SampledPictures | GivenPictures
     data: Source | None
     config: EvaluationConfig
     machine: Machine
@@ -59,12 +59,12 @@ class Evaluator:
     neighbours: NeighbourReport | None = None
 
     def evaluate(self, given: Path) -> Evaluation:
-        """Every metric; one that cannot be had is refused with its reason."""
+        """Compute every metric; one that raises is listed with its reason and does not stop the others."""
         config = self.config
         plain: list[Any] = [metric for metric in config.metrics if not isinstance(metric, OwnMetric)]
         extractors = self._extractors() if any(not isinstance(one, HeldOutMetric) for one in config.metrics) else []
         if any(metric.needs_reference for metric in plain) or config.of_kind(NeighboursMetric):
-            self._against()  # it must be there before an hour is spent on drawing
+            self._against()  # it must be there before an hour is spent on sampling
         if plain or config.of_kind(NeighboursMetric):
             samples = self._samples(extractors)
             if plain:
@@ -81,8 +81,8 @@ class Evaluator:
         return self.found(given)
 
     def found(self, given: Path) -> Evaluation:
-        """What there is so far."""
-        seen = self.judged.run.samples_seen if isinstance(self.judged, DrawnPictures) else None
+        """Return what was measured so far."""
+        seen = self.pictures.run.samples_seen if isinstance(self.pictures, SampledPictures) else None
         return Evaluation(given, seen, tuple(self.results), self.refused, self.influence, self.held_out, self.neighbours)
 
     def written(self, found: Evaluation, folder: Path) -> Evaluation:
@@ -90,20 +90,20 @@ class Evaluator:
         sheet = None
         for metric in self.config.of_kind(NeighboursMetric):
             if found.neighbours is not None:
-                sheet = write_sheet(found.neighbours, self.judged, self._training(), metric.shown, folder)
+                sheet = write_sheet(found.neighbours, self.pictures, self._training(), metric.shown, folder)
         file = store(folder, found.results, found.samples_seen, found.refused, found.details())
         return replace(found, file=file, sheet=sheet)
 
     def _extractors(self) -> list[FeatureExtractor]:
         if not self.config.extractors:
-            raise ConfigError("nothing to see pictures with", needed="an extractor", fix=NO_EXTRACTOR)
+            raise ConfigError("no feature extractor was given", needed="an extractor for these metrics", fix=NO_EXTRACTOR)
         return [build_extractor(one, self.machine.device) for one in self.config.extractors]
 
     def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
-        label = "draw" if isinstance(self.judged, DrawnPictures) else "read"
-        with Progress(self._share(len(self.judged)), label=label, unit="pictures", silent=self.silent) as progress:
-            batches = counted(self.judged.batches(self.world), self._watched(progress))
-            return collect(batches, extractors, capacity=max(50_000, len(self.judged)), world=self.world)
+        label = "sample" if isinstance(self.pictures, SampledPictures) else "read"
+        with Progress(self._share(len(self.pictures)), label=label, unit="pictures", silent=self.silent) as progress:
+            batches = counted(self.pictures.batches(self.world), self._watched(progress))
+            return collect(batches, extractors, capacity=max(50_000, len(self.pictures)), world=self.world)
 
     def _measure(
         self, metrics: Sequence[Metric], samples: Sequence[Statistics], extractors: Sequence[FeatureExtractor]
@@ -113,7 +113,7 @@ class Evaluator:
             references = self._reference(self._against(), extractors, self.config.against_n, "reference")
         refused: dict[str, list[str]] = {}
         for seen, reference in zip(samples, references, strict=True):
-            found = measure(metrics, seen, reference, sampling=self.judged.sampling, bootstrap=self.config.bootstrap)
+            found = measure(metrics, seen, reference, sampling=self.pictures.sampling, bootstrap=self.config.bootstrap)
             self.results += found.results
             for protocol, reason in found.refused.items():
                 refused.setdefault(protocol, []).append(reason)
@@ -122,7 +122,9 @@ class Evaluator:
 
     def _against(self) -> Source:
         if self.data is None:
-            raise ConfigError("no data to measure against", fix="--against DATA")
+            raise ConfigError(
+                "no data to compare with was given", needed="the data of a run, or --against", fix="--against DATA"
+            )
         return self.data
 
     def _reference(
@@ -136,7 +138,7 @@ class Evaluator:
         ):
             return reference_statistics(
                 source,
-                self.judged.size_px,
+                self.pictures.size_px,
                 extractors,
                 count=count,
                 cache=self.cache,
@@ -148,51 +150,51 @@ class Evaluator:
     def _neighbours(self, metric: NeighboursMetric, samples: Statistics, extractor: FeatureExtractor) -> None:
         (training,) = self._reference(self._training(), [extractor], None, "training")
         held_out = None
-        if isinstance(self.judged, DrawnPictures) and self.judged.run.recipe.data.holdout is not None:
-            source = open_data(self.judged.run.recipe.data, "held_out")
-            (held_out,) = self._reference(source, [extractor], len(self.judged), "held out")
-        sampling = None if self.judged.sampling is None else dict(self.judged.sampling)
+        if isinstance(self.pictures, SampledPictures) and self.pictures.run.recipe.data.holdout is not None:
+            source = open_data(self.pictures.run.recipe.data, "held_out")
+            (held_out,) = self._reference(source, [extractor], len(self.pictures), "held out")
+        sampling = None if self.pictures.sampling is None else dict(self.pictures.sampling)
         report = report_neighbours(samples, training, held_out, metric, self.config.bootstrap, sampling)
         self.results += [one for one in (report.result, report.held_out) if one is not None]
         self.neighbours = report
 
     def _training(self) -> Source:
         """What the run was trained on; of pictures without a run, the data they are measured against."""
-        return open_data(self.judged.run.recipe.data) if isinstance(self.judged, DrawnPictures) else self._against()
+        return open_data(self.pictures.run.recipe.data) if isinstance(self.pictures, SampledPictures) else self._against()
 
     def _influence(self, metric: InfluenceMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        drawn = self._drawn("pictures that are there have no controls to change")
-        total = self._share(min(metric.pictures, len(drawn)))
+        sampled = self._sampled("control_influence needs pictures under several controls, which stored pictures cannot give")
+        total = self._share(min(metric.pictures, len(sampled)))
         with Progress(total, label="controls", unit="seeds", silent=self.silent) as progress:
             found = measure_influence(
-                drawn, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
+                sampled, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
             )
         self.results += found.results
         self.influence |= found.table
 
     def _lpips(self, metric: LPIPSMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        drawn = self._drawn("pictures that are there cannot be drawn with other noise")
-        total = self._share(min(metric.pictures, len(drawn)))
+        sampled = self._sampled("lpips needs pictures of other noise, which stored pictures cannot give")
+        total = self._share(min(metric.pictures, len(sampled)))
         with Progress(total, label="pairs", unit="seeds", silent=self.silent) as progress:
             self.results.append(
                 measure_lpips(
-                    drawn, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
+                    sampled, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
                 )
             )
 
     def _held_out(self, metric: HeldOutMetric) -> None:
-        run = self._drawn("held_out_loss is of a model, not of pictures").run
+        run = self._sampled("held_out_loss measures a model, and only pictures were given").run
         encoders = Encoders(run.generator.autoencoder, run.text_encoder, run.machine)
         pictures = HeldOutPictures(run.recipe, run.known, encoders, metric.pictures, self.world)
         found = pictures.loss(run.model, self.config.bootstrap)
         self.results.append(pictures.result(found, self.config.bootstrap))
         self.held_out |= found.to_json()
 
-    def _drawn(self, otherwise: str) -> DrawnPictures:
-        """The pictures, where a run draws them."""
-        if not isinstance(self.judged, DrawnPictures):
+    def _sampled(self, otherwise: str) -> SampledPictures:
+        """The pictures, which must be sampled from a run."""
+        if not isinstance(self.pictures, SampledPictures):
             raise ConfigError(otherwise, needed="a run folder")
-        return self.judged
+        return self.pictures
 
     def _refusable(self, name: str, work: Any) -> None:
         self.stop.raise_if_requested()
@@ -204,7 +206,7 @@ class Evaluator:
             self.refused[name] = error.one_line()
 
     def _watched(self, progress: Progress) -> Callable[[int], None]:
-        """Tells the progress; raises StoppedError once a signal has come."""
+        """Report progress; raises StoppedError once a signal has come."""
 
         def update(done: int) -> None:
             progress.update(done)

@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""The results of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from open_ldm.evaluation.protocol import Result
 
 @dataclass(frozen=True)
 class Evaluation(ShownAsText):
-    """What was found. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
+    """The results of an evaluation. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
     `held_out`: the loss by noise level; `file`: the evaluation.json it was written to, and `sheet` the picture of nearest
-    neighbours, where there are such."""
+    neighbours, if they were written."""
 
     given: Path
     samples_seen: int | None

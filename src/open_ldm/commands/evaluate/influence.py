@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from open_ldm.commands.evaluate.config import LAYERED, InfluenceMetric
-from open_ldm.commands.evaluate.pictures import DrawnPictures
+from open_ldm.commands.evaluate.pictures import SampledPictures
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.evaluation.bootstrap import BootstrapConfig
@@ -26,7 +26,7 @@ class Influence:
 
 
 def measure_influence(
-    drawn: DrawnPictures,
+    pictures: SampledPictures,
     metric: InfluenceMetric,
     extractors: Sequence[FeatureExtractor],
     bootstrap: BootstrapConfig,
@@ -34,17 +34,29 @@ def measure_influence(
     world: World | None = None,
     on_seeds: Callable[[int], None] = lambda done: None,
 ) -> Influence:
-    """Raises ConfigError for a control the run was not trained with, values it cannot read, and without layers."""
+    """Measure how far samples of one seed differ under different values of one control.
+
+    Args:
+        pictures: The run to sample from.
+        metric: The control, its values and the number of seeds.
+        extractors: The first one with layers is used, or else the first.
+        bootstrap: Settings of the intervals.
+        world: The processes that share the seeds.
+        on_seeds: Called with the number of seeds done by this process.
+
+    Raises:
+        ConfigError: The run was not trained with the control, or a value cannot be read.
+    """
     world = world or World()
     extractor = layered(extractors)
-    config = influence_config(drawn, metric, extractor)
-    seeds = drawn.seeds[: metric.pictures]
+    config = influence_config(pictures, metric, extractor)
+    seeds = pictures.seeds[: metric.pictures]
 
     def batches() -> Iterator[ControlledPictures]:
         done = 0
-        for chosen in drawn.portions(seeds, world):
+        for chosen in pictures.portions(seeds, world):
             images = {
-                value: drawn.images([drawn.request(seed, **{config.control: value}) for seed in chosen])
+                value: pictures.images([pictures.request(seed, **{config.control: value}) for seed in chosen])
                 for value in config.values
             }
             yield ControlledPictures(images, tuple(chosen))
@@ -52,18 +64,18 @@ def measure_influence(
             on_seeds(done)
 
     pairs = pair_distances(batches(), extractor, config, world=world)
-    sampling = {**drawn.sampling, "seeds": seeds_in_words(seeds)}
+    sampling = {**pictures.sampling, "seeds": seeds_in_words(seeds)}
     return Influence(pairs.results(bootstrap, sampling), {"|".join(pair): value for pair, value in pairs.table().items()})
 
 
 def layered(extractors: Sequence[FeatureExtractor]) -> FeatureExtractor:
-    """The first that gives layers, or else the first."""
+    """Return the first extractor with layers, or else the first."""
     return next((one for one in extractors if one.id.name.split(" ")[0] in LAYERED), extractors[0])
 
 
-def influence_config(drawn: DrawnPictures, metric: InfluenceMetric, extractor: FeatureExtractor) -> ControlInfluenceConfig:
-    """The metric with everything decided for this run."""
-    options = [control.option for control in drawn.run.recipe.conditioning.controls]
+def influence_config(pictures: SampledPictures, metric: InfluenceMetric, extractor: FeatureExtractor) -> ControlInfluenceConfig:
+    """Return the metric's settings with the values that suit this run. Raises ConfigError for an unknown control."""
+    options = [control.option for control in pictures.run.recipe.conditioning.controls]
     if metric.control not in options:
         known = nearest(metric.control, options) if options else "a run trained with controls"
         raise ConfigError(f"control_influence: the run has no control {metric.control!r}", needed=known)
@@ -71,9 +83,10 @@ def influence_config(drawn: DrawnPictures, metric: InfluenceMetric, extractor: F
     if values is None:
         if metric.control != "size":
             raise ConfigError(
-                f"control_influence of {metric.control}: which values?", fix="metrics.control_influence.values=[..., ...]"
+                f"control_influence: no values were given for {metric.control}",
+                fix="metrics.control_influence.values=[..., ...]",
             )
-        height, width = drawn.size_px
+        height, width = pictures.size_px
         sizes = [(side, f"{max(1, round(side * height))}x{max(1, round(side * width))}") for side in _SIDES]
         values = tuple(words for _, words in sizes)
         small = tuple(words for side, words in sizes if side < 1) if small is None else small

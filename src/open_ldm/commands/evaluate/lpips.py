@@ -1,4 +1,4 @@
-"""LPIPS between pictures of a run that differ in their noise alone: the diversity of what it draws."""
+"""LPIPS between pictures of a run that differ in their noise alone: the diversity of its samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from open_ldm.commands.evaluate.config import LPIPSMetric
 from open_ldm.commands.evaluate.influence import layered
-from open_ldm.commands.evaluate.pictures import DrawnPictures
+from open_ldm.commands.evaluate.pictures import SampledPictures
 from open_ldm.core.distributed import World
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features import FeatureExtractor
@@ -21,7 +21,7 @@ _PAIR = ControlInfluenceConfig(control="noise", values=("own", "other"), small=(
 
 
 def measure_lpips(
-    drawn: DrawnPictures,
+    pictures: SampledPictures,
     metric: LPIPSMetric,
     extractors: Sequence[FeatureExtractor],
     bootstrap: BootstrapConfig,
@@ -35,19 +35,19 @@ def measure_lpips(
     """
     world = world or World()
     extractor = layered(extractors)
-    seeds = drawn.seeds[: metric.pictures]
+    seeds = pictures.seeds[: metric.pictures]
 
     def batches() -> Iterator[ControlledPictures]:
         done = 0
-        for chosen in drawn.portions(seeds, world):
-            requests = [drawn.request(seed) for seed in chosen]
+        for chosen in pictures.portions(seeds, world):
+            requests = [pictures.request(seed) for seed in chosen]
             other = [replace(request, seed=request.seed + OTHER_NOISE) for request in requests]
-            yield ControlledPictures({"own": drawn.images(requests), "other": drawn.images(other)}, tuple(chosen))
+            yield ControlledPictures({"own": pictures.images(requests), "other": pictures.images(other)}, tuple(chosen))
             done += len(chosen)
             on_seeds(done)
 
     pairs = pair_distances(batches(), extractor, _PAIR, world=world)
-    sampling = {**drawn.sampling, "seeds": f"{seeds_in_words(seeds)}, and each with 2^32 more"}
+    sampling = {**pictures.sampling, "seeds": f"{seeds_in_words(seeds)}, and each with 2^32 more"}
     protocol = build_protocol(
         "lpips(one condition, two noises)",
         pairs.extractor,

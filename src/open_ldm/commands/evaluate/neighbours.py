@@ -1,4 +1,4 @@
-"""Does a run repeat its training pictures? The report: shares, distances against a yardstick, and a sheet to look at."""
+"""Does a run repeat its training pictures? The report: shares, distances, and a sheet of the nearest pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from open_ldm.commands.evaluate.config import NeighboursMetric
-from open_ldm.commands.evaluate.pictures import Judged, picture_of
+from open_ldm.commands.evaluate.pictures import EvaluatedPictures, picture_of
 from open_ldm.core.display import as_shown
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.sample import Source
@@ -26,7 +26,7 @@ _PAIRS_A_ROW = 4
 class NeighbourReport:
     """`result`: share of copies among the samples; `held_out`: the same of pictures that were never trained on, where there
     are some; medians of the distance to the nearest training picture: of the samples, of those pictures, and of every
-    training picture to its nearest other one. `found`: all of it, sample by sample."""
+    training picture to its nearest other one. `found`: the neighbours of every sample."""
 
     result: Result
     held_out: Result | None
@@ -67,7 +67,7 @@ def report_neighbours(
     bootstrap: BootstrapConfig,
     sampling: dict[str, str] | None,
 ) -> NeighbourReport:
-    """From the statistics of samples, of all training pictures, and of held-out ones. Raises as `nearest_training`."""
+    """Build the report from statistics of samples, training pictures and held-out ones. Raises as `nearest_training`."""
     found = nearest_training(samples, training)
     real = None if held_out is None else nearest_training(held_out, training)
 
@@ -88,19 +88,19 @@ def report_neighbours(
     )
 
 
-def write_sheet(report: NeighbourReport, judged: Judged, training: Source, shown: int, folder: Path) -> Path:
-    """neighbours.png: the samples nearest to a training picture, each beside it."""
+def write_sheet(report: NeighbourReport, evaluated: EvaluatedPictures, training: Source, shown: int, folder: Path) -> Path:
+    """Write neighbours.png: the samples nearest to a training picture, each beside it."""
     found = report.found
     order = found.distances[:, 0].argsort()[:shown].tolist()
-    drawn = judged.pixels([int(found.samples[i]) for i in order])
+    pixels = evaluated.pixels([int(found.samples[i]) for i in order])
     tiles: list[Tensor] = []
     captions: list[str] = []
-    for row, place in enumerate(order):
-        pair = drawn[row], picture_of(training, int(found.training[place, 0]), judged.size_px)
-        tiles += [as_shown(one, judged.display) for one in pair]
+    for row, index in enumerate(order):
+        pair = pixels[row], picture_of(training, int(found.training[index, 0]), evaluated.size_px)
+        tiles += [as_shown(one, evaluated.display) for one in pair]
         captions += [
-            f"sample {int(found.samples[place])}",
-            f"{float(found.distances[place, 0]):.3g}, rank {float(found.ranks[place]):.1%}",
+            f"sample {int(found.samples[index])}",
+            f"{float(found.distances[index, 0]):.3g}, rank {float(found.ranks[index]):.1%}",
         ]
     save_png(folder / SHEET, grid(tiles, 2 * _PAIRS_A_ROW, captions=captions))
     return folder / SHEET

@@ -1,4 +1,4 @@
-"""From what is typed to an evaluation's settings."""
+"""Command-line words -> the settings of an evaluation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _extractor(given: str | Path | Mapping[str, Any] | BaseModel) -> dict[str, A
 
 
 def extractor_from(text: str) -> dict[str, Any]:
-    """An extractor's settings: written out as {kind: ..., ...}, 'random', or told by what lies at a path.
+    """Return an extractor's settings: written out as {kind: ..., ...}, 'random', or inferred from what lies at a path.
 
     A folder of fit-features is a classifier, one with config.json a CLIP or another image model, a file Inception's weights.
     """
@@ -72,18 +72,18 @@ def extractor_from(text: str) -> dict[str, Any]:
     if path.is_file():
         return {"kind": "inception", "path": str(path)}
     raise ConfigError(
-        f"--extractor {text!r} is no extractor",
+        f"--extractor {text!r} is neither a file nor a folder of a known extractor",
         needed="a folder of `ldm evaluate fit-features`, Inception's weights file, an image model's folder, or {kind: ...}",
     )
 
 
 def fit_config_from(overrides: Sequence[str]) -> FitConfig:
-    """The settings of `ldm evaluate fit-features`."""
+    """Return the settings of `ldm evaluate fit-features`."""
     return validate(FitConfig, apply_overrides(FitConfig().model_dump(mode="json"), overrides), source="fit-features")
 
 
 def choice_of(option: str, given: str, possible: Sequence[T]) -> T:
-    """One of `possible`. Raises ConfigError naming the nearest."""
+    """Return `given` if it is one of `possible`. Raises ConfigError naming the nearest."""
     for one in possible:
         if given == one:
             return one

@@ -1,4 +1,4 @@
-"""The pictures that are judged: drawn from a run as they are needed, or read from a folder or shards."""
+"""The pictures to measure: sampled from a run as they are needed, or read from a folder or shards."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
 
 _ORDER_SEED = 0
-"""As `pictures_of`: picture i is drawn under the conditions of the reference's picture i."""
+"""As `pictures_of`: picture i is sampled under the conditions of the reference's picture i."""
 
 
-class Judged(Protocol):
-    """Pictures to measure. `size_px` (height, width); `sampling`: how they were drawn, in words, for protocols; `display`: how
-    people are shown them (core/display.py)."""
+class EvaluatedPictures(Protocol):
+    """Pictures to measure. `size_px` (height, width); `sampling`: how they were sampled, in words, for protocols;
+    `display`: which channels people are shown (core/display.py)."""
 
     @property
     def size_px(self) -> tuple[int, int]: ...
@@ -57,9 +57,9 @@ class Judged(Protocol):
 
 
 @dataclass(frozen=True)
-class DrawnPictures:
-    """Drawn from a run; picture i depends on its seed i alone: so do its class or caption, which are those of picture i of the
-    shuffled `data`."""
+class SampledPictures:
+    """Pictures sampled from a run. Picture i, and its class or caption (those of picture i of the shuffled `data`), depend on
+    seed i alone."""
 
     run: LoadedRun
     settings: SamplingConfig
@@ -70,13 +70,13 @@ class DrawnPictures:
     def __post_init__(self) -> None:
         semantic, words = self.run.recipe.conditioning.semantic, self.data.summary.sentence()
         if isinstance(semantic, ClassSemantic) and not self.data.class_names:
-            raise ConfigError(f"the run reads classes, the data has none ({words})", fix="--against data with classes")
+            raise ConfigError(f"the run needs classes, but the data has none ({words})", fix="--against data with classes")
         if isinstance(semantic, TextSemantic) and not self.data.summary.captioned:
-            raise ConfigError(f"the run reads captions, the data has none ({words})", fix="--against data with captions")
+            raise ConfigError(f"the run needs captions, but the data has none ({words})", fix="--against data with captions")
         known = self.run.known.facts.class_names
         if isinstance(semantic, ClassSemantic) and (new := [name for name in self.data.class_names if name not in known]):
             raise ConfigError(f"the data has classes the run does not know: {shortened(new)}", needed=shortened(known))
-        # What the run cannot be asked for must fail before anything is measured.
+        # A request that the run cannot fulfil must fail before anything is measured.
         self.run.build_inputs([self.request(self.seeds[0])])
         if self.run.text_encoder is not None:
             for seed in self.seeds:
@@ -120,7 +120,7 @@ class DrawnPictures:
             yield seeds[start : start + size]
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
-        """Drawn again."""
+        """Sample single pictures again."""
         return to_pixels(self.images([self.request(seed) for seed in numbers]))
 
     def images(self, requests: Sequence[SampleRequest]) -> Tensor:
@@ -128,7 +128,7 @@ class DrawnPictures:
         return self.run.generator.images(self.run.build_inputs(requests), [request.seed for request in requests], self.settings)
 
     def request(self, seed: int, **controls: str) -> SampleRequest:
-        """What to draw for a seed; `controls` replace those of all pictures."""
+        """Return the request for a seed; `controls` replace those of all pictures."""
         return SampleRequest(seed, self._shows(seed), {**self.controls, **controls})
 
     def _shows(self, seed: int) -> str | None:
@@ -167,17 +167,25 @@ class GivenPictures:
         return pictures_of(self.source, self.size_px, count=self.count, world=world)
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
-        """Read again; grey where a picture can no longer be read."""
+        """Read single pictures again; one that can no longer be read is grey."""
         return torch.stack([picture_of(self.source, number, self.size_px) for number in numbers])
 
 
-def open_judged(
+def open_evaluated(
     given: Path, config: EvaluationConfig, data: Source | None, part: PartName, device: DeviceName
-) -> DrawnPictures | GivenPictures:
-    """A run to draw from (its folder or one checkpoint), or pictures that are there.
+) -> SampledPictures | GivenPictures:
+    """Open a run to sample from, or stored pictures.
 
-    `data`: where classes and captions come from; None takes that part of the run's own. Raises ConfigError for settings
-    without effect, DataError for pictures of different sizes.
+    Args:
+        given: A run folder, one checkpoint, a folder of pictures, or shards.
+        config: Settings of the evaluation.
+        data: Where classes and captions come from; None takes `part` of the run's own data.
+        part: Of data with a holdout.
+        device: Where a run is loaded.
+
+    Raises:
+        ConfigError: A setting has no effect on what is given.
+        DataError: Stored pictures differ in size.
     """
     if is_run(given):
         if config.size_px is not None:
@@ -186,7 +194,9 @@ def open_judged(
         content = changed(run.recipe.sampling.model_dump(mode="json"), config.sampling)
         settings = validate(SamplingConfig, content, source="sampling")
         seeds = range(config.seed, config.seed + config.n)
-        return DrawnPictures(run, settings, seeds, config.controls, open_data(run.recipe.data, part) if data is None else data)
+        return SampledPictures(
+            run, settings, seeds, config.controls, open_data(run.recipe.data, part) if data is None else data
+        )
     if config.sampling or config.controls or config.seed:
         raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control and sampling.* out")
     source = open_pictures(given)
@@ -199,7 +209,7 @@ def open_judged(
 
 
 def is_run(given: Path) -> bool:
-    """Whether there is something to draw from: a run folder, or one checkpoint."""
+    """Tell whether a path is a run folder or one checkpoint."""
     return (given / "config.yaml").is_file() or (given / "MANIFEST.json").is_file() or (given / "checkpoints").is_dir()
 
 
@@ -237,9 +247,9 @@ def _common_size(source: Source) -> tuple[int, int]:
         elif size != first[1]:
             sizes = [f"{name} has {h}x{w} px" for name, (h, w) in (first, (source.sample_id(index), size))]
             raise DataError(
-                f"pictures of different sizes: {', '.join(sizes)}",
-                needed="one size",
-                fix="size_px=64 brings them to one, or any other",
+                f"the pictures differ in size: {', '.join(sizes)}",
+                needed="pictures of one size",
+                fix="size_px=64, or another size",
             )
     if first is None:
         raise DataError(f"no picture can be read ({source.summary.sentence()})", needed="at least one")

@@ -1,4 +1,4 @@
-"""The data that pictures are measured against: opened by name or path, measured once and kept."""
+"""The data that pictures are compared with: opened by name or path, measured once and kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OnPictures = Callable[[int], None]
 
 
 def open_against(against: DataConfig | str | Path, part: PartName = "train") -> Source:
-    """A recipe's data (by a packaged name, a YAML file or a run folder), a folder of pictures, or tar shards.
+    """Open a recipe's data (by a packaged name, a YAML file or a run folder), a folder of pictures, or tar shards.
 
     `part`: of data with a holdout. Raises ConfigError when there is no such thing, DataError for unusable content.
     """
@@ -39,12 +39,12 @@ def open_against(against: DataConfig | str | Path, part: PartName = "train") -> 
     if name in all_packaged() or path.suffix in (".yaml", ".yml") or (path / "config.yaml").is_file():
         return open_data(load_any_recipe(name).data, part)
     if part != "train":
-        raise ConfigError(f"no part of {name} is held out", needed="a recipe or a run folder whose data has a holdout")
+        raise ConfigError(f"{name} has no held-out part", needed="a recipe or a run folder whose data has a holdout")
     return open_pictures(path)
 
 
 def open_pictures(path: Path) -> Source:
-    """A folder of pictures, a folder of .tar files, one .tar file, or a pattern of them."""
+    """Open a folder of pictures, a folder of .tar files, one .tar file, or a pattern of them."""
     if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
         return ShardsConfig(path=str(path)).open()
     return FolderConfig(path=path).open()
@@ -71,21 +71,21 @@ def reference_statistics(
     capacity = max(BANK_CAPACITY, length) if count is None else BANK_CAPACITY
     content = "" if cache is None else content_of(source, length, world, on_compared)
     folders = [_folder(cache, content, size_px, length, capacity, extractor) for extractor in extractors]
-    found = [_kept(folder) for folder in folders]
-    missing = [place for place, one in enumerate(found) if one is None]
-    missing = sorted({place for other in world.gathered(missing) for place in other})
+    kept = [_kept(folder) for folder in folders]
+    missing = [index for index, one in enumerate(kept) if one is None]
+    missing = sorted({index for part in world.gathered(missing) for index in part})
     if missing:
         batches = counted(pictures_of(source, size_px, count=length, world=world), on_pictures)
-        measured = collect(batches, [extractors[place] for place in missing], capacity=capacity, world=world)
-        for place, one in zip(missing, measured, strict=True):
-            found[place] = one
-            if (folder := folders[place]) is not None and world.leads:
+        measured = collect(batches, [extractors[index] for index in missing], capacity=capacity, world=world)
+        for index, one in zip(missing, measured, strict=True):
+            kept[index] = one
+            if (folder := folders[index]) is not None and world.leads:
                 save_statistics(folder, one)
-    return tuple(one for one in found if one is not None)
+    return tuple(one for one in kept if one is not None)
 
 
 def counted(batches: Iterator[Pictures], on_pictures: OnPictures) -> Iterator[Pictures]:
-    """The batches, telling how many pictures went by."""
+    """Pass batches on and report how many pictures went by."""
     seen = 0
     for batch in batches:
         seen += len(batch.images)
@@ -103,7 +103,7 @@ def _folder(
 
 
 def _kept(folder: Path | None) -> Statistics | None:
-    """What the cache holds; nothing where it is missing or damaged."""
+    """Load what the cache holds; None where it is missing or damaged."""
     if folder is None or not folder.is_dir():
         return None
     try:

@@ -45,6 +45,6 @@ def row_of(result: Result) -> tuple[str, ...]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines of columns of equal width."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    """Return rows as lines with aligned columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

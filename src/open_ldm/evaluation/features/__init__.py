@@ -21,7 +21,7 @@ FeatureConfig = Annotated[
 
 
 def build_extractor(config: FeatureConfig, device: torch.device) -> FeatureExtractor:
-    """The extractor a config describes, loaded and frozen. Raises ConfigError when its files cannot be had or do not fit."""
+    """Load and freeze the extractor that a config describes. Raises ConfigError when its files are missing or do not fit."""
     return config.build(device)
 
 

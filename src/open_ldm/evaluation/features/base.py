@@ -35,7 +35,7 @@ class ExtractorId:
 @dataclass(frozen=True)
 class Features:
     """Features of B pictures: `vectors` float32 [B, D]; `probabilities` [B, K] of an extractor that is a classifier;
-    `layers`: maps [B, C, h, w] whose squared distance, averaged over places and summed over layers, is a perceptual one."""
+    `layers`: maps [B, C, h, w] whose squared distance, averaged over positions and summed over layers, is a perceptual one."""
 
     vectors: Tensor
     probabilities: Tensor | None = None
@@ -48,7 +48,7 @@ class Features:
 
 
 class FeatureExtractor(Protocol):
-    """images float [-1, 1] [B, 3, H, W] -> features. Frozen; rounds pictures to 8 bits before it looks at them.
+    """images float [-1, 1] [B, 3, H, W] -> features. Frozen; rounds pictures to 8 bits before it reads them.
 
     One grey channel is seen as three equal ones. A `classifier` fitted on pictures of other channels reads just as many.
     """
@@ -81,19 +81,22 @@ def rounded_pixels(images: Tensor, channels: int | None = 3) -> Tensor:
     """
     if images.ndim != 4 or not images.is_floating_point():
         given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
-        raise DataError(f"pictures of {given}", needed="images float [B, channels, H, W] in [-1, 1]")
+        raise DataError(f"pictures are {given}", needed="images float [B, channels, H, W] in [-1, 1]")
     images = as_seen(images)
     if channels not in (None, images.shape[1]):
         raise DataError(
-            f"pictures of {images.shape[1]} channels for an extractor of {channels}",
-            needed="features fitted on such pictures, with classes",
+            f"the pictures have {images.shape[1]} channels, the extractor reads {channels}",
+            needed="an extractor fitted on labelled pictures of as many channels",
             fix="ldm evaluate fit-features RECIPE --out FOLDER, then --extractor FOLDER",
         )
     if not torch.isfinite(images.sum(dtype=torch.float32)):  # a sum costs a tenth of looking at every number
         good = torch.isfinite(images).flatten(1).all(dim=1)
         if not good.all():
             row = int((~good).nonzero()[0])
-            raise DataError(f"picture {row} of a batch holds NaN or infinity", fix="look at the model that drew it")
+            raise DataError(
+                f"picture {row} of a batch holds NaN or infinity",
+                fix="check the model that sampled it, or the file it was read from",
+            )
     return to_pixels(images)
 
 

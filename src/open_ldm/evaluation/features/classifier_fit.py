@@ -65,7 +65,7 @@ def fit(
 ) -> Fitted:
     """Train on the labelled pictures of a source and write classifier.safetensors and classifier.json into `folder`.
 
-    `on_batch` is told how many pictures were shown and the loss. Raises DataError without classes, or with too few pictures.
+    `on_batch` gets the number of pictures shown so far and the loss. Raises DataError without classes or with too few pictures.
     """
     config, device = config or FitConfig(), device or torch.device("cpu")
     train, test = _split(source, config)

@@ -15,10 +15,10 @@ _EPSILON = 1e-10
 
 
 def distance(one: Features, other: Features, over: DistanceName) -> Tensor:
-    """Distances [B], float64, between pictures at equal places of two batches.
+    """Return the distances [B], float64, between pictures at equal indices of two batches.
 
-    layers: sum over layers of the mean over places of |f - g|^2 (Zhang et al. 2018, eq. 1, with f and g already normalised and
-    weighted). vectors: Euclidean. Raises ConfigError for layers where the extractor gives none.
+    layers: sum over layers of the mean over positions of |f - g|^2 (Zhang et al. 2018, eq. 1, where f and g are normalised and
+    weighted already). vectors: Euclidean. Raises ConfigError for layers where the extractor gives none.
     """
     if over == "vectors":
         apart: Tensor = (one.vectors.double() - other.vectors.double()).norm(dim=1)
@@ -32,10 +32,10 @@ def distance(one: Features, other: Features, over: DistanceName) -> Tensor:
 
 
 def unit_channels(maps: Tensor) -> Tensor:
-    """Maps [B, C, h, w] with the vector at every place brought to length 1 (or 0 where it is 0)."""
+    """Return maps [B, C, h, w] with the vector at every position scaled to length 1 (or 0 where it is 0)."""
     return maps / (maps.square().sum(dim=1, keepdim=True).sqrt() + _EPSILON)
 
 
 def pooled(layers: tuple[Tensor, ...]) -> Tensor:
-    """Means over places, layers side by side: [B, sum of channels]."""
+    """Average over positions, layers side by side: [B, sum of channels]."""
     return torch.cat([layer.mean(dim=(2, 3)) for layer in layers], dim=1)

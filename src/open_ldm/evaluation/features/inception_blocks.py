@@ -94,7 +94,7 @@ def largest_neighbour(x: Tensor) -> Tensor:
 
 
 def halved(x: Tensor) -> Tensor:
-    """3 x 3 maximum at every second place."""
+    """3 x 3 maximum with stride 2."""
     return F.max_pool2d(x, 3, stride=2)
 
 

@@ -37,10 +37,10 @@ class LPIPSConfig(Config):
 
 
 class LPIPSExtractor:
-    """d(x, y) = sum over layers of the mean over places of |w^(1/2) (f(x) - f(y))|^2, f of unit length at every place
+    """d(x, y) = sum over layers of the mean over positions of |w^(1/2) (f(x) - f(y))|^2, f of unit length at every position
     (Zhang et al. 2018, arXiv 1801.03924, eq. 1): `layers` holds w^(1/2) f, `vectors` its means.
 
-    Pictures are judged at their own size. Differs from the paper: they are rounded to 8 bits first.
+    Pictures are compared at their own size. Differs from the paper: they are rounded to 8 bits first.
     """
 
     def __init__(self, config: LPIPSConfig, device: torch.device) -> None:
@@ -63,7 +63,7 @@ class LPIPSExtractor:
         images = rounded(images.to(self.device))
         if min(images.shape[-2:]) < self.least_px:
             size = "x".join(map(str, images.shape[-2:]))
-            raise DataError(f"{self.id.name}: pictures of {size} px", needed=f"at least {self.least_px} px")
+            raise DataError(f"{self.id.name}: the pictures have {size} px", needed=f"at least {self.least_px} px on each side")
         maps = self.trunk((images - self._shift) / self._scale)
         layers = tuple(unit_channels(each) * root for each, root in zip(maps, self.roots, strict=True))
         return Features(pooled(layers), layers=layers)
@@ -71,7 +71,7 @@ class LPIPSExtractor:
 
 def _heads(tensors: Mapping[str, Tensor], trunk: TrunkName, file: Path) -> list[Tensor]:
     """The weights of each layer's channels [1, C, 1, 1]. Raises ConfigError when they are another trunk's, or negative."""
-    found = []
+    heads = []
     for layer, channels in enumerate(TAPS[trunk].channels):
         name = f"lin{layer}.model.1.weight"
         if name not in tensors or tensors[name].shape != (1, channels, 1, 1):
@@ -81,7 +81,7 @@ def _heads(tensors: Mapping[str, Tensor], trunk: TrunkName, file: Path) -> list[
             )
         if not (tensors[name] >= 0).all():  # NaN is caught too
             raise ConfigError(f"lpips.heads: {name} of {file.name} is negative somewhere", needed="weights of 0 or more")
-        found.append(tensors[name].float())
-    if len(tensors) != len(found):
-        raise ConfigError(f"lpips.heads: {file.name} has {len(tensors)} tensors", needed=f"{len(found)}, the heads of {trunk}")
-    return found
+        heads.append(tensors[name].float())
+    if len(tensors) != len(heads):
+        raise ConfigError(f"lpips.heads: {file.name} has {len(tensors)} tensors", needed=f"{len(heads)}, the heads of {trunk}")
+    return heads

@@ -15,9 +15,9 @@ TrunkName = Literal["alexnet", "vgg16", "squeezenet"]
 
 @dataclass(frozen=True)
 class Taps:
-    """Where a trunk is read: `places` of the sequence whose outputs count, `channels` of each, least side of a picture."""
+    """Where a trunk is read: `indices` of the layers whose outputs count, `channels` of each, least side of a picture."""
 
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     channels: tuple[int, ...]
     least_px: int
 
@@ -30,7 +30,7 @@ TAPS: dict[TrunkName, Taps] = {
 
 
 class Trunk(nn.Module):
-    """A sequence of layers called `features`, read at several places."""
+    """A sequence of layers called `features`, read after several layers."""
 
     def __init__(self, name: TrunkName) -> None:
         super().__init__()
@@ -39,12 +39,12 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B, 3, H, W] -> the maps [B, C, h, w] after each tapped layer."""
-        found = []
-        for place, layer in enumerate(self.features):
+        maps = []
+        for index, layer in enumerate(self.features):
             x = layer(x)
-            if place in self.taps.places:
-                found.append(x)
-        return found
+            if index in self.taps.indices:
+                maps.append(x)
+        return maps
 
 
 class Fire(nn.Module):

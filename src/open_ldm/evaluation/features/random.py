@@ -18,7 +18,7 @@ _CLASSES = 10
 
 
 class RandomConfig(Config):
-    """Weights drawn from `seed`. Distances between its features are real, but mean nothing to people."""
+    """Weights drawn from `seed`. Distances between its features are consistent, but do not match human perception."""
 
     kind: Literal["random"] = "random"
     seed: int = Field(default=0, ge=0)

@@ -21,10 +21,10 @@ def tensorflow_bilinear(values: Tensor, size_px: int) -> Tensor:
 
 def _lines(values: Tensor, size: int, dim: int) -> Tensor:
     length = values.shape[dim]
-    places = torch.arange(size, device=values.device, dtype=torch.float32) * (length / size)
-    low = places.floor().long()
+    positions = torch.arange(size, device=values.device, dtype=torch.float32) * (length / size)
+    low = positions.floor().long()
     high = (low + 1).clamp(max=length - 1)
-    share = (places - low).view(-1, *[1] * (values.ndim - 1 - dim))
+    share = (positions - low).view(-1, *[1] * (values.ndim - 1 - dim))
     return torch.lerp(values.index_select(dim, low), values.index_select(dim, high), share)
 
 

@@ -70,7 +70,7 @@ class SmallNetwork(nn.Module):
         return logits
 
     def features(self, images: Tensor) -> Features:
-        """All that an extractor gives; layers are brought to unit length at every place and not weighted."""
+        """All that an extractor gives; layers are brought to unit length at every position and not weighted."""
         maps = self.maps(images)
         vectors = self.vectors(maps[-1])
         return Features(vectors, self.head(vectors).softmax(dim=1), tuple(unit_channels(each) for each in maps))

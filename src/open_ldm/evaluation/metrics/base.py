@@ -19,24 +19,27 @@ class Metric(Protocol):
     needs_reference: bool
 
     def measure(self, samples: Statistics, reference: Statistics, bootstrap: BootstrapConfig) -> list[Estimate]:
-        """One or several numbers. A metric that needs no reference is given the samples twice."""
+        """Compute one or several numbers. A metric that needs no reference is given the samples twice."""
 
 
 def same_view(samples: Statistics, reference: Statistics) -> None:
     """Raise ConfigError unless both sets were seen by the same extractor at the same size."""
     for name, given in samples.extractor.to_json().items():
         if given != (wanted := reference.extractor.to_json()[name]):
-            raise ConfigError(f"samples and reference differ in the extractor's {name}: {given} against {wanted}")
+            raise ConfigError(
+                f"samples and reference differ in the extractor's {name}: {given} against {wanted}",
+                fix="measure both with one extractor",
+            )
     if samples.pictures.size_px != reference.pictures.size_px:
         one, other = ("x".join(map(str, each.pictures.size_px)) for each in (samples, reference))
         raise ConfigError(
-            f"samples of {one} px against a reference of {other} px",
+            f"the samples have {one} px, the reference has {other} px",
             fix="read the reference with the samples' size_px",
         )
 
 
 def at_least(least: int, metric: str, samples: Statistics, reference: Statistics | None = None) -> None:
     """Raise DataError when a set has fewer than `least` single pictures."""
-    for what, found in (("samples", samples), ("reference", reference)):
-        if found is not None and len(found.rows) < least:
-            raise DataError(f"{metric}: {len(found.rows)} pictures in the {what}", needed=f"at least {least}")
+    for what, each in (("samples", samples), ("reference data", reference)):
+        if each is not None and len(each.rows) < least:
+            raise DataError(f"{metric}: the {what} hold only {len(each.rows)} pictures", needed=f"at least {least} pictures")

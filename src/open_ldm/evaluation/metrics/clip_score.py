@@ -30,7 +30,7 @@ class CLIPScoreConfig(Config):
         at_least(2, "clip_score", samples)
         if samples.rows.scores is None:
             raise ConfigError(
-                f"clip_score: there are no caption scores by {samples.extractor.name}",
-                needed="pictures with captions, seen by the clip extractor",
+                f"clip_score: {samples.extractor.name} gave no caption scores",
+                needed="pictures with captions, and a CLIP folder as --extractor",
             )
         return [estimate_mean("clip_score", samples.rows.scores, bootstrap)]

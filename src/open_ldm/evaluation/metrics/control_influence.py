@@ -1,4 +1,4 @@
-"""Control influence: how much a picture changes when only one control changes, which should be little."""
+"""Control influence: how much a picture changes when only one control changes. Lower is better."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ class PairDistances:
         Intervals are over samples: a sample's pairs are averaged first.
         """
         bootstrap = bootstrap or BootstrapConfig()
-        found = []
+        results = []
         wanted = {"control_influence": self.config.values}
         large = tuple(value for value in self.config.values if value not in self.config.small)
         if 2 <= len(large) < len(self.config.values):
             wanted["control_influence_large"] = large
         for name, values in wanted.items():
-            chosen = [place for place, pair in enumerate(self.pairs) if set(pair) <= set(values)]
+            chosen = [column for column, pair in enumerate(self.pairs) if set(pair) <= set(values)]
             protocol = build_protocol(
                 self.config.protocol(values), self.extractor, self.size_px, str(len(self.numbers)), bootstrap, sampling=sampling
             )
-            found.append(Result(estimate_mean(name, self.distances[:, chosen].mean(dim=1), bootstrap), protocol))
-        return tuple(found)
+            results.append(Result(estimate_mean(name, self.distances[:, chosen].mean(dim=1), bootstrap), protocol))
+        return tuple(results)
 
     def table(self) -> dict[tuple[str, str], float]:
         """Mean distance of each pair of values."""
@@ -114,11 +114,14 @@ def pair_distances(
         numbers += batch.numbers
     together = world.gathered((numbers, rows, sizes))
     all_numbers = [number for part, _, _ in together for number in part]
-    all_sizes = set().union(*(found for _, _, found in together))
+    all_sizes = set().union(*(part for _, _, part in together))
     if not all_numbers or not pairs:
-        raise DataError(f"{len(all_numbers)} samples, {len(config.values)} values of {config.control}", needed="1 and 2")
+        raise DataError(
+            f"there are {len(all_numbers)} samples and {len(config.values)} values of {config.control}",
+            needed="at least one sample and two values",
+        )
     if len(all_sizes) > 1:
-        raise DataError(f"pictures of different sizes: {sorted(all_sizes)}", needed="one size")
+        raise DataError(f"pictures of different sizes: {sorted(all_sizes)}", needed="pictures of one size")
     distances = torch.cat([row for _, part, _ in together for row in part])
     order = sorted(range(len(all_numbers)), key=all_numbers.__getitem__)
     return PairDistances(

@@ -103,15 +103,15 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     return Root(one).distance(other)
 
 
-def weighted_gaussian(vectors: Tensor, drawn: Tensor, centre: Tensor) -> Gaussian:
-    """Mean and unbiased covariance of vectors [n, D] of which each was drawn `drawn` [n] times. `centre`: near the mean."""
-    total = float(drawn.sum())
+def weighted_gaussian(vectors: Tensor, counts: Tensor, centre: Tensor) -> Gaussian:
+    """Mean and unbiased covariance of vectors [n, D] where vector i counts `counts[i]` times. `centre`: near the mean."""
+    total = float(counts.sum())
     first = torch.zeros_like(centre)
     second = torch.zeros(len(centre), len(centre), dtype=torch.float64)
-    places = drawn.nonzero().squeeze(1)
-    for block in torch.split(places, _BLOCK):
+    occurring = counts.nonzero().squeeze(1)
+    for block in torch.split(occurring, _BLOCK):
         rows = vectors[block].double() - centre
-        heavy = rows * drawn[block].unsqueeze(1)
+        heavy = rows * counts[block].unsqueeze(1)
         first += heavy.sum(dim=0)
         second.addmm_(heavy.T, rows)
     shift = first / total

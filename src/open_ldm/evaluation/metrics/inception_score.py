@@ -38,14 +38,14 @@ class InceptionScoreConfig(Config):
                 needed="the inception or a classifier extractor",
             )
         count = len(samples.rows)
-        drawn = torch.cat([torch.ones(1, count, dtype=torch.float64), weights(bootstrap, count, "inception_score")])
-        values = weighted_score(samples.rows.probabilities.double(), drawn)
+        counts = torch.cat([torch.ones(1, count, dtype=torch.float64), weights(bootstrap, count, "inception_score")])
+        values = weighted_score(samples.rows.probabilities.double(), counts)
         return [estimate("inception_score", float(values[0]), values[1:], bootstrap, count)]
 
 
-def weighted_score(probabilities: Tensor, drawn: Tensor) -> Tensor:
-    """Scores [R] of probabilities [n, K], where picture i counts drawn[r, i] times."""
-    shares = drawn / drawn.sum(dim=1, keepdim=True)
+def weighted_score(probabilities: Tensor, counts: Tensor) -> Tensor:
+    """Return the scores [R] of probabilities [n, K], where replicate r holds picture i counts[r, i] times."""
+    shares = counts / counts.sum(dim=1, keepdim=True)
     own = torch.special.xlogy(probabilities, probabilities).sum(dim=1)
     marginal = shares @ probabilities
     scores: Tensor = (shares @ own - torch.special.xlogy(marginal, marginal).sum(dim=1)).exp()

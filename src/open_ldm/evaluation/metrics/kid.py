@@ -42,36 +42,36 @@ class KIDConfig(Config):
         at_least(_LEAST, "kid", samples, reference)
         x, y = samples.rows.vectors, reference.rows.vectors
         size = min(self.subset_size, len(x), len(y))
-        drawn = torch.cat([torch.ones(1, len(x), dtype=torch.float64), weights(bootstrap, len(x), "kid")])
+        counts = torch.cat([torch.ones(1, len(x), dtype=torch.float64), weights(bootstrap, len(x), "kid")])
         subsets = 1 if size == len(x) == len(y) else self.subsets
-        found = []
+        distances = []
         for subset in range(subsets):
-            own, others = self._places(len(x), size, "samples", subset), self._places(len(y), size, "reference", subset)
-            found.append(weighted_kernel_distance(x[own].double(), y[others].double(), drawn[:, own]))
-        values = torch.stack(found).nanmean(dim=0)
+            own, others = self._subset(len(x), size, "samples", subset), self._subset(len(y), size, "reference", subset)
+            distances.append(weighted_kernel_distance(x[own].double(), y[others].double(), counts[:, own]))
+        values = torch.stack(distances).nanmean(dim=0)
         return [estimate("kid", float(values[0]), values[1:], bootstrap, len(x))]
 
-    def _places(self, count: int, size: int, side: str, subset: int) -> Tensor:
+    def _subset(self, count: int, size: int, side: str, subset: int) -> Tensor:
         return torch.randperm(count, generator=seeds.generator(self.seed, f"kid {side}", subset))[:size]
 
 
-def weighted_kernel_distance(x: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
-    """Unbiased MMD^2 [R] of x [n, D] against y [m, D], where x_i counts drawn[r, i] times in replicate r.
+def weighted_kernel_distance(x: Tensor, y: Tensor, counts: Tensor) -> Tensor:
+    """Return the unbiased MMD^2 [R] of x [n, D] against y [m, D], where replicate r holds x_i counts[r, i] times.
 
-    A picture drawn twice is not compared with itself: pairs run over different pictures only, or duplicates would add to the
-    distance what they do not add in truth. NaN for a replicate that drew fewer than two of them.
+    A picture that occurs twice is not compared with itself: pairs run over different pictures only, since duplicates would
+    raise the distance. NaN for a replicate that holds fewer than two different pictures.
     """
     within_x, within_y, across = kernel(x, x), kernel(y, y), kernel(x, y)
     within_x.fill_diagonal_(0)
     within_y.fill_diagonal_(0)
     m = len(y)
-    size = drawn.sum(dim=1)
-    pairs = size.square() - drawn.square().sum(dim=1)
-    own = ((drawn @ within_x) * drawn).sum(dim=1) / pairs
-    return own + within_y.sum() / (m * (m - 1)) - 2 * (drawn @ across.mean(dim=1)) / size
+    size = counts.sum(dim=1)
+    pairs = size.square() - counts.square().sum(dim=1)
+    own = ((counts @ within_x) * counts).sum(dim=1) / pairs
+    return own + within_y.sum() / (m * (m - 1)) - 2 * (counts @ across.mean(dim=1)) / size
 
 
 def kernel(x: Tensor, y: Tensor) -> Tensor:
-    """k [n, m] of x [n, D] and y [m, D]."""
+    """Return k(x, y) = (x . y / D + 1)^3, [n, m], of x [n, D] and y [m, D]."""
     values: Tensor = (x @ y.T / x.shape[1] + 1) ** 3
     return values

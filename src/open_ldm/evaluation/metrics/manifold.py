@@ -24,12 +24,12 @@ def distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def radii(x: Tensor, neighbours: int) -> Tensor:
-    """Distance [n] of each row of x [n, D] to its `neighbours`-th nearest other row."""
-    found = torch.empty(len(x), dtype=torch.float64)
+    """Return the distance [n] of each row of x [n, D] to its `neighbours`-th nearest other row."""
+    radius = torch.empty(len(x), dtype=torch.float64)
     for rows, block in distances(x, x):
         block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = torch.inf  # not its own neighbour
-        found[rows] = block.kthvalue(neighbours, dim=1).values
-    return found
+        radius[rows] = block.kthvalue(neighbours, dim=1).values
+    return radius
 
 
 def inside(x: Tensor, centres: Tensor, radius: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -42,8 +42,8 @@ class PrecisionRecallConfig(Config):
 
 
 def reached(x: Tensor, centres: Tensor, radius: Tensor) -> Tensor:
-    """1 for each row of x [n, D] that lies in a ball around any of `centres` [m, D], else 0; float64 [n]."""
-    found = torch.empty(len(x), dtype=torch.float64)
+    """Return 1 for each row of x [n, D] that lies in a ball around any of `centres` [m, D], else 0; float64 [n]."""
+    hits = torch.empty(len(x), dtype=torch.float64)
     for rows, held in inside(x, centres, radius):
-        found[rows] = held.any(dim=1).double()
-    return found
+        hits[rows] = held.any(dim=1).double()
+    return hits

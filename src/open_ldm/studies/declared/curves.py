@@ -1,4 +1,4 @@
-"""Figures 3, 4 and A1: what needs no training to be drawn."""
+"""Figures 3, 4 and A1: plots that need no training."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _TIME_TITLE = "t (0 = data, 1 = noise)"
 
 def gates() -> Sequence[Figure]:
     """Figure 3."""
-    told: dict[str, ConstantGate | CosinePowerGate | PowerCosineGate] = {
+    named: dict[str, ConstantGate | CosinePowerGate | PowerCosineGate] = {
         "constant": ConstantGate(),
         "(1 + cos)/2": CosinePowerGate(),
     }
-    told |= {f"alpha = {alpha}": PowerCosineGate(alpha=alpha) for alpha in (1, 2, 4, 8)}
-    series = [Series(name, _TIMES.tolist(), gamma(gate, _TIMES).tolist()) for name, gate in told.items()]
+    named |= {f"alpha = {alpha}": PowerCosineGate(alpha=alpha) for alpha in (1, 2, 4, 8)}
+    series = [Series(name, _TIMES.tolist(), gamma(gate, _TIMES).tolist()) for name, gate in named.items()]
     return [Figure("How strongly a control acts along the way.", Plot("gates", _TIME_TITLE, "γ(t)", series, from_zero=True))]
 
 
@@ -60,17 +60,17 @@ def schedules() -> Sequence[Figure]:
 def positions() -> Sequence[Figure]:
     """Figure 4: coordinates of the tokens of one row."""
     small, large = (16, 16), (32, 32)
-    told: dict[str, tuple[GridPositions | ResampledPositions, tuple[int, int]]] = {
+    named: dict[str, tuple[GridPositions | ResampledPositions, tuple[int, int]]] = {
         "16 tokens a side": (GridPositions(), small),
         "32, extrapolated": (GridPositions(), large),
         "32, resampled": (ResampledPositions(rows=16, columns=16), large),
     }
     series = []
-    for name, (kind, grid) in told.items():
+    for name, (kind, grid) in named.items():
         _, columns = coordinates(kind, grid)
         row = columns.reshape(-1)[: grid[1]].tolist()
         series.append(Series(name, [(i + 0.5) / grid[1] for i in range(grid[1])], row))
-    return [Figure("Where tokens lie.", Plot("positions", "place in the picture", "coordinate", series, from_zero=True))]
+    return [Figure("Where tokens lie.", Plot("positions", "position in the picture", "coordinate", series, from_zero=True))]
 
 
 GATES = Study(

@@ -70,7 +70,7 @@ FLIP_GRID = Study(
     title="Only the mirroring differs",
     shows="figure 7",
     question="Does a flip control keep left and right of a caption true though half of the training pictures are mirrored?",
-    claim="Told of the mirroring, a model keeps 'on the left' and 'on the right' true, and mirrors the picture when asked to.",
+    claim="With the mirroring as a condition, a model keeps 'on the left' and 'on the right' true, and mirrors on request.",
     expectations=(Expectation("with the control", "without the control", "agreement", "higher"),),
     scales={
         "tiny": [Setting("shapes", "demo", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(4800)))],

@@ -9,7 +9,7 @@ from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
 
 
 def _arms(semantic: tuple[float, ...], control: tuple[float, ...]) -> dict[str, Arm]:
-    """One training, drawn from under every pair of scales."""
+    """One training, sampled under every pair of scales."""
     arms: dict[str, Arm] = {}
     for w_s in semantic:
         for w_c in control:

@@ -7,7 +7,7 @@ from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
 
 
 def _arms(sizes: tuple[str, ...]) -> dict[str, Arm]:
-    """One training, drawn from at every size."""
+    """One training, sampled at every size."""
     first = f"size={sizes[0]}"
     return {f"size={size}": Arm(run=None if f"size={size}" == first else first, controls={"size": size}) for size in sizes}
 

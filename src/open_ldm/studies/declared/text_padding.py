@@ -1,4 +1,4 @@
-"""Table 3: what fills the places that a caption leaves free."""
+"""Table 3: what fills the positions that a caption leaves free."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ TWO_SHAPES = (
     *SHAPES[1:],
     "conditioning.semantic.encoder.length=24",
 )
-"""Captions of 8 or 13 words in 24 places."""
+"""Captions of 8 or 13 words in 24 positions."""
 
 MEASURED = protocol(agreement=40, tokens=64)
 STUDY = Study(
     name="text-padding",
     title="What should fill a short caption?",
     shows="table 3",
-    question="Do noisy copies of a caption's own tokens serve better than zeros or a mask in the places it leaves free?",
+    question="Do noisy copies of a caption's own tokens serve better than zeros or a mask in the positions it leaves free?",
     claim="Noisy replicate padding gives a better FID and CLIP score than zero padding and than masked attention.",
     expectations=(
         Expectation("noisy replicate", "zero", "fid"),

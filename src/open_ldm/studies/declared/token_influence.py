@@ -1,4 +1,4 @@
-"""Figures A3 and A4: where attention and gradient go among the places of a caption."""
+"""Figures A3 and A4: where attention and gradient go among the positions of a caption."""
 
 from __future__ import annotations
 

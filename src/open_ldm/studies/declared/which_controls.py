@@ -53,7 +53,7 @@ STUDY = Study(
         ],
     },
     notes=(
-        "The data are measured by their middle, samples of an arm that knows crops are drawn at crop=0,0. With mirroring half"
-        " of the captions' left and right are wrong in training; only a model that is told of it can know."
+        "The data are measured by their middle, samples of an arm that knows crops are sampled at crop=0,0. With mirroring half"
+        " of the captions' left and right are wrong in training; only a model that gets the flip as a condition can know."
     ),
 )
