@@ -60,9 +60,7 @@ def test_given_for_each_channel() -> None:
 
 @pytest.mark.parametrize("wrong", [{"scale": (1.0, 2.0)}, {"scale": 1.0, "shift": (0.0,) * 5}])
 def test_given_for_another_number_of_channels(wrong: dict[str, tuple[float, ...]]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"given for [25] channels; needed: one number, or 4.*; fix: measure them with ldm data stats"
-    ):
+    with pytest.raises(ConfigError, match=r"given for [25] channels; needed: one number, or 4.*; fix: .* ldm data stats"):
         given(GivenStats(**wrong), channels=4)
 
 

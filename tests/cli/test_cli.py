@@ -221,7 +221,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["sample", "TEXT", "--prompts", "no/such/file"], 2, "No such file"),
     (["sample", "TEXT", "--sweep", "a red circle"], 2, "choices in braces"),
     (["sample", "TEXT", "--sweep", "a {red,crimson} circle"], 2, "never saw crimson"),
-    (["sample", "TEXT", "--sweep", "a {red,blue} circle", "--prompt", "a circle"], 2, "its own captions"),
+    (
+        ["sample", "TEXT", "--sweep", "a {red,blue} circle", "--prompt", "a circle"],
+        2,
+        "was given together with prompts or classes",
+    ),
     (["sample", "TEXT", "--negative-prompt", "a crimson circle"], 2, "never saw crimson"),
     (["sample", "TEXT", "--negative-prompt", " "], 2, "--negative-prompt is empty"),
     (["sample", "TEXT", "--negative-prompt", "a circle", "--semantic-scale", "1"], 2, "no effect without guidance"),
