@@ -184,6 +184,6 @@ def test_a_file_cut_short_is_one_line_instead_of_a_crash(tmp_path: Path) -> None
     cache = Setting(source=Pictures(length=60), autoencoder=IdentityAutoencoder()).filled(tmp_path)
     file = cache.latents[0].section.file(1)
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"00001.safetensors has \d+ bytes; needed: \d+; fix: run ldm encode") as raised:
+    with pytest.raises(DataError, match=r"00001.safetensors has \d+ bytes; needed: \d+ bytes; fix: run ldm encode") as raised:
         cached(cache)
     assert "\n" not in str(raised.value)
