@@ -232,7 +232,7 @@ def test_a_picture_that_the_disk_does_not_give_is_an_error_and_not_remembered(tm
     for workers in (0, 2):
         with (
             Setting(source=Failing(), workers=workers).cache(tmp_path / "broken", **SMALL_SHARDS) as cache,
-            pytest.raises(DataError, match=r"picture pictures/7 cannot be read now .*; fix: check the disk .* run the same command again"),
+            pytest.raises(DataError, match=r"picture pictures/7 cannot be read now .*; fix: .* run the same command again"),
         ):
             fill(cache)
     Failing.of_disk = False
