@@ -304,8 +304,8 @@ def test_a_run_goes_on_from_its_own_source_alone(source: Path, tmp_path: Path) -
     other = trained(tmp_path, "other", "training.seed=1")
     with pytest.raises(ConfigError, match=r"was started from .*, not from"):
         train(recipe_of(tmp_path, f"init_from.source={other}", "training.samples=32"), run, silent=True)
-    with pytest.raises(ConfigError, match=r"was started from .*moved, not from nothing; fix: init_from\.source=.*moved"):
+    with pytest.raises(ConfigError, match=r"was started from .*moved, not from nothing; fix: set init_from\.source=.*moved"):
         train(recipe_of(tmp_path, "training.samples=32"), run, silent=True)
-    with pytest.raises(ConfigError, match=r"was started from nothing, not from .*; fix: init_from=null"):
+    with pytest.raises(ConfigError, match=r"was started from nothing, not from .*; fix: set init_from=null"):
         train(recipe_of(tmp_path, f"init_from.source={run}"), other, silent=True)
     assert TINY["training"]["samples"] == 96
