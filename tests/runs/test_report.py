@@ -17,7 +17,7 @@ from open_ldm.core.pictures import grid, png_bytes
 from open_ldm.evaluation.stored import stored_results
 from open_ldm.pages.content import Picture
 from open_ldm.runs.history import Preview, busy_seconds, read_history
-from open_ldm.runs.report import drawn
+from open_ldm.runs.report import sampled
 from open_ldm.runs.report.head import recipe_name
 from open_ldm.runs.report.page import Section, write_report
 from open_ldm.runs.report.samples import evenly
@@ -276,14 +276,14 @@ def test_the_newest_drawn_pictures_are_shown_with_their_settings(run: Path) -> N
 def test_drawn_pictures_without_their_settings_are_shown_all_the_same(run: Path, content: str) -> None:
     folder = add_drawn(run)
     (folder / "samples.json").write_text(content)
-    assert "Drawn last" in page_of(run).text
+    assert "Newest samples" in page_of(run).text
     (folder / "grid.png").unlink()
-    assert "Drawn last" not in page_of(run).text
+    assert "Newest samples" not in page_of(run).text
 
 
 def test_a_grid_too_large_for_a_page_is_linked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_drawn(run)
-    monkeypatch.setattr(drawn, "_MOST_BYTES", 100)
+    monkeypatch.setattr(sampled, "_MOST_BYTES", 100)
     page = page_of(run)
     assert len(page.pictures) == 12 and "drawn/0001/grid.png" in page.links and "is too large" in page.text
 
@@ -306,7 +306,7 @@ def test_refreshing_keeps_the_demos_part_and_makes_no_page_where_there_is_none(r
     add_drawn(run)
     refresh_report(run)
     text = Page((run / "report.html").read_text()).text
-    assert "Do the samples show what the captions say?" in text and "exactly 0" in text and "Drawn last" in text
+    assert "Do the samples show what the captions say?" in text and "exactly 0" in text and "Newest samples" in text
     (run / "report.html").unlink()
     (run / "report.html").mkdir()
     refresh_report(run)  # nothing is raised

@@ -88,8 +88,8 @@ def _bad(bad: Mapping[str, Any]) -> Table:
     for reason, found in bad.items():
         ids = lookup(found, "ids") if isinstance(found, Mapping) else found
         names = [str(name) for name in ids] if isinstance(ids, list) else []
-        told = lookup(found, "count") if isinstance(found, Mapping) else found
-        count = told if isinstance(told, int) else len(names)
+        stated = lookup(found, "count") if isinstance(found, Mapping) else found
+        count = stated if isinstance(stated, int) else len(names)
         rest = f", … ({count - 5:,} more)" if count > 5 and names else ""
         rows.append([str(reason), f"{count:,}", ", ".join(names[:5]) + rest])
     return Table(rows, ["reason", "count", "first of them"])

@@ -16,7 +16,7 @@ _MEANING = {
     "exit.json": "how the last process ended",
     "samples": "previews, always the same seeds",
     "reconstructions": "held-out pictures and their reconstructions",
-    "drawn": "what ldm sample drew",
+    "drawn": "pictures of ldm sample",
     "inspect": "what ldm inspect found",
     "autoencoder": "the autoencoder, in the format of diffusers",
     "checkpoints": "checkpoints, newest last by name",

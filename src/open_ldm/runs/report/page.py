@@ -11,12 +11,12 @@ from open_ldm.pages.content import Part, Picture, Table, render_page
 from open_ldm.runs.history import RunHistory, read_history
 from open_ldm.runs.report.commands import commands_part
 from open_ldm.runs.report.data import data_part
-from open_ldm.runs.report.drawn import drawn_part
 from open_ldm.runs.report.evaluation import evaluation_part
 from open_ldm.runs.report.files import files_part, recipe_part
 from open_ldm.runs.report.gates import gates_part
 from open_ldm.runs.report.head import head_of
 from open_ldm.runs.report.held_out import held_out_part
+from open_ldm.runs.report.sampled import sampled_part
 from open_ldm.runs.report.samples import samples_part
 from open_ldm.runs.report.timeline import timeline_part
 from open_ldm.runs.report.training import training_part
@@ -64,7 +64,7 @@ def render_report(history: RunHistory, sections: Sequence[Section] = ()) -> str:
         samples_part(history),
         *(Part(added.title, "added.html", added) for added in sections),
         evaluation_part(history.folder, history.samples_seen),
-        drawn_part(history.folder),
+        sampled_part(history.folder),
         transfer_part(history.transfer),
         training_part(history),
         held_out_part(history),

@@ -15,10 +15,10 @@ from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory, RunState, busy_seconds, lookup, read_history
 from open_ldm.runs.report.data import shown
-from open_ldm.runs.report.drawn import drawn_part
 from open_ldm.runs.report.evaluation import evaluation_part
 from open_ldm.runs.report.files import files_part, recipe_part
 from open_ldm.runs.report.held_out import mean_with_interval
+from open_ldm.runs.report.sampled import sampled_part
 from open_ldm.runs.report.samples import preview_picture
 from open_ldm.runs.report.training import curve_of
 from open_ldm.runs.report.transfer import Transferred, transferred
@@ -70,7 +70,7 @@ def _render(out: Path, stages: Sequence[_Placed]) -> str:
         _losses(stages),
         _held_out(stages),
         evaluation_part(out, stages[-1].history.samples_seen if stages else 0),
-        drawn_part(out),
+        sampled_part(out),
         _overview(out, stages),
         *(_stage(whole, stage) for stage in stages),
         files_part(out),

@@ -12,7 +12,7 @@ from open_ldm.runs.history import RunHistory
 from open_ldm.runs.report.head import command_of
 
 _MOST_ENTRIES = 40
-_TOLD = ("start", "resume", "warning", "nonfinite", "end")
+_SHOWN = ("start", "resume", "warning", "nonfinite", "end")
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Timeline:
 
 def timeline_part(history: RunHistory) -> Part | None:
     """What happened in order, superseded events too, for they did happen. None for a run without events."""
-    told = [event for event in history.events if event.name in _TOLD]
+    shown = [event for event in history.events if event.name in _SHOWN]
     newest = history.last("checkpoint")
-    if not told and newest is None:
+    if not shown and newest is None:
         return None
-    rows = [[event.time[:19].replace("T", " "), f"{event.samples_seen:,}", _words(event)] for event in told[-_MOST_ENTRIES:]]
+    rows = [[event.time[:19].replace("T", " "), f"{event.samples_seen:,}", _words(event)] for event in shown[-_MOST_ENTRIES:]]
     content = Timeline(
         entries=Table(rows, ["time (UTC)", "samples seen", "event"]),
-        left_out=len(told) - len(rows),
+        left_out=len(shown) - len(rows),
         log=Link("events.jsonl", "events.jsonl"),
         checkpoint="" if newest is None else _checkpoint(newest),
     )

@@ -1,4 +1,4 @@
-"""The part of a run's report that shows what `ldm sample` drew last, from RUN/drawn."""
+"""The part of a run's report that shows the newest pictures of `ldm sample`, from RUN/drawn."""
 
 from __future__ import annotations
 
@@ -17,46 +17,53 @@ _MOST_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The newest drawn grid (None where it is too large for a page), its file, how it was drawn, and what was asked for."""
+class Sampled:
+    """The newest grid of sampled pictures.
+
+    Attributes:
+        grid: The picture; None where it is too large for a page.
+        file: Its file.
+        settings: How it was sampled, in words.
+        requests: What all of its pictures were asked for, in words.
+    """
 
     grid: Picture | None
     file: Link
     settings: str
-    asked: str
+    requests: str
 
 
-def drawn_part(folder: Path) -> Part | None:
-    """The newest of RUN/drawn/0001, 0002, ...; None when nothing was drawn."""
+def sampled_part(folder: Path) -> Part | None:
+    """The newest of RUN/drawn/0001, 0002, ...; None when there is none."""
     numbered = [each for each in (folder / "drawn").glob("*") if each.name.isdigit()]
     for newest in sorted(numbered, key=lambda each: int(each.name), reverse=True):
         try:
             png = (newest / _GRID).read_bytes()
         except OSError:
-            continue  # being drawn at this moment, or removed
-        told = _told(newest / _SETTINGS)
-        settings, file = sampling_words(told), link_to(newest / _GRID, folder / "report.html")
-        picture = Picture(settings, png, "newest drawn pictures", file.href) if len(png) <= _MOST_BYTES else None
-        return Part("Drawn last", "run/drawn.html", Drawn(picture, file, settings, _asked(told)))
+            continue  # still being written, or removed
+        content = _read_json(newest / _SETTINGS)
+        settings, file = sampling_words(content), link_to(newest / _GRID, folder / "report.html")
+        picture = Picture(settings, png, "newest sampled pictures", file.href) if len(png) <= _MOST_BYTES else None
+        return Part("Newest samples", "run/sampled.html", Sampled(picture, file, settings, _requests(content)))
     return None
 
 
-def sampling_words(told: Mapping[str, Any]) -> str:
-    """How pictures were drawn, from the content of samples.json: 'euler, 20 steps, semantic scale 3, ...'."""
-    solver, steps = lookup(told, "sampling.solver"), lookup(told, "sampling.steps")
+def sampling_words(content: Mapping[str, Any]) -> str:
+    """How pictures were sampled, from the content of samples.json: 'euler, 20 steps, semantic scale 3, ...'."""
+    solver, steps = lookup(content, "sampling.solver"), lookup(content, "sampling.steps")
     words = [str(solver)] if solver else []
     words += [f"{shown(steps)} steps"] if steps is not None else []
     for name in ("semantic_scale", "control_scale"):
-        scale = lookup(told, f"sampling.guidance.{name}")
+        scale = lookup(content, f"sampling.guidance.{name}")
         words += [f"{name.replace('_', ' ')} {shown(scale)}"] if scale is not None else []
-    seen = told.get("samples_seen")
+    seen = content.get("samples_seen")
     words += [f"at {shown(seen)} samples seen"] if seen is not None else []
     return ", ".join(words)
 
 
-def _asked(told: Mapping[str, Any]) -> str:
+def _requests(content: Mapping[str, Any]) -> str:
     """Seeds, controls and the negative prompt, where all pictures share them."""
-    pictures = [each for each in _list(told.get("pictures")) if isinstance(each, Mapping)]
+    pictures = [each for each in _list(content.get("pictures")) if isinstance(each, Mapping)]
     if not pictures:
         return ""
     seeds = sorted({each["seed"] for each in pictures if isinstance(each.get("seed"), int)})
@@ -66,12 +73,12 @@ def _asked(told: Mapping[str, Any]) -> str:
     first = controls[0]
     if isinstance(first, Mapping) and first and all(each == first for each in controls):
         words.append(" ".join(f"{name}={value}" for name, value in first.items()))
-    negative = told.get("negative_prompt")
-    words += [f"led away from {str(negative)!r}"] if negative else []
+    negative = content.get("negative_prompt")
+    words += [f"negative prompt {str(negative)!r}"] if negative else []
     return ", ".join(words)
 
 
-def _told(path: Path) -> Mapping[str, Any]:
+def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
