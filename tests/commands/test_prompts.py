@@ -22,7 +22,7 @@ def test_prompts_are_lines_without_comments_and_blanks(tmp_path: Path) -> None:
     [
         (b"a red circle\n\na green circle\n", "line 3: prompt 'a green circle': the model never saw green"),
         (b"a red circle\n\xff\xfe\n", "line 2 is not UTF-8"),
-        (b"# nothing\n", "holds no prompt"),
+        (b"# nothing\n", "contains no prompt"),
         (None, "No such file"),
     ],
 )
