@@ -202,7 +202,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["train", "demo", "--what"], 2, "No such option"),
     (["train", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
     (["train", "demo", "data.source={kind: folder, path: /does/not/exist}"], 2, "/does/not/exist"),
-    (["train", "demo", "training.device=cuda"], 2, "not on this machine"),
+    (["train", "demo", "training.device=cuda"], 2, "not available on this machine"),
     (["train", "demo", "training.batch_size=32", "training.micro_batch_size=5", "--out", "RUN"], 2, "1, 2, 4, 8, 16, 32"),
     (["train", "photos-autoencoder"], 2, "ldm autoencoder train"),
     (["autoencoder", "train", "demo"], 2, "fix: use ldm train"),
