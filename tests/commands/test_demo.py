@@ -67,5 +67,5 @@ def test_size_does_not_reach_the_content_of_the_trained_model(demo: Path, tmp_pa
 
 
 def test_only_shapes_can_be_checked(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs data.source.kind=shapes"):
+    with pytest.raises(ConfigError, match=r"needs data\.source\.kind=shapes"):
         run_demo(load_recipe("emoji-mmdit"), tmp_path)
