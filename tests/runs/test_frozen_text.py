@@ -99,7 +99,7 @@ def test_captions_are_remembered_when_all_fit(bert: Path, tmp_path: Path, monkey
     encoder = load_text_encoder(resolved, read_facts(resolved, source, survey(source)), machine)
     assert encoder is not None
     assert isinstance(remember_tokens(encoder, resolved, source), RememberingEncoder)
-    monkeypatch.setattr("open_ldm.runs.build._REMEMBERED_BYTES", 4 * 8 * 24 * (len(set(source.captions())) - 1))
+    monkeypatch.setattr("open_ldm.runs.encoders._REMEMBERED_BYTES", 4 * 8 * 24 * (len(set(source.captions())) - 1))
     assert remember_tokens(encoder, resolved, source) is encoder
 
 
