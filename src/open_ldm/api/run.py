@@ -169,7 +169,18 @@ class Run:
         return sampling.sample(self._load(), options, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:
-        """Measure the run: `open_ldm.evaluate(run, against, ...)`, where all options are described."""
+        """Measure the run, as `open_ldm.evaluate(run, against, ...)` does.
+
+        Args:
+            against: Data to measure against; None is the run's own.
+            **options: As `open_ldm.evaluate` describes them.
+
+        Returns:
+            The results; printed, they are a table.
+
+        Raises:
+            OpenLdmError: Nothing could be measured, or an option does not fit.
+        """
         from open_ldm.api.verbs import evaluate
 
         return evaluate(self, against, **options)
