@@ -131,8 +131,10 @@ def render_page(head: Head, parts: Iterable[Part | None], what: str) -> str:
 
 def link_to(path: Path, page: Path, text: str = "", note: str = "") -> Link:
     """A link from `page` to `path`, relative, so that both can be moved together; named by its path unless `text` is given."""
-    here = page.resolve().parent
-    target = Path(os.path.relpath(path.resolve(), here)).as_posix()
+    try:
+        target = Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
+    except ValueError:  # on another drive of Windows, which no relative path reaches
+        return Link(text or path.name, path.resolve().as_uri())
     return Link(text or target, quote(target) + ("/" if path.is_dir() else ""), note)
 
 
