@@ -43,6 +43,18 @@ def test_a_run_tells_where_it_is_and_how_it_went(run: ldm.Run) -> None:
     assert repr(run) == f"<Run {run.path}: 16 samples seen, finished: all samples seen>"
 
 
+def test_a_run_folder_may_be_called_like_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(tmp_path / "samples-of-shapes")
+    assert run.folder == run.path and run.samples_seen == 16
+    saved = run.sample(CAPTION, count=1, steps=1).save()
+    code, _, error = command(capsys, "sample", run.path, "--prompt", CAPTION, "--count", 1, "--steps", 1)
+    assert code == 0, error
+    assert saved.folder == run.path / "drawn" / "0001" and (run.path / "drawn" / "0002" / "grid.png").is_file()
+    checkpoint = ldm.load_run(run.path / "checkpoints" / "samples-000000000016")
+    assert checkpoint.folder == run.path and checkpoint.samples_seen == 16
+    assert checkpoint.sample(CAPTION, count=1, steps=1).save().folder == run.path / "drawn" / "0003"
+
+
 def test_samples_are_what_the_command_writes(run: ldm.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = run.sample(CAPTION, count=2, seed=7, steps=2, solver="ddim", semantic_scale=3, size="64x48", flip=True)
     samples.save(tmp_path / "python")

@@ -246,9 +246,10 @@ def test_the_newest_evaluation_is_shown_with_interval_extractor_and_protocol(run
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"results": 3}', '{"results": [{"name": "fid"}]}', '{"results": []}'])
-def test_a_damaged_evaluation_is_left_out(run: Path, content: str) -> None:
+def test_a_damaged_evaluation_is_left_out_and_said(run: Path, content: str) -> None:
     (run / "evaluation.json").write_text(content)
     assert "Loss, running mean" in (text := page_of(run).text) and "Protocol" not in text
+    assert ("evaluation.json cannot be read" in text) == (content != '{"results": []}')
 
 
 @pytest.mark.parametrize("field", ["value", "low", "count", "samples_seen"])
@@ -259,6 +260,7 @@ def test_a_value_that_is_no_number_is_left_out(run: Path, field: str) -> None:
     (run / "evaluation.json").write_text(json.dumps({**content, "refused": ["x"]}))
     text = page_of(run).text
     assert "0.7123" in text and "sundry" not in text and "Not measured" not in text
+    assert "1 of 2 values in evaluation.json are no numbers" in text
 
 
 def test_the_newest_drawn_pictures_are_shown_with_their_settings(run: Path) -> None:

@@ -14,7 +14,7 @@ from open_ldm.core.config import read_yaml
 from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Event
-from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
+from open_ldm.model.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import read_history
@@ -69,7 +69,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """The run folder, also where `path` is a checkpoint inside it."""
-        return self.path.parent.parent if self._is_checkpoint else self.path
+        return run_folder_of(self.path)
 
     @property
     def recipe(self) -> Recipe:
@@ -80,8 +80,8 @@ class Run:
     @property
     def samples_seen(self) -> int:
         """How many samples the model has learned from; of a run in stages, over all of them."""
-        if self._is_checkpoint:
-            return int(self.path.name.removeprefix(PREFIX))
+        if is_checkpoint(self.path):
+            return samples_seen_of(self.path.name)
         return sum(read_history(part.path).samples_seen for part in RunFolder(self.folder).parts)
 
     @property
@@ -184,10 +184,6 @@ class Run:
         from open_ldm.api.verbs import evaluate
 
         return evaluate(self, against, **options)
-
-    @property
-    def _is_checkpoint(self) -> bool:
-        return self.path.name.startswith(PREFIX)
 
     def _load(self) -> LoadedRun:
         """Return the model, loaded anew when another checkpoint has been saved since."""

@@ -13,6 +13,7 @@ from open_ldm.core.files import write_json
 from open_ldm.data.loader import open_data, read_batches
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
+from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.pages.figures import Format, Plot, Series, save_figure
 from open_ldm.process.time_density import UniformTimes
@@ -55,7 +56,7 @@ def inspect_tokens(path: Path, pictures: int, figure_format: Format = "svg") -> 
     if not isinstance(semantic, TextSemantic):
         raise ConfigError(f"{path} was not trained with captions", needed="a run with conditioning.semantic.kind=text")
     influence = token_influence(run.model, _noised(run, pictures))
-    folder = (path if (path / "config.yaml").is_file() else path.parent.parent) / "inspect"
+    folder = run_folder_of(path) / "inspect"
     found = InspectedTokens(path, semantic.padding, folder / f"tokens.{figure_format}", influence, run.problems)
     save_figure(found.plot, *_plots(semantic.padding, influence))
     write_json(folder / "tokens.json", {"samples_seen": run.samples_seen, **found.to_json()})

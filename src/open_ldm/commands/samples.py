@@ -19,6 +19,7 @@ from open_ldm.core.errors import DiskError
 from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture
 from open_ldm.data.sources import channels_of
+from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
@@ -172,6 +173,6 @@ class Samples:
 
 def _next_folder(run: Path) -> Path:
     """RUN/drawn/0001, 0002, ...: nothing is overwritten."""
-    root = (run if (run / "config.yaml").is_file() else run.parent.parent) / "drawn"
+    root = run_folder_of(run) / "drawn"
     taken = [int(entry.name) for entry in root.glob("*") if entry.name.isdigit()] if root.is_dir() else []
     return root / f"{max(taken, default=0) + 1:04d}"

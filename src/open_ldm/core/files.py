@@ -121,6 +121,19 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read what a page or summary shows of a file that may be missing, damaged or half written by a hand.
+
+    Returns:
+        The JSON object in the file; an empty one where there is no file, or none that can be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def hash_file(path: Path) -> str:
     """Read a file and return the SHA-256 of its bytes, in hexadecimal."""
     digest = hashlib.sha256()

@@ -51,6 +51,8 @@ def stored_results(folder: Path) -> list[Stored]:
         return []
     try:
         return [Stored.from_json(one) for one in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    except ConfigError as error:
+        raise ConfigError(f"{path} cannot be read: {error.problem}", fix=error.fix) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read ({type(error).__name__})", fix="delete the file and measure again") from error
 

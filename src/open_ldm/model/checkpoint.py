@@ -37,6 +37,21 @@ _NAME = re.compile(PREFIX + "[0-9]{12}")
 _OF_A_FILE = frozenset({"bytes", "sha256", "tensors"})
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path has the name of one checkpoint. A run folder may begin with the same word: `samples-of-cats` is none."""
+    return _NAME.fullmatch(path.name) is not None
+
+
+def samples_seen_of(name: str) -> int:
+    """Return the samples seen that the name of a checkpoint states."""
+    return int(name.removeprefix(PREFIX))
+
+
+def run_folder_of(path: Path) -> Path:
+    """Return the run folder of a path: itself, or where it is one checkpoint the folder around its `checkpoints`."""
+    return path.parent.parent if is_checkpoint(path) else path
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A verified checkpoint.

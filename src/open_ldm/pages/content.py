@@ -23,11 +23,10 @@ _NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?([kMB]| %)?")
 
 @dataclass(frozen=True)
 class Link:
-    """A reference to another file. `href`: relative to the page; `note`: what lies there."""
+    """A reference to another file. `href`: relative to the page, or a whole URI where no relative path leads there."""
 
     text: str
     href: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,13 +128,13 @@ def render_page(head: Head, parts: Iterable[Part | None], what: str) -> str:
     return render("page.html", head=head, parts=list(zip(_ids(shown), shown, strict=True)), what=what)
 
 
-def link_to(path: Path, page: Path, text: str = "", note: str = "") -> Link:
+def link_to(path: Path, page: Path, text: str = "") -> Link:
     """A link from `page` to `path`, relative, so that both can be moved together; named by its path unless `text` is given."""
     try:
         target = Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
     except ValueError:  # on another drive of Windows, which no relative path reaches
         return Link(text or path.name, path.resolve().as_uri())
-    return Link(text or target, quote(target) + ("/" if path.is_dir() else ""), note)
+    return Link(text or target, quote(target) + ("/" if path.is_dir() else ""))
 
 
 def _ids(parts: Sequence[Part]) -> list[str]:

@@ -9,8 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from open_ldm.core.events import duration
-
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:")
 
 
@@ -24,7 +22,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"count": count, "digits": digits, "duration": duration, "png_data_uri": png_data_uri}
+    made.filters |= {"count": count, "png_data_uri": png_data_uri}
     made.tests["moment"] = is_moment
     return made
 
@@ -40,11 +38,6 @@ def render(template: str, **context: Any) -> str:
 def count(number: int) -> str:
     """1234567 -> '1,234,567'."""
     return f"{number:,}"
-
-
-def digits(number: float, significant: int = 4) -> str:
-    """0.123456 -> '0.1235'."""
-    return f"{number:.{significant}g}"
 
 
 def slug(title: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from open_ldm.core.events import Event, effective_events, read_events
+from open_ldm.core.files import read_json_object
 
 Tone = Literal["good", "waiting", "busy", "bad"]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -76,7 +76,7 @@ def read_history(run: Path) -> RunHistory:
     """Read a run folder. A missing or unreadable file leaves its part empty; nothing here raises for bad content."""
     events = read_events(run / "events.jsonl")
     effective = effective_events(events)
-    data = _json(run / "data.json")
+    data = read_json_object(run / "data.json")
     health = data.get("health")
     config_text = _text(run / "config.yaml")
     return RunHistory(
@@ -86,8 +86,8 @@ def read_history(run: Path) -> RunHistory:
         events=events,
         effective=effective,
         data=data,
-        health=health if isinstance(health, dict) else _json(run / "health.json"),
-        transfer=_json(run / "transfer.json"),
+        health=health if isinstance(health, dict) else read_json_object(run / "health.json"),
+        transfer=read_json_object(run / "transfer.json"),
         previews=_previews(run, effective),
         state=_state(events, run / "exit.json"),
     )
@@ -115,7 +115,7 @@ def _state(events: Sequence[Event], exit_file: Path) -> RunState:
     ended = events[-1] if events and events[-1].name == "end" else None
     if ended is not None:
         return _ended(ended.fields.get("code"), ended.text("reason"))
-    verdict = _json(exit_file)
+    verdict = read_json_object(exit_file)
     newest = _when(events[-1].time) if events else None
     # An exit.json older than the log was left by an earlier process: the run has gone on since.
     if verdict and (newest is None or exit_file.stat().st_mtime >= newest.timestamp()):
@@ -166,14 +166,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(_text(path) or "{}")
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _yaml(text: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.model.checkpoint import FOR_SAMPLING, PREFIX, Checkpoint, CheckpointFolder, load_checkpoint
+from open_ldm.model.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, is_checkpoint, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.build import build_generator
@@ -114,7 +114,7 @@ def load_run_checkpoint(path: Path, group: str = "ema") -> tuple[Checkpoint, lis
         ConfigError: There is no run at `path`, it has not saved yet, or its checkpoint holds no such weights.
         CheckpointError: No checkpoint verifies.
     """
-    if path.name.startswith(PREFIX) and path.is_dir():
+    if is_checkpoint(path) and path.is_dir():
         found, problems = load_checkpoint(path, (group,), FOR_SAMPLING), list[str]()
     else:
         found, problems = _newest(path, group)

@@ -13,7 +13,7 @@ from open_ldm.core.config import apply_overrides, assignments, to_yaml, validate
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
-from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
+from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.history import read_history
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
@@ -34,7 +34,7 @@ class Stage:
     def saved(self) -> int | None:
         """Samples seen when it last saved; None before it has."""
         newest = next(iter(CheckpointFolder(self.folder.checkpoints).names()), None)
-        return None if newest is None else int(newest.removeprefix(PREFIX))
+        return None if newest is None else samples_seen_of(newest)
 
     @property
     def finished(self) -> bool:

@@ -20,7 +20,7 @@ from open_ldm.data.loader import open_data
 from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
-from open_ldm.model.checkpoint import PREFIX, CheckpointFolder
+from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.pages.figures import Format
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
@@ -68,8 +68,8 @@ class Job:
     @property
     def samples_trained(self) -> int:
         """Samples seen when training last saved."""
-        newest = next(iter(CheckpointFolder(self.run / "checkpoints").names()), f"{PREFIX}0")
-        return int(newest.removeprefix(PREFIX))
+        newest = next(iter(CheckpointFolder(self.run / "checkpoints").names()), None)
+        return 0 if newest is None else samples_seen_of(newest)
 
     @property
     def finished(self) -> bool:
@@ -235,7 +235,7 @@ class Runner:
         done = {each.samples_seen: each for each in read_measured(file) if each.protocol == named}
         found: list[Measured] = []
         for model in self._models(setting, job):
-            seen = int(model.name.removeprefix(PREFIX))
+            seen = samples_seen_of(model.name)
             if seen not in done:
                 self._say(f"  measured after {seen:,} samples")
             found.append(done[seen] if seen in done else evaluator.measure(job.arm, arm, job.seed, model, job.folder))
@@ -244,7 +244,7 @@ class Runner:
     def _models(self, setting: Setting, job: Job) -> list[Path]:
         """Checkpoints to measure, in the order of training."""
         names = sorted(CheckpointFolder(job.run / "checkpoints").names())[-setting.protocol.points :]
-        return [job.run / "checkpoints" / name for name in names if int(name.removeprefix(PREFIX))]
+        return [job.run / "checkpoints" / name for name in names if samples_seen_of(name)]
 
     def _evaluator(self, setting: Setting) -> Evaluator:
         features = setting.protocol.features

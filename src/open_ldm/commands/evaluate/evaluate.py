@@ -9,7 +9,7 @@ from typing import Any
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
-from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated, run_folder_of
+from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
 from open_ldm.commands.evaluate.reference import CACHE, open_against
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.device import DeviceName, set_up_machine
@@ -21,6 +21,7 @@ from open_ldm.data.loader import DataConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.stored import store
+from open_ldm.model.checkpoint import run_folder_of
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
 

@@ -213,11 +213,6 @@ def is_run(given: Path) -> bool:
     return (given / "config.yaml").is_file() or (given / "MANIFEST.json").is_file() or (given / "checkpoints").is_dir()
 
 
-def run_folder_of(given: Path) -> Path:
-    """The run folder, also of a checkpoint inside it."""
-    return given if (given / "config.yaml").is_file() else given.parent.parent
-
-
 def picture_of(source: Source, index: int, size_px: tuple[int, int]) -> Tensor:
     """One picture as `pictures_of` reads it, uint8 [N, H, W]; grey where it cannot be read."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import read_json_object
 from open_ldm.evaluation.protocol import MeasurementProtocol
 from open_ldm.evaluation.stored import FILE, Stored, stored_results
 from open_ldm.pages.content import Part, Table
@@ -34,19 +34,24 @@ class Evaluated:
 
 
 def evaluation_part(folder: Path, samples_seen: int) -> Part | None:
-    """What evaluation.json of a run holds, whose training has come to `samples_seen`; None without the file or when it is
-    damaged.
+    """What evaluation.json of a run holds, whose training has come to `samples_seen`; None without results.
+
+    Of a damaged file the page says that it cannot be read.
     """
     try:
-        stored = [one for one in stored_results(folder) if _is_whole(one)]
-    except ConfigError:
+        kept = stored_results(folder)
+    except ConfigError as error:
+        return Part("Evaluation", "run/evaluation.html", Evaluated(Table([]), [error.one_line()], []))
+    if not kept:
         return None
-    if not stored:
-        return None
+    stored = [one for one in kept if _is_whole(one)]
     newest = sorted(stored, key=lambda one: one.measured, reverse=True)
     header = ["metric", "value", "interval", "pictures", "features", "after samples", "measured (UTC)", "protocol"]
     measured = [one.result.protocol for one in newest]
-    content = Evaluated(Table([_row(one) for one in newest], header), _notes(folder, newest, samples_seen), protocols(measured))
+    notes = _notes(folder, newest, samples_seen)
+    if len(stored) < len(kept):
+        notes.append(f"{len(kept) - len(stored)} of {len(kept)} values in {FILE} are no numbers and are not shown.")
+    content = Evaluated(Table([_row(one) for one in newest], header), notes, protocols(measured))
     return Part("Evaluation", "run/evaluation.html", content)
 
 
@@ -87,10 +92,7 @@ def _notes(folder: Path, stored: Sequence[Stored], samples_seen: int) -> list[st
 
 def _refused(folder: Path) -> Mapping[str, Any]:
     """Metrics of the newest evaluation that gave no number, with the reason."""
-    try:
-        refused = json.loads((folder / FILE).read_text(encoding="utf-8")).get("refused")
-    except (OSError, ValueError, AttributeError):
-        return {}
+    refused = read_json_object(folder / FILE).get("refused")
     return refused if isinstance(refused, Mapping) else {}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from open_ldm.core.files import read_json_object
 from open_ldm.pages.content import Link, Part, Picture, link_to
 from open_ldm.runs.history import lookup
 from open_ldm.runs.report.data import shown
@@ -41,7 +41,7 @@ def sampled_part(folder: Path) -> Part | None:
             png = (newest / _GRID).read_bytes()
         except OSError:
             continue  # still being written, or removed
-        content = _read_json(newest / _SETTINGS)
+        content = read_json_object(newest / _SETTINGS)
         settings, file = sampling_words(content), link_to(newest / _GRID, folder / "report.html")
         picture = Picture(settings, png, "newest sampled pictures", file.href) if len(png) <= _MOST_BYTES else None
         return Part("Newest samples", "run/sampled.html", Sampled(picture, file, settings, _requests(content)))
@@ -76,14 +76,6 @@ def _requests(content: Mapping[str, Any]) -> str:
     negative = content.get("negative_prompt")
     words += [f"negative prompt {str(negative)!r}"] if negative else []
     return ", ".join(words)
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, Mapping) else {}
 
 
 def _list(value: object) -> Sequence[Any]:
