@@ -36,7 +36,8 @@ from open_ldm.data.survey import survey
 from open_ldm.evaluation.shape_attributes import agreement, mean_agreement
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.noising import Noising
-from open_ldm.pages.figures import Plot, Series, save_figure
+from open_ldm.pages.charts import Plot, Series
+from open_ldm.pages.figures import save_figure
 from open_ldm.process.schedules import Schedule
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.batches import live_batches

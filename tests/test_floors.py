@@ -93,6 +93,47 @@ def too_long(source: Path) -> list[str]:
     return found
 
 
+def circles(source: Path) -> list[str]:
+    """Files that import one another in a loop, each loop once. A package's __init__.py only hands names on and does not count."""
+    files = {".".join(("open_ldm", *path.relative_to(source).with_suffix("").parts)): path for path in modules(source)}
+    arrows: dict[str, set[str]] = {}
+    for name, path in files.items():
+        tree, package = ast.parse(path.read_text(encoding="utf-8")), tuple(name.split(".")[:-1])
+        arrows[name] = {module for _, module in imported(tree, package) if module in files and module != name}
+        for node in ast.walk(tree):  # `from open_ldm.pages import charts` names a file in its second half
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                arrows[name] |= {full for alias in node.names if (full := f"{node.module}.{alias.name}") in files}
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(arrows[start])
+        while waiting:
+            if (name := waiting.pop()) not in seen:
+                seen.add(name)
+                waiting += arrows[name]
+        return seen
+
+    in_a_loop = {name: reach for name in files if name in (reach := reached(name))}
+    loops = {tuple(sorted(other for other in reach if name in in_a_loop.get(other, ()))) for name, reach in in_a_loop.items()}
+    return sorted(", ".join(loop) for loop in loops)
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    assert not (found := circles(SOURCE)), "\n" + "\n".join(found)
+
+
+def test_the_check_sees_a_circle(tmp_path: Path) -> None:
+    for name, code in {
+        "a": "from open_ldm.pages.b import x",
+        "b": "def f():\n    from open_ldm.pages import c",
+        "c": "if True:\n    from open_ldm.pages.a import y",
+        "d": "from open_ldm.pages.a import z",
+    }.items():
+        (tmp_path / "pages").mkdir(exist_ok=True)
+        (tmp_path / "pages" / f"{name}.py").write_text(code)
+    assert circles(tmp_path) == ["open_ldm.pages.a, open_ldm.pages.b, open_ldm.pages.c"]
+
+
 def test_imports_point_down() -> None:
     assert not (found := wrong_imports(SOURCE)), "\n" + "\n".join(found)
 

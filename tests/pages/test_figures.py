@@ -20,23 +20,11 @@ from PIL import Image
 
 import open_ldm
 from open_ldm.core.errors import ConfigError
+from open_ldm.pages.charts import FORMATS, Cell, Chart, Forest, HeatMap, Mark, Plot, Row, Series
 from open_ldm.pages.colours import CURVES, INK, ON_DARK
 from open_ldm.pages.curves import Axis
 from open_ldm.pages.drawing import drawn
-from open_ldm.pages.figures import (
-    FORMATS,
-    Cell,
-    Chart,
-    Forest,
-    HeatMap,
-    Mark,
-    Plot,
-    Row,
-    Series,
-    inline,
-    line_plot,
-    save_figure,
-)
+from open_ldm.pages.figures import inline, line_plot, save_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</svg><script>alert(1)</script> & $x_1$ \"quoted\" 'single' \x07 \udce4 猫 -->"

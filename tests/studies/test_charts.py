@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from open_ldm.pages.figures import Cell, Forest, HeatMap, Plot, Series
+from open_ldm.pages.charts import Cell, Forest, HeatMap, Plot, Series
 from open_ldm.studies.charts import map_charts, metric_charts, save_charts, token_charts
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.results import Measured, Value

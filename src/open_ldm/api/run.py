@@ -1,54 +1,31 @@
-"""A run as an object: where it lies, how far it is, and what can be done with its model."""
+"""A run as an object, and measuring: what can be done with a model that is there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict, Unpack
 
 from open_ldm.api.boundary import in_python
+from open_ldm.api.history import History, read_curves
+from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
 from open_ldm.commands import sample as sampling
+from open_ldm.commands.evaluate import evaluate as evaluating
+from open_ldm.commands.evaluate.found import Evaluation
+from open_ldm.commands.evaluate.options import choice_of, config_from
+from open_ldm.commands.evaluate.reference import CACHE
 from open_ldm.commands.samples import Samples
 from open_ldm.core.config import read_yaml
 from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError
-from open_ldm.core.events import Event
+from open_ldm.data.holdout import PartName
+from open_ldm.data.loader import DataConfig
+from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.model.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
 from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import read_history
 from open_ldm.runs.load import LoadedRun
 from open_ldm.runs.recipe import Recipe, recipe_from
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from open_ldm.api.verbs import Against, EvaluateOptions
-    from open_ldm.commands.evaluate.found import Evaluation
-
-
-@dataclass(frozen=True)
-class History:
-    """The curves of a run, each list as long as the `samples_seen` beside it; what a resume did again counts once.
-
-    Attributes:
-        samples_seen: How many samples had been seen; of a run in stages, over all of them.
-        loss: The mean training loss since the record before.
-        learning_rate: The learning rate of the last update.
-        grad_norm: The mean gradient norm since the record before.
-        samples_per_second: The speed since the record before.
-        held_out_samples_seen: Where the loss on held-out pictures was measured.
-        held_out_loss: That loss.
-    """
-
-    samples_seen: list[int]
-    loss: list[float]
-    learning_rate: list[float]
-    grad_norm: list[float]
-    samples_per_second: list[float]
-    held_out_samples_seen: list[int]
-    held_out_loss: list[float]
 
 
 class Run:
@@ -98,21 +75,7 @@ class Run:
     @property
     def history(self) -> History:
         """Loss and other curves, read anew each time. Empty for imported weights."""
-        found = History([], [], [], [], [], [], [])
-        before = 0
-        for part in RunFolder(self.folder).parts:
-            record = read_history(part.path)
-            for event in record.named("train"):
-                found.samples_seen.append(before + event.samples_seen)
-                found.loss.append(_number(event, "loss"))
-                found.learning_rate.append(_number(event, "learning_rate"))
-                found.grad_norm.append(_number(event, "grad_norm"))
-                found.samples_per_second.append(_number(event, "samples_per_second"))
-            for event in record.named(EVENT):
-                found.held_out_samples_seen.append(before + event.samples_seen)
-                found.held_out_loss.append(_number(event, "mean"))
-            before += record.samples_seen
-        return found
+        return read_curves(self.folder)
 
     @in_python
     def sample(
@@ -181,8 +144,6 @@ class Run:
         Raises:
             OpenLdmError: Nothing could be measured, or an option does not fit.
         """
-        from open_ldm.api.verbs import evaluate
-
         return evaluate(self, against, **options)
 
     def _load(self) -> LoadedRun:
@@ -221,11 +182,6 @@ def _names(part: RunFolder) -> list[str]:
     return list(CheckpointFolder(part.checkpoints).names())
 
 
-def _number(event: Event, name: str) -> float:
-    value = event.number(name)
-    return float("nan") if value is None else value
-
-
 def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
     """One or several as a tuple of texts; nothing as an empty one."""
     if given is None:
@@ -236,3 +192,95 @@ def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     """A control's value as it is typed: 1 for True."""
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+Against = Run | RecipeLike | DataConfig | None
+"""Data to measure against: a run's, a recipe's, a folder of pictures or shards; None is the run's own."""
+
+
+class EvaluateOptions(TypedDict, total=False):
+    """The options of `evaluate`, where they are described."""
+
+    metrics: str | Sequence[str | Mapping[str, Any]]
+    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig]
+    n: int
+    seed: int
+    controls: Mapping[str, str | float] | None
+    settings: Override | Sequence[Override]
+    part: PartName
+    out: str | Path | None
+    cache: str | Path | None
+    device: DeviceName
+    progress: bool
+
+
+@in_python
+def evaluate(
+    given: Run | str | Path,
+    against: Against = None,
+    *,
+    metrics: str | Sequence[str | Mapping[str, Any]] = evaluating.DEFAULT_METRICS,
+    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig] = (),
+    n: int = 1000,
+    seed: int = 0,
+    controls: Mapping[str, str | float] | None = None,
+    settings: Override | Sequence[Override] = (),
+    part: PartName = "train",
+    out: str | Path | None = None,
+    cache: str | Path | None = CACHE,
+    device: DeviceName = "auto",
+    progress: bool = True,
+) -> Evaluation:
+    """Measure pictures sampled from a run, or pictures that are there, against data.
+
+    Args:
+        given: A run, its folder or one checkpoint inside it; or a folder or shards of pictures.
+        against: Data to measure against: a run, a recipe, a folder of pictures, shards; a run's own data by default.
+        metrics: Names (fid, kid, inception_score, precision_recall, density_coverage, clip_score, control_influence,
+            lpips, neighbours, held_out_loss), or mappings of `kind` and settings.
+        extractors: What sees the pictures: a folder of `ldm evaluate fit-features`, Inception's weights file, a DINOv2 or CLIP
+            folder, `"random"`, or a mapping of `kind` and settings. Every metric is measured by each that can.
+        n: How many pictures, at least 1.
+        seed: Of the first picture; the next has the next seed.
+        controls: Control values of all pictures, such as `{"size": "256x256"}`.
+        settings: Other settings of the evaluation, such as `"sampling.steps=20"` or `{"metrics.kid.subset_size": 100}`.
+        part: train or held_out: which part of data with a holdout.
+        out: Where evaluation.json is written; the run folder by default, and for pictures nowhere.
+        cache: Where the statistics of the data are kept; None keeps nothing.
+        device: auto, cpu, cuda or mps.
+        progress: Show how far it is.
+
+    Returns:
+        What was found: it prints as a table, `results` are its numbers with intervals, `to_json()` is plain data.
+
+    Raises:
+        OpenLdmError: A metric, an extractor or the data cannot be used, or nothing could be measured. StoppedError when it was
+            interrupted, with what was measured kept.
+    """
+    config = config_from(
+        [metrics] if isinstance(metrics, str) else list(metrics),
+        [extractors] if isinstance(extractors, str | Path) else list(extractors),
+        [f"{name}={value}" for name, value in (controls or {}).items()],
+        as_overrides([settings] if isinstance(settings, str | Mapping) else settings),
+        n=n,
+        seed=seed,
+    )
+    return evaluating.evaluate(
+        given.path if isinstance(given, Run) else Path(given).expanduser(),
+        _data(against),
+        config,
+        part=choice_of("part", part, ("train", "held_out")),
+        out=None if out is None else Path(out).expanduser(),
+        cache=None if cache is None else Path(cache).expanduser(),
+        device=choice_of("device", device, ("auto", "cpu", "cuda", "mps")),
+        silent=not progress,
+    )
+
+
+def _data(against: Against) -> DataConfig | str | Path | None:
+    """Data as `commands.evaluate` takes them."""
+    if isinstance(against, Run):
+        return against.recipe.data
+    if isinstance(against, Mapping | Recipe):
+        return load_recipe(against).data
+    return against

@@ -1,36 +1,24 @@
-"""What one does with models and data: train, transfer, import weights, encode, evaluate, survey."""
+"""What one does with recipes and data: train, transfer, import weights, encode, survey."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
 
 from open_ldm.api.boundary import in_python
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
 from open_ldm.api.run import Run
 from open_ldm.commands import encode as encoding
 from open_ldm.commands import import_export
-from open_ldm.commands.evaluate import evaluate as evaluating
-from open_ldm.commands.evaluate.found import Evaluation
-from open_ldm.commands.evaluate.options import choice_of, config_from
-from open_ldm.commands.evaluate.reference import CACHE
 from open_ldm.commands.survey import survey_data
 from open_ldm.commands.train import default_folder, train_recipe
 from open_ldm.commands.transfer import overrides_to_start_from
-from open_ldm.core.device import DeviceName
-from open_ldm.data.holdout import PartName
-from open_ldm.data.loader import DataConfig
 from open_ldm.data.survey import DataSurvey
-from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import all_packaged
 from open_ldm.runs.recipe import Recipe
-
-Against = Run | RecipeLike | DataConfig | None
-"""Data to measure against: a run's, a recipe's, a folder of pictures or shards; None is the run's own."""
 
 
 @in_python
@@ -153,85 +141,6 @@ def encode(
     return encoding.encode(resolved, verify=verify, entries=entries, silent=not progress)
 
 
-class EvaluateOptions(TypedDict, total=False):
-    """The options of `evaluate`, where they are described."""
-
-    metrics: str | Sequence[str | Mapping[str, Any]]
-    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig]
-    n: int
-    seed: int
-    controls: Mapping[str, str | float] | None
-    settings: Override | Sequence[Override]
-    part: PartName
-    out: str | Path | None
-    cache: str | Path | None
-    device: DeviceName
-    progress: bool
-
-
-@in_python
-def evaluate(
-    given: Run | str | Path,
-    against: Against = None,
-    *,
-    metrics: str | Sequence[str | Mapping[str, Any]] = evaluating.DEFAULT_METRICS,
-    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig] = (),
-    n: int = 1000,
-    seed: int = 0,
-    controls: Mapping[str, str | float] | None = None,
-    settings: Override | Sequence[Override] = (),
-    part: PartName = "train",
-    out: str | Path | None = None,
-    cache: str | Path | None = CACHE,
-    device: DeviceName = "auto",
-    progress: bool = True,
-) -> Evaluation:
-    """Measure pictures sampled from a run, or pictures that are there, against data.
-
-    Args:
-        given: A run, its folder or one checkpoint inside it; or a folder or shards of pictures.
-        against: Data to measure against: a run, a recipe, a folder of pictures, shards; a run's own data by default.
-        metrics: Names (fid, kid, inception_score, precision_recall, density_coverage, clip_score, control_influence,
-            lpips, neighbours, held_out_loss), or mappings of `kind` and settings.
-        extractors: What sees the pictures: a folder of `ldm evaluate fit-features`, Inception's weights file, a DINOv2 or CLIP
-            folder, `"random"`, or a mapping of `kind` and settings. Every metric is measured by each that can.
-        n: How many pictures, at least 1.
-        seed: Of the first picture; the next has the next seed.
-        controls: Control values of all pictures, such as `{"size": "256x256"}`.
-        settings: Other settings of the evaluation, such as `"sampling.steps=20"` or `{"metrics.kid.subset_size": 100}`.
-        part: train or held_out: which part of data with a holdout.
-        out: Where evaluation.json is written; the run folder by default, and for pictures nowhere.
-        cache: Where the statistics of the data are kept; None keeps nothing.
-        device: auto, cpu, cuda or mps.
-        progress: Show how far it is.
-
-    Returns:
-        What was found: it prints as a table, `results` are its numbers with intervals, `to_json()` is plain data.
-
-    Raises:
-        OpenLdmError: A metric, an extractor or the data cannot be used, or nothing could be measured. StoppedError when it was
-            interrupted, with what was measured kept.
-    """
-    config = config_from(
-        [metrics] if isinstance(metrics, str) else list(metrics),
-        [extractors] if isinstance(extractors, str | Path) else list(extractors),
-        [f"{name}={value}" for name, value in (controls or {}).items()],
-        as_overrides([settings] if isinstance(settings, str | Mapping) else settings),
-        n=n,
-        seed=seed,
-    )
-    return evaluating.evaluate(
-        given.path if isinstance(given, Run) else Path(given).expanduser(),
-        _data(against),
-        config,
-        part=choice_of("part", part, ("train", "held_out")),
-        out=None if out is None else Path(out).expanduser(),
-        cache=None if cache is None else Path(cache).expanduser(),
-        device=choice_of("device", device, ("auto", "cpu", "cuda", "mps")),
-        silent=not progress,
-    )
-
-
 @in_python
 def survey(data: RecipeLike | Run, *overrides: Override) -> DataSurvey:
     """Look at a data set: layout, sizes, classes, captions, and pictures that cannot be used.
@@ -259,15 +168,6 @@ def survey(data: RecipeLike | Run, *overrides: Override) -> DataSurvey:
 
 def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:
     return load_recipe(recipe, *overrides)
-
-
-def _data(against: Against) -> DataConfig | str | Path | None:
-    """Data as `commands.evaluate` takes them."""
-    if isinstance(against, Run):
-        return against.recipe.data
-    if isinstance(against, Mapping | Recipe):
-        return load_recipe(against).data
-    return against
 
 
 def _holds_pictures(path: Path) -> bool:

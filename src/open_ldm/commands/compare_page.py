@@ -14,8 +14,8 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
+from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.content import Figure, Head, Link, Part, Picture, Table, figure, link_to, render_page
-from open_ldm.pages.figures import Plot, Series
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.load import load_run
 from open_ldm.runs.report.evaluation import protocols

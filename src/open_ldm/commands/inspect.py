@@ -24,7 +24,8 @@ from open_ldm.denoisers.blocks.positions import (
     positions_on,
 )
 from open_ldm.model.spec import ProcessConfig
-from open_ldm.pages.figures import Format, Plot, Series, save_figure
+from open_ldm.pages.charts import Format, Plot, Series
+from open_ldm.pages.figures import save_figure
 from open_ldm.process.schedules import Schedule, build_schedule
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.stages import build_stages, plan_stages

@@ -15,7 +15,8 @@ from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
 from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.model.noising import Noising, ObjectiveInputs
-from open_ldm.pages.figures import Format, Plot, Series, save_figure
+from open_ldm.pages.charts import Format, Plot, Series
+from open_ldm.pages.figures import save_figure
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.load import LoadedRun, load_run
 

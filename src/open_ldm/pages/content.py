@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from open_ldm.pages.figures import Chart, HeatMap, Plot, inline
+from open_ldm.pages.charts import Chart, HeatMap, Plot
+from open_ldm.pages.figures import inline
 from open_ldm.pages.templates import render, slug
 
 _PNG_HEADER = struct.Struct(">8s4x4sII")

@@ -14,7 +14,7 @@ import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from open_ldm.pages import figures
+from open_ldm.pages import charts
 from open_ldm.pages.colours import INK
 from open_ldm.pages.line_axes import draw_plot
 from open_ldm.pages.panel import LEGEND_PX, PX_IN_INCH, Panel, Ruler, legend_of
@@ -26,7 +26,7 @@ _LOCK = threading.Lock()
 
 
 @contextmanager
-def drawn(shown: Sequence[figures.Chart], *, on_paper: bool) -> Iterator[Figure]:
+def drawn(shown: Sequence[charts.Chart], *, on_paper: bool) -> Iterator[Figure]:
     """The figures, one above the other; inside, matplotlib has the project's settings, and afterwards those of before.
 
     Args:
@@ -47,9 +47,9 @@ def drawn(shown: Sequence[figures.Chart], *, on_paper: bool) -> Iterator[Figure]
         yield figure
 
 
-def written(figure: Figure, kind: figures.Format) -> bytes:
+def written(figure: Figure, kind: charts.Format) -> bytes:
     """A figure from inside `drawn` as a file, with no date in it."""
-    undated: dict[figures.Format, dict[str, Any]] = {
+    undated: dict[charts.Format, dict[str, Any]] = {
         "svg": {"Date": None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "png": {"Software": None},
@@ -59,23 +59,23 @@ def written(figure: Figure, kind: figures.Format) -> bytes:
     return buffer.getvalue()
 
 
-def _size(one: figures.Chart, ruler: Ruler) -> tuple[float, float]:
+def _size(one: charts.Chart, ruler: Ruler) -> tuple[float, float]:
     """Width and height in px."""
     match one:
-        case figures.Plot():
+        case charts.Plot():
             _, legend = legend_of(ruler, [series.name for series in one.series], one.width)
             return one.width, one.height + max(0.0, legend - LEGEND_PX)
-        case figures.HeatMap():
+        case charts.HeatMap():
             return size_of_heat_map(one, ruler)
-        case figures.Forest():
+        case charts.Forest():
             return size_of_forest(one, ruler)
 
 
-def _fill(panel: Panel, one: figures.Chart) -> None:
+def _fill(panel: Panel, one: charts.Chart) -> None:
     match one:
-        case figures.Plot():
+        case charts.Plot():
             draw_plot(panel, one)
-        case figures.HeatMap():
+        case charts.HeatMap():
             draw_heat_map(panel, one)
-        case figures.Forest():
+        case charts.Forest():
             draw_forest(panel, one)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.colours import CURVES, INK
 from open_ldm.pages.curves import Axis, Values, coincident, drawable, limits, lone, smoothed, thinned, typical
-from open_ldm.pages.figures import Plot, Series
 from open_ldm.pages.labels import one_line
 from open_ldm.pages.panel import LINE_PX, Panel, lines_in
 from open_ldm.pages.themed_svg import TITLE

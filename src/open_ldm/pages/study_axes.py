@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from open_ldm.pages.charts import Forest, HeatMap
 from open_ldm.pages.colours import CURVES, STRONG
 from open_ldm.pages.curves import limits
-from open_ldm.pages.figures import Forest, HeatMap
 from open_ldm.pages.labels import one_line, short_number
 from open_ldm.pages.panel import LINE_PX, Panel, Ruler, lines_in
 from open_ldm.pages.ticks import set_ticks, ticks_of

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from open_ldm.pages.figures import Cell, Chart, Forest, Format, HeatMap, Plot, Row, Series, save_figure
+from open_ldm.pages.charts import Cell, Chart, Forest, Format, HeatMap, Plot, Row, Series
+from open_ldm.pages.figures import save_figure
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
 from open_ldm.studies.results import over_seeds
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from open_ldm import __version__
 from open_ldm.core.files import write_json, write_text
-from open_ldm.pages.figures import Format
+from open_ldm.pages.charts import Format
 from open_ldm.studies.charts import save_charts
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.page import page_of

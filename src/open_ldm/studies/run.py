@@ -21,7 +21,7 @@ from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
-from open_ldm.pages.figures import Format
+from open_ldm.pages.charts import Format
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders

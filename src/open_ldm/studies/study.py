@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.evaluation.features.classifier_fit import FitConfig
-from open_ldm.pages.figures import Plot
+from open_ldm.pages.charts import Plot
 
 ScaleName = Literal["tiny", "small", "paper"]
 SCALES: tuple[ScaleName, ...] = ("tiny", "small", "paper")

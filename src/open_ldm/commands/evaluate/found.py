@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.evaluate.neighbours import NeighbourReport
-from open_ldm.commands.evaluate.text import text_of
+from open_ldm.commands.evaluate.text import HEADER, aligned, row_of
 from open_ldm.core.shown import ShownAsText
 from open_ldm.evaluation.measure import Measured
 from open_ldm.evaluation.protocol import Result
@@ -37,7 +37,20 @@ class Evaluation(ShownAsText):
 
     def text(self) -> str:
         """The table of what was measured, then warnings, refusals and where things lie."""
-        return text_of(self)
+        lines = aligned([HEADER, *map(row_of, self.results)])
+        for warning in dict.fromkeys(text for result in self.results for text in result.estimate.warnings):
+            lines.append(f"note: {warning}")
+        for protocol, reason in self.refused.items():
+            lines.append(f"refused: {reason if protocol.split('(')[0] in reason else f'{protocol}: {reason}'}")
+        if self.influence:
+            lines.append("mean distance of pictures of the same seed under two values of the control:")
+            lines += [f"  {pair.replace('|', ' and ')}: {value:.4g}" for pair, value in self.influence.items()]
+        if self.neighbours is not None:
+            lines.append(self.neighbours.text())
+        for what, path in (("nearest pairs", self.sheet), ("kept in", self.file)):
+            if path is not None:
+                lines.append(f"{what}: {path}")
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

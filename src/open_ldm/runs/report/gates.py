@@ -6,8 +6,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from open_ldm.controls.gate import GateConfig, gamma
+from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.content import Part, figure
-from open_ldm.pages.figures import Plot, Series
 from open_ldm.runs.history import RunHistory, lookup
 
 

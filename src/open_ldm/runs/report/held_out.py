@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from open_ldm.core.events import Event
+from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.content import Part, figure
-from open_ldm.pages.figures import Plot, Series
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory
 from open_ldm.runs.report.training import number_of

@@ -9,8 +9,8 @@ from typing import Any
 
 from open_ldm.core.events import duration
 from open_ldm.core.files import write_text
+from open_ldm.pages.charts import Mark, Plot, Series
 from open_ldm.pages.content import Fact, Figure, Head, Link, Part, Picture, Table, figure, link_to, render_page
-from open_ldm.pages.figures import Mark, Plot, Series
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.history import RunHistory, RunState, busy_seconds, lookup, read_history

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from open_ldm.core.events import Event
+from open_ldm.pages.charts import Mark, Plot, Series
 from open_ldm.pages.content import Figure, Part, figure
-from open_ldm.pages.figures import Mark, Plot, Series
 from open_ldm.runs.history import RunHistory
 
 

@@ -8,7 +8,7 @@ import torch
 
 from open_ldm.controls.gate import ConstantGate, CosinePowerGate, PowerCosineGate, gamma
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions, coordinates
-from open_ldm.pages.figures import Plot, Series
+from open_ldm.pages.charts import Plot, Series
 from open_ldm.process.resolution import ResolutionConfig, rescaled
 from open_ldm.process.schedules import (
     CosineSchedule,
