@@ -94,7 +94,7 @@ def too_long(source: Path) -> list[str]:
 
 
 def circles(source: Path) -> list[str]:
-    """Files that import one another in a loop, each loop once. A package's __init__.py only hands names on and does not count."""
+    """Files that import one another in a loop, each loop once; an __init__.py only hands names on and does not count."""
     files = {".".join(("open_ldm", *path.relative_to(source).with_suffix("").parts)): path for path in modules(source)}
     arrows: dict[str, set[str]] = {}
     for name, path in files.items():
