@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from open_ldm.core.config import Config, apply_overrides, parse_override, read_yaml, to_yaml, validate
+from open_ldm.core.config import Config, read_yaml, to_yaml, validate
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.overrides import apply_overrides, parse_override
 
 
 class Adam(Config):

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from open_ldm.commands.dry_run import dry_run_stages, stages_text
-from open_ldm.core.config import assignments
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.overrides import assignments
 from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.process.resolution import ResolutionConfig
@@ -73,7 +73,7 @@ def test_a_stage_says_how_it_starts_or_that_it_does_not(tmp_path: Path) -> None:
 
 def test_kinds_come_before_what_depends_on_them() -> None:
     settings = {"a": {"b": 1, "kind": "x", "c": {"kind": "y", "d": [1, {"e": 2}]}}, "f": {}, "g": None}
-    assert assignments(settings) == ['a.kind="x"', "a.b=1", 'a.c.kind="y"', 'a.c.d=[1, {"e": 2}]', "f={}", "g=null"]
+    assert assignments(settings) == ["a.kind=x", "a.b=1", "a.c.kind=y", 'a.c.d=[1, {"e": 2}]', "f={}", "g=null"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from open_ldm.api.boundary import in_python
-from open_ldm.core.config import assignments
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.overrides import assignments
 from open_ldm.runs import recipe as recipes
 from open_ldm.runs.recipe import Recipe
 

@@ -18,8 +18,9 @@ from open_ldm.autoencoders import (
 )
 from open_ldm.autoencoders.latent_stats import given
 from open_ldm.conditioning import ConditioningConfig
-from open_ldm.core.config import C, Config, PlainData, apply_overrides, parse_yaml, read_yaml, validate
+from open_ldm.core.config import C, Config, PlainData, parse_yaml, read_yaml, validate
 from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.overrides import apply_overrides
 from open_ldm.data.loader import DataConfig
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
@@ -249,7 +250,7 @@ def build_config(kind: type[C], content: Mapping[str, Any], overrides: Sequence[
         whole = kind.model_validate(content).model_dump(mode="json")
     except ValidationError:
         whole = dict(content)  # an override may supply what is missing; if not, the error below says what
-    return validate(kind, apply_overrides(whole, overrides), source=source)
+    return validate(kind, apply_overrides(whole, overrides, kind), source=source)
 
 
 def recipe_content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.core.config import apply_overrides, assignments, to_yaml, validate
+from open_ldm.core.config import to_yaml, validate
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
+from open_ldm.core.overrides import apply_overrides, assignments
 from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.history import read_history
@@ -77,7 +78,7 @@ def build_stages(recipe: Recipe, out: Path) -> list[Stage]:
         content = dict(whole)
         if stages:
             content["init_from"] = {"source": str(stages[-1].folder.path)}
-        content = apply_overrides(content, [f"name={recipe.name}-{name}", *assignments(settings)])
+        content = apply_overrides(content, [f"name={recipe.name}-{name}", *assignments(settings)], Recipe)
         folder = RunFolder(RunFolder(out).stages / f"{number}-{name}")
         stages.append(Stage(name, validate(Recipe, content, source=f"stage {name}"), folder))
     return stages

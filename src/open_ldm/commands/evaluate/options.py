@@ -11,8 +11,9 @@ import yaml
 from pydantic import BaseModel
 
 from open_ldm.commands.evaluate.config import EvaluationConfig
-from open_ldm.core.config import apply_overrides, validate
+from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.overrides import apply_overrides
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 
@@ -41,7 +42,7 @@ def config_from(
         "seed": seed,
     }
     whole = validate(EvaluationConfig, content, source="ldm evaluate").model_dump(mode="json")
-    return validate(EvaluationConfig, apply_overrides(whole, overrides), source="ldm evaluate")
+    return validate(EvaluationConfig, apply_overrides(whole, overrides, EvaluationConfig), source="ldm evaluate")
 
 
 def _extractor(given: str | Path | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
@@ -79,7 +80,9 @@ def extractor_from(text: str) -> dict[str, Any]:
 
 def fit_config_from(overrides: Sequence[str]) -> FitConfig:
     """Return the settings of `ldm evaluate fit-features`."""
-    return validate(FitConfig, apply_overrides(FitConfig().model_dump(mode="json"), overrides), source="fit-features")
+    return validate(
+        FitConfig, apply_overrides(FitConfig().model_dump(mode="json"), overrides, FitConfig), source="fit-features"
+    )
 
 
 def choice_of(option: str, given: str, possible: Sequence[T]) -> T:

@@ -1,0 +1,100 @@
+"""Looking up, in a config class, which types a setting may have, before anything is built from it."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from pydantic import BaseModel
+
+_TEXT = (str, Path, PurePath)
+
+
+def alternatives(annotation: Any) -> Iterator[Any]:
+    """Yield the types that an annotation allows: the members of a union, without `Annotated` and aliases."""
+    if isinstance(annotation, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
+        yield from alternatives(annotation.__value__)
+    elif typing.get_origin(annotation) is typing.Annotated:
+        yield from alternatives(typing.get_args(annotation)[0])
+    elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        for member in typing.get_args(annotation):
+            yield from alternatives(member)
+    else:
+        yield annotation
+
+
+def types_of_field(allowed: Iterable[Any], name: str, content: Any) -> list[Any]:
+    """Return what the setting `name` may be.
+
+    Args:
+        allowed: What the settings around it may be, such as a config class.
+        name: Name of the setting.
+        content: The settings around it as plain data: their `kind` chooses among several classes.
+    """
+    kind = content.get("kind") if isinstance(content, Mapping) else None
+    found: list[Any] = []
+    for one in allowed:
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            if name in one.model_fields and (kind is None or tag_of(one) in (None, kind)):
+                found += alternatives(one.model_fields[name].annotation)
+        elif typing.get_origin(one) in (dict, Mapping):
+            found += alternatives(typing.get_args(one)[1])
+    return found
+
+
+def types_of_item(allowed: Iterable[Any]) -> list[Any]:
+    """Return what an item of a list may be, where the list may be one of `allowed`."""
+    lists = (one for one in allowed if typing.get_origin(one) in (list, tuple, Sequence))
+    return [kind for one in lists for part in typing.get_args(one) if part is not Ellipsis for kind in alternatives(part)]
+
+
+def is_text(allowed: Sequence[Any]) -> bool:
+    """Return whether a setting is free text or a path, whatever it looks like; it may also be null or one of some words."""
+    free = any(one in _TEXT for one in allowed)
+    return free and all(
+        one in _TEXT or one in (None, type(None)) or typing.get_origin(one) is typing.Literal for one in allowed
+    )
+
+
+def may_be_null(allowed: Iterable[Any]) -> bool:
+    """Return whether null is a value of the setting."""
+    return any(one in (None, type(None)) for one in allowed)
+
+
+def is_path(allowed: Iterable[Any]) -> bool:
+    """Return whether the setting becomes a path."""
+    return any(one in (Path, PurePath) for one in allowed)
+
+
+def field_names(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Find the names of the fields of the model at `location` (field names, list indices and union tags)."""
+    candidates: list[Any] = [kind]
+    for part in location:
+        following: list[Any] = []
+        for candidate in candidates:
+            for model in _models_in(candidate):
+                if isinstance(part, str) and part in model.model_fields:
+                    following.append(model.model_fields[part].annotation)
+                elif isinstance(part, int) or tag_of(model) == part:
+                    following.append(model)
+        candidates = following or candidates
+    return sorted({name for candidate in candidates for model in _models_in(candidate) for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if isinstance(annotation, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
+        return _models_in(annotation.__value__)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, tuple, dict, typing.Annotated):
+        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return []
+
+
+def tag_of(model: type[BaseModel]) -> Any:
+    """Return the `kind` that chooses this class in a union; None for a class without one."""
+    field = model.model_fields.get("kind")
+    return field.default if field is not None else None

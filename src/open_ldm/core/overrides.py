@@ -1,0 +1,151 @@
+"""Assignments `a.b=c`: settings that are laid over a recipe. What is text in the recipe is taken as it was typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from open_ldm.core.config import YamlLoader, number_if_scientific
+from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.fields import is_path, is_text, may_be_null, types_of_field, types_of_item
+
+
+def parse_override(text: str, allowed: Sequence[Any] = ()) -> tuple[list[str], Any]:
+    """Split `a.b=c` into (["a", "b"], c).
+
+    Args:
+        text: The assignment.
+        allowed: Types that the setting may have (core/fields.py). Free text and paths are taken as typed, so that `2024-01-02`,
+            `no`, `[v2]` and `x #2` stay what they are; every other value is read as YAML, so that numbers, lists and null are
+            what they look like.
+
+    Raises:
+        ConfigError: The text does not have the form key=value, or the value is not valid YAML.
+    """
+    keys, value = _split(text)
+    if is_text(allowed):
+        return keys, _typed_text(value, allowed)
+    try:
+        content = yaml.load(value, YamlLoader) if value.strip() else None
+        written = yaml.load(value, yaml.BaseLoader) if value.strip() else None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"the value of override {text!r} is not valid YAML", fix="put it in quotes") from error
+    return keys, number_if_scientific(_with_text(content, written, allowed))
+
+
+def _split(text: str) -> tuple[list[str], str]:
+    path, separator, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"override {text!r} is not of the form key=value", fix="for example training.batch_size=64")
+    return keys, value
+
+
+def _typed_text(value: str, allowed: Sequence[Any]) -> str | None:
+    if may_be_null(allowed) and value.strip() in ("", "null"):
+        return None
+    return None if not value and is_path(allowed) else value  # an empty path would be the folder one is in
+
+
+def _with_text(content: Any, written: Any, allowed: Sequence[Any]) -> Any:
+    """Put back, inside lists and mappings of YAML, what was written where a setting is text."""
+    if isinstance(content, dict):
+        kinds = {name: types_of_field(allowed, str(name), content) for name in content}
+        return {name: _with_text(value, written.get(name, value), kinds[name]) for name, value in content.items()}
+    if isinstance(content, list):
+        items = types_of_item(allowed)
+        return [_with_text(value, text, items) for value, text in zip(content, written, strict=True)]
+    return written if is_text(allowed) and content is not None and isinstance(written, str) else content
+
+
+def apply_overrides(
+    content: Mapping[str, Any], overrides: Iterable[str], kind: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """Return a copy of `content` with every override `a.b=c` applied in order.
+
+    Args:
+        content: Nested settings.
+        overrides: Assignments.
+        kind: The config class of the settings, which says which of them are text; without it all values are read as YAML.
+
+    Raises:
+        ConfigError: An override cannot be read or addresses something that cannot be set.
+    """
+    result: dict[str, Any] = _deep_copy(content)
+    for text in overrides:
+        _apply(result, text, [] if kind is None else [kind])
+    return result
+
+
+def _apply(content: dict[str, Any], text: str, allowed: list[Any]) -> None:
+    keys, _ = _split(text)
+    node: Any = content
+    for depth, name in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            position = _position(node, name, keys)
+            allowed = types_of_item(allowed)
+            if last:
+                node[position] = parse_override(text, allowed)[1]
+            node = node[position]
+        elif not isinstance(node, dict):
+            raise ConfigError(f"override {text!r}: {'.'.join(keys[:depth])} is a single value and has no key {name!r}")
+        else:
+            allowed = types_of_field(allowed, name, node)
+            if last:
+                _set(node, name, parse_override(text, allowed)[1])
+            elif not isinstance(node.get(name), dict | list):
+                node[name] = {}
+            node = node.get(name)
+
+
+def _set(node: dict[str, Any], name: str, value: Any) -> None:
+    """Set node[name] = value. A new `kind` starts from its own defaults, since the settings of the old one do not apply."""
+    if name == "kind" and node.get("kind", value) != value:
+        node.clear()
+    node[name] = value
+
+
+def _position(node: list[Any], name: str, keys: Sequence[str]) -> int:
+    """Find the item `name` of a list: a number, or the `kind` or `name` of one of its mappings.
+
+    Examples: controls.flip.gate.kind=..., stages.large.training.samples=...
+    """
+    if name.isdigit() and int(name) < len(node):
+        return int(name)
+    for index in reversed(range(len(node))):
+        item = node[index]
+        if isinstance(item, dict) and name in (item.get("kind"), item.get("name")):
+            return index
+    kinds = [str(item.get("name", item.get("kind"))) if isinstance(item, dict) else str(i) for i, item in enumerate(node)]
+    raise ConfigError(f"override {'.'.join(keys)}: the list has no item {name!r}", needed=nearest(name, kinds))
+
+
+def _deep_copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _deep_copy(item) for name, item in value.items()}
+    return [_deep_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Write a part of a recipe as assignments `a.b=c`, one for each single value or list.
+
+    Args:
+        settings: Nested settings.
+        prefix: Dotted name of the part, with a dot at its end.
+
+    Returns:
+        The assignments, text as it is and everything else as JSON; that of a `kind` comes before those that depend on it.
+    """
+    lines: list[str] = []
+    for name in sorted(settings, key=lambda name: name != "kind"):
+        value = settings[name]
+        if isinstance(value, Mapping) and value:
+            lines += assignments(value, f"{prefix}{name}.")
+        else:
+            lines.append(f"{prefix}{name}={value if isinstance(value, str) else json.dumps(value)}")  # JSON is YAML
+    return lines

@@ -1,0 +1,132 @@
+"""Text and path settings of an assignment are taken as typed; everything else is what it looks like in YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from open_ldm.core.config import Config, read_yaml, to_yaml, validate
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.overrides import apply_overrides, assignments
+
+
+class Pictures(Config):
+    kind: Literal["pictures"] = "pictures"
+    path: Path
+    range: tuple[tuple[int, int], ...] | None = None
+
+
+class Shards(Config):
+    kind: Literal["shards"] = "shards"
+    path: str = Field(min_length=1)
+
+
+class Shapes(Config):
+    kind: Literal["shapes"] = "shapes"
+    length: int = 3
+
+
+class Shrunk(Config):
+    kind: Literal["shrunk"] = "shrunk"
+    of: Annotated[Pictures | Shards, Field(discriminator="kind")]
+
+
+class Settings(Config):
+    name: str = "x"
+    note: str | None = None
+    prompts: tuple[str, ...] = ()
+    words: dict[str, str] = {}
+    rate: float = 1.0
+    samples: int = 4
+    source: Annotated[Pictures | Shards | Shapes | Shrunk, Field(discriminator="kind")] = Shapes()
+
+
+STRANGE = [
+    "/x/scan #2",
+    "/x/lab: a",
+    "lab:",
+    "trailing ",
+    " leading",
+    "'quoted'",
+    '"double"',
+    "2024-01-02",
+    "2024-13-45",
+    "no",
+    "1e5",
+    "007",
+    "0x10",
+    "1_000",
+    "12:30:45",
+    "[v2]",
+    "{a}",
+    "null",
+    "~",
+    "a=b",
+    "*.tar",
+    "&x",
+    "!tag",
+    "%20",
+    "- x",
+    "[1",
+    "C:\\data",
+]
+
+
+def build(*overrides: str, content: dict[str, Any] | None = None) -> Settings:
+    return validate(Settings, apply_overrides(content or Settings().model_dump(mode="json"), overrides, Settings), source="x")
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_text_and_paths_are_taken_as_typed_and_come_back_from_a_written_recipe(text: str, tmp_path: Path) -> None:
+    built = build("source.kind=shards", f"source.path={text}", f"name={text}")
+    assert isinstance(built.source, Shards)
+    assert (built.source.path, built.name) == (text, text)
+    folder = build("source.kind=pictures", f"source.path={text}")
+    assert isinstance(folder.source, Pictures) and str(folder.source.path) == str(Path(text))
+    inner = build("source.kind=shrunk", "source.of.kind=shards", f"source.of.path={text}")
+    assert isinstance(inner.source, Shrunk) and inner.source.of.path == text
+    (tmp_path / "recipe.yaml").write_text(to_yaml(built), encoding="utf-8")
+    assert validate(Settings, read_yaml(tmp_path / "recipe.yaml"), source="x") == built
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_settings_given_as_plain_data_arrive_as_they_are(text: str) -> None:
+    plain = {"name": text, "prompts": [text], "source": {"kind": "shards", "path": text}, "rate": 2e-4, "samples": 7}
+    built = build(*assignments(plain))
+    assert isinstance(built.source, Shards)
+    assert (built.name, built.prompts, built.source.path, built.rate, built.samples) == (text, (text,), text, 2e-4, 7)
+
+
+@pytest.mark.parametrize("text", ["2024-01-02", "no", "1e5", "007", "on", "0x10", "12:30:45"])
+def test_text_within_lists_and_mappings_is_what_was_written(text: str) -> None:
+    built = build(
+        f"prompts=[{text}, b]", f"words={{a: {text}}}", f"source={{kind: pictures, path: {text}, range: [[0, 4095]]}}"
+    )
+    assert (built.prompts, built.words) == ((text, "b"), {"a": text})
+    assert isinstance(built.source, Pictures)
+    assert (built.source.path, built.source.range) == (Path(text), ((0, 4095),))
+    assert build(f"prompts.0={text}", content={"prompts": ["a"]}).prompts == (text,)
+    assert build(f"words.a={text}", content={"words": {}}).words == {"a": text}
+
+
+def test_other_settings_are_read_as_yaml() -> None:
+    built = build("samples=1e5", "rate=1e-4", "note=null", "prompts=[]")
+    assert (built.samples, built.rate, built.note, built.prompts) == (100_000, 1e-4, None, ())
+    assert build("note=").note is None and build("name=").name == "" and build("note=no").note == "no"
+
+
+def test_an_empty_path_is_not_the_folder_one_is_in() -> None:
+    with pytest.raises(ConfigError, match=r"source\.pictures\.path"):
+        build("source.kind=pictures", "source.path=")
+
+
+def test_a_yaml_file_may_name_a_date_and_is_told_to_quote_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: 2024-01-02\n", encoding="utf-8")
+    assert validate(Settings, read_yaml(path), source="x").name == "2024-01-02"
+    path.write_text("name: 007\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="put it in quotes in the YAML"):
+        validate(Settings, read_yaml(path), source="x")
