@@ -217,7 +217,9 @@ def test_shards_hold_arrays_and_pages(tmp_path: Path, tar: Callable[..., Path]) 
         assert source.size_of(index) == (9, 8)
     with pytest.raises(BadPicture):
         source[2]
-    with pytest.raises(DataError, match="no pictures"):
+    assert "other members ignored: .npy 2" in ShardsConfig(path=str(tmp_path)).open().summary.sentence()
+    tar(tmp_path / "a.tar", {"0.npy": npy(arrays[0]), "0.cls": b"1"})
+    with pytest.raises(DataError, match=r"no pictures; .*; found \.npy"):
         ShardsConfig(path=str(tmp_path)).open()
 
 

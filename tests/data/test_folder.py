@@ -64,7 +64,8 @@ def test_sidecar_captions(tmp_path: Path, encode: Encode) -> None:
     (tmp_path / "a.txt").write_text("first\n\n  second \n")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xfa")
     source = opened(tmp_path)
-    assert source.summary.sentence() == "3 pictures, no classes, 1 captions (flat, sidecar captions)"
+    said = "; 1 caption files of several lines: each line is a caption (data.source.captions=whole makes a file one)"
+    assert source.summary.sentence() == f"3 pictures, no classes, 1 captions (flat, sidecar captions{said})"
     assert source[0].captions == ("first", "second")
     assert source.captions() == ["first", "second"]
     with pytest.raises(BadPicture) as verdict:

@@ -67,7 +67,7 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
     how = recipe.latent_stats if isinstance(recipe.latent_stats, MeasuredStats) else MeasuredStats()
     measured = recipe.model_copy(update={"latent_stats": how})
     machine = set_up_machine(recipe.training.device, recipe.training.dtype)
-    source = open_data(recipe.data)
+    source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     health = Health(len(source))
     done = 0
     with Progress(how.pictures, label="measure", unit="pictures", silent=silent) as progress:

@@ -122,7 +122,7 @@ def _as_it_will_end(stage: Stage, run: DryRun) -> StartingPoint:
 
 def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
     try:
-        pictures = open_data(recipe.data)
+        pictures = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     except NoSuchPath as error:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:

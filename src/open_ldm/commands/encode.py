@@ -117,7 +117,7 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, 
     with StopRequest() as stop:
         machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
         world = join_world(machine.device)
-        source = open_data(recipe.data)
+        source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
         seen = survey(source)
         facts = read_facts(recipe, source, seen)
         encoders = load_encoders(recipe, source, facts, machine)  # what does not fit is said before all pictures are read

@@ -40,6 +40,11 @@ class ConditioningConfig(Config):
         return controls
 
     @property
+    def reads_captions(self) -> bool:
+        """Whether the captions of pictures reach the model."""
+        return isinstance(self.semantic, TextSemantic)
+
+    @property
     def filled_slots(self) -> dict[Slot, str]:
         """The slots that conditions are routed to, each with the setting that routes a condition there."""
         filled: dict[Slot, str] = {}

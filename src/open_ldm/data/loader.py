@@ -78,18 +78,19 @@ class DataConfig(Config):
         return self
 
 
-def open_data(config: DataConfig, part: PartName = "train") -> Source:
+def open_data(config: DataConfig, part: PartName = "train", *, captions: bool = True) -> Source:
     """Open the data set, or one part of it.
 
     Args:
         config: The data settings.
         part: With a holdout, the part that training sees (`train`) or never sees (`held_out`).
+        captions: As in `open_source`.
 
     Raises:
         ConfigError: The path is wrong, or `part` is `held_out` and nothing is held out.
         DataError: The content is unusable, or the part is empty.
     """
-    source = open_source(config.source)
+    source = open_source(config.source, captions=captions)
     if config.holdout is not None:
         return select_part(source, config.holdout, part)
     if part == "held_out":

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -49,6 +49,7 @@ _CONVERTED_BY_PILLOW = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")
 _BACK_OFF_SECONDS = (0.05, 0.2)
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+T = TypeVar("T")
 
 
 def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
@@ -80,7 +81,19 @@ def read_size(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
     return with_file(picture, lambda file: _size_in(file, max_megapixels))
 
 
-def with_file(path: Path, look: Callable[[IO[bytes]], tuple[int, int]]) -> tuple[int, int]:
+def lies_on_its_side(picture: bytes | Path) -> bool:
+    """Return whether the stored picture is turned by 90 degrees when it is read. Raises BadPicture."""
+
+    def look(stream: IO[bytes]) -> bool:
+        with opened(stream, MOST_MEGAPIXELS) as image:
+            if image.format == "TIFF":
+                return image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+            return _orientation(image) >= 5
+
+    return look(io.BytesIO(picture)) if isinstance(picture, bytes) else with_file(picture, look)
+
+
+def with_file(path: Path, look: Callable[[IO[bytes]], T]) -> T:
     """Open a file and return what `look` gives for it. Raises BadPicture when it is missing or cannot be read."""
     try:
         with path.open("rb") as file:

@@ -48,7 +48,7 @@ class HeldOutPictures:
     @cached_property
     def source(self) -> Source:
         """The held-out part of the data set. Raises ConfigError where the data have no holdout."""
-        return open_data(self.recipe.data, "held_out")
+        return open_data(self.recipe.data, "held_out", captions=self.recipe.conditioning.reads_captions)
 
     @cached_property
     def batches(self) -> list[EncodedBatch]:

@@ -22,6 +22,7 @@ from open_ldm.core.config import C, Config, PlainData, parse_yaml, read_yaml, va
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.data.loader import DataConfig
+from open_ldm.data.sources.picture_files import drop_index_settings
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.objective import ObjectiveConfig
@@ -205,7 +206,10 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
         content["training"].pop(name)
     content["data"].pop("workers")
     content["data"].pop("display")
-    content["data"]["source"].pop("path", None)  # the data's own fingerprint tells whether they are the same pictures
+    source = content["data"]["source"]  # the data's own fingerprint tells whether they are the same pictures
+    source.pop("path", None)
+    for settings in (source, source.get("of", {})):
+        drop_index_settings(settings)
     for name in ("samples", "log_every_samples", "preview_every_samples", "checkpoint_every_samples", "keep_checkpoints"):
         if name != "samples" or training.optimizer.decay == "constant":
             content["training"].pop(name)

@@ -150,7 +150,7 @@ def _trained(
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
     world.barrier()  # all have looked before the leader saves a run that starts from another
-    source = open_data(recipe.data)
+    source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     seen = survey(source)
     health = count_bad_samples(folder, source, seen, world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.

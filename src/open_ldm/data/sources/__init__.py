@@ -7,11 +7,11 @@ from typing import Annotated
 from pydantic import Field
 
 from open_ldm.data.sample import Source
-from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.data.sources.folder import FolderConfig, FolderSource
 from open_ldm.data.sources.picture_files import PictureFilesConfig
 from open_ldm.data.sources.shapes import ShapesConfig
-from open_ldm.data.sources.shards import ShardsConfig
-from open_ldm.data.sources.shrunk import ShrunkConfig
+from open_ldm.data.sources.shards import ShardsConfig, ShardsSource
+from open_ldm.data.sources.shrunk import ShrunkConfig, ShrunkSource
 
 SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig | ShrunkConfig, Field(discriminator="kind")]
 
@@ -22,11 +22,19 @@ def channels_of(config: SourceConfig) -> int | None:
     return inner.channels if isinstance(inner, PictureFilesConfig) else None
 
 
-def open_source(config: SourceConfig) -> Source:
+def open_source(config: SourceConfig, *, captions: bool = True) -> Source:
     """Open the data set that a config describes.
+
+    Args:
+        config: The config.
+        captions: Whether captions are read. Where they are not, one that cannot be read does not make its picture bad.
 
     Raises:
         ConfigError: The path is wrong.
         DataError: The content is unusable.
     """
-    return config.open()
+    source = config.open()
+    files = source.inner if isinstance(source, ShrunkSource) else source
+    if not captions and isinstance(files, FolderSource | ShardsSource):
+        files.ignore_captions()
+    return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +16,21 @@ BAD_LABEL = "missing or unusable label"
 NO_LABEL = -1
 _MOST_CLASSES = 100_000
 """A larger number counts as a mistake, not as a class."""
+_MOST_GAP = 10
+_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Labels:
     """One index per sample (NO_LABEL where it has no usable label), and the names of the classes.
 
-    `class_names` is empty when no sample has a label, or when `ignored` says why the existing labels cannot be used.
-    Otherwise a sample without a label is bad.
+    `class_names` is empty when no sample has a label, or when `said` begins with why the existing labels cannot be used.
+    Otherwise a sample without a label is bad. `said` also names numbers that no sample has.
     """
 
     indices: tuple[int, ...]
     class_names: tuple[str, ...]
-    ignored: str = ""
+    said: str = ""
 
 
 def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | None, where: str) -> Labels:
@@ -43,7 +46,8 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         where: Where the labels come from, for error messages.
 
     Raises:
-        DataError: Some labels are numbers and others are names.
+        DataError: Some labels are numbers and others are names; or the largest number, without `names`, is over ten times the
+            number of distinct ones, so that one wrong number would make thousands of classes.
     """
     given = [printable(label) if isinstance(label, str) else label for label in given]
     numbers = [label for label in given if isinstance(label, int)]
@@ -54,8 +58,11 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         raise DataError(
             f"{where} mixes labels that are numbers ({numbers[0]}) and names ({words[0]!r})", needed="only one of the two"
         )
+    said = ""
     if names is None:
-        largest = max((number for number in numbers if number < _MOST_CLASSES), default=-1)
+        used = sorted({number for number in numbers if 0 <= number < _MOST_CLASSES})
+        largest = used[-1] if used else -1
+        said = _gap(used, where)
         names = sorted(set(words)) if words else [str(number) for number in range(largest + 1)]
     index_by_name = {name: index for index, name in enumerate(names)}
     indices = []
@@ -67,7 +74,25 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         wrong = next((f", {label!r:.60} is none of the {len(names)} classes" for label in unusable if label is not None), "")
         ignored = f"labels on {len(given) - len(unusable):,} of {len(given):,} ignored{wrong}"
         return Labels((NO_LABEL,) * len(given), (), ignored)
-    return Labels(tuple(indices), tuple(names))
+    return Labels(tuple(indices), tuple(names), said)
+
+
+def _gap(used: Sequence[int], where: str) -> str:
+    """Name the numbers below the largest label that no sample has; '' when there are none. Raises DataError as above."""
+    missing = 0 if not used else used[-1] + 1 - len(used)
+    if not missing:
+        return ""
+    if used[-1] > _MOST_GAP * len(used):
+        before = f"{used[-2]:,}" if len(used) > 1 else "nothing"
+        raise DataError(
+            f"{where}: labels are {len(used):,} distinct numbers and the largest is {used[-1]:,}, after {before}",
+            needed="labels without such a gap, which would be classes without pictures",
+            fix="correct the label, number the classes from 0, or name them in classes.json",
+        )
+    present = set(used)
+    first = list(itertools.islice((str(number) for number in range(used[-1]) if number not in present), _NAMED))
+    more = f" and {missing - len(first):,} more" if missing > len(first) else ""
+    return f"no picture of class {', '.join(first)}{more}"
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""Reading `metadata.jsonl` and `metadata.csv`: one row per picture, read strictly; errors name the line."""
+"""Reading `metadata.jsonl`, `.csv` and `.parquet`: one row per picture, read strictly; errors name the line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
+from open_ldm.core.extras import need
 from open_ldm.data.sample import printable
+from open_ldm.data.sources.captions import decode_text
+from open_ldm.data.sources.near_misses import near_columns
 
-METADATA_FILES = ("metadata.jsonl", "metadata.csv")
+METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+"""Names of metadata, in small or capital letters."""
+ROLES = ("file_name", "text", "label", "original_height", "original_width")
+"""What a column can be."""
+
+_MOST_SIDE_PX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -27,49 +36,93 @@ class MetadataRow:
     original_size: tuple[int, int] | None
 
 
-def read_metadata(path: Path) -> list[MetadataRow]:
-    """Read the rows, sorted by file name. Raises DataError, which names the line that is malformed or repeats a file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text", fix="save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    is_csv = path.suffix == ".csv"
+@dataclass(frozen=True)
+class Metadata:
+    """The rows of a file, sorted by file name, and `unread`: which setting would read captions or labels of other columns."""
+
+    rows: tuple[MetadataRow, ...]
+    unread: str = ""
+
+
+def read_metadata(path: Path, columns: Mapping[str, str] | None = None) -> Metadata:
+    """Read the rows of metadata.
+
+    Args:
+        path: The file.
+        columns: The name of the column for each of `ROLES` whose column is called something else.
+
+    Raises:
+        DataError: The file cannot be read; the error names the line that is malformed or repeats a file.
+        MissingExtraError: The file is parquet and pyarrow is not installed.
+    """
+    names = dict(columns or {})
+    if path.suffix.lower() == ".parquet":
+        lines: Iterable[tuple[int, Mapping[str, Any]]] = _parquet_rows(path)
+    else:
+        text = _text_of(path)
+        lines = _csv_lines(text, path, names) if path.suffix.lower() == ".csv" else _json_lines(text, path)
     rows: dict[str, MetadataRow] = {}
-    for line, content in _csv_lines(text, path) if is_csv else _json_lines(text, path):
+    present: set[str] = set()
+    for line, content in lines:
         where = f"{path} line {line}"
-        row = parse_row(content, where)
+        present.update(content)
+        row = parse_row(content, where, names)
         if row.file_name in rows:
             raise DataError(f"{where} names {row.file_name} again", fix="give all captions of a picture in one list")
         rows[row.file_name] = row
     if not rows:
         raise DataError(f"{path} has no rows", needed="one row per picture with file_name")
-    return [rows[name] for name in sorted(rows)]
+    if absent := sorted(set(names.values()) - present):
+        raise DataError(
+            f"{path} has no column {absent[0]}", needed=f"one of {shortened(sorted(present))}", fix="data.source.columns"
+        )
+    missing = [role for role in ("text", "label") if names.get(role, role) not in present]
+    near = near_columns(present, names, missing)
+    return Metadata(tuple(rows[name] for name in sorted(rows)), f"columns not read; to read them: {near}" if near else "")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return decode_text(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text", fix="save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def stored_name(name: str, stored: Collection[str]) -> str:
     """Find `name` among `stored`, also in another Unicode normal form; return `name` itself when it is not there.
 
-    Disks and archives may decompose accents that editors compose, or the other way round.
+    Disks and archives may decompose accents that editors compose, or the other way round. Programs on Windows write
+    backslashes between folders.
     """
-    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-    return next((form for form in forms if form in stored), name)
+    for spelt in (name, name.replace("\\", "/")):
+        forms = (spelt, unicodedata.normalize("NFC", spelt), unicodedata.normalize("NFD", spelt))
+        if (found := next((form for form in forms if form in stored), None)) is not None:
+            return found
+    return name
 
 
-def parse_row(content: Mapping[str, Any], where: str) -> MetadataRow:
+def parse_row(content: Mapping[str, Any], where: str, columns: Mapping[str, str] | None = None) -> MetadataRow:
     """Check one row. Raises DataError with a message that begins with `where`."""
-    name = content.get("file_name")
+    names = columns or {}
+
+    def column(role: str) -> str:
+        return names.get(role, role)
+
+    name = content.get(column("file_name"))
     if not isinstance(name, str) or not name:
-        raise DataError(f"{where} has no file_name", needed=f"file_name; found {shortened(content) or 'nothing'}")
+        found = f"found {shortened(content) or 'nothing'}"
+        fix = near_columns(content, names, ("file_name",)) if column("file_name") not in content else ""
+        raise DataError(f"{where} has no {column('file_name')}", needed=f"{column('file_name')}; {found}", fix=fix)
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
         raise DataError(f"{where}: file_name {name!r} is outside the folder", needed="a path inside the folder")
     return MetadataRow(
         file_name=str(parts),
-        captions=captions_from(content.get("text"), where),
-        label=label_from(content.get("label"), where),
-        original_size=original_size_from(content, where),
+        captions=captions_from(content.get(column("text")), where),
+        label=label_from(content.get(column("label")), where),
+        original_size=original_size_from(content, where, column),
     )
 
 
@@ -92,19 +145,52 @@ def label_from(label: Any, where: str) -> int | str | None:
     return label
 
 
-def original_size_from(content: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+def _itself(role: str) -> str:
+    return role
+
+
+def original_size_from(
+    content: Mapping[str, Any], where: str, column: Callable[[str], str] = _itself
+) -> tuple[int, int] | None:
     """Read (height, width) from original_height and original_width, both or neither. Raises DataError for anything else."""
-    sides = [content.get("original_height"), content.get("original_width")]
+    sides = [content.get(column("original_height")), content.get(column("original_width"))]
     if sides in ([None, None], ["", ""]):
         return None
     try:
         height, width = (int(side) for side in sides if isinstance(side, int | str) and not isinstance(side, bool))
     except (TypeError, ValueError):
         height = width = 0
-    if height < 1 or width < 1:
-        given = f"original_height={sides[0]!r}, original_width={sides[1]!r}"
-        raise DataError(f"{where}: {given}", needed="both as whole numbers of pixels above 0, or neither")
+    if not (1 <= height <= _MOST_SIDE_PX and 1 <= width <= _MOST_SIDE_PX):
+        given = f"original_height={sides[0]!r:.60}, original_width={sides[1]!r:.60}"
+        needed = f"both as whole numbers of pixels above 0 and at most {_MOST_SIDE_PX:,}, or neither"
+        raise DataError(f"{where}: {given}", needed=needed)
     return height, width
+
+
+class _TwiceError(ValueError):
+    """A name that a JSON object gives twice, of which Python would keep the last one."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise _TwiceError(printable(_twice([name for name, _ in pairs])))
+    return content
+
+
+def _twice(names: Iterable[str]) -> str:
+    return next(name for name, count in Counter(names).items() if count > 1)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    parquet = need("pyarrow.parquet", extra="data")
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # pyarrow's errors share no base class with what its decoders raise
+        raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0][:120]}") from error
+    if len(set(table.column_names)) < len(table.column_names):
+        raise DataError(f"{path} has two columns {_twice(table.column_names)}", fix="keep one of them")
+    yield from enumerate(table.to_pylist(), start=1)
 
 
 def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -112,20 +198,28 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
         if not row.strip():
             continue
         try:
-            content = json.loads(row)
-        except ValueError as error:
+            content = json.loads(row, object_pairs_hook=_each_once)
+        except _TwiceError as error:
+            raise DataError(f"{path} line {line} names {error} twice", fix="keep one of them") from error
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} line {line} is not JSON: {error}", fix="correct that line") from error
         if not isinstance(content, dict):
             raise DataError(f"{path} line {line} contains a {type(content).__name__}", needed="an object with file_name")
         yield line, content
 
 
-def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv_lines(text: str, path: Path, names: Mapping[str, str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    file_name, label_name, text_name = (names.get(role, role) for role in ("file_name", "label", "text"))
     try:
-        if "file_name" not in (table.fieldnames or ()):
-            columns = shortened(table.fieldnames or ["nothing"])
-            raise DataError(f"{path} has no column file_name", needed=f"file_name; found {columns}")
+        columns = list(table.fieldnames or ())
+        if file_name not in columns:
+            needed = f"{file_name}; found {shortened(columns or ['nothing'])}"
+            raise DataError(
+                f"{path} has no column {file_name}", needed=needed, fix=near_columns(columns, names, ("file_name",))
+            )
+        if len(set(columns)) < len(columns):
+            raise DataError(f"{path} has two columns {_twice(columns)!r}", fix="keep one of them, or rename one")
         contents: list[tuple[int, dict[str, Any]]] = []
         for content in table:
             if None in content or None in content.values():
@@ -133,13 +227,14 @@ def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]
             contents.append((table.line_num, content))
     except csv.Error as error:
         raise DataError(f"{path} line {table.line_num} is not CSV: {error}", fix="correct that line") from error
-    labels = [content["label"] for _, content in contents if content.get("label")]
+    labels = [content[label_name] for _, content in contents if content.get(label_name)]
     # A CSV cell has no type: labels are numbers when every one of them looks like one.
     numeric = all(label.isascii() and label.removeprefix("-").isdigit() for label in labels)
     for line, content in contents:
-        label = content.get("label")
-        text_cell = content.get("text")
-        yield line, {**content, "label": int(label) if label and numeric else label, "text": _listed(text_cell)}
+        label = content.get(label_name)
+        given = {label_name: int(label) if label and numeric else label} if label_name in content else {}
+        listed = {text_name: _listed(content[text_name])} if text_name in content else {}
+        yield line, {**content, **given, **listed}
 
 
 def _listed(cell: str | None) -> str | list[Any] | None:

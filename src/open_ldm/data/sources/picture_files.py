@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from open_ldm.core.config import Config
 from open_ldm.data import channels, pictures
 from open_ldm.data.pictures import Pixels
+from open_ldm.data.sources.captions import CaptionMode
+
+Role = Literal["file_name", "text", "label", "original_height", "original_width"]
+
+_SHOWN_IN_THE_INDEX = ("captions", "columns", "split", "picture")
+
+
+def drop_index_settings(settings: dict[str, Any]) -> None:
+    """Remove, from the plain data of any source, settings whose whole effect is in the hashes of its index."""
+    for name in _SHOWN_IN_THE_INDEX if settings.get("kind") in ("folder", "shards") else ():
+        settings.pop(name, None)
 
 
 class PictureFilesConfig(Config):
@@ -22,6 +33,10 @@ class PictureFilesConfig(Config):
             channels (data/channels.py).
         channel_range: [low, high] of the values in these files that become 0 and 255, one pair for each channel or one for
             all, such as [[0, 4095]] for a 12-bit camera; null takes the whole range of 8 or 16 bits.
+        captions: How a caption file of several lines is read: `lines`, each is a caption and one is drawn per view; `whole`,
+            the file is one caption.
+        columns: Names of metadata columns (in shards: of values in KEY.json) that are called otherwise than text, label,
+            original_height, original_width or file_name, such as {text: caption, label: stain}.
     """
 
     kind: str
@@ -29,6 +44,8 @@ class PictureFilesConfig(Config):
     max_megapixels: float = Field(default=64.0, gt=0, le=pictures.MOST_MEGAPIXELS)
     channels: int | None = Field(default=None, ge=1, le=64)
     channel_range: tuple[tuple[int, int], ...] | None = None
+    captions: CaptionMode = "lines"
+    columns: dict[Role, str] = {}
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> PictureFilesConfig:
@@ -59,6 +76,20 @@ class PictureFilesConfig(Config):
         if self.channels is None:
             return pictures.decode(picture, self.max_megapixels)
         return channels.decode(picture, self.channels, self.channel_range, self.max_megapixels)
+
+    def upright(self, known: tuple[int, int], picture: bytes | Path, size: tuple[int, int]) -> tuple[int, int]:
+        """Turn the (height, width) that metadata give as the picture is turned when it is read.
+
+        Programs that note sizes, such as img2dataset, often do so before the orientation of a photograph is applied.
+
+        Args:
+            known: What the metadata say.
+            picture: The picture, whose orientation is read only where the two sizes contradict each other.
+            size: Its (height, width) as it is read.
+        """
+        if (known[0] - known[1]) * (size[0] - size[1]) < 0 and pictures.lies_on_its_side(picture):
+            return known[1], known[0]
+        return known
 
     def read_size(self, picture: bytes | Path) -> tuple[int, int]:
         """Read the (height, width) in pixels from the header alone. Raises BadPicture."""

@@ -1,7 +1,7 @@
 """The index of a tar shard, which says where each sample is. It is read from the headers and cached between runs.
 
-Members belong together when they share a name up to the last dot: KEY.jpg (or another suffix of pictures), KEY.cls, KEY.txt,
-KEY.json. Nothing is extracted. The cache is in the user's cache folder, one JSON file per shard. It is used only for the path,
+Which members are one sample is decided in shard_keys.py. Nothing is extracted. The cache is in the user's cache folder, one
+JSON file per shard. It is used only for the path,
 size and times of change that it was made for; a damaged one is made again.
 """
 
@@ -13,21 +13,21 @@ import os
 import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import read_at, write_bytes
+from open_ldm.data import pictures
 from open_ldm.data.sample import printable
 from open_ldm.data.sources.files import user_cache
 from open_ldm.data.sources.metadata import label_from, original_size_from
+from open_ldm.data.sources.shard_keys import PICTURE, Members, Span
 
-RGB_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""Suffixes of pictures, unless a source reads other channels."""
-
-_VERSION = 2
+_VERSION = 3
 _BLOCK = 512
+_TAIL = 1 << 20
 _MOST_JSON_BYTES = 1 << 20
 
 
@@ -54,41 +54,59 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Samples of one shard in the order of their pictures, and the number of keys that have no picture."""
+    """Samples of one shard in the order of their pictures, and what is not used.
+
+    Attributes:
+        entries: The samples.
+        without_picture: Number of keys that have no picture.
+        ignored: Number of members that belong to no sample, by suffix.
+        merged: As in `shard_keys.Members`.
+    """
 
     entries: tuple[ShardEntry, ...]
     without_picture: int
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    merged: int = 0
 
 
 @dataclass(frozen=True)
-class _Span:
-    offset: int
-    size: int
+class ShardRules:
+    """How members are read: suffixes of pictures in lower case, the one `picture` of each sample, and names of .json values."""
+
+    suffixes: tuple[str, ...] = pictures.SUFFIXES
+    picture: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+
+    def column(self, role: str) -> str:
+        """Return the name in a .json of text, label, original_height or original_width."""
+        return dict(self.columns).get(role, role)
 
 
-def index_shard(path: Path, suffixes: tuple[str, ...] = RGB_SUFFIXES) -> ShardIndex:
+def index_shard(path: Path, rules: ShardRules | None = None) -> ShardIndex:
     """Read the index of one shard, from the cache or from its headers.
 
     Args:
         path: The shard.
-        suffixes: Suffixes of pictures, in lower case.
+        rules: How its members are read.
 
     Raises:
-        DataError: The shard is not an uncompressed tar file, is cut off, or has two pictures for one key.
+        DataError: The shard is not an uncompressed tar file, is cut off or damaged, or has two pictures for one key.
     """
+    rules = rules or ShardRules()
     status = path.stat()
     location = str(path.resolve())
     changed = {"mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
     stamp = {"version": _VERSION, "path": location, "bytes": status.st_size, **changed}
-    named = os.fsencode(location) + (b"" if suffixes == RGB_SUFFIXES else repr(suffixes).encode())
+    named = os.fsencode(location) + (b"" if rules == ShardRules() else repr(rules).encode("utf-8", "backslashreplace"))
     cache = user_cache("shards") / f"{hashlib.blake2b(named, digest_size=12).hexdigest()}.json"
     known = _from_cache(cache, stamp)
     if known is not None:
         return known
-    index = _read_headers(path, suffixes)
+    index = _read_headers(path, rules)
     with suppress(DiskError):
         rows = [list(asdict(entry).values()) for entry in index.entries]
-        write_bytes(cache, json.dumps({**stamp, "without_picture": index.without_picture, "rows": rows}).encode())
+        rest = {"without_picture": index.without_picture, "ignored": dict(index.ignored), "merged": index.merged}
+        write_bytes(cache, json.dumps({**stamp, **rest, "rows": rows}).encode())
     return index
 
 
@@ -99,8 +117,9 @@ def _from_cache(path: Path, stamp: Mapping[str, Any]) -> ShardIndex | None:
             return None
         entries = tuple(ShardEntry(*row) for row in content["rows"])
         whole = all(_is_inside(entry, stamp["bytes"]) for entry in entries)
-        return ShardIndex(entries, int(content["without_picture"])) if whole else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        ignored = {str(suffix): int(count) for suffix, count in content["ignored"].items()}
+        return ShardIndex(entries, int(content["without_picture"]), ignored, int(content["merged"])) if whole else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -116,8 +135,8 @@ def _fits(value: Any, annotation: str) -> bool:
     return type(value) in {names[part] for part in annotation.split(" | ")}
 
 
-def _read_headers(path: Path, suffixes: tuple[str, ...]) -> ShardIndex:
-    members: dict[str, dict[str, _Span]] = {}
+def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
+    members = Members(path, rules.suffixes, rules.picture)
     where = printable(str(path))
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
@@ -125,48 +144,53 @@ def _read_headers(path: Path, suffixes: tuple[str, ...]) -> ShardIndex:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 name = PurePosixPath(member.name)
                 if member.isreg() and name.name and not name.name.startswith("."):
-                    span = _Span(member.offset_data, member.size)
-                    suffix = name.suffix.lower()
-                    _add(members, str(name.with_suffix("")), "picture" if suffix in suffixes else suffix, span, path)
-            end = archive.offset
-            # Without this check, a shard cut between two members, or with a broken header inside, would pass for a shorter one.
-            if read_at(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
-                raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="download or write it again")
-            entries = [_entry(key, spans, file.fileno()) for key, spans in members.items() if "picture" in spans]
+                    members.add(name, Span(member.offset_data, member.size))
+            _check_end(file.fileno(), archive.offset, where)
+            members.join()
+            kept = members.by_key
+            entries = [_entry(key, spans, file.fileno(), rules) for key, spans in kept.items() if PICTURE in spans]
     except tarfile.TarError as error:
         reason = "cut off" if "unexpected end" in str(error) else str(error)
         raise DataError(f"shard {where} cannot be read as tar: {reason}", needed="a complete, uncompressed tar file") from error
     except OSError as error:
         raise DataError(f"shard {where} cannot be read: {error.strerror or error}") from error
-    return ShardIndex(tuple(entries), len(members) - len(entries))
+    return ShardIndex(tuple(entries), len(kept) - len(entries), dict(members.ignored), members.merged)
 
 
-def _add(members: dict[str, dict[str, _Span]], key: str, role: str, span: _Span, path: Path) -> None:
-    if role not in ("picture", ".cls", ".txt", ".json"):
-        return
-    spans = members.setdefault(key, {})
-    if role in spans:
-        what = "pictures" if role == "picture" else f"{role} members"
-        raise DataError(printable(f"shard {path} contains two {what} for key {key}"), needed="one of each per key")
-    spans[role] = span
+def _check_end(handle: int, end: int, where: str) -> None:
+    """Raise DataError unless the archive ends at `end` with zeros and nothing comes after them.
+
+    Without this check a shard cut between two members, one with a broken header inside, and one with zeros over a header would
+    pass for a shorter one.
+    """
+    at = end
+    while block := read_at(handle, _TAIL, at):
+        if block.strip(b"\0"):
+            first = at + len(block) - len(block.lstrip(b"\0"))
+            behind = f", with more behind it at byte {first:,}" if first >= end + _BLOCK else ""
+            raise DataError(f"shard {where} is truncated or damaged at byte {end:,}{behind}", fix="download or write it again")
+        at += len(block)
+    if at < end + _BLOCK:
+        raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="download or write it again")
 
 
-def _entry(key: str, spans: Mapping[str, _Span], handle: int) -> ShardEntry:
-    picture = spans["picture"]
+def _entry(key: str, spans: Mapping[str, Span], handle: int, rules: ShardRules) -> ShardEntry:
+    picture = spans[PICTURE]
     details = _Details()
     if ".json" in spans:
-        details = _details(handle, spans[".json"])
+        details = _details(handle, spans[".json"], rules)
     if ".cls" in spans:
         details = _with_class(details, read_at(handle, min(spans[".cls"].size, 64), spans[".cls"].offset))
-    text = spans.get(".txt") or (spans[".json"] if details.text_hash else _Span(0, 0))
-    text_hash = _short_hash(read_at(handle, text.size, text.offset)) if ".txt" in spans else details.text_hash
+    own = spans.get(".txt") or spans.get(".caption")
+    text = own or (spans[".json"] if details.text_hash else Span(0, 0))
+    text_hash = details.text_hash if own is None else _short_hash(read_at(handle, own.size, own.offset))
     return ShardEntry(
         key=key,
         offset=picture.offset,
         size=picture.size,
         text_offset=text.offset,
         text_size=text.size,
-        text_is_json=".txt" not in spans and details.text_hash > 0,
+        text_is_json=own is None and details.text_hash > 0,
         text_hash=text_hash,
         label=details.label,
         original_height=details.original_size[0],
@@ -183,15 +207,15 @@ class _Details:
     fault: str = ""
 
 
-def _details(handle: int, span: _Span) -> _Details:
+def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
     try:
         content = json.loads(read_at(handle, min(span.size, _MOST_JSON_BYTES), span.offset))
         if not isinstance(content, dict):
             return _Details(fault="unreadable .json")
         return _Details(
-            label=label_from(content.get("label"), ""),
-            original_size=original_size_from(content, "") or (0, 0),
-            text_hash=0 if (text := content.get("text")) is None else _short_hash(json.dumps(text).encode()),
+            label=label_from(content.get(rules.column("label")), ""),
+            original_size=original_size_from(content, "", rules.column) or (0, 0),
+            text_hash=0 if (text := content.get(rules.column("text"))) is None else _short_hash(json.dumps(text).encode()),
         )
     except (ValueError, RecursionError, OpenLdmError):
         return _Details(fault="unreadable .json")

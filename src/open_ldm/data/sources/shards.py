@@ -1,4 +1,4 @@
-"""Tar shards with random access: KEY.jpg with KEY.cls (class number), KEY.txt (captions) or KEY.json.
+"""Tar shards with random access: KEY.jpg with KEY.cls (class number), KEY.txt or KEY.caption (captions), or KEY.json.
 
 With `channels`, KEY.npy or KEY.tif contains the picture.
 KEY.json may contain text, label, original_height and original_width. A `classes.json` beside the shards names the classes.
@@ -6,29 +6,29 @@ KEY.json may contain text, label, original_height and original_width. A `classes
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
-from open_ldm.core.files import open_handle, read_at, relative_path_hint
+from open_ldm.core.files import open_handle, read_at
 from open_ldm.data import pictures
 from open_ldm.data.content import unreadable
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
+from open_ldm.data.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.data.sources.digests import StoredPicture, read_digests
-from open_ldm.data.sources.files import NoSuchPath, moved
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
 from open_ldm.data.sources.picture_files import PictureFilesConfig
-from open_ldm.data.sources.shard_index import RGB_SUFFIXES, ShardEntry, index_shard
+from open_ldm.data.sources.shard_index import ShardEntry, ShardIndex, ShardRules, index_shard
+from open_ldm.data.sources.shard_keys import ignored_words
+from open_ldm.data.sources.shard_paths import find_shards
 
 BAD_CAPTION = "unreadable caption"
 
@@ -51,10 +51,22 @@ _ROW = np.dtype(
 
 
 class ShardsConfig(PictureFilesConfig):
-    """Tar shards; `path` is a folder of .tar files, one .tar file, or a pattern such as data/train-*.tar."""
+    """Tar shards.
+
+    Attributes:
+        path: A folder of .tar files, one .tar file, or a pattern such as data/train-*.tar or data/{000..099}.tar.
+        picture: Where a sample has several pictures, the ending of the one to read: `photo.png` of 0000.photo.png and
+            0000.mask.png. Keys then end at the first dot of a name, as in WebDataset. null takes the one picture there is.
+    """
 
     kind: Literal["shards"] = "shards"
     path: str = Field(min_length=1)
+    picture: str | None = Field(default=None, min_length=1)
+
+    @property
+    def rules(self) -> ShardRules:
+        """How members of the shards are read."""
+        return ShardRules(self.suffixes, self.picture, tuple(sorted(self.columns.items())))
 
     def open(self) -> ShardsSource:
         """Index the shards. Raises ConfigError for a wrong path, DataError, which names the shard, for damaged content."""
@@ -66,14 +78,14 @@ class ShardsSource:
 
     def __init__(self, config: ShardsConfig) -> None:
         self.config = config
-        self._shards = _find_shards(config.path)
+        self._shards = find_shards(config.path)
+        self._captions_matter = True
         self._handles: OrderedDict[int, int] = OrderedDict()
         self._captions: tuple[str, ...] | None = None
-        suffixes = RGB_SUFFIXES if config.channels is None else config.suffixes
-        indices = [index_shard(shard, suffixes) for shard in self._shards]
+        indices = [index_shard(shard, config.rules) for shard in self._shards]
         entries = [entry for index in indices for entry in index.entries]
         if not entries:
-            raise DataError(f"{config.path} contains no pictures", needed=f"members named KEY{shortened(suffixes)}")
+            raise _no_pictures(config, indices)
         labels = resolve_labels([entry.label for entry in entries], read_class_names(self._shards[0].parent), config.path)
         self._class_names = labels.class_names
         self._keys = [entry.key for entry in entries]
@@ -84,7 +96,7 @@ class ShardsSource:
         if labels.class_names:
             for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
                 self._faults.setdefault(int(row), BAD_LABEL)
-        self._summary = self._summarise(sum(index.without_picture for index in indices), labels.ignored)
+        self._summary = self._summarise(indices, labels.said)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -102,7 +114,7 @@ class ShardsSource:
         names = [shard.name for shard in self._shards]
         digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
         digest.update("\0".join(map(printable, self._keys)).encode())
-        digest.update(self._rows.tobytes())
+        digest.update(self._rows.tobytes() + self._caption_mode)
         return digest.hexdigest()
 
     @property
@@ -111,13 +123,21 @@ class ShardsSource:
         settings = (sorted(self._faults.items()), self.config.reading)
         return IndexHashes(
             pictures=self._hash_of(settings, "original_height", "original_width"),
-            captions=self._hash_of((), "text_hash", "text_is_json"),
+            captions=self._hash_of((), "text_hash", "text_is_json") + self._caption_mode.decode(),
             labels=self._hash_of(self._class_names, "label"),
         )
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the BLAKE2b of each picture's bytes, whatever else its shard contains; see `Source.digests`."""
         return read_digests(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
+
+    @property
+    def _caption_mode(self) -> bytes:
+        return b"" if self.config.captions == "lines" else self.config.captions.encode()
+
+    def ignore_captions(self) -> None:
+        """Take pictures whose captions cannot be read as pictures without any, for a run that reads no captions."""
+        self._captions_matter = False
 
     def _stored(self, index: int) -> StoredPicture | None:
         row = self._rows[index]
@@ -140,7 +160,9 @@ class ShardsSource:
         row = self._usable(index)
         content = self._read(index, int(row["offset"]), int(row["size"]))
         pixels = self.config.decode(content)
-        height, width = _original_size(row) or pixels.shape[:2]
+        size = (pixels.shape[0], pixels.shape[1])
+        known = _original_size(row)
+        height, width = size if known is None else self.config.upright(known, content, size)
         return Sample(
             id=self.sample_id(index),
             pixels=pixels,
@@ -158,10 +180,11 @@ class ShardsSource:
         """Return the original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
         row = self._usable(index)
         known = _original_size(row)
-        if known is not None:
+        if known is not None and known[0] == known[1]:
             return known
         content = self._read(index, int(row["offset"]), int(row["size"]))
-        return self.config.read_size(content)
+        size = self.config.read_size(content)
+        return size if known is None else self.config.upright(known, content, size)
 
     def label_of(self, index: int) -> int | None:
         """Return the class of a picture without reading it; None when it has none."""
@@ -194,10 +217,12 @@ class ShardsSource:
         for handle in getattr(self, "_handles", {}).values():
             os.close(handle)
 
-    def _summarise(self, without_picture: int, ignored: str) -> SourceSummary:
+    def _summarise(self, indices: Sequence[ShardIndex], labels: str) -> SourceSummary:
         words = "1 tar shard" if len(self._shards) == 1 else f"{len(self._shards):,} tar shards"
+        without_picture = sum(index.without_picture for index in indices)
         words += f"; {without_picture:,} keys without a picture ignored" if without_picture else ""
-        words += f"; {ignored}" if ignored else ""
+        words += ignored_words(_ignored(indices), sum(index.merged for index in indices))
+        words += f"; {labels}" if labels else ""
         captioned = int(np.count_nonzero(self._rows["text_size"]))
         return SourceSummary(len(self), len(self._class_names), captioned, words, self.config.channels)
 
@@ -212,10 +237,15 @@ class ShardsSource:
             return ()
         content = self._read(index, int(row["text_offset"]), int(row["text_size"]))
         try:
-            text = content.decode("utf-8-sig")
-            return captions_from(json.loads(text)["text"] if row["text_is_json"] else text.splitlines(), "")
+            text = decode_text(content)
+            if row["text_is_json"]:
+                return captions_from(json.loads(text)[self.config.rules.column("text")], "")
+            return captions_in(text, self.config.captions)
         except (ValueError, KeyError, TypeError, OpenLdmError) as error:
-            raise BadPicture(BAD_CAPTION, self.sample_id(index)) from error
+            if not self._captions_matter:
+                return ()
+            why = f": its text {NOT_UTF8}" if isinstance(error, UnicodeDecodeError) else ""
+            raise BadPicture(BAD_CAPTION, f"{self.sample_id(index)}{why}") from error
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = int(self._rows[index]["shard"])
@@ -254,22 +284,12 @@ def _original_size(row: Any) -> tuple[int, int] | None:
     return (int(row["original_height"]), int(row["original_width"])) if row["original_height"] else None
 
 
-def _matches(pattern: Path) -> list[Path]:
-    return [Path(name) for name in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 - takes absolute patterns
+def _ignored(indices: Sequence[ShardIndex]) -> Counter[str]:
+    return sum((Counter(index.ignored) for index in indices), Counter())
 
 
-def _find_shards(path: str) -> list[Path]:
-    given = Path(path).expanduser()
-    if given.is_dir():
-        shards = sorted(given.glob("*.tar"))
-        if not shards:
-            raise DataError(f"{path} contains no .tar files", fix="for pictures in single files use source.kind=folder")
-        return shards
-    shards = sorted(match for match in _matches(given) if match.is_file())
-    if not shards:
-        raise NoSuchPath(
-            f"source.path {path} matches no file",
-            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{relative_path_hint(path)}",
-            fix=moved(path),
-        )
-    return shards
+def _no_pictures(config: ShardsConfig, indices: Sequence[ShardIndex]) -> DataError:
+    endings = config.suffixes if config.picture is None else (f".{config.picture}",)
+    found = shortened([suffix for suffix, _ in _ignored(indices).most_common()], 6)
+    needed = f"members named KEY{shortened(endings)}" + (f"; found {found}" if found else "")
+    return DataError(f"{config.path} contains no pictures", needed=needed)

@@ -63,7 +63,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     training = recipe.training
     store = CheckpointFolder(folder.checkpoints, training.keep_checkpoints, REQUIRED)
     checkpoint, problems = store.newest()
-    source = open_data(recipe.data)
+    source = open_data(recipe.data, captions=False)
     seen = survey(source)
     health = count_bad_samples(folder, source, seen, world.leads)
     parts = hold_out(source, recipe.held_out.pictures, training.seed)
