@@ -326,8 +326,10 @@ def test_every_format_that_folders_read_is_read_and_the_rest_is_counted(tmp_path
 
 
 @pytest.mark.parametrize("victim", [1, 6, 11])
-def test_zeros_over_a_header_inside_a_shard_are_damage(victim: int, tmp_path: Path, tar: Tar, encode: Encode) -> None:
-    path = tar(tmp_path / "a.tar", {f"{number:02}.png": encode() for number in range(12)})
+def test_zeros_over_a_header_inside_a_shard_are_damage(
+    victim: int, tmp_path: Path, tar: Tar, encode: Encode, image: Callable[..., Image.Image]
+) -> None:
+    path = tar(tmp_path / "a.tar", {f"{number:02}.png": encode(image(150, 150)) for number in range(12)})
     assert len(shards(path)) == 12
     with tarfile.open(path) as archive:
         start = archive.getmembers()[victim].offset

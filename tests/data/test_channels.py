@@ -190,12 +190,17 @@ def test_a_folder_gives_its_channels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source[1].pixels, (given.astype(int) + 128) // 257)
 
 
-def test_a_folder_without_channels_is_read_as_before(tmp_path: Path) -> None:
+def test_a_folder_without_channels_reads_the_first_page_of_8_bits_and_no_stack_of_16(tmp_path: Path) -> None:
     lab_folder(tmp_path, 4)
     source = FolderConfig(path=tmp_path).open()
     assert [source.sample_id(index) for index in range(len(source))] == ["00.tif", "02.tif"]
-    assert source[0].pixels.shape == (20, 24, 3)
     assert source.summary.layout == "flat; 2 other files ignored"
+    for read in (source.__getitem__, source.size_of):
+        with pytest.raises(BadPicture, match=r"5 pages of uint16, needed one; fix: data\.source\.channels=5"):
+            read(0)
+    array = numbers(20, 24, 5)
+    (tmp_path / "00.tif").write_bytes(pages(array))
+    np.testing.assert_array_equal(FolderConfig(path=tmp_path).open()[0].pixels, np.repeat(array[:, :, :1], 3, axis=2))
 
 
 def test_channels_are_part_of_what_the_pictures_are(tmp_path: Path) -> None:
@@ -233,7 +238,7 @@ def test_a_survey_counts_bad_files_and_says_what_is_dark(tmp_path: Path) -> None
     bright = survey(FolderConfig(path=tmp_path, channels=5, channel_range=((0, 4095),)).open())
     assert min(bright.reach) > 250
     assert bright.problems() == []
-    with pytest.raises(DataError, match=r"none of 13 .* needed \[height, width, 7\]|none of 13 .* pages 5, needed 7"):
+    with pytest.raises(DataError, match=r"none of 13 .* needed \[height, width, 7\]|none of 13 .*5.* needed 7"):
         survey(FolderConfig(path=tmp_path, channels=7).open())
 
 

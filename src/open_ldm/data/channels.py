@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from open_ldm.data import pictures
+from open_ldm.data import pictures, tiff
 from open_ldm.data.pictures import Pixels
 from open_ldm.data.sample import BadPicture
 
@@ -31,6 +32,7 @@ Values = np.ndarray[Any, np.dtype[np.uint8 | np.uint16]]
 
 _MOST_LETTERS = 200
 _NPY = b"\x93NUMPY"
+_READ_BY_AXES = (pictures.NOT_A_PICTURE, pictures.UNSUPPORTED_MODE, WRONG_CHANNELS)
 _GREY_MODES = ("L", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -43,8 +45,9 @@ def decode(picture: bytes | Path, channels: int, ranges: Sequence[Range] | None,
     """Decode a file (or its bytes) to uint8 [H, W, channels].
 
     A file is .npy of uint8 or uint16, [H, W, N] or for one channel [H, W]; or TIFF with one greyscale page of 8 or 16 bits
-    for each channel, in order; or for one channel any greyscale picture. Values from `low` to `high` become 0 to 255,
-    rounded; values outside are clamped.
+    for each channel, in order, or with any one axis of that length besides height and width (data/tiff.py); or for one channel
+    any greyscale picture. Values from `low` to `high` become 0 to 255, rounded; values outside are clamped. Other numbers than
+    uint8 and uint16 are read from TIFF where `ranges` are given.
 
     Args:
         picture: The file or its bytes.
@@ -63,7 +66,7 @@ def decode(picture: bytes | Path, channels: int, ranges: Sequence[Range] | None,
         values = _array_of(content, channels, max_megapixels)
         planes = [_to_8_bits(values[:, :, channel], ranges, channel) for channel in range(channels)]
     else:
-        planes = _pages_of(content, channels, ranges, max_megapixels)
+        planes = _planes_of(content, channels, ranges, max_megapixels)
     return np.stack(planes, axis=2)
 
 
@@ -81,9 +84,21 @@ def _size_in(stream: IO[bytes], channels: int, max_megapixels: float) -> tuple[i
         raise BadPicture(pictures.EMPTY)
     if start == _NPY:
         return _header(stream, channels, max_megapixels).size
-    with pictures.opened(stream, max_megapixels) as image:
-        _check_pages(image, channels)
-        return pictures.upright_size(image)
+    facts = tiff.read_facts(stream)
+    refused = None
+    if facts is None or not facts.misread:
+        try:
+            with pictures.opened(stream, max_megapixels) as image:
+                _check_pages(image, channels)
+                return pictures.upright_size(image)
+        except BadPicture as verdict:
+            if facts is None or verdict.reason not in _READ_BY_AXES:
+                raise
+            refused = verdict
+    stream.seek(0)
+    with _or_as_before(refused), tiff.opened(stream) as stack:
+        _check_axes(stack, channels, max_megapixels)
+        return stack.size
 
 
 @dataclass(frozen=True)
@@ -136,6 +151,47 @@ def _array_of(content: bytes, channels: int, max_megapixels: float) -> Values:
     return flat.reshape(header.shape, order="F" if header.columns_first else "C").reshape(*header.size, channels)
 
 
+def _planes_of(content: bytes, channels: int, ranges: Sequence[Range] | None, max_megapixels: float) -> list[Pixels]:
+    """Read the pages of a TIFF, or, where they are not one for each channel, its axes."""
+    facts = tiff.read_facts(io.BytesIO(content))
+    refused = None
+    if facts is None or not facts.misread:
+        try:
+            return _pages_of(content, channels, ranges, max_megapixels)
+        except BadPicture as verdict:
+            if facts is None or verdict.reason not in _READ_BY_AXES:
+                raise
+            refused = verdict
+    with _or_as_before(refused), tiff.opened(io.BytesIO(content)) as stack:
+        _check_axes(stack, channels, max_megapixels)
+        if ranges is None and (stack.dtype.kind != "u" or stack.dtype.itemsize > 2):
+            raise BadPicture(WRONG_NUMBERS, f"{stack.words}; fix: data.source.channel_range, or export it as uint16")
+        values = stack.read()
+    return [_to_8_bits(values[:, :, channel], ranges, channel) for channel in range(channels)]
+
+
+@contextmanager
+def _or_as_before(refused: BadPicture | None) -> Iterator[None]:
+    """Where tifffile is missing, raise what was wrong without it, if that says more."""
+    try:
+        yield
+    except BadPicture as verdict:
+        if verdict.reason == tiff.NEEDS_TIFFFILE and refused is not None and refused.reason != pictures.NOT_A_PICTURE:
+            raise BadPicture(refused.reason, f"{refused.detail}; {verdict.reason}: {verdict.detail}") from verdict
+        raise
+
+
+def _check_axes(stack: tiff.Stack, channels: int, max_megapixels: float) -> None:
+    height, width = stack.size
+    if height * width > max_megapixels * 1e6:
+        raise BadPicture(pictures.TOO_LARGE, f"{width} x {height}")
+    if stack.channels != channels:
+        fix = f"data.source.channels={stack.channels}"
+        raise BadPicture(WRONG_CHANNELS, f"{stack.words}, needed {channels} besides Y and X; fix: {fix}")
+    if stack.facts.photometric > 2:
+        raise BadPicture(tiff.UNSUPPORTED, f"{stack.words}, of photometric interpretation {stack.facts.photometric}")
+
+
 def _pages_of(content: bytes, channels: int, ranges: Sequence[Range] | None, max_megapixels: float) -> list[Pixels]:
     """Read the pages of a TIFF, or the single one of another picture, in 8 bits and upright."""
     planes = []
@@ -148,13 +204,18 @@ def _pages_of(content: bytes, channels: int, ranges: Sequence[Range] | None, max
                 raise BadPicture(pictures.UNSUPPORTED_MODE, f"page {page + 1} is {image.mode}, needed greyscale")
             if image.size != size:
                 raise BadPicture(UNEQUAL_PAGES, f"page {page + 1} has {image.width} x {image.height}")
-            values = np.asarray(image)
+            values = pictures.white_is_zero(np.asarray(image), image, _photometric(image))
             if image.mode == "I":
                 values = pictures.within_16_bits(values)
             plane = _to_8_bits(values, ranges, page)
             steps = pictures.turn_of(image)
             planes.append(plane if steps is None else np.array(Image.fromarray(plane).transpose(steps)))
     return planes
+
+
+def _photometric(image: Image.Image) -> int:
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    return int(tags.get(262, 1))
 
 
 def _check_pages(image: Image.Image, channels: int) -> None:
@@ -169,7 +230,18 @@ def _to_8_bits(values: Values, ranges: Sequence[Range] | None, channel: int) -> 
     if ranges is None and values.dtype.itemsize == 1:
         return values.astype(np.uint8)
     low, high = (0, 65535) if ranges is None else ranges[channel if len(ranges) > 1 else 0]
+    if values.dtype.kind != "u" or values.dtype.itemsize > 2:
+        return _scaled(values, low, high)
     return _table(low, high)[values]
+
+
+def _scaled(values: np.ndarray[Any, Any], low: int, high: int) -> Pixels:
+    """Compute what `_table` holds, for any numbers. Raises BadPicture when one is not finite."""
+    if not np.isfinite(values).all():
+        raise BadPicture(WRONG_NUMBERS, "some are not finite")
+    above = np.clip(values.astype(np.float64), low, high) - low
+    scaled: Pixels = np.floor(above * 255 / (high - low) + 0.5).astype(np.uint8)
+    return scaled
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from open_ldm.data import tiff
 from open_ldm.data.sample import BadPicture
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
     The rule: the first frame of an animation; EXIF orientation applied (an unreadable EXIF block counts as none, and so
     does one behind the pixels of a PNG); palettes converted to RGB; alpha and transparent colours composited on white;
     greyscale repeated; 16-bit greyscale (I;16, or I within 0..65535) divided by 257 and rounded, with transparency ignored;
-    16-bit colour cut to its high byte; CMYK and YCbCr converted without a colour profile; LAB and floats refused.
-    JPEG, PNG, WebP, TIFF, BMP and GIF are read. The size is read from the header before anything is decoded.
+    16-bit colour cut to its high byte; CMYK and YCbCr converted without a colour profile; LAB, floats and stacks of 16-bit
+    pages refused. JPEG, PNG, WebP, TIFF, BMP and GIF are read; data/tiff.py reads TIFF that Pillow does not read rightly. The
+    size is read from the header before anything is decoded.
 
     Raises:
         BadPicture: Its `reason` is one of the phrases of this file.
@@ -67,11 +69,21 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
     content = picture if isinstance(picture, bytes) else read_bytes(picture)
     if not content:
         raise BadPicture(EMPTY)
-    with opened(io.BytesIO(content), max_megapixels) as image:
-        steps = turn_of(image)
-        image.load()
-        pixels = _to_rgb(image)
-        return pixels if steps is None else np.array(Image.fromarray(pixels).transpose(steps))
+    facts = tiff.read_facts(io.BytesIO(content))
+    _refuse_numbers(facts)
+    if facts is not None and facts.misread:
+        return _rgb_by_axes(io.BytesIO(content), max_megapixels)
+    try:
+        with opened(io.BytesIO(content), max_megapixels) as image:
+            _refuse_stack(image, facts)
+            steps = turn_of(image)
+            image.load()
+            pixels = _to_rgb(image, facts)
+            return pixels if steps is None else np.array(Image.fromarray(pixels).transpose(steps))
+    except BadPicture as verdict:
+        if facts is None or verdict.reason not in (NOT_A_PICTURE, DAMAGED if facts.webp else ""):
+            raise
+        return _rgb_by_axes(io.BytesIO(content), max_megapixels)
 
 
 def read_size(picture: bytes | Path, max_megapixels: float) -> tuple[int, int]:
@@ -131,9 +143,66 @@ def with_retries(read: Callable[[], bytes], what: str) -> bytes:
 def _size_in(stream: IO[bytes], max_megapixels: float) -> tuple[int, int]:
     if not stream.read(1):
         raise BadPicture(EMPTY)
+    facts = tiff.read_facts(stream)
+    _refuse_numbers(facts)
+    if facts is not None and facts.misread:
+        return _size_by_axes(stream, max_megapixels)
+    try:
+        with opened(stream, max_megapixels) as image:
+            _refuse_stack(image, facts)
+            return upright_size(image)
+    except BadPicture as verdict:
+        if facts is None or verdict.reason != NOT_A_PICTURE:
+            raise
+        return _size_by_axes(stream, max_megapixels)
+
+
+def _refuse_numbers(facts: tiff.Facts | None) -> None:
+    if facts is not None and facts.unranged:
+        fix = "data.source.channels with channel_range, or export it as uint8 or uint16"
+        raise BadPicture(UNSUPPORTED_MODE, f"{facts.words}, whose range nothing says; fix: {fix}")
+
+
+def _refuse_stack(image: Image.Image, facts: tiff.Facts | None) -> None:
+    pages = getattr(image, "n_frames", 1) if facts is not None and facts.bits > 8 else 1
+    if pages > 1 and facts is not None:
+        fix = f"data.source.channels={pages}, or export one page a file"
+        raise BadPicture(tiff.UNSUPPORTED, f"{pages} pages of {facts.words}, needed one; fix: {fix}")
+
+
+def _size_by_axes(stream: IO[bytes], max_megapixels: float) -> tuple[int, int]:
     stream.seek(0)
-    with opened(stream, max_megapixels) as image:
-        return upright_size(image)
+    with tiff.opened(stream) as stack:
+        _check_rgb(stack, max_megapixels)
+        return stack.size
+
+
+def _rgb_by_axes(stream: IO[bytes], max_megapixels: float) -> Pixels:
+    """Read a TIFF of grey or RGB, with opacity or without, as `decode` says."""
+    with tiff.opened(stream) as stack:
+        _check_rgb(stack, max_megapixels)
+        values, words = stack.read(), stack.words
+    opacity = values.shape[2] in (2, 4)
+    if values.dtype.itemsize > 1:
+        wide = within_16_bits(values, words)
+        values = wide >> 8 if wide.shape[2] > 2 else (wide + 128) // 257
+    pixels = values.astype(np.uint8)
+    if pixels.shape[2] <= 2:
+        pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
+    return _on_white(Image.fromarray(pixels)) if opacity else np.ascontiguousarray(pixels)
+
+
+def _check_rgb(stack: tiff.Stack, max_megapixels: float) -> None:
+    height, width = stack.size
+    if height * width > max_megapixels * 1e6:
+        raise BadPicture(TOO_LARGE, f"{width} x {height}")
+    channels = stack.channels
+    grey = channels == 1 or (channels == 2 and stack.alpha)
+    colour = stack.colour and stack.dtype.itemsize <= 2 and (channels == 3 or (channels == 4 and stack.alpha))
+    signed = stack.dtype.kind == "i" and channels > 1
+    if not (grey or colour) or signed or stack.facts.photometric > 2:
+        fix = f"data.source.channels={channels}, or export it as RGB"
+        raise BadPicture(tiff.UNSUPPORTED, f"{stack.words}; needed: grey, or RGB of 8 or 16 bits; fix: {fix}")
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -183,22 +252,34 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _to_rgb(image: Image.Image) -> Pixels:
+def white_is_zero(values: np.ndarray[Any, Any], image: Image.Image, photometric: int) -> np.ndarray[Any, Any]:
+    """Return wide greyscale values with 0 as black. Pillow turns those of 8 bits itself, and no others. Raises BadPicture."""
+    if photometric or not image.mode.startswith("I"):
+        return values
+    if not image.mode.startswith("I;16"):
+        raise BadPicture(UNSUPPORTED_MODE, f"{image.mode} with white as 0; needed: 8 or 16 bits")
+    return 65535 - values
+
+
+def _to_rgb(image: Image.Image, facts: tiff.Facts | None) -> Pixels:
     if image.mode.startswith("I"):
-        values = within_16_bits(np.asarray(image))
+        values = within_16_bits(white_is_zero(np.asarray(image), image, 1 if facts is None else facts.photometric))
         grey = ((values + 128) // 257).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return np.array(Image.alpha_composite(white, with_alpha).convert("RGB"))
+        return _on_white(image.convert("RGBA"))
     if image.mode not in _CONVERTED_BY_PILLOW:
         raise BadPicture(UNSUPPORTED_MODE, image.mode)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def within_16_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _on_white(image: Image.Image) -> Pixels:
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return np.array(Image.alpha_composite(white, image).convert("RGB"))
+
+
+def within_16_bits(values: np.ndarray[Any, Any], what: str = "I") -> np.ndarray[Any, np.dtype[np.int64]]:
     """Convert a wide greyscale picture to whole numbers. Raises BadPicture when one is below 0 or above 65535."""
     if values.min() < 0 or values.max() > 65535:
-        raise BadPicture(UNSUPPORTED_MODE, "I beyond 16 bits")
+        raise BadPicture(UNSUPPORTED_MODE, f"{what} beyond 16 bits")
     return values.astype(np.int64)

@@ -90,7 +90,7 @@ def _no_pictures(where: str, found: FoundFiles, config: PictureFilesConfig) -> D
 
 def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFilesConfig) -> Layout:
     stored = {*found.pictures, *found.others}
-    metadata = read_metadata(root / file, config.columns)
+    metadata = read_metadata(root / file, {str(role): name for role, name in config.columns.items()})
     entries = [Entry(stored_name(row.file_name, stored), row.captions, row.label, row.original_size) for row in metadata.rows]
     entries.sort(key=lambda entry: entry.name)
     where = printable(str(root / file))
