@@ -13,10 +13,13 @@ from PIL import Image
 
 from open_ldm.autoencoders import GivenStats
 from open_ldm.autoencoders.latent_stats import given
+from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.commands.evaluate.pictures import open_evaluated
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.transforms import TransformConfig
+from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import load_recipe
 from tests.cli.conftest import ldm
 from tests.runs.autoencoder.tiny import tiny_recipe as tiny_autoencoder_recipe
@@ -120,6 +123,38 @@ def test_sample_never_overwrites_and_knows_all_classes(capsys: pytest.CaptureFix
         code, out, _ = ldm(capsys, "sample", class_run, "--class", "red circle", "--class", 3, "--count", 1, "--json")
         assert code == 0 and json.loads(out)["folder"].endswith(f"drawn/{number}")
         assert f"drawn/{number}/grid.png" in (class_run / "report.html").read_text()
+
+
+def test_the_class_that_is_drawn_is_named(capsys: pytest.CaptureFixture[str], class_run: Path, tmp_path: Path) -> None:
+    names = load_run(class_run).known.facts.class_names
+    asked = ("--class", 3, "--class-index", 1, "--count", 1, "--steps", 2)
+    code, out, _ = ldm(capsys, "sample", class_run, *asked, "--out", tmp_path)
+    told = json.loads((tmp_path / "samples.json").read_text())
+    assert code == 0 and [one["shows"] for one in told["pictures"]] == [names[3], names[1]]
+    assert f"classes: {names[3]}, {names[1]}" in out
+    code, _, err = ldm(capsys, "sample", class_run, "--class-index", 999)
+    assert code == 2 and "no class at index 999" in err
+
+
+def test_older_pictures_are_never_taken_for_new_ones(
+    capsys: pytest.CaptureFixture[str], class_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sampled(count: int) -> tuple[int, str]:
+        code, _, err = ldm(capsys, "sample", class_run, "--class-index", 0, "--count", count, "--steps", 2, "--out", tmp_path)
+        return code, err
+
+    assert sampled(6)[0] == 0 and sampled(6)[0] == 0, "the same pictures again replace all of them"
+    with monkeypatch.context() as patched:
+        patched.setattr("open_ldm.commands.sample.sample_pixels", lambda *_: pytest.fail("sampled before it was refused"))
+        code, err = sampled(3)
+    assert code == 2 and "holds 3 pictures of an earlier sampling that would stay, such as 00003.png" in err
+    listed = json.loads((tmp_path / "samples.json").read_text())
+    (tmp_path / "samples.json").write_text(json.dumps({**listed, "pictures": listed["pictures"][:3]}))
+    evaluated = open_evaluated(tmp_path, EvaluationConfig(metrics=("fid",), n=100), None, "train", "cpu")
+    assert len(evaluated) == 3 and "3 pictures in" in capsys.readouterr().err
+    (tmp_path / "samples.json").write_text(json.dumps(listed))
+    assert len(open_evaluated(tmp_path, EvaluationConfig(metrics=("fid",), n=100), None, "train", "cpu")) == 6
+    assert not capsys.readouterr().err
 
 
 def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:

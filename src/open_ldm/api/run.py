@@ -83,6 +83,7 @@ class Run:
         prompts: str | Sequence[str] | None = None,
         classes: str | int | Sequence[str | int] | None = None,
         *,
+        class_index: int | Sequence[int] | None = None,
         count: int | None = None,
         seed: int = 0,
         steps: int | None = None,
@@ -98,7 +99,9 @@ class Run:
 
         Args:
             prompts: A caption or several, for a model of captions.
-            classes: Names or numbers of classes, for a model of classes; without any every class, where there are at most 32.
+            classes: Names of classes, for a model of classes, or indices where no name is a number; without any every class,
+                where there are at most 32.
+            class_index: Classes by their index, after those of `classes`.
             count: Pictures of each prompt or class, at least 1; 4 by default, and 1 of each variant of a sweep.
             seed: Of the first picture, at least 0; the next has the next seed. The same seed starts from the same noise.
             steps: Solver steps; None takes the recipe's, as for all settings below.
@@ -119,6 +122,7 @@ class Run:
         options = sampling.SampleOptions(
             prompts=_texts(prompts),
             classes=_texts(classes),
+            class_index=() if class_index is None else (class_index,) if isinstance(class_index, int) else tuple(class_index),
             controls={name: _text(value) for name, value in controls.items()},
             count=(4 if sweep is None else 1) if count is None else count,
             seed=seed,

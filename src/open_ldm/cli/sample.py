@@ -25,7 +25,11 @@ def sample(
     negative_prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, instead of the empty caption.")
     ] = None,
-    class_name: Annotated[list[str] | None, typer.Option("--class", help="A class name; may be given often.")] = None,
+    class_name: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="A class name, or an index where no name is a number; given once or often."),
+    ] = None,
+    class_index: Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")] = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="Pictures for each prompt or class: 4 of one prompt, 1 of a file's or a sweep's.")
     ] = None,
@@ -48,6 +52,7 @@ def sample(
     options = SampleOptions(
         prompts=(*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ())),
         classes=tuple(class_name or ()),
+        class_index=tuple(class_index or ()),
         controls=read_controls(controls or (), loaded),
         count=count or (1 if prompts or sweep else 4),
         seed=seed,
@@ -58,12 +63,14 @@ def sample(
         semantic_scale=semantic_scale,
         control_scale=control_scale,
     )
-    samples = sample_run(loaded, options, silent=as_json)
+    samples = sample_run(loaded, options, into=out, silent=as_json)
     written = samples.save(out)
     if as_json:
         print_json(written.to_json())
     else:
         if all(request.shows is None for request in samples.requests) and loaded.recipe.conditioning.semantic.kind != "none":
             print("no prompt or class was given, so the model was sampled without one; see --prompt and --class")
+        if loaded.recipe.conditioning.semantic.kind == "class" and (class_name or class_index):
+            print("classes: " + ", ".join(dict.fromkeys(str(request.shows) for request in samples.requests)))
         print(written.sentence())
     return 0

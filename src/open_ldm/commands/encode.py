@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +93,7 @@ def with_cache(load: Callable[[Sequence[str]], Recipe], overrides: Sequence[str]
 
 
 def _path_override(path: Path) -> str:
-    return f"cache.path={json.dumps(str(path))}"
+    return f"cache.path={path}"
 
 
 def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, silent: bool = False) -> EncodingResult:

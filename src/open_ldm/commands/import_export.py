@@ -93,7 +93,7 @@ def _recipe(name: str, base: str, description: Description, overrides: Sequence[
 def _yaml(value: Any) -> str:
     import json
 
-    return json.dumps(value)  # JSON is YAML
+    return value if isinstance(value, str) else json.dumps(value)  # text is taken as typed, and JSON is YAML
 
 
 def _knowledge(recipe: Recipe, description: Description) -> Knowledge:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from open_ldm.commands.prompts import read_prompts, sweep_of
-from open_ldm.commands.samples import Samples, Sheet
+from open_ldm.commands.samples import Samples, Sheet, refuse_older
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.core.device import DeviceName
@@ -20,7 +20,7 @@ from open_ldm.core.events import Progress
 from open_ldm.core.pictures import to_pixels
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig
-from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sampling.requests import SampleRequest, class_at, label_of
 from open_ldm.text import TextEncoder
 
 
@@ -32,6 +32,7 @@ class SampleOptions:
 
     Attributes:
         prompts, classes: Each gets `count` pictures.
+        class_index: Classes by their index, after those of `classes`.
         controls: Option -> value, such as size -> 96x96, in the form that `ldm sample` takes.
         count: Pictures of each prompt or class, at least 1.
         seed: Of the first picture, at least 0; the next has the next seed. Each prompt starts from this seed again.
@@ -42,6 +43,7 @@ class SampleOptions:
 
     prompts: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    class_index: tuple[int, ...] = ()
     controls: Mapping[str, str] = field(default_factory=dict)
     count: int = 4
     seed: int = 0
@@ -61,37 +63,49 @@ def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     return run
 
 
-def sample(run: LoadedRun, options: SampleOptions, *, silent: bool = False) -> Samples:
+def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, silent: bool = False) -> Samples:
     """Sample pictures from a run.
 
     Args:
         run: From `open_run`.
         options: Prompts or classes, controls, seeds and settings.
+        into: The folder that the pictures will be written to, which is looked at before any is sampled.
         silent: Show no progress.
 
     Returns:
         The pictures; the same seed starts from the same noise.
 
     Raises:
-        ConfigError: The model does not know a prompt, a class or a control, or a setting is out of range.
+        ConfigError: The model does not know a prompt, a class or a control, a setting is out of range, or `into` holds older
+            pictures that would stay.
     """
     for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
         if value < least:
             raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
-    if options.sweep is not None and (options.prompts or options.classes):
+    if options.sweep is not None and (options.prompts or options.classes or options.class_index):
         raise ConfigError(
             "--sweep was given together with prompts or classes",
             needed="one of them",
             fix="leave --prompt, --prompts and --class out",
         )
     settings = settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale)
-    requests = requests_from(run, options.prompts, options.classes, options.count, options.seed, options.controls)
+    requests = requests_from(run, options.prompts, _classes(run, options), options.count, options.seed, options.controls)
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt)
+    if into is not None:
+        refuse_older(into, len(sheet.requests))
     for caption in cut_prompts(run, sheet):
         print(f"warning: this caption is too long for the text encoder and was cut: {caption!r}", file=sys.stderr)
     with Progress(steps_of(sheet, settings), label="sample", unit="steps", silent=silent) as progress:
         pixels = sample_pixels(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
     return Samples.of(run, sheet, settings, pixels)
+
+
+def _classes(run: LoadedRun, options: SampleOptions) -> list[str]:
+    """Return the names of the classes that are asked for. Raises ConfigError for a model without classes, or an unknown one."""
+    facts = run.known.facts
+    if options.class_index and not facts.class_names:
+        raise ConfigError("--class-index was given, but this model was not trained with classes", fix="leave it out")
+    return [*options.classes, *(class_at(index, facts) for index in options.class_index)]
 
 
 def requests_from(
@@ -108,7 +122,8 @@ def requests_from(
     if classes and not isinstance(semantic, ClassSemantic):
         fix = "--prompt TEXT" if isinstance(semantic, TextSemantic) else "leave it out"
         raise ConfigError("--class was given, but this model was not trained with classes", fix=fix)
-    shown: Sequence[str | None] = prompts or classes or [None]
+    named = [class_at(label_of(name, run.known.facts), run.known.facts) for name in classes]
+    shown: Sequence[str | None] = prompts or named or [None]
     if not prompts and not classes and not isinstance(semantic, NoSemantic):
         shown = _default_shown(run)
     return [SampleRequest(seed + i, what, controls) for what in shown for i in range(count)]

@@ -5,6 +5,7 @@ Pictures of several channels of their own are written twice: as people are shown
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.display import as_shown
-from open_ldm.core.errors import DiskError
+from open_ldm.core.errors import ConfigError, DiskError
 from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture
 from open_ldm.data.sources import channels_of
@@ -26,6 +27,7 @@ from open_ldm.sampling.requests import SampleRequest
 
 _GRID_COLUMNS = 8
 GRID, SAMPLES = "grid.png", "samples.json"
+_SAMPLED = re.compile(r"\d{5,}\.(png|npy)")
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,11 @@ class Samples:
             The files that were written.
 
         Raises:
+            ConfigError: The folder holds older pictures that would stay among these.
             DiskError: The disk refuses.
         """
         out = _next_folder(self.run) if folder is None else Path(folder)
+        refuse_older(out, len(self.requests), numbers=self.channels not in (None, 1))
         paths = [out / f"{index:05d}.png" for index in range(len(self.requests))]
         numbers = [] if self.channels in (None, 1) else [path.with_suffix(".npy") for path in paths]
         try:
@@ -169,6 +173,20 @@ class Samples:
 
     def _repr_png_(self) -> bytes:
         return png_bytes(self.grid())
+
+
+def refuse_older(folder: Path, count: int, *, numbers: bool = True) -> None:
+    """Raise ConfigError when a folder holds sampled pictures that `count` new ones, with .npy files or not, do not replace."""
+    endings = ("png", "npy") if numbers else ("png",)
+    new = {f"{index:05d}.{ending}" for index in range(count) for ending in endings}
+    present = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
+    old = sorted(name for name in present if _SAMPLED.fullmatch(name) and name not in new)
+    if old:
+        raise ConfigError(
+            f"{folder} holds {len(old):,} pictures of an earlier sampling that would stay, such as {old[0]}",
+            needed="pictures of one sampling in a folder",
+            fix="choose another --out, or remove them",
+        )
 
 
 def _next_folder(run: Path) -> Path:

@@ -28,7 +28,7 @@ def overrides_to_start_from(
             raise ConfigError(
                 f"{override} and SOURCE {source} both name a source", needed="one of them", fix=f"leave {override} out"
             )
-    given = [f"init_from.source={json.dumps(str(source))}"]
+    given = [f"init_from.source={source}"]
     if raw:
         given.append("init_from.weights=raw")
     if allow:

@@ -74,17 +74,31 @@ def build_inputs(
 
 
 def label_of(name: str, facts: DataFacts) -> int:
-    """Index of a class that is given by name, or by number in ASCII digits.
+    """Index of a class that is given by name, or, where names are words, by its index in ASCII digits.
+
+    Where a class is called by a number, such as folders 1, 2, 10 and 11, every number is a name.
 
     Raises:
         ConfigError: The model knows no such class.
     """
     if name in facts.class_names:
         return facts.class_names.index(name)
-    is_number = name.isascii() and name.isdecimal() and len(name) < 10  # isdecimal alone takes other scripts' digits
-    if is_number and int(name) < len(facts.class_names):
+    is_index = _is_number(name) and int(name) < len(facts.class_names)
+    if is_index and not any(map(_is_number, facts.class_names)):
         return int(name)
-    raise ConfigError(f"the model knows no class {name!r}", needed=nearest(name, facts.class_names))
+    fix = f"--class-index {int(name)}, for the class at that index" if is_index else ""
+    raise ConfigError(f"the model knows no class {name!r}", needed=nearest(name, facts.class_names), fix=fix)
+
+
+def class_at(index: int, facts: DataFacts) -> str:
+    """Return the name of the class at an index. Raises ConfigError when there is none."""
+    if not 0 <= index < len(facts.class_names):
+        raise ConfigError(f"the model has no class at index {index}", needed=f"0 to {len(facts.class_names) - 1}")
+    return facts.class_names[index]
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and len(name) < 10  # isdecimal alone takes other scripts' digits
 
 
 def _controls(requests: Sequence[SampleRequest], conditioning: ConditioningConfig, facts: DataFacts) -> dict[str, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +203,7 @@ def open_evaluated(
         raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control and sampling.* out")
     source = open_pictures(given)
     if (given / SAMPLES).is_file():
-        source = _without(source, GRID)
+        source = _sampled(source, given)
     if config.size_px is None:
         return GivenPictures(source, config.n, _common_size(source))
     height, width = (config.size_px, config.size_px) if isinstance(config.size_px, int) else config.size_px
@@ -227,6 +229,22 @@ def _without(source: Source, name: str) -> Source:
     """All pictures but one: the grid that `ldm sample` puts beside its pictures."""
     kept = [index for index in range(len(source)) if source.sample_id(index) != name]
     return Part(source, kept, "drawn", f"without {name}")
+
+
+def _sampled(source: Source, folder: Path) -> Source:
+    """The pictures that samples.json lists, which are all but the grid unless older ones lie among them."""
+    try:
+        content = json.loads((folder / SAMPLES).read_text(encoding="utf-8"))
+        listed = {str(picture["file"]) for picture in content["pictures"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return _without(source, GRID)
+    kept = [index for index in range(len(source)) if source.sample_id(index) in listed]
+    known = {*listed, GRID}
+    others = sum(source.sample_id(index) not in known for index in range(len(source)))
+    if not others or not kept:
+        return _without(source, GRID)
+    print(f"warning: {others:,} pictures in {folder} are not in {SAMPLES} and are left out", file=sys.stderr)
+    return Part(source, kept, "drawn", f"listed in {SAMPLES}")
 
 
 def _common_size(source: Source) -> tuple[int, int]:
