@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,21 @@ def test_what_the_model_does_not_have_is_said_with_the_right_values(
     with pytest.raises(ConfigError) as caught:
         encoder([model(folders, name, **changes)])
     assert said in caught.value.one_line() and "\n" not in caught.value.one_line()
+
+
+@pytest.mark.parametrize("eos", [49407, -1, 5])
+def test_a_clip_that_cannot_find_the_end_of_a_caption_is_refused_where_it_pools_there(
+    folders: Folders, tmp_path: Path, eos: int
+) -> None:
+    source = Path(model(folders, "clip")["path"])
+    folder = shutil.copytree(source, tmp_path / "clip")
+    settings = json.loads((folder / "config.json").read_text())
+    settings.get("text_config", settings)["eos_token_id"] = eos
+    (folder / "config.json").write_text(json.dumps(settings))
+    for pooled in ({"pooled": "eos"}, {"pooled": "projected", "pooled_width": 24}):
+        with pytest.raises(ConfigError, match=rf"pools a caption at token {eos}, of a vocabulary of 54; .* eos_token_id 53"):
+            encoder([model(folders, "clip", **{"path": str(folder), **pooled})])
+    assert encoder([model(folders, "clip", path=str(folder))]).encode(CAPTIONS).pooled is None
 
 
 def test_roberta_counts_its_places_from_behind_the_padding(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
 from open_ldm.core.model_folders import content_hash, find_model_folder
+from open_ldm.text.end_mark import require_end_mark
 from open_ldm.text.tokens import TextTokens
 
 _CLIP = ("clip", "clip_text_model")
@@ -75,6 +76,8 @@ class TextModel:
         self.tokenizer = _load_tokenizer(config, self.location)
         network = _load_network(config, self.location, dtype)
         _require_as_stated(config, network)
+        if config.pooled in ("eos", "projected"):
+            require_end_mark(network.config, self.tokenizer, f"text encoder {config.path!r}")
         self.network = network.to(device).eval().requires_grad_(False)
 
     @property

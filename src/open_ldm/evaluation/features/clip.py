@@ -14,6 +14,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
 from open_ldm.evaluation.features.base import Features
 from open_ldm.evaluation.features.transformers_model import load_encoder
+from open_ldm.text.end_mark import require_end_mark
 
 _SCALE = 100.0
 
@@ -44,6 +45,7 @@ class CLIPExtractor:
             raise ConfigError(
                 f"clip.path={config.path!r} has no usable tokenizer", needed="tokenizer.json beside it"
             ) from error
+        require_end_mark(self.model.config.text_config, self._tokenizer, f"clip.path={config.path!r}")
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> Features:
