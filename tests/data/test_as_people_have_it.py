@@ -416,3 +416,17 @@ def test_a_survey_of_a_wrong_split_is_a_config_error(tmp_path: Path, encode: Enc
         folder(tmp_path, split="nowhere")
     with pytest.raises(DataError):
         survey(folder(tmp_path))
+
+
+def test_a_survey_that_decodes_finds_damage_behind_the_header(
+    tmp_path: Path, tar: Tar, encode: Encode, image: Callable[..., Image.Image]
+) -> None:
+    whole = encode(image(200, 200), "JPEG")
+    fill(tmp_path / "d", whole, "a.jpg", "b.jpg")
+    fill(tmp_path / "d", whole[: len(whole) // 2], "broken.jpg")
+    shard = tar(tmp_path / "a.tar", {"a.jpg": whole, "broken.jpg": whole[: len(whole) // 2]})
+    for source, count in ((folder(tmp_path / "d"), 3), (shards(shard), 2)):
+        quick, thorough = survey(source), survey(source, 1, decode=True)
+        assert not quick.bad and "decoded" not in quick.to_json() and "examined" in quick.text()
+        assert [Path(bad.id).stem for bad in thorough.bad] == ["broken"] and thorough.bad[0].reason == "truncated or damaged"
+        assert thorough.decoded == thorough.to_json()["decoded"] == count and f"{count} decoded" in thorough.text()

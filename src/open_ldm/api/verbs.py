@@ -142,12 +142,13 @@ def encode(
 
 
 @in_python
-def survey(data: RecipeLike | Run, *overrides: Override) -> DataSurvey:
+def survey(data: RecipeLike | Run, *overrides: Override, decode: bool = False) -> DataSurvey:
     """Look at a data set: layout, sizes, classes, captions, and pictures that cannot be used.
 
     Args:
         data: A folder of pictures or shards; or a recipe, given as for `train`, or a run, whose data are looked at.
         *overrides: Changes to the recipe.
+        decode: Decode every picture, which finds damage behind the header.
 
     Returns:
         What was found: it prints as a table and has a field for each part of it.
@@ -157,13 +158,13 @@ def survey(data: RecipeLike | Run, *overrides: Override) -> DataSurvey:
     """
     changes = as_overrides(overrides)
     if isinstance(data, Run):
-        return survey_data(load_recipe(data.recipe, *changes).data)
+        return survey_data(load_recipe(data.recipe, *changes).data, decode=decode)
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
         if not changes and _holds_pictures(path):
-            return survey_data(path)
-        return survey_data(load_any_recipe(str(data), changes).data)
-    return survey_data(load_recipe(data, *changes).data)
+            return survey_data(path, decode=decode)
+        return survey_data(load_any_recipe(str(data), changes).data, decode=decode)
+    return survey_data(load_recipe(data, *changes).data, decode=decode)
 
 
 def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:

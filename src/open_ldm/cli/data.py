@@ -29,12 +29,19 @@ def stats(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) ->
 
 
 @app.command()
-def survey(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> int:
+def survey(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every picture, which finds damage behind the header.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """What the data set holds: layout, sizes, classes, captions, and pictures that cannot be used."""
     from open_ldm.commands.survey import survey_data
     from open_ldm.runs.autoencoder.recipe import load_any_recipe
 
-    found = survey_data(load_any_recipe(recipe, overrides or ()).data)
+    found = survey_data(load_any_recipe(recipe, overrides or ()).data, decode=decode)
     if as_json:
         print_json(found.to_json())
     else:

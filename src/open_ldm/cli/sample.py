@@ -9,6 +9,14 @@ import typer
 
 from open_ldm.cli.options import Json, Out, print_json
 
+Negative = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, instead of the empty caption.")
+]
+ClassNames = Annotated[
+    list[str] | None, typer.Option("--class", help="A class name, or an index where no name is a number; may be given often.")
+]
+ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
@@ -22,14 +30,12 @@ def sample(
         str | None,
         typer.Option(help="One caption with choices, 'a {red,blue} {circle,square}': a labelled grid of all, one seed a row."),
     ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, instead of the empty caption.")
-    ] = None,
-    class_name: Annotated[
-        list[str] | None,
-        typer.Option("--class", help="A class name, or an index where no name is a number; given once or often."),
-    ] = None,
-    class_index: Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")] = None,
+    negative_prompt: Negative = None,
+    class_name: Negative = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, instead of the empty caption.")
+]
+ClassNames = None,
+    class_index: ClassIndices = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="Pictures for each prompt or class: 4 of one prompt, 1 of a file's or a sweep's.")
     ] = None,

@@ -52,6 +52,7 @@ class DataSurvey(ShownAsText):
         example_captions: A few different captions.
         bad: Samples that cannot be used.
         reach: For each channel the value, 0 to 255, that 99.9 % of the pixels stay below in each of 16 pictures; empty for RGB.
+        decoded: Number of pictures that were decoded to find damage; 0 where only headers were read.
     """
 
     sentence: str
@@ -65,6 +66,7 @@ class DataSurvey(ShownAsText):
     example_captions: tuple[str, ...]
     bad: tuple[BadSample, ...]
     reach: tuple[int, ...] = ()
+    decoded: int = 0
 
     def problems(self) -> list[str]:
         """Return a warning when channels use so little of their range that 8 bits keep only a few steps of them."""
@@ -78,7 +80,8 @@ class DataSurvey(ShownAsText):
     def text(self) -> str:
         """Write the survey for people: the sentence, a table of sizes, classes and captions, and bad samples."""
         shares = ("0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
-        lines = [f"{self.sentence}; {self.examined:,} examined", f"{'':<14}" + "".join(f"{share:>9}" for share in shares)]
+        examined = f"{self.decoded:,} decoded" if self.decoded else f"{self.examined:,} examined"
+        lines = [f"{self.sentence}; {examined}", f"{'':<14}" + "".join(f"{share:>9}" for share in shares)]
         for name in ("height_px", "width_px", "short_side_px", "aspect_ratio"):
             values = asdict(getattr(self, name)).values()
             lines.append(f"{name:<14}" + "".join(f"{value:>9g}" for value in values))
@@ -95,15 +98,19 @@ class DataSurvey(ShownAsText):
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data with the same names."""
-        return asdict(self)
+        content = asdict(self)
+        if not self.decoded:
+            content.pop("decoded")
+        return content
 
 
-def survey(source: Source, limit: int = 2000) -> DataSurvey:
-    """Examine samples of a data set without decoding RGB pictures.
+def survey(source: Source, limit: int = 2000, *, decode: bool = False) -> DataSurvey:
+    """Examine samples of a data set, by default without decoding RGB pictures.
 
     Args:
         source: The data set.
         limit: Largest number of samples, which `spread` chooses.
+        decode: Decode every picture as well, which alone finds damage behind the header.
 
     Raises:
         DataError: The data set is empty, or none of the samples has a readable header.
@@ -116,6 +123,8 @@ def survey(source: Source, limit: int = 2000) -> DataSurvey:
             sizes.append(source.size_of(index))
         except BadPicture as verdict:
             bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
+    if decode:
+        bad = _all_bad(source)
     if not sizes:
         why = f"{bad[0].reason} {bad[0].detail}".rstrip() if bad else ""
         reasons = f", the first one: {bad[0].id} ({why})" if bad else ""
@@ -134,7 +143,18 @@ def survey(source: Source, limit: int = 2000) -> DataSurvey:
         example_captions=tuple(captions[index] for index in spread(len(captions), _EXAMPLES)),
         bad=tuple(bad),
         reach=_reach(source) if source.summary.channels else (),
+        decoded=len(source) if decode else 0,
     )
+
+
+def _all_bad(source: Source) -> list[BadSample]:
+    bad = []
+    for index in range(len(source)):
+        try:
+            source[index]
+        except BadPicture as verdict:
+            bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
+    return bad
 
 
 def spread(length: int, limit: int) -> list[int]:
