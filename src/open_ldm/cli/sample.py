@@ -31,10 +31,7 @@ def sample(
         typer.Option(help="One caption with choices, 'a {red,blue} {circle,square}': a labelled grid of all, one seed a row."),
     ] = None,
     negative_prompt: Negative = None,
-    class_name: Negative = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, instead of the empty caption.")
-]
-ClassNames = None,
+    class_name: ClassNames = None,
     class_index: ClassIndices = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="Pictures for each prompt or class: 4 of one prompt, 1 of a file's or a sweep's.")
