@@ -1,6 +1,6 @@
 """TIFF files beyond plain 8- and 16-bit grey and RGB: read through tifffile by their axes, or refused by a line with them.
 
-Pillow reads a part of TIFF, and some files of that part wrongly and without an error (docs/own-pictures.md lists them with
+Pillow reads a part of TIFF, and some files of that part wrongly and without an error (docs/data.md lists them with
 versions). The first directory of a file is therefore read here, and decides whether Pillow is asked at all.
 """
 
