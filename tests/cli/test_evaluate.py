@@ -15,9 +15,10 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from open_ldm.commands.choices import members_of
 from open_ldm.commands.evaluate import evaluator
 from open_ldm.commands.evaluate import reference as evaluate_reference
-from open_ldm.commands.evaluate.config import EvaluationConfig, InfluenceMetric
+from open_ldm.commands.evaluate.config import AnyMetric, EvaluationConfig, InfluenceMetric
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import OTHER_NOISE
@@ -70,6 +71,7 @@ def test_a_run_is_measured_by_all_metrics_in_one_pass(evaluate: Any, text_run: P
     assert {"fid", "kid", "precision", "coverage", "control_influence", "control_influence_large", "copies"} <= set(
         values(found)
     )
+    assert set(values(found)) <= {name for member in members_of(AnyMetric) for name in member.words}
     assert set(found["refused"]) == {"clip_score", "held_out_loss"}
     assert "no part of this data is held out" in found["refused"]["held_out_loss"]
     assert len(found["influence"]) == 10 and all(value >= 0 for value in found["influence"].values())

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from open_ldm.commands.choices import members_of
+from open_ldm.commands.evaluate.config import AnyMetric
+from open_ldm.evaluation.metrics.base import MetricWords
 from open_ldm.pages.labels import short_number
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds
 from open_ldm.studies.study import Expectation, Setting, Study
@@ -14,23 +17,7 @@ from open_ldm.studies.study import Expectation, Setting, Study
 Verdict = Literal["as claimed", "against the claim", "undecided", "not measured"]
 
 
-@dataclass(frozen=True)
-class MetricWords:
-    """How a metric is called, and what it means in one line. `better`: which way is better, if either is."""
-
-    title: str
-    meaning: str
-    better: Literal["lower", "higher", ""] = "lower"
-
-
-METRICS: Mapping[str, MetricWords] = {
-    "fid": MetricWords("FD", "Fréchet distance of features between samples and data"),
-    "kid": MetricWords("KID", "kernel distance of features between samples and data; unbiased for few pictures"),
-    "control_influence": MetricWords(
-        "size influence", "distance between samples of the same noise and prompt under different size controls"
-    ),
-    "control_influence_large": MetricWords("size influence, HR", "the same without the small sizes, whose pictures are coarse"),
-    "held_out_loss": MetricWords("held-out loss", "unweighted loss on pictures kept from training, over all noise levels"),
+ESTIMATES: Mapping[str, MetricWords] = {
     "agreement": MetricWords(
         "agreement",
         "share of samples with the caption's colour, kind, position and number (independent reader)",
@@ -38,12 +25,15 @@ METRICS: Mapping[str, MetricWords] = {
     ),
     "agreement_colour": MetricWords("colour", "share of samples with the caption's colour", "higher"),
     "agreement_kind": MetricWords("kind", "share of samples with the caption's kind of shape", "higher"),
-    "clip_score": MetricWords("CLIP score", "agreement of samples with their captions", "higher"),
-    "precision": MetricWords("precision", "share of samples that lie among the data", "higher"),
-    "recall": MetricWords("recall", "share of the data that lies among the samples", "higher"),
     "attention_padding": MetricWords("attention on padding", "share of the image tokens' attention that padding gets", ""),
     "gradient_padding": MetricWords("gradient on padding", "share of the loss's gradient at the positions of padding", ""),
 }
+"""What a study measures itself, beside the metrics of an evaluation."""
+
+METRICS: Mapping[str, MetricWords] = {
+    name: words for member in members_of(AnyMetric) for name, words in member.words.items()
+} | ESTIMATES
+"""Words of every number that a study can hold, in the order in which they are shown."""
 
 
 def words_of(metric: str) -> MetricWords:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,6 +12,7 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.distance import DistanceName
 from open_ldm.evaluation.metrics import MetricConfig
+from open_ldm.evaluation.metrics.base import MetricWords
 
 LAYERED = ("lpips", "classifier", "random")
 """Extractors that give layers."""
@@ -25,6 +26,14 @@ class InfluenceMetric(Config):
     """
 
     kind: Literal["control_influence"] = "control_influence"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "control_influence": MetricWords(
+            "size influence", "distance between samples of the same noise and prompt under different size controls"
+        ),
+        "control_influence_large": MetricWords(
+            "size influence, HR", "the same without the small sizes, whose pictures are coarse"
+        ),
+    }
     control: str = "size"
     values: tuple[str, ...] | None = None
     small: tuple[str, ...] | None = None
@@ -42,6 +51,11 @@ class LPIPSMetric(Config):
     model that samples one picture whatever the noise. With LPIPS as extractor the diversity of Zhu et al. (2017, section 4)."""
 
     kind: Literal["lpips"] = "lpips"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "lpips": MetricWords(
+            "lpips", "distance of two samples of one class or caption that differ in their noise alone", "higher"
+        ),
+    }
     pictures: int = Field(default=64, ge=2)
 
 
@@ -50,6 +64,10 @@ class NeighboursMetric(Config):
     `shown`: pairs on the sheet, the nearest first."""
 
     kind: Literal["neighbours"] = "neighbours"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "copies": MetricWords("copies", "share of samples as near to a training picture as a copy would be"),
+        "copies_held_out": MetricWords("copies held out", "the same share of pictures kept from training", ""),
+    }
     level: float = Field(default=0.01, gt=0, lt=1)
     shown: int = Field(default=12, ge=1, le=256)
 
@@ -58,6 +76,9 @@ class HeldOutMetric(Config):
     """Loss of a run on at most `pictures` of those its data.holdout keeps from training, noise level by noise level."""
 
     kind: Literal["held_out_loss"] = "held_out_loss"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "held_out_loss": MetricWords("held-out loss", "unweighted loss on pictures kept from training, over all noise levels"),
+    }
     pictures: int = Field(default=256, ge=2)
 
 
