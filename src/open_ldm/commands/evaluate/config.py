@@ -13,9 +13,14 @@ from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.distance import DistanceName
 from open_ldm.evaluation.metrics import MetricConfig
 from open_ldm.evaluation.metrics.base import MetricWords
+from open_ldm.evaluation.readers import ReaderConfig
 
 LAYERED = ("lpips", "classifier", "random")
 """Extractors that give layers."""
+
+
+def _as_words(given: Any) -> Any:
+    return [str(value) for value in given] if isinstance(given, list | tuple) else given
 
 
 class InfluenceMetric(Config):
@@ -40,10 +45,60 @@ class InfluenceMetric(Config):
     over: DistanceName | None = None
     pictures: int = Field(default=64, ge=2)
 
-    @field_validator("values", "small", mode="before")
-    @classmethod
-    def _as_words(cls, given: Any) -> Any:
-        return [str(value) for value in given] if isinstance(given, list | tuple) else given
+    _values = field_validator("values", "small", mode="before")(_as_words)
+
+
+class ContentChangeMetric(Config):
+    """Share of `pictures` seeds whose content changes when only `control` changes, over its `values`, and the floor beside it.
+
+    `reader`: what tells the content; null takes the reader of shapes for a run on shapes, else the first classifier among the
+    extractors. `attributes`: of those that it reads; null compares all that the control must leave alone. `values`: null takes
+    for size those of control_influence, for flip 0 and 1. `real_pictures`: of the data (its held-out part, where there is one),
+    for the floor: the share of them that the same reader reads differently once they are shrunk to the sizes and enlarged, or
+    mirrored.
+    """
+
+    kind: Literal["content_change"] = "content_change"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "content_change": MetricWords(
+            "content change",
+            "share of seeds whose content, as read by an independent reader, changes with the control",
+            floor="content_change_floor",
+        ),
+        "content_change_floor": MetricWords(
+            "content change, floor", "share of real pictures that the reader reads differently though they show the same"
+        ),
+    }
+    control: str = "size"
+    values: tuple[str, ...] | None = Field(default=None, min_length=2)
+    attributes: tuple[str, ...] | None = None
+    reader: ReaderConfig | None = None
+    pictures: int = Field(default=64, ge=2)
+    real_pictures: int = Field(default=200, ge=2)
+
+    _values = field_validator("values", mode="before")(_as_words)
+
+
+class ControlEffectMetric(Config):
+    """How much of what `control` does to real pictures it does to samples of `pictures` seeds: 0 nothing, 1 as much.
+
+    For size the energy of detail, for crop that at the edges, against `real_pictures` views of the data whose own setting is
+    near each of `values`; for flip whether a picture is mirrored, by the place that `reader` reads, where it reads one.
+    """
+
+    kind: Literal["control_effect"] = "control_effect"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "control_effect": MetricWords(
+            "control effect", "change of samples with the control: 0 none, 1 as much as between real pictures", "higher"
+        ),
+    }
+    control: str = "size"
+    values: tuple[str, ...] | None = Field(default=None, min_length=2)
+    reader: ReaderConfig | None = None
+    pictures: int = Field(default=64, ge=2)
+    real_pictures: int = Field(default=2000, ge=2)
+
+    _values = field_validator("values", mode="before")(_as_words)
 
 
 class LPIPSMetric(Config):
@@ -82,7 +137,7 @@ class HeldOutMetric(Config):
     pictures: int = Field(default=256, ge=2)
 
 
-OwnMetric = InfluenceMetric | LPIPSMetric | NeighboursMetric | HeldOutMetric
+OwnMetric = InfluenceMetric | ContentChangeMetric | ControlEffectMetric | LPIPSMetric | NeighboursMetric | HeldOutMetric
 """What needs more than two sets of pictures."""
 
 AnyMetric = Annotated[MetricConfig | OwnMetric, Field(discriminator="kind")]
