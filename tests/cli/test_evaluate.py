@@ -239,6 +239,8 @@ def test_a_folder_of_ldm_sample_is_read_without_its_grid(evaluate: Any, text_run
     assert code == 0
     found = evaluate(tmp_path / "s", "--against", text_run, "--metrics", "kid")
     assert found["results"][0]["count"] == 10
+    code, _, error = ldm(capsys, "evaluate", "fit-features", tmp_path / "s", *FIT, "--out", tmp_path / "f")
+    assert code == 2 and "holds samples of a model; needed: real pictures" in error  # a reader must not learn from samples
 
 
 def test_fitted_features_measure_and_are_found_by_their_folder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from open_ldm.commands.choices import members_of
 from open_ldm.commands.evaluate.config import AnyMetric, OwnMetric
 from open_ldm.evaluation.bootstrap import BootstrapConfig
-from open_ldm.evaluation.metrics import MetricConfig
+from open_ldm.evaluation.features.inception import SPATIAL
+from open_ldm.evaluation.metrics import MetricConfig, SFIDConfig
 from open_ldm.studies.found import METRICS, words_of
 from tests.evaluation.sets import statistics_of
 from tests.helpers import randn
@@ -21,6 +23,9 @@ PROBABILITIES, SCORES = torch.full((60, 4), 0.25), torch.rand(60, generator=torc
 @pytest.mark.parametrize("config", members_of(MetricConfig))
 def test_what_a_metric_gives_is_what_it_has_words_for(config: Any) -> None:
     samples, reference = (statistics_of(randn(60, 4, seed=seed), probabilities=PROBABILITIES, scores=SCORES) for seed in (1, 2))
+    if config is SFIDConfig:
+        seen = replace(samples.extractor, name=SPATIAL)
+        samples, reference = replace(samples, extractor=seen), replace(reference, extractor=seen)
     given = config().measure(samples, reference, BootstrapConfig(replicates=20))
     assert {estimate.name for estimate in given} == set(config.words)
 

@@ -9,9 +9,9 @@ from pydantic import Field, field_validator
 
 from open_ldm.core.config import Config
 from open_ldm.evaluation.bootstrap import BootstrapConfig
-from open_ldm.evaluation.features import FeatureConfig
+from open_ldm.evaluation.features import FeatureConfig, InceptionConfig
 from open_ldm.evaluation.features.distance import DistanceName
-from open_ldm.evaluation.metrics import MetricConfig
+from open_ldm.evaluation.metrics import MetricConfig, SFIDConfig
 from open_ldm.evaluation.metrics.base import MetricWords
 from open_ldm.evaluation.readers import ReaderConfig
 
@@ -169,6 +169,15 @@ class EvaluationConfig(Config):
     def of_kind(self, kind: type[Any]) -> list[Any]:
         """The metrics of one class."""
         return [metric for metric in self.metrics if isinstance(metric, kind)]
+
+
+def with_spatial(config: EvaluationConfig) -> tuple[FeatureConfig, ...]:
+    """Return the extractors of a config, and for sfid the spatial features of each Inception file among them, last."""
+    given = config.extractors
+    if not config.of_kind(SFIDConfig):
+        return given
+    twins = (one.model_copy(update={"layer": "spatial"}) for one in given if isinstance(one, InceptionConfig))
+    return (*given, *(twin for twin in dict.fromkeys(twins) if twin not in given))
 
 
 def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

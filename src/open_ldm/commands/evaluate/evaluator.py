@@ -16,6 +16,7 @@ from open_ldm.commands.evaluate.config import (
     LPIPSMetric,
     NeighboursMetric,
     OwnMetric,
+    with_spatial,
 )
 from open_ldm.commands.evaluate.content import measure_content_change
 from open_ldm.commands.evaluate.controlled import ControlledSamples
@@ -34,8 +35,9 @@ from open_ldm.core.signals import StopRequest
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.features import FeatureExtractor, build_extractor
+from open_ldm.evaluation.features.inception import SPATIAL
 from open_ldm.evaluation.measure import measure
-from open_ldm.evaluation.metrics import Metric
+from open_ldm.evaluation.metrics import Metric, SFIDConfig
 from open_ldm.evaluation.protocol import Result
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.evaluation.stored import store
@@ -116,7 +118,7 @@ class Evaluator:
     def _extractors(self) -> list[FeatureExtractor]:
         if not self.config.extractors:
             raise ConfigError("no feature extractor was given", needed="an extractor for these metrics", fix=NO_EXTRACTOR)
-        return [build_extractor(one, self.machine.device) for one in self.config.extractors]
+        return [build_extractor(one, self.machine.device) for one in with_spatial(self.config)]
 
     def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
         label = "sample" if isinstance(self.pictures, SampledPictures) else "read"
@@ -132,7 +134,11 @@ class Evaluator:
             references = self._reference(self._against(), extractors, self.config.against_n, "reference")
         refused: dict[str, list[str]] = {}
         for seen, reference in zip(samples, references, strict=True):
-            found = measure(metrics, seen, reference, sampling=self.pictures.sampling, bootstrap=self.config.bootstrap)
+            suited = [one for one in metrics if isinstance(one, SFIDConfig) or seen.extractor.name != SPATIAL]
+            found = measure(suited, seen, reference, sampling=self.pictures.sampling, bootstrap=self.config.bootstrap)
+            for metric in metrics:
+                if metric not in suited:
+                    refused.setdefault(metric.protocol, []).append(f"{metric.protocol}: {SPATIAL} is for sfid alone")
             self.results += found.results
             for protocol, reason in found.refused.items():
                 refused.setdefault(protocol, []).append(reason)
