@@ -170,6 +170,22 @@ def test_conditions_are_those_of_the_reference_pictures(text_run: Path, class_ru
         assert sorted(map(str, said)) == sorted(truth)
 
 
+def test_labels_are_drawn_at_random_or_in_equal_counts(text_run: Path, class_run: Path) -> None:
+    def opened(run: Path, labels: str) -> Any:
+        config = EvaluationConfig.model_validate({"metrics": ["kid"], "n": 48, "labels": labels})
+        return open_evaluated(run, config, None, "train", "cpu")
+
+    random, equal = opened(class_run, "random"), opened(class_run, "equal")
+    names = [equal.request(seed).shows for seed in range(48)]
+    assert {names.count(name) for name in equal.data.class_names} == {2}  # 24 classes
+    counts = [[random.request(seed).shows for seed in range(48)].count(name) for name in random.data.class_names]
+    assert len(set(counts)) > 1
+    assert (random.sampling["labels"], equal.sampling["labels"]) == ("at random", "equal counts")
+    assert random.sampling["latents"] == "pixels" and "labels" not in opened(text_run, "random").sampling
+    with pytest.raises(ConfigError, match="labels=equal has no effect on a run of text"):
+        opened(text_run, "equal")
+
+
 def test_influence_is_of_the_control_alone_and_the_second_number_leaves_small_sizes_out(
     text_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,7 +148,8 @@ class EvaluationConfig(Config):
 
     `n` pictures are sampled with seeds `seed`, `seed` + 1, ...; of given pictures the first `n` are read. `against_n`: as many
     pictures of the data at most (null: all). `size_px`: given pictures are brought to this size (one number, or height and
-    width); null needs all of one size. `sampling`: changes to the run's settings; `controls`: option -> value.
+    width); null needs all of one size. `sampling`: changes to the run's settings; `controls`: option -> value. `labels`: of a
+    run on classes: random, as often as in the data, or equal, every class in turn.
     """
 
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
@@ -159,6 +160,7 @@ class EvaluationConfig(Config):
     size_px: int | tuple[int, int] | None = None
     sampling: dict[str, Any] = {}
     controls: dict[str, str] = {}
+    labels: Literal["random", "equal"] = "random"
     bootstrap: BootstrapConfig = BootstrapConfig()
 
     @field_validator("metrics", mode="before")
