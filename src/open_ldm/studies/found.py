@@ -31,8 +31,9 @@ ESTIMATES: Mapping[str, MetricWords] = {
 """What a study measures itself, beside the metrics of an evaluation."""
 
 METRICS: Mapping[str, MetricWords] = {
-    name: words for member in members_of(AnyMetric) for name, words in member.words.items()
-} | ESTIMATES
+    **{name: words for member in members_of(AnyMetric) for name, words in member.words.items()},
+    **ESTIMATES,
+}
 """Words of every number that a study can hold, in the order in which they are shown."""
 
 

@@ -99,7 +99,7 @@ def _of_flip(
     pictures, seeds = samples.pictures, samples.pictures.seeds[: metric.pictures]
     reader = reader_for(pictures, metric.reader, extractors)
     by_place = reader is not None and PLACE in reader.attributes
-    rows, done = [torch.zeros(0, dtype=torch.float64)], []
+    rows, done = [torch.zeros(0, dtype=torch.float64)], list[int]()
     for batch in samples.batches("flip", _FLIPS, seeds, world, on_seeds):
         rows.append(mirror_effects(batch.pixels["0"], batch.pixels["1"], reader))
         done += batch.seeds
@@ -127,7 +127,7 @@ def _of_statistic(
     numbers = [control.read(value, view) for value in values]
     statistic = statistic_of(metric.control, numbers, pictures.size_px)
     real, hash_of_real = _real(samples, metric, control, values, numbers, statistic, data)
-    rows, done = [torch.zeros(0, len(values), dtype=torch.float64)], []
+    rows, done = [torch.zeros(0, len(values), dtype=torch.float64)], list[int]()
     for batch in samples.batches(metric.control, values, seeds, world, on_seeds):
         rows.append(torch.stack([statistic.measure(batch.pixels[value]) for value in values], dim=1))
         done += batch.seeds

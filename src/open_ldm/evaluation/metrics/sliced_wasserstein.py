@@ -55,7 +55,7 @@ class SlicedWassersteinConfig(Config):
         x, y = samples.rows.vectors, reference.rows.vectors
         along = directions(x.shape[1], self.directions, self.seed)
         dim, distances = x.shape[1], []
-        for block in along.split(_BLOCK, dim=1):
+        for block in torch.split(along, _BLOCK, dim=1):
             distances.append(squared_distances(project(x, block), project(y, block)))
         value = dim * float(torch.cat(distances).mean())
         few = along[:, : min(_FOR_INTERVAL, self.directions)]

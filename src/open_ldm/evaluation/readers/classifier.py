@@ -29,7 +29,7 @@ class ClassifierReader:
     def __init__(self, extractor: ClassifierExtractor) -> None:
         self.extractor = extractor
         self.id = extractor.id
-        self.attributes = (extractor.column,)
+        self.attributes: tuple[str, ...] = (extractor.column,)
 
     def read(self, pixels: Tensor) -> list[Reading]:
         """Read pictures uint8 [B, C, H, W]."""

@@ -27,7 +27,7 @@ class ShapesReader:
     """Reads pictures by `reading_of`."""
 
     id = ExtractorId("shapes reader", _RULE, "none", ROUNDING)
-    attributes = ATTRIBUTES
+    attributes: tuple[str, ...] = ATTRIBUTES
 
     def read(self, pixels: Tensor) -> list[Reading]:
         """Read pictures uint8 [B, 3, H, W]."""
