@@ -12,12 +12,13 @@ from typing import Literal
 
 from open_ldm.core.errors import ConfigError
 
-COLOURS = ("red", "green", "blue", "yellow", "purple", "black")
+Colour = Literal["red", "green", "blue", "yellow", "purple", "black"]
+
+COLOURS: tuple[Colour, ...] = ("red", "green", "blue", "yellow", "purple", "black")
 KINDS = ("circle", "square", "triangle", "cross")
 SIZES = ("small", "large")
 PLACES = ("left", "right")
 
-Colour = Literal["red", "green", "blue", "yellow", "purple", "black"]
 Told = Literal["size", "colour", "kind", "place"]
 """What a caption tells of a shape, unless it is left untold."""
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
 from open_ldm.data.entangle import EntangleShapesConfig, RangePart, ViewPreference
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
@@ -27,7 +28,6 @@ _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
 
 _LATER_SETTINGS = ("short_side_px", "colours", "untold", "entangle")
-"""Settings that came after the first fingerprints: at their defaults they are not written, so old fingerprints stay."""
 
 T = TypeVar("T")
 
@@ -88,9 +88,7 @@ class ShapesConfig(Config):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        unset = {name for name in _LATER_SETTINGS if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in written(self).items() if name not in unset}
+        return without_defaults(self, written(self), _LATER_SETTINGS)
 
     def part_of_sizes(self, shape: ShapeWords) -> RangePart | None:
         """Return the part of the log range of short sides that a first shape stands for; None where sizes are independent."""
@@ -228,7 +226,8 @@ class ShapesSource:
         part, entangle = self.config.part_of_sizes(first), self.config.entangle
         if part is not None and entangle is not None and draws.between("entangled size", 0, 1) < entangle.strength:
             drawn = part.within(drawn)
-        return round(low * (high / low) ** drawn)
+        side: float = low * (high / low) ** drawn
+        return round(side)
 
     def _shape(self, draws: _Draws, which: str, count: int, place: str, size: tuple[int, int], avoid: str) -> DrawnShape:
         height, width = size
