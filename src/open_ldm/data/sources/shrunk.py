@@ -154,10 +154,10 @@ class ShrunkSource:
         if height < pixels.shape[0] or width < pixels.shape[1]:  # the stored picture may be smaller than the original was
             pixels = resampled(pixels, (width, height))
         sample = replace(sample, pixels=pixels, original_height_px=height, original_width_px=width)
-        category = self._category_of(index)
-        if category is None:
+        if self.categories is None:
             return sample
-        attributes = {**sample.attributes, "class": category}
+        category = self._category_of(index)
+        attributes = sample.attributes if category is None else {**sample.attributes, "class": category}
         return replace(sample, label=self.label_of(index), captions=self.captions_of(index), attributes=attributes)
 
     def sample_id(self, index: int) -> str:
