@@ -85,6 +85,7 @@ def test_strength_0_is_the_data_of_today() -> None:
             other.preference,
         )
     half = source(length=60, entangle={"size": "colour", "strength": 0.5})
+    assert half.summary.layout == f"{plain.summary.layout}; size by colour in 50 %" and none.summary == plain.summary
     assert half.fingerprint != plain.fingerprint
     words = [[vars(ShapeWords.telling(shape, ())) for shape in half.scene(i).shapes] for i in range(60)]
     assert words == [[vars(ShapeWords.telling(shape, ())) for shape in plain.scene(i).shapes] for i in range(60)]

@@ -137,6 +137,10 @@ class ShapesSource:
         """What the source contains."""
         shapes = "one or two shapes" if self.config.two_shapes else "one shape"
         layout = f"{shapes} drawn on the fly, split {self.config.split}"
+        entangle = self.config.entangle
+        if entangle is not None and entangle.strength:
+            pairs = [f"{what} by {getattr(entangle, what)}" for what in ("size", "crop", "flip") if getattr(entangle, what)]
+            layout += f"; {', '.join(pairs)} in {100 * entangle.strength:g} %"
         return SourceSummary(len(self), len(self._class_names), len(self), layout)
 
     @property
