@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from open_ldm.controls import Crop
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.pictures import to_images
-from open_ldm.data.sources.shapes import DrawnShape, Scene, draw
-from open_ldm.data.transforms import resampled
+from open_ldm.data.loader import read_batches
+from open_ldm.data.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
+from open_ldm.data.transforms import TransformConfig, resampled
 from open_ldm.evaluation.metrics.control_effect import (
     LEAST_REAL,
     border_energy,
@@ -61,14 +63,25 @@ def test_detail_is_what_does_not_survive_at_the_smaller_size() -> None:
 
 
 def test_edges_have_energy_where_something_is_cut() -> None:
-    grey = torch.full((3, 3, 32, 32), 200, dtype=torch.uint8)
+    grey = torch.full((4, 3, 32, 32), 200, dtype=torch.uint8)
     grey[1, :, 10:20, 10:20] = 0  # lies free
-    grey[2, :, 10:20, 0:10] = 0  # is cut by the edge
-    free, inside, cut = border_energy(grey).tolist()
-    assert free == inside == 0 and cut > 0
+    grey[2, :, 10:20, 0:10] = 0  # is cut by the left edge
+    grey[3, :, 10:20, 22:32] = 0  # is cut by the right edge
+    empty, inside, left, right = border_energy(grey).tolist()
     step = to_images(torch.tensor([0, 200], dtype=torch.uint8)).double().diff().item() / 2
-    edge = 32 * 32 - 24 * 24
-    assert cut == pytest.approx(2 * 4 * step**2 / edge)  # two outlines, four pixels long in the edge of 32 / 8
+    edges = 4 * 32 + 4 * 28  # pixels of two of the edges, which are 32 / 8 wide
+    assert empty == inside == 0
+    assert left == pytest.approx(2 * 4 * step**2 / edges) and right == pytest.approx(-left)  # two outlines, 4 pixels of each
+
+
+def test_views_of_other_crops_differ_in_it() -> None:
+    """Real views of wide and tall drawings, whose random crops cut the shapes on one side or the other."""
+    source = ShapesConfig(length=3000, two_shapes=0).open()
+    batches = read_batches(source, TransformConfig(size_px=16), seed=0, position_ranges=[range(1500)], workers=0)
+    (batch,) = batches
+    near = nearest_value(Crop().values(batch.records), torch.tensor([[0.0, 0.0], [0.0, 250.0]]))
+    found = real_statistic(border_energy(batch.pixels), near, ("0,0", "0,4"))
+    assert found.means["0,4"] > found.means["0,0"] and min(found.counts.values()) > 50
 
 
 def test_settings_belong_to_the_nearest_value_that_is_near() -> None:

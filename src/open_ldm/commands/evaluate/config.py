@@ -82,8 +82,8 @@ class ContentChangeMetric(Config):
 class ControlEffectMetric(Config):
     """How much of what `control` does to real pictures it does to samples of `pictures` seeds: 0 nothing, 1 as much.
 
-    For size the energy of detail, for crop that at the edges, against `real_pictures` views of the data whose own setting is
-    near each of `values`; for flip whether a picture is mirrored, by the place that `reader` reads, where it reads one.
+    For size the energy of detail, for crop that at the edges it cuts, against `real_pictures` views of the data whose own
+    setting is near each of `values`; for flip whether a picture is mirrored, by the place that `reader` reads, where it does.
     """
 
     kind: Literal["control_effect"] = "control_effect"

@@ -49,20 +49,24 @@ def detail_energy(pixels: Tensor, kept_px: tuple[int, int]) -> Tensor:
 
 
 def border_energy(pixels: Tensor) -> Tensor:
-    """Mean squared step between neighbouring pixels along the four edges of a picture, float64 [B], for x in [0, 1].
+    """Mean squared step between neighbouring pixels along the top and left edges less that along the bottom and right ones,
+    float64 [B], for x in [0, 1].
 
-    A picture whose subject lies free has little of it; where a crop cuts the subject, its outlines reach the edge. The edge
-    is an eighth of each side wide.
+    A crop at (0, 0) shows the picture's own top and left edges, where subjects seldom reach, and cuts it at the bottom and on
+    the right; one farther down or right cuts the top or left, and outlines reach those edges. It is their difference, since
+    the energy along all edges is the same for a crop and its opposite. The edges are an eighth of each side wide.
     """
     images = to_images(pixels).double() / 2
     energy = torch.zeros(len(images), *images.shape[-2:], dtype=torch.float64, device=images.device)
     energy[:, 1:] += (images[:, :, 1:] - images[:, :, :-1]).square().mean(dim=1)
     energy[:, :, 1:] += (images[:, :, :, 1:] - images[:, :, :, :-1]).square().mean(dim=1)
     height, width = images.shape[-2:]
+    first = torch.zeros(height, width, dtype=torch.bool, device=images.device)
+    last = first.clone()
     rows, columns = max(1, height // 8), max(1, width // 8)
-    edge = torch.ones(height, width, dtype=torch.bool, device=images.device)
-    edge[rows : height - rows, columns : width - columns] = False
-    return energy[:, edge].mean(dim=1)
+    first[:rows] = first[:, :columns] = True
+    last[height - rows :] = last[:, width - columns :] = True
+    return energy[:, first].mean(dim=1) - energy[:, last].mean(dim=1)
 
 
 def statistic_of(control: str, values: Sequence[Sequence[float]], view_px: tuple[int, int]) -> Statistic:
@@ -85,7 +89,7 @@ def statistic_of(control: str, values: Sequence[Sequence[float]], view_px: tuple
             )
         return Statistic(f"detail beyond {kept[0]}x{kept[1]} px", lambda pixels: detail_energy(pixels, kept))
     if control == "crop":
-        return Statistic("energy at the edges", border_energy)
+        return Statistic("energy at the first edges less that at the last", border_energy)
     raise ConfigError(f"control_effect cannot tell what {control} should change", needed="size, crop or flip")
 
 
