@@ -13,12 +13,14 @@ from torch import Tensor
 
 from open_ldm.commands.evaluate import controlled, evaluate
 from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.commands.evaluate.content import real_pictures, real_source
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
 from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_images
-from open_ldm.data.loader import open_data, read_batches
-from open_ldm.data.sources.shapes import DrawnShape, Scene, draw
+from open_ldm.data.loader import DataConfig, open_data, read_batches
+from open_ldm.data.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
+from open_ldm.evaluation.readers import ShapesReader
 from open_ldm.evaluation.stored import stored_results
 from open_ldm.runs.report.evaluation import evaluation_part
 from open_ldm.studies.found import METRICS
@@ -190,3 +192,32 @@ def test_metrics_of_other_numbers_of_pictures_do_not_share_batches(sized_run: Pa
     pictures = replace(open_run(sized_run), seeds=range(4))
     samples = controlled.ControlledSamples(pictures)
     assert [batch.seeds for batch in samples.batches("size", SIZES, range(2), controlled.World())] == [(0, 1)]
+
+
+def test_the_floor_is_measured_on_pictures_as_they_were_before_they_were_made_small(sized_run: Path) -> None:
+    """Where the size depends on the colour, large originals would be of one colour, and the floor of that colour alone."""
+    shapes = {"kind": "shapes", "length": 400, "two_shapes": 0, "colours": ["red", "blue"], "split": "all"}
+    held_out = {"share": 0.25}
+    view = {"size_px": 32}
+    entangled_sizes = {**shapes, "short_side_px": [8, 32], "entangle": {"size": "colour", "strength": 1}}
+    sources = (entangled_sizes, {"kind": "shrunk", "of": shapes, "short_side_px": [8, 16]})
+    for source in sources:
+        data = DataConfig.model_validate({"source": source, "holdout": held_out, "transform": view})
+        real, given = real_source(data), open_data(data, "held_out")
+        assert [real.sample_id(i) for i in range(len(real))] == [given.sample_id(i) for i in range(len(given))]
+        pixels = real_pictures(real, (32, 32), 30)
+        colours = [one["colour"] for one in ShapesReader().read(pixels)]
+        assert {("red",), ("blue",)} <= set(colours) and 0.2 < colours.count(("red",)) / len(colours) < 0.8
+        sizes = sorted(real.size_of(i) for i in range(len(real)))
+        assert max(min(size) for size in sizes) > 100
+
+
+def test_where_no_picture_is_large_the_largest_are_read() -> None:
+    source = ShapesConfig(length=60, two_shapes=0, short_side_px=(8, 20)).open()
+    sides = sorted((min(source.size_of(index)) for index in range(60)), reverse=True)
+    assert len(real_pictures(source, (32, 32), 12)) == 12
+    read: list[int] = []
+    really = source.scene
+    source.scene = lambda index: read.append(index) or really(index)  # type: ignore[func-returns-value,method-assign]
+    real_pictures(source, (32, 32), 12)
+    assert sorted((min(source.size_of(index)) for index in read[60:72]), reverse=True) == sides[:12]

@@ -16,6 +16,7 @@ from open_ldm.data.label_column import LabelColumn
 from open_ldm.data.sample import Sample
 from open_ldm.data.shape_words import COLOURS
 from open_ldm.data.sources.shapes import DrawnShape, Scene, ShapesConfig, ShapesSource, draw
+from open_ldm.data.sources.shrunk import ShrunkConfig
 from open_ldm.evaluation.features.classifier import DESCRIPTION, ClassifierConfig, ClassifierExtractor
 from open_ldm.evaluation.features.classifier_fit import FitConfig, _some_shrunk, fit, is_fitted
 from open_ldm.evaluation.features.resize import coarsened
@@ -56,6 +57,23 @@ def test_an_empty_picture_has_a_reading_too() -> None:
     assert found == {"colour": (), "kind": (), "place": (), "size": (), "count": 0}
 
 
+def test_the_class_that_labels_hide_is_a_column() -> None:
+    told = {"warm": ["red circle", "yellow circle"], "cold": ["blue circle", "green square"]}
+    config = {
+        "of": {"kind": "shapes", "length": 300, "two_shapes": 0},
+        "short_side_px": [8, 32],
+        "entangle": {"by": "class", "strength": 0.9},
+        "told": told,
+    }
+    source = ShrunkConfig.model_validate(config).open()
+    labelled = LabelColumn(source, "class")
+    assert source.class_names == ("warm", "cold") and labelled.class_names == tuple(sorted([*told["warm"], *told["cold"]]))
+    for index in range(len(source)):
+        hidden = labelled.class_names[labelled.label_of(index) or 0]
+        assert hidden == source[index].attributes["class"]
+        assert hidden in told[source.class_names[source.label_of(index) or 0]]
+
+
 class Attributed(ShapesSource):
     """Shapes whose colour is an attribute of its own, which their class does not tell: all have class 0."""
 
@@ -92,7 +110,7 @@ def test_a_classifier_reads_the_column_it_was_fitted_on(tmp_path: Path) -> None:
 
 def test_settings_of_older_classifiers_are_told_without_what_is_newer(tmp_path: Path) -> None:
     config = FitConfig.model_validate({**FIT, "pictures": 32})
-    assert not {"column", "shrunk_to_px"} & set(config.settings())
+    assert not {"column", "shrunk_to_px"} & set(config.model_dump())
     fit(ShapesSource(ShapesConfig(length=100, two_shapes=0)), tmp_path, config)
     described: Mapping[str, Any] = json.loads((tmp_path / DESCRIPTION).read_text())
     assert set(described["fit"]) == {"pictures", "batch_size", "learning_rate", "held_out", "flip", "seed"}

@@ -52,7 +52,7 @@ class Evaluator:
     def named(self, arm: Arm) -> str:
         """Hash of everything that decides how an arm is measured."""
         features = self.protocol.features
-        settings = features.settings() if isinstance(features, FitConfig) else dict(features or {})
+        settings = features.model_dump(mode="json") if isinstance(features, FitConfig) else dict(features or {})
         plain = asdict(Protocol())
         differing = {name: value for name, value in asdict(replace(self.protocol, features={})).items() if value != plain[name]}
         return hash_content([differing, settings, dict(arm.sampling), dict(arm.controls)])[:12]

@@ -13,11 +13,13 @@ from open_ldm.commands.evaluate.config import ContentChangeMetric
 from open_ldm.commands.evaluate.controlled import ControlledSamples, OnSeeds, control_of, reader_for, values_of
 from open_ldm.commands.evaluate.pictures import picture_of
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError
-from open_ldm.data.holdout import PartName
-from open_ldm.data.loader import open_data
+from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.data.holdout import select_part
+from open_ldm.data.loader import DataConfig
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
+from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.data.sources.shrunk import ShrunkSource
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.metrics.content_change import compared_attributes, content_change, read_changes
@@ -83,7 +85,7 @@ def measure_content_change(
     details: dict[str, Any] = {
         "reader": reader.id.name, "attributes": dict(found.attributes), "pairs": dict(found.pairs)
     }  # fmt: skip
-    real = real_pictures(_real_source(samples), pictures.size_px, metric.real_pictures)
+    real = real_pictures(real_source(pictures.run.recipe.data), pictures.size_px, metric.real_pictures)
     floor = read_changes(real, reader, metric.control, values, attributes)
     if floor is not None:
         of = PictureSet()
@@ -100,28 +102,43 @@ def measure_content_change(
 def real_pictures(source: Source, size_px: tuple[int, int], count: int) -> Tensor:
     """Read `count` pictures that were never smaller than `size_px`, as they are measured: uint8 [n, C, H, W].
 
-    Where fewer than 20 are that large, the first `count` of any size are read, whose detail may be gone already.
+    Where fewer than 20 are that large, the largest are read, whose detail may be gone already.
     """
-    order = [sample_at(_ORDER_SEED, position, len(source)) for position in range(min(len(source), _MOST_LOOKED_AT))]
-    large = []
-    for index in order:
+    found: list[tuple[float, int]] = []
+    large = 0
+    for position in range(min(len(source), _MOST_LOOKED_AT)):
+        index = sample_at(_ORDER_SEED, position, len(source))
         try:
             size = source.size_of(index)
         except BadPicture:
             continue
-        if size[0] >= size_px[0] and size[1] >= size_px[1]:
-            large.append(index)
-        if len(large) == count:
+        found.append((min(1.0, size[0] / size_px[0], size[1] / size_px[1]), index))
+        large += found[-1][0] == 1
+        if large == count:
             break
-    chosen = large if len(large) >= min(_LEAST, count) else order[:count]
-    return torch.stack([picture_of(source, index, size_px) for index in chosen])
+    if large >= min(_LEAST, count):
+        found = [one for one in found if one[0] == 1]
+    chosen = sorted(found, key=lambda one: -one[0])[:count]  # stable: of equal ones the first in the shuffled order
+    if not chosen:
+        raise DataError("content_change: no real picture can be read for the floor", needed="at least one")
+    return torch.stack([picture_of(source, index, size_px) for _, index in chosen])
 
 
-def _real_source(samples: ControlledSamples) -> Source:
-    """The part of the run's data that training never saw, or all of it."""
-    data = samples.pictures.run.recipe.data
-    part: PartName = "train" if data.holdout is None else "held_out"
-    return open_data(data, part)
+def real_source(data: DataConfig) -> Source:
+    """Open the part of the data that training never saw, or all of it, before it was made small.
+
+    Of `shrunk` data the pictures as they were; drawings larger, with nothing depending on what they show. Otherwise the
+    largest pictures would be of one kind where the size depends on the content, and the floor that of this kind alone.
+    """
+    config = data.source
+    if isinstance(config, ShapesConfig):
+        plain = {"short_side_px": ShapesConfig.model_fields["short_side_px"].default, "entangle": None}
+        source: Source = config.model_copy(update=plain).open()
+    else:
+        source = config.open()
+    if isinstance(source, ShrunkSource):
+        source = source.inner
+    return source if data.holdout is None else select_part(source, data.holdout, "held_out")
 
 
 def _readings(

@@ -165,13 +165,14 @@ def _real(
     """Measure training views of the data whose own setting is near each value; and the hash of all of them."""
     length = min(len(data), metric.real_pictures)
     ranges = [range(start, min(start + _AT_ONCE, length)) for start in range(0, length, _AT_ONCE)]
-    # Unmirrored, as samples are by default: in mirrored views a crop on the left is one on the right.
-    transform = samples.pictures.run.recipe.data.transform.model_copy(update={"flip": 0.0})
+    transform = samples.pictures.run.recipe.data.transform
     measured, settings, seen = [], [], PictureSet()
     for batch in read_batches(data, transform, seed=_SEED, position_ranges=ranges, workers=0):
-        measured.append(statistic.measure(batch.pixels))
-        settings.append(control.values(batch.records))
-        seen.add(batch.pixels)
+        # Samples are not mirrored by default, and in mirrored views a crop on the left is one on the right.
+        plain = [row for row, record in enumerate(batch.records) if not record.flip or transform.flip == 1]
+        measured.append(statistic.measure(batch.pixels[plain]))
+        settings.append(control.values([batch.records[row] for row in plain]).reshape(len(plain), -1))
+        seen.add(batch.pixels[plain])
     scale = torch.log2 if metric.control == "size" else _unchanged  # sizes differ by factors, offsets by steps
     near = nearest_value(scale(torch.cat(settings)), scale(torch.tensor(numbers, dtype=torch.float32)))
     return real_statistic(torch.cat(measured), near, values), seen.hash

@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +19,7 @@ from open_ldm.core import seeds
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.core.files import hash_file, write_bytes, write_json
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.pictures import to_images
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, Part, select_part
@@ -34,7 +35,7 @@ from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetwor
 _LEAST_HELD_OUT = 10
 _WEIGHT_DECAY = 0.05
 _WARM_UP = 0.05
-_NEWER = ("column", "shrunk_to_px")
+_LATER_SETTINGS = ("column", "shrunk_to_px")
 
 
 class FitConfig(Config):
@@ -59,10 +60,9 @@ class FitConfig(Config):
             raise ValueError(f"shrunk_to_px={self.shrunk_to_px} must be below network.size_px={self.network.size_px}")
         return self
 
-    def settings(self) -> dict[str, Any]:
-        """Return plain data, without what did not exist when older classifiers were fitted and is not used."""
-        content = self.model_dump(mode="json")
-        return {name: value for name, value in content.items() if name not in _NEWER or value is not None}
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), _LATER_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def fit(
         "tested": len(test),
         "sha256": fitted.sha256,
         "data": read_fingerprint(source),
-        "fit": {name: value for name, value in config.settings().items() if name != "network"},
+        "fit": config.model_dump(mode="json", exclude={"network"}),
     }
     write_json(folder / DESCRIPTION, description)
     return fitted
@@ -117,7 +117,7 @@ def is_fitted(folder: Path, config: FitConfig) -> bool:
     """Whether `folder` holds a classifier that was fitted by these settings."""
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        return bool(content["fit"] | {"network": content["network"]} == config.settings())
+        return bool(content["fit"] | {"network": content["network"]} == config.model_dump(mode="json"))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
