@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,22 @@ import torch
 from torch import Tensor
 
 from open_ldm.commands.evaluate import controlled, evaluate
-from open_ldm.commands.evaluate.config import EvaluationConfig
-from open_ldm.commands.evaluate.content import real_pictures, real_source
+from open_ldm.commands.evaluate.config import ContentChangeMetric, EvaluationConfig
+from open_ldm.commands.evaluate.content import measure_content_change, real_pictures, real_source
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
 from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import DataConfig, open_data, read_batches
 from open_ldm.data.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
+from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.readers import ShapesReader
 from open_ldm.evaluation.stored import stored_results
 from open_ldm.runs.report.evaluation import evaluation_part
+from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.studies.found import METRICS
 from tests.cli.conftest import trained
+from tests.evaluation.sets import Process
 
 SIZES = ["4x4", "16x16", "64x64"]
 CHANGING = 3
@@ -221,3 +224,35 @@ def test_where_no_picture_is_large_the_largest_are_read() -> None:
     source.scene = lambda index: read.append(index) or really(index)  # type: ignore[func-returns-value,method-assign]
     real_pictures(source, (32, 32), 12)
     assert sorted((min(source.size_of(index)) for index in read[60:72]), reverse=True) == sides[:12]
+
+
+class Sharing(Process):
+    """One of two processes that share the seeds."""
+
+    def __init__(self, rank: int, before: Sequence[Any] = ()) -> None:
+        super().__init__(before)
+        self.rank, self.size = rank, 2
+
+
+def test_processes_that_share_the_seeds_read_what_one_reads(sized_run: Path) -> None:
+    """Two processes, one after the other, the second of which is handed what the first found."""
+    settings = SamplingConfig(steps=1, batch_size=3)
+    pictures = replace(open_run(sized_run), settings=settings, seeds=range(8))
+
+    def images(inputs: Any, seeds: Any, settings: Any) -> Tensor:
+        small = (inputs.controls["original_size"][:, 0] < 10).tolist()
+        colours = ["blue" if one and seed % 4 == 0 else "red" for seed, one in zip(seeds, small, strict=True)]
+        return to_images(torch.stack([circle(colour) for colour in colours]))
+
+    pictures.run.generator.images = images  # type: ignore[method-assign]
+    samples = controlled.ControlledSamples(pictures)
+    metric = ContentChangeMetric(values=("8x8", "64x64"), attributes=("colour",), pictures=8, real_pictures=4)
+    alone = measure_content_change(samples, metric, [], BootstrapConfig())
+    first = Sharing(0)
+    measure_content_change(samples, metric, [], BootstrapConfig(), world=first)  # type: ignore[arg-type]
+    both = measure_content_change(samples, metric, [], BootstrapConfig(), world=Sharing(1, first.values))  # type: ignore[arg-type]
+    assert both.results[0] == alone.results[0] and alone.results[0].estimate.value == 0.25
+    rows = torch.arange(8.0).view(8, 1)
+    handed = Sharing(1, [([1, 4, 6], rows[[1, 4, 6]]), ([], rows[:0])])
+    whole = controlled.together(handed, [7, 0, 2, 3, 5], rows[[7, 0, 2, 3, 5]])  # type: ignore[arg-type]
+    assert torch.equal(whole, rows)
