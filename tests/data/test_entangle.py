@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError
