@@ -42,7 +42,8 @@ def test_it_is_read_written_and_read_again() -> None:
     given = conditioning({"kind": "stretched", "weight": 3, "gate": {"kind": "power_cosine", "alpha": 2}}, {"kind": "flip"})
     assert given.controls == (Stretched(weight=3, gate=PowerCosineGate(alpha=2)), Flip())
     content = given.model_dump(mode="json")
-    assert content["controls"][0] == {"kind": "stretched", "gate": {"kind": "power_cosine", "alpha": 2.0}, "weight": 3.0}
+    gate = {"kind": "power_cosine", "alpha": 2.0, "clock": "noise_level"}
+    assert content["controls"][0] == {"kind": "stretched", "gate": gate, "weight": 3.0}
     assert validate(ConditioningConfig, content, source="recipe") == given
     assert conditioning(Stretched(), Crop()).controls == (Stretched(), Crop())
 

@@ -12,6 +12,7 @@ from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.data.sources.shards import ShardsConfig
 from open_ldm.data.survey import survey
 from open_ldm.data.transforms import LocalCrop, TransformConfig
+from open_ldm.runs.recipe import load_recipe
 
 pytestmark = pytest.mark.data
 
@@ -59,3 +60,14 @@ def test_emoji(real_data: Path) -> None:
     pixels = source[100].pixels
     assert pixels.shape == (128, 128, 3)
     assert np.median(pixels[0]) == 255
+
+
+def test_cifar10_shrunk_by_class_tells_only_the_super_class(real_data: Path) -> None:
+    source = load_recipe(
+        "cifar10-entangled", [f"data.source.of.path={real_data / 'cifar10' / 'train-*.tar'}"]
+    ).data.source.open()
+    assert source.class_names == ("vehicle", "animal") and len(source) == 20_000
+    for index in range(0, 20_000, 1999):
+        sample = source[index]
+        assert sample.captions == (source.class_names[sample.label or 0],)
+        assert (sample.attributes["class"] in ("airplane", "automobile", "ship", "truck")) == (sample.label == 0)

@@ -93,7 +93,13 @@ def test_all_captions_of_a_split_are_listed_once() -> None:
 def test_captions_are_read_back_and_other_sentences_refused() -> None:
     for caption in source().captions()[::7]:
         assert write_caption(shapes_in(caption)) == caption
-    for wrong in ("", "a red circle", "a large pink circle on the left", "a large red circle on the left of it"):
+    for wrong in (
+        "",
+        "red circle",
+        "a red large circle",
+        "a large pink circle on the left",
+        "a large red circle on the left of it",
+    ):
         with pytest.raises(ConfigError, match="is not a caption of the shapes"):
             shapes_in(wrong)
 

@@ -10,7 +10,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from open_ldm.data.shape_words import KINDS, ShapeWords, shapes_in
-from open_ldm.data.sources.shapes import DrawnShape, ShapesConfig
+from open_ldm.data.sources.shape_painting import DrawnShape
+from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.shape_attributes import (
     UNCLEAR,

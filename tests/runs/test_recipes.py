@@ -55,6 +55,8 @@ def test_each_recipe_of_the_main_job_has_a_baseline() -> None:
         "cifar10-unet",
         "emoji-mmdit",
         "photos-dit",
+        "shapes-entangled",
+        "cifar10-entangled",
     }
 
 

@@ -24,9 +24,11 @@ def train(
     from open_ldm.commands.dry_run import dry_run as build_only
     from open_ldm.commands.dry_run import dry_run_stages, stages_text
     from open_ldm.commands.train import default_folder, train_recipe
-    from open_ldm.runs.recipe import load_recipe
+    from open_ldm.runs.recipe import load_recipe, recipe_notes
     from open_ldm.runs.stages import build_stages
 
+    for line in recipe_notes(recipe, overrides or ()):
+        print(f"note: {line}", file=sys.stderr)
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
     if dry_run:

@@ -21,6 +21,7 @@ from open_ldm.conditioning.semantic import (
 )
 from open_ldm.controls import Control, ControlConfig
 from open_ldm.core.config import Config
+from open_ldm.process.schedules import Schedule
 
 
 class ConditioningConfig(Config):
@@ -66,6 +67,7 @@ class Conditioning(nn.Module):
         width: Width D of the modulation slot.
         classes: Number of classes, which a class condition needs.
         vocabulary: Number of words, which a word condition needs.
+        schedule: The noise schedule, which tells gates the noise level of a time; None for the reference table's own times.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Conditioning(nn.Module):
         width: int,
         classes: int = 0,
         vocabulary: int = 0,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
         self.width = width
@@ -84,7 +87,7 @@ class Conditioning(nn.Module):
                 self.semantic = ClassCondition(semantic, classes, width)
             case TextSemantic():
                 self.semantic = TextCondition(semantic, vocabulary, width)
-        self.controls = nn.ModuleDict({control.kind: ControlEmbedding(control, width) for control in controls})
+        self.controls = nn.ModuleDict({control.kind: ControlEmbedding(control, width, schedule) for control in controls})
 
     @property
     def context_dim(self) -> int | None:

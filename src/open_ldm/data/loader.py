@@ -26,7 +26,7 @@ from open_ldm.data.content import unreadable
 from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
 from open_ldm.data.order import ViewKey, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
-from open_ldm.data.sources import SourceConfig, channels_of, open_source
+from open_ldm.data.sources import SourceConfig, channels_of, check_entangled_views, open_source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 
 _MOST_REPLACEMENTS = 64
@@ -69,6 +69,11 @@ class DataConfig(Config):
         if self.display is not None and (channels is None or not all(0 <= shown < channels for shown in self.display)):
             has = "is only for a source with channels" if channels is None else f"of {channels} channels"
             raise ValueError(f"display={list(self.display)} {has}; needed: three numbers from 0 to channels - 1, or null")
+        return self
+
+    @model_validator(mode="after")
+    def _entangled_views_are_random(self) -> DataConfig:
+        check_entangled_views(self.source, self.transform)
         return self
 
     @model_validator(mode="after")
@@ -165,7 +170,7 @@ def _read(source: Source, transform_config: TransformConfig, view_key: ViewKey, 
             index = reserve_at(view_key.seed, view_key.number, len(bad) - 1, len(source))
             continue
         original_size = (sample.original_height_px, sample.original_width_px)
-        made = transform(sample.pixels, original_size, transform_config, view_key.seed, view_key.number)
+        made = transform(sample.pixels, original_size, transform_config, view_key.seed, view_key.number, sample.preference)
         view = View(sample.id, view_key.index, made.pixels, made.record, sample.label, None, index)
         return sample, ReadView(view, tuple(bad))
     raise DataError(

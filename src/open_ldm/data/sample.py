@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from open_ldm.data.entangle import ViewPreference
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -25,6 +27,7 @@ class Sample:
         label: Index into the source's `class_names`; None without a class.
         captions: Any number of captions; one is drawn per view.
         attributes: What the source knows for certain about the picture (the ground truth of `shapes`), for metrics.
+        preference: How its views are to be cut, where that depends on what the picture shows.
     """
 
     id: str
@@ -34,6 +37,7 @@ class Sample:
     label: int | None = None
     captions: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    preference: ViewPreference | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from open_ldm.core.config import Config
 from open_ldm.core.seeds import key
+from open_ldm.data.entangle import RangePart, ViewPreference
 from open_ldm.data.pictures import Pixels
 from open_ldm.data.sample import TransformRecord
 
@@ -88,6 +89,7 @@ def transform(
     config: TransformConfig,
     seed: int,
     position: int,
+    preference: ViewPreference | None = None,
 ) -> TransformedPicture:
     """Make the view of a picture for one position of the sample order.
 
@@ -97,19 +99,26 @@ def transform(
         config: How the view is cut.
         seed: Together with `position` the key of the random numbers.
         position: Position in the sample order.
+        preference: How the source wants the view to be cut, if that depends on what the picture shows.
     """
     height, width = pixels.shape[:2]
-    record = plan_view((height, width), original_size, config, seed, position)
+    record = plan_view((height, width), original_size, config, seed, position, preference)
     return TransformedPicture(cut_view(pixels, record), record)
 
 
 def plan_view(
-    stored_size: tuple[int, int], original_size: tuple[int, int], config: TransformConfig, seed: int, position: int
+    stored_size: tuple[int, int],
+    original_size: tuple[int, int],
+    config: TransformConfig,
+    seed: int,
+    position: int,
+    preference: ViewPreference | None = None,
 ) -> TransformRecord:
     """Decide scale, crop and flip of a view from the sizes of its picture, without its pixels.
 
     The scale is max(h / H, w / W) for `global` and `center`, so that both scaled sides cover the view, and
-    scale_px / min(H, W) for `local`. Crop offsets are uniform over all positions where the view fits.
+    scale_px / min(H, W) for `local`. Crop offsets are uniform over all positions where the view fits, or over the preferred
+    part of them. What is not random (`center`, a flip of 0 or 1) follows no preference.
 
     Args:
         stored_size: (height, width) of the stored picture.
@@ -117,6 +126,7 @@ def plan_view(
         config: As in `transform`.
         seed: As in `transform`.
         position: As in `transform`.
+        preference: As in `transform`.
     """
     stored_height, stored_width = stored_size
     height, width = config.height_px, config.width_px
@@ -130,8 +140,9 @@ def plan_view(
     if isinstance(config.crop, CenterCrop):
         top, left = spare_height // 2, spare_width // 2
     else:
-        top = key(seed, "crop_top", position) % (spare_height + 1)
-        left = key(seed, "crop_left", position) % (spare_width + 1)
+        part = preference.crop if preference is not None and _follows(preference, "crop", seed, position) else None
+        top = _offset(key(seed, "crop_top", position), spare_height, part)
+        left = _offset(key(seed, "crop_left", position), spare_width, part)
     return TransformRecord(
         original_height_px=original_size[0],
         original_width_px=original_size[1],
@@ -141,8 +152,24 @@ def plan_view(
         crop_left_px=left,
         height_px=height,
         width_px=width,
-        flip=key(seed, "flip", position) < int(config.flip * 2**63),
+        flip=_is_flipped(config.flip, seed, position, preference),
     )
+
+
+def _follows(preference: ViewPreference, what: str, seed: int, position: int) -> bool:
+    return key(seed, f"preferred {what}", position) < int(preference.strength * 2**63)
+
+
+def _offset(drawn: int, spare: int, part: RangePart | None) -> int:
+    first, last = (0, spare) if part is None else part.steps(spare)
+    return first + drawn % (last - first + 1)
+
+
+def _is_flipped(share: float, seed: int, position: int, preference: ViewPreference | None) -> bool:
+    preferred = preference.flip if preference is not None and _follows(preference, "flip", seed, position) else None
+    if preferred is not None and 0 < share < 1:
+        return preferred
+    return key(seed, "flip", position) < int(share * 2**63)
 
 
 def cut_view(pixels: Pixels, record: TransformRecord) -> Tensor:

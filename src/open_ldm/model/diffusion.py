@@ -28,6 +28,7 @@ class DiffusionModel(nn.Module):
             spec.denoiser.modulation_dim,
             classes=len(spec.facts.class_names),
             vocabulary=len(Vocabulary(spec.facts.words)),
+            schedule=self.schedule,
         )
         facts, learned_variance = spec.facts, spec.process.learned_variance
         slots = Slots(facts.channels, self.conditioning.context_dim, learned_variance, facts.latent_size)

@@ -165,6 +165,24 @@ class TableSchedule(Schedule):
             torch.where(on_point, sigma, between.sin()).to(t.dtype),
         )
 
+    def time_of(self, level: NoiseLevel) -> Tensor:
+        """Compute the time at which this schedule has the SNR of `level`: the inverse of `level`, whatever its scale.
+
+        Args:
+            level: alpha and sigma, of any shape.
+
+        Returns:
+            Times in [0, 1], in the shape and dtype of the level: 1 where the SNR is at most that of the schedule's end.
+        """
+        angle = torch.atan2(level.sigma, level.alpha)
+        every = torch.arange(self.discrete_steps + 1, dtype=angle.dtype, device=angle.device)
+        _, _, angles = self._points(every)
+        above = torch.searchsorted(angles, angle.contiguous()).clamp(1, self.discrete_steps)
+        low, high = angles[above - 1], angles[above]
+        position = above - 1 + (angle - low) / (high - low)
+        at_end = angle >= angles[-1] - 4 * torch.finfo(angle.dtype).eps
+        return torch.where(at_end, 1.0, (position / self.discrete_steps).clamp(0, 1))
+
     def scaled(self, level: NoiseLevel) -> NoiseLevel:
         norm = torch.hypot(level.alpha, level.sigma)
         return NoiseLevel(level.alpha / norm, level.sigma / norm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -29,6 +29,7 @@ from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig, check_slots
 from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
+from open_ldm.runs.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.training.settings import TrainingConfig
 from open_ldm.transfer_learning.settings import InitFromConfig
@@ -89,6 +90,7 @@ class Recipe(Config):
 
     Attributes:
         name: Also names the default run folder, runs/NAME.
+        recipe_schema: Number of the rules that the recipe was resolved by (runs/recipe_schema.py); never typed by hand.
         init_from: The run whose weights it starts from; null starts from random numbers.
         stages: Several trainings, one after the other; each has a `name` and the settings it changes (runs/stages.py).
         cache: Keep what the encoders give on the disk, and train from there; null encodes every batch anew.
@@ -96,6 +98,7 @@ class Recipe(Config):
     """
 
     name: str = Field(pattern=NAME)
+    recipe_schema: Literal[2] = SCHEMA
     init_from: InitFromConfig | None = None
     stages: tuple[dict[str, Any], ...] = ()
     data: DataConfig
@@ -110,6 +113,11 @@ class Recipe(Config):
     sampling: SamplingConfig = SamplingConfig()
     preview: PreviewConfig = PreviewConfig()
     held_out: HeldOutConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_as_of_its_day(cls, content: Any) -> Any:
+        return of_its_day(content) if isinstance(content, Mapping) else content
 
     @model_validator(mode="after")
     def _pictures_fit_the_patches(self) -> Recipe:
@@ -193,7 +201,7 @@ class Recipe(Config):
             content["init_from"].pop("source")  # transfer.json tells which weights they were
         kept = content.pop("cache") or {}
         content["cache"] = {name: kept.get(name, "float32") for name in ("latents", "tokens")}  # float32 is as good as live
-        return numerics_of(content, self.training)
+        return numerics_of(without_later_defaults(content), self.training)
 
 
 def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
@@ -230,6 +238,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: There is no such recipe, or a setting cannot be used; the error names the nearest match.
     """
     return recipe_from(recipe_content(name), overrides, source=f"recipe {name}")
+
+
+def recipe_notes(name: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Say which settings of a user's own recipe meant something else once; arguments and errors as `load_recipe`."""
+    return [] if name in all_packaged() else changed_meanings(recipe_content(name), overrides)
 
 
 def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:

@@ -113,6 +113,7 @@ class RunRecorder(ABC):
         command: Sequence[str],
         problems: Sequence[str],
         resumed: Mapping[str, Any] | None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Write down and show what is about to happen.
 
@@ -123,6 +124,7 @@ class RunRecorder(ABC):
             command: Command line.
             problems: One line for each checkpoint that was passed over.
             resumed: Content of the manifest that the run goes on from; None for a new run.
+            notes: What else the user should know of how the run begins, one line each.
         """
         parameters = sum(parameter.numel() for parameter in self.trainer.state.model.parameters())
         self.say(f"{self.recipe.name}: {seen.sentence}")
@@ -146,6 +148,8 @@ class RunRecorder(ABC):
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
             self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
             self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
+        for note in notes:
+            self._warn(note)
         for problem in problems:
             self._warn(f"checkpoint passed over: {problem}")
         for problem in [*seen.problems(), *([] if captions is None else captions.problems())]:

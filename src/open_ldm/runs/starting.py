@@ -13,6 +13,7 @@ from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.runs.recipe_schema import begun_clocks
 from open_ldm.training.state import TrainState
 from open_ldm.transfer_learning.settings import InitFromConfig
 from open_ldm.transfer_learning.settle import SizedSettings, settle, settle_as_before
@@ -89,7 +90,10 @@ def settle_for_folder(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, Starti
         ConfigError: The folder's run was started from other weights, or is itself what the recipe starts from.
     """
     if CheckpointFolder(folder.checkpoints).names() and folder.config.is_file():
-        before = recipe_from(read_yaml(folder.config), (), source=str(folder.config))
+        before = recipe_from(content := read_yaml(folder.config), (), source=str(folder.config))
+        if "recipe_schema" not in content:
+            clocks = begun_clocks(recipe.conditioning, before.conditioning)
+            recipe = recipe.model_copy(update={"conditioning": clocks})
         _require_same_source(recipe.init_from, before.init_from, folder)
         if recipe.init_from is None:
             return recipe, None

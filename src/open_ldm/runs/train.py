@@ -30,6 +30,7 @@ from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
+from open_ldm.runs.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
@@ -83,12 +84,13 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
     """
     if recipe.stages:
         raise ConfigError(f"recipe {recipe.name} has stages", fix="use ldm train, which trains them one after the other")
-    recipe, start = settle_for_folder(recipe, RunFolder(out))
+    settled, start = settle_for_folder(recipe, RunFolder(out))
+    notes = [GOES_ON_BY_TIME] if settled.conditioning != recipe.conditioning else []
 
     def body(context: RunContext) -> TrainingResult:
-        return _trained(recipe, start, context, silent=silent or not context.world.leads, command=command)
+        return _trained(settled, start, context, notes, silent=silent or not context.world.leads, command=command)
 
-    return run_in_folder(recipe, out, recipe_from, body)
+    return run_in_folder(settled, out, recipe_from, body)
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,13 @@ def _stoppable(
 
 
 def _trained(
-    recipe: Recipe, start: StartingPoint | None, context: RunContext, *, silent: bool, command: Sequence[str]
+    recipe: Recipe,
+    start: StartingPoint | None,
+    context: RunContext,
+    notes: Sequence[str],
+    *,
+    silent: bool,
+    command: Sequence[str],
 ) -> TrainingResult:
     folder, machine, world = context.folder, context.machine, context.world
     started = time.perf_counter()
@@ -188,7 +196,8 @@ def _trained(
     )
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
-        recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content)
+        resumed = None if checkpoint is None else checkpoint.content
+        recorder.begin(seen, captions, machine, command, problems, resumed, notes)
         if transferred is not None:
             recorder.transferred(transferred)
         read = batches.read(plan.ranges(trainer.state.counters.samples_seen))

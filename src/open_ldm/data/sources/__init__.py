@@ -12,6 +12,7 @@ from open_ldm.data.sources.picture_files import PictureFilesConfig
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shards import ShardsConfig, ShardsSource
 from open_ldm.data.sources.shrunk import ShrunkConfig, ShrunkSource
+from open_ldm.data.transforms import CenterCrop, TransformConfig
 
 SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig | ShrunkConfig, Field(discriminator="kind")]
 
@@ -20,6 +21,20 @@ def channels_of(config: SourceConfig) -> int | None:
     """Return the number of channels of a source's pictures; None where they are RGB."""
     inner = config.of if isinstance(config, ShrunkConfig) else config
     return inner.channels if isinstance(inner, PictureFilesConfig) else None
+
+
+def check_entangled_views(config: SourceConfig, transform: TransformConfig) -> None:
+    """Raise ValueError where a source entangles a crop or a flip that the transform does not draw."""
+    inner = config.of if isinstance(config, ShrunkConfig) else config
+    entangle = inner.entangle if isinstance(inner, ShapesConfig) else None
+    if entangle is None or entangle.strength == 0:
+        return
+    if entangle.crop and isinstance(transform.crop, CenterCrop):
+        raise ValueError("source.entangle.crop has no effect with crop.kind=center; needed: crop.kind=global or local")
+    if entangle.flip and transform.flip in (0, 1):
+        raise ValueError(
+            f"source.entangle.flip has no effect with transform.flip={transform.flip:g}; needed: transform.flip between 0 and 1"
+        )
 
 
 def open_source(config: SourceConfig, *, captions: bool = True) -> Source:

@@ -1,8 +1,8 @@
 """Coloured shapes painted on the fly: a data set inside the package with known ground truth for every attribute.
 
 Each picture shows one or two shapes on a light background, at its own original size: the short side is log-uniform in
-20..160 px and the aspect ratio 3:4 to 4:3, so that size, crop, aspect and flip controls vary. Everything about picture i
-follows from (seed, i).
+20..160 px (or another range) and the aspect ratio 3:4 to 4:3, so that size, crop, aspect and flip controls vary. With
+`entangle` they depend on what the picture shows. Everything about picture i follows from (seed, i).
 """
 
 from __future__ import annotations
@@ -10,32 +10,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-from PIL import Image, ImageDraw
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
+from open_ldm.data.entangle import EntangleShapesConfig, RangePart, ViewPreference
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
-from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, write_caption
+from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, Colour, ShapeWords, Told, write_caption
+from open_ldm.data.sources.shape_painting import DrawnShape, Scene, draw
 
-_RGB = {
-    "red": (215, 35, 45),
-    "green": (30, 165, 60),
-    "blue": (40, 80, 220),
-    "yellow": (242, 208, 30),
-    "purple": (145, 55, 175),
-    "black": (20, 20, 20),
-}
-_SHORT_SIDE_PX = (20.0, 160.0)
 _EXTENT = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 """Side of a shape's bounding box, as a fraction of the picture's short side."""
-_SUPERSAMPLING = 4
 _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
+
+_LATER_SETTINGS = ("short_side_px", "colours", "untold", "told_too", "entangle")
 
 T = TypeVar("T")
 
@@ -48,6 +40,11 @@ class ShapesConfig(Config):
         seed: Another seed gives other pictures.
         two_shapes: Share of pictures that show two shapes.
         split: `train` never shows the held-out combinations of colour and kind, `held_out` shows nothing else.
+        short_side_px: Range of the short side, which is log-uniform in it.
+        colours: The colours that occur.
+        untold: What captions and classes do not tell: any of size, colour, kind and place.
+        told_too: Every picture has a second caption that tells everything; one of the two is drawn for each view.
+        entangle: What about a picture depends on its first shape (data/entangle.py); null leaves all of it independent.
     """
 
     kind: Literal["shapes"] = "shapes"
@@ -55,33 +52,78 @@ class ShapesConfig(Config):
     seed: int = Field(default=0, ge=0)
     two_shapes: float = Field(default=0.5, ge=0, le=1)
     split: Literal["train", "held_out", "all"] = "train"
+    short_side_px: tuple[int, int] = (20, 160)
+    colours: tuple[Colour, ...] = COLOURS
+    untold: tuple[Told, ...] = ()
+    told_too: bool = False
+    entangle: EntangleShapesConfig | None = None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The combinations of colour and kind that occur in the split."""
+        wanted = {"train": (False,), "held_out": (True,), "all": (True, False)}[self.split]
+        every = list(itertools.product(self.colours, KINDS))
+        return [pair for held_out in wanted for pair in every if (pair in HELD_OUT) == held_out]
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> ShapesConfig:
+        if not 4 <= self.short_side_px[0] <= self.short_side_px[1] <= 4096:
+            raise ValueError(f"short_side_px={list(self.short_side_px)}; needed: [low, high] with 4 <= low <= high <= 4096")
+        return self
+
+    @model_validator(mode="after")
+    def _colours_suffice(self) -> ShapesConfig:
+        if len(set(self.colours)) != len(self.colours) or len(set(self.untold)) != len(self.untold):
+            raise ValueError(f"colours={list(self.colours)}, untold={list(self.untold)}; needed: each word once")
+        needed = 2 if self.two_shapes else 1  # the two shapes of a picture differ in colour
+        if len({colour for colour, _ in self.pairs}) < needed:
+            why = "two_shapes above 0 needs two colours" if needed == 2 else "no combination is left"
+            raise ValueError(f"colours={list(self.colours)} with split={self.split}: {why}; needed: more colours")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_untold(self) -> ShapesConfig:
+        if self.told_too and not self.untold:
+            raise ValueError("told_too with captions that tell everything; needed: untold, such as [colour]")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_entangle(self) -> ShapesConfig:
+        size = self.entangle.size if self.entangle is not None else None
+        if size is not None and len(self._options(size)) < 2:
+            raise ValueError(f"entangle.size={size} with colours={list(self.colours)}: only one {size} occurs; needed: two")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), _LATER_SETTINGS)
+
+    def part_of_sizes(self, shape: ShapeWords) -> RangePart | None:
+        """Return the part of the log range of short sides that a first shape stands for; None where sizes are independent."""
+        if self.entangle is None or self.entangle.size is None or self.entangle.strength == 0:
+            return None
+        options = self._options(self.entangle.size)
+        return RangePart(options.index(getattr(shape, self.entangle.size)), len(options))
+
+    def preference_for(self, shape: ShapeWords) -> ViewPreference | None:
+        """Return how the views of a picture with this first shape are to be cut; None where that is independent of it."""
+        entangle = self.entangle
+        if entangle is None or entangle.strength == 0 or not (entangle.crop or entangle.flip):
+            return None
+        part = RangePart(PLACES.index(shape.place), len(PLACES)) if entangle.crop else None
+        return ViewPreference(entangle.strength, part, shape.place == PLACES[1] if entangle.flip else None)
+
+    def _options(self, attribute: str) -> list[str]:
+        """Return the values that an attribute can have, in their order."""
+        if attribute == "place":
+            return list(PLACES)
+        words: Sequence[str] = self.colours if attribute == "colour" else KINDS
+        occurring = {pair[attribute == "kind"] for pair in self.pairs}
+        return [word for word in words if word in occurring]
 
     def open(self) -> ShapesSource:
         """Return the source that this config describes."""
         return ShapesSource(self)
-
-
-@dataclass(frozen=True)
-class DrawnShape(ShapeWords):
-    """Ground truth of one shape.
-
-    `x` and `y` are the centre as a fraction of the picture's width and height; `extent` is the side of the bounding box as a
-    fraction of the picture's short side.
-    """
-
-    x: float
-    y: float
-    extent: float
-
-
-@dataclass(frozen=True)
-class Scene:
-    """All that a picture shows: its size, the grey level of the background 0..255, and the shapes in caption order."""
-
-    height_px: int
-    width_px: int
-    background: int
-    shapes: tuple[DrawnShape, ...]
 
 
 class ShapesSource:
@@ -89,26 +131,32 @@ class ShapesSource:
 
     def __init__(self, config: ShapesConfig) -> None:
         self.config = config
-        held_out = [pair for pair in itertools.product(COLOURS, KINDS) if pair in HELD_OUT]
-        seen = [pair for pair in itertools.product(COLOURS, KINDS) if pair not in HELD_OUT]
-        self._pairs = {"train": seen, "held_out": held_out, "all": held_out + seen}[config.split]
+        self._pairs = config.pairs
+        told = [ShapeWords(colour, kind, "", "").telling(config.untold) for colour in config.colours for kind in KINDS]
+        self._class_names = tuple(dict.fromkeys(words.class_name for words in told if words.class_name))
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Colour and kind of the first shape: 'red circle', ..."""
-        return CLASS_NAMES
+        """Colour and kind of the first shape, as far as they are told: 'red circle', ..."""
+        return self._class_names
 
     @property
     def summary(self) -> SourceSummary:
         """What the source contains."""
         shapes = "one or two shapes" if self.config.two_shapes else "one shape"
         layout = f"{shapes} drawn on the fly, split {self.config.split}"
-        return SourceSummary(len(self), len(CLASS_NAMES), len(self), layout)
+        entangle = self.config.entangle
+        if entangle is not None and entangle.strength:
+            pairs = [f"{what} by {getattr(entangle, what)}" for what in ("size", "crop", "flip") if getattr(entangle, what)]
+            layout += f"; {', '.join(pairs)} in {100 * entangle.strength:g} %"
+        return SourceSummary(len(self), len(self._class_names), len(self), layout)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the config and of the number of the painting rule."""
-        return hashlib.blake2b(f"{_DRAWING}/{self.config.model_dump_json()}".encode(), digest_size=16).hexdigest()
+        """Hash of the config and of the number of the painting rule. To entangle with strength 0 is not to entangle."""
+        entangle = self.config.entangle
+        config = self.config if entangle is None or entangle.strength else self.config.model_copy(update={"entangle": None})
+        return hashlib.blake2b(f"{_DRAWING}/{config.model_dump_json()}".encode(), digest_size=16).hexdigest()
 
     @property
     def hashes(self) -> IndexHashes:
@@ -131,9 +179,10 @@ class ShapesSource:
             pixels=draw(scene),
             original_height_px=scene.height_px,
             original_width_px=scene.width_px,
-            label=CLASS_NAMES.index(scene.shapes[0].class_name),
-            captions=(write_caption(scene.shapes),),
+            label=self._label(scene),
+            captions=self._captions(scene.shapes),
             attributes=self.attributes(scene),
+            preference=self.config.preference_for(scene.shapes[0]),
         )
 
     def sample_id(self, index: int) -> str:
@@ -147,36 +196,54 @@ class ShapesSource:
         scene = self.scene(index)
         return scene.height_px, scene.width_px
 
-    def label_of(self, index: int) -> int:
-        """Return the class of a picture, without painting it."""
-        return CLASS_NAMES.index(self.scene(index).shapes[0].class_name)
+    def label_of(self, index: int) -> int | None:
+        """Return the class of a picture, without painting it; None where neither colour nor kind is told."""
+        return self._label(self.scene(index))
+
+    def _label(self, scene: Scene) -> int | None:
+        name = scene.shapes[0].telling(self.config.untold).class_name
+        return self._class_names.index(name) if name else None
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Return the caption of a picture, without painting it."""
-        return (write_caption(self.scene(index).shapes),)
+        """Return the captions of a picture, without painting it."""
+        return self._captions(self.scene(index).shapes)
+
+    def _captions(self, shapes: Sequence[ShapeWords]) -> tuple[str, ...]:
+        gappy = write_caption(shapes, self.config.untold)
+        return (gappy, write_caption(shapes)) if self.config.told_too else (gappy,)
 
     def captions(self) -> list[str]:
         """Return every caption that this split can have, once each (not one per sample, since the sentences repeat)."""
         nouns = [(colour, kind, size) for colour, kind in self._pairs for size in SIZES]
-        captions = [write_caption([ShapeWords(*noun, place)]) for noun in nouns for place in PLACES]
+        scenes = [[ShapeWords(*noun, place)] for noun in nouns for place in PLACES]
         if self.config.two_shapes:
             for first, second in itertools.product(nouns, nouns):
                 if first[0] != second[0]:
-                    captions += [write_caption([ShapeWords(*first, place), ShapeWords(*second, "")]) for place in PLACES]
-        return captions
+                    scenes += [[ShapeWords(*first, place), ShapeWords(*second, "")] for place in PLACES]
+        return list(dict.fromkeys(caption for scene in scenes for caption in self._captions(scene)))
 
     def scene(self, index: int) -> Scene:
         """Decide what picture `index` shows, without painting it."""
         draws = _Draws(self.config.seed, index)
-        height, width = _picture_size(draws)
-        count = 1 + (draws.between("count", 0, 1) < self.config.two_shapes)
         place = draws.one_of("place", PLACES)
+        words = ShapeWords(*draws.one_of("first pair", self._pairs), "", place)
+        height, width = _picture_size(draws, self._short_side(draws, words))
+        count = 1 + (draws.between("count", 0, 1) < self.config.two_shapes)
         first = self._shape(draws, "first", count, place, (height, width), avoid="")
         shapes = [first]
         if count == 2:
             other_place = PLACES[1 - PLACES.index(place)]
             shapes.append(self._shape(draws, "second", count, other_place, (height, width), avoid=first.colour))
         return Scene(height, width, round(draws.between("background", 222, 252)), tuple(shapes))
+
+    def _short_side(self, draws: _Draws, first: ShapeWords) -> int:
+        low, high = self.config.short_side_px
+        drawn = draws.between("short side", 0, 1)
+        part, entangle = self.config.part_of_sizes(first), self.config.entangle
+        if part is not None and entangle is not None and draws.between("entangled size", 0, 1) < entangle.strength:
+            drawn = part.within(drawn)
+        side: float = low * (high / low) ** drawn
+        return round(side)
 
     def _shape(self, draws: _Draws, which: str, count: int, place: str, size: tuple[int, int], avoid: str) -> DrawnShape:
         height, width = size
@@ -209,43 +276,9 @@ class _Draws:
         return options[key(self._seed, f"shapes {purpose}", self._index) % len(options)]
 
 
-def _picture_size(draws: _Draws) -> tuple[int, int]:
-    """Draw (height, width): two in five pictures are square, the rest log-uniform between 3:4 and 4:3."""
-    low, high = _SHORT_SIDE_PX
-    short = round(low * (high / low) ** draws.between("short side", 0, 1))
+def _picture_size(draws: _Draws, short: int) -> tuple[int, int]:
+    """Draw (height, width) of a short side: two in five pictures are square, the rest log-uniform between 3:4 and 4:3."""
     if draws.between("square", 0, 1) < 0.4:
         return short, short
     long = round(short * (4 / 3) ** draws.between("aspect ratio", 0, 1))
     return (short, long) if draws.one_of("orientation", ("wide", "tall")) == "wide" else (long, short)
-
-
-def draw(scene: Scene) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Paint a scene with antialiased edges as uint8 [H, W, 3]. Only each shape's own box is supersampled."""
-    canvas = Image.new("RGB", (scene.width_px, scene.height_px), (scene.background,) * 3)
-    for shape in scene.shapes:
-        side = shape.extent * min(scene.height_px, scene.width_px)
-        left, top = shape.x * scene.width_px - side / 2, shape.y * scene.height_px - side / 2
-        corner = (int(left // 1), int(top // 1))
-        box_px = int(side) + 2
-        mask = Image.new("L", (box_px * _SUPERSAMPLING, box_px * _SUPERSAMPLING), 0)
-        inside = [(left - corner[0]) * _SUPERSAMPLING, (top - corner[1]) * _SUPERSAMPLING]
-        _fill(ImageDraw.Draw(mask), shape.kind, inside[0], inside[1], side * _SUPERSAMPLING)
-        canvas.paste(_RGB[shape.colour], corner, mask.reduce(_SUPERSAMPLING))
-    return np.array(canvas)
-
-
-def _fill(pen: ImageDraw.ImageDraw, kind: str, x: float, y: float, side: float) -> None:
-    """Fill a shape whose bounding box has its upper left corner at (x, y), in supersampled pixels."""
-    # Pillow includes the far edge, hence one pixel less.
-    right, bottom = x + side - 1, y + side - 1
-    third = side / 3
-    match kind:
-        case "circle":
-            pen.ellipse((x, y, right, bottom), fill=255)
-        case "square":
-            pen.rectangle((x, y, right, bottom), fill=255)
-        case "triangle":
-            pen.polygon([(x, bottom), (right, bottom), ((x + right) / 2, y)], fill=255)
-        case "cross":
-            pen.rectangle((x + third, y, right - third, bottom), fill=255)
-            pen.rectangle((x, y + third, right, bottom - third), fill=255)
