@@ -157,7 +157,8 @@ def _trained(
     silent: bool,
     command: Sequence[str],
 ) -> TrainingResult:
-    started, folder, machine, world = time.perf_counter(), context.folder, context.machine, context.world
+    folder, machine, world = context.folder, context.machine, context.world
+    started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest()
     world.barrier()  # all have looked before the leader saves a run that starts from another
