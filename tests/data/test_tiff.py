@@ -204,7 +204,9 @@ def test_every_file_of_the_matrix_is_read_as_it_is_or_refused_by_name(tifffile: 
     for layout, dtype, options in cases:
         values = array_of(layout, dtype)
         content = written(tifffile, values, options)
-        found_words = (layout.split()[0], dtype, f"{values.shape[0]} pages", "I beyond 16 bits", "I with white as 0")
+        found_words = (layout.split()[0], dtype, f"{values.shape[0]} pages", "I with white as 0")
+        if "white" in layout:
+            found_words += ("I beyond 16 bits",)  # the other values are below 30,000
         wanted = channels_last(layout, values)
         count = wanted.shape[2]
         for name, read, want in (
