@@ -66,6 +66,8 @@ def record(**changes: Any) -> TransformRecord:
         "height_px": 8,
         "width_px": 8,
         "flip": False,
+        "saturation": 20.0,
+        "brightness": 45.0,
     }
     return TransformRecord(**{**content, **changes})
 

@@ -9,13 +9,14 @@ from pydantic import Field, SerializeAsAny, WrapValidator
 
 from open_ldm.controls.aspect_ratio import AspectRatio
 from open_ldm.controls.base import Control, ViewShape
+from open_ldm.controls.colour import Colour
 from open_ldm.controls.crop import Crop
 from open_ldm.controls.flip import Flip
 from open_ldm.controls.original_size import OriginalSize
 from open_ldm.controls.own import read_control
 
 ControlConfig = SerializeAsAny[
-    Annotated[OriginalSize | Crop | Flip | AspectRatio, Field(discriminator="kind"), WrapValidator(read_control)]
+    Annotated[OriginalSize | Crop | Flip | AspectRatio | Colour, Field(discriminator="kind"), WrapValidator(read_control)]
 ]
 
-__all__ = ["AspectRatio", "Control", "ControlConfig", "Crop", "Flip", "OriginalSize", "ViewShape"]
+__all__ = ["AspectRatio", "Colour", "Control", "ControlConfig", "Crop", "Flip", "OriginalSize", "ViewShape"]

@@ -28,6 +28,7 @@ class Sample:
         captions: Any number of captions; one is drawn per view.
         attributes: What the source knows for certain about the picture (the ground truth of `shapes`), for metrics.
         preference: How its views are to be cut, where that depends on what the picture shows.
+        file: The bytes of the picture's file, where it comes from one.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Sample:
     captions: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     preference: ViewPreference | None = None
+    file: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class TransformRecord:
 
     The original picture (`original_*_px`) was resized to `scaled_*_px`. From that a box of `height_px` x `width_px` was cut
     with its upper left corner at (`crop_top_px`, `crop_left_px`), and the box was mirrored left-right if `flip`.
+
+    `saturation` and `brightness` of the stored picture are in percent (data/measures.py). They are None unless a control reads
+    them.
     """
 
     original_height_px: int
@@ -57,6 +62,8 @@ class TransformRecord:
     height_px: int
     width_px: int
     flip: bool
+    saturation: float | None = None
+    brightness: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
 from open_ldm.core.seeds import key, normal
 from open_ldm.data.content import content_hash
+from open_ldm.data.measures import Measure
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
 from open_ldm.data.transforms import LocalCrop, TransformConfig
 from open_ldm.encoded.cache.build import Work
@@ -137,12 +138,24 @@ class Setting:
     views: int = 2
     all_positions: bool = False
     workers: int = 0
+    measures: Sequence[Measure] = ()
 
     def cache(self, path: Path, **changes: Any) -> Cache:
         config = CacheConfig(**{"path": path, "shard_mb": 0.01, "batch_size": 4, **changes})
         captions = None if self.encoder is None else CaptionSettings(self.encoder, self.all_positions)
         pictures = content_hash(self.source)
-        return Cache(config, self.source, pictures, self.transform, self.views, self.autoencoder, captions, CPU, self.workers)
+        return Cache(
+            config,
+            self.source,
+            pictures,
+            self.transform,
+            self.views,
+            self.autoencoder,
+            captions,
+            CPU,
+            self.workers,
+            self.measures,
+        )
 
     def filled(self, path: Path, **changes: Any) -> Cache:
         cache = self.cache(path, **changes)
