@@ -68,6 +68,7 @@ def record(**changes: Any) -> TransformRecord:
         "flip": False,
         "saturation": 20.0,
         "brightness": 45.0,
+        "jpeg_quality": 75.0,
     }
     return TransformRecord(**{**content, **changes})
 

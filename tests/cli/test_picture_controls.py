@@ -17,18 +17,19 @@ from open_ldm.sampling.requests import SampleRequest
 from tests.cli.conftest import ldm
 from tests.runs.tiny import TINY
 
-CONTROLS = [{"kind": "colour"}, {"kind": "flip"}]
+CONTROLS = [{"kind": "colour"}, {"kind": "jpeg_quality"}, {"kind": "flip"}]
 PICTURES = 12
 
 
 def paint(folder: Path, grey: bool = False) -> Path:
-    """Pictures of noise, the later ones brighter and more saturated; or all of one grey."""
+    """Pictures of noise, the later ones brighter, more saturated and better kept, the last one WebP; or PNG of one grey."""
     folder.mkdir()
     draws = np.random.default_rng(0)
     for index in range(PICTURES):
         noise = draws.integers(0, 256, (20, 20 + index, 3)) * (0.3 + 0.05 * index)
         pixels = np.full_like(noise, 128) if grey else noise
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
+        suffix = "png" if grey else "webp" if index == PICTURES - 1 else "jpg"
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.{suffix}", quality=20 + 6 * index)
     return folder
 
 
@@ -68,12 +69,14 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def test_a_survey_prints_the_ranges_of_a_recipes_controls(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
     _, out, _ = ldm(capsys, "data", "survey", recipe)
-    assert "saturation" in out and "brightness" in out
+    assert "saturation" in out and "brightness" in out and "jpeg_quality" in out
+    assert "warning: jpeg_quality is unknown for 1 of 12 pictures: for such ones the control is dropped" in out
     _, out, _ = ldm(capsys, "data", "survey", recipe, "--json")
     found = json.loads(out)
     assert 0 < found["brightness"]["smallest"] < found["brightness"]["largest"] < 100
+    assert (found["jpeg_quality"]["smallest"], found["jpeg_quality"]["largest"]) == (20, 80)
     _, out, _ = ldm(capsys, "data", "survey", recipe, "conditioning.controls=[]", "--json")
-    assert found.keys() - json.loads(out).keys() == {"saturation", "brightness"}
+    assert found.keys() - json.loads(out).keys() == {"saturation", "brightness", "jpeg_quality"}
 
 
 def test_a_cache_trains_to_the_weights_of_live_reading(
@@ -88,11 +91,13 @@ def test_a_cache_trains_to_the_weights_of_live_reading(
     cached, live = weights(tmp_path / "run"), weights(live_run)
     assert cached.keys() == live.keys()
     assert all(torch.equal(cached[name], live[name]) for name in live)
-    assert live["conditioning.controls.colour.out.weight"].abs().sum() > 0
+    for kind in ("colour", "jpeg_quality"):
+        assert live[f"conditioning.controls.{kind}.out.weight"].abs().sum() > 0
+        assert all(torch.isfinite(tensor).all() for tensor in live.values())
 
 
 def test_sampling_words_defaults_and_facts(capsys: pytest.CaptureFixture[str], live_run: Path, tmp_path: Path) -> None:
-    code, _, err = ldm(capsys, "sample", live_run, "colour=80,30", "flip=1", "--count", 1, "--out", tmp_path)
+    code, _, err = ldm(capsys, "sample", live_run, "colour=80,30", "quality=90", "flip=1", "--count", 1, "--out", tmp_path)
     assert code == 0, err
     run = load_run(live_run)
     facts = run.known.facts
@@ -102,6 +107,8 @@ def test_sampling_words_defaults_and_facts(capsys: pytest.CaptureFixture[str], l
     typical = torch.tensor([facts.view.typical_saturation, facts.view.typical_brightness])
     assert torch.allclose(unsaid, 10 * typical)
     assert said.tolist() == [800, 300]
+    requests = [SampleRequest(0), SampleRequest(0, controls={"quality": "35"})]
+    assert run.build_inputs(requests).controls["jpeg_quality"].tolist() == [[1000], [350]]
     code, _, err = ldm(capsys, "sample", live_run, "colour=bright")
     assert code == 2 and "needed: colour=SATURATION,BRIGHTNESS in percent" in err
 
@@ -110,9 +117,16 @@ def test_what_the_data_cannot_teach_is_refused_before_anything_is_built(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     recipe = write_recipe(tmp_path, paint(tmp_path / "grey", grey=True))
-    for command in (("train", recipe, "--out", tmp_path / "run"), ("train", recipe, "--dry-run"), ("encode", recipe)):
-        code, _, err = ldm(capsys, *command)
-        assert code == 2, err
-        assert "control colour has nothing to learn from: saturation is 0, brightness is 50.1961 for all 12 pictures" in err
-        assert err.strip().count("\n") == 0
+    for kind, said in (
+        ("colour", "saturation is 0, brightness is 50.1961 for all 12 pictures"),
+        ("jpeg_quality", "jpeg_quality is 100 for all 12 pictures"),
+    ):
+        only = f"conditioning.controls=[{{kind: {kind}}}]"
+        out = ("--out", tmp_path / "run")
+        for command in (("train", recipe, only, *out), ("train", recipe, only, "--dry-run"), ("encode", recipe, only)):
+            code, _, err = ldm(capsys, *command)
+            assert code == 2, err
+            assert f"control {kind} has nothing to learn from: {said}" in err
+            assert f"fix: leave {{kind: {kind}}} out of conditioning.controls" in err
+            assert err.strip().count("\n") == 0
     assert not (tmp_path / "run" / "checkpoints").exists()

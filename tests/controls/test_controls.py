@@ -7,12 +7,12 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from open_ldm.controls import AspectRatio, Colour, Control, ControlConfig, Crop, Flip, OriginalSize
+from open_ldm.controls import AspectRatio, Colour, Control, ControlConfig, Crop, Flip, JpegQuality, OriginalSize
 from open_ldm.controls.gate import ConstantGate, PowerCosineGate
 from open_ldm.core.errors import ConfigError
 from tests.helpers import VIEW, record
 
-CONTROLS: list[Control] = [OriginalSize(), Crop(), Flip(), AspectRatio(), Colour()]
+CONTROLS: list[Control] = [OriginalSize(), Crop(), Flip(), AspectRatio(), Colour(), JpegQuality()]
 RATIO = AspectRatio(measure="height_over_width")
 
 
@@ -24,6 +24,7 @@ def test_values_say_how_the_view_was_made() -> None:
     assert Flip().of(record()) == (0,)
     assert AspectRatio().of(made) == (100,)
     assert AspectRatio().of(record(original_height_px=90, original_width_px=45)) == (-100,)
+    assert JpegQuality().of(record(jpeg_quality=75.0)) == (750,)
     assert Colour().of(record(saturation=12.5, brightness=40.0)) == (125, 400)
     assert RATIO.of(made) == (0.5,)
     assert RATIO.of(record(original_height_px=90, original_width_px=45)) == (2,)
@@ -35,7 +36,7 @@ def test_crop_is_relative_to_its_own_axis() -> None:
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.kind)
 def test_values_of_a_batch_have_one_row_each(control: Control) -> None:
-    measured = {"saturation": 12.5, "brightness": 40.0}
+    measured = {"saturation": 12.5, "brightness": 40.0, "jpeg_quality": 75.0}
     records = [record(), record(flip=True, original_height_px=10, crop_top_px=3), record(original_width_px=7)]
     records = [replace(made, **measured) for made in records]
     values = control.values(records)
@@ -59,6 +60,8 @@ def test_values_of_a_batch_have_one_row_each(control: Control) -> None:
         (RATIO, "4:3", (0.75,)),
         (Colour(), "20,45.5", (200, 455)),
         (Colour(), "0,100", (0, 1000)),
+        (JpegQuality(), "90", (900,)),
+        (JpegQuality(), "1", (10,)),
     ],
 )
 def test_a_typed_value_means_what_a_record_means(control: Control, text: str, wanted: tuple[float, ...]) -> None:
@@ -86,6 +89,9 @@ def test_a_typed_value_means_what_a_record_means(control: Control, text: str, wa
         (Colour(), "20"),
         (Colour(), "20,101"),
         (Colour(), "-1,50"),
+        (JpegQuality(), "0"),
+        (JpegQuality(), "101"),
+        (JpegQuality(), "high"),
     ],
 )
 def test_a_misread_value_is_one_line_with_the_form(control: Control, text: str) -> None:
@@ -103,6 +109,7 @@ def test_defaults() -> None:
     assert Flip().default(VIEW) == (0,)
     assert AspectRatio().default(VIEW) == (0,)
     assert RATIO.default(replace(VIEW, height_px=12)) == (1.5,)
+    assert JpegQuality().default(VIEW) == (1000,)
     assert Colour().default(VIEW) == (200, 450)
     assert Colour().default(replace(VIEW, typical_saturation=7.5, typical_brightness=80.0)) == (75, 800)
 
@@ -114,7 +121,7 @@ def test_default_has_as_many_numbers_as_announced(control: Control) -> None:
 
 def test_low_level_control_enters_late_and_high_level_ones_at_once() -> None:
     low_level = [control for control in CONTROLS if control.gate == PowerCosineGate(alpha=8)]
-    assert [control.kind for control in low_level] == ["original_size", "colour"]
+    assert [control.kind for control in low_level] == ["original_size", "colour", "jpeg_quality"]
     assert {control.gate for control in CONTROLS if control not in low_level} == {ConstantGate()}
 
 

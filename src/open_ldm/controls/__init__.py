@@ -12,11 +12,12 @@ from open_ldm.controls.base import Control, ViewShape
 from open_ldm.controls.colour import Colour
 from open_ldm.controls.crop import Crop
 from open_ldm.controls.flip import Flip
+from open_ldm.controls.jpeg_quality import JpegQuality
 from open_ldm.controls.original_size import OriginalSize
 from open_ldm.controls.own import read_control
 
-ControlConfig = SerializeAsAny[
-    Annotated[OriginalSize | Crop | Flip | AspectRatio | Colour, Field(discriminator="kind"), WrapValidator(read_control)]
-]
+Packaged = OriginalSize | Crop | Flip | AspectRatio | Colour | JpegQuality
 
-__all__ = ["AspectRatio", "Colour", "Control", "ControlConfig", "Crop", "Flip", "OriginalSize", "ViewShape"]
+ControlConfig = SerializeAsAny[Annotated[Packaged, Field(discriminator="kind"), WrapValidator(read_control)]]
+
+__all__ = ["AspectRatio", "Colour", "Control", "ControlConfig", "Crop", "Flip", "JpegQuality", "OriginalSize", "ViewShape"]

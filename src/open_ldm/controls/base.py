@@ -55,8 +55,8 @@ class Control(Config):
             2 pi 10^4, so they should be of the order 1 to 1000.
         option: The control's name on the command line, e.g. `size` in `size=64x64`.
         form: The form of a value on the command line, for error messages and help texts.
-        measures: What must be measured of each picture for it (data/measures.py). A measure that is `UNKNOWN` may become NaN
-            here, and the control is then dropped for that picture.
+        measures: What must be measured of each picture for it (data/measures.py). One that is `UNKNOWN` may become NaN here:
+            the control is then dropped for that picture.
     """
 
     kind: str

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from open_ldm.data.sample import Sample, TransformRecord
+from open_ldm.data.jpeg_quality import read_quality
+from open_ldm.data.sample import UNKNOWN, Sample, TransformRecord
 
-Measure = Literal["saturation", "brightness"]
+Measure = Literal["saturation", "brightness", "jpeg_quality"]
 """Each is also the name of a field of TransformRecord."""
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-RULES: dict[Measure, int] = {"saturation": 1, "brightness": 1}
+RULES: dict[Measure, int] = {"saturation": 1, "brightness": 1, "jpeg_quality": 1}
 """Number of the rule that each is measured by; another rule makes other caches."""
-
-UNKNOWN = math.nan
-"""The value of what cannot be known of a picture. A control is dropped for such a picture."""
 
 _LUMA = (299, 587, 114)
 
@@ -30,6 +27,7 @@ def measure(sample: Sample, names: Collection[Measure]) -> dict[Measure, float]:
     With R, G and B from 0 to 255 and means over all pixels, `brightness` = 100 mean(0.299 R + 0.587 G + 0.114 B) / 255, the
     luma of Rec. 601, and `saturation` = 100 mean(max(R, G, B) - min(R, G, B)) / 255. The latter is the chroma S V of the HSV
     model. S alone would be noise in dark pixels. Both are from 0 to 100, and unknown for pictures that are not RGB.
+    `jpeg_quality` is that of the file (data/jpeg_quality.py).
 
     Args:
         sample: The picture.
@@ -43,6 +41,8 @@ def measure(sample: Sample, names: Collection[Measure]) -> dict[Measure, float]:
         found["saturation"] = _as_float32(_saturation(sample.pixels))
     if "brightness" in names:
         found["brightness"] = _as_float32(_brightness(sample.pixels))
+    if "jpeg_quality" in names:
+        found["jpeg_quality"] = read_quality(sample.file)
     return found
 
 

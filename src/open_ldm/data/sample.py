@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from open_ldm.data.entangle import ViewPreference
+
+UNKNOWN = math.nan
+"""The value of what cannot be known of a picture. A control that reads it is dropped for that picture."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class TransformRecord:
     The original picture (`original_*_px`) was resized to `scaled_*_px`. From that a box of `height_px` x `width_px` was cut
     with its upper left corner at (`crop_top_px`, `crop_left_px`), and the box was mirrored left-right if `flip`.
 
-    `saturation` and `brightness` of the stored picture are in percent (data/measures.py). They are None unless a control reads
-    them.
+    `saturation` and `brightness` of the stored picture are in percent, `jpeg_quality` of its file is 1 to 100
+    (data/measures.py). They are None unless a control reads them, and UNKNOWN where they cannot be known.
     """
 
     original_height_px: int
@@ -64,6 +68,7 @@ class TransformRecord:
     flip: bool
     saturation: float | None = None
     brightness: float | None = None
+    jpeg_quality: float | None = None
 
 
 @dataclass(frozen=True)

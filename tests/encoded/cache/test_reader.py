@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from open_ldm.autoencoders.identity import IdentityAutoencoder
-from open_ldm.controls import Colour, Control
+from open_ldm.controls import Colour, Control, JpegQuality
 from open_ldm.core.errors import DataError
 from open_ldm.data.loader import read_batches
 from open_ldm.data.measures import MEASURES
@@ -23,7 +23,7 @@ from tests.encoded.cache.small_data import CONTROLS, CPU, Halver, Letters, Pictu
 
 SEED = 11
 ORDER = torch.tensor([2, 0, 1])
-MEASURING: tuple[Control, ...] = (Colour(),)
+MEASURING: tuple[Control, ...] = (Colour(), JpegQuality())
 BATCHES = (0, 8, 12)
 """96 views: more than four epochs of 23 pictures."""
 
@@ -76,6 +76,8 @@ def assert_equal(found: list[EncodedBatch], wanted: list[EncodedBatch], *, all_p
 def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     if one is None or other is None:
         return one is other
+    if one.is_floating_point():
+        return one.dtype == other.dtype and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
     return one.dtype == other.dtype and torch.equal(one, other)
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from open_ldm.data.content import unreadable
-from open_ldm.data.measures import RULES, UNKNOWN, Measure, measure
-from open_ldm.data.sample import BadPicture, Source
+from open_ldm.data.measures import RULES, Measure, measure
+from open_ldm.data.sample import UNKNOWN, BadPicture, Source
 from open_ldm.data.workers import read_ahead
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
