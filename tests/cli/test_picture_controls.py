@@ -17,7 +17,7 @@ from open_ldm.sampling.requests import SampleRequest
 from tests.cli.conftest import ldm
 from tests.runs.tiny import TINY
 
-CONTROLS = [{"kind": "colour"}, {"kind": "jpeg_quality"}, {"kind": "flip"}]
+CONTROLS = [{"kind": "colour"}, {"kind": "jpeg_quality"}, {"kind": "turn"}, {"kind": "flip"}]
 PICTURES = 12
 
 
@@ -36,7 +36,12 @@ def paint(folder: Path, grey: bool = False) -> Path:
 def write_recipe(folder: Path, pictures: Path) -> Path:
     content = {
         **TINY,
-        "data": {**TINY["data"], "source": {"kind": "folder", "path": str(pictures)}, "views": 2},
+        "data": {
+            "source": {"kind": "folder", "path": str(pictures)},
+            "transform": {"size_px": 16, "flip": 0.5, "turn": "quarter"},
+            "views": 2,
+            "workers": 0,
+        },
         "conditioning": {"controls": CONTROLS},
         "training": {**TINY["training"], "samples": 16, "checkpoint_every_samples": 16},
     }
@@ -91,13 +96,14 @@ def test_a_cache_trains_to_the_weights_of_live_reading(
     cached, live = weights(tmp_path / "run"), weights(live_run)
     assert cached.keys() == live.keys()
     assert all(torch.equal(cached[name], live[name]) for name in live)
-    for kind in ("colour", "jpeg_quality"):
+    for kind in ("colour", "jpeg_quality", "turn"):
         assert live[f"conditioning.controls.{kind}.out.weight"].abs().sum() > 0
         assert all(torch.isfinite(tensor).all() for tensor in live.values())
 
 
 def test_sampling_words_defaults_and_facts(capsys: pytest.CaptureFixture[str], live_run: Path, tmp_path: Path) -> None:
-    code, _, err = ldm(capsys, "sample", live_run, "colour=80,30", "quality=90", "flip=1", "--count", 1, "--out", tmp_path)
+    words = ("quality=90", "turn=90", "flip=1")
+    code, _, err = ldm(capsys, "sample", live_run, "colour=80,30", *words, "--count", 1, "--out", tmp_path)
     assert code == 0, err
     run = load_run(live_run)
     facts = run.known.facts
@@ -107,7 +113,8 @@ def test_sampling_words_defaults_and_facts(capsys: pytest.CaptureFixture[str], l
     typical = torch.tensor([facts.view.typical_saturation, facts.view.typical_brightness])
     assert torch.allclose(unsaid, 10 * typical)
     assert said.tolist() == [800, 300]
-    requests = [SampleRequest(0), SampleRequest(0, controls={"quality": "35"})]
+    requests = [SampleRequest(0), SampleRequest(0, controls={"quality": "35", "turn": "270"})]
+    assert run.build_inputs(requests).controls["turn"].tolist() == [[0, 0], [1000, 1000]]
     assert run.build_inputs(requests).controls["jpeg_quality"].tolist() == [[1000], [350]]
     code, _, err = ldm(capsys, "sample", live_run, "colour=bright")
     assert code == 2 and "needed: colour=SATURATION,BRIGHTNESS in percent" in err
@@ -117,16 +124,21 @@ def test_what_the_data_cannot_teach_is_refused_before_anything_is_built(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     recipe = write_recipe(tmp_path, paint(tmp_path / "grey", grey=True))
-    for kind, said in (
+    cases = [
         ("colour", "saturation is 0, brightness is 50.1961 for all 12 pictures"),
         ("jpeg_quality", "jpeg_quality is 100 for all 12 pictures"),
-    ):
-        only = f"conditioning.controls=[{{kind: {kind}}}]"
-        out = ("--out", tmp_path / "run")
-        for command in (("train", recipe, only, *out), ("train", recipe, only, "--dry-run"), ("encode", recipe, only)):
+        ("turn", "data.transform.turn is none"),
+    ]
+    for kind, said in cases:
+        settings = (recipe, f"conditioning.controls=[{{kind: {kind}}}]", "data.transform.turn=none")
+        for command in (
+            ("train", *settings, "--out", tmp_path / "run"),
+            ("train", *settings, "--dry-run"),
+            ("encode", *settings),
+        ):
             code, _, err = ldm(capsys, *command)
             assert code == 2, err
             assert f"control {kind} has nothing to learn from: {said}" in err
-            assert f"fix: leave {{kind: {kind}}} out of conditioning.controls" in err
+            assert f"leave {{kind: {kind}}} out of conditioning.controls" in err
             assert err.strip().count("\n") == 0
     assert not (tmp_path / "run" / "checkpoints").exists()

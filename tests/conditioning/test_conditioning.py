@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from open_ldm.conditioning import Conditioning, ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic, noise_shape
-from open_ldm.controls import AspectRatio, Colour, Crop, Flip, JpegQuality, OriginalSize
+from open_ldm.controls import AspectRatio, Colour, Crop, Flip, JpegQuality, OriginalSize, Turn
 from open_ldm.controls.gate import ConstantGate, CosinePowerGate, PowerCosineGate
 from open_ldm.text.padding import PaddingKind
 from tests.helpers import (
@@ -25,7 +25,7 @@ from tests.helpers import (
 )
 
 WIDTH = 32
-ALL_CONTROLS = (OriginalSize(), Crop(), Flip(), AspectRatio(), Colour(), JpegQuality())
+ALL_CONTROLS = (OriginalSize(), Crop(), Flip(), AspectRatio(), Colour(), JpegQuality(), Turn())
 TIMES = torch.tensor([0.0, 0.3, 0.9])
 DROPPED = torch.zeros(3, dtype=torch.bool)
 

@@ -15,9 +15,21 @@ from open_ldm.controls.flip import Flip
 from open_ldm.controls.jpeg_quality import JpegQuality
 from open_ldm.controls.original_size import OriginalSize
 from open_ldm.controls.own import read_control
+from open_ldm.controls.turn import Turn
 
-Packaged = OriginalSize | Crop | Flip | AspectRatio | Colour | JpegQuality
+Packaged = OriginalSize | Crop | Flip | AspectRatio | Colour | JpegQuality | Turn
 
 ControlConfig = SerializeAsAny[Annotated[Packaged, Field(discriminator="kind"), WrapValidator(read_control)]]
 
-__all__ = ["AspectRatio", "Colour", "Control", "ControlConfig", "Crop", "Flip", "JpegQuality", "OriginalSize", "ViewShape"]
+__all__ = [
+    "AspectRatio",
+    "Colour",
+    "Control",
+    "ControlConfig",
+    "Crop",
+    "Flip",
+    "JpegQuality",
+    "OriginalSize",
+    "Turn",
+    "ViewShape",
+]

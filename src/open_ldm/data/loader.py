@@ -73,7 +73,8 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _views_differ(self) -> DataConfig:
-        if (self.views or 1) > 1 and isinstance(self.transform.crop, CenterCrop) and self.transform.flip in (0, 1):
+        cut = self.transform
+        if (self.views or 1) > 1 and isinstance(cut.crop, CenterCrop) and cut.flip in (0, 1) and cut.turn == "none":
             raise ValueError(f"views={self.views} would all be the same, since nothing is random; needed: views=1 or null")
         return self
 

@@ -51,7 +51,8 @@ class TransformRecord:
     """How one training view was made from its picture: all that a control condition may know.
 
     The original picture (`original_*_px`) was resized to `scaled_*_px`. From that a box of `height_px` x `width_px` was cut
-    with its upper left corner at (`crop_top_px`, `crop_left_px`), and the box was mirrored left-right if `flip`.
+    with its upper left corner at (`crop_top_px`, `crop_left_px`), and the box was mirrored left-right if `flip`, then turned
+    clockwise by 90 degrees `quarter_turns` times (0 to 3).
 
     `saturation` and `brightness` of the stored picture are in percent, `jpeg_quality` of its file is 1 to 100
     (data/measures.py). They are None unless a control reads them, and UNKNOWN where they cannot be known.
@@ -66,6 +67,7 @@ class TransformRecord:
     height_px: int
     width_px: int
     flip: bool
+    quarter_turns: int = 0
     saturation: float | None = None
     brightness: float | None = None
     jpeg_quality: float | None = None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from open_ldm.autoencoders.identity import IdentityAutoencoder
-from open_ldm.controls import Colour, Control, JpegQuality
+from open_ldm.controls import Colour, Control, JpegQuality, Turn
 from open_ldm.core.errors import DataError
 from open_ldm.data.loader import read_batches
 from open_ldm.data.measures import MEASURES
@@ -19,17 +19,19 @@ from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.reader import CacheReader, ToDevice
 from open_ldm.text.padding import PaddingKind, pad
-from tests.encoded.cache.small_data import CONTROLS, CPU, Halver, Letters, Pictures, Setting, ranges
+from tests.encoded.cache.small_data import CONTROLS, CPU, TRANSFORM, Halver, Letters, Pictures, Setting, ranges
 
 SEED = 11
 ORDER = torch.tensor([2, 0, 1])
 MEASURING: tuple[Control, ...] = (Colour(), JpegQuality())
+TURNED = TRANSFORM.model_copy(update={"turn": "quarter"})
 BATCHES = (0, 8, 12)
 """96 views: more than four epochs of 23 pictures."""
 
 
 def controls_of(setting: Setting) -> tuple[Control, ...]:
-    return (*CONTROLS, *(control for control in MEASURING if set(control.measures) <= set(setting.measures)))
+    turn = (Turn(),) if setting.transform.turn != "none" else ()
+    return (*CONTROLS, *turn, *(control for control in MEASURING if set(control.measures) <= set(setting.measures)))
 
 
 def live(setting: Setting, order: torch.Tensor | None = ORDER, batches: tuple[int, int, int] = BATCHES) -> list[EncodedBatch]:
@@ -91,6 +93,8 @@ SETTINGS: dict[str, Any] = {
     "tokens apart": {"encoder": Letters(segments=True)},
     "no pooled": {"encoder": Letters(pooled=False)},
     "all places": {"all_positions": True},
+    "turned": {"transform": TURNED, "source": Pictures(bad=(3, 17))},
+    "turned and measured": {"transform": TURNED, "measures": MEASURES, "autoencoder": Halver()},
     "measures": {"measures": MEASURES, "source": Pictures(bad=(3, 17)), "workers": 2},
 }
 

@@ -102,7 +102,7 @@ class LatentsMaker:
         dtype = DTYPES[self.config.latents]
         stored = {
             "mean": posterior.mean.to("cpu", dtype),
-            **record_columns(batch.records),
+            **record_columns(batch.records, self.transform),
             "index": torch.tensor(batch.indices, dtype=torch.int64),
         }
         return stored if posterior.std is None else {**stored, "std": posterior.std.to("cpu", dtype)}
