@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ def open_cache(data: DataConfig, path: Path) -> Cache:
     return Cache(CacheConfig(path=path), source, content_hash(source), data.transform, 1, IdentityAutoencoder(), None, CPU, 0)
 
 
-def test_it_is_whole_and_is_read_as_live_views_are(data: DataConfig) -> None:
-    cache = open_cache(data, BEGUN / "cache")
+def test_it_is_whole_and_is_read_as_live_views_are(data: DataConfig, tmp_path: Path) -> None:
+    shutil.copytree(BEGUN / "cache", tmp_path, dirs_exist_ok=True)
+    cache = open_cache(data, tmp_path)
     assert not any(part.section.missing() for part in cache.parts)
     reader = CacheReader(cache.open(), 5, CONTROLS)
     live = LiveEncoder(IdentityAutoencoder(), CONTROLS, CPU)
