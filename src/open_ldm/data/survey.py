@@ -107,7 +107,7 @@ class DataSurvey(ShownAsText):
             values = asdict(getattr(self, name)).values()
             lines.append(f"{name:<14}" + "".join(f"{value:>9g}" for value in values))
         for name, found in self.measured.items():
-            shown = [f"{value:>9.4}" for value in asdict(found.quantiles).values()] if found.quantiles else [" unknown"]
+            shown = [f"{value:>9.4g}" for value in asdict(found.quantiles).values()] if found.quantiles else [" unknown"]
             lines.append(f"{name:<14}{''.join(shown)}  of {found.pictures}")
         if self.class_counts:
             counts = self.class_counts.values()
