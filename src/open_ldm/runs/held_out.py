@@ -98,7 +98,6 @@ class HeldOutPictures:
         length = min(self.count, len(self.source))
         starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
         ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
-        measures = measures_of(self.recipe.conditioning.controls)
-        transform = self.recipe.data.transform
-        read = read_batches(self.source, transform, seed=_SEED, position_ranges=ranges, workers=0, measures=measures)
+        cut, measures = self.recipe.data.transform, measures_of(self.recipe.conditioning.controls)
+        read = read_batches(self.source, cut, seed=_SEED, position_ranges=ranges, workers=0, measures=measures)
         return map(encoder.encode, read)
