@@ -157,13 +157,13 @@ def survey(data: RecipeLike | Run, *overrides: Override) -> DataSurvey:
     """
     changes = as_overrides(overrides)
     if isinstance(data, Run):
-        return survey_data(load_recipe(data.recipe, *changes).data)
+        return survey_data(load_recipe(data.recipe, *changes))
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
         if not changes and _holds_pictures(path):
             return survey_data(path)
-        return survey_data(load_any_recipe(str(data), changes).data)
-    return survey_data(load_recipe(data, *changes).data)
+        return survey_data(load_any_recipe(str(data), changes))
+    return survey_data(load_recipe(data, *changes))
 
 
 def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:

@@ -34,7 +34,7 @@ def survey(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -
     from open_ldm.commands.survey import survey_data
     from open_ldm.runs.autoencoder.recipe import load_any_recipe
 
-    found = survey_data(load_any_recipe(recipe, overrides or ()).data)
+    found = survey_data(load_any_recipe(recipe, overrides or ()))
     if as_json:
         print_json(found.to_json())
     else:

@@ -113,7 +113,8 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self._usable(index)
-        pixels = self.config.decode(self._root / entry.name)
+        content = pictures.read_bytes(self._root / entry.name)
+        pixels = self.config.decode(content)
         height, width = entry.original_size or pixels.shape[:2]
         return Sample(
             id=self.sample_id(index),
@@ -122,6 +123,7 @@ class FolderSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=entry.captions,
+            file=content,
         )
 
     def sample_id(self, index: int) -> str:
