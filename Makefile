@@ -32,8 +32,9 @@ check: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One process a core: every test runs on one thread, and files stay whole, since their tests share fixtures.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 browser: $(SETUP)
 	$(BIN)/python -m pytest -m browser

@@ -66,6 +66,9 @@ def record(**changes: Any) -> TransformRecord:
         "height_px": 8,
         "width_px": 8,
         "flip": False,
+        "saturation": 20.0,
+        "brightness": 45.0,
+        "jpeg_quality": 75.0,
     }
     return TransformRecord(**{**content, **changes})
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from open_ldm.conditioning import Conditioning, ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic, noise_shape
-from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
+from open_ldm.controls import AspectRatio, Colour, Crop, Flip, JpegQuality, OriginalSize, Turn
 from open_ldm.controls.gate import ConstantGate, CosinePowerGate, PowerCosineGate
 from open_ldm.text.padding import PaddingKind
 from tests.helpers import (
@@ -25,7 +25,7 @@ from tests.helpers import (
 )
 
 WIDTH = 32
-ALL_CONTROLS = (OriginalSize(), Crop(), Flip(), AspectRatio())
+ALL_CONTROLS = (OriginalSize(), Crop(), Flip(), AspectRatio(), Colour(), JpegQuality(), Turn())
 TIMES = torch.tensor([0.0, 0.3, 0.9])
 DROPPED = torch.zeros(3, dtype=torch.bool)
 
@@ -229,6 +229,25 @@ def test_missing_labels_or_captions_are_refused() -> None:
 
 def test_control_values_follow_the_record() -> None:
     config = ConditioningConfig(controls=ALL_CONTROLS)
-    assert set(inputs_for(config, 1).controls) == {"original_size", "crop", "flip", "aspect_ratio"}
+    assert set(inputs_for(config, 1).controls) == {control.kind for control in ALL_CONTROLS}
     assert inputs_for(config, 1).controls["original_size"].tolist() == [[64, 96]]
     assert record().original_width_px == 96
+
+
+def test_what_is_unknown_of_a_picture_counts_as_dropped_for_that_control_alone() -> None:
+    config = ConditioningConfig(controls=(OriginalSize(), Colour()))
+    module = build(config)
+    known = inputs_for(config, 3)
+    colour = known.controls["colour"].clone()
+    colour[1, 0] = float("nan")
+    partly = inputs_for(config, 3, controls={**known.controls, "colour": colour})
+    only_size = Conditioning(config.semantic, config.controls[:1], WIDTH)
+    only_size.load_state_dict({name: value for name, value in module.state_dict().items() if "colour" not in name})
+    with torch.no_grad():
+        found, whole = module(partly, TIMES).modulation, module(known, TIMES).modulation
+        size = only_size(inputs_for(ConditioningConfig(controls=config.controls[:1]), 3), TIMES).modulation
+    assert torch.equal(found[[0, 2]], whole[[0, 2]])
+    assert torch.equal(found[1], size[1]) and not torch.equal(whole[1], size[1])
+    found = module(partly, TIMES).modulation
+    found.sum().backward()  # NaN must not reach a gradient either
+    assert all(torch.isfinite(parameter.grad).all() for parameter in module.parameters())

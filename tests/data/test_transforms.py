@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 
 from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError
+from open_ldm.data.sample import TransformRecord
 from open_ldm.data.transforms import (
     CenterCrop,
     GlobalCrop,
@@ -116,3 +119,66 @@ def test_impossible_settings_are_refused() -> None:
     ):
         with pytest.raises(ValidationError):
             TransformConfig.model_validate(bad)
+
+
+def symmetry(view: np.ndarray, flip: bool, quarter_turns: int) -> np.ndarray:
+    """The symmetry of a square picture [C, N, N] by its definition, pixel by pixel: mirrored, then turned clockwise."""
+    size = view.shape[1]
+    for done in range(flip + quarter_turns):
+        moved = np.empty_like(view)
+        for row in range(size):
+            for column in range(size):
+                target = (row, size - 1 - column) if flip and not done else (column, size - 1 - row)
+                moved[:, target[0], target[1]] = view[:, row, column]
+        view = moved
+    return view
+
+
+def test_turned_views_are_the_8_symmetries_of_the_same_box(image: Callable[..., Image.Image]) -> None:
+    pixels = np.asarray(image(40, 60))
+    turned = TransformConfig(size_px=16, crop=LocalCrop(scale_px=32), flip=0.5, turn="quarter")
+    plain = TransformConfig(size_px=16, crop=LocalCrop(scale_px=32))
+    seen = set()
+    for position in range(60):
+        view, upright = (transform(pixels, (40, 60), config, 0, position) for config in (turned, plain))
+        record = view.record
+        assert replace(record, flip=False, quarter_turns=0) == upright.record
+        wanted = symmetry(upright.pixels.numpy(), record.flip, record.quarter_turns)
+        assert np.array_equal(view.pixels.numpy(), wanted)
+        assert view.pixels.is_contiguous()
+        seen.add((record.flip, record.quarter_turns))
+    assert seen == {(flip, turns) for flip in (False, True) for turns in range(4)}
+
+
+def test_turns_are_drawn_evenly_and_change_nothing_else() -> None:
+    def records(**changes: object) -> list[TransformRecord]:
+        config = TransformConfig(size_px=16, flip=0.5, **changes)
+        return [plan_view((40, 60), (40, 60), config, 3, position) for position in range(4000)]
+
+    plain = records()
+    counts = {turn: Counter(record.quarter_turns for record in records(turn=turn)) for turn in ("none", "half", "quarter")}
+    assert counts["none"].keys() == {0} and counts["half"].keys() == {0, 2} and counts["quarter"].keys() == {0, 1, 2, 3}
+    for turn, each in (("half", 2000), ("quarter", 1000)):
+        assert all(abs(count - each) < 4 * each**0.5 for count in counts[turn].values())
+        assert [replace(record, quarter_turns=0) for record in records(turn=turn)] == plain
+    together = Counter((record.flip, record.quarter_turns) for record in records(turn="quarter"))
+    assert len(together) == 8 and all(abs(count - 500) < 4 * 500**0.5 for count in together.values())
+
+
+def test_views_that_are_not_square_turn_by_half_only(image: Callable[..., Image.Image]) -> None:
+    with pytest.raises(ConfigError, match="turn=quarter of views of 16x24 px; needed: turn=half, or square views"):
+        validate(TransformConfig, {"size_px": [16, 24], "turn": "quarter"}, source="transform")
+    config = TransformConfig(size_px=(16, 24), turn="half")
+    pixels = np.asarray(image(40, 60))
+    for position in range(8):
+        view = transform(pixels, (40, 60), config, 0, position)
+        upright = cut_view(pixels, replace(view.record, quarter_turns=0))
+        assert torch.equal(view.pixels, upright.flip(1, 2) if view.record.quarter_turns else upright)
+
+
+def test_the_setting_is_written_only_where_it_is_set() -> None:
+    assert "turn" not in TransformConfig(size_px=8).model_dump(mode="json")
+    assert "turn" not in TransformConfig(size_px=8).model_dump_json()
+    turned = TransformConfig(size_px=8, turn="half")
+    assert turned.model_dump(mode="json")["turn"] == "half"
+    assert validate(TransformConfig, turned.model_dump(mode="json"), source="transform") == turned

@@ -158,13 +158,13 @@ def survey(data: RecipeLike | Run, *overrides: Override, decode: bool = False) -
     """
     changes = as_overrides(overrides)
     if isinstance(data, Run):
-        return survey_data(load_recipe(data.recipe, *changes).data, decode=decode)
+        return survey_data(load_recipe(data.recipe, *changes), decode=decode)
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
         if not changes and _holds_pictures(path):
             return survey_data(path, decode=decode)
-        return survey_data(load_any_recipe(str(data), changes).data, decode=decode)
-    return survey_data(load_recipe(data, *changes).data, decode=decode)
+        return survey_data(load_any_recipe(str(data), changes), decode=decode)
+    return survey_data(load_recipe(data, *changes), decode=decode)
 
 
 def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:

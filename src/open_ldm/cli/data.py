@@ -41,7 +41,7 @@ def survey(
     from open_ldm.commands.survey import survey_data
     from open_ldm.runs.autoencoder.recipe import load_any_recipe
 
-    found = survey_data(load_any_recipe(recipe, overrides or ()).data, decode=decode)
+    found = survey_data(load_any_recipe(recipe, overrides or ()), decode=decode)
     if as_json:
         print_json(found.to_json())
     else:

@@ -10,6 +10,7 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.commands.model_table import count_model
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
+from open_ldm.controls.data import measures_of
 from open_ldm.core.config import to_yaml
 from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
@@ -126,7 +127,7 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
     except NoSuchPath as error:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
-        seen = survey(pictures, limit=200)
+        seen = survey(pictures, 200, measures_of(recipe.conditioning.controls))
         facts, data = read_facts(recipe, pictures, seen), seen.sentence
     count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))

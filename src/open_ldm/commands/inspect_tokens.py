@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.conditioning.semantic import TextSemantic
+from open_ldm.controls.data import measures_of
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
 from open_ldm.data.loader import open_data, read_batches
@@ -69,7 +70,9 @@ def _noised(run: LoadedRun, pictures: int) -> ObjectiveInputs:
     recipe = run.recipe
     source = open_data(recipe.data, "train" if recipe.data.holdout is None else "held_out")
     wanted = range(min(pictures, len(source)))
-    batch = next(read_batches(source, recipe.data.transform, seed=_SEED, position_ranges=[wanted], workers=0))
+    measures = measures_of(recipe.conditioning.controls)
+    transform = recipe.data.transform
+    batch = next(read_batches(source, transform, seed=_SEED, position_ranges=[wanted], workers=0, measures=measures))
     encoder = LiveEncoder(run.generator.autoencoder, recipe.conditioning.controls, run.machine.device, run.text_encoder)
     noising = Noising(
         seed=_SEED,

@@ -5,16 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from open_ldm.commands.evaluate.reference import open_pictures
-from open_ldm.data.loader import DataConfig
+from open_ldm.controls.data import measures_of
 from open_ldm.data.sources import open_source
 from open_ldm.data.survey import DataSurvey, survey
+from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
+from open_ldm.runs.recipe import Recipe
 
 
-def survey_data(data: DataConfig | Path, *, decode: bool = False) -> DataSurvey:
-    """Survey the data of a recipe, all parts of it, or a folder or shards of pictures; `decode` also decodes every picture.
+def survey_data(data: Recipe | AutoencoderRecipe | Path, *, decode: bool = False) -> DataSurvey:
+    """Survey the data of a recipe (all parts, with what its controls measure of pictures), or a folder or shards of pictures.
+
+    `decode`: also decode every picture.
 
     Raises:
         ConfigError: There is no such data.
         DataError: None of the pictures can be read.
     """
-    return survey(open_source(data.source) if isinstance(data, DataConfig) else open_pictures(data), decode=decode)
+    if isinstance(data, Path):
+        return survey(open_pictures(data), decode=decode)
+    controls = data.conditioning.controls if isinstance(data, Recipe) else ()
+    return survey(open_source(data.data.source), measures=measures_of(controls), decode=decode)

@@ -31,8 +31,12 @@ class ControlEmbedding(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, values: Tensor, keep: Tensor, t: Tensor) -> Tensor:
-        """Embed values [B, n] with keep (bool [B]) at t [B]; gives [B, D], zero where dropped and where the gate is 0."""
-        features = sinusoidal_features(values, FEATURES).flatten(1)
+        """Embed values [B, n] with keep (bool [B]) at t [B]; gives [B, D], zero where dropped and where the gate is 0.
+
+        A row with NaN is unknown, and counts as dropped.
+        """
+        keep = keep & ~values.isnan().any(dim=1)
+        features = sinusoidal_features(values.nan_to_num(), FEATURES).flatten(1)
         embedded: Tensor = self.out(torch.nn.functional.silu(self.hidden(features)))
         # A product with 0, not a shortcut: an infinite embedding must not hide behind a closed gate.
         return embedded * (gamma(self.gate, self.gate_time(t)) * keep).unsqueeze(1)

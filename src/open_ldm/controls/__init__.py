@@ -9,13 +9,27 @@ from pydantic import Field, SerializeAsAny, WrapValidator
 
 from open_ldm.controls.aspect_ratio import AspectRatio
 from open_ldm.controls.base import Control, ViewShape
+from open_ldm.controls.colour import Colour
 from open_ldm.controls.crop import Crop
 from open_ldm.controls.flip import Flip
+from open_ldm.controls.jpeg_quality import JpegQuality
 from open_ldm.controls.original_size import OriginalSize
 from open_ldm.controls.own import read_control
+from open_ldm.controls.turn import Turn
 
-ControlConfig = SerializeAsAny[
-    Annotated[OriginalSize | Crop | Flip | AspectRatio, Field(discriminator="kind"), WrapValidator(read_control)]
+Packaged = OriginalSize | Crop | Flip | AspectRatio | Colour | JpegQuality | Turn
+
+ControlConfig = SerializeAsAny[Annotated[Packaged, Field(discriminator="kind"), WrapValidator(read_control)]]
+
+__all__ = [
+    "AspectRatio",
+    "Colour",
+    "Control",
+    "ControlConfig",
+    "Crop",
+    "Flip",
+    "JpegQuality",
+    "OriginalSize",
+    "Turn",
+    "ViewShape",
 ]
-
-__all__ = ["AspectRatio", "Control", "ControlConfig", "Crop", "Flip", "OriginalSize", "ViewShape"]

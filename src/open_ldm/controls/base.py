@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import torch
@@ -13,16 +13,33 @@ from torch import Tensor
 from open_ldm.controls.gate import GateConfig
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.sample import TransformRecord
+from open_ldm.data.measures import Measure
+from open_ldm.data.sample import Source, TransformRecord
+from open_ldm.data.survey import DataSurvey
+from open_ldm.data.transforms import TransformConfig
 
 
 @dataclass(frozen=True)
 class ViewShape:
-    """The size of the views a model was trained on and the usual original size of its data, all in pixels."""
+    """The size of the views a model was trained on, and what is usual in its data.
+
+    Attributes:
+        height_px: Height of the views.
+        width_px: Width of the views.
+        typical_original_px: Median short side of the originals.
+        typical_saturation: Median saturation of the pictures in percent; None where no control reads it.
+        typical_brightness: Median brightness, likewise.
+    """
 
     height_px: int
     width_px: int
     typical_original_px: int
+    typical_saturation: float | None = None
+    typical_brightness: float | None = None
+
+    def to_json(self) -> dict[str, int | float]:
+        """Return plain data, without what is None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Control(Config):
@@ -38,6 +55,8 @@ class Control(Config):
             2 pi 10^4, so they should be of the order 1 to 1000.
         option: The control's name on the command line, e.g. `size` in `size=64x64`.
         form: The form of a value on the command line, for error messages and help texts.
+        measures: What must be measured of each picture for it (data/measures.py). One that is `UNKNOWN` may become NaN here:
+            the control is then dropped for that picture.
     """
 
     kind: str
@@ -45,6 +64,7 @@ class Control(Config):
     numbers: ClassVar[int]
     option: ClassVar[str]
     form: ClassVar[str]
+    measures: ClassVar[tuple[Measure, ...]] = ()
 
     @abstractmethod
     def of(self, record: TransformRecord) -> tuple[float, ...]:
@@ -61,6 +81,32 @@ class Control(Config):
         Raises:
             ConfigError: The text does not have this form; see `misread`.
         """
+
+    def check(self, source: Source, seen: DataSurvey, transform: TransformConfig) -> None:
+        """Refuse data that cannot teach this control, before anything is built.
+
+        By default, what it measures must be known for some pictures and must differ among them.
+
+        Args:
+            source: The data set.
+            seen: Its survey, with the measures of this control.
+            transform: How views are cut.
+
+        Raises:
+            ConfigError: The data say nothing about it, or the same of every picture.
+        """
+        found = [seen.measured[name] for name in self.measures]
+        if not found or any(one.quantiles and one.quantiles.smallest < one.quantiles.largest for one in found):
+            return
+        said = ", ".join(
+            f"{name} {'is unknown' if one.quantiles is None else f'is {one.quantiles.median:g}'}"
+            for name, one in zip(self.measures, found, strict=True)
+        )
+        raise ConfigError(
+            f"control {self.kind} has nothing to learn from: {said} for all {found[0].pictures} pictures examined",
+            needed=f"pictures that differ in {' or '.join(self.measures)}",
+            fix=f"leave {{kind: {self.kind}}} out of conditioning.controls",
+        )
 
     def values(self, records: Sequence[TransformRecord]) -> Tensor:
         """Compute the numbers [B, self.numbers], float32, of a batch's records."""

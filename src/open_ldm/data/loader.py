@@ -7,30 +7,25 @@ nothing, because the order, every random number and every replacement are keyed 
 from __future__ import annotations
 
 import os
-import signal
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
 
-import torch
 from pydantic import Field, model_validator
-from torch.utils.data import DataLoader, Dataset
 
 from open_ldm.core.config import Config
-from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
+from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.seeds import key
 from open_ldm.data.content import unreadable
 from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
+from open_ldm.data.measures import Measure, measure, with_measures
 from open_ldm.data.order import ViewKey, fixed_view, reserve_at, view_at
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
 from open_ldm.data.sources import SourceConfig, channels_of, check_entangled_views, open_source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
+from open_ldm.data.workers import read_ahead
 
 _MOST_REPLACEMENTS = 64
-_BATCHES_AHEAD_PER_WORKER = 2
 
 
 class DataConfig(Config):
@@ -78,7 +73,8 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _views_differ(self) -> DataConfig:
-        if (self.views or 1) > 1 and isinstance(self.transform.crop, CenterCrop) and self.transform.flip in (0, 1):
+        cut = self.transform
+        if (self.views or 1) > 1 and isinstance(cut.crop, CenterCrop) and cut.flip in (0, 1) and cut.turn == "none":
             raise ValueError(f"views={self.views} would all be the same, since nothing is random; needed: views=1 or null")
         return self
 
@@ -125,6 +121,7 @@ def read_view(
     views: int | None = None,
     *,
     for_keeps: bool = False,
+    measures: Sequence[Measure] = (),
 ) -> ReadView:
     """Read the view for one position of the sample order.
 
@@ -138,11 +135,12 @@ def read_view(
         position: The position in the sample order.
         views: Number of fixed views of each picture, used in turn; None cuts a new view.
         for_keeps: The result outlives the run, so a picture that the disk does not give is an error.
+        measures: What is measured of the picture, for the record.
 
     Raises:
         DataError: 64 replacements in a row are bad, or `for_keeps` and a picture cannot be read.
     """
-    sample, read = _read(source, transform_config, view_at(seed, position, len(source), views), for_keeps)
+    sample, read = _read(source, transform_config, view_at(seed, position, len(source), views), for_keeps, measures)
     caption = draw_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
     return replace(read, view=replace(read.view, position=position, caption=caption))
 
@@ -156,7 +154,9 @@ def read_fixed_view(source: Source, transform_config: TransformConfig, view: int
     return _read(source, transform_config, fixed_view(index, view, len(source)), for_keeps=True)[1]
 
 
-def _read(source: Source, transform_config: TransformConfig, view_key: ViewKey, for_keeps: bool) -> tuple[Sample, ReadView]:
+def _read(
+    source: Source, transform_config: TransformConfig, view_key: ViewKey, for_keeps: bool, measures: Sequence[Measure] = ()
+) -> tuple[Sample, ReadView]:
     """Read a view, or that of a replacement for a bad sample, without a caption."""
     bad: list[BadSample] = []
     index = view_key.index
@@ -171,7 +171,8 @@ def _read(source: Source, transform_config: TransformConfig, view_key: ViewKey, 
             continue
         original_size = (sample.original_height_px, sample.original_width_px)
         made = transform(sample.pixels, original_size, transform_config, view_key.seed, view_key.number, sample.preference)
-        view = View(sample.id, view_key.index, made.pixels, made.record, sample.label, None, index)
+        record = with_measures(made.record, measure(sample, measures)) if measures else made.record
+        view = View(sample.id, view_key.index, made.pixels, record, sample.label, None, index)
         return sample, ReadView(view, tuple(bad))
     raise DataError(
         f"{len(bad)} samples in a row cannot be used, the last one {bad[-1].id} ({bad[-1].reason})",
@@ -200,6 +201,7 @@ def read_batches(
     workers: int,
     views: int | None = None,
     for_keeps: bool = False,
+    measures: Sequence[Measure] = (),
 ) -> Iterator[Batch]:
     """Read one Batch per item of `position_ranges`, in order.
 
@@ -211,106 +213,22 @@ def read_batches(
         workers: Number of processes that read ahead; 0 reads in this one. They end when the iterator is closed or dropped.
         views: As in `read_view`.
         for_keeps: As in `read_view`.
+        measures: As in `read_view`.
 
     Raises:
         DataError: Samples cannot be replaced, or a worker died. Errors raised in a worker arrive as they are.
     """
-    read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps)
-    return _batches(read, position_ranges, workers)
+    read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps, measures=measures)
+    return read_ahead(partial(_read_batch, read), position_ranges, workers)
 
 
 def read_fixed_views(
     source: Source, transform: TransformConfig, view: int, index_ranges: Iterable[Sequence[int]], workers: int
 ) -> Iterator[Batch]:
     """Read batches like `read_batches`, of fixed view number `view` of the samples in `index_ranges`."""
-    return _batches(partial(read_fixed_view, source, transform, view), index_ranges, workers)
+    return read_ahead(partial(_read_batch, partial(read_fixed_view, source, transform, view)), index_ranges, workers)
 
 
-def _batches(read: Callable[[int], ReadView], ranges: Iterable[Sequence[int]], workers: int) -> Iterator[Batch]:
-    reader = _BatchReader(read)
-    if workers == 0:
-        for positions in ranges:
-            yield reader.read(positions)
-        return
-    batches = _started(reader, ranges, workers)
-    try:
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise DataError(
-                    f"a data worker died: {error}", fix="set data.workers=0, or give the process more (shared) memory"
-                ) from error
-            if isinstance(batch, _Failure):
-                raise batch.error
-            yield batch
-    finally:
-        _end(batches)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An error that a worker hands over; torch would turn a raised one into a page of traceback."""
-
-    error: OpenLdmError
-
-
-class _BatchReader(Dataset[Batch | _Failure]):
-    """The data set of a worker. torch passes the positions of a whole batch to `__getitems__`."""
-
-    def __init__(self, read_one: Callable[[int], ReadView]) -> None:
-        self._read_one = read_one
-
-    def read(self, positions: Sequence[int]) -> Batch:
-        """Read the batch of these positions."""
-        reads = [self._read_one(position) for position in positions]
-        return collate([read.view for read in reads], tuple(bad for read in reads for bad in read.bad))
-
-    def __getitems__(self, positions: Sequence[int]) -> Batch | _Failure:
-        try:
-            return self.read(positions)
-        except OpenLdmError as error:
-            return _Failure(error)
-
-
-def _started(reader: _BatchReader, position_ranges: Iterable[Sequence[int]], workers: int) -> Iterator[Batch | _Failure]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user chose the number
-        loader = DataLoader(
-            reader,
-            batch_sampler=cast("Iterable[list[int]]", position_ranges),
-            collate_fn=_as_read,
-            num_workers=workers,
-            prefetch_factor=_BATCHES_AHEAD_PER_WORKER,
-            worker_init_fn=_ignore_signals,
-            generator=torch.Generator().manual_seed(0),  # else torch draws from the global generator
-        )
-        return iter(loader)
-
-
-def _end(batches: Any) -> None:
-    """End the worker processes now.
-
-    torch leaves this to garbage collection, which is delayed while an exception is handled. A process forked meanwhile would
-    inherit the iterator and destroy queues that are not its own; hence the private method, which acts only once.
-    Workers ignore SIGTERM, so one that is still stuck after torch's timeout of five seconds must be killed.
-    """
-    with suppress(RuntimeError):  # a worker that dies now does no harm
-        batches._shutdown_workers()
-    for worker in batches._workers:
-        worker.kill()
-        worker.join(timeout=5)
-
-
-def _as_read(batch: Any) -> Any:
-    return batch  # already a Batch, or a _Failure
-
-
-def _ignore_signals(_: int) -> None:
-    # A stop signal reaches the whole process group; the trainer decides, and workers end when it closes the iterator.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _read_batch(read_one: Callable[[int], ReadView], numbers: Sequence[int]) -> Batch:
+    reads = [read_one(number) for number in numbers]
+    return collate([read.view for read in reads], tuple(bad for read in reads for bad in read.bad))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from open_ldm.data.entangle import ViewPreference
+
+UNKNOWN = math.nan
+"""The value of what cannot be known of a picture. A control that reads it is dropped for that picture."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Sample:
         captions: Any number of captions; one is drawn per view.
         attributes: What the source knows for certain about the picture (the ground truth of `shapes`), for metrics.
         preference: How its views are to be cut, where that depends on what the picture shows.
+        file: The bytes of the picture's file, where it comes from one.
     """
 
     id: str
@@ -38,6 +43,7 @@ class Sample:
     captions: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     preference: ViewPreference | None = None
+    file: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,11 @@ class TransformRecord:
     """How one training view was made from its picture: all that a control condition may know.
 
     The original picture (`original_*_px`) was resized to `scaled_*_px`. From that a box of `height_px` x `width_px` was cut
-    with its upper left corner at (`crop_top_px`, `crop_left_px`), and the box was mirrored left-right if `flip`.
+    with its upper left corner at (`crop_top_px`, `crop_left_px`), and the box was mirrored left-right if `flip`, then turned
+    clockwise by 90 degrees `quarter_turns` times (0 to 3).
+
+    `saturation` and `brightness` of the stored picture are in percent, `jpeg_quality` of its file is 1 to 100
+    (data/measures.py). They are None unless a control reads them, and UNKNOWN where they cannot be known.
     """
 
     original_height_px: int
@@ -57,6 +67,10 @@ class TransformRecord:
     height_px: int
     width_px: int
     flip: bool
+    quarter_turns: int = 0
+    saturation: float | None = None
+    brightness: float | None = None
+    jpeg_quality: float | None = None
 
 
 @dataclass(frozen=True)

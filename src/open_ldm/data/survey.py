@@ -1,6 +1,7 @@
 """A survey of a data set from headers alone: sizes, aspect ratios, classes, captions, first bad samples.
 
-A few pictures are decoded only where a source has its own channels, since nothing else shows whether they use their range.
+A few pictures are decoded only where a source has its own channels, since nothing else shows whether they use their range, and
+where something is to be measured of their pixels.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ import numpy as np
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
 from open_ldm.core.shown import ShownAsText
+from open_ldm.data.measures import Measure, measure
 from open_ldm.data.sample import BadPicture, BadSample, Source
 
 _EXAMPLES = 8
 _DECODED = 16
+_MEASURED = 64
 _DARK = 64
 
 
@@ -34,6 +37,15 @@ class Quantiles:
     q75: float
     q95: float
     largest: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of `pictures` examined ones: `quantiles`, None where all are unknown, and for how many it is `unknown`."""
+
+    quantiles: Quantiles | None
+    unknown: int
+    pictures: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class DataSurvey(ShownAsText):
         bad: Samples that cannot be used.
         reach: For each channel the value, 0 to 255, that 99.9 % of the pixels stay below in each of 16 pictures; empty for RGB.
         decoded: Number of pictures that were decoded to find damage; 0 where only headers were read.
+        measured: What was measured of 64 pictures, by name (data/measures.py); empty unless it was asked for.
     """
 
     sentence: str
@@ -67,9 +80,20 @@ class DataSurvey(ShownAsText):
     bad: tuple[BadSample, ...]
     reach: tuple[int, ...] = ()
     decoded: int = 0
+    measured: Mapping[Measure, Measured] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
-        """Return a warning when channels use so little of their range that 8 bits keep only a few steps of them."""
+        """Return warnings: channels of which 8 bits keep only a few steps, and pictures of which a measure is unknown."""
+        return [*self._dark_channels(), *self._unknown()]
+
+    def _unknown(self) -> list[str]:
+        return [
+            f"{name} is unknown for {found.unknown} of {found.pictures} pictures: for such ones the control is dropped"
+            for name, found in self.measured.items()
+            if found.unknown
+        ]
+
+    def _dark_channels(self) -> list[str]:
         dark = [channel for channel, reach in enumerate(self.reach) if reach < _DARK]
         if not dark:
             return []
@@ -85,6 +109,9 @@ class DataSurvey(ShownAsText):
         for name in ("height_px", "width_px", "short_side_px", "aspect_ratio"):
             values = asdict(getattr(self, name)).values()
             lines.append(f"{name:<14}" + "".join(f"{value:>9g}" for value in values))
+        for name, found in self.measured.items():
+            shown = [f"{value:>9.4g}" for value in asdict(found.quantiles).values()] if found.quantiles else [" unknown"]
+            lines.append(f"{name:<14}{''.join(shown)}  of {found.pictures}")
         if self.class_counts:
             counts = self.class_counts.values()
             lines.append(f"{len(counts):,} classes of {min(counts):,} to {max(counts):,} pictures, of those examined")
@@ -97,19 +124,21 @@ class DataSurvey(ShownAsText):
         return "\n".join(lines + ([f"bad: {more:,} more"] if more > 0 else []))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data with the same names."""
+        """Return plain data with the same names; quantiles of what was measured stand beside those of sizes."""
         content = asdict(self)
         if not self.decoded:
             content.pop("decoded")
-        return content
+        measured = content.pop("measured")
+        return {**content, **{name: found["quantiles"] for name, found in measured.items()}}
 
 
-def survey(source: Source, limit: int = 2000, *, decode: bool = False) -> DataSurvey:
-    """Examine samples of a data set, by default without decoding RGB pictures.
+def survey(source: Source, limit: int = 2000, measures: Sequence[Measure] = (), *, decode: bool = False) -> DataSurvey:
+    """Examine samples of a data set without decoding RGB pictures, unless something is measured of them or `decode` is set.
 
     Args:
         source: The data set.
         limit: Largest number of samples, which `spread` chooses.
+        measures: What to measure of at most 64 pictures.
         decode: Decode every picture as well, which alone finds damage behind the header.
 
     Raises:
@@ -144,6 +173,7 @@ def survey(source: Source, limit: int = 2000, *, decode: bool = False) -> DataSu
         bad=tuple(bad),
         reach=_reach(source) if source.summary.channels else (),
         decoded=len(source) if decode else 0,
+        measured=_measured(source, measures) if measures else {},
     )
 
 
@@ -190,3 +220,16 @@ def _reach(source: Source) -> tuple[int, ...]:
         with suppress(BadPicture):
             reached.append(np.quantile(source[index].pixels, 0.999, axis=(0, 1)))
     return tuple(round(float(value)) for value in np.max(reached, axis=0)) if reached else ()
+
+
+def _measured(source: Source, names: Sequence[Measure]) -> dict[Measure, Measured]:
+    rows: list[Mapping[Measure, float]] = []
+    for index in spread(len(source), _MEASURED):
+        with suppress(BadPicture):
+            rows.append(measure(source[index], names))
+    found: dict[Measure, Measured] = {}
+    for name in names:
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        known = values[~np.isnan(values)]
+        found[name] = Measured(_quantiles(known) if len(known) else None, len(values) - len(known), len(values))
+    return found

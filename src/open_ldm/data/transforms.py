@@ -7,15 +7,16 @@ covers the view, then crops; `local` resizes it to a given scale, then crops.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 
 from open_ldm.core.config import Config
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
 from open_ldm.data.entangle import RangePart, ViewPreference
 from open_ldm.data.pictures import Pixels
@@ -41,6 +42,9 @@ class CenterCrop(Config):
     kind: Literal["center"] = "center"
 
 
+Turning = Literal["none", "half", "quarter"]
+_LATER_SETTINGS = ("turn",)
+
 CropConfig = Annotated[GlobalCrop | LocalCrop | CenterCrop, Field(discriminator="kind")]
 
 
@@ -51,11 +55,14 @@ class TransformConfig(Config):
         size_px: Size of the views in pixels, one number for squares, or [height, width].
         crop: How a view is cut from its picture.
         flip: Probability of mirroring a view.
+        turn: How a view is turned after that, for pictures that have no up: `half` by 0 or 180 degrees, `quarter` by 0, 90, 180
+            or 270, each as often. With `quarter` and a flip of 0.5 all 8 symmetries of the square are equally likely.
     """
 
     size_px: PositiveInt | tuple[PositiveInt, PositiveInt]
     crop: CropConfig = GlobalCrop()
     flip: float = Field(default=0.0, ge=0, le=1)
+    turn: Turning = "none"
 
     @property
     def height_px(self) -> int:
@@ -66,6 +73,17 @@ class TransformConfig(Config):
     def width_px(self) -> int:
         """Width of every view."""
         return self.size_px if isinstance(self.size_px, int) else self.size_px[1]
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), _LATER_SETTINGS)
+
+    @model_validator(mode="after")
+    def _quarter_turns_are_of_squares(self) -> TransformConfig:
+        if self.turn == "quarter" and self.height_px != self.width_px:
+            size = f"{self.height_px}x{self.width_px}"
+            raise ValueError(f"turn=quarter of views of {size} px; needed: turn=half, or square views")
+        return self
 
     @model_validator(mode="after")
     def _local_scale_covers_the_view(self) -> TransformConfig:
@@ -114,7 +132,7 @@ def plan_view(
     position: int,
     preference: ViewPreference | None = None,
 ) -> TransformRecord:
-    """Decide scale, crop and flip of a view from the sizes of its picture, without its pixels.
+    """Decide scale, crop, flip and turn of a view from the sizes of its picture, without its pixels.
 
     The scale is max(h / H, w / W) for `global` and `center`, so that both scaled sides cover the view, and
     scale_px / min(H, W) for `local`. Crop offsets are uniform over all positions where the view fits, or over the preferred
@@ -153,6 +171,7 @@ def plan_view(
         height_px=height,
         width_px=width,
         flip=_is_flipped(config.flip, seed, position, preference),
+        quarter_turns=_quarter_turns(config.turn, seed, position),
     )
 
 
@@ -170,6 +189,16 @@ def _is_flipped(share: float, seed: int, position: int, preference: ViewPreferen
     if preferred is not None and 0 < share < 1:
         return preferred
     return key(seed, "flip", position) < int(share * 2**63)
+
+
+def _quarter_turns(turn: Turning, seed: int, position: int) -> int:
+    match turn:
+        case "none":
+            return 0
+        case "half":
+            return 2 * (key(seed, "turn", position) % 2)
+        case "quarter":
+            return key(seed, "turn", position) % 4
 
 
 def cut_view(pixels: Pixels, record: TransformRecord) -> Tensor:
@@ -197,6 +226,8 @@ def cut_view(pixels: Pixels, record: TransformRecord) -> Tensor:
     rows = resampled(pixels, (record.width_px, record.height_px), box)
     if record.flip:
         rows = rows[:, ::-1]
+    if record.quarter_turns:
+        rows = np.rot90(rows, -record.quarter_turns)
     return torch.from_numpy(rows.transpose(2, 0, 1).copy())  # [C, H, W]
 
 

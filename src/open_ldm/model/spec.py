@@ -60,7 +60,7 @@ class DataFacts:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a manifest."""
-        return asdict(self)
+        return {**asdict(self), "view": self.view.to_json()}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> DataFacts:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
-from open_ldm.controls import ViewShape
+from open_ldm.controls.data import describe_views, measures_of
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
@@ -33,13 +33,13 @@ def read_facts(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
     Args:
         recipe: Says what the model is conditioned on.
         source: The data set, opened.
-        survey: Of the same data: gives the typical size of the originals.
+        survey: Of the same data, with what the controls measure: gives the typical picture.
 
     Returns:
         Facts without the fingerprints of the encoders, which are not loaded here.
 
     Raises:
-        ConfigError: The recipe asks for labels that the data lack.
+        ConfigError: The recipe asks for labels that the data lack, or a control cannot be learned from them.
     """
     semantic = recipe.conditioning.semantic
     names: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ def read_facts(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
             )
     if isinstance(semantic, TextSemantic) and isinstance(semantic.encoder, WordsConfig):
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
-    view = ViewShape(recipe.data.transform.height_px, recipe.data.transform.width_px, round(survey.short_side_px.median))
+    view = describe_views(recipe.conditioning.controls, source, survey, recipe.data.transform)
     channels, *latent_size = recipe.latent_shape
     return DataFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
@@ -104,6 +104,7 @@ def read_live(recipe: Recipe, source: Source, position_ranges: Iterable[Sequence
         position_ranges=position_ranges,
         workers=workers_of(recipe),
         views=recipe.data.views,
+        measures=measures_of(recipe.conditioning.controls),
     )
 
 

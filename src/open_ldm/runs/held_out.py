@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from open_ldm.controls.data import measures_of
 from open_ldm.core.distributed import World
 from open_ldm.data.content import content_hash
 from open_ldm.data.loader import open_data, read_batches
@@ -97,5 +98,6 @@ class HeldOutPictures:
         length = min(self.count, len(self.source))
         starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
         ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
-        read = read_batches(self.source, self.recipe.data.transform, seed=_SEED, position_ranges=ranges, workers=0)
+        cut, measures = self.recipe.data.transform, measures_of(self.recipe.conditioning.controls)
+        read = read_batches(self.source, cut, seed=_SEED, position_ranges=ranges, workers=0, measures=measures)
         return map(encoder.encode, read)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from open_ldm.controls.data import measures_of
 from open_ldm.core.config import flattened, read_yaml
 from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.distributed import World, join_world
@@ -163,7 +164,7 @@ def _trained(
     checkpoint, problems = store.newest()
     world.barrier()  # all have looked before the leader saves a run that starts from another
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
-    seen = survey(source)
+    seen = survey(source, measures=measures_of(recipe.conditioning.controls))
     health = count_bad_samples(folder, source, seen, world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
@@ -200,8 +201,7 @@ def _trained(
     )
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
-        resumed = None if checkpoint is None else checkpoint.content
-        recorder.begin(seen, captions, machine, command, problems, resumed, notes)
+        recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content, notes)
         if transferred is not None:
             recorder.transferred(transferred)
         read = batches.read(plan.ranges(trainer.state.counters.samples_seen))

@@ -12,6 +12,7 @@ from open_ldm.pages.charts import Cell, Chart, Forest, Format, HeatMap, Plot, Ro
 from open_ldm.pages.figures import save_figure
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
 from open_ldm.studies.results import over_seeds
+from open_ldm.studies.study import Study
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,23 @@ def map_charts(found: SettingFound, axes: tuple[str, str] | None) -> list[StudyC
     return charts
 
 
+def curve_charts(found: SettingFound, study: Study) -> list[StudyChart]:
+    """Of a study whose arms differ in a number: a plot over it for each metric, with the interval of every mean."""
+    charts: list[StudyChart] = []
+    for metric in found.metrics if study.curves else ():
+        series: list[Series] = []
+        for curve in study.curves:
+            measured = {x: found.summary(arm, metric) for x, arm in sorted(curve.arms.items())}
+            there = [(x, summary) for x, summary in measured.items() if summary is not None]
+            if len(there) > 1:
+                band = [(summary.low, summary.high) for _, summary in there]
+                series.append(Series(curve.name, [x for x, _ in there], [summary.mean for _, summary in there], band=band))
+        if series:
+            plot = Plot(words_of(metric).title, study.curves_over, words_of(metric).title, series, from_zero=True)
+            charts.append(StudyChart(f"{found.setting.name} curves {metric}", plot))
+    return charts
+
+
 def token_charts(found: SettingFound) -> list[StudyChart]:
     """Attention and gradient by position in the caption, of the first seed."""
     measured = [each for each in found.measured if each.tokens and each.seed == 0]
@@ -82,7 +100,8 @@ def save_charts(found: StudyFound, out: Path, kind: Format) -> list[Path]:
     """
     charts = declared_charts(found)
     for setting in found.settings:
-        charts += [*metric_charts(setting), *map_charts(setting, found.study.grid), *token_charts(setting)]
+        charts += [*curve_charts(setting, found.study), *metric_charts(setting)]
+        charts += [*map_charts(setting, found.study.grid), *token_charts(setting)]
     files: list[Path] = []
     for each in charts:
         files.append(out / f"figure-{re.sub('[^A-Za-z0-9]+', '-', each.name).strip('-')}.{kind}")

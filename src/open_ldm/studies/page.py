@@ -9,7 +9,7 @@ from pathlib import Path
 
 from open_ldm.core.pictures import grid, png_bytes
 from open_ldm.pages.content import Head, Link, Part, Picture, Table, figure, link_to, render_page
-from open_ldm.studies.charts import StudyChart, declared_charts, map_charts, metric_charts, token_charts
+from open_ldm.studies.charts import StudyChart, curve_charts, declared_charts, map_charts, metric_charts, token_charts
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
 from open_ldm.studies.measure import SHOWN, Strip, read_strip, sweep_file
 from open_ldm.studies.table import table_of
@@ -61,6 +61,7 @@ def page_of(found: StudyFound, path: Path) -> str:
     for setting in found.settings:
         parts += [
             _numbers(setting, path),
+            _plots(setting, "curves", curve_charts(setting, study)),
             _plots(setting, "plots", metric_charts(setting)),
             _plots(setting, "maps", map_charts(setting, study.grid)),
             _pictures(setting),

@@ -13,6 +13,7 @@ from typing import Any
 from open_ldm.autoencoders import MeasuredStats
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
+from open_ldm.controls.data import measures_of
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
@@ -281,7 +282,7 @@ class Runner:
         file = self.out / slug(setting.name) / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(recipe.data)
-            facts = read_facts(recipe, source, survey(source))
+            facts = read_facts(recipe, source, survey(source, measures=measures_of(recipe.conditioning.controls)))
             measured = live_batches(recipe, source, facts, load_encoders(recipe, source, facts, machine)).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return self._kept_stats(setting)

@@ -107,6 +107,14 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class ArmCurve:
+    """Arms that differ in one number, drawn as a curve over it. `arms`: number -> name of the arm."""
+
+    name: str
+    arms: Mapping[float, str]
+
+
+@dataclass(frozen=True)
 class Figure:
     """A plot that needs no training."""
 
@@ -119,7 +127,8 @@ class Study:
     """One table or figure of arXiv 2411.03177. `claim`: in our words. `shows`: which table or figure it is the twin of.
 
     `figures` need no training; a study of figures alone has no scales. `grid`: what the two parts of the arms' names are, where
-    arms are pairs ('0.9, 0.95') and a map shows more than a list.
+    arms are pairs ('0.9, 0.95') and a map shows more than a list. `curves`: arms that are drawn, for each metric, over the
+    number `curves_over` in which they differ.
     """
 
     name: str
@@ -132,6 +141,8 @@ class Study:
     figures: Callable[[], Sequence[Figure]] | None = None
     notes: str = ""
     grid: tuple[str, str] | None = None
+    curves: tuple[ArmCurve, ...] = ()
+    curves_over: str = ""
 
     def settings(self, scale: str) -> Sequence[Setting]:
         """Return the settings of a scale. Raises ConfigError for a scale the study does not have."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from open_ldm.autoencoders.base import Autoencoder, Posterior
@@ -16,6 +18,7 @@ from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
 from open_ldm.core.seeds import key, normal
 from open_ldm.data.content import content_hash
+from open_ldm.data.measures import Measure
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
 from open_ldm.data.transforms import LocalCrop, TransformConfig
 from open_ldm.encoded.cache.build import Work
@@ -59,7 +62,8 @@ class Pictures:
         height, width = 12 + index % 7, 12 + index % 5
         pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
         captions = self.captions_of(index)
-        return Sample(self.sample_id(index), pixels, 10 * height, 10 * width, self.label_of(index), captions)
+        file = _file(index)
+        return Sample(self.sample_id(index), pixels, 10 * height, 10 * width, self.label_of(index), captions, file=file)
 
     def sample_id(self, index: int) -> str:
         return f"pictures/{index}"
@@ -77,6 +81,16 @@ class Pictures:
 
     def captions(self) -> list[str]:
         return [caption for index in range(self.length) for caption in self.captions_of(index)]
+
+
+def _file(index: int) -> bytes | None:
+    """A JPEG of another quality each; every fourth is a lossy WebP, whose quality is unknown."""
+    stream = io.BytesIO()
+    if index % 4 == 3:
+        Image.new("RGB", (8, 8)).save(stream, "WEBP", quality=50)
+    else:
+        Image.new("RGB", (8, 8)).save(stream, "JPEG", quality=10 + 3 * index)
+    return stream.getvalue()
 
 
 class Letters:
@@ -137,12 +151,24 @@ class Setting:
     views: int = 2
     all_positions: bool = False
     workers: int = 0
+    measures: Sequence[Measure] = ()
 
     def cache(self, path: Path, **changes: Any) -> Cache:
         config = CacheConfig(**{"path": path, "shard_mb": 0.01, "batch_size": 4, **changes})
         captions = None if self.encoder is None else CaptionSettings(self.encoder, self.all_positions)
         pictures = content_hash(self.source)
-        return Cache(config, self.source, pictures, self.transform, self.views, self.autoencoder, captions, CPU, self.workers)
+        return Cache(
+            config,
+            self.source,
+            pictures,
+            self.transform,
+            self.views,
+            self.autoencoder,
+            captions,
+            CPU,
+            self.workers,
+            self.measures,
+        )
 
     def filled(self, path: Path, **changes: Any) -> Cache:
         cache = self.cache(path, **changes)

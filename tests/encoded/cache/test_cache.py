@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.core.errors import DataError, StoppedError
-from open_ldm.data.sample import BadPicture
+from open_ldm.data.measures import MEASURES
+from open_ldm.data.sample import BadPicture, TransformRecord
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.text import TextMaker
 from open_ldm.encoded.cache.verify import check_entries, drop_damaged
-from tests.encoded.cache.small_data import Halver, Letters, Pictures, Setting, content, fill
+from tests.encoded.cache.small_data import TRANSFORM, Halver, Letters, Pictures, Setting, content, fill
 
 SMALL_SHARDS = {"shard_mb": 0.002}
 """Five pictures a file."""
@@ -43,6 +45,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "pictures": ({"source": Pictures(length=22)}, {"captions", "labels and ids", "view 1 of 2", "view 2 of 2"}),
     "content of a picture": ({"source": painted(3)}, {"view 1 of 2", "view 2 of 2"}),
     "readers": ({"workers": 2}, set()),
+    "a control of whole pictures": ({"measures": MEASURES}, {"measures"}),
 }
 
 
@@ -143,13 +146,13 @@ def test_verification_finds_damage_and_filling_mends_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("entries", [9, 23])
 def test_entries_made_again_are_equal(entries: int, dtype: str, tmp_path: Path) -> None:
-    setting = Setting(autoencoder=Halver(), source=Pictures(bad=(3,)), encoder=Letters(segments=True))
+    setting = Setting(autoencoder=Halver(), source=Pictures(bad=(3,)), encoder=Letters(segments=True), measures=MEASURES)
     cache = setting.filled(tmp_path, latents=dtype, tokens=dtype, **SMALL_SHARDS)
     halver = setting.autoencoder
     assert isinstance(halver, Halver)
     halver.encoded = 0
     checked = check_entries(cache, entries)
-    assert (checked.entries, checked.difference, checked.wrong) == (4 * entries, 0.0, ())
+    assert (checked.entries, checked.difference, checked.wrong) == (5 * entries, 0.0, ())
     assert halver.encoded <= 2 * 23  # no batch twice
 
 
@@ -169,15 +172,18 @@ class Tampered:
 
 PARTS = [
     *(("view 1 of 2", name) for name in ("mean", "std", "record", "index")),
+    *(("turned", f"record.{field.name}") for field in fields(TransformRecord) if field.name not in MEASURES),
     *(("captions", name) for name in ("tokens", "mask", "pooled")),
     *(("labels and ids", name) for name in ("label", "ids")),
+    *(("measures", name) for name in MEASURES),
 ]
 
 
 @pytest.mark.parametrize(("label", "name"), PARTS)
 def test_everything_stored_is_compared(label: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = Setting(autoencoder=Halver()).filled(tmp_path)
-    (part,) = [part for part in cache.parts if part.label == label]
+    transform = TRANSFORM.model_copy(update={"turn": "quarter" if label == "turned" else "none"})
+    cache = Setting(autoencoder=Halver(), measures=MEASURES, transform=transform).filled(tmp_path)
+    part = next(part for part in cache.parts if part.label == label.replace("turned", "view 1 of 2"))
     monkeypatch.setattr(part.maker, "encode", Tampered(part.maker, name).encode)
     checked = check_entries(cache, 5)
     assert len(checked.wrong) >= 4 and checked.difference > 0.01

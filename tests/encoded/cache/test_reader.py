@@ -10,33 +10,52 @@ import pytest
 import torch
 
 from open_ldm.autoencoders.identity import IdentityAutoencoder
+from open_ldm.controls import Colour, Control, JpegQuality, Turn
 from open_ldm.core.errors import DataError
 from open_ldm.data.loader import read_batches
+from open_ldm.data.measures import MEASURES
 from open_ldm.data.transforms import plan_view
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.reader import CacheReader, ToDevice
 from open_ldm.text.padding import PaddingKind, pad
-from tests.encoded.cache.small_data import CONTROLS, CPU, Halver, Letters, Pictures, Setting, ranges
+from tests.encoded.cache.small_data import CONTROLS, CPU, TRANSFORM, Halver, Letters, Pictures, Setting, ranges
 
 SEED = 11
 ORDER = torch.tensor([2, 0, 1])
+MEASURING: tuple[Control, ...] = (Colour(), JpegQuality())
+TURNED = TRANSFORM.model_copy(update={"turn": "quarter"})
 BATCHES = (0, 8, 12)
 """96 views: more than four epochs of 23 pictures."""
 
 
+def controls_of(setting: Setting) -> tuple[Control, ...]:
+    turn = (Turn(),) if setting.transform.turn != "none" else ()
+    return (*CONTROLS, *turn, *(control for control in MEASURING if set(control.measures) <= set(setting.measures)))
+
+
 def live(setting: Setting, order: torch.Tensor | None = ORDER, batches: tuple[int, int, int] = BATCHES) -> list[EncodedBatch]:
-    encoder = LiveEncoder(setting.autoencoder, CONTROLS, CPU, setting.encoder, order)
+    encoder = LiveEncoder(setting.autoencoder, controls_of(setting), CPU, setting.encoder, order)
     read = read_batches(
-        setting.source, setting.transform, seed=SEED, position_ranges=ranges(*batches), workers=0, views=setting.views
+        setting.source,
+        setting.transform,
+        seed=SEED,
+        position_ranges=ranges(*batches),
+        workers=0,
+        views=setting.views,
+        measures=setting.measures,
     )
     return [encoder.encode(batch) for batch in read]
 
 
 def cached(
-    cache: Cache, order: torch.Tensor | None = ORDER, batches: tuple[int, int, int] = BATCHES, threads: int = 0
+    cache: Cache,
+    order: torch.Tensor | None = ORDER,
+    batches: tuple[int, int, int] = BATCHES,
+    threads: int = 0,
+    controls: tuple[Control, ...] = CONTROLS,
 ) -> list[EncodedBatch]:
-    reader = CacheReader(cache.open(), SEED, CONTROLS, order)
+    reader = CacheReader(cache.open(), SEED, controls, order)
     return [ToDevice(CPU).encode(batch) for batch in reader.batches(ranges(*batches), threads)]
 
 
@@ -59,6 +78,8 @@ def assert_equal(found: list[EncodedBatch], wanted: list[EncodedBatch], *, all_p
 def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     if one is None or other is None:
         return one is other
+    if one.is_floating_point():
+        return one.dtype == other.dtype and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
@@ -72,6 +93,9 @@ SETTINGS: dict[str, Any] = {
     "tokens apart": {"encoder": Letters(segments=True)},
     "no pooled": {"encoder": Letters(pooled=False)},
     "all places": {"all_positions": True},
+    "turned": {"transform": TURNED, "source": Pictures(bad=(3, 17))},
+    "turned and measured": {"transform": TURNED, "measures": MEASURES, "autoencoder": Halver()},
+    "measures": {"measures": MEASURES, "source": Pictures(bad=(3, 17)), "workers": 2},
 }
 
 
@@ -80,8 +104,11 @@ def test_cached_batches_equal_live_ones(name: str, tmp_path: Path) -> None:
     setting = Setting(**SETTINGS[name])
     cache = setting.filled(tmp_path)
     order = ORDER if setting.source.labelled else None
-    assert_equal(cached(cache, order), live(setting, order), all_positions=setting.all_positions)
-    assert_equal(cached(cache, order, (7, 5, 9)), live(setting, order, (7, 5, 9)), all_positions=setting.all_positions)
+    controls = controls_of(setting)
+    for batches in (BATCHES, (7, 5, 9)):
+        found = cached(cache, order, batches, controls=controls)
+        assert all(batch.controls.keys() == {control.kind for control in controls} for batch in found)
+        assert_equal(found, live(setting, order, batches), all_positions=setting.all_positions)
 
 
 def test_views_repeat_after_as_many_epochs_and_captions_do_not() -> None:

@@ -168,8 +168,9 @@ def _real(
     transform = samples.pictures.run.recipe.data.transform
     measured, settings, seen = [], [], PictureSet()
     for batch in read_batches(data, transform, seed=_SEED, position_ranges=ranges, workers=0):
-        # Samples are not mirrored by default, and in mirrored views a crop on the left is one on the right.
-        plain = [row for row, record in enumerate(batch.records) if not record.flip or transform.flip == 1]
+        # Samples are neither mirrored nor turned by default, and in a mirrored view a crop on the left is one on the right.
+        upright = [row for row, record in enumerate(batch.records) if not record.quarter_turns]
+        plain = [row for row in upright if not batch.records[row].flip or transform.flip == 1]
         measured.append(statistic.measure(batch.pixels[plain]))
         settings.append(control.values([batch.records[row] for row in plain]).reshape(len(plain), -1))
         seen.add(batch.pixels[plain])

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.files import relative_path_hint
+from open_ldm.data import pictures
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import NoSuchPath, moved
@@ -100,10 +101,10 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self._usable(index)
-        path = self._root / entry.name
-        pixels = self.config.decode(path)
+        content = pictures.read_bytes(self._root / entry.name)
+        pixels = self.config.decode(content)
         size, known = (pixels.shape[0], pixels.shape[1]), entry.original_size
-        height, width = size if known is None else self.config.upright(known, path, size)
+        height, width = size if known is None else self.config.upright(known, content, size)
         return Sample(
             id=self.sample_id(index),
             pixels=pixels,
@@ -111,6 +112,7 @@ class FolderSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=entry.captions,
+            file=content,
         )
 
     def sample_id(self, index: int) -> str:

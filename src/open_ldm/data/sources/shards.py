@@ -170,6 +170,7 @@ class ShardsSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=self._read_caption(index),
+            file=content,
         )
 
     def sample_id(self, index: int) -> str:

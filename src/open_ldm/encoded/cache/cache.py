@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from open_ldm.autoencoders.base import Autoencoder
+from open_ldm.data.measures import Measure
 from open_ldm.data.sample import Source
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work, fill
 from open_ldm.encoded.cache.config import CacheConfig
 from open_ldm.encoded.cache.latents import LatentsMaker, latents_plan
 from open_ldm.encoded.cache.mapped import MappedSection
+from open_ldm.encoded.cache.measures import ROWS_PER_SHARD as MEASURES_PER_SHARD
+from open_ldm.encoded.cache.measures import MeasuresMaker, measures_plan
 from open_ldm.encoded.cache.reader import CachedData
 from open_ldm.encoded.cache.samples import ROWS_PER_SHARD, SamplesMaker, samples_plan
 from open_ldm.encoded.cache.section import Section
@@ -36,7 +39,7 @@ class Part:
 
     label: str
     section: Section
-    maker: LatentsMaker | TextMaker | SamplesMaker
+    maker: LatentsMaker | TextMaker | MeasuresMaker | SamplesMaker
 
     def fill(self, work: Work) -> None:
         """Make the missing shards."""
@@ -56,6 +59,7 @@ class Cache:
         captions: How captions are read; None when the model reads none or the source has none.
         device: The autoencoder's device.
         workers: Number of processes that read pictures.
+        measures: What the model's controls read of whole pictures.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Cache:
         captions: CaptionSettings | None,
         device: torch.device,
         workers: int,
+        measures: Sequence[Measure] = (),
     ) -> None:
         self.config, self.source = config, source
         hashes, length = source.hashes, len(source)
@@ -83,13 +88,19 @@ class Cache:
             reader = TextMaker(source, captions.encoder, config, all_positions=captions.all_positions)
             text = text_plan(hashes.captions, length, captions.encoder, config, all_positions=captions.all_positions)
             self.text = Part("captions", Section(config.path, text, self._rows_per_shard(reader)), reader)
+        self.measures: Part | None = None
+        if measures:
+            measured = Section(
+                config.path, measures_plan(pictures, length, measures), lambda: MEASURES_PER_SHARD, config.batch_size
+            )
+            self.measures = Part("measures", measured, MeasuresMaker(source, measures, workers))
         named = samples_plan(hashes, length, source.class_names)
         self.samples = Part("labels and ids", Section(config.path, named, lambda: ROWS_PER_SHARD), SamplesMaker(source))
 
     @property
     def parts(self) -> list[Part]:
         """All sections; those that are quick to make come first."""
-        return [self.samples, *([] if self.text is None else [self.text]), *self.latents]
+        return [self.samples, *(part for part in (self.text, self.measures) if part is not None), *self.latents]
 
     def open(self) -> CachedData:
         """Open the finished sections for reading. Raises DataError when one is not finished."""
@@ -98,6 +109,7 @@ class Cache:
             text=None if self.text is None else MappedSection(self.text.section),
             samples=MappedSection(self.samples.section),
             length=len(self.source),
+            measures=None if self.measures is None else MappedSection(self.measures.section),
         )
 
     def unused(self) -> Iterator[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,10 +10,11 @@ from torch import Tensor
 from open_ldm.autoencoders.base import Autoencoder
 from open_ldm.core.pictures import to_images
 from open_ldm.data.loader import read_fixed_views
-from open_ldm.data.sample import BadSample, Batch, Source, TransformRecord
+from open_ldm.data.sample import BadSample, Batch, Source
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.config import DTYPES, CacheConfig
+from open_ldm.encoded.cache.records import record_columns
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
 
 _VIEW_RULE = 1
@@ -98,17 +97,12 @@ class LatentsMaker:
                 collected, bad = [], []
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """Encode a batch as it is stored: mean and std [B, C, h, w], record int32 [B, 9], index int64 [B]."""
+        """Encode a batch as it is stored: mean and std [B, C, h, w], records (records.py), index int64 [B]."""
         posterior = self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True)))
         dtype = DTYPES[self.config.latents]
         stored = {
             "mean": posterior.mean.to("cpu", dtype),
-            "record": torch.tensor([astuple(record) for record in batch.records], dtype=torch.int32),
+            **record_columns(batch.records, self.transform),
             "index": torch.tensor(batch.indices, dtype=torch.int64),
         }
         return stored if posterior.std is None else {**stored, "std": posterior.std.to("cpu", dtype)}
-
-
-def read_record(numbers: Sequence[Any]) -> TransformRecord:
-    """Convert a stored record back to a TransformRecord."""
-    return TransformRecord(*[*numbers[:-1], bool(numbers[-1])])

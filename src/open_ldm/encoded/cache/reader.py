@@ -15,11 +15,12 @@ from open_ldm.autoencoders.base import Posterior
 from open_ldm.controls.base import Control
 from open_ldm.core.hashes import hash_content
 from open_ldm.data.loader import draw_caption_number
+from open_ldm.data.measures import with_measures
 from open_ldm.data.order import view_at
-from open_ldm.data.sample import BadSample
+from open_ldm.data.sample import BadSample, TransformRecord
 from open_ldm.encoded.batch import EncodedBatch
-from open_ldm.encoded.cache.latents import read_record
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
+from open_ldm.encoded.cache.records import read_record
 from open_ldm.encoded.cache.samples import NO_LABEL
 from open_ldm.text.tokens import TextTokens
 
@@ -28,18 +29,22 @@ _BATCHES_AHEAD_PER_THREAD = 2
 
 @dataclass(frozen=True)
 class CachedData:
-    """The open sections of a cache: `latents` has one for each fixed view; `text` is None when the model reads no captions."""
+    """The open sections of a cache: `latents` has one for each fixed view; `text` is None when the model reads no captions.
+
+    `measures` is None when no control reads whole pictures.
+    """
 
     latents: Sequence[MappedSection]
     text: MappedSection | None
     samples: MappedSection
     length: int
+    measures: MappedSection | None = None
 
     @property
     def content_hash(self) -> str:
         """Hash of all bytes that training reads."""
-        sections = [*self.latents, *([] if self.text is None else [self.text]), self.samples]
-        return hash_content([section.content_hash for section in sections])
+        sections = [*self.latents, self.text, self.samples, self.measures]
+        return hash_content([section.content_hash for section in sections if section is not None])
 
     @property
     def bad(self) -> tuple[BadSample, ...]:
@@ -74,7 +79,7 @@ class CacheReader:
             if stds is not None:
                 stds[row] = arrays["std"][at]
             indices.append(int(arrays["index"][at]))
-            records.append(read_record(arrays["record"][at].tolist()))
+            records.append(self._measured(read_record(arrays, at), indices[-1]))
         return EncodedBatch(
             positions=tuple(positions),
             posterior=Posterior(mean, std),
@@ -82,6 +87,13 @@ class CacheReader:
             text=None if self.data.text is None else self._text(self.data.text, indices, positions),
             controls={control.kind: control.values(records) for control in self.controls},
         )
+
+    def _measured(self, record: TransformRecord, index: int) -> TransformRecord:
+        """Return the record with the measures of the picture that it was made of."""
+        if self.data.measures is None:
+            return record
+        arrays, at = self.data.measures.at(index)
+        return with_measures(record, {name: float(column[at]) for name, column in arrays.items()})
 
     def _labels(self, indices: Sequence[int]) -> Tensor | None:
         stored = [int(arrays["label"][at]) for arrays, at in map(self.data.samples.at, indices)]

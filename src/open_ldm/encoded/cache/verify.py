@@ -17,6 +17,7 @@ from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache, Part
 from open_ldm.encoded.cache.latents import LatentsMaker
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
+from open_ldm.encoded.cache.measures import MeasuresMaker
 from open_ldm.encoded.cache.samples import SamplesMaker
 from open_ldm.encoded.cache.text import TextMaker
 
@@ -91,6 +92,14 @@ def _pairs(part: Part, rows: Sequence[int]) -> Iterator[_Pair]:
                 for index, row in enumerate(portion):
                     kept, at = stored.at(row)
                     yield from _captions(row, made, index, kept, at)
+        case MeasuresMaker() as measures:
+            for row in rows:
+                kept, at = stored.at(row)
+                yield _Pair(
+                    row,
+                    {name: _known(column) for name, column in measures.encode([row]).items()},
+                    {name: _known(torch.from_numpy(column[at : at + 1])).numpy() for name, column in kept.items()},
+                )
         case SamplesMaker() as samples:
             for row in rows:
                 kept, at = stored.at(row)
@@ -148,6 +157,11 @@ def _checked(part: Part, pairs: Iterable[_Pair]) -> Checked:
             problem = f"{part.maker.source.sample_id(pair.row)}, {part.label}: what is stored is not what is made of it now"
             wrong.setdefault(pair.row, Wrong(part.section.path, f"{problem} ({', '.join(names)})"))
     return Checked(len(rows), difference, tuple(wrong.values()))
+
+
+def _known(column: Tensor) -> Tensor:
+    """Replace NaN, which says that a measure is unknown, by a number that no measure has."""
+    return column.nan_to_num(-1)
 
 
 def _portions(rows: Sequence[int]) -> Iterator[Sequence[int]]:

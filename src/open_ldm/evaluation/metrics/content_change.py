@@ -15,7 +15,12 @@ from open_ldm.evaluation.features.resize import coarsened
 from open_ldm.evaluation.readers.base import PLACE, Reader, Reading, mirrored
 
 FLIP, SIZE = "flip", "size"
-TOUCHED: Mapping[str, tuple[str, ...]] = {FLIP: (PLACE,), "crop": (PLACE, "size", "count"), "colour": ("colour",)}
+TOUCHED: Mapping[str, tuple[str, ...]] = {
+    FLIP: (PLACE,),
+    "turn": (PLACE,),
+    "crop": (PLACE, "size", "count"),
+    "colour": ("colour",),
+}
 """Attributes that a control is there to change; those of a control that is not named here stay as they are."""
 
 

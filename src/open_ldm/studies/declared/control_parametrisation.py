@@ -1,13 +1,10 @@
-"""Table 2a: how the size control enters in time."""
+"""Table 2a: how the size control enters. On drawings whose size depends on a colour that no caption tells."""
 
 from __future__ import annotations
 
 from open_ldm.studies.declared.data import (
     LPIPS,
     PAPER_INFLUENCE,
-    SIZED_CIFAR10,
-    SIZED_SHAPES,
-    SIZES,
     budget,
     content_change,
     control_effect,
@@ -15,60 +12,102 @@ from open_ldm.studies.declared.data import (
     paper_protocol,
     protocol,
 )
-from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
+from open_ldm.studies.study import Arm, ArmCurve, Expectation, Setting, Study, Sweep
 
 GATE = "conditioning.controls.original_size.gate"
-ARMS = {"constant": Arm((f"{GATE}={{kind: constant}}",))} | {
-    f"alpha {alpha}": Arm((f"{GATE}={{kind: power_cosine, alpha: {alpha}}}",)) for alpha in (1, 2, 4, 8)
-}
-TWO = {name: ARMS[name] for name in ("constant", "alpha 8")}
-SWEEP = Sweep("size", SIZES)
-CIFAR_SIZES = ("8x8", "12x12", "16x16", "24x24", "32x32")
-BY_CLASS = ("conditioning.controls=[{kind: original_size}, {kind: flip}]",)
+ALPHAS = (1, 2, 4, 8)
+CONSTANT = f"{GATE}={{kind: constant}}"
+FLOW: tuple[str, ...] = ()
+TABLE = ("process={schedule: {kind: linear}, prediction: v}", "objective={times: {kind: uniform}}")
+"""The linear table of DDPM, under which both clocks are one; v, since eps is learned too late at this size."""
+SIZES = ("8x8", "16x16", "32x32")
+SMALL_NET = ("denoiser.width=64", "denoiser.depth=3", "denoiser.heads=4")
 
-SHAPES = Setting(
-    "shapes",
-    "demo",
-    ARMS,
-    protocol(influence(), content_change(), control_effect(), agreement=40, sweeps=(SWEEP,)),
-    (*SIZED_SHAPES, *budget(12_000)),
-    seeds=3,
+
+def gated(alpha: float, clock: str = "noise_level") -> str:
+    """The setting of a power-cosine gate."""
+    return f"{GATE}={{kind: power_cosine, alpha: {alpha}, clock: {clock}}}"
+
+
+ARMS = {
+    "constant": Arm((CONSTANT, *FLOW)),
+    **{f"alpha {alpha}": Arm((gated(alpha), *FLOW)) for alpha in ALPHAS},
+    **{f"alpha {alpha} on t": Arm((gated(alpha, "time"), *FLOW)) for alpha in ALPHAS},
+    "table, constant": Arm((CONSTANT, *TABLE)),
+    **{f"table, alpha {alpha}": Arm((gated(alpha), *TABLE)) for alpha in ALPHAS},
+}
+PAPER_ARMS = {name: ARMS[name] for name in ("constant", *(f"alpha {alpha}" for alpha in ALPHAS))}
+CURVES = (
+    ArmCurve("flow, clock noise_level", {0: "constant", **{alpha: f"alpha {alpha}" for alpha in ALPHAS}}),
+    ArmCurve("flow, clock time", {0: "constant", **{alpha: f"alpha {alpha} on t" for alpha in ALPHAS}}),
+    ArmCurve("linear table, both clocks", {0: "table, constant", **{alpha: f"table, alpha {alpha}" for alpha in ALPHAS}}),
 )
+"""Alpha = 0 is the constant gate."""
+DRAWN = protocol(
+    content_change(SIZES, attributes=("colour",), pictures=96),
+    control_effect(SIZES, pictures=96),
+    "sliced_wasserstein",
+    sweeps=(Sweep("size", SIZES),),
+)
+DRAWINGS = Setting("drawings", "shapes-entangled", ARMS, DRAWN, (*SMALL_NET, *budget(12_800, 8e-3, 32)), seeds=3)
 PHOTOGRAPHS = Setting(
     "photographs",
-    "cifar10-dit",
-    ARMS,
-    protocol(influence(CIFAR_SIZES, ("8x8", "12x12"), pictures=64), sweeps=(Sweep("size", CIFAR_SIZES),)),
-    (*SIZED_CIFAR10, *BY_CLASS, *budget(12_800, 2e-3)),
+    "cifar10-entangled",
+    {name: ARMS[name] for name in ("constant", "alpha 2", "alpha 8 on t")},
+    protocol(
+        influence(SIZES, ("8x8",), pictures=96),
+        control_effect(SIZES, pictures=96),
+        sweeps=(Sweep("size", SIZES),),
+    ),
+    budget(25_600, 2e-3, 32),
+    seeds=3,
 )
 STUDY = Study(
     name="control-parametrisation",
     title="When should the size of the original act?",
     shows="table 2a",
-    question="Does a size control that enters late, by a power-cosine gate, leave the content alone, and at what quality?",
+    question="Does a size control that enters late, by a power-cosine gate, leave the content alone and still do its work?",
     claim=(
-        "A gate that is shut at noise lowers the change of content with the size control (LPIPS between sizes), the more the"
-        " later it opens, and does not cost FID; alpha = 8 is chosen."
+        "A gate that is shut at noise keeps the size control from changing the content, which a constant gate lets it decide,"
+        " and does not cost FID; alpha = 8 is chosen."
     ),
     expectations=(
-        Expectation("alpha 8", "constant", "control_influence_large"),
-        Expectation("alpha 8", "constant", "control_influence"),
-        Expectation("alpha 8", "alpha 1", "control_influence_large"),
-        Expectation("alpha 8", "constant", "content_change"),
+        *(Expectation(f"alpha {alpha}", "constant", "content_change") for alpha in ALPHAS),
+        Expectation("table, alpha 8", "table, constant", "content_change"),
+        Expectation("alpha 2", "alpha 8", "control_effect", "higher"),
+        Expectation("alpha 8", "alpha 8 on t", "control_effect", "higher"),
+        Expectation("alpha 8", "table, alpha 8", "control_effect", "higher"),
+        Expectation("alpha 2", "constant", "fid"),
         Expectation("alpha 8", "constant", "fid"),
+        Expectation("alpha 2", "constant", "held_out_loss"),
         Expectation("alpha 8", "constant", "held_out_loss"),
     ),
     scales={
-        "tiny": [Setting("shapes", "demo", TWO, SHAPES.protocol, (*SIZED_SHAPES, *budget(3200)))],
-        "small": [SHAPES, PHOTOGRAPHS],
+        "tiny": [
+            Setting(
+                "drawings",
+                "shapes-entangled",
+                {name: ARMS[name] for name in ("constant", "alpha 2")},
+                DRAWN,
+                (*SMALL_NET, *budget(3200)),
+            )
+        ],
+        "small": [DRAWINGS, PHOTOGRAPHS],
         "paper": [
             Setting(
                 "imagenet 256 px",
                 "imagenet256-mmdit-xl2-improved",
-                ARMS,
+                PAPER_ARMS,
                 paper_protocol(PAPER_INFLUENCE, also=(LPIPS,), sweeps=(Sweep("size", ("64x64", "256x256", "1024x1024")),)),
                 seeds=1,
             )
         ],
     },
+    notes=(
+        "The original's size depends on what no caption tells: on the colour of a drawing, on the class of a photograph."
+        " Content change must stay low and control effect high; a control that is ignored has neither. Of photographs the"
+        " content change is not measured: a classifier of this budget reads a third of real ones differently when made small."
+    ),
+    curves=CURVES,
+    curves_over="alpha (0: constant gate)",
 )
