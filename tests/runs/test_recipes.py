@@ -111,6 +111,7 @@ def test_a_recipe_cannot_extend_itself(tmp_path: Path) -> None:
         (["data.transform.size_px=30"], "patches of 4"),
         (["training.samples"], "not of the form key=value"),
         (["conditioning.controls.size.gate.kind=constant"], "original_size"),
+        (["sampling.spacing=leading"], "needs a schedule of discrete steps"),
         (["sampling.guidance={semantic_scale: 1, interval: [0, 0.5]}"], "no effect"),
     ],
 )

@@ -32,6 +32,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps.")] = None,
     solver: Annotated[str | None, typer.Option(help="{solvers}.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Of the steps: {spacings}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
     out: Out = None,
@@ -57,6 +58,7 @@ def sample(
         solver=solver,
         semantic_scale=semantic_scale,
         control_scale=control_scale,
+        spacing=spacing,
     )
     samples = sample_run(loaded, options, silent=as_json)
     written = samples.save(out)

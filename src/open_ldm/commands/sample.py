@@ -37,7 +37,7 @@ class SampleOptions:
         seed: Of the first picture, at least 0; the next has the next seed. Each prompt starts from this seed again.
         sweep: One prompt with choices, `a {red,blue} circle`: every variant of it with the same seeds, as a labelled table.
         negative_prompt: What guidance leads away from, instead of the empty caption.
-        steps, solver, semantic_scale, control_scale: As `sampling` in a recipe.
+        steps, solver, spacing, semantic_scale, control_scale: As `sampling` in a recipe.
     """
 
     prompts: tuple[str, ...] = ()
@@ -51,6 +51,7 @@ class SampleOptions:
     solver: str | None = None
     semantic_scale: float | None = None
     control_scale: float | None = None
+    spacing: str | None = None
 
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
@@ -84,7 +85,7 @@ def sample(run: LoadedRun, options: SampleOptions, *, silent: bool = False) -> S
             needed="one of them",
             fix="leave --prompt, --prompts and --class out",
         )
-    settings = settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale)
+    settings = settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale, options.spacing)
     requests = requests_from(run, options.prompts, options.classes, options.count, options.seed, options.controls)
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt)
     for caption in cut_prompts(run, sheet):
@@ -204,6 +205,7 @@ def settings_from(
     solver: str | None = None,
     semantic_scale: float | None = None,
     control_scale: float | None = None,
+    spacing: str | None = None,
 ) -> SamplingConfig:
     """Return the run's sampling settings with the given changes. Raises ConfigError for a value out of range."""
     content = run.recipe.sampling.model_dump()
@@ -211,7 +213,7 @@ def settings_from(
     guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
     if guidance["semantic_scale"] == guidance["control_scale"] == 1:
         content["guidance"] = {}  # without guidance its interval and schedule mean nothing
-    return validate(SamplingConfig, content | _given(steps=steps, solver=solver), source="ldm sample")
+    return validate(SamplingConfig, content | _given(steps=steps, solver=solver, spacing=spacing), source="ldm sample")
 
 
 def _given(**options: Any) -> dict[str, Any]:
