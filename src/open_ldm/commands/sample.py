@@ -76,16 +76,13 @@ def sample(run: LoadedRun, options: SampleOptions, *, silent: bool = False) -> S
     Raises:
         ConfigError: The model does not know a prompt, a class or a control, or a setting is out of range.
     """
-    for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
     if options.sweep is not None and (options.prompts or options.classes):
         raise ConfigError(
             "--sweep was given together with prompts or classes",
             needed="one of them",
             fix="leave --prompt, --prompts and --class out",
         )
-    settings = settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale, options.spacing)
+    settings = checked_settings(run, options)
     requests = requests_from(run, options.prompts, options.classes, options.count, options.seed, options.controls)
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt)
     for caption in cut_prompts(run, sheet):
@@ -93,6 +90,14 @@ def sample(run: LoadedRun, options: SampleOptions, *, silent: bool = False) -> S
     with Progress(steps_of(sheet, settings), label="sample", unit="steps", silent=silent) as progress:
         pixels = sample_pixels(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
     return Samples.of(run, sheet, settings, pixels)
+
+
+def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:
+    """Return the run's sampling settings with what the options change. Raises ConfigError for a number out of range."""
+    for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
+    return settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale, options.spacing)
 
 
 def requests_from(
@@ -103,16 +108,22 @@ def requests_from(
     Raises:
         ConfigError: A prompt was given to a class model, or the reverse.
     """
+    check_kind(run, prompts, classes)
+    semantic = run.recipe.conditioning.semantic
+    shown: Sequence[str | None] = prompts or classes or [None]
+    if not prompts and not classes and not isinstance(semantic, NoSemantic):
+        shown = _default_shown(run)
+    return [SampleRequest(seed + i, what, controls) for what in shown for i in range(count)]
+
+
+def check_kind(run: LoadedRun, prompts: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise ConfigError for prompts to a model without captions, or classes to one without classes."""
     semantic = run.recipe.conditioning.semantic
     if prompts:
         _require_captions(run, "--prompt")
     if classes and not isinstance(semantic, ClassSemantic):
         fix = "--prompt TEXT" if isinstance(semantic, TextSemantic) else "leave it out"
         raise ConfigError("--class was given, but this model was not trained with classes", fix=fix)
-    shown: Sequence[str | None] = prompts or classes or [None]
-    if not prompts and not classes and not isinstance(semantic, NoSemantic):
-        shown = _default_shown(run)
-    return [SampleRequest(seed + i, what, controls) for what in shown for i in range(count)]
 
 
 def sheet_of(
@@ -137,7 +148,7 @@ def sheet_of(
         ConfigError: The model takes no captions, a caption has words it does not know, or a negative prompt has no effect.
     """
     if negative is not None:
-        _check_negative(run, negative, settings)
+        check_negative(run, negative, settings)
     if sweep is None:
         return Sheet(tuple(requests), negative=negative)
     _require_captions(run, "--sweep")
@@ -168,7 +179,8 @@ def prompts_in(run: LoadedRun, path: Path) -> list[str]:
     return read_prompts(path, _encoder(run))
 
 
-def _check_negative(run: LoadedRun, negative: str, settings: SamplingConfig) -> None:
+def check_negative(run: LoadedRun, negative: str, settings: SamplingConfig) -> None:
+    """Raise ConfigError for a negative prompt that the model cannot read, or that has no effect."""
     _require_captions(run, "--negative-prompt")
     _encoder(run).check_prompt(negative)
     if not negative.strip():
