@@ -15,9 +15,10 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from open_ldm.commands.choices import members_of
 from open_ldm.commands.evaluate import evaluator
 from open_ldm.commands.evaluate import reference as evaluate_reference
-from open_ldm.commands.evaluate.config import EvaluationConfig, InfluenceMetric
+from open_ldm.commands.evaluate.config import AnyMetric, EvaluationConfig, InfluenceMetric
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import OTHER_NOISE
@@ -70,6 +71,7 @@ def test_a_run_is_measured_by_all_metrics_in_one_pass(evaluate: Any, text_run: P
     assert {"fid", "kid", "precision", "coverage", "control_influence", "control_influence_large", "copies"} <= set(
         values(found)
     )
+    assert set(values(found)) <= {name for member in members_of(AnyMetric) for name in member.words}
     assert set(found["refused"]) == {"clip_score", "held_out_loss"}
     assert "no part of this data is held out" in found["refused"]["held_out_loss"]
     assert len(found["influence"]) == 10 and all(value >= 0 for value in found["influence"].values())
@@ -168,6 +170,22 @@ def test_conditions_are_those_of_the_reference_pictures(text_run: Path, class_ru
         assert sorted(map(str, said)) == sorted(truth)
 
 
+def test_labels_are_drawn_at_random_or_in_equal_counts(text_run: Path, class_run: Path) -> None:
+    def opened(run: Path, labels: str) -> Any:
+        config = EvaluationConfig.model_validate({"metrics": ["kid"], "n": 48, "labels": labels})
+        return open_evaluated(run, config, None, "train", "cpu")
+
+    random, equal = opened(class_run, "random"), opened(class_run, "equal")
+    names = [equal.request(seed).shows for seed in range(48)]
+    assert {names.count(name) for name in equal.data.class_names} == {2}  # 24 classes
+    counts = [[random.request(seed).shows for seed in range(48)].count(name) for name in random.data.class_names]
+    assert len(set(counts)) > 1
+    assert (random.sampling["labels"], equal.sampling["labels"]) == ("at random", "equal counts")
+    assert random.sampling["latents"] == "pixels" and "labels" not in opened(text_run, "random").sampling
+    with pytest.raises(ConfigError, match="labels=equal has no effect on a run of text"):
+        opened(text_run, "equal")
+
+
 def test_influence_is_of_the_control_alone_and_the_second_number_leaves_small_sizes_out(
     text_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +255,8 @@ def test_a_folder_of_ldm_sample_is_read_without_its_grid(evaluate: Any, text_run
     assert code == 0
     found = evaluate(tmp_path / "s", "--against", text_run, "--metrics", "kid")
     assert found["results"][0]["count"] == 10
+    code, _, error = ldm(capsys, "evaluate", "fit-features", tmp_path / "s", *FIT, "--out", tmp_path / "f")
+    assert code == 2 and "holds samples of a model; needed: real pictures" in error  # a reader must not learn from samples
 
 
 def test_fitted_features_measure_and_are_found_by_their_folder(

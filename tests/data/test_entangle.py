@@ -121,6 +121,19 @@ def test_captions_leave_out_what_is_untold_and_are_read_back(untold: tuple[str, 
         assert label == shapes.label_of(index)
 
 
+def test_a_second_caption_tells_everything() -> None:
+    shapes = source(untold=["colour"], told_too=True)
+    words = set(shapes.captions())
+    for index in range(40):
+        gappy, whole = shapes[index].captions
+        drawn = shapes[index].attributes["shapes"]
+        assert list(shapes_in(whole)) == [shape.telling(()) for shape in drawn]
+        assert list(shapes_in(gappy)) == [shape.telling(("colour",)) for shape in drawn]
+        assert {gappy, whole} <= words and shapes.captions_of(index) == (gappy, whole)
+    with pytest.raises(ConfigError, match="untold, such as"):
+        source(told_too=True, untold=[])
+
+
 def test_without_the_colour_a_class_is_a_kind() -> None:
     assert source(untold=["colour"]).class_names == KINDS
     assert source(untold=["kind"]).class_names == COLOURS

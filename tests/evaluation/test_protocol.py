@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -181,3 +182,27 @@ def test_the_bank_is_named_where_it_could_not_hold_all() -> None:
     found = measure([KIDConfig()], small, statistics(), bootstrap=QUICK)
     assert found.results[0].protocol.entries["n"] == "40 (25 singly)"
     assert replace(small, rows=small.rows).moments.count == 40
+
+
+def protocol_with(**sampling: str) -> MeasurementProtocol:
+    plain = one_result().protocol.entries
+    return MeasurementProtocol({**plain, **{f"sampling.{name}": value for name, value in sampling.items()}})
+
+
+def test_an_old_protocol_is_read_and_means_labels_at_random() -> None:
+    """Stored before protocols said how labels were drawn: the id is a hash of all of its entries, none left out."""
+    old = protocol_with()
+    plain = json.dumps(dict(sorted(old.entries.items())))
+    assert old.id == hashlib.blake2b(plain.encode(), digest_size=6).hexdigest()
+    content = {**one_result().to_json(), "passport": dict(old.entries), "protocol": old.id}
+    read = Result.from_json(content).protocol
+    random, equal = protocol_with(labels="at random"), protocol_with(labels="equal counts")
+    assert read.id == random.id != equal.id and not read.differences(random)
+    assert read.differences(equal) == ["sampling.labels: at random against equal counts"]
+
+
+def test_what_a_model_was_trained_on_is_told_but_not_compared() -> None:
+    pixels, latents = protocol_with(latents="pixels"), protocol_with(latents="the mean")
+    assert pixels.id == latents.id and not pixels.differences(latents)
+    content = {**one_result().to_json(), "passport": dict(pixels.entries), "protocol": pixels.id}
+    assert Result.from_json(content).to_json()["passport"]["sampling.latents"] == "pixels"

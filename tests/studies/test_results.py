@@ -74,6 +74,29 @@ def test_a_verdict_needs_an_interval_without_0(low: float, high: float, verdict:
     assert "lower in 2 of 3 seeds" in finding.text()
 
 
+@pytest.mark.parametrize(("floor", "verdict"), [(0.0, "as claimed"), (0.1, "as claimed"), (0.11, "undecided")])
+def test_a_floor_above_half_of_the_difference_decides_nothing(floor: float, verdict: str) -> None:
+    """A content change of 0.5 against 0.3, two seeds each, with an interval that leaves out 0: the reader may misread 0.1."""
+    rows = {("old", 0): 0.5, ("old", 1): 0.5, ("new", 0): 0.3, ("new", 1): 0.3}
+    measured = [
+        Measured(
+            arm,
+            seed,
+            1,
+            {
+                "content_change": Value(value, value, value, "p"),
+                "content_change_floor": Value(floor if arm == "new" else 0, 0, 1, "p"),
+            },
+        )
+        for (arm, seed), value in rows.items()
+    ]
+    setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, 4, ())
+    found = setting.finding(Expectation("new", "old", "content_change"))
+    assert found.floor == floor and found.verdict == verdict
+    assert ("the floor 0.11 is above half of the difference" in found.text()) == (verdict == "undecided")
+    assert setting.finding(EXPECTED).floor is None and found.difference is not None and found.difference.high < 0
+
+
 def test_a_claim_of_higher_turns_the_verdict() -> None:
     higher = Expectation("new", "old", "agreement", "higher")
     assert Finding(higher, "shapes", Summary(1.5, 1.0, 1.0, 2.0, 3)).verdict == "as claimed"

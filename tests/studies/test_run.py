@@ -15,7 +15,7 @@ from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.evaluation.features.classifier_fit import is_fitted
 from open_ldm.runs.train import TrainingResult
 from open_ldm.studies import run as studies_run
-from open_ldm.studies.found import StudyFound
+from open_ldm.studies.found import METRICS, StudyFound
 from open_ldm.studies.measure import read_strip
 from open_ldm.studies.run import Choice, Runner
 from tests.runs.test_report import Page
@@ -156,6 +156,7 @@ def test_arms_that_differ_in_sampling_share_a_training_and_a_start_is_trained_fi
     assert (root / "from-before-seed0" / "checkpoints").is_dir()
     assert json.loads((root / "carried-on-seed0" / "transfer.json").read_text())
     shared = {each.arm: each.values["fid"] for each in found.settings[0].measured}
+    assert {name for each in found.settings[0].measured for name in each.values} <= set(METRICS)
     assert shared["late, size=8x8"].protocol != shared["carried on"].protocol  # the control is part of the protocol
 
 

@@ -239,8 +239,8 @@ def evaluate(
     Args:
         given: A run, its folder or one checkpoint inside it; or a folder or shards of pictures.
         against: Data to measure against: a run, a recipe, a folder of pictures, shards; a run's own data by default.
-        metrics: Names (fid, kid, inception_score, precision_recall, density_coverage, clip_score, control_influence,
-            lpips, neighbours, held_out_loss), or mappings of `kind` and settings.
+        metrics: Names, as `ldm evaluate --help` lists them, such as `"fid"` or `"content_change"`; or mappings of `kind` and
+            settings.
         extractors: What sees the pictures: a folder of `ldm evaluate fit-features`, Inception's weights file, a DINOv2 or CLIP
             folder, `"random"`, or a mapping of `kind` and settings. Every metric is measured by each that can.
         n: How many pictures, at least 1.

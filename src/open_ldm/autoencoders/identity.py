@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -15,6 +15,7 @@ class IdentityConfig(Config):
     """No autoencoder: raw latents are the images. `channels` is the number of channels of the pictures."""
 
     kind: Literal["identity"] = "identity"
+    trained_on: ClassVar[str] = "pixels"
     channels: int = Field(default=3, ge=1)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ class KLConfig(PretrainedConfig):
     """An AutoencoderKL: RUN/autoencoder of `ldm autoencoder train`, or a published one such as stabilityai/sd-vae-ft-ema."""
 
     kind: Literal["kl"] = "kl"
+    trained_on: ClassVar[str] = "a sample of the posterior, drawn anew at every position"
 
 
 class KLAutoencoder(Pretrained):

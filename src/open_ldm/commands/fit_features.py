@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from open_ldm.commands.evaluate.reference import open_against
+from open_ldm.commands.samples import SAMPLES
 from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress
@@ -17,8 +18,10 @@ def fit_features(
 ) -> Fitted:
     """Train the classifier on `data` (as `open_against`) and write it into the folder `out`.
 
-    Raises ConfigError when `out` is a file, DataError without classes.
+    Raises ConfigError when `out` is a file or `data` holds samples of a model, DataError without classes.
     """
+    if not isinstance(data, DataConfig) and (Path(data) / SAMPLES).is_file():
+        raise ConfigError(f"{data} holds samples of a model", needed="real pictures, which a model cannot have shaped")
     if out.is_file():
         raise ConfigError(f"--out {out} is a file", needed="the path of a folder")
     source = open_against(data)

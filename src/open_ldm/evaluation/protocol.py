@@ -15,6 +15,10 @@ from open_ldm.sampling.generate import SamplingConfig
 
 NOTHING = "none"
 _MEMORY_ONLY = {"batch_size"}
+_ASSUMED = {"sampling.labels": "at random"}
+"""What protocols of before an entry existed were measured by. An entry of this value is told, and is no part of the id."""
+_TOLD_ALONE = {"sampling.latents"}
+"""What describes the model rather than the measurement: told, but neither part of the id nor compared."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class MeasurementProtocol:
     """Everything that decides a number, except the measured pictures: name -> value, both in words.
 
     metric · extractor.name, .weights, .resize, .rounding · size_px · n · reference (hash of the set), reference_n · interval ·
-    sampling.* (seeds, solver, steps, scales).
+    sampling.* (seeds, solver, steps, scales, how labels were drawn; and of which latents the model was trained).
     """
 
     entries: Mapping[str, str]
@@ -30,7 +34,8 @@ class MeasurementProtocol:
     @property
     def id(self) -> str:
         """Short name of the protocol: 12 hexadecimal digits of a hash of the entries."""
-        content = json.dumps(dict(sorted(self.entries.items())))
+        named = {name: value for name, value in self.entries.items() if name not in _TOLD_ALONE and _ASSUMED.get(name) != value}
+        content = json.dumps(dict(sorted(named.items())))
         return hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
 
     def differences(self, other: MeasurementProtocol, varied: Collection[str] = ()) -> list[str]:
@@ -38,8 +43,8 @@ class MeasurementProtocol:
         as 'sampling')."""
         found = []
         for name in sorted({**self.entries, **other.entries}):
-            one, two = self.entries.get(name, NOTHING), other.entries.get(name, NOTHING)
-            if one != two and name not in varied and name.split(".")[0] not in varied:
+            one, two = (each.entries.get(name, _ASSUMED.get(name, NOTHING)) for each in (self, other))
+            if name not in _TOLD_ALONE and one != two and name not in varied and name.split(".")[0] not in varied:
                 found.append(f"{name}: {one} against {two}")
         return found
 

@@ -7,30 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from open_ldm.commands.choices import members_of
+from open_ldm.commands.evaluate.config import AnyMetric
+from open_ldm.evaluation.metrics.base import MetricWords
 from open_ldm.pages.labels import short_number
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds
 from open_ldm.studies.study import Expectation, Setting, Study
 
 Verdict = Literal["as claimed", "against the claim", "undecided", "not measured"]
 
-
-@dataclass(frozen=True)
-class MetricWords:
-    """How a metric is called, and what it means in one line. `better`: which way is better, if either is."""
-
-    title: str
-    meaning: str
-    better: Literal["lower", "higher", ""] = "lower"
-
-
-METRICS: Mapping[str, MetricWords] = {
-    "fid": MetricWords("FD", "Fréchet distance of features between samples and data"),
-    "kid": MetricWords("KID", "kernel distance of features between samples and data; unbiased for few pictures"),
-    "control_influence": MetricWords(
-        "size influence", "distance between samples of the same noise and prompt under different size controls"
-    ),
-    "control_influence_large": MetricWords("size influence, HR", "the same without the small sizes, whose pictures are coarse"),
-    "held_out_loss": MetricWords("held-out loss", "unweighted loss on pictures kept from training, over all noise levels"),
+ESTIMATES: Mapping[str, MetricWords] = {
     "agreement": MetricWords(
         "agreement",
         "share of samples with the caption's colour, kind, position and number (independent reader)",
@@ -38,12 +24,17 @@ METRICS: Mapping[str, MetricWords] = {
     ),
     "agreement_colour": MetricWords("colour", "share of samples with the caption's colour", "higher"),
     "agreement_kind": MetricWords("kind", "share of samples with the caption's kind of shape", "higher"),
-    "clip_score": MetricWords("CLIP score", "agreement of samples with their captions", "higher"),
-    "precision": MetricWords("precision", "share of samples that lie among the data", "higher"),
-    "recall": MetricWords("recall", "share of the data that lies among the samples", "higher"),
+    "agreement_place": MetricWords("place", "share of samples with the shape on the caption's side", "higher"),
     "attention_padding": MetricWords("attention on padding", "share of the image tokens' attention that padding gets", ""),
     "gradient_padding": MetricWords("gradient on padding", "share of the loss's gradient at the positions of padding", ""),
 }
+"""What a study measures itself, beside the metrics of an evaluation."""
+
+METRICS: Mapping[str, MetricWords] = {
+    **{name: words for member in members_of(AnyMetric) for name, words in member.words.items()},
+    **ESTIMATES,
+}
+"""Words of every number that a study can hold, in the order in which they are shown."""
 
 
 def words_of(metric: str) -> MetricWords:
@@ -54,21 +45,28 @@ def words_of(metric: str) -> MetricWords:
 @dataclass(frozen=True)
 class Finding:
     """An expectation compared with the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
-    that the claim expects; `relative`: the difference over the other arm's value, where that is above 0."""
+    that the claim expects; `relative`: the difference over the other arm's value, where that is above 0; `floor`: the larger of
+    both arms' floors, where the metric has one."""
 
     expectation: Expectation
     setting: str
     difference: Summary | None
     seeds_as_claimed: int = 0
     relative: float | None = None
+    floor: float | None = None
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the floor is above half of the difference: what the reader misreads could then be all of it."""
+        return self.floor is not None and self.difference is not None and self.floor > abs(self.difference.mean) / 2
 
     @property
     def verdict(self) -> Verdict:
-        """Decided only where the interval of the difference leaves out 0."""
+        """Decided only where the interval of the difference leaves out 0, and the floor is at most half of the difference."""
         found = self.difference
         if found is None:
             return "not measured"
-        if found.low <= 0 <= found.high:
+        if found.low <= 0 <= found.high or self.below_floor:
             return "undecided"
         return "as claimed" if (found.high < 0) == (self.expectation.expected == "lower") else "against the claim"
 
@@ -82,6 +80,8 @@ class Finding:
         said = f"{self.verdict} (one seed)" if found.count == 1 and self.verdict != "undecided" else self.verdict
         interval = f"{short_number(found.mean)} [{short_number(found.low)}, {short_number(found.high)}]"
         share = "" if self.relative is None else f" ({self.relative:+.0%})"
+        if self.below_floor and self.floor is not None:
+            said += f": the floor {short_number(self.floor)} is above half of the difference"
         count = f"{wanted.expected} in {self.seeds_as_claimed} of {seeds}"
         return f"{title}: {count}, difference {interval} over {found.over}{share}; {said}"
 
@@ -146,7 +146,13 @@ class SettingFound:
         count = sum(sign * (one[seed].value - other[seed].value) > 0 for seed in both)
         before = sum(other[seed].value for seed in both)
         relative = sum(one[seed].value for seed in both) / before - 1 if before > 0 else None
-        return Finding(expectation, self.setting.name, difference(one, other), count, relative)
+        floors = [
+            found.mean
+            for arm in (expectation.arm, expectation.against)
+            if (found := self.summary(arm, words_of(expectation.metric).floor)) is not None
+        ]
+        floor = max(floors, default=None)
+        return Finding(expectation, self.setting.name, difference(one, other), count, relative, floor)
 
 
 @dataclass(frozen=True)

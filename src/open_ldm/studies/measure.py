@@ -93,7 +93,7 @@ class Evaluator:
 
 
 def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], count: int) -> dict[str, Value]:
-    """Share of pictures that show what their caption says, in all attributes and in colour and kind alone."""
+    """Share of pictures that show what their caption says, in all attributes and in colour, kind and place alone."""
     captions = evenly(caption_groups()["one shape"], count)
     pixels = _sample(run, settings, [SampleRequest(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
     read = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
@@ -102,6 +102,7 @@ def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, 
         ("agreement", [each.all for each in read]),
         ("agreement_colour", [each.colour for each in read]),
         ("agreement_kind", [each.kind for each in read]),
+        ("agreement_place", [each.place for each in read]),
     ):
         one = estimate_share(name, torch.tensor(hits, dtype=torch.float64), BootstrapConfig())
         values[name] = Value(one.value, one.low, one.high, f"{len(captions)} captions")

@@ -45,7 +45,13 @@ def content_of(found: StudyFound) -> dict[str, Any]:
         "version": __version__,
         "command": shlex.join(found.command),
         "findings": [
-            {"text": each.text(), "verdict": each.verdict, "setting": each.setting, "relative": each.relative}
+            {
+                "text": each.text(),
+                "verdict": each.verdict,
+                "setting": each.setting,
+                "relative": each.relative,
+                "floor": each.floor,
+            }
             for each in found.findings
         ],
         "settings": [_setting_content(each) for each in found.settings],

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.features import InceptionConfig, build_extractor
-from open_ldm.evaluation.features.inception import InceptionV3
+from open_ldm.evaluation.features.inception import SPATIAL, InceptionV3
 from open_ldm.evaluation.features.inception_blocks import block_a, block_e, largest_neighbour, mean_of_neighbours
 from tests.evaluation.sets import CPU, images
 from tests.helpers import randn
@@ -155,3 +155,20 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path) -> None:
     save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(ConfigError, match=r"x\.safetensors lacks 5 of 472 tensors, Mixed_7c\.branch_pool\.bn\.bias first"):
         build_extractor(InceptionConfig(path=str(tmp_path / "x.safetensors")), CPU)
+
+
+def test_spatial_features_are_the_first_channels_of_one_branch(file: Path) -> None:
+    """Against a hook on that branch in a whole pass: position by position, the channels of a position side by side."""
+    pool = build_extractor(InceptionConfig(path=str(file)), CPU)
+    spatial = build_extractor(InceptionConfig(path=str(file), layer="spatial"), CPU)
+    assert (spatial.dim, spatial.id.name) == (17 * 17 * 7, SPATIAL) and spatial.id.weights == pool.id.weights
+    seen: list[Tensor] = []
+    branch = pool.network.Mixed_6d.get_submodule("branch1x1")  # type: ignore[attr-defined]
+    hook = branch.register_forward_hook(lambda module, given, out: seen.append(out))
+    pool.extract(images(2))
+    hook.remove()
+    found = spatial.extract(images(2))
+    assert found.probabilities is None and found.vectors.shape == (2, 2023)
+    for row, column, channel in ((0, 0, 0), (3, 11, 6), (16, 16, 2)):
+        expected = seen[0][:, channel, row, column]
+        torch.testing.assert_close(found.vectors[:, (row * 17 + column) * 7 + channel], expected)

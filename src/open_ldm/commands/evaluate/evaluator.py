@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.evaluate.config import (
+    ContentChangeMetric,
+    ControlEffectMetric,
     EvaluationConfig,
     HeldOutMetric,
     InfluenceMetric,
     LPIPSMetric,
     NeighboursMetric,
     OwnMetric,
+    with_spatial,
 )
+from open_ldm.commands.evaluate.content import measure_content_change
+from open_ldm.commands.evaluate.controlled import ControlledSamples
+from open_ldm.commands.evaluate.effect import measure_control_effect
 from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import measure_lpips
@@ -29,14 +35,17 @@ from open_ldm.core.signals import StopRequest
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.features import FeatureExtractor, build_extractor
+from open_ldm.evaluation.features.inception import SPATIAL
 from open_ldm.evaluation.measure import measure
-from open_ldm.evaluation.metrics import Metric
+from open_ldm.evaluation.metrics import Metric, SFIDConfig
 from open_ldm.evaluation.protocol import Result
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.evaluation.stored import store
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
 
+_WITHOUT_EXTRACTOR = (HeldOutMetric, ContentChangeMetric, ControlEffectMetric)
+"""What can be measured where no extractor is given."""
 NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
 
 
@@ -56,13 +65,16 @@ class Evaluator:
     refused: dict[str, str] = field(default_factory=dict)
     influence: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
     neighbours: NeighbourReport | None = None
+    controlled: ControlledSamples | None = None
 
     def evaluate(self, given: Path) -> Evaluation:
         """Compute every metric; one that raises is listed with its reason and does not stop the others."""
         config = self.config
         plain: list[Any] = [metric for metric in config.metrics if not isinstance(metric, OwnMetric)]
-        extractors = self._extractors() if any(not isinstance(one, HeldOutMetric) for one in config.metrics) else []
+        needed = any(not isinstance(one, _WITHOUT_EXTRACTOR) for one in config.metrics)
+        extractors = self._extractors() if needed or (config.extractors and not self._held_out_alone()) else []
         if any(metric.needs_reference for metric in plain) or config.of_kind(NeighboursMetric):
             self._against()  # it must be there before an hour is spent on sampling
         if plain or config.of_kind(NeighboursMetric):
@@ -75,6 +87,10 @@ class Evaluator:
             self._refusable("lpips", lambda metric=metric: self._lpips(metric, extractors))
         for metric in config.of_kind(InfluenceMetric):
             self._refusable("control_influence", lambda metric=metric: self._influence(metric, extractors))
+        for metric in config.of_kind(ContentChangeMetric):
+            self._refusable("content_change", lambda metric=metric: self._content_change(metric, extractors))
+        for metric in config.of_kind(ControlEffectMetric):
+            self._refusable("control_effect", lambda metric=metric: self._control_effect(metric, extractors))
         for metric in config.of_kind(HeldOutMetric):
             self._refusable("held_out_loss", lambda metric=metric: self._held_out(metric))
         self.stop.raise_if_requested()
@@ -83,7 +99,9 @@ class Evaluator:
     def found(self, given: Path) -> Evaluation:
         """Return what was measured so far."""
         seen = self.pictures.run.samples_seen if isinstance(self.pictures, SampledPictures) else None
-        return Evaluation(given, seen, tuple(self.results), self.refused, self.influence, self.held_out, self.neighbours)
+        return Evaluation(
+            given, seen, tuple(self.results), self.refused, self.influence, self.held_out, self.neighbours, more=self.details
+        )
 
     def written(self, found: Evaluation, folder: Path) -> Evaluation:
         """The same, with evaluation.json and the sheet of neighbours in `folder`."""
@@ -94,10 +112,13 @@ class Evaluator:
         file = store(folder, found.results, found.samples_seen, found.refused, found.details())
         return replace(found, file=file, sheet=sheet)
 
+    def _held_out_alone(self) -> bool:
+        return all(isinstance(one, HeldOutMetric) for one in self.config.metrics)
+
     def _extractors(self) -> list[FeatureExtractor]:
         if not self.config.extractors:
             raise ConfigError("no feature extractor was given", needed="an extractor for these metrics", fix=NO_EXTRACTOR)
-        return [build_extractor(one, self.machine.device) for one in self.config.extractors]
+        return [build_extractor(one, self.machine.device) for one in with_spatial(self.config)]
 
     def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
         label = "sample" if isinstance(self.pictures, SampledPictures) else "read"
@@ -113,7 +134,11 @@ class Evaluator:
             references = self._reference(self._against(), extractors, self.config.against_n, "reference")
         refused: dict[str, list[str]] = {}
         for seen, reference in zip(samples, references, strict=True):
-            found = measure(metrics, seen, reference, sampling=self.pictures.sampling, bootstrap=self.config.bootstrap)
+            suited = [one for one in metrics if isinstance(one, SFIDConfig) or seen.extractor.name != SPATIAL]
+            found = measure(suited, seen, reference, sampling=self.pictures.sampling, bootstrap=self.config.bootstrap)
+            for metric in metrics:
+                if metric not in suited:
+                    refused.setdefault(metric.protocol, []).append(f"{metric.protocol}: {SPATIAL} is for sfid alone")
             self.results += found.results
             for protocol, reason in found.refused.items():
                 refused.setdefault(protocol, []).append(reason)
@@ -167,10 +192,37 @@ class Evaluator:
         total = self._share(min(metric.pictures, len(sampled)))
         with Progress(total, label="controls", unit="seeds", silent=self.silent) as progress:
             found = measure_influence(
-                sampled, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
-            )
+                sampled, metric, extractors, self.config.bootstrap,
+                world=self.world, on_seeds=self._watched(progress), samples=self._controlled(sampled),
+            )  # fmt: skip
         self.results += found.results
         self.influence |= found.table
+
+    def _content_change(self, metric: ContentChangeMetric, extractors: Sequence[FeatureExtractor]) -> None:
+        sampled = self._sampled("content_change needs pictures under several controls, which stored pictures cannot give")
+        total = self._share(min(metric.pictures, len(sampled)))
+        with Progress(total, label="content", unit="seeds", silent=self.silent) as progress:
+            found = measure_content_change(
+                self._controlled(sampled), metric, extractors, self.config.bootstrap,
+                world=self.world, on_seeds=self._watched(progress),
+            )  # fmt: skip
+        self.results += found.results
+        self.details.setdefault("content_change", {}).update(found.details)
+
+    def _control_effect(self, metric: ControlEffectMetric, extractors: Sequence[FeatureExtractor]) -> None:
+        sampled = self._sampled("control_effect needs pictures under several controls, which stored pictures cannot give")
+        total = self._share(min(metric.pictures, len(sampled)))
+        with Progress(total, label="effect", unit="seeds", silent=self.silent) as progress:
+            found = measure_control_effect(
+                self._controlled(sampled), metric, self._against(), extractors, self.config.bootstrap,
+                world=self.world, on_seeds=self._watched(progress),
+            )  # fmt: skip
+        self.results.append(found.result)
+        self.details.setdefault("control_effect", {}).update(found.details)
+
+    def _controlled(self, sampled: SampledPictures) -> ControlledSamples:
+        self.controlled = self.controlled or ControlledSamples(sampled)
+        return self.controlled
 
     def _lpips(self, metric: LPIPSMetric, extractors: Sequence[FeatureExtractor]) -> None:
         sampled = self._sampled("lpips needs pictures of other noise, which stored pictures cannot give")

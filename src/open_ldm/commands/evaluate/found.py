@@ -17,8 +17,9 @@ from open_ldm.evaluation.protocol import Result
 @dataclass(frozen=True)
 class Evaluation(ShownAsText):
     """The results of an evaluation. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
-    `held_out`: the loss by noise level; `file`: the evaluation.json it was written to, and `sheet` the picture of nearest
-    neighbours, if they were written."""
+    `held_out`: the loss by noise level; `more`: 'content_change' and 'control_effect' -> control -> shares by attribute and by
+    pair of values, and the statistic at each value; `file`: the evaluation.json it was written to, and `sheet` the picture of
+    nearest neighbours, if they were written."""
 
     given: Path
     samples_seen: int | None
@@ -27,6 +28,7 @@ class Evaluation(ShownAsText):
     influence: Mapping[str, float] = field(default_factory=dict)
     held_out: Mapping[str, Any] = field(default_factory=dict)
     neighbours: NeighbourReport | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
     sheet: Path | None = None
 
@@ -45,12 +47,27 @@ class Evaluation(ShownAsText):
         if self.influence:
             lines.append("mean distance of pictures of the same seed under two values of the control:")
             lines += [f"  {pair.replace('|', ' and ')}: {value:.4g}" for pair, value in self.influence.items()]
+        lines += self._more_lines()
         if self.neighbours is not None:
             lines.append(self.neighbours.text())
         for what, path in (("nearest pairs", self.sheet), ("kept in", self.file)):
             if path is not None:
                 lines.append(f"{what}: {path}")
         return "\n".join(lines)
+
+    def _more_lines(self) -> list[str]:
+        lines = []
+        for control, found in self.more.get("content_change", {}).items():
+            floor = found.get("floor", {}).get("attributes", {})
+            shares = [
+                f"{name} {share:.0%}" + (f" (floor {floor[name]:.0%})" if name in floor else "")
+                for name, share in found["attributes"].items()
+            ]
+            lines.append(f"changed with {control}, by attribute ({found['reader']}): {', '.join(shares)}")
+        for control, found in self.more.get("control_effect", {}).items():
+            values = [f"{value}: {found['samples'][value]:.3g} (real {mean:.3g})" for value, mean in found["real"].items()]
+            lines.append(f"{found['statistic']} by {control}: {', '.join(values)}")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -67,5 +84,6 @@ class Evaluation(ShownAsText):
     def details(self) -> dict[str, Any]:
         """What is not a number with a protocol."""
         found: dict[str, Any] = {"influence": dict(self.influence)} if self.influence else {}
+        found |= self.more
         found |= {"held_out": dict(self.held_out)} if self.held_out else {}
         return found | ({} if self.neighbours is None else {"neighbours": self.neighbours.to_json()})

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from open_ldm.commands.evaluate.config import LAYERED, InfluenceMetric
+from open_ldm.commands.evaluate.controlled import SIDES, ControlledSamples, control_of, default_sizes
 from open_ldm.commands.evaluate.pictures import SampledPictures
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.pictures import to_images
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.metrics.control_influence import ControlInfluenceConfig, ControlledPictures, pair_distances
 from open_ldm.evaluation.protocol import Result, seeds_in_words
-
-_SIDES = (0.25, 0.5, 1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def measure_influence(
     *,
     world: World | None = None,
     on_seeds: Callable[[int], None] = lambda done: None,
+    samples: ControlledSamples | None = None,
 ) -> Influence:
     """Measure how far samples of one seed differ under different values of one control.
 
@@ -43,6 +44,7 @@ def measure_influence(
         bootstrap: Settings of the intervals.
         world: The processes that share the seeds.
         on_seeds: Called with the number of seeds done by this process.
+        samples: Where other metrics find the same pictures; None samples them for this one alone.
 
     Raises:
         ConfigError: The run was not trained with the control, or a value cannot be read.
@@ -53,15 +55,9 @@ def measure_influence(
     seeds = pictures.seeds[: metric.pictures]
 
     def batches() -> Iterator[ControlledPictures]:
-        done = 0
-        for chosen in pictures.portions(seeds, world):
-            images = {
-                value: pictures.images([pictures.request(seed, **{config.control: value}) for seed in chosen])
-                for value in config.values
-            }
-            yield ControlledPictures(images, tuple(chosen))
-            done += len(chosen)
-            on_seeds(done)
+        drawn = ControlledSamples(pictures) if samples is None else samples
+        for batch in drawn.batches(config.control, config.values, seeds, world, on_seeds):
+            yield ControlledPictures({value: to_images(each) for value, each in batch.pixels.items()}, batch.seeds)
 
     pairs = pair_distances(batches(), extractor, config, world=world)
     sampling = {**pictures.sampling, "seeds": seeds_in_words(seeds)}
@@ -75,10 +71,7 @@ def layered(extractors: Sequence[FeatureExtractor]) -> FeatureExtractor:
 
 def influence_config(pictures: SampledPictures, metric: InfluenceMetric, extractor: FeatureExtractor) -> ControlInfluenceConfig:
     """Return the metric's settings with the values that suit this run. Raises ConfigError for an unknown control."""
-    options = [control.option for control in pictures.run.recipe.conditioning.controls]
-    if metric.control not in options:
-        known = nearest(metric.control, options) if options else "a run trained with controls"
-        raise ConfigError(f"control_influence: the run has no control {metric.control!r}", needed=known)
+    control_of(pictures, metric.control, metric.kind)
     values, small = metric.values, metric.small
     if values is None:
         if metric.control != "size":
@@ -86,9 +79,7 @@ def influence_config(pictures: SampledPictures, metric: InfluenceMetric, extract
                 f"control_influence: no values were given for {metric.control}",
                 fix="metrics.control_influence.values=[..., ...]",
             )
-        height, width = pictures.size_px
-        sizes = [(side, f"{max(1, round(side * height))}x{max(1, round(side * width))}") for side in _SIDES]
-        values = tuple(words for _, words in sizes)
-        small = tuple(words for side, words in sizes if side < 1) if small is None else small
+        values = default_sizes(pictures.size_px)
+        small = tuple(words for side, words in zip(SIDES, values, strict=True) if side < 1) if small is None else small
     over = metric.over or ("layers" if extractor.id.name.split(" ")[0] in LAYERED else "vectors")
     return ControlInfluenceConfig(control=metric.control, values=values, small=small or (), over=over)

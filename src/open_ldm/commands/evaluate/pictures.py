@@ -59,16 +59,19 @@ class EvaluatedPictures(Protocol):
 @dataclass(frozen=True)
 class SampledPictures:
     """Pictures sampled from a run. Picture i, and its class or caption (those of picture i of the shuffled `data`), depend on
-    seed i alone."""
+    seed i alone. `equal_labels`: the class is class i of the data, counted round, instead."""
 
     run: LoadedRun
     settings: SamplingConfig
     seeds: range
     controls: Mapping[str, str]
     data: Source
+    equal_labels: bool = False
 
     def __post_init__(self) -> None:
         semantic, words = self.run.recipe.conditioning.semantic, self.data.summary.sentence()
+        if self.equal_labels and not isinstance(semantic, ClassSemantic):
+            raise ConfigError(f"labels=equal has no effect on a run of {semantic.kind}", fix="leave it out")
         if isinstance(semantic, ClassSemantic) and not self.data.class_names:
             raise ConfigError(f"the run needs classes, but the data has none ({words})", fix="--against data with classes")
         if isinstance(semantic, TextSemantic) and not self.data.summary.captioned:
@@ -95,10 +98,13 @@ class SampledPictures:
 
     @property
     def sampling(self) -> Mapping[str, str]:
-        """Seeds, solver, steps, scales, controls, and where conditions come from."""
+        """Seeds, solver, steps, scales, controls, where conditions come from, and which latents the model was trained on."""
         words = sampling_of(self.settings, self.seeds)
         words["controls"] = ", ".join(f"{name}={value}" for name, value in sorted(self.controls.items())) or "defaults"
         words["conditions"] = self._conditions()
+        words["latents"] = self.run.recipe.autoencoder.trained_on
+        if isinstance(self.run.recipe.conditioning.semantic, ClassSemantic):
+            words["labels"] = "equal counts" if self.equal_labels else "at random"
         return words
 
     def __len__(self) -> int:
@@ -135,6 +141,8 @@ class SampledPictures:
         semantic = self.run.recipe.conditioning.semantic
         if isinstance(semantic, NoSemantic):
             return None
+        if self.equal_labels:
+            return self.data.class_names[seed % len(self.data.class_names)]
         index = sample_at(_ORDER_SEED, seed, len(self.data))
         if isinstance(semantic, ClassSemantic):
             label = self.data.label_of(index)
@@ -194,11 +202,10 @@ def open_evaluated(
         content = changed(run.recipe.sampling.model_dump(mode="json"), config.sampling)
         settings = validate(SamplingConfig, content, source="sampling")
         seeds = range(config.seed, config.seed + config.n)
-        return SampledPictures(
-            run, settings, seeds, config.controls, open_data(run.recipe.data, part) if data is None else data
-        )
-    if config.sampling or config.controls or config.seed:
-        raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control and sampling.* out")
+        shown = open_data(run.recipe.data, part) if data is None else data
+        return SampledPictures(run, settings, seeds, config.controls, shown, config.labels == "equal")
+    if config.sampling or config.controls or config.seed or config.labels != "random":
+        raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control, labels and sampling.* out")
     source = open_pictures(given)
     if (given / SAMPLES).is_file():
         source = _without(source, GRID)

@@ -27,7 +27,7 @@ _EXTENT = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
 
-_LATER_SETTINGS = ("short_side_px", "colours", "untold", "entangle")
+_LATER_SETTINGS = ("short_side_px", "colours", "untold", "told_too", "entangle")
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class ShapesConfig(Config):
         short_side_px: Range of the short side, which is log-uniform in it.
         colours: The colours that occur.
         untold: What captions and classes do not tell: any of size, colour, kind and place.
+        told_too: Every picture has a second caption that tells everything; one of the two is drawn for each view.
         entangle: What about a picture depends on its first shape (data/entangle.py); null leaves all of it independent.
     """
 
@@ -54,6 +55,7 @@ class ShapesConfig(Config):
     short_side_px: tuple[int, int] = (20, 160)
     colours: tuple[Colour, ...] = COLOURS
     untold: tuple[Told, ...] = ()
+    told_too: bool = False
     entangle: EntangleShapesConfig | None = None
 
     @property
@@ -77,6 +79,12 @@ class ShapesConfig(Config):
         if len({colour for colour, _ in self.pairs}) < needed:
             why = "two_shapes above 0 needs two colours" if needed == 2 else "no combination is left"
             raise ValueError(f"colours={list(self.colours)} with split={self.split}: {why}; needed: more colours")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_untold(self) -> ShapesConfig:
+        if self.told_too and not self.untold:
+            raise ValueError("told_too with captions that tell everything; needed: untold, such as [colour]")
         return self
 
     @model_validator(mode="after")
@@ -172,7 +180,7 @@ class ShapesSource:
             original_height_px=scene.height_px,
             original_width_px=scene.width_px,
             label=self._label(scene),
-            captions=(write_caption(scene.shapes, self.config.untold),),
+            captions=self._captions(scene.shapes),
             attributes=self.attributes(scene),
             preference=self.config.preference_for(scene.shapes[0]),
         )
@@ -197,8 +205,12 @@ class ShapesSource:
         return self._class_names.index(name) if name else None
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Return the caption of a picture, without painting it."""
-        return (write_caption(self.scene(index).shapes, self.config.untold),)
+        """Return the captions of a picture, without painting it."""
+        return self._captions(self.scene(index).shapes)
+
+    def _captions(self, shapes: Sequence[ShapeWords]) -> tuple[str, ...]:
+        gappy = write_caption(shapes, self.config.untold)
+        return (gappy, write_caption(shapes)) if self.config.told_too else (gappy,)
 
     def captions(self) -> list[str]:
         """Return every caption that this split can have, once each (not one per sample, since the sentences repeat)."""
@@ -208,7 +220,7 @@ class ShapesSource:
             for first, second in itertools.product(nouns, nouns):
                 if first[0] != second[0]:
                     scenes += [[ShapeWords(*first, place), ShapeWords(*second, "")] for place in PLACES]
-        return list(dict.fromkeys(write_caption(scene, self.config.untold) for scene in scenes))
+        return list(dict.fromkeys(caption for scene in scenes for caption in self._captions(scene)))
 
     def scene(self, index: int) -> Scene:
         """Decide what picture `index` shows, without painting it."""

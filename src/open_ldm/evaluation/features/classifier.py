@@ -34,13 +34,17 @@ class ClassifierConfig(Config):
 
 
 class ClassifierExtractor:
-    """Penultimate activations [B, D], class probabilities, and unit-length layers. `accuracy`: of held-out pictures."""
+    """Penultimate activations [B, D], class probabilities, and unit-length layers.
+
+    `accuracy`: of held-out pictures; `column`: what it was fitted to tell apart, the class or another attribute.
+    """
 
     def __init__(self, config: ClassifierConfig, device: torch.device) -> None:
         described = _description(config.path)
         settings = SmallNetworkConfig.model_validate(described["network"])
         self.class_names = tuple(described["class_names"])
         self.accuracy = float(described["accuracy"])
+        self.column = str(described.get("fit", {}).get("column") or "class")
         self.channels = int(described.get("channels", 3))
         network = SmallNetwork(settings, len(self.class_names), self.channels)
         load_exactly(network, read_weights(config.path / WEIGHTS).state, config.path / WEIGHTS)

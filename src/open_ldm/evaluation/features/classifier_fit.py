@@ -7,33 +7,42 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from torch import Tensor
 from torch.nn import functional as F
 
+from open_ldm.core import seeds
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.core.files import hash_file, write_bytes, write_json
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.pictures import to_images
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, Part, select_part
+from open_ldm.data.label_column import LabelColumn
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
 from open_ldm.evaluation.features.base import as_seen
 from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS
+from open_ldm.evaluation.features.resize import coarsened
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
 
 _LEAST_HELD_OUT = 10
 _WEIGHT_DECAY = 0.05
 _WARM_UP = 0.05
+_LATER_SETTINGS = ("column", "shrunk_to_px")
 
 
 class FitConfig(Config):
     """`pictures`: how many are shown in all; `held_out`: share of the data kept for the accuracy; `flip`: share mirrored (0
-    where left and right make a class)."""
+    where left and right make a class). `column`: the attribute of the samples to be told apart; null takes their class.
+    `shrunk_to_px`: half of the pictures shown are shrunk to a side between this and the network's size, log-uniform, and
+    enlarged again, so that coarse pictures are recognised too; null leaves all as they are."""
 
     network: SmallNetworkConfig = SmallNetworkConfig()
     pictures: int = Field(default=100_000, ge=1)
@@ -42,6 +51,18 @@ class FitConfig(Config):
     held_out: float = Field(default=0.1, gt=0, lt=1)
     flip: float = Field(default=0.5, ge=0, le=1)
     seed: int = Field(default=0, ge=0)
+    column: str | None = None
+    shrunk_to_px: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_shrunk(self) -> FitConfig:
+        if self.shrunk_to_px is not None and self.shrunk_to_px >= self.network.size_px:
+            raise ValueError(f"shrunk_to_px={self.shrunk_to_px} must be below network.size_px={self.network.size_px}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), _LATER_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -68,10 +89,11 @@ def fit(
     `on_batch` gets the number of pictures shown so far and the loss. Raises DataError without classes or with too few pictures.
     """
     config, device = config or FitConfig(), device or torch.device("cpu")
-    train, test = _split(source, config)
+    labelled = source if config.column is None else LabelColumn(source, config.column)
+    train, test = _split(labelled, config)
     channels = source.summary.channels or 3
     channels = 3 if channels == 1 else channels  # grey is seen as three equal channels
-    network = new_network(config.network, len(source.class_names), config.seed, channels).to(device)
+    network = new_network(config.network, len(labelled.class_names), config.seed, channels).to(device)
     _train(network, train, config, device, workers, on_batch)
     accuracy = _accuracy(network.eval(), test, config, device, workers)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -80,7 +102,7 @@ def fit(
     description = {
         "network": config.network.model_dump(mode="json"),
         "channels": channels,
-        "class_names": list(source.class_names),
+        "class_names": list(labelled.class_names),
         "accuracy": accuracy,
         "tested": len(test),
         "sha256": fitted.sha256,
@@ -139,7 +161,10 @@ def _train(
         rate = min(1.0, done / _WARM_UP) * (1 + math.cos(math.pi * done)) / 2
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * rate
-        loss = F.cross_entropy(network(as_seen(to_images(batch.pixels.to(device)))), _labels(batch).to(device))
+        images = as_seen(to_images(batch.pixels.to(device)))
+        if config.shrunk_to_px is not None:
+            images = _some_shrunk(images, config.shrunk_to_px, config.seed, step)
+        loss = F.cross_entropy(network(images), _labels(batch).to(device))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -148,6 +173,15 @@ def _train(
             raise NonFiniteError(f"the classifier's loss is {value} at batch {step}", fix="a lower learning_rate")
         if on_batch is not None:
             on_batch(step * config.batch_size, value)
+
+
+def _some_shrunk(images: Tensor, least_px: int, seed: int, step: int) -> Tensor:
+    """Images [B, C, S, S], about half of them shrunk to one side between `least_px` and S and enlarged again."""
+    size = images.shape[-1]
+    drawn = torch.rand(1 + len(images), generator=seeds.generator(seed, "shrunk", step))
+    side = round(least_px * (size / least_px) ** float(drawn[0]))
+    coarse = coarsened(images, (side, side))
+    return torch.where((drawn[1:] < 0.5).to(images.device).view(-1, 1, 1, 1), coarse, images)
 
 
 @torch.no_grad()

@@ -56,3 +56,16 @@ def pillow_bicubic(pixels: Tensor, size_px: int) -> Tensor:
 def pillow_rule(size_px: int) -> str:
     """The name of `pillow_bicubic`."""
     return f"bicubic by Pillow, shorter side to {size_px} px, middle {size_px}x{size_px} px, rounded to 8 bits"
+
+
+def coarsened(images: Tensor, size_px: tuple[int, int]) -> Tensor:
+    """Images [B, C, H, W] shrunk to `size_px` (height, width), where that is smaller, and enlarged again.
+
+    What is left is what a picture of that size could show. Both ways antialiased bicubic, as the data's transform resamples.
+    """
+    height, width = images.shape[-2:]
+    small = min(height, size_px[0]), min(width, size_px[1])
+    if small == (height, width):
+        return images
+    coarse = F.interpolate(images, size=small, mode="bicubic", align_corners=False, antialias=True)
+    return F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False, antialias=True)

@@ -13,9 +13,18 @@ from open_ldm.evaluation.metrics.fid import FIDConfig
 from open_ldm.evaluation.metrics.inception_score import InceptionScoreConfig
 from open_ldm.evaluation.metrics.kid import KIDConfig
 from open_ldm.evaluation.metrics.precision_recall import PrecisionRecallConfig
+from open_ldm.evaluation.metrics.sfid import SFIDConfig
+from open_ldm.evaluation.metrics.sliced_wasserstein import SlicedWassersteinConfig
 
 MetricConfig = Annotated[
-    FIDConfig | KIDConfig | InceptionScoreConfig | PrecisionRecallConfig | DensityCoverageConfig | CLIPScoreConfig,
+    FIDConfig
+    | SFIDConfig
+    | KIDConfig
+    | SlicedWassersteinConfig
+    | InceptionScoreConfig
+    | PrecisionRecallConfig
+    | DensityCoverageConfig
+    | CLIPScoreConfig,
     Field(discriminator="kind"),
 ]
 
@@ -28,4 +37,6 @@ __all__ = [
     "Metric",
     "MetricConfig",
     "PrecisionRecallConfig",
+    "SFIDConfig",
+    "SlicedWassersteinConfig",
 ]

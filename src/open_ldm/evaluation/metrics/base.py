@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate
 from open_ldm.evaluation.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class MetricWords:
+    """How a number is called, and what it means in one line.
+
+    `better`: which way is better, if either is. `floor`: the name of the number that says how large this one is for reasons
+    that are no fault of the model; no difference below twice the floor decides anything.
+    """
+
+    title: str
+    meaning: str
+    better: Literal["lower", "higher", ""] = "lower"
+    floor: str = ""
 
 
 class Metric(Protocol):
@@ -17,6 +33,8 @@ class Metric(Protocol):
         """Name and settings, for protocols: 'kid(subset_size=1000, subsets=100)'."""
 
     needs_reference: bool
+    words: Mapping[str, MetricWords]
+    """Words for every estimate that `measure` can return, by its name."""
 
     def measure(self, samples: Statistics, reference: Statistics, bootstrap: BootstrapConfig) -> list[Estimate]:
         """Compute one or several numbers. A metric that needs no reference is given the samples twice."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
-from open_ldm.evaluation.metrics.base import at_least
+from open_ldm.evaluation.metrics.base import MetricWords, at_least
 from open_ldm.evaluation.statistics import Statistics
 
 
@@ -19,6 +20,9 @@ class CLIPScoreConfig(Config):
 
     kind: Literal["clip_score"] = "clip_score"
     needs_reference: ClassVar[bool] = False
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "clip_score": MetricWords("CLIP score", "agreement of samples with their captions", "higher"),
+    }
 
     @property
     def protocol(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from open_ldm.core.config import Config
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean, estimate_share
-from open_ldm.evaluation.metrics.base import at_least, same_view
+from open_ldm.evaluation.metrics.base import MetricWords, at_least, same_view
 from open_ldm.evaluation.metrics.manifold import inside, radii
 from open_ldm.evaluation.statistics import Statistics
 
@@ -21,6 +22,10 @@ class DensityCoverageConfig(Config):
 
     kind: Literal["density_coverage"] = "density_coverage"
     needs_reference: ClassVar[bool] = True
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "density": MetricWords("density", "how many neighbourhoods of the data hold a sample, on average", "higher"),
+        "coverage": MetricWords("coverage", "share of the data's neighbourhoods that hold a sample", "higher"),
+    }
     neighbours: int = Field(default=5, ge=1)
 
     @property

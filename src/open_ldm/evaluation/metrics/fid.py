@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate, weights
-from open_ldm.evaluation.metrics.base import same_view
+from open_ldm.evaluation.metrics.base import MetricWords, same_view
 from open_ldm.evaluation.statistics import Statistics
 
 ENOUGH_PER_DIM = 10
@@ -39,6 +40,9 @@ class FIDConfig(Config):
 
     kind: Literal["fid"] = "fid"
     needs_reference: ClassVar[bool] = True
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "fid": MetricWords("FD", "Fréchet distance of features between samples and data"),
+    }
 
     @property
     def protocol(self) -> str:

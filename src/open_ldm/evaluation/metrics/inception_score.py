@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate, weights
-from open_ldm.evaluation.metrics.base import at_least
+from open_ldm.evaluation.metrics.base import MetricWords, at_least
 from open_ldm.evaluation.statistics import Statistics
 
 
@@ -23,6 +24,9 @@ class InceptionScoreConfig(Config):
 
     kind: Literal["inception_score"] = "inception_score"
     needs_reference: ClassVar[bool] = False
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "inception_score": MetricWords("inception score", "how recognisable samples are, and how various together", "higher"),
+    }
 
     @property
     def protocol(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from open_ldm.core import seeds
 from open_ldm.core.config import Config
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate, weights
-from open_ldm.evaluation.metrics.base import at_least, same_view
+from open_ldm.evaluation.metrics.base import MetricWords, at_least, same_view
 from open_ldm.evaluation.statistics import Statistics
 
 _LEAST = 10
@@ -27,6 +28,9 @@ class KIDConfig(Config):
 
     kind: Literal["kid"] = "kid"
     needs_reference: ClassVar[bool] = True
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "kid": MetricWords("KID", "kernel distance of features between samples and data; unbiased for few pictures"),
+    }
     subset_size: int = Field(default=1000, ge=_LEAST)
     subsets: int = Field(default=100, ge=1)
     seed: int = Field(default=0, ge=0)

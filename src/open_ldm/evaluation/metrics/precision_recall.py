@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from open_ldm.core.config import Config
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
-from open_ldm.evaluation.metrics.base import at_least, same_view
+from open_ldm.evaluation.metrics.base import MetricWords, at_least, same_view
 from open_ldm.evaluation.metrics.manifold import inside, radii
 from open_ldm.evaluation.statistics import Statistics
 
@@ -23,6 +24,10 @@ class PrecisionRecallConfig(Config):
 
     kind: Literal["precision_recall"] = "precision_recall"
     needs_reference: ClassVar[bool] = True
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "precision": MetricWords("precision", "share of samples that lie among the data", "higher"),
+        "recall": MetricWords("recall", "share of the data that lies among the samples", "higher"),
+    }
     neighbours: int = Field(default=3, ge=1)
 
     @property

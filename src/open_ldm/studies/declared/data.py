@@ -25,6 +25,8 @@ SIZED_CIFAR10 = (
 SIZES = ("8x8", "16x16", "32x32", "64x64", "128x128")
 """The paper's 64 to 1024 px for 256 px pictures, at 32 px."""
 SMALL_SIZES = ("8x8", "16x16")
+READ_WHEN_COARSE = ("colour", "place", "size", "count")
+"""Attributes of shapes that are still read at 8 px; kinds are not: one real picture in five is read as another kind there."""
 
 UNGUIDED: Mapping[str, Any] = {"solver": "dpmpp_2m", "steps": 12, "guidance": {"semantic_scale": 1.0}}
 FEATURES = FitConfig(pictures=12_000)
@@ -52,6 +54,29 @@ def budget(samples: int, learning_rate: float = 4e-3, batch: int = 16) -> tuple[
 def influence(values: tuple[str, ...] = SIZES, small: tuple[str, ...] = SMALL_SIZES, pictures: int = 48) -> dict[str, Any]:
     """Control influence of the size."""
     return {"kind": "control_influence", "values": list(values), "small": list(small), "pictures": pictures}
+
+
+def content_change(
+    values: tuple[str, ...] = SIZES,
+    control: str = "size",
+    attributes: tuple[str, ...] | None = READ_WHEN_COARSE,
+    pictures: int = 48,
+    **more: Any,
+) -> dict[str, Any]:
+    """Share of seeds whose content changes with a control; unwanted. `more`: further settings, such as the `reader`."""
+    names = None if attributes is None else list(attributes)
+    settings = {"control": control, "values": list(values), "attributes": names, "pictures": pictures}
+    return {"kind": "content_change", **settings, **more}
+
+
+def control_effect(values: tuple[str, ...] = SIZES, control: str = "size", pictures: int = 48, **more: Any) -> dict[str, Any]:
+    """How much of what a control does to real pictures it does to samples; wanted."""
+    return {"kind": "control_effect", "control": control, "values": list(values), "pictures": pictures, **more}
+
+
+def reading_features(shrunk_to_px: int, column: str | None = None, pictures: int = 12_000) -> FitConfig:
+    """A classifier that reads a label, the class or the attribute `column` of the data, also off coarse pictures."""
+    return FitConfig(pictures=pictures, column=column, shrunk_to_px=shrunk_to_px)
 
 
 def protocol(*extra: str | Mapping[str, Any], held_out: int = 200, **changes: Any) -> Protocol:

@@ -10,6 +10,8 @@ from open_ldm.studies.declared.data import (
     SIZED_SHAPES,
     SIZES,
     budget,
+    content_change,
+    control_effect,
     influence,
     paper_protocol,
     protocol,
@@ -33,7 +35,7 @@ SIZE_SWEEP, PAPER_SIZE_SWEEP = Sweep("size", SIZES), Sweep("size", ("64x64", "12
 FLIP_SWEEP = Sweep("flip", ("0", "1"))
 FLIPPED = ("data.transform.flip=0.5",)
 
-SIZE_MEASURED = protocol(influence(), agreement=40, sweeps=(SIZE_SWEEP,))
+SIZE_MEASURED = protocol(influence(), content_change(), control_effect(), agreement=40, sweeps=(SIZE_SWEEP,))
 SIZE_GRID = Study(
     name="size-grid",
     title="Only the size differs",
@@ -43,6 +45,7 @@ SIZE_GRID = Study(
     expectations=(
         Expectation("improved", "baseline", "control_influence"),
         Expectation("improved", "baseline", "control_influence_large"),
+        Expectation("improved", "baseline", "content_change"),
     ),
     scales={
         "tiny": [Setting("shapes", "demo", ARMS, SIZE_MEASURED, (*SIZED_SHAPES, *budget(4800)))],
@@ -64,14 +67,18 @@ SIZE_GRID = Study(
 )
 
 FLIP_ARMS = {"without the control": Arm(("conditioning.controls=[{kind: original_size}]",)), "with the control": Arm()}
-FLIP_MEASURED = replace(SIZE_MEASURED, metrics=protocol().metrics, agreement=80, sweeps=(FLIP_SWEEP,))
+FLIP_EFFECT = control_effect(("0", "1"), "flip")
+FLIP_MEASURED = replace(SIZE_MEASURED, metrics=(*protocol().metrics, FLIP_EFFECT), agreement=80, sweeps=(FLIP_SWEEP,))
 FLIP_GRID = Study(
     name="flip-grid",
     title="Only the mirroring differs",
     shows="figure 7",
     question="Does a flip control keep left and right of a caption true though half of the training pictures are mirrored?",
     claim="With the mirroring as a condition, a model keeps 'on the left' and 'on the right' true, and mirrors on request.",
-    expectations=(Expectation("with the control", "without the control", "agreement", "higher"),),
+    expectations=(
+        Expectation("with the control", "without the control", "agreement", "higher"),
+        Expectation("with the control", "without the control", "agreement_place", "higher"),
+    ),
     scales={
         "tiny": [Setting("shapes", "demo", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(4800)))],
         "small": [Setting("shapes", "demo", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(24_000)), seeds=3)],
