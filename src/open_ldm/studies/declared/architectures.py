@@ -115,7 +115,7 @@ STUDY = Study(
     },
     notes=(
         "The five baseline arms differ in the denoiser alone, and so do the five improved arms: data, autoencoder, noise, loss,"
-        " optimiser, budget and sampler are common (at paper scale DDPM's table, eps and DDIM). Published arms keep all of their"
-        " own, their sampler too."
+        " optimiser, budget and sampler are common (at paper scale DDPM's table, eps and DDIM). Published arms keep all of"
+        " their own, their sampler too."
     ),
 )
