@@ -1,71 +1,169 @@
-"""The demo from end to end, on a model too small to learn anything: everything is made, nothing is claimed."""
+"""The demo from end to end, on models too small to learn anything; and when it has to say that a claim is wrong."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from open_ldm.commands.control_leakage import influence
 from open_ldm.commands.demo import caption_groups, run_demo
-from open_ldm.core.errors import ConfigError
+from open_ldm.commands.demo.captions import UNSEEN, untold_captions
+from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings, Plan
+from open_ldm.commands.demo.run import BASELINE, IMPROVED, DemoResult
+from open_ldm.commands.demo.text import demo_text
+from open_ldm.commands.demo.verdict import judge
+from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.data.shape_words import HELD_OUT, shapes_in
 from open_ldm.data.sources import open_source
-from open_ldm.runs.load import load_run
+from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
+from open_ldm.evaluation.shape_attributes import AgreementShares
 from open_ldm.runs.recipe import load_recipe
 
 SMALL = [
     "training.samples=64",
     "training.batch_size=16",
-    "training.preview_every_samples=0",
     "training.checkpoint_every_samples=64",
-    "denoiser.depth=2",
+    "training.log_every_samples=32",
+    "denoiser.depth=1",
     "denoiser.width=32",
     "denoiser.heads=2",
+    "denoiser.patch=8",
     "sampling.steps=2",
     "latent_stats.pictures=32",
     "training.optimizer.warmup_samples=0",
     "training.dtype=float32",
-    "data.workers=0",
+    "training.device=cpu",
 ]
+FEW = Plan(pictures=16)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("demo")
-    result = run_demo(load_recipe("demo", SMALL), out, silent=True)
-    assert result.code == 0 and set(result.agreement) == set(caption_groups())
-    return out
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    return run_demo(tmp_path_factory.mktemp("demo"), SMALL, silent=True, plan=FEW)
 
 
-def test_the_demo_writes_its_findings(demo: Path) -> None:
-    for name in ("report.html", "unseen.png", "size_sweep.png", "flip_sweep.png"):
-        assert (demo / name).stat().st_size > 1000
-    found = json.loads((demo / "agreement.json").read_text())
-    assert all(0 <= shares["all"] <= 1 for shares in found["agreement"].values())
-    page = (demo / "report.html").read_text()
-    assert "Do the samples show what the captions say?" in page and "exactly 0" in page
+def test_the_demo_writes_its_findings(demo: DemoResult) -> None:
+    found = json.loads((demo.out / "demo.json").read_text())
+    assert found["code"] == demo.code
+    for name in (BASELINE, IMPROVED):
+        assert (demo.out / name / "report.html").is_file()
+        assert 0 <= found["models"][name]["content_change"]["value"] <= 1
+    assert found["models"][BASELINE]["mirrored"] is None and found["models"][IMPROVED]["mirrored"]["pictures"] == FEW.pictures
+    page = demo.page.read_text()
+    assert page.count("data:image/png") == 2 * len(SIZES_PX) + 3 + 2
+    assert all(claim.expected in page for claim in demo.claims)
+
+
+def test_the_same_command_goes_on_and_finds_the_same(demo: DemoResult) -> None:
+    again = run_demo(demo.out, SMALL, silent=True, plan=FEW)
+    before, after = (result.to_json() | {"seconds": 0} for result in (demo, again))
+    assert before == after
+    events = (demo.out / IMPROVED / "events.jsonl").read_text()
+    assert events.count('"event": "start"') == 1
+
+
+def test_both_models_see_the_same_drawings() -> None:
+    baseline, improved = load_recipe("demo-entangled"), load_recipe("demo-improved")
+    same = {"exclude": {"name", "conditioning"}}
+    assert baseline.model_dump(**same) == improved.model_dump(**same)  # type: ignore[arg-type]
 
 
 def test_held_out_captions_are_never_trained_on() -> None:
-    trained = set(open_source(load_recipe("demo").data.source).captions())
+    trained = set(open_source(load_recipe("demo-improved").data.source).captions())
     groups = caption_groups()
-    unseen = groups["one shape, unseen combination"]
-    assert not trained & set(unseen)
-    assert {(shape.colour, shape.kind) for caption in unseen for shape in shapes_in(caption)} == set(HELD_OUT)
-    assert set(groups["one shape"]) <= trained and set(groups["two shapes"]) <= trained
+    assert not trained & set(groups[UNSEEN])
+    assert {(shape.colour, shape.kind) for caption in groups[UNSEEN] for shape in shapes_in(caption)} == set(HELD_OUT)
+    assert set(groups["one shape"]) <= trained
+    assert set(untold_captions(16)) <= trained
+    assert not any(shape.colour for caption in untold_captions(16) for shape in shapes_in(caption))
 
 
-def test_size_does_not_reach_the_content_of_the_trained_model(demo: Path, tmp_path: Path) -> None:
-    captions = ["a large red circle on the left", "a small blue square on the right"]
-    improved = influence(load_run(demo), "size", ("24x24", "160x160"), captions, (1.0, 0.2))
-    assert improved[0].exact and not improved[1].exact
-    run_demo(load_recipe("demo-baseline", SMALL), tmp_path, silent=True)
-    baseline = influence(load_run(tmp_path), "size", ("24x24", "160x160"), captions, (1.0,))
-    assert not baseline[0].exact
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        ("emoji-mmdit", "preview.count=1", r"needs data\.source\.kind=shapes"),
+        ("demo-improved", "data.source.told_too=false", "with and without the colour"),
+        ("demo-improved", "conditioning.controls=[{kind: original_size}]", "flip"),
+        ("demo-improved", "conditioning.controls=[{kind: flip}]", "size control"),
+    ],
+)
+def test_recipes_that_lack_what_it_shows_are_refused(tmp_path: Path, recipe: str, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_demo(tmp_path, [override], recipes={IMPROVED: recipe, BASELINE: recipe})
+    assert not list(tmp_path.iterdir())
 
 
-def test_only_shapes_can_be_checked(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"needs data\.source\.kind=shapes"):
-        run_demo(load_recipe("emoji-mmdit"), tmp_path)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the training would not fail")
+def test_a_failed_training_is_told_and_stops_the_other(tmp_path: Path) -> None:
+    with pytest.raises(OpenLdmError, match=r"the training of \w+ ended with code"):
+        run_demo(tmp_path, [*SMALL[:-1], "training.device=cuda"], silent=True, plan=FEW)
+
+
+def test_a_stopped_demo_saves_and_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "open_ldm", "demo", *SMALL, "training.samples=200000", "--out", str(tmp_path), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    logs = [tmp_path / name / "events.jsonl" for name in (BASELINE, IMPROVED)]
+    while not all(log.is_file() and '"train"' in log.read_text() for log in logs):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert all((tmp_path / name / "checkpoints").is_dir() for name in (BASELINE, IMPROVED))
+
+
+def share(hits: int, of: int = 64) -> Estimate:
+    return estimate_share("share", torch.arange(of) < hits, BootstrapConfig())
+
+
+def findings(change: int, effect: float, place: int, mirrored: int | None) -> ModelFindings:
+    return ModelFindings(
+        content_change=share(change),
+        control_effect=Estimate("control_effect", effect, effect - 0.03, effect + 0.03, 64),
+        place=share(place),
+        mirrored=None if mirrored is None else share(mirrored),
+        agreement={UNSEEN: AgreementShares(64, 1, 1, 1, 1, 1, 1)},
+        pixels={},
+    )
+
+
+GOOD = (findings(60, 0.8, 32, None), findings(1, 0.5, 63, 62))
+
+
+def test_good_findings_are_not_wrong() -> None:
+    assert not any(claim.wrong for claim in judge(*GOOD))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "improved", "wrong"),
+    [
+        (findings(20, 0.8, 32, None), GOOD[1], "entangled: the colour follows"),
+        (GOOD[0], findings(30, 0.5, 63, 62), "improved: the colour stays"),
+        (GOOD[0], findings(1, 0.02, 63, 62), "improved: the size still does"),
+        (GOOD[0], findings(1, 0.5, 33, 62), "improved: left and right"),
+        (GOOD[0], findings(1, 0.5, 63, 30), "improved: flip=1"),
+    ],
+)
+def test_intervals_on_the_wrong_side_are_wrong(baseline: ModelFindings, improved: ModelFindings, wrong: str) -> None:
+    (claim,) = [claim for claim in judge(baseline, improved) if claim.wrong]
+    assert claim.expected.startswith(wrong)
+
+
+def test_a_goal_narrowly_missed_is_not_wrong() -> None:
+    narrow = (findings(30, 0.8, 32, None), findings(15, 0.19, 45, 45))
+    assert not any(claim.wrong for claim in judge(*narrow))
+
+
+def test_the_text_is_red_where_a_claim_is_wrong(demo: DemoResult) -> None:
+    claims = judge(GOOD[0], findings(30, 0.5, 63, 62))
+    result = replace(demo, claims=claims)
+    assert "\x1b[31m  WRONG  improved: the colour stays" in demo_text(result, colour=True)
+    assert "\x1b" not in demo_text(result)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,9 +14,11 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.autoencoders.reconstruct import Reconstructions, psnr_db
 from open_ldm.commands.compare import compare_runs
 from open_ldm.commands.compare_page import SampledGrid, write_page
-from open_ldm.commands.control_leakage import Influence
-from open_ldm.commands.demo_report import AGREEMENT, FLIP_SWEEP, SIZE_SWEEP, UNSEEN, demo_sections
-from open_ldm.core.pictures import grid, save_png
+from open_ldm.commands.demo.captions import UNSEEN
+from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
+from open_ldm.commands.demo.page import write_page as write_demo
+from open_ldm.commands.demo.verdict import judge
+from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.shape_attributes import AgreementShares
 from open_ldm.runs.autoencoder.checks import EVENT, sections_of, write_pictures
 from open_ldm.runs.report.page import write_report
@@ -144,19 +145,18 @@ def study(folder: Path) -> Path:
 
 
 def demo(folder: Path) -> Path:
-    """A finished demo."""
-    run = make_run(folder / "demo", [TOTAL])
-    pixels = [shape_pixels(index) for index in range(12)]
-    sizes = ["size=24x24", "size=48x48", "size=96x96", "size=160x160"]
-    save_png(run / UNSEEN, grid(pixels[:8], 8, captions=PROMPTS))
-    save_png(run / SIZE_SWEEP, grid(pixels, 4, row_headers=PROMPTS[2:5], column_headers=sizes))
-    save_png(run / FLIP_SWEEP, grid(pixels[:6], 2, row_headers=PROMPTS[2:5], column_headers=["flip=0", "flip=1"]))
-    shares = asdict(AgreementShares(96, 0.91, 0.87, 0.95, 0.8, 0.99, 0.7))
-    leaks = [asdict(Influence(t, (1 - t) / 7, t == 1)) for t in (1.0, 0.75, 0.5, 0.25, 0.05)]
-    titles = ("one shape, unseen combination", "one shape", "two shapes")
-    content = {"agreement": dict.fromkeys(titles, shares), "size_influence": leaks}
-    (run / AGREEMENT).write_text(json.dumps(content))
-    return write_report(run, demo_sections(run))
+    """A finished demo in which one claim is wrong."""
+    pixels = torch.stack([shape_pixels(index) for index in range(16)])
+    shares = {UNSEEN: AgreementShares(32, 0.91, 0.87, 0.95, 0.8, 0.99, 0.7)}
+    pictures = {**{f"size={side}": pixels for side in SIZES_PX}, UNSEEN: pixels, "flip=1": pixels.flip(-1)}
+
+    def share(value: float) -> Estimate:
+        return Estimate("share", value, max(0.0, value - 0.06), min(1.0, value + 0.06), 96)
+
+    baseline = ModelFindings(share(0.92), Estimate("effect", 0.81, 0.7, 0.92, 96), share(0.52), None, shares, pictures)
+    improved = ModelFindings(share(0.02), Estimate("effect", 0.02, 0.0, 0.05, 96), share(0.98), share(0.97), shares, pictures)
+    write_demo(folder / "demo.html", baseline, improved, judge(baseline, improved), 290.0)
+    return folder / "demo.html"
 
 
 PAGES: Mapping[str, Callable[[Path], Path]] = {

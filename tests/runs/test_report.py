@@ -142,7 +142,7 @@ def test_the_commands_to_go_on_can_be_typed(run: Path, monkeypatch: pytest.Monke
 def test_controls_with_equal_gates_share_a_curve(run: Path) -> None:
     text = page_of(run).text
     assert "crop, flip (constant)" in text
-    assert "original size (power cosine α = 8)" in text
+    assert "original size (power cosine α = 8 on the noise level)" in text
     (run / "config.yaml").write_text("conditioning: {controls: [{kind: flip, gate: {kind: unheard_of}}, 3]}")
     assert "Gates" not in page_of(run).text
 
@@ -298,17 +298,14 @@ def test_a_folder_with_a_strange_name_is_linked_all_the_same(run: Path) -> None:
     assert (run / unquote(found)).is_file() and not re.search('[ "<>#?]', found)
 
 
-def test_refreshing_keeps_the_demos_part_and_makes_no_page_where_there_is_none(run: Path) -> None:
+def test_refreshing_makes_no_page_where_there_is_none(run: Path) -> None:
     refresh_report(run)
     assert not (run / "report.html").exists()
-    shares = {"pictures": 9, "colour": 0.5, "kind": 0.5, "place": 0.5, "size": 0.5, "count": 0.5, "all": 0.25}
-    leaks = [{"t": 1.0, "change": 0.0, "exact": True}]
-    (run / "agreement.json").write_text(json.dumps({"agreement": {"one shape": shares}, "size_influence": leaks}))
     page_of(run)
     add_drawn(run)
     refresh_report(run)
     text = Page((run / "report.html").read_text()).text
-    assert "Do the samples show what the captions say?" in text and "exactly 0" in text and "Newest samples" in text
+    assert "Newest samples" in text
     (run / "report.html").unlink()
     (run / "report.html").mkdir()
     refresh_report(run)  # nothing is raised

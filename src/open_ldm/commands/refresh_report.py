@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from open_ldm.commands.demo_report import demo_sections
 from open_ldm.core.errors import DiskError
 from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.report.page import write_report
@@ -21,6 +20,6 @@ def refresh_report(run: Path) -> None:
         if folder.stages.is_dir():
             write_stages_report(run)
         else:
-            write_report(run, demo_sections(run))
+            write_report(run)
     except DiskError as error:
         print(f"warning: {error.one_line()}", file=sys.stderr)

@@ -102,6 +102,10 @@ class RunContext:
     world: World
     stop: StopRequest
 
+    def ended(self, code: int, samples_seen: int, started: float, loss: float | None) -> TrainingResult:
+        """Say how the run ended; `started` by time.perf_counter()."""
+        return TrainingResult(code, self.folder.path, samples_seen, time.perf_counter() - started, loss)
+
 
 def run_in_folder(
     recipe: TrainingRecipe, out: Path, parse: RecipeParser, body: Callable[[RunContext], TrainingResult]
@@ -203,8 +207,7 @@ def _trained(
         read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
         loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
-    seconds = time.perf_counter() - started
-    return TrainingResult(code, folder.path, trainer.state.counters.samples_seen, seconds, recorder.last_loss)
+    return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
 
 def count_bad_samples(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:

@@ -1,0 +1,163 @@
+"""What the demo measures: two numbers for the size, what the flip does, and whether shapes are what their captions say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_ldm.commands.demo.captions import UNSEEN, caption_groups, untold_captions
+from open_ldm.commands.sample import sample_pixels, settings_from
+from open_ldm.core.events import Progress
+from open_ldm.data.loader import open_data, read_batches
+from open_ldm.data.shape_words import shapes_in
+from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean, estimate_share
+from open_ldm.evaluation.metrics.content_change import content_change
+from open_ldm.evaluation.metrics.control_effect import (
+    mirror_effects,
+    nearest_value,
+    real_statistic,
+    slope_effects,
+    statistic_of,
+)
+from open_ldm.evaluation.readers import ShapesReader
+from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mean_agreement
+from open_ldm.runs.load import LoadedRun
+from open_ldm.sampling.requests import SampleRequest
+
+SIZES_PX = (8, 12, 16, 24, 32, 48)
+"""Positions of the size slider: sides of the original picture."""
+_CONTENT = ("colour",)
+_SEED = 1000
+_REAL_PICTURES = 3000
+_INTERVALS = BootstrapConfig()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many pictures each number rests on. `settings`: sizes of the views, taken from the run."""
+
+    pictures: int = 96
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelFindings:
+    """What was found of one model.
+
+    Attributes:
+        content_change: Share of the seeds whose colour, which no caption told, differs between smallest and largest original.
+        control_effect: How much the size changes detail, 1 as much as in real pictures.
+        place: Share of the pictures, of captions that say left or right, that show it.
+        mirrored: Share of the pictures that flip=1 mirrors; None without that control.
+        agreement: Shares of pictures that agree with their caption, by group of captions.
+        pixels: The pictures themselves, uint8 [n, 3, H, W], by what they show.
+    """
+
+    content_change: Estimate
+    control_effect: Estimate
+    place: Estimate
+    mirrored: Estimate | None
+    agreement: Mapping[str, AgreementShares]
+    pixels: Mapping[str, Tensor]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without the pictures."""
+        numbers = {name: _interval(getattr(self, name)) for name in ("content_change", "control_effect", "place", "mirrored")}
+        return {**numbers, "agreement": {name: asdict(shares) for name, shares in self.agreement.items()}}
+
+
+def measure_model(run: LoadedRun, plan: Plan, label: str, *, silent: bool = False) -> ModelFindings:
+    """Sample from a model of the demo and measure what it samples.
+
+    Args:
+        run: Trained on drawings with a size control.
+        plan: Numbers of pictures.
+        label: Of the progress.
+        silent: No progress is shown.
+    """
+    flips = any(control.option == "flip" for control in run.recipe.conditioning.controls)
+    untold = untold_captions(plan.pictures)
+    largest = f"{SIZES_PX[-1]}x{SIZES_PX[-1]}"
+    groups = {name: group for name, group in caption_groups().items() if name != "two shapes"}
+    total = plan.pictures * (len(SIZES_PX) + flips) + sum(map(len, groups.values()))
+    with Progress(total, label=label, unit="pictures", silent=silent) as progress:
+        draw = _Drawing(run, progress, {"flip": "0"} if flips else {})
+        by_size = {side: draw(untold, size=f"{side}x{side}") for side in SIZES_PX}
+        whole = {name: draw(captions, size=largest) for name, captions in groups.items()}
+        flipped = draw(untold, size=largest, flip="1") if flips else None
+    return ModelFindings(
+        content_change=_content_change(by_size),
+        control_effect=_control_effect(run, by_size),
+        place=_place(by_size[SIZES_PX[-1]], untold),
+        mirrored=None if flipped is None else _mirrored(by_size[SIZES_PX[-1]], flipped),
+        agreement={name: _agreement(pixels, groups[name]) for name, pixels in whole.items()},
+        pixels={
+            **{f"size={side}": pixels for side, pixels in by_size.items()},
+            UNSEEN: whole[UNSEEN],
+            **({} if flipped is None else {"flip=1": flipped}),
+        },
+    )
+
+
+class _Drawing:
+    """Samples pictures of captions under controls, always from the same seeds."""
+
+    def __init__(self, run: LoadedRun, progress: Progress, controls: Mapping[str, str]) -> None:
+        self.run, self.progress, self.controls, self.done = run, progress, controls, 0
+
+    def __call__(self, captions: Sequence[str], **controls: str) -> Tensor:
+        requests = [SampleRequest(_SEED + i, caption, {**self.controls, **controls}) for i, caption in enumerate(captions)]
+        settings = settings_from(self.run)
+        steps = settings.steps * -(-len(requests) // settings.batch_size)
+        before = self.done
+
+        def on_steps(done: int) -> None:
+            self.progress.update(before + round(len(requests) * min(1.0, done / steps)))
+
+        pixels = sample_pixels(self.run, requests, settings, on_steps)
+        self.done += len(requests)
+        return pixels
+
+
+def _content_change(by_size: Mapping[int, Tensor]) -> Estimate:
+    reader = ShapesReader()
+    readings = {str(side): reader.read(by_size[side]) for side in (SIZES_PX[0], SIZES_PX[-1])}
+    return estimate_share("content_change", content_change("size", readings, _CONTENT).changed, _INTERVALS)
+
+
+def _control_effect(run: LoadedRun, by_size: Mapping[int, Tensor]) -> Estimate:
+    """As `ldm evaluate` with control_effect; the real pictures are training views of about each size."""
+    view = run.recipe.data.transform
+    numbers = [(float(side), float(side)) for side in SIZES_PX]
+    statistic = statistic_of("size", numbers, (view.height_px, view.width_px))
+    source = open_data(run.recipe.data)
+    measured, settings = [], []
+    ranges = [range(start, start + 100) for start in range(0, min(len(source), _REAL_PICTURES) // 100 * 100, 100)]
+    for batch in read_batches(source, view, seed=0, position_ranges=ranges, workers=0):
+        measured.append(statistic.measure(batch.pixels))
+        settings.append(torch.tensor([[each.original_height_px, each.original_width_px] for each in batch.records]))
+    near = nearest_value(torch.log2(torch.cat(settings).float()), torch.log2(torch.tensor(numbers)))
+    real = real_statistic(torch.cat(measured), near, [str(side) for side in SIZES_PX])
+    found = {str(side): statistic.measure(pixels) for side, pixels in by_size.items()}
+    return estimate_mean("control_effect", slope_effects(found, real.means), _INTERVALS)
+
+
+def _place(pixels: Tensor, captions: Sequence[str]) -> Estimate:
+    agreed = [agreement(one, shapes_in(caption)).place for one, caption in zip(pixels, captions, strict=True)]
+    return estimate_share("place", torch.tensor(agreed), _INTERVALS)
+
+
+def _mirrored(plain: Tensor, flipped: Tensor) -> Estimate:
+    return estimate_share("mirrored", mirror_effects(plain, flipped, ShapesReader()), _INTERVALS)
+
+
+def _agreement(pixels: Tensor, captions: Sequence[str]) -> AgreementShares:
+    return mean_agreement([agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)])
+
+
+def _interval(found: Estimate | None) -> dict[str, float] | None:
+    return None if found is None else {"value": found.value, "low": found.low, "high": found.high, "pictures": found.count}

@@ -1,0 +1,184 @@
+"""The demo's page: the size slider of both models, left and right, crisp shapes, and the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from open_ldm.commands.demo.captions import UNSEEN, untold_captions
+from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
+from open_ldm.commands.demo.verdict import Claim, in_words
+from open_ldm.core.files import write_text
+from open_ldm.core.pictures import grid, png_bytes
+from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES
+from open_ldm.evaluation.bootstrap import Estimate
+from open_ldm.pages.content import Fact, Head, Part, Picture, Table, link_to, render_page
+
+_COLUMNS, _SCALE = 4, 4
+_ON_THE_SLIDER = 8
+_LEFT_AND_RIGHT = 8
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model's half of a part: its pictures, one number in large letters, and what the number says."""
+
+    name: str
+    pictures: Sequence[Picture]
+    number: str
+    says: str
+    tone: str
+    besides: str = ""
+
+    @property
+    def picture(self) -> Picture:
+        """The first of its pictures."""
+        return self.pictures[0]
+
+
+@dataclass(frozen=True)
+class Slider:
+    """Pictures of several models under each position of one control."""
+
+    text: str
+    positions: Sequence[str]
+    models: Sequence[Column]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Pictures beside one another."""
+
+    text: str
+    columns: Sequence[Column]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What was claimed and found, and how to go on."""
+
+    table: Table
+    note: str
+    commands: Sequence[str]
+
+
+def write_page(page: Path, baseline: ModelFindings, improved: ModelFindings, claims: Sequence[Claim], seconds: float) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        page: Its file; the run folders lie beside it.
+        baseline: Of the entangled model.
+        improved: Of the improved one.
+        claims: What was judged.
+        seconds: What the demo took.
+    """
+    wrong = [claim for claim in claims if claim.wrong]
+    head = Head(
+        title="Improved conditioning, in five minutes",
+        subtitle="Two small models learned the same drawings, in which small originals are red and large ones blue, and half of"
+        " the captions do not say the colour. One model is conditioned as in SDXL, the other as Berrada et al. (2024)"
+        " propose.",
+        state="not shown" if wrong else "shown",
+        tone="bad" if wrong else "good",
+        reason="; ".join(f"{claim.expected}: {claim.found}" for claim in wrong),
+        facts=[
+            Fact("colour follows the size, entangled", in_words(baseline.content_change)),
+            Fact("colour follows the size, improved", in_words(improved.content_change)),
+            Fact("detail by size, entangled", _effect(baseline.control_effect)),
+            Fact("detail by size, improved", _effect(improved.control_effect)),
+            Fact("time", f"{seconds / 60:.1f} min"),
+        ],
+        links=[link_to(page.parent / name / "report.html", page, f"report of {name}") for name in ("entangled", "improved")],
+    )
+    parts = [
+        Part("Move the slider: one noise, one caption, another original size", "demo/slider.html", _slider(baseline, improved)),
+        Part("Left and right, when half of the views are mirrored", "demo/side_by_side.html", _sides(baseline, improved)),
+        Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(baseline, improved)),
+        Part("What was claimed, and found", "demo/claims.html", _claims(claims)),
+    ]
+    write_text(page, render_page(head, parts, "open-ldm demo"))
+
+
+def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
+    def column(name: str, found: ModelFindings, tone: str) -> Column:
+        pictures = [
+            Picture("", _grid(found.pixels[f"size={side}"][_chosen(_ON_THE_SLIDER)]), alt=f"{name}, original size {side} px")
+            for side in SIZES_PX
+        ]
+        says = "of the pictures change their colour between the smallest and the largest original"
+        besides = f"Detail changes {_effect(found.control_effect)} times as much as in real pictures of these sizes."
+        return Column(name, pictures, in_words(found.content_change), says, tone, besides)
+
+    text = (
+        "The size tells the model how large the original picture was: 8 px is blurred, 48 px is sharp. It should change the"
+        " detail, and nothing else. The captions of these pictures name kind, size and place, but no colour."
+    )
+    models = [column("entangled", baseline, "bad"), column("improved", improved, "good")]
+    return Slider(text, [f"{side}x{side} px" for side in SIZES_PX], models)
+
+
+def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
+    captions = untold_captions(_LEFT_AND_RIGHT)
+    largest = f"size={SIZES_PX[-1]}"
+
+    def column(name: str, pixels: Tensor, share: Estimate | None, says: str, tone: str) -> Column:
+        picture = Picture("", _grid(pixels[:_LEFT_AND_RIGHT]), alt=f"{name}: {'; '.join(captions)}")
+        return Column(name, [picture], in_words(share) if share else "", says, tone)
+
+    columns = [
+        column("entangled, not told of flips", baseline.pixels[largest], baseline.place, "show the side they name", "bad"),
+        column("improved, flip=0", improved.pixels[largest], improved.place, "show the side they name", "good"),
+    ]
+    if "flip=1" in improved.pixels:
+        mirrored = improved.mirrored
+        columns.append(column("improved, flip=1", improved.pixels["flip=1"], mirrored, "are the mirror image", "good"))
+    text = (
+        "Half of the training views were mirrored, and their captions were not changed. A model that is told which ones learns"
+        " what left and right mean, and mirrors on request. The captions of these pictures alternate: left, right."
+    )
+    return Beside(text, columns)
+
+
+def _unseen(baseline: ModelFindings, improved: ModelFindings) -> Beside:
+    def column(name: str, found: ModelFindings) -> Column:
+        picture = Picture("", _grid(found.pixels[UNSEEN][: 4 * _COLUMNS]), alt=f"{name}: {', '.join(map(' '.join, HELD_OUT))}")
+        return Column(name, [picture], f"{100 * found.agreement[UNSEEN].all:.0f} %", "are right in every attribute", "")
+
+    pairs = ", ".join(" ".join(pair) for pair in HELD_OUT)
+    text = f"Captions that say the colour, in combinations that no training picture shows: {pairs}."
+    note = (
+        f"A reader that knows nothing of the models measures colour, kind and place; there are {len(COLOURS)} colours,"
+        f" {len(KINDS)} kinds, {len(SIZES)} sizes and {len(PLACES)} places."
+    )
+    return Beside(text, [column("entangled", baseline), column("improved", improved)], note)
+
+
+def _claims(claims: Sequence[Claim]) -> Claims:
+    rows = [[claim.expected, claim.found, "wrong" if claim.wrong else "ok"] for claim in claims]
+    note = (
+        "Intervals in brackets are at 95 %. A claim is wrong where its interval lies on the wrong side of its bound. What each"
+        " number means: docs/evaluation.md; the drawings: docs/entangled-data.md; the method: docs/method.md."
+    )
+    commands = [
+        "ldm sample runs/demo/improved --prompt 'a large circle on the left' size=48x48 flip=0",
+        "ldm evaluate runs/demo/improved metrics='[content_change, control_effect]'",
+        "ldm study control-parametrisation",
+    ]
+    return Claims(Table(rows, ["claim", "found", ""]), note, commands)
+
+
+def _chosen(count: int) -> list[int]:
+    """Every other caption, so that kinds, sizes and places all occur among few."""
+    return [2 * i + (i // 2) % 2 for i in range(count)]
+
+
+def _grid(pixels: Tensor) -> bytes:
+    return png_bytes(grid(list(pixels), _COLUMNS, scale=_SCALE, gap=4))
+
+
+def _effect(found: Estimate) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
