@@ -148,13 +148,18 @@ def test_what_a_schedule_does_not_have_is_refused() -> None:
             time_grid(SCHEDULES["rectified_flow"], 10, spacing)
     with pytest.raises(ConfigError, match="no meaning for a table"):
         time_grid(SCHEDULES["linear"], 10, "linspace", 3.0)
-    for spacing in ("leading", "ldm_uniform", "linspace"):
-        with pytest.raises(ConfigError, match="between 2 and"):
-            time_grid(SCHEDULES["linear"], 1, spacing)
-    with pytest.raises(ConfigError, match="between 2 and 39"):
+    with pytest.raises(ConfigError, match="between 1 and 39"):
         time_grid(SCHEDULES["linear_40_steps"], 40, "ldm_uniform")
     with pytest.raises(ConfigError, match="keeps some signal"):
         time_grid(build_schedule(LinearSchedule(zero_terminal_snr=True)), 10, "log_snr")
+
+
+@pytest.mark.parametrize("spacing", get_args(Spacing))
+def test_one_step_goes_from_the_noise_to_the_end(spacing: Spacing) -> None:
+    end = 0.001 if spacing in ("ldm_uniform", "time_uniform", "log_snr") else 0
+    assert time_grid(SCHEDULES["linear"], 1, spacing).tolist() == [1, end]
+    if spacing in ("trailing", "linspace"):
+        assert time_grid(SCHEDULES["rectified_flow"], 1, spacing, 3.0).tolist() == [1, 0]
 
 
 def test_at_its_default_nothing_is_written() -> None:

@@ -11,6 +11,8 @@ time_uniform   even in t from 1 to 1/N, between points too  t = 1/N   DPM-Solver
 log_snr        even in log-SNR from t = 1 to t = 1/N        t = 1/N   DPM-Solver's `logSNR`
 
 Where a grid ends at t = 1/N the latents keep the little noise of the first point, as they do in the code that it is from.
+One step goes from t = 1 to the end under every spacing; by their formulas leading, linspace and ldm_uniform would begin it
+at the data.
 """
 
 from __future__ import annotations
@@ -42,18 +44,17 @@ def time_grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", shi
             arXiv 2403.03206, eq. 23; k = 3 as published). sigma(t = 1/1000) above is then shifted twice, as published.
 
     Returns:
-        `steps` + 1 times, float64, decreasing; from exactly 1 (noise) but for `leading` and `ldm_uniform`, which begin up to
-        floor(N / S) points later; to exactly 0 (data), or to 1/N where the table says so.
+        `steps` + 1 times, float64, decreasing; from exactly 1 (noise) but for `leading` and `ldm_uniform`, which begin a step's
+        length later; to exactly 0 (data), or to 1/N where the table says so.
 
     Raises:
-        ConfigError: There are fewer steps than the spacing needs, or more than a discrete schedule has, or the schedule does
-            not have this spacing or shift.
+        ConfigError: There are fewer than 1 step, or more than a discrete schedule has, or the schedule does not have this
+            spacing or shift.
     """
     points = schedule.discrete_steps
     most = None if points is None else points - (spacing == "ldm_uniform")  # its first point would lie behind the last
-    least = 2 if spacing in ("leading", "linspace", "ldm_uniform") else 1  # with one step these three begin at the data
-    if steps < least or (most is not None and steps > most):
-        limit = f"between {least} and {most}, for this spacing and schedule" if most is not None else f"at least {least}"
+    if steps < 1 or (most is not None and steps > most):
+        limit = f"between 1 and {most}, the steps of the schedule" if most is not None else "at least 1"
         raise ConfigError(f"a sampler cannot take {steps} steps here", needed=limit, fix="change the number of steps")
     if points is not None:
         if shift != 1:
@@ -77,6 +78,8 @@ def time_grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", shi
 def _of_points(schedule: Schedule, points: int, steps: int, spacing: Spacing) -> Tensor:
     numbers = torch.arange(steps, dtype=torch.float64)
     stride = points // steps
+    if steps == 1:
+        return torch.tensor([1.0, 0.0 if spacing in ("trailing", "leading", "linspace") else 1 / points], dtype=torch.float64)
     match spacing:
         case "trailing":
             even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
