@@ -13,6 +13,7 @@ from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.metrics import FIDConfig
 from open_ldm.sampling.generate import SolverName
 from open_ldm.sampling.solvers import SOLVERS
+from open_ldm.sampling.time_grid import Spacing
 from tests.cli.conftest import ldm
 
 
@@ -26,7 +27,10 @@ def test_members_of_nested_unions_are_found_once() -> None:
     ("command", "words"),
     [
         ("evaluate", [*kinds_of(AnyMetric), *kinds_of(FeatureConfig)]),
-        ("sample", [*get_args(SolverName), *(f"{control.option}=" for control in members_of(ControlConfig))]),
+        (
+            "sample",
+            [*get_args(SolverName), *get_args(Spacing), *(f"{control.option}=" for control in members_of(ControlConfig))],
+        ),
     ],
 )
 def test_help_names_every_member(capsys: Any, command: str, words: list[str]) -> None:

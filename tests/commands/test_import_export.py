@@ -17,6 +17,7 @@ from open_ldm.commands.import_export import export_to_diffusers, import_weights
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers.blocks.positions import ResampledPositions
+from open_ldm.interop.catalogue import FAMILIES, NAMES
 from open_ldm.interop.files import read_weights
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.process.resolution import ResolutionConfig
@@ -119,6 +120,7 @@ def test_quirks_stand_in_the_manifest_and_the_recipe(tmp_path: Path, autoencoder
     published = json.loads((newest / "MANIFEST.json").read_text())["published"]
     assert published["quirks"]["null class"] == CLASSES
     assert published["quirks"]["sampling.guidance.channels"] == 3
+    assert published["quirks"]["sampling.spacing"] == run.recipe.sampling.spacing == "linspace"
     assert published["quirks"]["latent_stats"]["scale"] == pytest.approx(0.18215)
     assert published["layout"] == "original" and len(published["sha256"]) == 64
     assert run.recipe.sampling.guidance.channels == 3
@@ -215,6 +217,17 @@ def test_half_precision_comes_in_as_it_is(tmp_path: Path, autoencoder: Path) -> 
     ours = load_file(ema)
     assert torch.equal(ours["denoiser.blocks.1.mlp.fc1.weight"].half(), state["blocks.1.mlp.fc1.weight"])
     assert "denoiser.positions.table" in ours  # its rounded table is not the computed one, so it is kept
+
+
+def test_every_published_model_samples_on_the_steps_of_its_own_paper() -> None:
+    sampling = {name: load_recipe(FAMILIES[kind].recipe).sampling for name, kind in NAMES.items()}
+    assert {name: (one.solver, one.steps, one.spacing, one.time_shift) for name, one in sampling.items()} == {
+        "dit-xl-2": ("ddpm", 250, "linspace", 1),
+        "ldm-4-g": ("ddim", 250, "ldm_uniform", 1),
+        "mdtv2-xl-2": ("ddpm", 250, "linspace", 1),
+        "pixart-xl-2": ("dpmpp_2m", 20, "time_uniform", 1),
+        "sd3-medium": ("euler", 28, "linspace", 3),
+    }
 
 
 def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:

@@ -89,6 +89,23 @@ def test_zeros_of_a_narrower_part_stay_zeros_under_noise() -> None:
     assert not torch.equal(context[2, 1], context[2, 0])
 
 
+def test_the_floor_of_a_single_token_reaches_the_context_and_spares_the_zeros() -> None:
+    exact, config = semantic(padding="noisy_replicate"), semantic(padding="noisy_replicate", padding_floor=0.5)
+    text = features()
+    before, after = (build(each)(inputs(each, text), TIMES).context for each in (exact, config))
+    assert before is not None and after is not None
+    single = torch.zeros(3, 9, dtype=torch.bool)
+    single[0, 6:], single[2, 1:5] = True, True  # copies of the parts that have one token
+    assert torch.equal(before[~single], after[~single])
+    assert bool((before != after).any(dim=2)[single].all())
+    assert not after[0, 6:, 10:].any()
+    noise = inputs(config).padding_noise
+    assert noise is not None
+    token = text.tokens[0, 5, :10]
+    wanted = token + 0.02 * 3**0.5 * 0.5 * token.square().mean().sqrt() * noise[0, 6, :10]
+    torch.testing.assert_close(after[0, 6, :10], wanted)
+
+
 def test_features_have_no_table_of_their_own() -> None:
     assert [name for name, _ in build(semantic()).named_parameters()] == ["semantic.null_token"]
 

@@ -111,6 +111,8 @@ def test_a_recipe_cannot_extend_itself(tmp_path: Path) -> None:
         (["data.transform.size_px=30"], "patches of 4"),
         (["training.samples"], "not of the form key=value"),
         (["conditioning.controls.size.gate.kind=constant"], "original_size"),
+        (["conditioning.semantic={kind: text, padding: zero, padding_floor: 0.5}"], "padding_floor has no effect"),
+        (["sampling.spacing=leading"], "needs a schedule of discrete steps"),
         (["sampling.guidance={semantic_scale: 1, interval: [0, 0.5]}"], "no effect"),
     ],
 )
@@ -118,6 +120,16 @@ def test_mistakes_are_answered_in_one_line(overrides: list[str], said: str) -> N
     with pytest.raises(ConfigError) as caught:
         load_recipe("demo", overrides)
     assert said in caught.value.one_line() and "\n" not in caught.value.one_line()
+
+
+def test_a_padding_floor_of_zero_is_not_written_and_another_is_part_of_the_numerics() -> None:
+    plain, none, some = (
+        load_recipe("demo", changes)
+        for changes in ([], ["conditioning.semantic.padding_floor=0"], ["conditioning.semantic.padding_floor=0.5"])
+    )
+    assert "padding_floor" not in to_yaml(none) and plain.numerics == none.numerics
+    assert some.numerics["conditioning"]["semantic"].pop("padding_floor") == 0.5
+    assert load_recipe("emoji-mmdit").model_dump()["conditioning"]["semantic"]["padding_floor"] == 0.5
 
 
 @pytest.mark.parametrize("denoiser", ["dit", "mdtv2", "mmdit", "pixart", "unet"])

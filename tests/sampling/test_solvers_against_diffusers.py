@@ -17,7 +17,7 @@ from torch import Tensor
 from open_ldm.process.prediction import Denoised, PredictionKind, to_x_0
 from open_ldm.process.schedules import LinearSchedule, ScaledLinearSchedule, Schedule, build_schedule
 from open_ldm.sampling.solvers import Denoise, Noise, ddim, ddpm, dpmpp_2m, euler, heun
-from open_ldm.sampling.time_grid import time_grid
+from open_ldm.sampling.time_grid import Spacing, time_grid
 from tests.process.cases import SCHEDULES
 
 SHAPE = (2, 3, 4, 5)
@@ -78,14 +78,29 @@ def test_ddim(kind: PredictionKind, eta: float) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
-def test_ddpm_step_by_step(variance: str) -> None:
-    schedule = build_schedule(LinearSchedule())
-    published = DDPMScheduler(
-        1000, 1e-4, 0.02, "linear", variance_type=variance, clip_sample=False, timestep_spacing="trailing"
-    )
+def test_ddim_as_in_latent_diffusion() -> None:
+    """Leading steps moved up by one, and an end at the first point of the table in place of clean latents."""
+    schedule = build_schedule(ScaledLinearSchedule(beta_start=0.0015, beta_end=0.0195))
+    settings = {"clip_sample": False, "timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}
+    published = DDIMScheduler(1000, 0.0015, 0.0195, "scaled_linear", **settings)
     published.set_timesteps(STEPS)
-    times = time_grid(schedule, STEPS)
+    x = theirs = draws(1)[0]
+    for timestep in published.timesteps.tolist():
+        theirs = published.step(network(theirs, timestep), timestep, theirs).prev_sample
+    times = time_grid(schedule, STEPS, "ldm_uniform")
+    ours = ddim(through(schedule, "eps"), schedule, x, times, never)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    to_the_data = torch.cat([times[:-1], torch.zeros(1)])
+    assert not torch.allclose(ddim(through(schedule, "eps"), schedule, x, to_the_data, never), theirs, atol=1e-2)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "linspace", "leading"])
+@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
+def test_ddpm_step_by_step(variance: str, spacing: Spacing) -> None:
+    schedule = build_schedule(LinearSchedule())
+    published = DDPMScheduler(1000, 1e-4, 0.02, "linear", variance_type=variance, clip_sample=False, timestep_spacing=spacing)
+    published.set_timesteps(STEPS)
+    times = time_grid(schedule, STEPS, spacing)
     x, raw = draws(2)
     fraction = torch.tanh(raw) if variance == "learned_range" else None
     # their last step adds noise of a variance clamped at 1e-20; ours, like the paper's, adds none
@@ -118,6 +133,21 @@ def test_dpmpp_2m(steps: int) -> None:
         theirs = published.step(network(theirs, timestep), timestep, theirs).prev_sample
     times = time_grid(schedule, steps)
     assert schedule.network_time(times[:-1]).tolist() == published.timesteps.tolist()
+    ours = dpmpp_2m(through(schedule, "eps"), schedule, x, times, never)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_dpmpp_2m_as_in_pixart() -> None:
+    """DPM-Solver's time_uniform, with so many steps that all times are points; it ends at the first point."""
+    schedule, steps = build_schedule(LinearSchedule()), 27
+    published = DPMSolverMultistepScheduler(
+        1000, 1e-4, 0.02, "linear", timestep_spacing="linspace", final_sigmas_type="sigma_min", euler_at_final=False
+    )
+    published.set_timesteps(steps)
+    x = theirs = draws(1)[0]
+    for timestep in published.timesteps.tolist():
+        theirs = published.step(network(theirs, timestep), timestep, theirs).prev_sample
+    times = time_grid(schedule, steps, "time_uniform")
     ours = dpmpp_2m(through(schedule, "eps"), schedule, x, times, never)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from open_ldm.commands.dry_run import assumed_facts
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.errors import ConfigError
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.studies.catalogue import STUDIES, study_of
 from open_ldm.studies.cost import SUSTAINED_TFLOPS, cost_of
 from open_ldm.studies.measure import extractor_settings
@@ -72,6 +73,68 @@ def test_arms_differ_in_what_they_say() -> None:
                 arm = setting.run_of(job.arm)
                 content = job.recipe.model_dump_json(exclude={"name"})
                 assert seen.setdefault(content, arm) == arm
+
+
+def settings_of(recipe: Recipe) -> dict[str, object]:
+    """Every setting by dotted name, but the name."""
+
+    def flat(content: dict[str, Any], prefix: str = "") -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key, value in content.items():
+            found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        return found
+
+    return flat(recipe.model_dump(mode="json", exclude={"name"}))
+
+
+def differing(one: Recipe, other: Recipe) -> set[str]:
+    first, second = settings_of(one), settings_of(other)
+    return {name for name in {*first, *second} if first.get(name) != second.get(name)}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_five_architectures_under_one_recipe_differ_in_the_denoiser_alone(scale: str) -> None:
+    study = study_of("architectures")
+    for setting in study.settings(scale):
+        jobs = {job.arm: job.recipe for job in jobs_of(study, setting, OUT, Choice(seeds=1))}
+        for conditioning in ("baseline", "improved"):
+            same = [recipe for arm, recipe in jobs.items() if arm.endswith(f", {conditioning}")]
+            assert len({recipe.denoiser.kind for recipe in same}) == 5
+            apart = set().union(*(differing(same[0], recipe) for recipe in same))
+            assert apart and {name.split(".")[0] for name in apart} == {"denoiser"}
+            sampling = [arm.sampling for name, arm in setting.arms.items() if name.endswith(f", {conditioning}")]
+            assert not any(sampling)
+        for kind in ("unet", "dit", "mdtv2", "pixart", "mmdit"):
+            apart = differing(jobs[f"{kind}, baseline"], jobs[f"{kind}, improved"])
+            assert apart and all(name.startswith("conditioning.") for name in apart)
+
+
+def test_published_architectures_are_sampled_as_published() -> None:
+    setting = study_of("architectures").settings("paper")[0]
+    for name, arm in setting.arms.items():
+        if name.endswith(", published"):
+            assert arm.recipe is not None
+            sampling = load_recipe(arm.recipe).sampling
+            assert arm.sampling == {"solver": sampling.solver, "steps": sampling.steps}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_arms_of_the_size_grid_differ_in_the_gate_alone(scale: str) -> None:
+    study = study_of("size-grid")
+    for setting in study.settings(scale):
+        baseline, improved = (job.recipe for job in jobs_of(study, setting, OUT, Choice(seeds=1)))
+        assert differing(baseline, improved) == {"conditioning.controls"}
+        for one, other in zip(baseline.conditioning.controls, improved.conditioning.controls, strict=True):
+            assert one.model_dump(exclude={"gate"}) == other.model_dump(exclude={"gate"})
+            assert (one.gate == other.gate) == (one.kind != "original_size")
+
+
+def test_the_paper_scale_of_the_captions_is_ddpm_with_50_ddim_steps() -> None:
+    recipe = load_recipe("imagenet256-mmdit-xl2-improved-ddpm")
+    assert (recipe.process.schedule.kind, recipe.process.prediction) == ("linear", "eps")
+    assert (recipe.sampling.solver, recipe.sampling.steps) == ("ddim", 50)
+    apart = {name.split(".")[0] for name in differing(recipe, load_recipe("imagenet256-mmdit-xl2-improved"))}
+    assert apart == {"process", "objective", "sampling"}
 
 
 def test_the_cost_is_that_of_three_forward_passes() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.denoisers.blocks.attention import attend
-from open_ldm.text.padding import PaddingKind, pad
+from open_ldm.text.padding import PaddingKind, pad, pad_segments
 from tests.helpers import randn
 
 L, D = 9, 6
@@ -105,3 +105,39 @@ def test_mask_never_yields_nan_in_attention(length: int) -> None:
 def test_noisy_replicate_without_noise_is_refused() -> None:
     with pytest.raises(ValueError, match="noise"):
         pad(TOKENS, MASK, "noisy_replicate")
+
+
+def test_a_floor_gives_one_token_a_spread_and_changes_no_other_caption() -> None:
+    exact, spread = (pad(TOKENS, MASK, "noisy_replicate", NOISE, floor).tokens for floor in (0.0, 0.5))
+    many = COUNTS > 1
+    assert torch.equal(exact[many], spread[many])
+    token = TOKENS[0, 0].double()
+    size = math.sqrt(sum(value**2 for value in token.tolist()) / D)
+    for place in range(1, L):
+        assert torch.allclose(exact[0, place].double(), token, atol=1e-6)
+        wanted = token + 0.02 * math.sqrt(L - 1) * 0.5 * size * NOISE[0, place].double()
+        torch.testing.assert_close(spread[0, place].double(), wanted, atol=1e-6, rtol=0)
+    assert torch.equal(spread[0, 0], TOKENS[0, 0])
+
+
+def test_a_floor_of_one_half_is_the_mean_spread_of_two_tokens_at_sixty_degrees() -> None:
+    one, other = randn(2, 4096, seed=5).double()
+    other = other - one * (one @ other) / (one @ one)
+    one, other = one / one.norm(), other / other.norm()
+    pair = torch.stack([one, 0.5 * one + math.sqrt(0.75) * other])
+    spread = pair.std(dim=0, unbiased=False).square().mean().sqrt()
+    assert float(spread / one.square().mean().sqrt()) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_each_segment_has_its_own_floor() -> None:
+    tokens, noise = randn(1, 8, 4, seed=3), randn(1, 8, 4, seed=4)
+    mask = torch.tensor([[True, False, False, False, True, True, False, False]])
+    exact, spread = (pad_segments(tokens, mask, (4, 4), "noisy_replicate", noise, floor).tokens for floor in (0.0, 0.5))
+    assert not torch.equal(exact[:, 1:4], spread[:, 1:4]) and torch.equal(exact[:, 4:], spread[:, 4:])
+
+
+def test_gradients_of_a_floored_token_are_finite() -> None:
+    tokens = torch.zeros(1, 3, 4, requires_grad=True)
+    mask = torch.tensor([[True, False, False]])
+    pad(tokens, mask, "noisy_replicate", randn(1, 3, 4), 0.5).tokens.square().sum().backward()
+    assert tokens.grad is not None and bool(tokens.grad.isfinite().all())

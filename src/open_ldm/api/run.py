@@ -88,6 +88,7 @@ class Run:
         seed: int = 0,
         steps: int | None = None,
         solver: str | None = None,
+        spacing: str | None = None,
         semantic_scale: float | None = None,
         control_scale: float | None = None,
         negative_prompt: str | None = None,
@@ -106,6 +107,7 @@ class Run:
             seed: Of the first picture, at least 0; the next has the next seed. The same seed starts from the same noise.
             steps: Solver steps; None takes the recipe's, as for all settings below.
             solver: ddpm, ddim, euler, heun or dpmpp_2m.
+            spacing: Of the steps: trailing, leading, linspace, ldm_uniform, time_uniform or log_snr.
             semantic_scale: Guidance towards the prompt or class, at least 0; 1 is none.
             control_scale: Guidance towards the controls, at least 0; 1 is none.
             negative_prompt: What guidance leads away from, in place of no caption.
@@ -130,6 +132,7 @@ class Run:
             negative_prompt=negative_prompt,
             steps=steps,
             solver=solver,
+            spacing=spacing,
             semantic_scale=semantic_scale,
             control_scale=control_scale,
         )

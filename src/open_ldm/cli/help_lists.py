@@ -1,4 +1,4 @@
-"""Help texts that list metrics, extractors, controls or solvers: the lists are read from the unions when help is shown."""
+"""Help texts that list metrics, controls, solvers and the like: the lists are read from the unions when help is shown."""
 
 from __future__ import annotations
 

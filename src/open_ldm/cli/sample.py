@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from open_ldm.cli.options import Json, Out, print_json
 
+if TYPE_CHECKING:
+    from open_ldm.commands.sample import SampleOptions
+    from open_ldm.runs.load import LoadedRun
+
+Labels = Literal["equal", "random"]
+"""`commands.sample_array.Labels`, without loading it for a help text."""
+_ARRAY = 50_000
+
+Sweep = Annotated[
+    str | None,
+    typer.Option(help="One caption with choices, 'a {red,blue} {circle,square}': a labelled grid of all, one seed a row."),
+]
 Negative = Annotated[
     str | None, typer.Option(metavar="TEXT", help="What guidance leads away from, instead of the empty caption.")
+]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Pictures for each prompt or class: 4 of one prompt, 1 of a file's or a sweep's. With --npz: in all."
+    ),
+]
+Npz = Annotated[
+    bool,
+    typer.Option("--npz", help="Write one array file for FID programs: 50,000 pictures, or one a prompt. It can be stopped."),
+]
+ArrayLabels = Annotated[
+    Labels | None,
+    typer.Option(help="With --npz: classes or prompts in turn (equal), or drawn at random as classes are by default."),
 ]
 ClassNames = Annotated[
     list[str] | None, typer.Option("--class", help="A class name, or an index where no name is a number; may be given often.")
@@ -20,25 +46,20 @@ ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by 
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
-    controls: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CONTROL=VALUE]...", help="{controls}"),
-    ] = None,
+    controls: Annotated[list[str] | None, typer.Argument(metavar="[CONTROL=VALUE]...", help="{controls}")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A caption; may be given several times.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of captions, one a line; # starts a comment.")] = None,
-    sweep: Annotated[
-        str | None,
-        typer.Option(help="One caption with choices, 'a {red,blue} {circle,square}': a labelled grid of all, one seed a row."),
-    ] = None,
+    sweep: Sweep = None,
     negative_prompt: Negative = None,
     class_name: ClassNames = None,
     class_index: ClassIndices = None,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Pictures for each prompt or class: 4 of one prompt, 1 of a file's or a sweep's.")
-    ] = None,
+    count: Count = None,
+    npz: Npz = False,
+    labels: ArrayLabels = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps.")] = None,
     solver: Annotated[str | None, typer.Option(help="{solvers}.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Of the steps: {spacings}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
     out: Out = None,
@@ -49,15 +70,19 @@ def sample(
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
     from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
-    from open_ldm.commands.sample import sample as sample_run
+    from open_ldm.core.errors import ConfigError
 
+    if labels is not None and not npz:
+        raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
     loaded = open_run(run)
+    captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
+    usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
     options = SampleOptions(
-        prompts=(*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ())),
+        prompts=captions,
         classes=tuple(class_name or ()),
         class_index=tuple(class_index or ()),
         controls=read_controls(controls or (), loaded),
-        count=count or (1 if prompts or sweep else 4),
+        count=count or usual,
         seed=seed,
         sweep=sweep,
         negative_prompt=negative_prompt,
@@ -65,15 +90,35 @@ def sample(
         solver=solver,
         semantic_scale=semantic_scale,
         control_scale=control_scale,
+        spacing=spacing,
     )
+    if npz:
+        return _array(loaded, options, labels, out, as_json)
+    return _pictures(loaded, options, out, as_json)
+
+
+def _pictures(loaded: LoadedRun, options: SampleOptions, out: Path | None, as_json: bool) -> int:
+    """Sample one file for each picture."""
+    from open_ldm.commands.sample import sample as sample_run
+
     samples = sample_run(loaded, options, into=out, silent=as_json)
     written = samples.save(out)
     if as_json:
         print_json(written.to_json())
-    else:
-        if all(request.shows is None for request in samples.requests) and loaded.recipe.conditioning.semantic.kind != "none":
-            print("no prompt or class was given, so the model was sampled without one; see --prompt and --class")
-        if loaded.recipe.conditioning.semantic.kind == "class" and (class_name or class_index):
-            print("classes: " + ", ".join(dict.fromkeys(str(request.shows) for request in samples.requests)))
-        print(written.sentence())
+        return 0
+    if all(request.shows is None for request in samples.requests) and loaded.recipe.conditioning.semantic.kind != "none":
+        print("no prompt or class was given, so the model was sampled without one; see --prompt and --class")
+    if loaded.recipe.conditioning.semantic.kind == "class" and (options.classes or options.class_index):
+        print("classes: " + ", ".join(dict.fromkeys(str(request.shows) for request in samples.requests)))
+    print(written.sentence())
+    return 0
+
+
+def _array(loaded: LoadedRun, options: SampleOptions, labels: Labels | None, out: Path | None, as_json: bool) -> int:
+    """Sample all pictures into one array file; the process that writes says where it is."""
+    from open_ldm.commands.sample_array import sample_array
+
+    written = sample_array(loaded, options, labels, out, silent=as_json)
+    if written.leads:
+        print_json(written.to_json()) if as_json else print(written.sentence())
     return 0

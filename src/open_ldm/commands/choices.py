@@ -10,6 +10,7 @@ from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS
 from open_ldm.controls import ControlConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.sampling.generate import SolverName
+from open_ldm.sampling.time_grid import Spacing
 
 
 def members_of(union: Any) -> list[type[Any]]:
@@ -35,5 +36,6 @@ LISTS: Mapping[str, Callable[[], str]] = {
     "extractors": lambda: ", ".join(kinds_of(FeatureConfig)),
     "controls": lambda: "; ".join(f"{control.option}={control.form}" for control in members_of(ControlConfig)),
     "solvers": lambda: ", ".join(get_args(SolverName)),
+    "spacings": lambda: ", ".join(get_args(Spacing)),
 }
 """The name in braces in a help text -> the words that replace it."""

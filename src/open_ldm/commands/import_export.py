@@ -126,6 +126,8 @@ def _check(recipe: Recipe, facts: DataFacts, tensors: Mapping[str, Tensor]) -> N
 def _quirks(recipe: Recipe, description: Description, layout: Layout) -> dict[str, Any]:
     """What is peculiar to these weights, by the setting that holds it."""
     quirks: dict[str, Any] = {key: value for key, value in description.settings.items() if not key.startswith("denoiser.")}
+    sampling = recipe.sampling.model_dump(mode="json")
+    quirks |= {f"sampling.{key}": sampling[key] for key in ("spacing", "time_shift") if key in sampling}
     for key in ("heads", "head_dim", "positions"):
         if (value := recipe.denoiser.model_dump(mode="json").get(key)) is not None:
             quirks[f"denoiser.{key}"] = value

@@ -38,7 +38,7 @@ class SampleOptions:
         seed: Of the first picture, at least 0; the next has the next seed. Each prompt starts from this seed again.
         sweep: One prompt with choices, `a {red,blue} circle`: every variant of it with the same seeds, as a labelled table.
         negative_prompt: What guidance leads away from, instead of the empty caption.
-        steps, solver, semantic_scale, control_scale: As `sampling` in a recipe.
+        steps, solver, spacing, semantic_scale, control_scale: As `sampling` in a recipe.
     """
 
     prompts: tuple[str, ...] = ()
@@ -53,6 +53,7 @@ class SampleOptions:
     solver: str | None = None
     semantic_scale: float | None = None
     control_scale: float | None = None
+    spacing: str | None = None
 
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
@@ -79,17 +80,14 @@ def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, 
         ConfigError: The model does not know a prompt, a class or a control, a setting is out of range, or `into` holds older
             pictures that would stay.
     """
-    for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
     if options.sweep is not None and (options.prompts or options.classes or options.class_index):
         raise ConfigError(
             "--sweep was given together with prompts or classes",
             needed="one of them",
             fix="leave --prompt, --prompts and --class out",
         )
-    settings = settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale)
-    requests = requests_from(run, options.prompts, _classes(run, options), options.count, options.seed, options.controls)
+    settings = checked_settings(run, options)
+    requests = requests_from(run, options.prompts, classes_of(run, options), options.count, options.seed, options.controls)
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt)
     if into is not None:
         refuse_older(into, len(sheet.requests))
@@ -100,12 +98,20 @@ def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, 
     return Samples.of(run, sheet, settings, pixels)
 
 
-def _classes(run: LoadedRun, options: SampleOptions) -> list[str]:
+def classes_of(run: LoadedRun, options: SampleOptions) -> list[str]:
     """Return the names of the classes that are asked for. Raises ConfigError for a model without classes, or an unknown one."""
     facts = run.known.facts
     if options.class_index and not facts.class_names:
         raise ConfigError("--class-index was given, but this model was not trained with classes", fix="leave it out")
     return [*options.classes, *(class_at(index, facts) for index in options.class_index)]
+
+
+def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:
+    """Return the run's sampling settings with what the options change. Raises ConfigError for a number out of range."""
+    for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
+    return settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale, options.spacing)
 
 
 def requests_from(
@@ -116,17 +122,23 @@ def requests_from(
     Raises:
         ConfigError: A prompt was given to a class model, or the reverse.
     """
+    check_kind(run, prompts, classes)
+    semantic = run.recipe.conditioning.semantic
+    named = [class_at(label_of(name, run.known.facts), run.known.facts) for name in classes]
+    shown: Sequence[str | None] = prompts or named or [None]
+    if not prompts and not classes and not isinstance(semantic, NoSemantic):
+        shown = _default_shown(run)
+    return [SampleRequest(seed + i, what, controls) for what in shown for i in range(count)]
+
+
+def check_kind(run: LoadedRun, prompts: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise ConfigError for prompts to a model without captions, or classes to one without classes."""
     semantic = run.recipe.conditioning.semantic
     if prompts:
         _require_captions(run, "--prompt")
     if classes and not isinstance(semantic, ClassSemantic):
         fix = "--prompt TEXT" if isinstance(semantic, TextSemantic) else "leave it out"
         raise ConfigError("--class was given, but this model was not trained with classes", fix=fix)
-    named = [class_at(label_of(name, run.known.facts), run.known.facts) for name in classes]
-    shown: Sequence[str | None] = prompts or named or [None]
-    if not prompts and not classes and not isinstance(semantic, NoSemantic):
-        shown = _default_shown(run)
-    return [SampleRequest(seed + i, what, controls) for what in shown for i in range(count)]
 
 
 def sheet_of(
@@ -151,7 +163,7 @@ def sheet_of(
         ConfigError: The model takes no captions, a caption has words it does not know, or a negative prompt has no effect.
     """
     if negative is not None:
-        _check_negative(run, negative, settings)
+        check_negative(run, negative, settings)
     if sweep is None:
         return Sheet(tuple(requests), negative=negative)
     _require_captions(run, "--sweep")
@@ -182,7 +194,8 @@ def prompts_in(run: LoadedRun, path: Path) -> list[str]:
     return read_prompts(path, _encoder(run))
 
 
-def _check_negative(run: LoadedRun, negative: str, settings: SamplingConfig) -> None:
+def check_negative(run: LoadedRun, negative: str, settings: SamplingConfig) -> None:
+    """Raise ConfigError for a negative prompt that the model cannot read, or that has no effect."""
     _require_captions(run, "--negative-prompt")
     _encoder(run).check_prompt(negative)
     if not negative.strip():
@@ -219,6 +232,7 @@ def settings_from(
     solver: str | None = None,
     semantic_scale: float | None = None,
     control_scale: float | None = None,
+    spacing: str | None = None,
 ) -> SamplingConfig:
     """Return the run's sampling settings with the given changes. Raises ConfigError for a value out of range."""
     content = run.recipe.sampling.model_dump()
@@ -226,7 +240,7 @@ def settings_from(
     guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
     if guidance["semantic_scale"] == guidance["control_scale"] == 1:
         content["guidance"] = {}  # without guidance its interval and schedule mean nothing
-    return validate(SamplingConfig, content | _given(steps=steps, solver=solver), source="ldm sample")
+    return validate(SamplingConfig, content | _given(steps=steps, solver=solver, spacing=spacing), source="ldm sample")
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from open_ldm.conditioning.inputs import ConditionInputs
 from open_ldm.core.config import Config
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.text import HuggingFaceConfig, TextEncoderConfig, TextTokens, WordsConfig
 from open_ldm.text.padding import PaddingKind, pad_segments
 
@@ -46,7 +47,8 @@ class TextSemantic(Config):
 
     `route: context` gives its tokens to attention, `route: modulation` gives one pooled vector, `route: both` gives both, as
     Stable Diffusion 3 does. `padding` fills the positions of the context that a caption leaves free (docs/method.md section
-    2); `route: modulation` has no such positions.
+    2); `route: modulation` has no such positions. `padding_floor` is the spread, in units of its size, that noisy_replicate
+    ascribes to a caption of one token, whose copies are exact with 0.
 
     `null_kind` replaces a caption that is dropped or empty: by one learned `token` at every position; by a learned `table`
     of one token per position (PixArt's y_embedding); or by `zeros` (Stable Diffusion XL and 3). The pooled vector has its own
@@ -58,6 +60,7 @@ class TextSemantic(Config):
     route: Route = "context"
     encoder: TextEncoderConfig = WordsConfig()
     padding: PaddingKind = "noisy_replicate"
+    padding_floor: float = Field(default=0.0, ge=0)
     null_kind: Literal["token", "table", "zeros"] = "token"
     null_keeps_mask: bool = False
 
@@ -67,12 +70,18 @@ class TextSemantic(Config):
             raise ValueError("null_kind: table has no effect with route: modulation, which has no tokens")
         if self.null_keeps_mask and (self.padding != "mask" or self.route == "modulation"):
             raise ValueError("null_keeps_mask has no effect without padding: mask and a context")
+        if self.padding_floor and noise_shape(self) is None:
+            raise ValueError("padding_floor has no effect without padding: noisy_replicate and a context")
         if isinstance(self.encoder, HuggingFaceConfig):
             if self.route == "context" and self.encoder.pooled_width:
                 raise ValueError("pooled vectors have no effect with route: context; needed: pooled: none, or route: both")
             if self.route != "context" and not self.encoder.pooled_width:
                 raise ValueError(f"route: {self.route} needs a pooled vector; needed: pooled: mean, eos or projected")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("padding_floor",))
 
 
 SemanticConfig = Annotated[NoSemantic | ClassSemantic | TextSemantic, Field(discriminator="kind")]
@@ -119,6 +128,7 @@ class TextCondition(nn.Module):
     def __init__(self, config: TextSemantic, vocabulary: int, width: int) -> None:
         super().__init__()
         self.padding, self.route, self.null_kind = config.padding, config.route, config.null_kind
+        self.padding_floor = config.padding_floor
         self.segments, self.null_keeps_mask = config.encoder.segments, config.null_keeps_mask
         length, features = config.encoder.length, config.encoder.width
         self.context_dim = features if config.route != "modulation" else None
@@ -146,7 +156,8 @@ class TextCondition(nn.Module):
         modulation = self._pooled(tokens, text, kept) if self.route != "context" else None
         if self.route == "modulation":
             return SemanticSlots(modulation=modulation)
-        padded = pad_segments(tokens, text.mask, self.segments, self.padding, inputs.padding_noise)
+        noise = inputs.padding_noise
+        padded = pad_segments(tokens, text.mask, self.segments, self.padding, noise, self.padding_floor)
         context = torch.where(kept.view(-1, 1, 1), padded.tokens, self._null())
         return SemanticSlots(modulation, context, self._mask(padded.mask, kept))
 

@@ -8,9 +8,10 @@ import os
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from open_ldm.core.errors import DiskError
 from open_ldm.core.locks import POSIX, lock_file
@@ -51,34 +52,42 @@ def relative_path_hint(path: str | Path) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically: temporary file beside it, fsync, rename, fsync of the folder.
+    """Write `content` to `path` atomically, as `writing_whole` does.
+
+    Raises:
+        DiskError: The disk refuses. An old file then stays as it was.
+    """
+    with writing_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that is seen at `path` once the block has ended well: temporary file beside it, fsync, rename, fsync of the
+    folder. For content that does not fit into memory.
 
     Raises:
         DiskError: The disk refuses. An old file then stays as it was.
     """
     try:
-        _write_bytes(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = _temporary_beside(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                Path(temporary).chmod(0o644)
+                if POSIX:
+                    Path(temporary).replace(path)  # before the lock goes with the handle
+            if not POSIX:
+                Path(temporary).replace(path)  # Windows renames and removes no file that is open
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        fsync_path(path.parent)
     except OSError as error:
         raise DiskError.of(f"cannot write {path}", error) from error
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = _temporary_beside(path)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            if POSIX:
-                Path(temporary).replace(path)  # before the lock goes with the handle
-        if not POSIX:
-            Path(temporary).replace(path)  # Windows renames and removes no file that is open
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    fsync_path(path.parent)
 
 
 def _temporary_beside(path: Path) -> tuple[int, str]:

@@ -31,6 +31,7 @@ from open_ldm.process.resolution import area
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.runs.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.time_grid import time_grid
 from open_ldm.training.settings import TrainingConfig
 from open_ldm.transfer_learning.settings import InitFromConfig
 
@@ -133,9 +134,14 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
-    def _conditions_reach_the_denoiser(self) -> Recipe:
+    def _parts_fit_one_another(self) -> Recipe:
+        sampling = self.sampling
         try:
             check_slots(self.conditioning, self.denoiser)
+            if isinstance(self.latent_stats, GivenStats):
+                given(self.latent_stats, self.autoencoder.channels)
+            if (sampling.spacing, sampling.time_shift) != ("trailing", 1):
+                time_grid(self.process.build_schedule(), sampling.steps, sampling.spacing, sampling.time_shift)
         except ConfigError as error:
             raise ValueError(error.one_line()) from error
         return self
@@ -170,15 +176,6 @@ class Recipe(Config):
                 f"process.resolution is for pictures of {resolution.to_px} px, data.transform.size_px is {size};"
                 " needed: the same size, or null, which init_from settles"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _stats_fit_the_channels(self) -> Recipe:
-        if isinstance(self.latent_stats, GivenStats):
-            try:
-                given(self.latent_stats, self.autoencoder.channels)
-            except ConfigError as error:
-                raise ValueError(error.one_line()) from error
         return self
 
     @property

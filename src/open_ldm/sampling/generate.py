@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from open_ldm.autoencoders import Autoencoder, LatentStats
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core import seeds
 from open_ldm.core.config import Config
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.process.prediction import Denoised
 from open_ldm.sampling.guidance import Branch, GuidanceConfig, guided
 from open_ldm.sampling.solvers import SOLVERS, Denoise
-from open_ldm.sampling.time_grid import time_grid
+from open_ldm.sampling.time_grid import Spacing, time_grid
 from open_ldm.text.tokens import TextTokens
 
 SolverName = Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m"]
+_LATER_SETTINGS = ("spacing", "time_shift")
 
 
 class SamplingConfig(Config):
@@ -30,14 +32,22 @@ class SamplingConfig(Config):
     Attributes:
         solver: One of sampling/solvers.py.
         steps: How many steps it takes.
+        spacing: How their times are spaced (sampling/time_grid.py); published samplers differ in it.
+        time_shift: k > 0; every time t becomes k t / (1 + (k - 1) t). For rectified flow: 3 in Stable Diffusion 3.
         guidance: How strongly conditions are followed.
         batch_size: Pictures at once: it decides the memory that is used and changes no picture.
     """
 
     solver: SolverName = "heun"
     steps: int = Field(default=30, ge=1)
+    spacing: Spacing = "trailing"
+    time_shift: float = Field(default=1.0, gt=0)
     guidance: GuidanceConfig = GuidanceConfig()
     batch_size: int = Field(default=64, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), _LATER_SETTINGS)
 
 
 class Generator:
@@ -78,7 +88,7 @@ class Generator:
             Images [B, N, H, W] in about [-1, 1], float32 on the CPU.
 
         Raises:
-            ConfigError: The schedule has fewer steps than `config.steps`, or guidance leaves no channel out.
+            ConfigError: The schedule cannot be sampled in `config.steps` steps so spaced, or guidance leaves no channel out.
         """
         finished: list[Tensor] = []
         for start in range(0, len(picture_seeds), config.batch_size):
@@ -111,7 +121,7 @@ class Generator:
             return torch.cat(rows).to(self.device)
 
         start = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
-        times = time_grid(self.model.schedule, config.steps)
+        times = time_grid(self.model.schedule, config.steps, config.spacing, config.time_shift)
         denoise = self._within_bounds(
             guided(self.branches_of(inputs, negative, config.guidance.keep_controls), config.guidance, self.model.schedule)
         )

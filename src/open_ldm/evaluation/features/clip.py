@@ -20,12 +20,13 @@ _SCALE = 100.0
 
 
 class CLIPConfig(Config):
-    """`path`: a folder of transformers' CLIPModel with its tokenizer and preprocessor_config.json, or a hub name such as
-    openai/clip-vit-large-patch14. `size_px`: side of the pictures given to it."""
+    """`path`: a folder of transformers' CLIPModel with tokenizer and preprocessor_config.json or processor_config.json, or a
+    hub name such as openai/clip-vit-large-patch14. `size_px`: null prepares pictures as the model's own processor does, for the
+    side that the model reads; a number resizes both sides to it in floating point."""
 
     kind: Literal["clip"] = "clip"
     path: str
-    size_px: int = Field(default=224, ge=1)
+    size_px: int | None = Field(default=None, ge=1)
 
     def build(self, device: torch.device) -> CLIPExtractor:
         """The extractor, loaded and frozen. Raises ConfigError when it cannot be had."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,6 +40,22 @@ def antialiased(images: Tensor, size_px: int, mode: Literal["bilinear", "bicubic
 def antialiased_rule(size_px: int, mode: str) -> str:
     """The name of `antialiased`."""
     return f"{mode} to {size_px}x{size_px} px, antialiased, not rounded"
+
+
+def pillow_bicubic(pixels: Tensor, size_px: int) -> Tensor:
+    """uint8 [B, 3, H, W] -> uint8 [B, 3, size_px, size_px]: the shorter side by Pillow's bicubic, then the middle."""
+    height, width = pixels.shape[-2:]
+    short = min(height, width)
+    tall, wide = int(size_px * height / short), int(size_px * width / short)
+    top, left = (tall - size_px) // 2, (wide - size_px) // 2
+    pictures = [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pixels]
+    resized = np.stack([np.asarray(picture.resize((wide, tall), Image.Resampling.BICUBIC)) for picture in pictures])
+    return torch.from_numpy(resized)[:, top : top + size_px, left : left + size_px].permute(0, 3, 1, 2).contiguous()
+
+
+def pillow_rule(size_px: int) -> str:
+    """The name of `pillow_bicubic`."""
+    return f"bicubic by Pillow, shorter side to {size_px} px, middle {size_px}x{size_px} px, rounded to 8 bits"
 
 
 def coarsened(images: Tensor, size_px: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from open_ldm.studies.declared.data import CIFAR10, CLIP, SIZED_SHAPES, budget, influence, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Study
@@ -23,30 +24,33 @@ ARMS = {
     for name, changes in (("baseline", BASELINE), ("improved", IMPROVED))
 }
 
-PUBLISHED = {
-    "unet": "imagenet256-unet-ldm4g",
-    "dit": "imagenet256-dit-xl2",
-    "mdtv2": "imagenet256-mdtv2-xl2",
-    "pixart": "imagenet256-pixart-xl2",
-    "mmdit": "imagenet256-mmdit-xl2",
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "unet": ("imagenet256-unet-ldm4g", {"solver": "ddim", "steps": 250}),
+    "dit": ("imagenet256-dit-xl2", {"solver": "ddpm", "steps": 250}),
+    "mdtv2": ("imagenet256-mdtv2-xl2", {"solver": "ddpm", "steps": 250}),
+    "pixart": ("imagenet256-pixart-xl2", {"solver": "dpmpp_2m", "steps": 20}),
+    "mmdit": ("imagenet256-mmdit-xl2", {"solver": "heun", "steps": 50}),
 }
-COMMON = (
+"""The recipe with published settings, and the sampler it is measured with: its own."""
+COMMON = "imagenet256-mmdit-xl2-improved-ddpm"
+LARGE = {
+    "unet": "denoiser={kind: unet, size: L}",
+    "dit": "denoiser={kind: dit, size: XL, patch: 2}",
+    "mdtv2": "denoiser={kind: mdtv2, size: XL, patch: 2, decode_layers: 4, mask_ratio: 0.3, mask_spread: 0.2}",
+    "pixart": "denoiser={kind: pixart, size: XL, patch: 2, positions: {kind: grid, base: 16}}",
+    "mmdit": "denoiser={kind: mmdit, size: XL, patch: 2}",
+}
+LARGE_BASELINE = (
     "conditioning.semantic={kind: class, route: modulation}",
     "conditioning.controls=[{kind: original_size, gate: {kind: constant}}, {kind: crop}, {kind: flip}]",
 )
-COMMON_TRAINING = (
-    "training.samples=716800000",
-    "training.batch_size=2048",
-    "training.optimizer={learning_rate: 1.0e-3, betas: [0.9, 0.95], warmup_samples: 2048000}",
-    "training.ema={decay: 0.9999}",
-)
 PAPER_ARMS = {
     f"{kind}, {name}": arm
-    for kind, recipe in PUBLISHED.items()
+    for kind, (recipe, sampler) in PUBLISHED.items()
     for name, arm in (
-        ("published", Arm(recipe=recipe)),
-        ("baseline", Arm((*COMMON, *COMMON_TRAINING), f"{recipe}-improved")),
-        ("improved", Arm(COMMON_TRAINING, f"{recipe}-improved")),
+        ("published", Arm(recipe=recipe, sampling=sampler)),
+        ("baseline", Arm((LARGE[kind], *LARGE_BASELINE))),
+        ("improved", Arm((LARGE[kind],))),
     )
 }
 CAPTIONED = {
@@ -105,12 +109,13 @@ STUDY = Study(
             )
         ],
         "paper": [
-            Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", PAPER_ARMS, paper_protocol()),
+            Setting("imagenet 256 px", COMMON, PAPER_ARMS, paper_protocol()),
             Setting("cc12m 256 px", "cc12m256-mmdit-xl2-improved", CAPTIONED_ARMS, paper_protocol("clip_score", also=(CLIP,))),
         ],
     },
     notes=(
-        "Budget and optimiser are common; at paper scale each denoiser keeps the loss and schedule it was published with on"
-        " classes. With captions all have one loss and schedule; padding and the gate of the size make the difference."
+        "The five baseline arms differ in the denoiser alone, and so do the five improved arms: data, autoencoder, noise, loss,"
+        " optimiser, budget and sampler are common (at paper scale DDPM's table, eps and DDIM). Published arms keep all of"
+        " their own, their sampler too."
     ),
 )

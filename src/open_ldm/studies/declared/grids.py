@@ -18,19 +18,8 @@ from open_ldm.studies.declared.data import (
 )
 from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
 
-ARMS = {
-    "baseline": Arm(
-        (
-            "conditioning.semantic.route=both",
-            "conditioning.controls.original_size.gate={kind: constant}",
-        )
-    ),
-    "improved": Arm(),
-}
-PAPER_ARMS = {
-    "baseline": Arm(("conditioning.semantic.route=modulation", "conditioning.controls.original_size.gate={kind: constant}")),
-    "improved": Arm(),
-}
+ARMS = {"baseline": Arm(("conditioning.controls.original_size.gate={kind: constant}",)), "improved": Arm()}
+"""The gate is all that differs: words or class reach both by the same route."""
 SIZE_SWEEP, PAPER_SIZE_SWEEP = Sweep("size", SIZES), Sweep("size", ("64x64", "128x128", "256x256", "512x512", "1024x1024"))
 FLIP_SWEEP = Sweep("flip", ("0", "1"))
 FLIPPED = ("data.transform.flip=0.5",)
@@ -40,8 +29,8 @@ SIZE_GRID = Study(
     name="size-grid",
     title="Only the size differs",
     shows="figure 2",
-    question="With the same noise and words, what does the size control change, entangled and improved?",
-    claim="Under the baseline the content changes with the size; under the improved conditioning only the detail does.",
+    question="With the same noise and words, what does the size change when its gate is always open, and when it opens late?",
+    claim="With a constant gate (baseline) the content changes with the size; with one that opens late (improved) the detail.",
     expectations=(
         Expectation("improved", "baseline", "control_influence"),
         Expectation("improved", "baseline", "control_influence_large"),
@@ -53,8 +42,8 @@ SIZE_GRID = Study(
         "paper": [
             Setting(
                 "imagenet 256 px",
-                "imagenet256-mmdit-xl2-improved",
-                PAPER_ARMS,
+                "imagenet256-mmdit-xl2-improved-ddpm",
+                ARMS,
                 paper_protocol(
                     PAPER_INFLUENCE,
                     also=(LPIPS,),

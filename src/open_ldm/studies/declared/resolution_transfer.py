@@ -57,13 +57,13 @@ STUDY = Study(
         "paper": [
             Setting(
                 "imagenet 512 px",
-                "imagenet256-mmdit-xl2-improved",
+                "imagenet256-mmdit-xl2-improved-ddpm",
                 ARMS,
                 paper_protocol(sampling={"solver": "ddim", "steps": 50}, points=5),
                 (*_size(512), "training.samples=102400000", "training.optimizer.learning_rate=2.0e-4"),
                 sources={
-                    "small": Source("imagenet256-mmdit-xl2-improved"),
-                    "local": Source("imagenet256-mmdit-xl2-improved", _size(256, "{kind: local, scale_px: 512}")),
+                    "small": Source("imagenet256-mmdit-xl2-improved-ddpm"),
+                    "local": Source("imagenet256-mmdit-xl2-improved-ddpm", _size(256, "{kind: local, scale_px: 512}")),
                 },
             )
         ],
