@@ -28,7 +28,7 @@ from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mea
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.requests import SampleRequest
 
-SIZES_PX = (8, 12, 16, 24, 32, 48)
+SIZES_PX = (12, 16, 20, 26, 36, 48)
 """Positions of the size slider: sides of the original picture."""
 _CONTENT = ("colour",)
 _SEED = 1000

@@ -96,7 +96,7 @@ def write_page(page: Path, baseline: ModelFindings, improved: ModelFindings, cla
     )
     parts = [
         Part("Move the slider: one noise, one caption, another original size", "demo/slider.html", _slider(baseline, improved)),
-        Part("Left and right, when half of the views are mirrored", "demo/side_by_side.html", _sides(baseline, improved)),
+        Part("Left and right, when a quarter of the views is mirrored", "demo/side_by_side.html", _sides(baseline, improved)),
         Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(baseline, improved)),
         Part("What was claimed, and found", "demo/claims.html", _claims(claims)),
     ]
@@ -114,7 +114,7 @@ def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
         return Column(name, pictures, in_words(found.content_change), says, tone, besides)
 
     text = (
-        "The size tells the model how large the original picture was: 8 px is blurred, 48 px is sharp. It should change the"
+        "The size tells the model how large the original picture was: 12 px is blurred, 48 px is sharp. It should change the"
         " detail, and nothing else. The captions of these pictures name kind, size and place, but no colour."
     )
     models = [column("entangled", baseline, "bad"), column("improved", improved, "good")]
@@ -137,7 +137,7 @@ def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
         mirrored = improved.mirrored
         columns.append(column("improved, flip=1", improved.pixels["flip=1"], mirrored, "are the mirror image", "good"))
     text = (
-        "Half of the training views were mirrored, and their captions were not changed. A model that is told which ones learns"
+        "A quarter of the training views was mirrored, and their captions were not changed. A model that is told which ones learns"
         " what left and right mean, and mirrors on request. The captions of these pictures alternate: left, right."
     )
     return Beside(text, columns)
