@@ -137,8 +137,8 @@ def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
         mirrored = improved.mirrored
         columns.append(column("improved, flip=1", improved.pixels["flip=1"], mirrored, "are the mirror image", "good"))
     text = (
-        "A quarter of the training views was mirrored, and their captions were not changed. A model that is told which ones learns"
-        " what left and right mean, and mirrors on request. The captions of these pictures alternate: left, right."
+        "A quarter of the training views was mirrored, and their captions were not changed. A model that is told which ones"
+        " learns what left and right mean, and mirrors on request. The captions of these pictures alternate: left, right."
     )
     return Beside(text, columns)
 
