@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -27,10 +27,12 @@ from torch import Tensor
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
 from open_ldm.core.device import set_up_machine
 from open_ldm.data.sample import TransformRecord
+from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work, fill
 from open_ldm.encoded.cache.config import DTYPES, StoredDtype
 from open_ldm.encoded.cache.mapped import MappedSection
 from open_ldm.encoded.cache.reader import CachedData, CacheReader
+from open_ldm.encoded.cache.records import record_columns
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
 
 LATENT, TOKENS, WIDTH = (4, 32, 32), 77, 768
@@ -78,8 +80,8 @@ def make_cache(folder: Path, samples: int, latents: StoredDtype, captions: int) 
 
     def latent_shard(rows: range) -> dict[str, Tensor]:
         drawn = torch.randn(2, len(rows), *LATENT, generator=noise).to(DTYPES[latents])
-        record = torch.tensor([astuple(RECORD)] * len(rows), dtype=torch.int32)
-        return {"mean": drawn[0], "std": drawn[1], "record": record, "index": torch.arange(rows.start, rows.stop)}
+        records = record_columns([RECORD] * len(rows), TransformConfig(size_px=RECORD.height_px))
+        return {"mean": drawn[0], "std": drawn[1], **records, "index": torch.arange(rows.start, rows.stop)}
 
     def text_shard(rows: range) -> dict[str, Tensor]:
         number = len(rows) * captions
