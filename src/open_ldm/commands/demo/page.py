@@ -10,7 +10,7 @@ from torch import Tensor
 
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
 from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
-from open_ldm.commands.demo.verdict import Claim, in_words
+from open_ldm.commands.demo.verdict import BASELINE_CHANGES, FLIP_WORKS, IMPROVED_KEEPS, Claim, in_words
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
 from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES
@@ -117,7 +117,10 @@ def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
         "The size tells the model how large the original picture was: 12 px is blurred, 48 px is sharp. It should change the"
         " detail, and nothing else. The captions of these pictures name kind, size and place, but no colour."
     )
-    models = [column("entangled", baseline, "bad"), column("improved", improved, "good")]
+    models = [
+        column("entangled", baseline, "bad" if baseline.content_change.low > BASELINE_CHANGES else ""),
+        column("improved", improved, "good" if improved.content_change.high < IMPROVED_KEEPS else ""),
+    ]
     return Slider(text, [f"{side}x{side} px" for side in SIZES_PX], models)
 
 
@@ -125,17 +128,18 @@ def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
     captions = untold_captions(_LEFT_AND_RIGHT)
     largest = f"size={SIZES_PX[-1]}"
 
-    def column(name: str, pixels: Tensor, share: Estimate | None, says: str, tone: str) -> Column:
+    def column(name: str, pixels: Tensor, share: Estimate | None, says: str) -> Column:
         picture = Picture("", _grid(pixels[:_LEFT_AND_RIGHT]), alt=f"{name}: {'; '.join(captions)}")
+        tone = "" if share is None else "good" if share.low > FLIP_WORKS else "bad" if share.high < FLIP_WORKS else ""
         return Column(name, [picture], in_words(share) if share else "", says, tone)
 
     columns = [
-        column("entangled, not told of flips", baseline.pixels[largest], baseline.place, "show the side they name", "bad"),
-        column("improved, flip=0", improved.pixels[largest], improved.place, "show the side they name", "good"),
+        column("entangled, not told of flips", baseline.pixels[largest], baseline.place, "show the side they name"),
+        column("improved, flip=0", improved.pixels[largest], improved.place, "show the side they name"),
     ]
     if "flip=1" in improved.pixels:
         mirrored = improved.mirrored
-        columns.append(column("improved, flip=1", improved.pixels["flip=1"], mirrored, "are the mirror image", "good"))
+        columns.append(column("improved, flip=1", improved.pixels["flip=1"], mirrored, "are the mirror image"))
     text = (
         "A quarter of the training views was mirrored, and their captions were not changed. A model that is told which ones"
         " learns what left and right mean, and mirrors on request. The captions of these pictures alternate: left, right."
