@@ -96,7 +96,7 @@ def write_page(page: Path, baseline: ModelFindings, improved: ModelFindings, cla
     )
     parts = [
         Part("Move the slider: one noise, one caption, another original size", "demo/slider.html", _slider(baseline, improved)),
-        Part("Left and right, when a quarter of the views is mirrored", "demo/side_by_side.html", _sides(baseline, improved)),
+        Part("Left and right, when one view in seven is mirrored", "demo/side_by_side.html", _sides(baseline, improved)),
         Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(baseline, improved)),
         Part("What was claimed, and found", "demo/claims.html", _claims(claims)),
     ]
@@ -141,7 +141,7 @@ def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
         mirrored = improved.mirrored
         columns.append(column("improved, flip=1", improved.pixels["flip=1"], mirrored, "are the mirror image"))
     text = (
-        "A quarter of the training views was mirrored, and their captions were not changed. A model that is told which ones"
+        "One training view in seven was mirrored, and their captions were not changed. A model that is told which ones"
         " learns what left and right mean, and mirrors on request. The captions of these pictures alternate: left, right."
     )
     return Beside(text, columns)
