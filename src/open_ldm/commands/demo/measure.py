@@ -130,11 +130,15 @@ def _content_change(by_size: Mapping[int, Tensor]) -> Estimate:
 
 
 def _control_effect(run: LoadedRun, by_size: Mapping[int, Tensor]) -> Estimate:
-    """As `ldm evaluate` with control_effect; the real pictures are training views of about each size."""
+    """As `ldm evaluate` with control_effect, against drawings of each size whose colour does not depend on it.
+
+    In the training data small originals are red and large ones blue, which also differ in contrast, and so in detail.
+    """
     view = run.recipe.data.transform
     numbers = [(float(side), float(side)) for side in SIZES_PX]
     statistic = statistic_of("size", numbers, (view.height_px, view.width_px))
-    source = open_data(run.recipe.data)
+    plain = run.recipe.data.source.model_copy(update={"entangle": None})
+    source = open_data(run.recipe.data.model_copy(update={"source": plain}))
     measured, settings = [], []
     ranges = [range(start, start + 100) for start in range(0, min(len(source), _REAL_PICTURES) // 100 * 100, 100)]
     for batch in read_batches(source, view, seed=0, position_ranges=ranges, workers=0):
