@@ -11,7 +11,7 @@ BASELINE_CHANGES = 0.5
 """The entangled baseline is wrong where its content change lies surely below this."""
 IMPROVED_KEEPS = 0.2
 """The improved model is wrong where its content change lies surely above this."""
-EFFECT_KEPT = 0.25
+EFFECT_KEPT = 0.1
 """The improved model is wrong where its size does surely less than this share of what it does to real pictures.
 
 Not of what it does in the baseline: there the colour changes with it, and with the colour the contrast, which counts as detail.
