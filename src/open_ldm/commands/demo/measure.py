@@ -38,10 +38,12 @@ _INTERVALS = BootstrapConfig()
 
 @dataclass(frozen=True)
 class Plan:
-    """How many pictures each number rests on. `settings`: sizes of the views, taken from the run."""
+    """How many pictures each number rests on, besides the agreement with captions that tell everything."""
 
     pictures: int = 96
-    steps: int | None = None
+
+
+USUAL = Plan()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.commands.demo.measure import ModelFindings, Plan, measure_model
+from open_ldm.commands.demo.measure import USUAL, ModelFindings, Plan, measure_model
 from open_ldm.commands.demo.page import write_page
 from open_ldm.commands.demo.side_by_side import Training, train_side_by_side
 from open_ldm.commands.demo.verdict import Claim, judge
@@ -22,16 +22,6 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 BASELINE, IMPROVED = "entangled", "improved"
 RECIPES = {BASELINE: "demo-entangled", IMPROVED: "demo-improved"}
 FINDINGS = "demo.json"
-QUICK = (
-    "denoiser.patch=8",
-    "denoiser.width=96",
-    "denoiser.depth=3",
-    "denoiser.heads=4",
-    "training.samples=16000",
-    "training.optimizer.warmup_samples=800",
-)
-"""A minute instead of five: the two numbers of the size hold, shapes are not crisp."""
-_QUICK_PLAN = Plan(pictures=64)
 
 
 @dataclass(frozen=True)
@@ -61,17 +51,15 @@ def run_demo(
     out: Path,
     overrides: Sequence[str] = (),
     *,
-    quick: bool = False,
     silent: bool = False,
     recipes: Mapping[str, str] | None = None,
-    plan: Plan | None = None,
+    plan: Plan = USUAL,
 ) -> DemoResult:
-    """Train both models (or go on), measure them, write demo.json and demo.html, and print the two numbers.
+    """Train both models (or go on), measure them, and write demo.json and demo.html.
 
     Args:
         out: Folder of the demo; the runs are `out/entangled` and `out/improved`.
         overrides: Changes to both recipes.
-        quick: One minute instead of five.
         silent: Nothing is printed.
         recipes: Which recipe is trained as which model, where it is not the packaged one.
         plan: How many pictures the numbers rest on.
@@ -85,17 +73,15 @@ def run_demo(
         OpenLdmError: A training failed.
     """
     started = time.perf_counter()
-    given = [*(QUICK if quick else ()), *overrides]
     names = {**RECIPES, **(recipes or {})}
-    resolved = {model: load_recipe(name, given) for model, name in names.items()}
+    resolved = {model: load_recipe(name, overrides) for model, name in names.items()}
     for recipe in resolved.values():
         _require_shapes(recipe)
     _require_flip(resolved[IMPROVED])
     trainings = {
-        model: Training((names[model], *given), out / model, recipe.training.samples) for model, recipe in resolved.items()
+        model: Training((names[model], *overrides), out / model, recipe.training.samples) for model, recipe in resolved.items()
     }
     train_side_by_side(trainings, silent=silent)
-    plan = plan or (_QUICK_PLAN if quick else Plan())
     findings = {model: measure_model(load_run(out / model), plan, f"sample from {model}", silent=silent) for model in trainings}
     claims = judge(findings[BASELINE], findings[IMPROVED])
     code = int(any(claim.wrong for claim in claims))
