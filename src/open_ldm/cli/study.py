@@ -32,9 +32,9 @@ def study(
 
     The same command goes on where it stopped; the page is rewritten after every arm.
     """
+    from open_ldm.commands.devices import devices_of
     from open_ldm.studies.catalogue import study_of
     from open_ldm.studies.cost import cost_of
-    from open_ldm.studies.devices import devices_of
     from open_ldm.studies.run import Choice, Runner, chosen_arms
 
     if name == "list":

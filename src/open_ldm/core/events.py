@@ -164,6 +164,11 @@ def effective_events(events: Iterable[Event]) -> list[Event]:
     return kept
 
 
+def samples_seen_in(log: Path) -> int:
+    """Return how many samples the model of an event log has learned from so far; 0 without a log."""
+    return max((event.samples_seen for event in effective_events(read_events(log))), default=0)
+
+
 def duration(seconds: float) -> str:
     """Write a number of seconds for people: '8 s', '3 min 20 s', '2 h 05 min', '4 d 3 h'."""
     whole = max(0, round(seconds))

@@ -14,7 +14,7 @@ from open_ldm.core.config import flattened, read_yaml
 from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import ConfigError, DiskError, exit_code_of, reason_and_fix
-from open_ldm.core.events import effective_events, read_events
+from open_ldm.core.events import samples_seen_in
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
@@ -138,7 +138,7 @@ def run_in_folder(
         except BaseException as error:
             reason, fix = reason_and_fix(error)
             with suppress(DiskError):  # a full disk must not hide what went wrong first
-                folder.write_exit(exit_code_of(error), reason, _samples_seen(folder), fix)
+                folder.write_exit(exit_code_of(error), reason, samples_seen_in(folder.events), fix)
             raise
 
 
@@ -266,7 +266,3 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
             needed="the same settings to go on with it",
             fix="leave the change out, or choose another --out",
         )
-
-
-def _samples_seen(folder: RunFolder) -> int:
-    return max((event.samples_seen for event in effective_events(read_events(folder.events))), default=0)

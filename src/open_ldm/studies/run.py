@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.autoencoders import MeasuredStats
+from open_ldm.commands.devices import Training, train_over
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
 from open_ldm.controls.data import measures_of
@@ -30,7 +31,6 @@ from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
-from open_ldm.studies.devices import Training, train_over
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +11,14 @@ from typing import Any
 
 from open_ldm.commands.demo.measure import USUAL, ModelFindings, Plan, measure_model
 from open_ldm.commands.demo.page import write_page
-from open_ldm.commands.demo.side_by_side import Training, train_side_by_side
 from open_ldm.commands.demo.verdict import Claim, judge
+from open_ldm.commands.devices import ANY, Training, train_over
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.events import Progress, samples_seen_in
 from open_ldm.core.files import write_json
 from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 
@@ -78,17 +81,28 @@ def run_demo(
     for recipe in resolved.values():
         _require_shapes(recipe)
     _require_flip(resolved[IMPROVED])
-    trainings = {
-        model: Training((names[model], *overrides), out / model, recipe.training.samples) for model, recipe in resolved.items()
-    }
-    train_side_by_side(trainings, silent=silent)
-    findings = {model: measure_model(load_run(out / model), plan, f"sample from {model}", silent=silent) for model in trainings}
+    _train(out, {model: (names[model], *overrides) for model in resolved}, resolved, silent)
+    findings = {model: measure_model(load_run(out / model), plan, f"sample from {model}", silent=silent) for model in resolved}
     claims = judge(findings[BASELINE], findings[IMPROVED])
     code = int(any(claim.wrong for claim in claims))
     result = DemoResult(code, out, out / "demo.html", findings, claims, time.perf_counter() - started)
     write_json(out / FINDINGS, result.to_json())
     write_page(result.page, findings[BASELINE], findings[IMPROVED], claims, result.seconds)
     return result
+
+
+def _train(out: Path, given: Mapping[str, Sequence[str]], recipes: Mapping[str, Recipe], silent: bool) -> None:
+    """Train all models at the same time, each with its share of the cores: small networks gain little from a second thread."""
+    trainings = [Training(out / model, ("ldm", "train", *given[model], "--out", str(out / model))) for model in recipes]
+    total = sum(recipe.training.samples for recipe in recipes.values())
+    threads = max(1, (os.cpu_count() or 1) // len(trainings))
+    with Progress(total, label=f"train {len(trainings)} models", silent=silent) as progress:
+
+        def look() -> None:
+            progress.update(sum(samples_seen_in(RunFolder(each.run).events) for each in trainings))
+
+        train_over([ANY] * len(trainings), trainings, lambda text: None, threads=threads, on_look=look)
+        progress.update(total)
 
 
 def _require_shapes(recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Trainings of a study over several devices: one process on each, the next one as soon as a device is free."""
+"""Several trainings at once over some devices: one process on each, the next one as soon as a device is free."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
 from open_ldm.core.signals import StopRequest
 
 CPU = "cpu"
+ANY = "any"
+"""What a training takes by itself: it sees every device that this process sees."""
 LOG = "training.log"
 _LOOK_SECONDS = 0.2
 _STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
@@ -44,22 +46,32 @@ def devices_of(text: str) -> tuple[str, ...]:
     return names
 
 
-def train_over(devices: Sequence[str], trainings: Sequence[Training], say: Callable[[str], None]) -> None:
+def train_over(
+    devices: Sequence[str],
+    trainings: Sequence[Training],
+    say: Callable[[str], None],
+    *,
+    threads: int | None = None,
+    on_look: Callable[[], None] = lambda: None,
+) -> None:
     """Run all trainings, as many at once as there are devices; each one logs to training.log in its folder.
 
     A stop signal is passed on, and every training saves. After a failure the running trainings finish and no new one begins.
 
     Args:
-        devices: From `devices_of`.
+        devices: From `devices_of`, or `ANY`.
         trainings: Commands with their run folders.
         say: Called with one line for each training that begins.
+        threads: Of each training, unless OMP_NUM_THREADS says otherwise; None leaves it to torch, which takes every core.
+        on_look: Called several times a second while trainings run.
 
     Raises:
         ConfigError: There is no such device.
         OpenLdmError: A training failed.
         StoppedError: A stop signal came.
     """
-    environments = [_environment(device, os.environ) for device in devices]
+    usual = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    environments = [_environment(device, {**usual, **os.environ}) for device in devices]
     waiting = list(trainings)
     running: dict[int, tuple[Training, subprocess.Popen[bytes]]] = {}
     failed: list[Training] = []
@@ -83,11 +95,18 @@ def train_over(devices: Sequence[str], trainings: Sequence[Training], say: Calla
                 for _, process in running.values():
                     process.send_signal(_STOP)
             if running:
+                on_look()
                 time.sleep(_LOOK_SECONDS)
     if failed:
-        raise OpenLdmError(f"training in {failed[0].run} failed", fix=f"read {failed[0].run / LOG}")
+        raise OpenLdmError(f"training in {failed[0].run} failed{_said(failed[0])}", fix=f"read {failed[0].run / LOG}")
     if stop.name is not None or StoppedError.exit_code in codes:
         raise StoppedError("stopped and saved")
+
+
+def _said(training: Training) -> str:
+    """What a failed training said last, if that is an error."""
+    lines = (training.run / LOG).read_text(errors="replace").strip().splitlines()
+    return f": {lines[-1].removeprefix('error: ')}" if lines and lines[-1].startswith("error: ") else ""
 
 
 def _started(training: Training, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -106,7 +125,9 @@ def _started(training: Training, environment: Mapping[str, str]) -> subprocess.P
 
 
 def _environment(device: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """With one CUDA device to be seen, of those that are seen here; or with none."""
+    """With one CUDA device to be seen, of those that are seen here; or with none; or, for `ANY`, as it is."""
+    if device == ANY:
+        return dict(environment)
     if device == CPU:
         return {**environment, "CUDA_VISIBLE_DEVICES": ""}
     seen = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from open_ldm.commands.devices import Training, devices_of, train_over
 from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
-from open_ldm.studies.devices import Training, devices_of, train_over
 
 Make = Callable[..., Training]
 STAND_IN = """
