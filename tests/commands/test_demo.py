@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from open_ldm.cli.main import main
 from open_ldm.commands.demo import caption_groups, run_demo
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
 from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings, Plan
+from open_ldm.commands.demo.page import next_commands
 from open_ldm.commands.demo.run import BASELINE, IMPROVED, DemoResult
 from open_ldm.commands.demo.text import demo_text
 from open_ldm.commands.demo.verdict import judge
@@ -62,6 +65,15 @@ def test_the_demo_writes_its_findings(demo: DemoResult) -> None:
     page = demo.page.read_text()
     assert page.count("data:image/png") == 2 * len(SIZES_PX) + 3 + 2
     assert all(claim.expected in page for claim in demo.claims)
+
+
+def test_the_commands_it_names_run(demo: DemoResult) -> None:
+    few = [f"metrics.{name}.pictures=2" for name in ("content_change", "control_effect")]
+    for command, more in zip(next_commands(demo.out / IMPROVED), ([], few, ["--dry-run"]), strict=True):
+        assert command.split("--")[0].strip() in demo.page.read_text().replace("<span>", "").replace("</span>", "")
+        with pytest.raises(SystemExit) as ended:
+            main([*shlex.split(command)[1:], *more])
+        assert ended.value.code == 0, command
 
 
 def test_the_same_command_goes_on_and_finds_the_same(demo: DemoResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +97,9 @@ def write_page(page: Path, baseline: ModelFindings, improved: ModelFindings, cla
     )
     parts = [
         Part("Move the slider: one noise, one caption, another original size", "demo/slider.html", _slider(baseline, improved)),
-        Part("Left and right, when one view in seven is mirrored", "demo/side_by_side.html", _sides(baseline, improved)),
+        Part("Left and right, when views are mirrored at random", "demo/side_by_side.html", _sides(baseline, improved)),
         Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(baseline, improved)),
-        Part("What was claimed, and found", "demo/claims.html", _claims(claims)),
+        Part("What was claimed, and found", "demo/claims.html", _claims(claims, page.parent / "improved")),
     ]
     write_text(page, render_page(head, parts, "open-ldm demo"))
 
@@ -141,7 +142,7 @@ def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
         mirrored = improved.mirrored
         columns.append(column("improved, flip=1", improved.pixels["flip=1"], mirrored, "are the mirror image"))
     text = (
-        "One training view in seven was mirrored, and their captions were not changed. A model that is told which ones"
+        "Some of the training views were mirrored, and their captions were not changed. A model that is told which ones"
         " learns what left and right mean, and mirrors on request. The captions of these pictures alternate: left, right."
     )
     return Beside(text, columns)
@@ -161,18 +162,22 @@ def _unseen(baseline: ModelFindings, improved: ModelFindings) -> Beside:
     return Beside(text, [column("entangled", baseline), column("improved", improved)], note)
 
 
-def _claims(claims: Sequence[Claim]) -> Claims:
+def _claims(claims: Sequence[Claim], improved: Path) -> Claims:
     rows = [[claim.expected, claim.found, "wrong" if claim.wrong else "ok"] for claim in claims]
     note = (
         "Intervals in brackets are at 95 %. A claim is wrong where its interval lies on the wrong side of its bound. What each"
         " number means: docs/evaluation.md; the drawings: docs/entangled-data.md; the method: docs/method.md."
     )
-    commands = [
-        "ldm sample runs/demo/improved --prompt 'a large circle on the left' size=48x48 flip=0",
-        "ldm evaluate runs/demo/improved metrics='[content_change, control_effect]'",
+    return Claims(Table(rows, ["claim", "found", ""]), note, next_commands(improved))
+
+
+def next_commands(run: Path) -> list[str]:
+    """Return commands that go on from the improved model, whose run folder is given."""
+    return [
+        f"ldm sample {shlex.quote(str(run))} --prompt 'a large circle on the left' size=48x48 flip=0",
+        f"ldm evaluate {shlex.quote(str(run))} --metrics content_change,control_effect",
         "ldm study control-parametrisation",
     ]
-    return Claims(Table(rows, ["claim", "found", ""]), note, commands)
 
 
 def _chosen(count: int) -> list[int]:

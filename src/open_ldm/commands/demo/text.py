@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from open_ldm.commands.demo.page import next_commands
 from open_ldm.commands.demo.run import BASELINE, IMPROVED, DemoResult
 from open_ldm.commands.demo.verdict import in_words
 
@@ -25,11 +26,10 @@ def demo_text(result: DemoResult, *, colour: bool = False) -> str:
     for claim in result.claims:
         line = f"  {'WRONG' if claim.wrong else 'ok':<6} {claim.expected}: {claim.found}"
         lines.append(f"{_RED}{line}{_PLAIN}" if claim.wrong and colour else line)
-    improved = result.out / IMPROVED
     lines += [
         "",
         f"page:   {result.page.resolve()}  ({result.seconds:.0f} s)",
-        f"next:   ldm sample {improved} --prompt 'a small purple cross on the right' size=48x48 flip=0",
+        f"next:   {next_commands(result.out / IMPROVED)[0]}",
     ]
     return "\n".join(lines)
 
