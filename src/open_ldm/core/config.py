@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,7 +19,14 @@ from open_ldm.core.fields import field_names, is_text, types_of_field, types_of_
 
 
 class Config(BaseModel):
-    """Base of every config: immutable, and an unknown key is an error."""
+    """Base of every config: immutable, and an unknown key is an error.
+
+    Attributes:
+        presets: For each setting that names a preset, the settings whose values the preset gives while they are null. A new
+            name discards the values that stood beside the old one (core/overrides.py).
+    """
+
+    presets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 

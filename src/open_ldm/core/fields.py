@@ -45,6 +45,13 @@ def types_of_field(allowed: Iterable[Any], name: str, content: Any) -> list[Any]
     return found
 
 
+def presets_of(allowed: Iterable[Any], name: str, content: Any) -> list[str]:
+    """Return the settings that the preset named by `name` gives (`Config.presets`); arguments as `types_of_field`."""
+    kind = content.get("kind") if isinstance(content, Mapping) else None
+    configs = (one for one in allowed if isinstance(one, type) and issubclass(one, BaseModel) and tag_of(one) in (None, kind))
+    return [filled for one in configs for filled in getattr(one, "presets", {}).get(name, ())]
+
+
 def types_of_item(allowed: Iterable[Any]) -> list[Any]:
     """Return what an item of a list may be, where the list may be one of `allowed`."""
     lists = (one for one in allowed if typing.get_origin(one) in (list, tuple, Sequence))

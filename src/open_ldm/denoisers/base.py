@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -172,6 +172,8 @@ class DenoiserSettings(Config):
 
 class GeometryConfig(DenoiserSettings):
     """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels."""
+
+    presets: ClassVar[Mapping[str, tuple[str, ...]]] = {"size": ("depth", "width", "heads")}
 
     size: Literal["XS", "S", "B", "L", "XL"] = "B"
     patch: int = Field(default=2, ge=1, le=32)
