@@ -44,8 +44,8 @@ class TrainingPass:
 
     Attributes:
         forward: Computes the prediction whose loss is taken.
-        noise: Purpose of the unit noise that its x_t is made with; passes of different purposes see the same x_0 and t under
-            independent noise.
+        noise: Purpose (core/seeds.py) of the unit noise that its x_t is made with; passes of different purposes see the same
+            x_0 and t under independent noise.
     """
 
     forward: Forward
@@ -188,7 +188,7 @@ class GeometryConfig(DenoiserSettings):
 
     @property
     def side_use(self) -> str:
-        """Why, as the end of a sentence: 'latents cannot be ...'."""
+        """The phrase that says how the side is divided, for error messages: 'cut in patches of 2'."""
         return f"cut in patches of {self.patch}"
 
     @property

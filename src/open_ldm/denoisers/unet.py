@@ -78,7 +78,7 @@ class UNetConfig(DenoiserSettings):
 
     @property
     def side_use(self) -> str:
-        """Why, as the end of a sentence: 'latents cannot be ...'."""
+        """The phrase that says how the side is divided, for error messages: 'halved 2 times'."""
         return f"halved {len(self.geometry.multipliers) - 1} times"
 
     @property
