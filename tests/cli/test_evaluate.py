@@ -335,7 +335,7 @@ def seed_of_pictures(root: Path) -> list[object]:
         (wrong_weights, 2, "weights file weights.safetensors lacks"),
         (nowhere, 2, "is neither a file nor a folder of a known extractor; needed: a folder of `ldm evaluate fit-features`"),
         (unknown_metric, 2, "metrics.0.kind='fidd' is unknown; needed: one of "),
-        (unknown_setting, 2, "unknown key 'metrics.1.kid.subsetsize'"),
+        (unknown_setting, 2, "unknown key 'metrics.1.subsetsize'"),
         (absent_metric, 2, "the list has no item 'kid'"),
         (seed_of_pictures, 2, "holds pictures, not a run"),
     ],
