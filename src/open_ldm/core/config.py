@@ -35,8 +35,8 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 _LINE_LENGTH = 240
 """Characters that the problems of a config may take together, in an error of at most 300."""
-_VALUE_LENGTH = 60
-"""Characters of a value that is shown."""
+_LIST_LENGTH = 60
+"""Characters of a list that is shown as it was given."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -177,15 +177,12 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
             return f"key '{dotted}.kind' is missing", "; needed: kind: NAME"
         case _:
             message = problem["msg"].removeprefix("Value error, ")
-            if (
-                isinstance(given, Mapping) and problem["type"] == "value_error"
-            ):  # a rule between several settings, which it names
-                return (f"{dotted}: {message}" if dotted else message), ""
-            shown = type(given).__name__ if isinstance(given, dict) or len(repr(given)) > _VALUE_LENGTH else repr(given)
+            if isinstance(given, Mapping) and problem["type"] == "value_error":
+                return (f"{dotted}: {message}" if dotted else message), ""  # a rule between several settings, which it names
+            long = isinstance(given, dict) or (isinstance(given, list) and len(repr(given)) > _LIST_LENGTH)
             unquoted = problem["type"] in ("string_type", "path_type") and isinstance(given, bool | int | float)
-            return f"{dotted or 'recipe'}={shown}", _needed(message) + (
-                "; fix: put it in quotes in the YAML" if unquoted else ""
-            )
+            fix = "; fix: put it in quotes in the YAML" if unquoted else ""
+            return f"{dotted or 'recipe'}={type(given).__name__ if long else repr(given)}", _needed(message) + fix
 
 
 def _needed(message: str) -> str:
