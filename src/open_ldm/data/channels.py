@@ -31,7 +31,7 @@ Scaled = np.ndarray[Any, Any]
 
 _TYPES: dict[int, type[np.uint8 | np.uint16]] = {8: np.uint8, 16: np.uint16}
 _MOST_LETTERS = 200
-_NPY = b"\x93NUMPY"
+NPY = b"\x93NUMPY"
 _READ_BY_AXES = (pictures.NOT_A_PICTURE, pictures.UNSUPPORTED_MODE, WRONG_CHANNELS)
 _GREY_MODES = ("L", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -65,7 +65,7 @@ def decode(
     content = picture if isinstance(picture, bytes) else pictures.read_bytes(picture)
     if not content:
         raise BadPicture(pictures.EMPTY)
-    if content.startswith(_NPY):
+    if content.startswith(NPY):
         values = _array_of(content, channels, max_megapixels)
         planes = [_to_bits(values[:, :, channel], ranges, channel, bits) for channel in range(channels)]
     else:
@@ -80,12 +80,18 @@ def read_size(picture: bytes | Path, channels: int, max_megapixels: float) -> tu
     return pictures.with_file(picture, lambda file: _size_in(file, channels, max_megapixels))
 
 
+def npy_shape(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read shape and type of the array of a .npy file from its header. Raises BadPicture."""
+    header = _read_header(io.BytesIO(content))
+    return header.shape, header.dtype
+
+
 def _size_in(stream: IO[bytes], channels: int, max_megapixels: float) -> tuple[int, int]:
-    start = stream.read(len(_NPY))
+    start = stream.read(len(NPY))
     stream.seek(0)
     if not start:
         raise BadPicture(pictures.EMPTY)
-    if start == _NPY:
+    if start == NPY:
         return _header(stream, channels, max_megapixels).size
     facts = tiff.read_facts(stream)
     refused = None
@@ -117,20 +123,25 @@ class _Header:
         return self.shape[0], self.shape[1]
 
 
-def _header(stream: IO[bytes], channels: int, max_megapixels: float) -> _Header:
+def _read_header(stream: IO[bytes]) -> _Header:
     """Read to the first byte of the array. Nothing is unpickled: only plain numbers are accepted."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy warns about headers of old or unusual writers; only their content matters
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            header = _Header(*read(stream))
+            return _Header(*read(stream))
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the picture
         # numpy reads the header as a Python literal. A broken one raises whatever its parser fails at (MemoryError for deep
         # nesting, although no accepted header is long), or is quoted in full.
         raise BadPicture(pictures.DAMAGED, f"{type(error).__name__}: {error}"[:_MOST_LETTERS]) from error
+
+
+def _header(stream: IO[bytes], channels: int, max_megapixels: float) -> _Header:
+    """Read and check the header of a .npy file."""
+    header = _read_header(stream)
     if header.dtype.kind != "u" or header.dtype.itemsize > 2:
         raise BadPicture(WRONG_NUMBERS, f"{header.dtype}")
     stored_channels = header.shape[2] if len(header.shape) == 3 else 1
@@ -231,12 +242,14 @@ def _check_pages(image: Image.Image, channels: int) -> None:
 
 def _to_bits(values: np.ndarray[Any, Any], ranges: Sequence[Range] | None, channel: int, bits: int) -> Scaled:
     if ranges is None and values.dtype.kind == "u" and values.dtype.itemsize * 8 == bits:
-        return values.astype(_TYPES[bits])
+        same: Scaled = values.astype(_TYPES[bits])
+        return same
     whole = (0, 255) if values.dtype.itemsize == 1 else (0, 65535)
     low, high = whole if ranges is None else ranges[channel if len(ranges) > 1 else 0]
     if values.dtype.kind != "u" or values.dtype.itemsize > 2:
         return _scaled(values, low, high, bits)
-    return _table(low, high, bits)[values]
+    scaled: Scaled = _table(low, high, bits)[values]
+    return scaled
 
 
 def _scaled(values: np.ndarray[Any, Any], low: int, high: int, bits: int) -> Scaled:
@@ -252,4 +265,5 @@ def _scaled(values: np.ndarray[Any, Any], low: int, high: int, bits: int) -> Sca
 def _table(low: int, high: int, bits: int) -> Scaled:
     """Build the table of what every 16-bit value becomes: top (v - low) / (high - low), rounded and clamped."""
     above, top = np.clip(np.arange(65536), low, high) - low, 2**bits - 1
-    return ((above * 2 * top + (high - low)) // (2 * (high - low))).astype(_TYPES[bits])
+    table: Scaled = ((above * 2 * top + (high - low)) // (2 * (high - low))).astype(_TYPES[bits])
+    return table

@@ -123,4 +123,7 @@ def in_file_units(
         return pixels
     pairs = np.array([ranges[channel if len(ranges) > 1 else 0] for channel in range(len(pixels))], np.int64)
     low, span = pairs[:, 0, None, None], (pairs[:, 1] - pairs[:, 0])[:, None, None]
-    return (low + (pixels.astype(np.int64) * span * 2 + 65535) // (2 * 65535)).astype(np.uint16)
+    given: np.ndarray[Any, np.dtype[np.uint16]] = (low + (pixels.astype(np.int64) * span * 2 + 65535) // (2 * 65535)).astype(
+        np.uint16
+    )
+    return given

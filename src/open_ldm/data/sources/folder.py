@@ -117,6 +117,10 @@ class FolderSource:
             file=content,
         )
 
+    def file_at(self, index: int) -> bytes:
+        """Return the bytes of a picture's file. Raises BadPicture."""
+        return pictures.read_bytes(self._root / self._usable(index).name)
+
     def sample_id(self, index: int) -> str:
         """Return the file name relative to the folder, with forward slashes."""
         return printable(self._entries[index].name)

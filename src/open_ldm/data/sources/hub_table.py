@@ -161,8 +161,9 @@ def _chosen(splits: Sequence[str], split: str | None, path: str) -> str:
     if split is None and len(splits) == 1:
         return splits[0]
     if split is None:
+        first = next((name for name in splits if name.startswith("train")), splits[0])
         raise ConfigError(
-            f"{path} holds the splits {shortened(splits, 8)}", needed="one of them", fix=f"data.source.split={splits[0]}"
+            f"{path} holds the splits {shortened(splits, 8)}", needed="one of them", fix=f"data.source.split={first}"
         )
     if split not in splits:
         raise ConfigError(f"data.source.split={split}: {path} has no such split", needed=nearest(split, splits))

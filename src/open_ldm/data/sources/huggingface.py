@@ -148,6 +148,10 @@ class HuggingFaceSource:
             file=content,
         )
 
+    def file_at(self, index: int) -> bytes:
+        """Return the bytes of a picture's file. Raises BadPicture."""
+        return self._content(index, self._rows[index])
+
     def sample_id(self, index: int) -> str:
         """Return the name of the row, or SPLIT/ROW."""
         return f"{self._split}/{index:08d}" if self._ids is None else self._ids[index]
@@ -155,7 +159,7 @@ class HuggingFaceSource:
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the original (height, width) in pixels, from columns or the picture's header. Raises BadPicture."""
         self._check(index)
-        content = self._content(index, self._rows[index])
+        content = self.file_at(index)
         size = self.config.read_size(content)
         return size if self._sizes is None else self._upright(index, content, size)
 
@@ -230,12 +234,9 @@ class HuggingFaceSource:
             return None
         if index in self._outside:
             return None if self._outside[index] is None else StoredPicture(self._file_of(index))
-        read = partial(self._content_at, index)
+        read = partial(self.file_at, index)
         first = self._files[0] if self._files else Path(self.config.path, "in memory")
         return StoredPicture(first, index, read=read, state=self._state)
-
-    def _content_at(self, index: int) -> bytes:
-        return self._content(index, self._rows[index])
 
     @property
     def _faults(self) -> list[int]:

@@ -175,6 +175,11 @@ class ShardsSource:
             file=content,
         )
 
+    def file_at(self, index: int) -> bytes:
+        """Return the bytes of a picture's file. Raises BadPicture."""
+        row = self._usable(index)
+        return self._read(index, int(row["offset"]), int(row["size"]))
+
     def sample_id(self, index: int) -> str:
         """Return 'SHARD/KEY', the shard without .tar."""
         return printable(f"{self._shards[self._rows[index]['shard']].stem}/{self._keys[index]}")
