@@ -41,11 +41,15 @@ def formats_for(start: bytes) -> tuple[str, ...]:
     Raises:
         MissingExtraError: It is HEIC, and pillow-heif is not installed.
     """
-    readable = (*_ALWAYS, *(name for name, (feature, _) in _OF_SOME_BUILDS.items() if features.check(feature)))
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         _register_heif()
-        return (*readable, "HEIF")
-    return readable
+        return (*_readable(), "HEIF")
+    return _readable()
+
+
+@lru_cache(maxsize=1)
+def _readable() -> tuple[str, ...]:
+    return (*_ALWAYS, *(name for name, (feature, _) in _OF_SOME_BUILDS.items() if features.check(feature)))
 
 
 @lru_cache(maxsize=1)

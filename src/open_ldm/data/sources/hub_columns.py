@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
@@ -156,6 +158,24 @@ def _is_scalar(feature: Any) -> bool:
 def _is_text(feature: Any) -> bool:
     inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
     return _is_word(inner) and _kind(feature) in ("Value", "List", "LargeList", "Sequence", "list")
+
+
+class MappedColumn:
+    """Random access to one column of a `datasets.Dataset`, past its formatting, which costs as much as a small picture.
+
+    Args:
+        rows: The table, whose rows are in the order of its arrow table.
+        name: The column.
+    """
+
+    def __init__(self, rows: Any, name: str) -> None:
+        self._chunks: list[Any] = rows.data.column(name).chunks
+        self._starts = list(accumulate((len(chunk) for chunk in self._chunks[:-1]), initial=0))
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the arrow scalar of a row."""
+        at = bisect_right(self._starts, index) - 1
+        return self._chunks[at][index - self._starts[at]]
 
 
 def values_of(rows: Any, column: str) -> Iterator[Any]:

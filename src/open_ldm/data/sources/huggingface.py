@@ -6,7 +6,7 @@ Rows are mapped from the disk, not loaded. Columns are found by their declared t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from open_ldm.data import pictures
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, read_digests
-from open_ldm.data.sources.hub_columns import Columns, choose_columns, paths_without_bytes, values_of
+from open_ldm.data.sources.hub_columns import Columns, MappedColumn, choose_columns, paths_without_bytes, values_of
 from open_ldm.data.sources.hub_table import open_table
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, resolve_labels
 from open_ldm.data.sources.metadata import captions_from, original_size_from
@@ -71,15 +71,16 @@ class HuggingFaceSource:
         opened = open_table(config.path, split=config.split, subset=config.subset, revision=config.revision)
         given = {str(role): name for role, name in config.columns.items()}
         chosen = choose_columns(opened.rows.features, config.picture, given, config.path)
-        rows = opened.rows
+        rows, picture = opened.rows, opened.rows.features[chosen.picture]
+        self._is_struct = type(picture).__name__ != "Value"
         if not len(rows):
             raise DataError(f"{config.path} has no rows", needed="one row per picture")
-        if type(rows.features[chosen.picture]).__name__ == "Image":
+        if type(picture).__name__ == "Image":
             rows = rows.cast_column(chosen.picture, need("datasets", extra="data").Image(decode=False))
         self._columns, self._folder, self._split = chosen, opened.folder, opened.split
-        read = [chosen.picture, *([chosen.text] if chosen.text else []), *chosen.others]
-        self._rows = rows.select_columns(read).with_format("arrow")
-        self._texts = rows.select_columns([chosen.text]).with_format("arrow") if chosen.text else None
+        if len(rows) != rows.data.num_rows:
+            rows = rows.flatten_indices()
+        self._rows = rows
         self._words = {
             name: feature.names
             for name, feature in rows.features.items()
@@ -132,8 +133,7 @@ class HuggingFaceSource:
 
     def __getitem__(self, index: int) -> Sample:
         self._check(index)
-        row = self._rows[index]
-        content = self._content(index, row)
+        content = self.file_at(index)
         pixels = self.config.decode(content)
         size = (pixels.shape[0], pixels.shape[1])
         height, width = size if self._sizes is None else self._upright(index, content, size)
@@ -143,14 +143,18 @@ class HuggingFaceSource:
             original_height_px=height,
             original_width_px=width,
             label=self.label_of(index),
-            captions=_captions(row[self._columns.text][0].as_py()) if self._columns.text else (),
-            attributes=self._attributes(row),
+            captions=self.captions_of(index),
+            attributes=self._attributes(index),
             file=content,
         )
 
     def file_at(self, index: int) -> bytes:
-        """Return the bytes of a picture's file. Raises BadPicture."""
-        return self._content(index, self._rows[index])
+        """Return the bytes of a row's picture, or of the file that it names. Raises BadPicture."""
+        if index in self._outside:
+            return pictures.read_bytes(self._file_of(index))
+        stored = self._at[self._columns.picture][index]
+        content: bytes = (stored["bytes"] if self._is_struct else stored).as_py()
+        return content
 
     def sample_id(self, index: int) -> str:
         """Return the name of the row, or SPLIT/ROW."""
@@ -170,29 +174,26 @@ class HuggingFaceSource:
 
     def captions_of(self, index: int) -> tuple[str, ...]:
         """Return the captions of a picture without reading it."""
-        return () if self._texts is None else _captions(self._texts[index][self._columns.text][0].as_py())
+        return _captions(self._at[self._columns.text][index].as_py()) if self._columns.text else ()
 
     def captions(self) -> list[str]:
         """Return all captions, in the order of the pictures."""
-        if self._texts is None:
-            return []
-        return [caption for cell in values_of(self._texts, self._columns.text) for caption in _captions(cell)]
+        return [caption for cell in self._cells() for caption in _captions(cell)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_at"}  # arrays would be copied, not mapped
+
+    @cached_property
+    def _at(self) -> dict[str, MappedColumn]:
+        read = filter(None, [self._columns.picture, self._columns.text, *self._columns.others])
+        return {name: MappedColumn(self._rows, name) for name in read}
+
+    def _cells(self) -> Iterator[Any]:
+        return values_of(self._rows, self._columns.text) if self._columns.text else iter(())
 
     def _check(self, index: int) -> None:
         if self._class_names and self._labels[index] == NO_LABEL:
             raise BadPicture(BAD_LABEL, self.sample_id(index))
-
-    def _content(self, index: int, row: Any) -> bytes:
-        """Return the picture's bytes: those of the row, or of the file that it names."""
-        if index in self._outside:
-            return pictures.read_bytes(self._file_of(index))
-        stored = row[self._columns.picture][0]
-        content: bytes = (stored["bytes"] if self._is_struct else stored).as_py()
-        return content
-
-    @property
-    def _is_struct(self) -> bool:
-        return str(self._rows.features[self._columns.picture])[:6] != "Value("
 
     def _file_of(self, index: int) -> Path:
         path = self._outside[index]
@@ -221,10 +222,10 @@ class HuggingFaceSource:
         known = None if self._sizes is None else (int(self._sizes[index, 0]), int(self._sizes[index, 1]))
         return size if known is None or known == (0, 0) else self.config.upright(known, content, size)
 
-    def _attributes(self, row: Any) -> Mapping[str, Any]:
+    def _attributes(self, index: int) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
         for name in self._columns.others:
-            value, words = row[name][0].as_py(), self._words.get(name)
+            value, words = self._at[name][index].as_py(), self._words.get(name)
             if value is not None and (words is None or value >= 0):
                 found[name] = value if words is None else words[value]
         return found
@@ -262,7 +263,7 @@ class HuggingFaceSource:
     @cached_property
     def _captions_hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for cell in values_of(self._texts, self._columns.text) if self._texts is not None else ():
+        for cell in self._cells():
             digest.update(repr(_captions(cell)).encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
 
