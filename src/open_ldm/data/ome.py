@@ -63,7 +63,7 @@ def read_ome(file: IO[bytes] | bytes) -> Ome:
     return Ome(_micrometres(pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit")), names)
 
 
-def columns_in(file: bytes) -> dict[str, Any]:
+def attributes_in(file: bytes) -> dict[str, Any]:
     """Return what a picture's file says of itself as columns: of an OME-TIFF its pixel size and channel names."""
     return read_ome(file).columns() if file[:2] in (b"II", b"MM") else {}
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.files import relative_path_hint
 from open_ldm.data import pictures
-from open_ldm.data.ome import columns_in
+from open_ldm.data.ome import attributes_in
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import NoSuchPath, moved
@@ -113,7 +113,7 @@ class FolderSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=entry.captions,
-            attributes=columns_in(content),
+            attributes=attributes_in(content),
             file=content,
         )
 

@@ -20,7 +20,7 @@ from open_ldm.core.errors import DataError, OpenLdmError, shortened
 from open_ldm.core.files import open_handle, read_at
 from open_ldm.data import pictures
 from open_ldm.data.content import unreadable
-from open_ldm.data.ome import columns_in
+from open_ldm.data.ome import attributes_in
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.data.sources.digests import StoredPicture, read_digests
@@ -171,7 +171,7 @@ class ShardsSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=self._read_caption(index),
-            attributes=columns_in(content),
+            attributes=attributes_in(content),
             file=content,
         )
 
