@@ -3,83 +3,67 @@
     python benchmarks/read_pictures.py ../before              # this checkout against another, folder and shards
     python benchmarks/read_pictures.py ../before --tables     # also a table, against the shards of this checkout
 
-Every side is a process of its own that reads the same pictures when told to; sides take turns, block by block, so that a busy
-machine or a drifting clock meets all of them. Printed are pictures per second of wall time and processor time of each picture
-(median and minimum over the blocks; the minimum is least disturbed by other programs), and ratios of neighbouring blocks.
+Both checkouts are loaded into one process, since two processes of equal code differ by a quarter for as long as they live.
+Sides take turns in a random order, block by block, so that a busy machine or a drifting clock meets all of them. Printed are
+pictures per second of wall time, processor time of each picture (median and minimum over the blocks; other programs disturb the
+minimum least), and ratios of neighbouring blocks.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 _HERE = Path(__file__).resolve().parents[1]
-_CHILD = """
-import sys, time
-from open_ldm.data.sources.{module} import {name}
-source = {name}(path={path!r}).open()
-length, at = len(source), 0
-print("ready", flush=True)
-for line in sys.stdin:
-    count = int(line)
-    wall, used = time.perf_counter(), time.process_time()
-    for _ in range(count):
-        source[(at * 7919) % length]
-        at += 1
-    print(count / (time.perf_counter() - wall), (time.process_time() - used) / count, flush=True)
-"""
 
 
 @dataclass
 class Side:
-    """A process that reads pictures of one source by one checkout."""
+    """One source, read by one checkout."""
 
     name: str
-    checkout: Path
-    module: str
-    config: str
-    path: Path
+    source: Any
     rates: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
-    process: subprocess.Popen[str] | None = None
-
-    def start(self, environment: dict[str, str]) -> None:
-        """Open the source."""
-        code = _CHILD.format(module=self.module, name=self.config, path=str(self.path))
-        given = environment | {"PYTHONPATH": str(self.checkout / "src")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=given
-        )
-        assert self.process.stdout is not None and self.process.stdout.readline().strip() == "ready", self.name
+    at: int = 0
 
     def read(self, count: int, keep: bool) -> None:
         """Read so many pictures."""
-        assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        rate, cost = map(float, self.process.stdout.readline().split())
+        wall, used = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            self.source[(self.at * 7919) % len(self.source)]
+            self.at += 1
         if keep:
-            self.rates.append(rate)
-            self.costs.append(cost)
+            self.rates.append(count / (time.perf_counter() - wall))
+            self.costs.append((time.process_time() - used) / count)
 
-    def stop(self) -> None:
-        """End the process."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            self.process.wait()
+
+def open_by(checkout: Path, module: str, config: str, path: Path) -> Any:
+    """Open a source by the code of a checkout, which stays loaded beside that of others."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "open_ldm"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(checkout / "src"))
+    try:
+        found = importlib.import_module(f"open_ldm.data.sources.{module}")
+        assert Path(str(found.__file__)).is_relative_to(checkout), found.__file__
+        return getattr(found, config)(path=str(path)).open()
+    finally:
+        sys.path.pop(0)
 
 
 def make_pictures(count: int, side: int) -> list[bytes]:
@@ -131,22 +115,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
         write_all(root, make_pictures(given.pictures, given.side), given.tables)
-        environment = os.environ | {"XDG_CACHE_HOME": made, "HF_HOME": made, "OMP_NUM_THREADS": "1"}
-        folder, shards = (("folder", "FolderConfig", root / "folder"), ("shards", "ShardsConfig", root / "a.tar"))
-        checkouts = (("before", given.before.resolve()), ("now", _HERE))
-        sides = [Side(f"{what[0]} {name}", checkout, *what) for what in (folder, shards) for name, checkout in checkouts]
+        os.environ.update(XDG_CACHE_HOME=made, HF_HOME=made)
+        wanted = [("folder", "FolderConfig", root / "folder"), ("shards", "ShardsConfig", root / "a.tar")]
+        sides = [Side(f"{what[0]} before", open_by(given.before.resolve(), *what)) for what in wanted]
+        sides += [Side(f"{what[0]} now", open_by(_HERE, *what)) for what in wanted]
         if given.tables:
-            sides.append(Side("table now", _HERE, "huggingface", "HuggingFaceConfig", root / "table"))
-        try:
-            for side in sides:
-                side.start(environment)
-            order = random.Random(0)
-            for number in range(given.blocks + 2):
-                for side in order.sample(sides, len(sides)):  # a fixed order would favour whoever reads twice in a row
-                    side.read(given.block, keep=number > 1)
-        finally:
-            for side in sides:
-                side.stop()
+            sides.append(Side("table now", open_by(_HERE, "huggingface", "HuggingFaceConfig", root / "table")))
+        order = random.Random(0)
+        for number in range(given.blocks + 2):
+            for side in order.sample(sides, len(sides)):  # a fixed order would favour whoever reads twice in a row
+                side.read(given.block, keep=number > 1)
     by_name = {side.name: side for side in sides}
     for side in sides:
         rate, cost, least = statistics.median(side.rates), 1e6 * statistics.median(side.costs), 1e6 * min(side.costs)
