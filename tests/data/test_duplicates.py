@@ -67,7 +67,8 @@ def test_pairs_are_those_of_a_comparison_of_all() -> None:
     draw = np.random.default_rng(1)
     base = draw.integers(0, 2**63, 40, dtype=np.uint64)
     flips = [np.uint64(sum(1 << int(bit) for bit in draw.choice(64, int(draw.integers(0, 9)), replace=False))) for _ in base]
-    hashes = np.concatenate([base, base ^ np.array(flips, np.uint64)] * 8)  # more than one block of rows
+    both = np.stack([base, base ^ np.array(flips, np.uint64)], axis=1).ravel()  # neighbours and far ones
+    hashes = np.concatenate([both] * 8)  # more than one block of rows
     indices = [3 * index for index in range(len(hashes))]
     wanted = {
         (indices[i], indices[j], bits)
