@@ -8,28 +8,39 @@ from dataclasses import replace
 from typing import Any
 
 from open_ldm.core.errors import DataError, nearest
+from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
 
 MOST_LABELS = 1000
 
 
 class LabelColumn:
-    """A source whose classes are the values of `attributes[column]` in alphabetic order; all else is the inner source's.
+    """A source whose classes are the values of a column in alphabetic order; all else is the inner source's.
 
-    Every sample is read once when it is opened, since only the sample knows its attributes.
+    The column is one of the metadata, or one of the samples' `attributes`. For the latter every sample is read once when it is
+    opened, since only the sample knows its attributes.
     """
 
     def __init__(self, inner: Source, column: str) -> None:
         self.inner, self.column = inner, column
-        values = [_value(inner, index, column) for index in range(len(inner))]
-        self.class_names: tuple[str, ...] = tuple(sorted({value for value in values if value is not None}))
+        if column in (known := columns_of(inner)):
+            words = known[column].as_words()
+            values = [words.at(index) for index in range(len(inner))]
+        else:
+            values = [_value(inner, index, column) for index in range(len(inner))]
+        self.class_names: tuple[str, ...] = tuple(sorted({str(value) for value in values if value is not None}))
         if len(self.class_names) > MOST_LABELS:
             raise DataError(
                 f"column {column!r} has {len(self.class_names):,} different values",
                 needed=f"at most {MOST_LABELS:,}, to be told apart as labels",
             )
         order = {name: number for number, name in enumerate(self.class_names)}
-        self._labels = [None if value is None else order[value] for value in values]
+        self._labels = [None if value is None else order[str(value)] for value in values]
+
+    @property
+    def columns(self) -> Columns:
+        """Columns of metadata of the inner source."""
+        return columns_of(self.inner)
 
     @property
     def summary(self) -> SourceSummary:
@@ -91,6 +102,7 @@ def _value(source: Source, index: int, column: str) -> str | None:
     value: Any = attributes.get(column)
     if isinstance(value, str | int | float):
         return str(value)
-    known = nearest(column, list(attributes)) if attributes else "a source whose samples have attributes"
+    names = [*columns_of(source), *attributes]
+    known = nearest(column, names) if names else "a source whose samples have attributes"
     problem = "is no word and no number" if column in attributes else "is missing"
     raise DataError(f"column {column!r} of {source.sample_id(index)} {problem}", needed=known)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
 from open_ldm.data.content import content_hash
 from open_ldm.data.loader import open_data, read_batches
@@ -98,6 +98,7 @@ class HeldOutPictures:
         length = min(self.count, len(self.source))
         starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
         ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
-        cut, measures = self.recipe.data.transform, measures_of(self.recipe.conditioning.controls)
-        read = read_batches(self.source, cut, seed=_SEED, position_ranges=ranges, workers=0, measures=measures)
+        cut, controls = self.recipe.data.transform, self.recipe.conditioning.controls
+        measures, columns = measures_of(controls), columns_of_controls(controls)
+        read = read_batches(self.source, cut, seed=_SEED, position_ranges=ranges, workers=0, measures=measures, columns=columns)
         return map(encoder.encode, read)

@@ -148,7 +148,7 @@ def test_controls_of_every_view_say_how_its_picture_was_cut(bad: tuple[int, ...]
         (pictures,) = read
         assert torch.equal(batch.posterior.mean, pictures.pixels.float() / 127.5 - 1)
         for control in CONTROLS:
-            assert torch.equal(batch.controls[control.kind], control.values(pictures.records))
+            assert torch.equal(batch.controls[control.kind], control.numbers_of(pictures.records))
         for index, record in zip(pictures.indices, pictures.records, strict=True):
             original = setting.source.size_of(index)
             stored = original[0] // 10, original[1] // 10

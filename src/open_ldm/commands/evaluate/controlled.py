@@ -71,7 +71,7 @@ class ControlledSamples:
 
 def control_of(pictures: SampledPictures, option: str, metric: str) -> Control:
     """Return the run's control of that option. Raises ConfigError when the run was trained without it."""
-    controls = {control.option: control for control in pictures.run.recipe.conditioning.controls}
+    controls = {control.asked_as: control for control in pictures.run.recipe.conditioning.controls}
     if option not in controls:
         known = nearest(option, controls) if controls else "a run trained with controls"
         raise ConfigError(f"{metric}: the run has no control {option!r}", needed=known)

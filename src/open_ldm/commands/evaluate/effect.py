@@ -172,7 +172,7 @@ def _real(
         upright = [row for row, record in enumerate(batch.records) if not record.quarter_turns]
         plain = [row for row in upright if not batch.records[row].flip or transform.flip == 1]
         measured.append(statistic.measure(batch.pixels[plain]))
-        settings.append(control.values([batch.records[row] for row in plain]).reshape(len(plain), -1))
+        settings.append(control.numbers_of([batch.records[row] for row in plain]).reshape(len(plain), -1))
         seen.add(batch.pixels[plain])
     scale = torch.log2 if metric.control == "size" else _unchanged  # sizes differ by factors, offsets by steps
     near = nearest_value(scale(torch.cat(settings)), scale(torch.tensor(numbers, dtype=torch.float32)))
