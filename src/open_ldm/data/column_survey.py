@@ -66,9 +66,8 @@ class ColumnSurvey:
             found.append(f"{name} is missing for {self.missing:,} of {self.pictures:,} pictures")
         if self.unlisted:
             listed = shortened([f"{word} {count:,}" for word, count in self.unlisted.items()], _NAMED)
-            found.append(
-                f"{name} has a value that is not listed for {sum(self.unlisted.values()):,} of {self.pictures:,} pictures ({listed})"
-            )
+            count = f"{sum(self.unlisted.values()):,} of {self.pictures:,} pictures"
+            found.append(f"{name} has a value that is not listed for {count} ({listed})")
         return [f"{one}: for such ones the control is dropped" for one in found]
 
 

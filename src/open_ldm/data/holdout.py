@@ -29,8 +29,8 @@ class HoldoutConfig(Config):
     folder, SHARD/KEY in shards) stays the same. The share is therefore met only up to random deviations.
 
     With `by`, a column of metadata such as slide_id or patient, all pictures of one value are in one part: the value is hashed
-    in the place of the id. Neighbouring pictures that are nearly equal then never stand on both sides. A picture without a value
-    is a group of its own.
+    in the place of the id. Neighbouring pictures that are nearly equal then never stand on both sides. A picture without a
+    value is a group of its own.
     """
 
     share: float = Field(gt=0, lt=1)

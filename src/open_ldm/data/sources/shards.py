@@ -1,7 +1,8 @@
 """Tar shards with random access: KEY.jpg with KEY.cls (class number), KEY.txt or KEY.caption (captions), or KEY.json.
 
 With `channels`, KEY.npy or KEY.tif contains the picture.
-KEY.json may contain text, label, original_height, original_width and columns of its own. A `classes.json` beside the shards names the classes.
+KEY.json may contain text, label, original_height, original_width and columns of its own. A `classes.json` beside the shards
+names the classes.
 """
 
 from __future__ import annotations
