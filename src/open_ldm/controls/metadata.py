@@ -173,10 +173,16 @@ class Metadata(Control):
         facts = view.column(self.column)
         if facts is None or facts.words:
             return () if facts is None else facts.words[:count]
-        low, high = self._on_scale(facts.smallest or 0.0), self._on_scale(facts.largest or 0.0)
+        low, high = self.on_scale(facts.smallest or 0.0), self.on_scale(facts.largest or 0.0)
         between = [low + (high - low) * step / (count - 1) for step in range(1, count - 1)]
         numbers = [facts.smallest, *(math.exp(one) if self.scale == "log" else one for one in between), facts.largest]
         return tuple(f"{number:.6g}" if 0 < place < count - 1 else spelt(number or 0.0) for place, number in enumerate(numbers))
+
+    def on_scale(self, number: float) -> float:
+        """Return the number on the scale that the control reads it by; NaN for one that a log scale does not have."""
+        if self.scale != "log":
+            return number
+        return math.log(number) if number > 0 else UNKNOWN
 
     def _column(self, source: Source) -> Column:
         columns = columns_of(source)
@@ -246,14 +252,9 @@ class Metadata(Control):
             fix="leave this control out of conditioning.controls",
         )
 
-    def _on_scale(self, number: float) -> float:
-        if self.scale != "log":
-            return number
-        return math.log(number) if number > 0 else UNKNOWN
-
     def _standardised(self, number: float, facts: ColumnFacts) -> float:
         assert facts.mean is not None and facts.std is not None
-        return PER_DEVIATION * (self._on_scale(number) - facts.mean) / facts.std
+        return PER_DEVIATION * (self.on_scale(number) - facts.mean) / facts.std
 
 
 def _number(value: Value) -> float:

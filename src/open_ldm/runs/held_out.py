@@ -51,6 +51,12 @@ class HeldOutPictures:
         """The held-out part of the data set. Raises ConfigError where the data have no holdout."""
         return open_data(self.recipe.data, "held_out", captions=self.recipe.conditioning.reads_captions)
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """How pictures are held out, where a column decides it, under the name of the entry that says so."""
+        groups = getattr(self.source, "groups", None)
+        return {} if groups is None else {"groups": groups.sentence()}
+
     @cached_property
     def batches(self) -> list[EncodedBatch]:
         """This process's share of the pictures, encoded."""
@@ -90,6 +96,7 @@ class HeldOutPictures:
             "reference": content_hash(self.source, first_indices(_SEED, self.count, len(self.source)), world=self.world),
             "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
             "interval": bootstrap.words,
+            **self.groups,
         }
         return Result(found.mean, MeasurementProtocol(entries))
 
