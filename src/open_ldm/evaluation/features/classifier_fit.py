@@ -135,7 +135,9 @@ def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
             needed="at least 2 to learn features from",
             fix="add labels, or measure with inception or dinov2",
         )
-    holdout = HoldoutConfig(share=config.held_out, seed=config.seed, by=config.by)
+    # Groups need a seed of their own: of a part that was held out by the same seed, no group would be left to hold out again.
+    seed = config.seed if config.by is None else seeds.key(config.seed, "fit features")
+    holdout = HoldoutConfig(share=config.held_out, seed=seed, by=config.by)
     train, test = select_part(source, holdout, "train"), select_part(source, holdout, "held_out")
     if len(test) < _LEAST_HELD_OUT or len(train) < config.batch_size:
         raise DataError(

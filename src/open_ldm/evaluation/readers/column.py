@@ -38,6 +38,11 @@ class ColumnReader:
                 )
             self._centres = torch.tensor([numbers.on_scale(one) for one in extractor.centres], dtype=torch.float64)
 
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether it reads one number, rather than probabilities."""
+        return self._centres is not None
+
     def read(self, pixels: Tensor) -> Tensor:
         """Read pictures uint8 [B, C, H, W]; float64 [B, 1] for numbers, [B, categories] otherwise."""
         probabilities = self.extractor.extract(to_images(pixels)).probabilities
