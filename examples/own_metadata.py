@@ -2,7 +2,7 @@
 
 python examples/own_metadata.py
 
-The pictures are drawn here, 16-bit TIFF with a metadata.csv as a laboratory might have them. A model is trained with each column
+The pictures are drawn here, 16-bit arrays with a metadata.csv as a laboratory might have them (TIFF would do as well). A model is trained with each column
 as a control, once with all values and once with a third of them missing. Does it obey? A reader, fitted on real pictures alone,
 reads each column off samples that were asked for the values of held-out slides, and off those held-out slides themselves.
 """
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 import open_ldm as ldm
 from open_ldm.commands.fit_features import fit_features
@@ -35,8 +34,9 @@ from open_ldm.evaluation.readers.column import ColumnReader
 
 OUT = Path(os.environ.get("OUT", "runs/own-metadata"))
 COUNT = int(os.environ.get("COUNT", "3000"))  # pictures that are drawn
-SHOWN = int(os.environ.get("SHOWN", "30000"))  # pictures that each reader is shown while it is fitted
+SHOWN = int(os.environ.get("SHOWN", "12000"))  # pictures that each reader is shown while it is fitted
 ASKED = int(os.environ.get("ASKED", "240"))  # held-out pictures whose values are asked for
+MEASURED = int(os.environ.get("MEASURED", "32"))  # seeds of which the effect of each control is measured
 SETTINGS = os.environ.get("SETTINGS", "").split()  # for a first try: SETTINGS="training.samples=6400"
 
 SIDE, SLIDES, WHITE = 16, 40, 4095
@@ -108,11 +108,10 @@ def draw_set(folder: Path, missing: float) -> Path:
         stain = str(numbers.choice(list(STAINS)))
         magnification, exposure = 10 * 6 ** numbers.random(), numbers.uniform(40, 200)
         pixels = draw(numbers, stain, magnification, exposure, offsets[slide])
-        first, *others = [Image.fromarray(channel) for channel in pixels]
-        first.save(folder / f"{index:05d}.tif", save_all=True, append_images=others)
+        np.save(folder / f"{index:05d}.npy", pixels.transpose(1, 2, 0))
         values = [stain, f"{magnification:.1f}", f"{exposure:.1f}"]
         shown = ["" if blanks.random() < missing else value for value in values]
-        rows.append([f"{index:05d}.tif", *shown, f"S{slide:02d}", "AB"])
+        rows.append([f"{index:05d}.npy", *shown, f"S{slide:02d}", "AB"])
     with (folder / "metadata.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder
@@ -130,7 +129,7 @@ def fit_readers(data: DataConfig) -> dict[str, ColumnReader]:
     readers = {}
     for column, control in CONTROLS.items():
         network = SmallNetworkConfig(size_px=SIDE, width=16, dim=32)
-        config = FitConfig(network=network, pictures=SHOWN, flip=0.5, column=column, bins=12, by="slide_id")
+        config = FitConfig(network=network, pictures=SHOWN, batch_size=16, column=column, bins=12, by="slide_id")
         if not is_fitted(OUT / "readers" / column, config):
             fit_features(data, OUT / "readers" / column, config)
         extractor = ClassifierExtractor(ClassifierConfig(path=OUT / "readers" / column), torch.device("cpu"))
@@ -222,11 +221,11 @@ def main() -> None:
         sheet(run, held_out, real, values, OUT / f"{name}.png")
         effects = {}
         for column in CONTROLS:
-            metrics = [
-                {"kind": "control_effect", "control": column, "values": SWEPT[column], "pictures": 32},
-                {"kind": "control_influence", "control": column, "values": SWEPT[column], "pictures": 32},
-            ]
-            measured = run.evaluate(metrics=metrics, extractors=[OUT / "readers" / column], n=32, cache=None, progress=False)
+            settings = {"control": column, "values": SWEPT[column], "pictures": MEASURED}
+            metrics = [{"kind": kind, **settings} for kind in ("control_effect", "control_influence")]
+            measured = run.evaluate(
+                metrics=metrics, extractors=[OUT / "readers" / column], n=MEASURED, cache=None, progress=False
+            )
             effects[column] = {one.estimate.name: one.estimate.value for one in measured.results}
         table[name]["evaluated"] = effects
     (OUT / "results.json").write_text(json.dumps(table, indent=1))

@@ -143,7 +143,7 @@ def test_data_without_metadata_are_named() -> None:
 @pytest.mark.parametrize(
     ("column", "text", "said"),
     [
-        ("stain", "he", "is no value that the model knows; needed: possible: HE, MT, PAS"),
+        ("stain", "he", "is no value that the model knows; needed: did you mean 'HE'? possible: HE, MT, PAS"),
         ("stain", "PSA", "needed: did you mean 'PAS'? possible: HE, MT, PAS"),
         ("magnification", "9", "is outside the range that training saw; needed: a number from 10 to 80"),
         ("magnification", "1e9", "needed: a number from 10 to 80"),

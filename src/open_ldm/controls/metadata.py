@@ -144,8 +144,9 @@ class Metadata(Control):
             if given not in alike and not math.isnan(number):
                 given = spelt(number)
             if given not in alike:
+                close = next((word for word in facts.words if word.casefold() == given.casefold()), given)
                 raise ConfigError(
-                    f"{self.asked_as}={text!r} is no value that the model knows", needed=nearest(given, facts.words)
+                    f"{self.asked_as}={text!r} is no value that the model knows", needed=nearest(close, facts.words)
                 )
             return (float(alike[given]),)
         number, low, high = number_in(given), facts.smallest, facts.largest
