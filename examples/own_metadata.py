@@ -2,9 +2,10 @@
 
 python examples/own_metadata.py
 
-The pictures are drawn here, 16-bit arrays with a metadata.csv as a laboratory might have them (TIFF would do as well). A model is trained with each column
-as a control, once with all values and once with a third of them missing. Does it obey? A reader, fitted on real pictures alone,
-reads each column off samples that were asked for the values of held-out slides, and off those held-out slides themselves.
+The pictures are drawn here, 16-bit arrays with a metadata.csv as a laboratory might have them (TIFF would do as well). A model is
+trained with each column as a control, once with all values and once with a third of them missing. Does it obey? A reader, fitted
+on real pictures alone, reads each column off samples that were asked for the values of held-out slides, and off those slides
+themselves.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ import torch
 
 import open_ldm as ldm
 from open_ldm.commands.fit_features import fit_features
+from open_ldm.commands.sample import open_run, sample_pixels
 from open_ldm.controls import Metadata
 from open_ldm.core.display import as_shown
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.loader import DataConfig, open_data, read_batches
 from open_ldm.data.sample import Source
-from open_ldm.evaluation.features.classifier import ClassifierConfig, ClassifierExtractor
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.evaluation.features.small_network import SmallNetworkConfig
-from open_ldm.evaluation.readers.column import ColumnReader
+from open_ldm.sampling.requests import SampleRequest
 
 OUT = Path(os.environ.get("OUT", "runs/own-metadata"))
 COUNT = int(os.environ.get("COUNT", "3000"))  # pictures that are drawn
-SHOWN = int(os.environ.get("SHOWN", "12000"))  # pictures that each reader is shown while it is fitted
+SHOWN = int(os.environ.get("SHOWN", "12800"))  # pictures that each classifier of `control_effect` is shown
 ASKED = int(os.environ.get("ASKED", "240"))  # held-out pictures whose values are asked for
 MEASURED = int(os.environ.get("MEASURED", "32"))  # seeds of which the effect of each control is measured
 SETTINGS = os.environ.get("SETTINGS", "").split()  # for a first try: SETTINGS="training.samples=6400"
@@ -66,7 +67,7 @@ RECIPE = {
     },
     "autoencoder": {"kind": "identity", "channels": 5},
     "conditioning": {"controls": [control.model_dump() for control in CONTROLS.values()], "control_drop": 0.1},
-    "denoiser": {"kind": "dit", "size": "XS", "depth": 3, "width": 96, "heads": 3, "patch": 2},
+    "denoiser": {"kind": "dit", "size": "XS", "depth": 3, "width": 64, "heads": 2, "patch": 2},
     "training": {
         "samples": 36000,
         "batch_size": 32,
@@ -124,17 +125,38 @@ def recipe_for(pictures: Path, name: str) -> dict[str, Any]:
     return {**recipe, "name": name, "cache": {"path": str(OUT / f"cache-{name}")}}
 
 
-def fit_readers(data: DataConfig) -> dict[str, ColumnReader]:
-    """Fit one classifier per column on the real pictures of the training slides."""
-    readers = {}
-    for column, control in CONTROLS.items():
-        network = SmallNetworkConfig(size_px=SIDE, width=16, dim=32)
-        config = FitConfig(network=network, pictures=SHOWN, batch_size=16, column=column, bins=12, by="slide_id")
-        if not is_fitted(OUT / "readers" / column, config):
-            fit_features(data, OUT / "readers" / column, config)
-        extractor = ClassifierExtractor(ClassifierConfig(path=OUT / "readers" / column), torch.device("cpu"))
-        readers[column] = ColumnReader(extractor, None if control.values else control)
-    return readers
+class Reader:
+    """Linear regression of the values of one column on what pictures measure, fitted on real pictures."""
+
+    def __init__(self, pixels: torch.Tensor, values: list[Any]) -> None:
+        self.words = sorted(set(values)) if isinstance(values[0], str) else None
+        wanted = np.array([[value == word for word in self.words] for value in values] if self.words else values, dtype=float)
+        measured = measure(pixels)
+        self.mean, self.std = measured.mean(0), measured.std(0) + 1e-9
+        inputs = self._inputs(measured)
+        self.weights = np.linalg.solve(inputs.T @ inputs + 0.01 * len(inputs) * np.eye(inputs.shape[1]), inputs.T @ wanted)
+
+    def _inputs(self, measured: np.ndarray) -> np.ndarray:
+        scaled = (measured - self.mean) / self.std
+        return np.concatenate([np.ones((len(scaled), 1)), scaled, scaled**2], axis=1)
+
+    def score(self, pixels: torch.Tensor, values: list[Any]) -> float:
+        """How well the values of pictures are found: accuracy for words, rank correlation for numbers."""
+        found = self._inputs(measure(pixels)) @ self.weights
+        if self.words is None:
+            return rank_correlation(found, np.array(values, dtype=float))
+        return float(np.mean([self.words[index] == value for index, value in zip(found.argmax(1), values, strict=True)]))
+
+
+def measure(pixels: torch.Tensor) -> np.ndarray:
+    """Return log mean, deviation and steps over 1, 2 and 4 pixels of each channel and of their sum, [B, 30]."""
+    images = pixels.double() / 255
+    images = torch.cat([images, images.mean(1, keepdim=True)], dim=1)
+    found = [images.mean((2, 3)), images.std((2, 3))]
+    for lag in (1, 2, 4):
+        across, down = images[..., lag:] - images[..., :-lag], images[..., lag:, :] - images[..., :-lag, :]
+        found.append((across.abs().mean((2, 3)) + down.abs().mean((2, 3))) / 2)
+    return torch.cat(found, dim=1).add(1e-3).log().numpy()
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -142,13 +164,23 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(one.argsort().argsort(), other.argsort().argsort())[0, 1])
 
 
-def score(reader: ColumnReader, pixels: torch.Tensor, values: list[Any]) -> float:
-    """How well the reader finds the values in pictures: accuracy for words, rank correlation for numbers."""
-    found = reader.read(pixels)
-    if reader.reads_numbers:
-        return rank_correlation(found[:, 0].numpy(), np.array(values, dtype=float))
-    names = reader.extractor.class_names
-    return float(np.mean([names[index] == value for index, value in zip(found.argmax(1).tolist(), values, strict=True)]))
+def read_all(source: Source, data: DataConfig) -> tuple[torch.Tensor, list[int]]:
+    """Return every picture of a source as the model sees it, and its index."""
+    reads = read_batches(source, data.transform, seed=0, position_ranges=[range(len(source))], workers=0)
+    (batch,) = reads
+    return batch.pixels, list(batch.indices)
+
+
+def fit_classifiers(data: DataConfig) -> dict[str, Path]:
+    """Fit what `ldm evaluate fit-features DATA column=NAME` fits, which control_effect reads samples with."""
+    folders = {}
+    for column in CONTROLS:
+        network = SmallNetworkConfig(size_px=SIDE, width=16, dim=32, statistics=True)
+        config = FitConfig(network=network, pictures=SHOWN, batch_size=16, learning_rate=4e-3, column=column, by="slide_id")
+        folders[column] = OUT / "readers" / column
+        if not is_fitted(folders[column], config):
+            fit_features(data, folders[column], config)
+    return folders
 
 
 def in_range(held_out: Source, known: Columns, index: int) -> bool:
@@ -160,21 +192,18 @@ def in_range(held_out: Source, known: Columns, index: int) -> bool:
     return True
 
 
-def held_out_values(held_out: Source, indices: list[int]) -> dict[str, list[Any]]:
-    """Return the values of held-out pictures in every column."""
-    columns = columns_of(held_out)
+def values_of(source: Source, indices: list[int]) -> dict[str, list[Any]]:
+    """Return the values of pictures in every column."""
+    columns = columns_of(source)
     return {column: [columns[column].at(index) for index in indices] for column in CONTROLS}
 
 
 def sample_as(run: ldm.Run, values: Mapping[str, list[Any]]) -> torch.Tensor:
-    """Sample one picture for each row of values."""
+    """Sample one picture for each row of values, as `ldm sample RUN stain=HE magnification=20 exposure_ms=90` does."""
+    loaded = open_run(run.path)
     rows = range(len(next(iter(values.values()))))
-    return torch.cat(
-        [
-            run.sample(count=1, seed=row, progress=False, **{column: values[column][row] for column in values}).pixels
-            for row in rows
-        ]
-    )
+    requests = [SampleRequest(row, controls={column: str(values[column][row]) for column in values}) for row in rows]
+    return sample_pixels(loaded, requests, loaded.recipe.sampling)
 
 
 def sheet(run: ldm.Run, held_out: Source, pixels: torch.Tensor, values: Mapping[str, list[Any]], path: Path) -> None:
@@ -198,38 +227,40 @@ def sheet(run: ldm.Run, held_out: Source, pixels: torch.Tensor, values: Mapping[
 def main() -> None:
     """Draw, encode, train, sample and read; with all values, and with a third of them missing."""
     sets = {"whole": draw_set(OUT / "whole", 0.0), "third-missing": draw_set(OUT / "third-missing", 1 / 3)}
-    whole = ldm.load_recipe(recipe_for(sets["whole"], "whole")).data
-    readers = fit_readers(whole)
-    held_out = open_data(whole, "held_out")
-    known = columns_of(open_data(whole, "train"))
-    indices = [index for index in range(len(held_out)) if in_range(held_out, known, index)][:ASKED]
-    reads = read_batches(held_out, whole.transform, seed=0, position_ranges=[range(len(held_out))], workers=0)
-    (batch,) = reads
-    order = {index: row for row, index in enumerate(batch.indices)}
-    real = batch.pixels[[order[index] for index in indices]]
-    values = held_out_values(held_out, indices)
-    table: dict[str, Any] = {"pictures": COUNT, "asked": len(indices)}
-    table["real"] = {column: score(readers[column], real, values[column]) for column in CONTROLS}
+    data = ldm.load_recipe(recipe_for(sets["whole"], "whole")).data
+    seen, held_out = open_data(data, "train"), open_data(data, "held_out")
+    pixels, indices = read_all(seen, data)
+    learned = values_of(seen, indices)
+    readers = {column: Reader(pixels, learned[column]) for column in CONTROLS}
+    pixels, indices = read_all(held_out, data)
+    asked = [row for row, index in enumerate(indices) if in_range(held_out, columns_of(seen), index)][:ASKED]
+    real, values = pixels[asked], values_of(held_out, [indices[row] for row in asked])
+    table: dict[str, Any] = {"pictures": COUNT, "asked": len(asked)}
+    table["real held-out"] = {column: readers[column].score(real, values[column]) for column in CONTROLS}
+    print(json.dumps(table), flush=True)
+    classifiers = fit_classifiers(data)
     for name, pictures in sets.items():
         recipe = recipe_for(pictures, name)
-        print(ldm.survey(recipe))
+        print(ldm.survey(recipe), flush=True)
         ldm.encode(recipe, *SETTINGS)
         run = ldm.train(recipe, *SETTINGS, out=OUT / name / "run")
         samples = sample_as(run, values)
-        found = {column: score(readers[column], samples, values[column]) for column in CONTROLS}
-        table[name] = {column: {"samples": found[column], "of real": found[column] / table["real"][column]} for column in found}
+        found = {column: readers[column].score(samples, values[column]) for column in CONTROLS}
+        shares = {column: found[column] / table["real held-out"][column] for column in CONTROLS}
+        table[name] = {"samples": found, "share of real": shares}
         sheet(run, held_out, real, values, OUT / f"{name}.png")
-        effects = {}
-        for column in CONTROLS:
-            settings = {"control": column, "values": SWEPT[column], "pictures": MEASURED}
-            metrics = [{"kind": kind, **settings} for kind in ("control_effect", "control_influence")]
-            measured = run.evaluate(
-                metrics=metrics, extractors=[OUT / "readers" / column], n=MEASURED, cache=None, progress=False
-            )
-            effects[column] = {one.estimate.name: one.estimate.value for one in measured.results}
-        table[name]["evaluated"] = effects
+        print(json.dumps(table[name]), flush=True)
+        table[name]["evaluated"] = {column: evaluated(run, column, classifiers[column]) for column in CONTROLS}
     (OUT / "results.json").write_text(json.dumps(table, indent=1))
     print(json.dumps(table, indent=1))
+
+
+def evaluated(run: ldm.Run, column: str, classifier: Path) -> dict[str, float]:
+    """What `ldm evaluate` measures of a control."""
+    settings = {"control": column, "values": SWEPT[column], "pictures": MEASURED}
+    metrics = [{"kind": kind, **settings} for kind in ("control_effect", "control_influence")]
+    found = run.evaluate(metrics=metrics, extractors=[classifier], n=MEASURED, cache=None, progress=False)
+    return {result.estimate.name: result.estimate.value for result in found.results}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Columns of metadata as controls, from the file to the sample: surveyed, trained live and from a cache, asked for, measured."""
+"""Columns of metadata as controls, from the file to the sample: surveyed, trained live and cached, asked for, measured."""
 
 from __future__ import annotations
 

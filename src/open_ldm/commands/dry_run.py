@@ -127,7 +127,7 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
         seen = survey_for(recipe.conditioning.controls, pictures, 200)
-        there = source and source.settings.spec.facts
+        there = None if source is None else source.settings.spec.facts
         facts, data = read_facts(recipe, pictures, seen, start=there), seen.sentence
     count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))

@@ -167,7 +167,8 @@ def _trained(
     seen = survey_for(recipe.conditioning.controls, source)
     health = count_bad_samples(folder, source, seen, world.leads)
     before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
-    facts = read_facts(recipe, source, seen, before and before.facts, start and start.settings.spec.facts)
+    known_before = None if before is None else before.facts
+    facts = read_facts(recipe, source, seen, known_before, None if start is None else start.settings.spec.facts)
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     if recipe.cache is None:

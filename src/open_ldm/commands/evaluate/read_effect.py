@@ -40,7 +40,7 @@ def measure_read_effect(
     world: World,
     on_seeds: OnSeeds,
 ) -> Effect:
-    """Measure how much of what a column of metadata changes in real pictures it changes in samples; as `measure_control_effect`.
+    """Measure how much of what a column changes in real pictures it changes in samples; as `measure_control_effect`.
 
     Raises:
         ConfigError: No classifier was given that was fitted on this column.
