@@ -2,10 +2,10 @@
 
 python examples/own_metadata.py
 
-The pictures are drawn here, 16-bit arrays with a metadata.csv as a laboratory might have them (TIFF would do as well). A model is
-trained with each column as a control, once with all values and once with a third of them missing. Does it obey? A reader, fitted
-on real pictures alone, reads each column off samples that were asked for the values of held-out slides, and off those slides
-themselves.
+The pictures are drawn here, 16-bit arrays with a metadata.csv as a laboratory might have them (TIFF would do as well). A model
+is trained with each column as a control, once with all values and once with a third of them missing. Does it obey? A reader,
+fitted on real pictures alone, reads each column off samples that were asked for the values of held-out slides, and off those
+slides themselves.
 """
 
 from __future__ import annotations

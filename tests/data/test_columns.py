@@ -16,6 +16,7 @@ from PIL import Image
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.columns import Column, build_column, columns_of, flat, number_in, spelt
+from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, select_part
 from open_ldm.data.label_column import LabelColumn
 from open_ldm.data.loader import read_batches
@@ -209,6 +210,13 @@ def test_the_hashes_of_a_source_are_what_they_were(tmp_path: Path) -> None:
     bare = FolderConfig(path=folder(tmp_path / "bare", [{} for _ in rows()])).open()
     full = FolderConfig(path=folder(tmp_path / "full", rows())).open()
     assert (bare.fingerprint, bare.hashes) == (full.fingerprint, full.hashes)
+    assert read_fingerprint(bare) == read_fingerprint(full)
+    other = rows()
+    other[5]["magnification"] = 400
+    changed = FolderConfig(path=folder(tmp_path / "changed", other)).open()
+    seen = [read_fingerprint(source, ["magnification"]) for source in (full, changed)]
+    assert len({*seen, read_fingerprint(full)}) == 3
+    assert read_fingerprint(full, ["stain"]) == read_fingerprint(changed, ["stain"])
 
 
 def test_one_group_stands_on_one_side(tmp_path: Path) -> None:
