@@ -72,7 +72,7 @@ RECIPE = {
         "samples": 36000,
         "batch_size": 32,
         "optimizer": {"learning_rate": 2e-3, "betas": [0.9, 0.95], "warmup_samples": 1200, "decay": "cosine"},
-        "ema": {"decay": 0.998},
+        "ema": {"decay": 0.99},
         "log_every_samples": 3200,
         "checkpoint_every_samples": 12000,
     },

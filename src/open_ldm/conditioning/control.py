@@ -58,16 +58,19 @@ class ControlEmbedding(GatedEmbedding):
 
 
 class CategoryEmbedding(GatedEmbedding):
-    """Embedding gamma(u) E[k] of a category k: a table of one vector for each, and a last one, the null row, for none.
+    """Embedding gamma(u) E(k) of a category k: a row of a table, SiLU, Linear; a last row, the null row, stands for none.
 
-    The table starts at zero, so an untrained control changes nothing.
+    The Linear starts at zero, so an untrained control changes nothing. Without it, in a table that starts at zero, an update
+    would move the embedding by one learning rate, many times less than it moves that of numbers.
     """
 
     def __init__(self, control: Control, width: int, schedule: Schedule | None = None) -> None:
         super().__init__(control, schedule)
         self.null = control.categories or 0
         self.table = nn.Embedding(self.null + 1, width)
-        nn.init.zeros_(self.table.weight)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, values: Tensor, keep: Tensor, t: Tensor) -> Tensor:
         """Embed indices [B, 1] with keep (bool [B]) at t [B]; gives [B, D], zero where the gate is 0.
@@ -76,7 +79,8 @@ class CategoryEmbedding(GatedEmbedding):
         """
         index = values[:, 0]
         kept = keep & ~index.isnan()
-        embedded: Tensor = self.table(torch.where(kept, index.nan_to_num().long(), self.null))
+        rows = self.table(torch.where(kept, index.nan_to_num().long(), self.null))
+        embedded: Tensor = self.out(torch.nn.functional.silu(rows))
         return embedded * gamma(self.gate, self.gate_time(t)).unsqueeze(1)
 
 
