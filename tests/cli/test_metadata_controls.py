@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import open_ldm
+from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.fit_features import fit_features
 from open_ldm.commands.sample import SampleOptions, sample
 from open_ldm.controls import Metadata
@@ -24,6 +25,7 @@ from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.features.small_network import SmallNetworkConfig
 from open_ldm.evaluation.readers.column import ColumnReader
 from open_ldm.runs.load import load_run
+from open_ldm.runs.recipe import recipe_from
 from tests.cli.conftest import ldm
 from tests.runs.tiny import TINY
 
@@ -126,9 +128,9 @@ def test_a_cache_trains_the_same_weights(recipe: Path, run: Path, tmp_path: Path
 
 
 def test_a_run_goes_on_with_what_it_recorded(recipe: Path, tmp_path: Path) -> None:
-    whole = open_ldm.train(recipe, "training.samples=32", out=tmp_path / "whole", progress=False)
-    open_ldm.train(recipe, "training.samples=16", out=tmp_path / "halves", progress=False)
-    halves = open_ldm.train(recipe, "training.samples=32", out=tmp_path / "halves", progress=False)
+    whole = open_ldm.train(recipe, "training.samples=12", out=tmp_path / "whole", progress=False)
+    open_ldm.train(recipe, "training.samples=8", out=tmp_path / "halves", progress=False)
+    halves = open_ldm.train(recipe, "training.samples=12", out=tmp_path / "halves", progress=False)
     resumed = next(event for event in read_events(halves.path / "events.jsonl") if event.name == "resume")
     assert resumed.text("bitwise") == "yes"
     ours, theirs = weights(whole.path), weights(halves.path)
@@ -140,7 +142,7 @@ def test_a_run_goes_on_with_what_it_recorded(recipe: Path, tmp_path: Path) -> No
         (grown / picture.name).write_bytes(picture.read_bytes())
     (grown / "metadata.csv").write_text(text.replace(",HE,", ",GS,"))
     with pytest.raises(open_ldm.OpenLdmError, match="values that this run was not started with: GS"):
-        open_ldm.train(recipe, f"data.source.path={grown}", "training.samples=48", out=halves.path, progress=False)
+        open_ldm.train(recipe, f"data.source.path={grown}", "training.samples=16", out=halves.path, progress=False)
 
 
 def test_it_is_asked_for_by_name(capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_it_is_measured(recipe: Path, run: Path, tmp_path: Path) -> None:
 
 def test_numbers_of_a_column_can_be_read_off_pictures(recipe: Path, run: Path, tmp_path: Path) -> None:
     network = SmallNetworkConfig(size_px=8, width=8, dim=8)
-    config = FitConfig(network=network, pictures=400, batch_size=4, held_out=0.75, column="magnification", bins=3)
+    config = FitConfig(network=network, pictures=240, batch_size=4, held_out=0.75, column="magnification", bins=3)
     data = {"kind": "folder", "path": str(recipe.parent / "pictures"), "columns": {"file_name": "path"}}
     whole = open_ldm.load_recipe({**TINY, "data": {"source": data, "transform": {"size_px": 16}}}).data
     folder = fit_features(whole, tmp_path / "reader", config, silent=True).folder
@@ -213,3 +215,11 @@ def test_numbers_of_a_column_can_be_read_off_pictures(recipe: Path, run: Path, t
     assert found.shape == (PICTURES,) and found.min() >= min(extractor.centres) - 1e-6
     assert np.corrcoef(found.numpy(), np.arange(PICTURES))[0, 1] > 0.7
     assert reader.shown(torch.tensor([np.log(20.0)]), "20") == pytest.approx(20)
+
+
+def test_the_recipe_of_the_how_to_is_complete() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own-metadata.md").read_text(encoding="utf-8")
+    content = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    made = dry_run(recipe_from(content, (), source="the how-to"))  # its pictures are not here, so columns are assumed
+    assert [control.asked_as for control in made.recipe.conditioning.controls] == ["magnification", "stain", "exposure_ms"]
+    assert made.parameters > 1_000_000
