@@ -38,6 +38,7 @@ COUNT = int(os.environ.get("COUNT", "3000"))  # pictures that are drawn
 SHOWN = int(os.environ.get("SHOWN", "12800"))  # pictures that each classifier of `control_effect` is shown
 ASKED = int(os.environ.get("ASKED", "240"))  # held-out pictures whose values are asked for
 MEASURED = int(os.environ.get("MEASURED", "32"))  # seeds of which the effect of each control is measured
+TRAINED = os.environ.get("TRAINED", "whole third-missing").split()
 SETTINGS = os.environ.get("SETTINGS", "").split()  # for a first try: SETTINGS="training.samples=6400"
 
 SIDE, SLIDES, WHITE = 16, 40, 4095
@@ -226,7 +227,7 @@ def sheet(run: ldm.Run, held_out: Source, pixels: torch.Tensor, values: Mapping[
 
 def main() -> None:
     """Draw, encode, train, sample and read; with all values, and with a third of them missing."""
-    sets = {"whole": draw_set(OUT / "whole", 0.0), "third-missing": draw_set(OUT / "third-missing", 1 / 3)}
+    sets = {name: draw_set(OUT / name, missing) for name, missing in {"whole": 0.0, "third-missing": 1 / 3}.items()}
     data = ldm.load_recipe(recipe_for(sets["whole"], "whole")).data
     seen, held_out = open_data(data, "train"), open_data(data, "held_out")
     pixels, indices = read_all(seen, data)
@@ -239,8 +240,8 @@ def main() -> None:
     table["real held-out"] = {column: readers[column].score(real, values[column]) for column in CONTROLS}
     print(json.dumps(table), flush=True)
     classifiers = fit_classifiers(data)
-    for name, pictures in sets.items():
-        recipe = recipe_for(pictures, name)
+    for name in TRAINED:
+        recipe = recipe_for(sets[name], name)
         print(ldm.survey(recipe), flush=True)
         ldm.encode(recipe, *SETTINGS)
         run = ldm.train(recipe, *SETTINGS, out=OUT / name / "run")
