@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        message, code = _explained(error)
+        message, code = _explained(error, given)
         _fail(given, message, code, debug)
     sys.exit(code)
 
@@ -89,12 +90,30 @@ def _print_anything() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _explained(error: Exception) -> tuple[str, int]:
-    """One line and the exit code for any error."""
+def _command_in(given: Sequence[str]) -> str:
+    """The command that the arguments begin with, such as `ldm data survey`; `ldm` where they name none."""
+    named: list[str] = []
+    command: Any = typer.main.get_command(app)
+    for word in given:
+        if (command := getattr(command, "commands", {}).get(word)) is None:
+            break
+        named.append(word)
+    return " ".join(["ldm", *named])
+
+
+def _usage(message: str, given: Sequence[str]) -> str:
+    """The parser's own words as what was given, needed and the fix."""
+    words = re.sub(r", unable to parse.*", "", " ".join(message.split()))
+    said = words.replace(": Input should be ", "; needed: ").removesuffix(".")
+    return f"{said}; fix: see {_command_in(given)} --help"
+
+
+def _explained(error: Exception, given: Sequence[str]) -> tuple[str, int]:
+    """One line and the exit code for any error of the command line `given`."""
     if isinstance(error, OpenLdmError):
         return error.one_line(), error.exit_code
     if callable(usage := getattr(error, "format_message", None)):  # the parser's own errors, wherever typer keeps them
-        return f"{' '.join(str(usage()).split())}; fix: see ldm --help", 2
+        return _usage(str(usage()), given), 2
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     match code := exit_code_of(error):
         case 71:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import Json, RunOut, print_json
 
 
 def train(
@@ -16,7 +16,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
     ] = None,
-    out: Out = None,
+    out: RunOut = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
     as_json: Json = False,
 ) -> int:
