@@ -106,7 +106,7 @@ def inputs_for(conditioning: ConditioningConfig, count: int, **changes: Any) -> 
         "keep_control": torch.ones(count, dtype=torch.bool),
         "labels": torch.arange(count) % len(CLASSES) if isinstance(semantic, ClassSemantic) else None,
         "text": text_of(count) if isinstance(semantic, TextSemantic) else None,
-        "controls": {control.kind: control.values([record()] * count) for control in conditioning.controls},
+        "controls": {control.kind: control.numbers_of([record()] * count) for control in conditioning.controls},
         "padding_noise": None if noise is None else randn(count, *noise, seed=5),
     }
     return ConditionInputs(**{**content, **changes})

@@ -118,3 +118,26 @@ def test_a_control_of_ones_own_is_one_file(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "run" / "shrunk-4" / "samples.json").read_text())
     assert told["pictures"][0]["controls"] == {"shrunk": "4"} and told["samples_seen"] == 16
     assert "kind: shrunk" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_metadata_of_ones_own_are_controls(tmp_path: Path) -> None:
+    """Everything at toy scale: drawn, encoded, trained, asked for every column, read off, measured, and shown on a sheet."""
+    settings = [*TOY[3:], "data.views=1"]
+    counts = {"COUNT": "160", "SHOWN": "48", "ASKED": "3", "MEASURED": "2", "TRAINED": "third-missing"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "own_metadata.py"],
+        env={**os.environ, **counts, "OUT": str(tmp_path), "SETTINGS": " ".join(settings), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "columns not used: operator" in done.stdout and "by slide_id: 32 groups to train on, 8 held out" in done.stderr
+    found = json.loads((tmp_path / "results.json").read_text())
+    trained = found["third-missing"]
+    assert set(trained["samples"]) == set(trained["evaluated"]) == {"stain", "magnification", "exposure_ms"}
+    assert trained["evaluated"]["stain"]["control_influence"] >= 0 and min(found["real held-out"].values()) > 0.5
+    assert Image.open(tmp_path / "third-missing.png").width > 300
+    rows = (tmp_path / "third-missing" / "metadata.csv").read_text().splitlines()[1:]
+    assert 0.2 < sum(row.split(",")[1] == "" for row in rows) / len(rows) < 0.45

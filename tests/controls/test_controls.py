@@ -42,7 +42,7 @@ def test_values_of_a_batch_have_one_row_each(control: Control) -> None:
     measured = {"saturation": 12.5, "brightness": 40.0, "jpeg_quality": 75.0}
     records = [record(), record(flip=True, original_height_px=10, crop_top_px=3), record(original_width_px=7)]
     records = [replace(made, **measured) for made in records]
-    values = control.values(records)
+    values = control.numbers_of(records)
     assert values.shape == (3, control.numbers)
     assert values.dtype == torch.float32
     for row, made in zip(values, records, strict=True):

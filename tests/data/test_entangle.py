@@ -213,7 +213,7 @@ def test_a_cache_holds_the_views_of_live_training(views: int, tmp_path: Path) ->
         (live,) = read_batches(part, transform, seed=3, position_ranges=[batch.positions], workers=0, views=views)
         assert torch.equal(batch.posterior.mean, live.pixels.float() / 127.5 - 1)
         for control in CONTROLS:
-            assert torch.equal(batch.controls[control.kind], control.values(live.records))
+            assert torch.equal(batch.controls[control.kind], control.numbers_of(live.records))
         for index, record in zip(live.indices, live.records, strict=True):
             agreeing.append(record.flip == (part[index].attributes["shapes"][0].place == "right"))
     assert sum(agreeing) / len(agreeing) > 0.8

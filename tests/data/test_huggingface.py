@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+import pickle
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.core.extras import MissingExtraError
 from open_ldm.data import pictures
+from open_ldm.data.columns import columns_of
 from open_ldm.data.content import content_hash
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import BadPicture
@@ -247,6 +249,10 @@ def test_other_columns_are_attributes(tmp_path: Path) -> None:
         {"magnification": 40.0},
     ]
     assert source.sample_id(4) == "slide 4"
+    columns = columns_of(pickle.loads(pickle.dumps(source)))
+    assert columns["magnification"].at(0) == 10 and columns["magnification"].missing == 1
+    assert [columns["stain"].at(index) for index in range(3)] == ["HE", "PAS", None]
+    assert columns.unused([]) == ("magnification", "stain")
 
 
 def test_unlabelled_rows_are_bad_and_a_hidden_split_has_no_classes(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_cache_holds_the_views_of_live_training(tmp_path: Path) -> None:
         assert torch.equal(batch.posterior.mean, live.pixels.float() / 127.5 - 1)
         assert batch.labels is not None and live.labels is not None and torch.equal(batch.labels, live.labels)
         for control in CONTROLS:
-            assert torch.equal(batch.controls[control.kind], control.values(live.records))
+            assert torch.equal(batch.controls[control.kind], control.numbers_of(live.records))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,10 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.commands.model_table import count_model
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import survey_for
 from open_ldm.core.config import to_yaml
 from open_ldm.data.loader import open_data
 from open_ldm.data.sources.files import NoSuchPath
-from open_ldm.data.survey import survey
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import read_facts
@@ -127,8 +126,9 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
     except NoSuchPath as error:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
     else:
-        seen = survey(pictures, 200, measures_of(recipe.conditioning.controls))
-        facts, data = read_facts(recipe, pictures, seen), seen.sentence
+        seen = survey_for(recipe.conditioning.controls, pictures, 200)
+        there = None if source is None else source.settings.spec.facts
+        facts, data = read_facts(recipe, pictures, seen, start=there), seen.sentence
     count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))
 

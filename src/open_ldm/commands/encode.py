@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import ConfigError, DataError
@@ -18,7 +18,6 @@ from open_ldm.core.shown import ShownAsText
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
-from open_ldm.data.survey import survey
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.verify import Checked, check_entries
@@ -118,7 +117,7 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, 
         machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
         world = join_world(machine.device)
         source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
-        seen = survey(source, measures=measures_of(recipe.conditioning.controls))
+        seen = survey_for(recipe.conditioning.controls, source)
         facts = read_facts(recipe, source, seen)
         encoders = load_encoders(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
         pictures = read_content_hash(source, stop, world, silent=silent)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.conditioning.semantic import TextSemantic
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import columns_of_controls, fit_controls, measures_of
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
 from open_ldm.data.loader import open_data, read_batches
@@ -70,10 +70,18 @@ def _noised(run: LoadedRun, pictures: int) -> ObjectiveInputs:
     recipe = run.recipe
     source = open_data(recipe.data, "train" if recipe.data.holdout is None else "held_out")
     wanted = range(min(pictures, len(source)))
-    measures = measures_of(recipe.conditioning.controls)
-    transform = recipe.data.transform
-    batch = next(read_batches(source, transform, seed=_SEED, position_ranges=[wanted], workers=0, measures=measures))
-    encoder = LiveEncoder(run.generator.autoencoder, recipe.conditioning.controls, run.machine.device, run.text_encoder)
+    controls = recipe.conditioning.controls
+    batches = read_batches(
+        source,
+        recipe.data.transform,
+        seed=_SEED,
+        position_ranges=[wanted],
+        workers=0,
+        measures=measures_of(controls),
+        columns=columns_of_controls(controls),
+    )
+    batch, fitted = next(batches), fit_controls(controls, run.known.facts.view)
+    encoder = LiveEncoder(run.generator.autoencoder, fitted, run.machine.device, run.text_encoder)
     noising = Noising(
         seed=_SEED,
         batch_size=len(wanted),

@@ -74,7 +74,7 @@ def _empty_inputs(conditioning: ConditioningConfig) -> ConditionInputs:
         keep_control=torch.empty(1, dtype=torch.bool),
         labels=torch.empty(1, dtype=torch.long) if isinstance(semantic, ClassSemantic) else None,
         text=text,
-        controls={control.kind: torch.empty(1, control.numbers) for control in conditioning.controls},
+        controls={control.key: torch.empty(1, control.numbers) for control in conditioning.controls},
         padding_noise=None if shape is None else torch.empty(1, *shape),
     )
 

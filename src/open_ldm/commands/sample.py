@@ -294,7 +294,7 @@ def sample_pixels(
 
 def read_controls(texts: Sequence[str], run: LoadedRun) -> dict[str, str]:
     """Read arguments such as `size=64x64` as option -> value. Raises ConfigError for unknown or malformed ones."""
-    options = [control.option for control in run.recipe.conditioning.controls]
+    options = [control.asked_as for control in run.recipe.conditioning.controls]
     values = {}
     for text in texts:
         option, separator, value = text.partition("=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from open_ldm.commands.evaluate.reference import open_pictures
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import survey_for
 from open_ldm.data.sources import open_source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
@@ -13,7 +13,7 @@ from open_ldm.runs.recipe import Recipe
 
 
 def survey_data(data: Recipe | AutoencoderRecipe | Path, *, decode: bool = False) -> DataSurvey:
-    """Survey the data of a recipe (all parts, with what its controls measure of pictures), or a folder or shards of pictures.
+    """Survey the data of a recipe (all parts, with what its controls read of them), or a folder or shards of pictures.
 
     `decode`: also decode every picture.
 
@@ -24,4 +24,4 @@ def survey_data(data: Recipe | AutoencoderRecipe | Path, *, decode: bool = False
     if isinstance(data, Path):
         return survey(open_pictures(data), decode=decode)
     controls = data.conditioning.controls if isinstance(data, Recipe) else ()
-    return survey(open_source(data.data.source), measures=measures_of(controls), decode=decode)
+    return survey_for(controls, open_source(data.data.source), decode=decode, holdout=data.data.holdout)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from open_ldm.conditioning.control import ControlEmbedding
+from open_ldm.conditioning.control import embed_control
 from open_ldm.conditioning.inputs import ConditionInputs, Conditions, Slot
 from open_ldm.conditioning.semantic import (
     ClassCondition,
@@ -35,9 +35,13 @@ class ConditioningConfig(Config):
     @field_validator("controls")
     @classmethod
     def _each_once(cls, controls: tuple[Control, ...]) -> tuple[Control, ...]:
-        kinds = [control.kind for control in controls]
-        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+        keys, names = [control.key for control in controls], [control.asked_as for control in controls]
+        if twice := {key for key in keys if keys.count(key) > 1}:
             raise ValueError(f"control {', '.join(sorted(twice))} is listed twice")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(
+                f"two controls are asked for by {min(twice)}=...; needed: another name for the one of the metadata"
+            )
         return controls
 
     @property
@@ -63,7 +67,7 @@ class Conditioning(nn.Module):
 
     Args:
         semantic: The semantic condition.
-        controls: The control conditions; any `Control`, also one that no union lists.
+        controls: The control conditions, fitted to the data; any `Control`, also one that no union lists.
         width: Width D of the modulation slot.
         classes: Number of classes, which a class condition needs.
         vocabulary: Number of words, which a word condition needs.
@@ -87,7 +91,7 @@ class Conditioning(nn.Module):
                 self.semantic = ClassCondition(semantic, classes, width)
             case TextSemantic():
                 self.semantic = TextCondition(semantic, vocabulary, width)
-        self.controls = nn.ModuleDict({control.kind: ControlEmbedding(control, width, schedule) for control in controls})
+        self.controls = nn.ModuleDict({control.key: embed_control(control, width, schedule) for control in controls})
 
     @property
     def context_dim(self) -> int | None:

@@ -24,7 +24,7 @@ class ConditionInputs:
         keep_control: Bool [B]; False where the control conditions (how it was made) are dropped.
         labels: Class labels [B], int64.
         text: Tokens of the captions.
-        controls: Numbers [B, n] of each control, by its kind.
+        controls: Numbers [B, n] of each control, by its key.
         padding_noise: Unit noise [B, L, D] for noisy_replicate padding.
     """
 

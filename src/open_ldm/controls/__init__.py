@@ -13,11 +13,12 @@ from open_ldm.controls.colour import Colour
 from open_ldm.controls.crop import Crop
 from open_ldm.controls.flip import Flip
 from open_ldm.controls.jpeg_quality import JpegQuality
+from open_ldm.controls.metadata import Metadata
 from open_ldm.controls.original_size import OriginalSize
 from open_ldm.controls.own import read_control
 from open_ldm.controls.turn import Turn
 
-Packaged = OriginalSize | Crop | Flip | AspectRatio | Colour | JpegQuality | Turn
+Packaged = OriginalSize | Crop | Flip | AspectRatio | Colour | JpegQuality | Turn | Metadata
 
 ControlConfig = SerializeAsAny[Annotated[Packaged, Field(discriminator="kind"), WrapValidator(read_control)]]
 
@@ -29,6 +30,7 @@ __all__ = [
     "Crop",
     "Flip",
     "JpegQuality",
+    "Metadata",
     "OriginalSize",
     "Turn",
     "ViewShape",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from open_ldm.controls.column_facts import ColumnFacts
 from open_ldm.controls.gate import GateConfig
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
@@ -29,6 +30,7 @@ class ViewShape:
         typical_original_px: Median short side of the originals.
         typical_saturation: Median saturation of the pictures in percent; None where no control reads it.
         typical_brightness: Median brightness, likewise.
+        columns: What was recorded of the columns of metadata that controls read.
     """
 
     height_px: int
@@ -36,10 +38,22 @@ class ViewShape:
     typical_original_px: int
     typical_saturation: float | None = None
     typical_brightness: float | None = None
+    columns: tuple[ColumnFacts, ...] = ()
 
-    def to_json(self) -> dict[str, int | float]:
-        """Return plain data, without what is None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, without what is None or empty."""
+        content = {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        return {**content, "columns": [column.to_json() for column in self.columns]} if self.columns else content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ViewShape:
+        """Read what `to_json` returned. Raises TypeError for anything else."""
+        columns = tuple(ColumnFacts.from_json(column) for column in content.get("columns", ()))
+        return cls(**{**content, "columns": columns})
+
+    def column(self, name: str) -> ColumnFacts | None:
+        """Return what was recorded of a column; None where no control read it."""
+        return next((column for column in self.columns if column.name == name), None)
 
 
 class Control(Config):
@@ -57,6 +71,7 @@ class Control(Config):
         form: The form of a value on the command line, for error messages and help texts.
         measures: What must be measured of each picture for it (data/measures.py). One that is `UNKNOWN` may become NaN here:
             the control is then dropped for that picture.
+        columns: Columns of metadata that it reads, from `record.columns`; a value may be None.
     """
 
     kind: str
@@ -65,6 +80,39 @@ class Control(Config):
     option: ClassVar[str]
     form: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def key(self) -> str:
+        """Name of the control among those of a model, and of its weights; two controls of one kind have two."""
+        return self.kind
+
+    @property
+    def asked_as(self) -> str:
+        """The option by which this control is asked for; `option`, unless its settings say otherwise."""
+        return self.option
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of metadata that this control reads; `columns`, unless its settings say otherwise."""
+        return self.columns
+
+    @property
+    def categories(self) -> int | None:
+        """Number of categories that `of` gives an index of, NaN for none; None where it gives numbers."""
+        return None
+
+    def fitted(self, view: ViewShape) -> Control:
+        """Return the control with what a model recorded of its data, which `of` may need."""
+        return self
+
+    def weights_read(self) -> dict[str, Any]:
+        """Return what decides the meaning of its weights, so that they can serve another model: all settings but the gate."""
+        return self.model_dump(mode="json", exclude={"kind", "gate"})
+
+    def describe(self, source: Source) -> ColumnFacts | None:
+        """Return what a new model is to record of the column that this control reads; None for none."""
+        return None
 
     @abstractmethod
     def of(self, record: TransformRecord) -> tuple[float, ...]:
@@ -108,13 +156,13 @@ class Control(Config):
             fix=f"leave {{kind: {self.kind}}} out of conditioning.controls",
         )
 
-    def values(self, records: Sequence[TransformRecord]) -> Tensor:
+    def numbers_of(self, records: Sequence[TransformRecord]) -> Tensor:
         """Compute the numbers [B, self.numbers], float32, of a batch's records."""
         return torch.tensor([self.of(record) for record in records], dtype=torch.float32)
 
     def misread(self, text: str) -> ConfigError:
         """Return the error for a value that does not have the form `form`."""
-        return ConfigError(f"{self.option}={text!r} cannot be read", needed=f"{self.option}={self.form}")
+        return ConfigError(f"{self.asked_as}={text!r} cannot be read", needed=f"{self.asked_as}={self.form}")
 
 
 def split_numbers(text: str, separator: str, count: int) -> list[float] | None:

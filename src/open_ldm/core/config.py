@@ -207,14 +207,22 @@ def to_yaml(config: PlainData) -> str:
 
 
 def flattened(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to {'a.b': value}; list items are numbered, or named by their kind."""
+    """Flatten nested settings to {'a.b': value}; list items are numbered, or named by their kind and column."""
     if isinstance(content, dict):
         items = [(str(name), item) for name, item in content.items()]
     elif isinstance(content, list) and any(isinstance(item, dict) for item in content):
-        items = [(str(item.get("kind", i)) if isinstance(item, dict) else str(i), item) for i, item in enumerate(content)]
+        items = [(_name_of(item, i), item) for i, item in enumerate(content)]
     else:
         return {prefix: content}
     flat: dict[str, Any] = {}
     for name, item in items:
         flat.update(flattened(item, f"{prefix}.{name}" if prefix else name))
     return flat
+
+
+def _name_of(item: Any, position: int) -> str:
+    """Name an item of a list in `flattened`."""
+    if not isinstance(item, dict):
+        return str(position)
+    kind = str(item.get("kind", position))
+    return f"{kind}.{item['column']}" if "column" in item else kind

@@ -122,17 +122,20 @@ def _set(node: dict[str, Any], name: str, value: Any, filled: Iterable[str]) -> 
 
 
 def _position(node: list[Any], name: str, keys: Sequence[str]) -> int:
-    """Find the item `name` of a list: a number, or the `kind` or `name` of one of its mappings.
+    """Find the item `name` of a list: a number, or the `kind`, `name` or `column` of one of its mappings.
 
-    Examples: controls.flip.gate.kind=..., stages.large.training.samples=...
+    Examples: controls.flip.gate.kind=..., controls.stain.values=..., stages.large.training.samples=...
     """
     if name.isdigit() and int(name) < len(node):
         return int(name)
     for index in reversed(range(len(node))):
         item = node[index]
-        if isinstance(item, dict) and name in (item.get("kind"), item.get("name")):
+        if isinstance(item, dict) and name in (item.get("kind"), item.get("name"), item.get("column")):
             return index
-    kinds = [str(item.get("name", item.get("kind"))) if isinstance(item, dict) else str(i) for i, item in enumerate(node)]
+    kinds = [
+        str(item.get("name") or item.get("column") or item.get("kind")) if isinstance(item, dict) else str(i)
+        for i, item in enumerate(node)
+    ]
     raise ConfigError(f"override {'.'.join(keys)}: the list has no item {name!r}", needed=nearest(name, kinds))
 
 

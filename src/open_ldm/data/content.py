@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
+from open_ldm.data.columns import columns_of
 from open_ldm.data.sample import BadPicture, Source
 from open_ldm.data.survey import spread
 
@@ -51,15 +52,17 @@ def content_hash(
     return joined.hexdigest()
 
 
-def read_fingerprint(source: Source) -> str:
+def read_fingerprint(source: Source, columns: Sequence[str] = ()) -> str:
     """Compute a hash of a source's index and of at most 64 pictures spread over it, which is cheap at any size.
 
     New names, labels or captions change it, and so does another version of the data set. A few edited pictures among many
-    thousands may not. Pictures that cannot be read count by their reason.
+    thousands may not. Pictures that cannot be read count by their reason. All values of `columns` of metadata count.
     """
     digests = source.digests(spread(len(source), _SAMPLED), lambda done: None)
     seen = [digest.reason.encode() if isinstance(digest, BadPicture) else digest for digest in digests]
-    return hashlib.blake2b(repr((source.fingerprint, seen)).encode(), digest_size=16).hexdigest()
+    values = columns_of(source).hash_of(columns)
+    said = (source.fingerprint, seen, values) if values else (source.fingerprint, seen)
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
 
 
 def unreadable(sample_id: str, verdict: BadPicture) -> DataError:

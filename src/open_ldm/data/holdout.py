@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from open_ldm.core.config import Config
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.errors import ConfigError, DataError, nearest
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
+from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
 
@@ -24,14 +27,45 @@ class HoldoutConfig(Config):
 
     A sample stays in its part whatever is added to the data set or removed from it, as long as its id (a file's name in a
     folder, SHARD/KEY in shards) stays the same. The share is therefore met only up to random deviations.
+
+    With `by`, a column of metadata such as slide_id or patient, all pictures of one value are in one part: the value is hashed
+    in the place of the id. Neighbouring pictures that are nearly equal then never stand on both sides. A picture without a
+    value is a group of its own.
     """
 
     share: float = Field(gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
+    by: str | None = Field(default=None, min_length=1)
 
-    def holds_out(self, sample_id: str) -> bool:
-        """Return whether a sample belongs to the held-out part."""
-        return key(self.seed, f"holdout {sample_id}") < self.share * 2**63
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("by",))
+
+    def holds_out(self, name: str) -> bool:
+        """Return whether the sample of this id, or the group of this name, belongs to the held-out part."""
+        return key(self.seed, f"holdout {name}") < self.share * 2**63
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How the groups of a holdout are divided.
+
+    Attributes:
+        by: The column.
+        train: Number of its values whose pictures are trained on.
+        held_out: Number of its values whose pictures are held out.
+        without: Number of pictures without a value, each of which is a group of its own.
+    """
+
+    by: str
+    train: int
+    held_out: int
+    without: int
+
+    def sentence(self) -> str:
+        """Write 'by slide_id: 32 groups to train on, 8 held out; 5 pictures without a value are groups of their own'."""
+        alone = f"; {self.without:,} pictures without a value are groups of their own" if self.without else ""
+        return f"by {self.by}: {self.train:,} groups to train on, {self.held_out:,} held out{alone}"
 
 
 class Part:
@@ -42,10 +76,11 @@ class Part:
         indices: Indices of the part's samples, in its order.
         name: Name of the part, for people.
         identity: Words that say which samples these are, different for every part of the source.
+        groups: How the groups are divided, where pictures are held out by a column.
     """
 
-    def __init__(self, source: Source, indices: Sequence[int], name: str, identity: str) -> None:
-        self._source, self.name, self._identity = source, name, identity
+    def __init__(self, source: Source, indices: Sequence[int], name: str, identity: str, groups: Groups | None = None) -> None:
+        self._source, self.name, self._identity, self.groups = source, name, identity, groups
         self._indices = np.array(indices, dtype=np.int64)
 
     @property
@@ -63,12 +98,18 @@ class Part:
         elif captioned:
             captioned = len(self)
         layout = f"{whole.layout}; {self.name.replace('_', ' ')} part of {whole.pictures:,}"
+        layout += f", {self.groups.sentence()}" if self.groups else ""
         return replace(whole, pictures=len(self), captioned=captioned, layout=layout)
 
     @property
     def fingerprint(self) -> str:
         """Hash of the whole data set's fingerprint and of this part's identity."""
         return hashlib.blake2b(f"{self._source.fingerprint}/{self._identity}".encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Columns of metadata of this part."""
+        return columns_of(self._source).rows(self._indices)
 
     @property
     def hashes(self) -> IndexHashes:
@@ -110,16 +151,47 @@ class Part:
 
 
 def select_part(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
-    """Select one part of a holdout. Raises DataError when it has no sample."""
-    wanted = name == "held_out"
-    chosen = [index for index in range(len(source)) if holdout.holds_out(source.sample_id(index)) == wanted]
+    """Select one part of a holdout.
+
+    Raises:
+        DataError: The part has no sample.
+        ConfigError: The data have no column `holdout.by`.
+    """
+    held_out, groups = divide(source, holdout)
+    chosen = np.flatnonzero(held_out if name == "held_out" else ~held_out).tolist()
     if not chosen:
+        among = f"{len(source):,} samples" if groups is None else f"{groups.train + groups.held_out:,} groups by {groups.by}"
         raise DataError(
-            f"data.holdout.share={holdout.share:g} of {len(source):,} samples leaves none in the part {name}",
+            f"data.holdout.share={holdout.share:g} of {among} leaves none in the part {name}",
             needed="at least one sample in each part",
             fix="set another share",
         )
-    return Part(source, chosen, name, f"{holdout.model_dump_json()}/{name}")
+    return Part(source, chosen, name, f"{holdout.model_dump_json()}/{name}", groups)
+
+
+def divide(source: Source, holdout: HoldoutConfig) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], Groups | None]:
+    """Return for each sample, bool [n], whether it is held out; and how many groups are on each side, for a holdout by one.
+
+    Raises:
+        ConfigError: The data have no column `holdout.by`.
+    """
+    held_out = np.zeros(len(source), dtype=np.bool_)
+    if holdout.by is None:
+        for index in range(len(source)):
+            held_out[index] = holdout.holds_out(source.sample_id(index))
+        return held_out, None
+    columns = columns_of(source)
+    if holdout.by not in columns:
+        has = nearest(holdout.by, columns) if columns else f"a column of metadata; {source.summary.sentence()}"
+        raise ConfigError(f"data.holdout.by={holdout.by}: the data have no such column", needed=has)
+    column = columns[holdout.by].as_words()
+    chosen = np.array([holdout.holds_out(f"group {word}") for word in column.words] + [False])
+    held_out = chosen[column.values]
+    alone = np.flatnonzero(column.values < 0).tolist()
+    for index in alone:
+        held_out[index] = holdout.holds_out(source.sample_id(index))
+    out = int(chosen.sum())
+    return held_out, Groups(holdout.by, len(column.words) - out, out, len(alone))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.seeds import key
+from open_ldm.data.columns import columns_of, with_columns
 from open_ldm.data.content import unreadable
 from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
 from open_ldm.data.measures import Measure, measure, with_measures
@@ -125,6 +126,7 @@ def read_view(
     *,
     for_keeps: bool = False,
     measures: Sequence[Measure] = (),
+    columns: Sequence[str] = (),
 ) -> ReadView:
     """Read the view for one position of the sample order.
 
@@ -139,11 +141,13 @@ def read_view(
         views: Number of fixed views of each picture, used in turn; None cuts a new view.
         for_keeps: The result outlives the run, so a picture that the disk does not give is an error.
         measures: What is measured of the picture, for the record.
+        columns: Columns of metadata whose values the record gets.
 
     Raises:
         DataError: 64 replacements in a row are bad, or `for_keeps` and a picture cannot be read.
     """
-    sample, read = _read(source, transform_config, view_at(seed, position, len(source), views), for_keeps, measures)
+    at = view_at(seed, position, len(source), views)
+    sample, read = _read(source, transform_config, at, for_keeps, measures, columns)
     caption = draw_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
     return replace(read, view=replace(read.view, position=position, caption=caption))
 
@@ -158,7 +162,12 @@ def read_fixed_view(source: Source, transform_config: TransformConfig, view: int
 
 
 def _read(
-    source: Source, transform_config: TransformConfig, view_key: ViewKey, for_keeps: bool, measures: Sequence[Measure] = ()
+    source: Source,
+    transform_config: TransformConfig,
+    view_key: ViewKey,
+    for_keeps: bool,
+    measures: Sequence[Measure] = (),
+    columns: Sequence[str] = (),
 ) -> tuple[Sample, ReadView]:
     """Read a view, or that of a replacement for a bad sample, without a caption."""
     bad: list[BadSample] = []
@@ -175,6 +184,7 @@ def _read(
         original_size = (sample.original_height_px, sample.original_width_px)
         made = transform(sample.pixels, original_size, transform_config, view_key.seed, view_key.number, sample.preference)
         record = with_measures(made.record, measure(sample, measures)) if measures else made.record
+        record = with_columns(record, columns_of(source), columns, index) if columns else record
         view = View(sample.id, view_key.index, made.pixels, record, sample.label, None, index)
         return sample, ReadView(view, tuple(bad))
     raise DataError(
@@ -205,6 +215,7 @@ def read_batches(
     views: int | None = None,
     for_keeps: bool = False,
     measures: Sequence[Measure] = (),
+    columns: Sequence[str] = (),
 ) -> Iterator[Batch]:
     """Read one Batch per item of `position_ranges`, in order.
 
@@ -217,11 +228,13 @@ def read_batches(
         views: As in `read_view`.
         for_keeps: As in `read_view`.
         measures: As in `read_view`.
+        columns: As in `read_view`.
 
     Raises:
         DataError: Samples cannot be replaced, or a worker died. Errors raised in a worker arrive as they are.
     """
-    read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps, measures=measures)
+    columns_of(source).prepare(name for name in columns if name in columns_of(source))  # before processes copy the source
+    read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps, measures=measures, columns=columns)
     return read_ahead(partial(_read_batch, read), position_ranges, workers)
 
 

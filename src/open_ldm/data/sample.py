@@ -55,7 +55,8 @@ class TransformRecord:
     clockwise by 90 degrees `quarter_turns` times (0 to 3).
 
     `saturation` and `brightness` of the stored picture are in percent, `jpeg_quality` of its file is 1 to 100
-    (data/measures.py). They are None unless a control reads them, and UNKNOWN where they cannot be known.
+    (data/measures.py). They are None unless a control reads them, and UNKNOWN where they cannot be known. `columns` has the
+    values of the columns of metadata that controls read, None where one is missing (data/columns.py).
     """
 
     original_height_px: int
@@ -71,6 +72,7 @@ class TransformRecord:
     saturation: float | None = None
     brightness: float | None = None
     jpeg_quality: float | None = None
+    columns: Mapping[str, float | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ import numpy as np
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
 from open_ldm.core.shown import ShownAsText
+from open_ldm.data.column_survey import ColumnSurvey, Quantiles, quantiles, survey_columns, unused_columns
+from open_ldm.data.columns import columns_of
 from open_ldm.data.decoded import Decoded, decode_all
+from open_ldm.data.holdout import Groups, HoldoutConfig, divide
 from open_ldm.data.measures import Measure, measure
 from open_ldm.data.sample import BadPicture, BadSample, Source
 
@@ -25,19 +28,6 @@ _EXAMPLES = 8
 _DECODED = 16
 _MEASURED = 64
 _DARK = 64
-
-
-@dataclass(frozen=True)
-class Quantiles:
-    """Values below which 0, 5, 25, 50, 75, 95 and 100 % of the samples lie."""
-
-    smallest: float
-    q05: float
-    q25: float
-    median: float
-    q75: float
-    q95: float
-    largest: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +58,9 @@ class DataSurvey(ShownAsText):
         decoded: Number of pictures that were decoded to find damage; 0 where only headers were read.
         content: What decoding them showed; None where only headers were read.
         measured: What was measured of 64 pictures, by name (data/measures.py); empty unless it was asked for.
+        columns: Columns of metadata that controls read, by name.
+        unused: Names of columns that nothing reads.
+        groups: How groups of pictures are divided, where they are held out by a column.
     """
 
     sentence: str
@@ -84,10 +77,19 @@ class DataSurvey(ShownAsText):
     decoded: int = 0
     measured: Mapping[Measure, Measured] = field(default_factory=dict)
     content: Decoded | None = None
+    columns: Mapping[str, ColumnSurvey] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    groups: Groups | None = None
+
+    @property
+    def said(self) -> str:
+        """The sentence, and a line that names columns that nothing reads."""
+        return "\n".join(filter(None, [self.sentence, unused_columns(self.unused)]))
 
     def problems(self) -> list[str]:
-        """Return warnings: channels of which 8 bits keep only a few steps, and pictures of which a measure is unknown."""
-        return [*self._dark_channels(), *self._unknown(), *(self.content.problems() if self.content else ())]
+        """Return warnings: channels of which 8 bits keep only a few steps, and pictures for which a control is dropped."""
+        of_columns = [problem for name, found in self.columns.items() for problem in found.problems(name)]
+        return [*self._dark_channels(), *self._unknown(), *of_columns, *(self.content.problems() if self.content else ())]
 
     def _unknown(self) -> list[str]:
         return [
@@ -115,12 +117,15 @@ class DataSurvey(ShownAsText):
         for name, found in self.measured.items():
             shown = [f"{value:>9.4g}" for value in asdict(found.quantiles).values()] if found.quantiles else [" unknown"]
             lines.append(f"{name:<14}{''.join(shown)}  of {found.pictures}")
+        lines += [f"{name:<14}{found.words()}" for name, found in self.columns.items()]
         if self.class_counts:
             counts = self.class_counts.values()
             lines.append(f"{len(counts):,} classes of {min(counts):,} to {max(counts):,} pictures, of those examined")
         lines += self.content.text() if self.content else []
         if self.reach:
             lines.append(f"{'channels reach':<14}" + "".join(f"{value:>9}" for value in self.reach) + "  of 255")
+        lines += [f"held out {self.groups.sentence()}"] if self.groups else []
+        lines += filter(None, [unused_columns(self.unused)])
         lines += [f"warning: {problem}" for problem in self.problems()]
         lines += [f"caption: {caption}" for caption in self.example_captions]
         lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]
@@ -135,11 +140,22 @@ class DataSurvey(ShownAsText):
             content.pop("decoded")
         else:
             content["files"] = self.content.to_json()
+        for name in ("columns", "unused", "groups"):
+            if not content[name]:
+                content.pop(name)
         measured = content.pop("measured")
         return {**content, **{name: found["quantiles"] for name, found in measured.items()}}
 
 
-def survey(source: Source, limit: int = 2000, measures: Sequence[Measure] = (), *, decode: bool = False) -> DataSurvey:
+def survey(
+    source: Source,
+    limit: int = 2000,
+    measures: Sequence[Measure] = (),
+    *,
+    decode: bool = False,
+    columns: Mapping[str, Sequence[str] | None] | None = None,
+    holdout: HoldoutConfig | None = None,
+) -> DataSurvey:
     """Examine samples of a data set without decoding RGB pictures, unless something is measured of them or `decode` is set.
 
     Args:
@@ -147,6 +163,8 @@ def survey(source: Source, limit: int = 2000, measures: Sequence[Measure] = (), 
         limit: Largest number of samples, which `spread` chooses.
         measures: What to measure of at most 64 pictures.
         decode: Decode every picture as well, which alone finds damage behind the header.
+        columns: Columns of metadata that controls read, each with the words that its control lists, or None.
+        holdout: How pictures of this source are held out; None where it is a part already.
 
     Raises:
         DataError: The data set is empty, or none of the samples has a readable header.
@@ -168,14 +186,15 @@ def survey(source: Source, limit: int = 2000, measures: Sequence[Measure] = (), 
         raise DataError(f"none of {len(chosen):,} samples can be read{reasons}", needed="readable pictures")
     heights, widths = np.array(sizes, dtype=np.float64).T
     captions = list(dict.fromkeys(source.captions()))
+    groups = getattr(source, "groups", None) if holdout is None else divide(source, holdout)[1]
     return DataSurvey(
         sentence=source.summary.sentence(),
         pictures=len(source),
         examined=len(chosen),
-        height_px=_quantiles(heights),
-        width_px=_quantiles(widths),
-        short_side_px=_quantiles(np.minimum(heights, widths)),
-        aspect_ratio=_quantiles(widths / heights),
+        height_px=quantiles(heights),
+        width_px=quantiles(widths),
+        short_side_px=quantiles(np.minimum(heights, widths)),
+        aspect_ratio=quantiles(widths / heights),
         class_counts=_class_counts(source, chosen),
         example_captions=tuple(captions[index] for index in spread(len(captions), _EXAMPLES)),
         bad=tuple(bad),
@@ -183,6 +202,9 @@ def survey(source: Source, limit: int = 2000, measures: Sequence[Measure] = (), 
         decoded=len(source) if decode else 0,
         content=content,
         measured=_measured(source, measures) if measures else {},
+        columns=survey_columns(source, columns or {}),
+        unused=columns_of(source).unused([*(columns or {}), *([groups.by] if groups else [])]),
+        groups=groups,
     )
 
 
@@ -195,11 +217,6 @@ def spread(length: int, limit: int) -> list[int]:
     edges = [index * length // count for index in range(count)] + [length] if count else []
     stretches = enumerate(itertools.pairwise(edges))
     return [start + key(0, "survey", index) % (end - start) for index, (start, end) in stretches]
-
-
-def _quantiles(values: np.ndarray[Any, np.dtype[np.float64]]) -> Quantiles:
-    shares = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
-    return Quantiles(*(round(float(value), 4) for value in np.quantile(values, shares)))
 
 
 def _class_counts(source: Source, chosen: Sequence[int]) -> dict[str, int]:
@@ -231,5 +248,5 @@ def _measured(source: Source, names: Sequence[Measure]) -> dict[Measure, Measure
     for name in names:
         values = np.array([row[name] for row in rows], dtype=np.float64)
         known = values[~np.isnan(values)]
-        found[name] = Measured(_quantiles(known) if len(known) else None, len(values) - len(known), len(values))
+        found[name] = Measured(quantiles(known) if len(known) else None, len(values) - len(known), len(values))
     return found

@@ -24,7 +24,7 @@ class EncodedBatch:
         posterior: Posterior over the raw latents.
         labels: The model's class labels [B], int64; None without classes.
         text: Tokens of the captions; None when the model reads none.
-        controls: Numbers [B, n] of each control, by its kind.
+        controls: Numbers [B, n] of each control, by its key.
         bad: Samples that had to be replaced while the views were read; a cache reports them when it is opened instead.
     """
 
@@ -41,7 +41,7 @@ class LiveEncoder:
 
     Args:
         autoencoder: The autoencoder.
-        controls: The model's controls.
+        controls: The model's controls, fitted to its data.
         device: Where to encode.
         text_encoder: The encoder of captions; None when the model reads none.
         label_order: The model's label of each class of the source [classes], int64; None when they are the same.
@@ -74,6 +74,6 @@ class LiveEncoder:
             posterior=self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True))),
             labels=labels,
             text=text,
-            controls={control.kind: control.values(batch.records) for control in self.controls},
+            controls={control.key: control.numbers_of(batch.records) for control in self.controls},
             bad=batch.bad,
         )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from open_ldm.conditioning import Conditioning, ConditionInputs
+from open_ldm.controls.data import fit_controls
 from open_ldm.core import seeds
 from open_ldm.denoisers import Prediction, Slots, build_denoiser
 from open_ldm.model.spec import ModelSpec
@@ -24,7 +25,7 @@ class DiffusionModel(nn.Module):
             self.schedule = spec.process.build_schedule()
         self.conditioning = Conditioning(
             spec.conditioning.semantic,
-            spec.conditioning.controls,
+            fit_controls(spec.conditioning.controls, spec.facts.view),
             spec.denoiser.modulation_dim,
             classes=len(spec.facts.class_names),
             vocabulary=len(Vocabulary(spec.facts.words)),

@@ -67,7 +67,7 @@ class DataFacts:
         """Read what `to_json` returned. Raises KeyError or TypeError for anything else."""
         return cls(
             channels=content["channels"],
-            view=ViewShape(**content["view"]),
+            view=ViewShape.from_json(content["view"]),
             class_names=tuple(content["class_names"]),
             words=tuple(content["words"]),
             latent_size=(content["latent_size"][0], content["latent_size"][1]),

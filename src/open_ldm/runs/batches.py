@@ -9,6 +9,7 @@ from typing import Any
 
 from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.autoencoders.latent_stats import given, measure
+from open_ldm.controls.data import columns_of_controls, fit_controls
 from open_ldm.core.distributed import World
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.content import read_fingerprint
@@ -47,7 +48,7 @@ def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Enc
         DataError: The data have classes that the model (`facts`) does not know.
     """
     return Batches(
-        fingerprint=read_fingerprint(source),
+        fingerprint=read_fingerprint(source, columns_of_controls(recipe.conditioning.controls)),
         read=partial(read_live, recipe, source),
         encoder=build_encoder(recipe, facts, source, encoders),
         latent_stats=partial(measure_latent_stats, recipe, source, encoders.autoencoder, encoders.machine),
@@ -87,7 +88,8 @@ def cached_batches(
     with build_cache(recipe, source, read_content_hash(source, stop, world, silent=silent), encoders) as cache:
         CacheFiller(cache, health, stop, world, silent=silent).fill()
         data = cache.open()
-    reader = CacheReader(data, recipe.training.seed, recipe.conditioning.controls, find_label_order(recipe, facts, source))
+    controls = fit_controls(recipe.conditioning.controls, facts.view)
+    reader = CacheReader(data, recipe.training.seed, controls, find_label_order(recipe, facts, source))
     encoder = ToDevice(encoders.machine.device)
     read = partial(reader.batches, threads=workers_of(recipe))
 

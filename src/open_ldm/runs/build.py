@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
-from open_ldm.controls.data import describe_views, measures_of
+from open_ldm.controls.data import (
+    columns_of_controls,
+    describe_views,
+    measures_of,
+    require_known_categories,
+    standardised_as,
+)
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
@@ -27,20 +33,33 @@ from open_ldm.training.trainer import DiffusionTrainer
 _MEASURED_AT_ONCE = 64
 
 
-def read_facts(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
+def read_facts(
+    recipe: Recipe,
+    source: Source,
+    survey: DataSurvey,
+    before: DataFacts | None = None,
+    start: DataFacts | None = None,
+) -> DataFacts:
     """Read what the model must know of the data; of a model of words, every caption is read for its vocabulary.
 
     Args:
         recipe: Says what the model is conditioned on.
         source: The data set, opened.
         survey: Of the same data, with what the controls measure: gives the typical picture.
+        before: Of a run that goes on, which keeps what it knew: new pictures must not move its vocabulary or its columns.
+        start: Of the model that a new run starts from: numbers of metadata are standardised as there.
 
     Returns:
         Facts without the fingerprints of the encoders, which are not loaded here.
 
     Raises:
         ConfigError: The recipe asks for labels that the data lack, or a control cannot be learned from them.
+        DataError: The data of a run that goes on have categories by now that it does not know.
     """
+    controls = recipe.conditioning.controls
+    if before is not None:
+        require_known_categories(controls, before.view, source)
+        return before
     semantic = recipe.conditioning.semantic
     names: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
@@ -54,7 +73,8 @@ def read_facts(recipe: Recipe, source: Source, survey: DataSurvey) -> DataFacts:
             )
     if isinstance(semantic, TextSemantic) and isinstance(semantic.encoder, WordsConfig):
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
-    view = describe_views(recipe.conditioning.controls, source, survey, recipe.data.transform)
+    view = describe_views(controls, source, survey, recipe.data.transform)
+    view = view if start is None else standardised_as(view, start.view)
     channels, *latent_size = recipe.latent_shape
     return DataFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
 
@@ -105,6 +125,7 @@ def read_live(recipe: Recipe, source: Source, position_ranges: Iterable[Sequence
         workers=workers_of(recipe),
         views=recipe.data.views,
         measures=measures_of(recipe.conditioning.controls),
+        columns=columns_of_controls(recipe.conditioning.controls),
     )
 
 

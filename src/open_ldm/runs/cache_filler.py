@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from open_ldm.conditioning.semantic import TextSemantic
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
@@ -60,6 +60,7 @@ def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoder
         encoders.machine.device,
         workers_of(recipe),
         measures_of(recipe.conditioning.controls),
+        columns_of_controls(recipe.conditioning.controls),
     )
 
 

@@ -75,5 +75,5 @@ class DiffusionRecorder(RunRecorder):
             return
         started = time.perf_counter()
         found = self.held_out.loss(self.trainer.state.ema.model)
-        self.event(EVENT, **found.to_json(), seconds=round(time.perf_counter() - started, 2))
+        self.event(EVENT, **found.to_json(), **self.held_out.groups, seconds=round(time.perf_counter() - started, 2))
         self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

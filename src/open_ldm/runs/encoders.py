@@ -10,6 +10,7 @@ from torch import Tensor
 from open_ldm.autoencoders import Autoencoder, build_autoencoder
 from open_ldm.autoencoders.pretrained import Pretrained
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.controls.data import fit_controls
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.data.sample import Source
@@ -110,7 +111,8 @@ def build_encoder(
         DataError: The data have classes by now that the model does not know.
     """
     order = find_label_order(recipe, facts, source)
-    return LiveEncoder(encoders.autoencoder, recipe.conditioning.controls, encoders.machine.device, encoders.text, order)
+    controls = fit_controls(recipe.conditioning.controls, facts.view)
+    return LiveEncoder(encoders.autoencoder, controls, encoders.machine.device, encoders.text, order)
 
 
 def find_label_order(recipe: Recipe, facts: DataFacts, source: Source) -> Tensor | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
 from open_ldm.data.content import content_hash
 from open_ldm.data.loader import open_data, read_batches
@@ -51,6 +51,12 @@ class HeldOutPictures:
         """The held-out part of the data set. Raises ConfigError where the data have no holdout."""
         return open_data(self.recipe.data, "held_out", captions=self.recipe.conditioning.reads_captions)
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """How pictures are held out, where a column decides it, under the name of the entry that says so."""
+        groups = getattr(self.source, "groups", None)
+        return {} if groups is None else {"groups": groups.sentence()}
+
     @cached_property
     def batches(self) -> list[EncodedBatch]:
         """This process's share of the pictures, encoded."""
@@ -90,6 +96,7 @@ class HeldOutPictures:
             "reference": content_hash(self.source, first_indices(_SEED, self.count, len(self.source)), world=self.world),
             "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
             "interval": bootstrap.words,
+            **self.groups,
         }
         return Result(found.mean, MeasurementProtocol(entries))
 
@@ -98,6 +105,7 @@ class HeldOutPictures:
         length = min(self.count, len(self.source))
         starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
         ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
-        cut, measures = self.recipe.data.transform, measures_of(self.recipe.conditioning.controls)
-        read = read_batches(self.source, cut, seed=_SEED, position_ranges=ranges, workers=0, measures=measures)
+        cut, controls = self.recipe.data.transform, self.recipe.conditioning.controls
+        measures, columns = measures_of(controls), columns_of_controls(controls)
+        read = read_batches(self.source, cut, seed=_SEED, position_ranges=ranges, workers=0, measures=measures, columns=columns)
         return map(encoder.encode, read)

@@ -127,7 +127,7 @@ class RunRecorder(ABC):
             notes: What else the user should know of how the run begins, one line each.
         """
         parameters = sum(parameter.numel() for parameter in self.trainer.state.model.parameters())
-        self.say(f"{self.recipe.name}: {seen.sentence}")
+        self.say(f"{self.recipe.name}: {seen.said}")
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
         if self._leads:
             self.folder.exit.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import survey_for
 from open_ldm.core.config import flattened, read_yaml
 from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.distributed import World, join_world
@@ -20,7 +20,7 @@ from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
 from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
-from open_ldm.data.survey import DataSurvey, survey
+from open_ldm.data.survey import DataSurvey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.batches import cached_batches, live_batches
@@ -164,11 +164,11 @@ def _trained(
     checkpoint, problems = store.newest()
     world.barrier()  # all have looked before the leader saves a run that starts from another
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
-    seen = survey(source, measures=measures_of(recipe.conditioning.controls))
+    seen = survey_for(recipe.conditioning.controls, source)
     health = count_bad_samples(folder, source, seen, world.leads)
-    # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
-    facts = read_facts(recipe, source, seen) if before is None else before.facts
+    known_before = None if before is None else before.facts
+    facts = read_facts(recipe, source, seen, known_before, None if start is None else start.settings.spec.facts)
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     if recipe.cache is None:

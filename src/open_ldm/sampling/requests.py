@@ -102,7 +102,7 @@ def _is_number(name: str) -> bool:
 
 
 def _controls(requests: Sequence[SampleRequest], conditioning: ConditioningConfig, facts: DataFacts) -> dict[str, torch.Tensor]:
-    options = [control.option for control in conditioning.controls]
+    options = [control.asked_as for control in conditioning.controls]
     for request in requests:
         for option in request.controls:
             if option not in options:
@@ -111,10 +111,10 @@ def _controls(requests: Sequence[SampleRequest], conditioning: ConditioningConfi
     values: dict[str, torch.Tensor] = {}
     for control in conditioning.controls:
         rows = [
-            control.read(request.controls[control.option], facts.view)
-            if control.option in request.controls
+            control.read(request.controls[control.asked_as], facts.view)
+            if control.asked_as in request.controls
             else control.default(facts.view)
             for request in requests
         ]
-        values[control.kind] = torch.tensor(rows, dtype=torch.float32)
+        values[control.key] = torch.tensor(rows, dtype=torch.float32)
     return values

@@ -142,7 +142,7 @@ def _show(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str],
     prompts = prompts_of(run, protocol.shown)
     requests = [SampleRequest(_SEED + i, shows, controls) for i, shows in enumerate(prompts)]
     save_strip(folder / SHOWN, _sample(run, settings, requests), len(requests), prompts)
-    options = [control.option for control in run.recipe.conditioning.controls]
+    options = [control.asked_as for control in run.recipe.conditioning.controls]
     for sweep in protocol.sweeps:
         path = folder / sweep_file(sweep.control)
         if sweep.control not in options:

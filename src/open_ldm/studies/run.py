@@ -14,12 +14,11 @@ from open_ldm.autoencoders import MeasuredStats
 from open_ldm.commands.devices import Training, train_over
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
-from open_ldm.controls.data import measures_of
+from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
 from open_ldm.data.loader import open_data
-from open_ldm.data.survey import survey
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
@@ -285,7 +284,7 @@ class Runner:
         file = self.out / slug(setting.name) / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(recipe.data)
-            facts = read_facts(recipe, source, survey(source, measures=measures_of(recipe.conditioning.controls)))
+            facts = read_facts(recipe, source, survey_for(recipe.conditioning.controls, source))
             measured = live_batches(recipe, source, facts, load_encoders(recipe, source, facts, machine)).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return self._kept_stats(setting)

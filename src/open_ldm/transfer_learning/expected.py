@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from open_ldm.conditioning import Conditioning
+from open_ldm.controls.data import fit_controls
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig, Slots, build_denoiser
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ModelSpec
-from open_ldm.transfer_learning.semantic import PREFIX, context_of, reason_for_new, same_context, settings_that_differ
+from open_ldm.transfer_learning.semantic import CONTROLS, PREFIX, context_of, reason_for_new, same_context, settings_that_differ
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_CONTROLS = "conditioning.controls."
 _SILENT = ("heads", "head_dim", "groups", "time_frequency_shift")
 """Settings of a denoiser that change what its weights mean without changing their shapes."""
 
@@ -71,8 +71,8 @@ def expected_changes(
     why, differing = reason_for_new(source, target), settings_that_differ(source, target)
     controls = _control_changes(source, target)
     for name in {*there, *here}:
-        control = name.removeprefix(_CONTROLS).split(".")[0]
-        if name.startswith(_CONTROLS) and control in controls:
+        control = name.removeprefix(CONTROLS).split(".")[0]
+        if name.startswith(CONTROLS) and control in controls:
             reasons[name] = controls[control]
         if name.startswith(PREFIX) and (why or differing):
             alone = name not in here or name not in there
@@ -88,9 +88,9 @@ def variance_readers(target: ModelSpec) -> set[str]:
 
 
 def _control_changes(source: ModelSpec, target: ModelSpec) -> dict[str, str]:
-    """Why the weights of a control, by its kind, do not carry over. Its gate may change: it is no part of what they read."""
+    """Why the weights of a control, by its key, do not carry over. Its gate may change: it is no part of what they read."""
     read = [
-        {control.kind: control.model_dump(mode="json", exclude={"kind", "gate"}) for control in spec.conditioning.controls}
+        {control.key: control.weights_read() for control in fit_controls(spec.conditioning.controls, spec.facts.view)}
         for spec in (source, target)
     ]
     reasons: dict[str, str] = {}
@@ -99,7 +99,8 @@ def _control_changes(source: ModelSpec, target: ModelSpec) -> dict[str, str]:
         if there is None or here is None:
             reasons[kind] = f"control {kind} {'added' if there is None else 'removed'}"
         elif there != here:
-            differing = (f"{name} {there.get(name)} -> {here.get(name)}" for name in here if there.get(name) != here.get(name))
+            names = {**there, **here}
+            differing = (f"{name} {there.get(name)} -> {here.get(name)}" for name in names if there.get(name) != here.get(name))
             reasons[kind] = f"control {kind} reads other numbers: {', '.join(differing)}"
     return reasons
 

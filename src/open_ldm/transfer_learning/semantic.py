@@ -1,4 +1,4 @@
-"""What two models' semantic conditions have in common: classes and words of the same names, features of one text encoder."""
+"""What two models' conditions have in common: classes, words and categories of the same names, features of one text encoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from open_ldm.core.config import flattened
 from open_ldm.model.spec import ModelSpec
 from open_ldm.text import HuggingFaceConfig, TextEncoderConfig, WordsConfig
 
-PREFIX = "conditioning.semantic."
+PREFIX, CONTROLS = "conditioning.semantic.", "conditioning.controls."
 Matches = list[int | None]
 """For each row of a table here the row of the source that it continues, or None."""
 
@@ -50,7 +50,7 @@ def same_context(source: ModelSpec, target: ModelSpec) -> bool:
 
 
 def matches(name: str, source: ModelSpec, target: ModelSpec, classes: Literal["match", "new"]) -> tuple[Matches, str] | None:
-    """Find the rows that a semantic table shares with the source's.
+    """Find the rows that a table of classes, words or categories shares with the source's.
 
     Args:
         name: Of the tensor.
@@ -61,6 +61,8 @@ def matches(name: str, source: ModelSpec, target: ModelSpec, classes: Literal["m
     Returns:
         For each row here the row of the source or None, and what the rows stand for; None for any other tensor.
     """
+    if name.startswith(CONTROLS):
+        return _matched_categories(name.removeprefix(CONTROLS), source, target)
     match name.removeprefix(PREFIX):
         case "table.weight":
             there, here = source.facts.class_names, target.facts.class_names
@@ -73,6 +75,16 @@ def matches(name: str, source: ModelSpec, target: ModelSpec, classes: Literal["m
             most = _length(source)
             return [position if position < most else None for position in range(_length(target))], "places"
     return None
+
+
+def _matched_categories(name: str, source: ModelSpec, target: ModelSpec) -> tuple[Matches, str] | None:
+    """Match the categories of a control's table, `KEY.table.weight`, by name; its last row is the null row."""
+    key, _, rest = name.partition(".")
+    read = next((control.columns_read for control in target.conditioning.controls if control.key == key), ())
+    there, here = (spec.facts.view.column(read[0]) if read else None for spec in (source, target))
+    if rest != "table.weight" or there is None or here is None:
+        return None
+    return [*matched_names(there.words, here.words), len(there.words)], f"values of {here.name}"
 
 
 def matched_names(there: Sequence[str], here: Sequence[str]) -> Matches:

@@ -17,6 +17,7 @@ from open_ldm.autoencoders.base import Autoencoder, Posterior
 from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
 from open_ldm.core.seeds import key, normal
+from open_ldm.data.columns import Columns, Given
 from open_ldm.data.content import content_hash
 from open_ldm.data.measures import Measure
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
@@ -43,6 +44,8 @@ class Pictures:
         self.fingerprint = repr((length, bad, words, labelled))
         self.painted: Mapping[int, bytes] = {}
         """Content that is not what it was."""
+        stain = [None if index % 6 == 1 else ("HE", "PAS", "MT")[index % 3] for index in range(length)]
+        self.columns = Columns(("stain", "dose"), Given({"stain": stain, "dose": [index / 8 for index in range(length)]}))
 
     @property
     def hashes(self) -> IndexHashes:
@@ -152,6 +155,7 @@ class Setting:
     all_positions: bool = False
     workers: int = 0
     measures: Sequence[Measure] = ()
+    columns: Sequence[str] = ()
 
     def cache(self, path: Path, **changes: Any) -> Cache:
         config = CacheConfig(**{"path": path, "shard_mb": 0.01, "batch_size": 4, **changes})
@@ -168,6 +172,7 @@ class Setting:
             CPU,
             self.workers,
             self.measures,
+            self.columns,
         )
 
     def filled(self, path: Path, **changes: Any) -> Cache:

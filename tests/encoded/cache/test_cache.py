@@ -146,13 +146,14 @@ def test_verification_finds_damage_and_filling_mends_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("entries", [9, 23])
 def test_entries_made_again_are_equal(entries: int, dtype: str, tmp_path: Path) -> None:
-    setting = Setting(autoencoder=Halver(), source=Pictures(bad=(3,)), encoder=Letters(segments=True), measures=MEASURES)
+    source, encoder = Pictures(bad=(3,)), Letters(segments=True)
+    setting = Setting(autoencoder=Halver(), source=source, encoder=encoder, measures=MEASURES, columns=COLUMNS)
     cache = setting.filled(tmp_path, latents=dtype, tokens=dtype, **SMALL_SHARDS)
     halver = setting.autoencoder
     assert isinstance(halver, Halver)
     halver.encoded = 0
     checked = check_entries(cache, entries)
-    assert (checked.entries, checked.difference, checked.wrong) == (5 * entries, 0.0, ())
+    assert (checked.entries, checked.difference, checked.wrong) == (6 * entries, 0.0, ())
     assert halver.encoded <= 2 * 23  # no batch twice
 
 
@@ -170,19 +171,21 @@ class Tampered:
         return {**made, self.name: other}
 
 
+COLUMNS = ("dose", "stain")
 PARTS = [
     *(("view 1 of 2", name) for name in ("mean", "std", "record", "index")),
-    *(("turned", f"record.{field.name}") for field in fields(TransformRecord) if field.name not in MEASURES),
+    *(("turned", f"record.{field.name}") for field in fields(TransformRecord) if field.name not in (*MEASURES, "columns")),
     *(("captions", name) for name in ("tokens", "mask", "pooled")),
     *(("labels and ids", name) for name in ("label", "ids")),
     *(("measures", name) for name in MEASURES),
+    *(("metadata", f"column.{name}") for name in COLUMNS),
 ]
 
 
 @pytest.mark.parametrize(("label", "name"), PARTS)
 def test_everything_stored_is_compared(label: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transform = TRANSFORM.model_copy(update={"turn": "quarter" if label == "turned" else "none"})
-    cache = Setting(autoencoder=Halver(), measures=MEASURES, transform=transform).filled(tmp_path)
+    cache = Setting(autoencoder=Halver(), measures=MEASURES, transform=transform, columns=COLUMNS).filled(tmp_path)
     part = next(part for part in cache.parts if part.label == label.replace("turned", "view 1 of 2"))
     monkeypatch.setattr(part.maker, "encode", Tampered(part.maker, name).encode)
     checked = check_entries(cache, 5)

@@ -6,24 +6,41 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from open_ldm.autoencoders.identity import IdentityAutoencoder
-from open_ldm.controls import Colour, Control, JpegQuality, Turn
+from open_ldm.controls import Colour, Control, JpegQuality, Metadata, Turn, ViewShape
+from open_ldm.controls.data import fit_controls
 from open_ldm.core.errors import DataError
+from open_ldm.data.columns import Columns, Given
 from open_ldm.data.loader import read_batches
 from open_ldm.data.measures import MEASURES
 from open_ldm.data.transforms import plan_view
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.encoded.cache.cache import Cache
+from open_ldm.encoded.cache.mapped import MappedSection
 from open_ldm.encoded.cache.reader import CacheReader, ToDevice
+from open_ldm.encoded.cache.records import read_record
 from open_ldm.text.padding import PaddingKind, pad
-from tests.encoded.cache.small_data import CONTROLS, CPU, TRANSFORM, Halver, Letters, Pictures, Setting, ranges
+from tests.encoded.cache.small_data import (
+    CONTROLS,
+    CPU,
+    TRANSFORM,
+    Halver,
+    Letters,
+    Pictures,
+    Setting,
+    content,
+    fill,
+    ranges,
+)
 
 SEED = 11
 ORDER = torch.tensor([2, 0, 1])
 MEASURING: tuple[Control, ...] = (Colour(), JpegQuality())
+COLUMNS = (Metadata(column="stain"), Metadata(column="dose"))
 TURNED = TRANSFORM.model_copy(update={"turn": "quarter"})
 BATCHES = (0, 8, 12)
 """96 views: more than four epochs of 23 pictures."""
@@ -31,7 +48,9 @@ BATCHES = (0, 8, 12)
 
 def controls_of(setting: Setting) -> tuple[Control, ...]:
     turn = (Turn(),) if setting.transform.turn != "none" else ()
-    return (*CONTROLS, *turn, *(control for control in MEASURING if set(control.measures) <= set(setting.measures)))
+    measuring = (control for control in MEASURING if set(control.measures) <= set(setting.measures))
+    view = ViewShape(8, 8, 64, columns=tuple(control.describe(setting.source) for control in COLUMNS))
+    return (*CONTROLS, *turn, *measuring, *(fit_controls(COLUMNS, view) if setting.columns else ()))
 
 
 def live(setting: Setting, order: torch.Tensor | None = ORDER, batches: tuple[int, int, int] = BATCHES) -> list[EncodedBatch]:
@@ -44,6 +63,7 @@ def live(setting: Setting, order: torch.Tensor | None = ORDER, batches: tuple[in
         workers=0,
         views=setting.views,
         measures=setting.measures,
+        columns=setting.columns,
     )
     return [encoder.encode(batch) for batch in read]
 
@@ -96,6 +116,8 @@ SETTINGS: dict[str, Any] = {
     "turned": {"transform": TURNED, "source": Pictures(bad=(3, 17))},
     "turned and measured": {"transform": TURNED, "measures": MEASURES, "autoencoder": Halver()},
     "measures": {"measures": MEASURES, "source": Pictures(bad=(3, 17)), "workers": 2},
+    "metadata": {"columns": ("stain", "dose"), "source": Pictures(bad=(3, 17))},
+    "metadata and measures": {"columns": ("dose", "stain"), "measures": MEASURES, "transform": TURNED},
 }
 
 
@@ -107,7 +129,7 @@ def test_cached_batches_equal_live_ones(name: str, tmp_path: Path) -> None:
     controls = controls_of(setting)
     for batches in (BATCHES, (7, 5, 9)):
         found = cached(cache, order, batches, controls=controls)
-        assert all(batch.controls.keys() == {control.kind for control in controls} for batch in found)
+        assert all(batch.controls.keys() == {control.key for control in controls} for batch in found)
         assert_equal(found, live(setting, order, batches), all_positions=setting.all_positions)
 
 
@@ -148,7 +170,7 @@ def test_controls_of_every_view_say_how_its_picture_was_cut(bad: tuple[int, ...]
         (pictures,) = read
         assert torch.equal(batch.posterior.mean, pictures.pixels.float() / 127.5 - 1)
         for control in CONTROLS:
-            assert torch.equal(batch.controls[control.kind], control.values(pictures.records))
+            assert torch.equal(batch.controls[control.kind], control.numbers_of(pictures.records))
         for index, record in zip(pictures.indices, pictures.records, strict=True):
             original = setting.source.size_of(index)
             stored = original[0] // 10, original[1] // 10
@@ -214,3 +236,33 @@ def test_a_file_cut_short_is_one_line_instead_of_a_crash(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"00001.safetensors has \d+ bytes; needed: \d+ bytes; fix: run ldm encode") as raised:
         cached(cache)
     assert "\n" not in str(raised.value)
+
+
+def test_a_control_of_metadata_encodes_nothing_again(tmp_path: Path) -> None:
+    """The sections of a cache from before it stay byte for byte, in the layout they have; only the columns are added."""
+    setting = Setting(autoencoder=Halver())
+    setting.filled(tmp_path)
+    before = content(tmp_path)
+    setting.columns, setting.autoencoder = ("stain",), (again := Halver())
+    cache = setting.cache(tmp_path)
+    with cache:
+        assert fill(cache).shards_written == 1
+    after = content(tmp_path)
+    assert again.encoded == 0 and all(after[name] == stored for name, stored in before.items())
+    assert {name.split("-")[0] for name in after.keys() - before.keys()} == {"columns"}
+    arrays, row = MappedSection(cache.latents[0].section).at(0)
+    assert arrays["record"].shape[1] == 9 and not read_record(arrays, row).columns
+    stored, _ = MappedSection(cache.columns.section).at(0)  # type: ignore[union-attr]
+    assert {name: array.dtype for name, array in stored.items()} == {"column.stain": np.dtype("int32")}
+
+
+def test_another_value_in_the_metadata_is_another_section(tmp_path: Path) -> None:
+    setting = Setting(columns=("dose",))
+    first = setting.filled(tmp_path)
+    changed = Pictures()
+    changed.columns = Columns(("dose",), Given({"dose": [index / 8 + (index == 5) for index in range(23)]}))
+    other = Setting(columns=("dose",), source=changed).cache(tmp_path)
+    assert other.columns is not None and first.columns is not None
+    assert other.columns.section.path != first.columns.section.path
+    assert [part.section.path for part in other.latents] == [part.section.path for part in first.latents]
+    assert first.open().content_hash != Setting().filled(tmp_path).open().content_hash

@@ -15,6 +15,7 @@ from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.autoencoders.latent_stats import LatentStats
 from open_ldm.core.pictures import to_images, to_pixels
 from open_ldm.data import channels
+from open_ldm.data.columns import columns_of
 from open_ldm.data.content import content_hash
 from open_ldm.data.loader import read_batches
 from open_ldm.data.ome import in_file_units, read_ome, tiff_bytes
@@ -132,6 +133,8 @@ def test_microscopes_say_pixel_size_and_channels(tmp_path: Path) -> None:
     (tmp_path / "a" / "0.tif").write_bytes(stream.getvalue())
     sample = FolderConfig(path=tmp_path / "a", channels=2, bits=16).open()[0]
     assert sample.attributes == {"ome.pixel_size_um": pytest.approx(325.0), "ome.channels": ", ".join(NAMES)}
+    columns = columns_of(FolderConfig(path=tmp_path / "a", channels=2).open())
+    assert columns["ome.pixel_size_um"].at(0) == pytest.approx(325.0) and "ome.channels" in columns
     with tifffile.TiffFile(io.BytesIO(tiff_bytes(values, NAMES))) as file:
         assert file.is_ome and file.series[0].axes == "CYX"
         np.testing.assert_array_equal(file.series[0].asarray(), values)

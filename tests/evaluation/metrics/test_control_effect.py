@@ -79,7 +79,7 @@ def test_views_of_other_crops_differ_in_it() -> None:
     source = ShapesConfig(length=3000, two_shapes=0).open()
     batches = read_batches(source, TransformConfig(size_px=16), seed=0, position_ranges=[range(1500)], workers=0)
     (batch,) = batches
-    near = nearest_value(Crop().values(batch.records), torch.tensor([[0.0, 0.0], [0.0, 250.0]]))
+    near = nearest_value(Crop().numbers_of(batch.records), torch.tensor([[0.0, 0.0], [0.0, 250.0]]))
     found = real_statistic(border_energy(batch.pixels), near, ("0,0", "0,4"))
     assert found.means["0,4"] > found.means["0,0"] and min(found.counts.values()) > 50
 

@@ -83,7 +83,7 @@ def measure_model(run: LoadedRun, drawings: ShapesConfig, plan: Plan, label: str
         label: Of the progress.
         silent: No progress is shown.
     """
-    flips = any(control.option == "flip" for control in run.recipe.conditioning.controls)
+    flips = any(control.asked_as == "flip" for control in run.recipe.conditioning.controls)
     untold = untold_captions(drawings, plan.pictures)
     largest = f"{SIZES_PX[-1]}x{SIZES_PX[-1]}"
     groups = {name: group for name, group in caption_groups(drawings).items() if name != "two shapes"}

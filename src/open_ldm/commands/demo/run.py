@@ -137,12 +137,12 @@ def _required_shapes(recipe: Recipe) -> ShapesConfig:
         raise ConfigError(
             "ldm demo needs captions with and without the colour", fix="data.source.untold=[colour] data.source.told_too=true"
         )
-    options = [control.option for control in recipe.conditioning.controls]
+    options = [control.asked_as for control in recipe.conditioning.controls]
     if "size" not in options or not isinstance(recipe.conditioning.semantic, TextSemantic):
         raise ConfigError(f"recipe {recipe.name} lacks what the demo shows", needed="a text condition and the size control")
     return source
 
 
 def _require_flip(recipe: Recipe) -> None:
-    if "flip" not in [control.option for control in recipe.conditioning.controls]:
+    if "flip" not in [control.asked_as for control in recipe.conditioning.controls]:
         raise ConfigError(f"recipe {recipe.name} lacks what the demo shows", needed="the flip control")

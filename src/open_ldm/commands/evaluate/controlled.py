@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from open_ldm.commands.evaluate.pictures import SampledPictures
-from open_ldm.controls import Control
+from open_ldm.controls import Control, Metadata
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.pictures import to_pixels
@@ -17,6 +18,7 @@ from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shrunk import ShrunkConfig
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.features.classifier import ClassifierConfig, ClassifierExtractor
+from open_ldm.evaluation.protocol import Result
 from open_ldm.evaluation.readers import (
     ClassifierReader,
     ClassifierReaderConfig,
@@ -69,9 +71,17 @@ class ControlledSamples:
         return pixels
 
 
+@dataclass(frozen=True)
+class Effect:
+    """The effect of a control with its protocol, and `details`: the statistic of samples and of real pictures at each value."""
+
+    result: Result
+    details: Mapping[str, Any]
+
+
 def control_of(pictures: SampledPictures, option: str, metric: str) -> Control:
     """Return the run's control of that option. Raises ConfigError when the run was trained without it."""
-    controls = {control.option: control for control in pictures.run.recipe.conditioning.controls}
+    controls = {control.asked_as: control for control in pictures.run.recipe.conditioning.controls}
     if option not in controls:
         known = nearest(option, controls) if controls else "a run trained with controls"
         raise ConfigError(f"{metric}: the run has no control {option!r}", needed=known)
@@ -79,13 +89,19 @@ def control_of(pictures: SampledPictures, option: str, metric: str) -> Control:
 
 
 def values_of(pictures: SampledPictures, option: str, values: Sequence[str] | None, metric: str) -> tuple[str, ...]:
-    """Return the values to compare: those given, or the usual ones of size and flip. Raises ConfigError for other controls."""
+    """Return the values to compare: those given, or the usual ones of size, flip and a column of metadata.
+
+    Raises ConfigError for other controls.
+    """
     if values is not None:
         return tuple(values)
     if option == "size":
         return default_sizes(pictures.size_px)
     if option == "flip":
         return ("0", "1")
+    control = control_of(pictures, option, metric)
+    if isinstance(control, Metadata):
+        return control.examples(pictures.run.known.facts.view)
     raise ConfigError(f"{metric}: no values were given for {option}", fix=f"metrics.{metric}.values=[..., ...]")
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,13 +11,15 @@ from torch import Tensor
 from open_ldm.commands.evaluate.config import ControlEffectMetric
 from open_ldm.commands.evaluate.controlled import (
     ControlledSamples,
+    Effect,
     OnSeeds,
     control_of,
     reader_for,
     together,
     values_of,
 )
-from open_ldm.controls import Control
+from open_ldm.commands.evaluate.read_effect import measure_read_effect
+from open_ldm.controls import Control, Metadata
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.loader import read_batches
@@ -42,14 +43,6 @@ from open_ldm.evaluation.readers.base import PLACE
 _SEED = 0
 _AT_ONCE = 64
 _FLIPS = ("0", "1")
-
-
-@dataclass(frozen=True)
-class Effect:
-    """The effect with its protocol, and `details`: the statistic of samples and of real pictures at each value."""
-
-    result: Result
-    details: Mapping[str, Any]
 
 
 def measure_control_effect(
@@ -82,6 +75,8 @@ def measure_control_effect(
     values = values_of(samples.pictures, metric.control, metric.values, metric.kind)
     if metric.control == "flip":
         return _of_flip(samples, metric, values, extractors, bootstrap, world, on_seeds)
+    if isinstance(control, Metadata):
+        return measure_read_effect(samples, metric, control, values, data, extractors, bootstrap, world, on_seeds)
     return _of_statistic(samples, metric, control, values, data, bootstrap, world, on_seeds)
 
 
@@ -172,7 +167,7 @@ def _real(
         upright = [row for row, record in enumerate(batch.records) if not record.quarter_turns]
         plain = [row for row in upright if not batch.records[row].flip or transform.flip == 1]
         measured.append(statistic.measure(batch.pixels[plain]))
-        settings.append(control.values([batch.records[row] for row in plain]).reshape(len(plain), -1))
+        settings.append(control.numbers_of([batch.records[row] for row in plain]).reshape(len(plain), -1))
         seen.add(batch.pixels[plain])
     scale = torch.log2 if metric.control == "size" else _unchanged  # sizes differ by factors, offsets by steps
     near = nearest_value(scale(torch.cat(settings)), scale(torch.tensor(numbers, dtype=torch.float32)))

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from open_ldm.commands.evaluate.config import LAYERED, InfluenceMetric
-from open_ldm.commands.evaluate.controlled import SIDES, ControlledSamples, control_of, default_sizes
+from open_ldm.commands.evaluate.controlled import SIDES, ControlledSamples, control_of, values_of
 from open_ldm.commands.evaluate.pictures import SampledPictures
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureExtractor
@@ -74,12 +73,8 @@ def influence_config(pictures: SampledPictures, metric: InfluenceMetric, extract
     control_of(pictures, metric.control, metric.kind)
     values, small = metric.values, metric.small
     if values is None:
-        if metric.control != "size":
-            raise ConfigError(
-                f"control_influence: no values were given for {metric.control}",
-                fix="metrics.control_influence.values=[..., ...]",
-            )
-        values = default_sizes(pictures.size_px)
-        small = tuple(words for side, words in zip(SIDES, values, strict=True) if side < 1) if small is None else small
+        values = values_of(pictures, metric.control, None, metric.kind)
+        if metric.control == "size" and small is None:
+            small = tuple(words for side, words in zip(SIDES, values, strict=True) if side < 1)
     over = metric.over or ("layers" if extractor.id.name.split(" ")[0] in LAYERED else "vectors")
     return ControlInfluenceConfig(control=metric.control, values=values, small=small or (), over=over)

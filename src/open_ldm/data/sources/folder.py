@@ -22,12 +22,13 @@ from pydantic import Field
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.files import relative_path_hint
 from open_ldm.data import pictures
-from open_ldm.data.ome import attributes_in
+from open_ldm.data.ome import Ome, attributes_in, read_ome
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import NoSuchPath, moved
 from open_ldm.data.sources.folder_layout import BAD_CAPTION, Entry, detect
 from open_ldm.data.sources.labels import NO_LABEL
+from open_ldm.data.sources.ome_columns import with_ome
 from open_ldm.data.sources.picture_files import PictureFilesConfig
 from open_ldm.data.sources.splits import split_folder
 
@@ -53,6 +54,9 @@ class FolderSource:
         layout = detect(root if config.split is None else split_folder(root, config.split), config)
         self._root = layout.root
         self._entries = layout.entries
+        self.columns = layout.columns
+        if config.channels is not None:
+            self.columns = with_ome(layout.columns, len(layout.entries), self.ome_at)
         self._class_names = layout.class_names
         captioned = sum(bool(entry.captions) for entry in layout.entries)
         self._summary = SourceSummary(len(layout.entries), len(layout.class_names), captioned, layout.words, config.channels)
@@ -116,6 +120,10 @@ class FolderSource:
             attributes=attributes_in(content),
             file=content,
         )
+
+    def ome_at(self, index: int) -> Ome:
+        """Read what a picture's file says of itself, from its header. Raises BadPicture."""
+        return pictures.with_file(self._root / self._usable(index).name, read_ome)
 
     def file_at(self, index: int) -> bytes:
         """Return the bytes of a picture's file. Raises BadPicture."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.data import pictures
+from open_ldm.data.columns import NONE, Columns
 from open_ldm.data.formats import unread_words
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import printable
@@ -46,12 +47,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """The detected layout: pictures in order, their class names, and the layout in words."""
+    """The detected layout: pictures in order, their class names, the layout in words, and the columns of the metadata."""
 
     root: Path
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
     words: str
+    columns: Columns = field(default_factory=lambda: NONE)
 
 
 def detect(root: Path, config: PictureFilesConfig) -> Layout:
@@ -93,8 +95,8 @@ def _no_pictures(where: str, found: FoundFiles, config: PictureFilesConfig) -> D
 def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFilesConfig) -> Layout:
     stored = {*found.pictures, *found.others}
     metadata = read_metadata(root / file, {str(role): name for role, name in config.columns.items()})
-    entries = [Entry(stored_name(row.file_name, stored), row.captions, row.label, row.original_size) for row in metadata.rows]
-    entries.sort(key=lambda entry: entry.name)
+    rows = sorted(((stored_name(row.file_name, stored), row) for row in metadata.rows), key=lambda pair: pair[0])
+    entries = [Entry(name, row.captions, row.label, row.original_size) for name, row in rows]
     where = printable(str(root / file))
     missing = [entry.name for entry in entries if entry.name not in stored]
     if len(missing) > BUDGET_SHARE * len(entries):
@@ -108,7 +110,7 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFi
     words = file + (f"; {unlisted:,} pictures not listed in it" if unlisted else "")
     words += f"; {metadata.unread}" if metadata.unread else ""
     words += _ignored(set(found.others) - {entry.name for entry in entries} - {file, "classes.json"})
-    return _labelled(root, entries, words, where)
+    return replace(_labelled(root, entries, words, where), columns=metadata.columns(row for _, row in rows))
 
 
 def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:

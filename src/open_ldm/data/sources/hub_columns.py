@@ -10,6 +10,7 @@ from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.core.extras import need
+from open_ldm.data.columns import Column, build_column
 from open_ldm.data.sources.near_misses import near_columns
 
 _WORDS = ("string", "large_string")
@@ -18,7 +19,7 @@ _AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class Columns:
+class HubColumns:
     """Names of the columns by role; '' where there is none.
 
     Attributes:
@@ -44,7 +45,7 @@ class Columns:
     said: str = ""
 
 
-def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Mapping[str, str], where: str) -> Columns:
+def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Mapping[str, str], where: str) -> HubColumns:
     """Choose the columns.
 
     Args:
@@ -87,7 +88,7 @@ def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Ma
         unread.append(f"columns not read; to read them: {near}")
     used = {pictures, *found.values()}
     label = found.get("label", "")
-    return Columns(
+    return HubColumns(
         picture=pictures,
         label=label,
         text=found.get("text", ""),
@@ -176,6 +177,24 @@ class MappedColumn:
         """Return the arrow scalar of a row."""
         at = bisect_right(self._starts, index) - 1
         return self._chunks[at][index - self._starts[at]]
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """Reads columns of a table for data/columns.py; `words`: the names of declared classes, by column."""
+
+    rows: Any
+    words: Mapping[str, Sequence[str]]
+
+    def __call__(self, names: Sequence[str]) -> Mapping[str, Column]:
+        """Return columns by name."""
+        return {name: build_column(name, [self._named(name, value) for value in values_of(self.rows, name)]) for name in names}
+
+    def _named(self, name: str, value: Any) -> Any:
+        words = self.words.get(name)
+        if words is None or value is None:
+            return value
+        return words[value] if value >= 0 else None
 
 
 def values_of(rows: Any, column: str) -> Iterator[Any]:

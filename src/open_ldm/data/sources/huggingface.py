@@ -17,10 +17,18 @@ from pydantic import Field, model_validator
 from open_ldm.core.errors import DataError
 from open_ldm.core.extras import need
 from open_ldm.data import pictures
+from open_ldm.data.columns import Columns
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, read_digests
-from open_ldm.data.sources.hub_columns import Columns, MappedColumn, choose_columns, paths_without_bytes, values_of
+from open_ldm.data.sources.hub_columns import (
+    HubColumns,
+    MappedColumn,
+    TableColumns,
+    choose_columns,
+    paths_without_bytes,
+    values_of,
+)
 from open_ldm.data.sources.hub_table import open_table
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, resolve_labels
 from open_ldm.data.sources.metadata import captions_from, original_size_from
@@ -86,6 +94,8 @@ class HuggingFaceSource:
             for name, feature in rows.features.items()
             if name in chosen.others and hasattr(feature, "names")
         }
+        roles = {*filter(None, [chosen.label, chosen.text, chosen.file_name, chosen.height, chosen.width])}
+        self.columns = Columns([*chosen.others, *roles], TableColumns(rows, self._words), roles)
         self._files = [Path(file["filename"]) for file in rows.cache_files]
         self._outside = paths_without_bytes(rows, chosen.picture)
         self._check_pictures()
@@ -272,7 +282,7 @@ def _captions(cell: Any) -> tuple[str, ...]:
     return captions_from([text for text in cell if text is not None] if isinstance(cell, list) else cell, "")
 
 
-def _ids(rows: Any, columns: Columns) -> tuple[tuple[str, ...] | None, str]:
+def _ids(rows: Any, columns: HubColumns) -> tuple[tuple[str, ...] | None, str]:
     """Return the names of the samples, None where rows are counted, and what to say about it."""
     if not columns.file_name:
         return None, ""
@@ -282,11 +292,11 @@ def _ids(rows: Any, columns: Columns) -> tuple[tuple[str, ...] | None, str]:
     return None, f"column {columns.file_name} is empty or repeats: samples are named by their row"
 
 
-def _labels(rows: Any, columns: Columns) -> list[int | str | None]:
+def _labels(rows: Any, columns: HubColumns) -> list[int | str | None]:
     return list(values_of(rows, columns.label)) if columns.label else [None] * len(rows)
 
 
-def _sizes(rows: Any, columns: Columns, where: str) -> np.ndarray[Any, np.dtype[np.int32]] | None:
+def _sizes(rows: Any, columns: HubColumns, where: str) -> np.ndarray[Any, np.dtype[np.int32]] | None:
     """Return the original (height, width) of every row, 0 where unknown; None without such columns. Raises DataError."""
     if not (columns.height and columns.width):
         return None

@@ -8,12 +8,13 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.core.extras import need
+from open_ldm.data.columns import Columns, Given, flat
 from open_ldm.data.sample import printable
 from open_ldm.data.sources.captions import decode_text
 from open_ldm.data.sources.near_misses import near_columns
@@ -28,20 +29,38 @@ _MOST_SIDE_PX = 2**31 - 1
 
 @dataclass(frozen=True)
 class MetadataRow:
-    """What metadata say about one picture. `file_name` is relative to the folder; `original_size` is (height, width)."""
+    """What metadata say about one picture. `file_name` is relative to the folder; `original_size` is (height, width).
+
+    `content` has the whole row, with nested names joined by dots.
+    """
 
     file_name: str
     captions: tuple[str, ...]
     label: int | str | None
     original_size: tuple[int, int] | None
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The rows of a file, sorted by file name, and `unread`: which setting would read captions or labels of other columns."""
+    """The rows of a file, sorted by file name, and `unread`: which setting would read captions or labels of other columns.
+
+    `names`: of all columns in their order. `roles`: those that are file names, captions, labels or sizes. `untyped`: values are
+    texts, as in CSV.
+    """
 
     rows: tuple[MetadataRow, ...]
     unread: str = ""
+    names: tuple[str, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    untyped: bool = False
+
+    def columns(self, rows: Iterable[MetadataRow]) -> Columns:
+        """Return the columns of pictures, given by their rows in order; file names and captions are none."""
+        ordered = list(rows)
+        names = [name for name in self.names if name not in (self.roles["file_name"], self.roles["text"])]
+        values = {name: [row.content.get(name) for row in ordered] for name in names}
+        return Columns(names, Given(values, untyped=self.untyped), self.roles.values())
 
 
 def read_metadata(path: Path, columns: Mapping[str, str] | None = None) -> Metadata:
@@ -62,23 +81,29 @@ def read_metadata(path: Path, columns: Mapping[str, str] | None = None) -> Metad
         text = _text_of(path)
         lines = _csv_lines(text, path, names) if path.suffix.lower() == ".csv" else _json_lines(text, path)
     rows: dict[str, MetadataRow] = {}
-    present: set[str] = set()
+    present: dict[str, None] = {}
     for line, content in lines:
         where = f"{path} line {line}"
-        present.update(content)
         row = parse_row(content, where, names)
+        present.update(dict.fromkeys(row.content))
         if row.file_name in rows:
             raise DataError(f"{where} names {row.file_name} again", fix="give all captions of a picture in one list")
         rows[row.file_name] = row
     if not rows:
         raise DataError(f"{path} has no rows", needed="one row per picture with file_name")
-    if absent := sorted(set(names.values()) - present):
+    if absent := sorted(set(names.values()) - present.keys()):
         raise DataError(
             f"{path} has no column {absent[0]}", needed=f"one of {shortened(sorted(present))}", fix="data.source.columns"
         )
     missing = [role for role in ("text", "label") if names.get(role, role) not in present]
     near = near_columns(present, names, missing)
-    return Metadata(tuple(rows[name] for name in sorted(rows)), f"columns not read; to read them: {near}" if near else "")
+    return Metadata(
+        tuple(rows[name] for name in sorted(rows)),
+        f"columns not read; to read them: {near}" if near else "",
+        tuple(present),
+        {role: names.get(role, role) for role in ROLES},
+        untyped=path.suffix.lower() == ".csv",
+    )
 
 
 def _text_of(path: Path) -> str:
@@ -105,7 +130,8 @@ def stored_name(name: str, stored: Collection[str]) -> str:
 
 def parse_row(content: Mapping[str, Any], where: str, columns: Mapping[str, str] | None = None) -> MetadataRow:
     """Check one row. Raises DataError with a message that begins with `where`."""
-    names = columns or {}
+    names, whole = columns or {}, flat(content)
+    content = {**whole, **content}
 
     def column(role: str) -> str:
         return names.get(role, role)
@@ -123,6 +149,7 @@ def parse_row(content: Mapping[str, Any], where: str, columns: Mapping[str, str]
         captions=captions_from(content.get(column("text")), where),
         label=label_from(content.get(column("label")), where),
         original_size=original_size_from(content, where, column),
+        content=whole,
     )
 
 

@@ -13,13 +13,14 @@ import os
 import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import read_at, write_bytes
 from open_ldm.data import formats
+from open_ldm.data.columns import flat
 from open_ldm.data.sample import printable
 from open_ldm.data.sources.files import user_cache
 from open_ldm.data.sources.metadata import label_from, original_size_from
@@ -28,12 +29,12 @@ from open_ldm.data.sources.shard_keys import PICTURE, Members, Span
 _VERSION = 4
 _BLOCK = 512
 _TAIL = 1 << 20
-_MOST_JSON_BYTES = 1 << 20
+MOST_JSON_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """One sample: where its picture and its captions are (`size` 0 = none), and what .cls and .json say.
+    """One sample: where its picture, its captions and its .json are (`size` 0 = none), and what .cls and .json say.
 
     `label` is a number from .cls, or a number or name from .json. `original_height` and `original_width` are 0 where unknown.
     `text_hash` has 63 bits of a hash of the captions. `fault` is what is wrong with .cls or .json; empty when nothing is.
@@ -50,6 +51,8 @@ class ShardEntry:
     original_height: int = 0
     original_width: int = 0
     fault: str = ""
+    json_offset: int = 0
+    json_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class ShardIndex:
         without_picture: Number of keys that have no picture.
         ignored: Number of members that belong to no sample, by suffix.
         merged: As in `shard_keys.Members`.
+        names: Names of the values in .json, in the order in which they first occur.
     """
 
     entries: tuple[ShardEntry, ...]
     without_picture: int
     ignored: Mapping[str, int] = field(default_factory=dict)
     merged: int = 0
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ def index_shard(path: Path, rules: ShardRules | None = None) -> ShardIndex:
     with suppress(DiskError):
         rows = [list(asdict(entry).values()) for entry in index.entries]
         rest = {"without_picture": index.without_picture, "ignored": dict(index.ignored), "merged": index.merged}
+        rest |= {"names": list(index.names)}
         write_bytes(cache, json.dumps({**stamp, **rest, "rows": rows}).encode())
     return index
 
@@ -118,7 +124,8 @@ def _from_cache(path: Path, stamp: Mapping[str, Any]) -> ShardIndex | None:
         entries = tuple(ShardEntry(*row) for row in content["rows"])
         whole = all(_is_inside(entry, stamp["bytes"]) for entry in entries)
         ignored = {str(suffix): int(count) for suffix, count in content["ignored"].items()}
-        return ShardIndex(entries, int(content["without_picture"]), ignored, int(content["merged"])) if whole else None
+        names = tuple(str(name) for name in content["names"])
+        return ShardIndex(entries, int(content["without_picture"]), ignored, int(content["merged"]), names) if whole else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -126,8 +133,8 @@ def _from_cache(path: Path, stamp: Mapping[str, Any]) -> ShardIndex | None:
 def _is_inside(entry: ShardEntry, shard_bytes: int) -> bool:
     if not all(_fits(getattr(entry, item.name), str(item.type)) for item in fields(entry)):
         return False
-    ends = (entry.offset + entry.size, entry.text_offset + entry.text_size)
-    return min(entry.offset, entry.size, entry.text_offset, entry.text_size) >= 0 and max(ends) <= shard_bytes
+    spans = [(entry.offset, entry.size), (entry.text_offset, entry.text_size), (entry.json_offset, entry.json_size)]
+    return all(min(span) >= 0 and sum(span) <= shard_bytes for span in spans)
 
 
 def _fits(value: Any, annotation: str) -> bool:
@@ -148,13 +155,14 @@ def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
             _check_end(file.fileno(), archive.offset, where)
             members.join()
             kept = members.by_key
-            entries = [_entry(key, spans, file.fileno(), rules) for key, spans in kept.items() if PICTURE in spans]
+            names: dict[str, None] = {}
+            entries = [_entry(key, spans, file.fileno(), rules, names) for key, spans in kept.items() if PICTURE in spans]
     except tarfile.TarError as error:
         reason = "cut off" if "unexpected end" in str(error) else str(error)
         raise DataError(f"shard {where} cannot be read as tar: {reason}", needed="a complete, uncompressed tar file") from error
     except OSError as error:
         raise DataError(f"shard {where} cannot be read: {error.strerror or error}") from error
-    return ShardIndex(tuple(entries), len(kept) - len(entries), dict(members.ignored), members.merged)
+    return ShardIndex(tuple(entries), len(kept) - len(entries), dict(members.ignored), members.merged, tuple(names))
 
 
 def _check_end(handle: int, end: int, where: str) -> None:
@@ -174,15 +182,15 @@ def _check_end(handle: int, end: int, where: str) -> None:
         raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="download or write it again")
 
 
-def _entry(key: str, spans: Mapping[str, Span], handle: int, rules: ShardRules) -> ShardEntry:
-    picture = spans[PICTURE]
-    details = _Details()
-    if ".json" in spans:
-        details = _details(handle, spans[".json"], rules)
+def _entry(key: str, spans: Mapping[str, Span], handle: int, rules: ShardRules, names: dict[str, None]) -> ShardEntry:
+    """Return the entry of a key; the names of the values in its .json are added to `names`."""
+    picture, json_span = spans[PICTURE], spans.get(".json", Span(0, 0))
+    details = _details(handle, json_span, rules) if ".json" in spans else _Details()
+    names.update(dict.fromkeys(details.names))
     if ".cls" in spans:
         details = _with_class(details, read_at(handle, min(spans[".cls"].size, 64), spans[".cls"].offset))
     own = spans.get(".txt") or spans.get(".caption")
-    text = own or (spans[".json"] if details.text_hash else Span(0, 0))
+    text = own or (json_span if details.text_hash else Span(0, 0))
     text_hash = details.text_hash if own is None else _short_hash(read_at(handle, own.size, own.offset))
     return ShardEntry(
         key=key,
@@ -196,6 +204,8 @@ def _entry(key: str, spans: Mapping[str, Span], handle: int, rules: ShardRules) 
         original_height=details.original_size[0],
         original_width=details.original_size[1],
         fault=details.fault,
+        json_offset=json_span.offset,
+        json_size=json_span.size,
     )
 
 
@@ -205,17 +215,21 @@ class _Details:
     original_size: tuple[int, int] = (0, 0)
     text_hash: int = 0
     fault: str = ""
+    names: tuple[str, ...] = ()
 
 
 def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
     try:
-        content = json.loads(read_at(handle, min(span.size, _MOST_JSON_BYTES), span.offset))
+        content = json.loads(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset))
         if not isinstance(content, dict):
             return _Details(fault="unreadable .json")
+        whole = flat(content)
+        content = {**whole, **content}
         return _Details(
             label=label_from(content.get(rules.column("label")), ""),
             original_size=original_size_from(content, "", rules.column) or (0, 0),
             text_hash=0 if (text := content.get(rules.column("text"))) is None else _short_hash(json.dumps(text).encode()),
+            names=tuple(whole),
         )
     except (ValueError, RecursionError, OpenLdmError):
         return _Details(fault="unreadable .json")
@@ -226,7 +240,7 @@ def _with_class(details: _Details, content: bytes) -> _Details:
         label = int(content.decode("ascii").strip())
     except ValueError:
         return _Details(fault="unreadable .cls")
-    return _Details(label, details.original_size, details.text_hash, details.fault)
+    return replace(details, label=label)
 
 
 def _short_hash(content: bytes) -> int:

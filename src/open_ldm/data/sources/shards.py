@@ -1,7 +1,8 @@
 """Tar shards with random access: KEY.jpg with KEY.cls (class number), KEY.txt or KEY.caption (captions), or KEY.json.
 
 With `channels`, KEY.npy or KEY.tif contains the picture.
-KEY.json may contain text, label, original_height and original_width. A `classes.json` beside the shards names the classes.
+KEY.json may contain text, label, original_height, original_width and columns of its own. A `classes.json` beside the shards
+names the classes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import Field
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
 from open_ldm.core.files import open_handle, read_at
 from open_ldm.data import pictures
+from open_ldm.data.columns import flat
 from open_ldm.data.content import unreadable
 from open_ldm.data.ome import attributes_in
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
@@ -27,6 +29,7 @@ from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.data.sources.metadata import captions_from
 from open_ldm.data.sources.picture_files import PictureFilesConfig
+from open_ldm.data.sources.shard_columns import columns_in
 from open_ldm.data.sources.shard_index import ShardEntry, ShardIndex, ShardRules, index_shard
 from open_ldm.data.sources.shard_keys import ignored_words
 from open_ldm.data.sources.shard_paths import find_shards
@@ -94,6 +97,7 @@ class ShardsSource:
         shard_of = [number for number, index in enumerate(indices) for _ in index.entries]
         numbers = [_numbers(*sample) for sample in zip(entries, shard_of, labels.indices, strict=True)]
         self._rows = np.array(numbers, _ROW)
+        self.columns = columns_in(self._read, entries, indices, config.rules)
         if labels.class_names:
             for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
                 self._faults.setdefault(int(row), BAD_LABEL)
@@ -243,11 +247,12 @@ class ShardsSource:
         row = self._rows[index]
         if not row["text_size"]:
             return ()
-        content = self._read(index, int(row["text_offset"]), int(row["text_size"]))
+        stored = self._read(index, int(row["text_offset"]), int(row["text_size"]))
         try:
-            text = decode_text(content)
+            text = decode_text(stored)
             if row["text_is_json"]:
-                return captions_from(json.loads(text)[self.config.rules.column("text")], "")
+                content = json.loads(text)
+                return captions_from({**flat(content), **content}[self.config.rules.column("text")], "")
             return captions_in(text, self.config.captions)
         except (ValueError, KeyError, TypeError, OpenLdmError) as error:
             if not self._captions_matter:

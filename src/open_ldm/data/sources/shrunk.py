@@ -14,6 +14,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
+from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.holdout import Part
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
 from open_ldm.data.sources.categories import Categories, EntangleShrunkConfig, Groups, check_told
@@ -123,6 +124,11 @@ class ShrunkSource:
         if self.categories is not None and self.config.strength:
             layout += f", in {100 * self.config.strength:g} % of the pictures as {len(self.categories.names)} categories decide"
         return replace(whole, classes=len(self.class_names), layout=layout)
+
+    @property
+    def columns(self) -> Columns:
+        """Columns of metadata of the inner source."""
+        return columns_of(self.inner)
 
     @property
     def fingerprint(self) -> str:

@@ -9,10 +9,13 @@ from functools import partial
 import torch
 
 from open_ldm.autoencoders.base import Autoencoder
+from open_ldm.data.columns import columns_of
 from open_ldm.data.measures import Measure
 from open_ldm.data.sample import Source
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work, fill
+from open_ldm.encoded.cache.columns import ROWS_PER_SHARD as COLUMNS_PER_SHARD
+from open_ldm.encoded.cache.columns import ColumnsMaker, columns_plan
 from open_ldm.encoded.cache.config import CacheConfig
 from open_ldm.encoded.cache.latents import LatentsMaker, latents_plan
 from open_ldm.encoded.cache.mapped import MappedSection
@@ -39,7 +42,7 @@ class Part:
 
     label: str
     section: Section
-    maker: LatentsMaker | TextMaker | MeasuresMaker | SamplesMaker
+    maker: LatentsMaker | TextMaker | MeasuresMaker | ColumnsMaker | SamplesMaker
 
     def fill(self, work: Work) -> None:
         """Make the missing shards."""
@@ -60,6 +63,7 @@ class Cache:
         device: The autoencoder's device.
         workers: Number of processes that read pictures.
         measures: What the model's controls read of whole pictures.
+        columns: Columns of metadata that they read.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Cache:
         device: torch.device,
         workers: int,
         measures: Sequence[Measure] = (),
+        columns: Sequence[str] = (),
     ) -> None:
         self.config, self.source = config, source
         hashes, length = source.hashes, len(source)
@@ -94,13 +99,19 @@ class Cache:
                 config.path, measures_plan(pictures, length, measures), lambda: MEASURES_PER_SHARD, config.batch_size
             )
             self.measures = Part("measures", measured, MeasuresMaker(source, measures, workers))
+        self.columns: Part | None = None
+        if columns:
+            values = columns_plan(hashes.pictures, columns_of(source), columns, length)
+            section = Section(config.path, values, lambda: COLUMNS_PER_SHARD)
+            self.columns = Part("metadata", section, ColumnsMaker(source, columns))
         named = samples_plan(hashes, length, source.class_names)
         self.samples = Part("labels and ids", Section(config.path, named, lambda: ROWS_PER_SHARD), SamplesMaker(source))
 
     @property
     def parts(self) -> list[Part]:
         """All sections; those that are quick to make come first."""
-        return [self.samples, *(part for part in (self.text, self.measures) if part is not None), *self.latents]
+        own = (self.text, self.measures, self.columns)
+        return [self.samples, *(part for part in own if part is not None), *self.latents]
 
     def open(self) -> CachedData:
         """Open the finished sections for reading. Raises DataError when one is not finished."""
@@ -110,6 +121,7 @@ class Cache:
             samples=MappedSection(self.samples.section),
             length=len(self.source),
             measures=None if self.measures is None else MappedSection(self.measures.section),
+            columns=None if self.columns is None else MappedSection(self.columns.section),
         )
 
     def unused(self) -> Iterator[str]:

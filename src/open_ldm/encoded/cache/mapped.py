@@ -40,6 +40,11 @@ class MappedSection:
         """The tensors of the first shard, for their shapes and dtypes."""
 
     @property
+    def made_from(self) -> Mapping[str, Any]:
+        """All that its rows depend on, as plain data."""
+        return self._section.plan.made_from
+
+    @property
     def content_hash(self) -> str:
         """Hash of all bytes of the section."""
         return hash_content([record.sha256 for record in self._records])

@@ -19,6 +19,7 @@ from open_ldm.data.measures import with_measures
 from open_ldm.data.order import view_at
 from open_ldm.data.sample import BadSample, TransformRecord
 from open_ldm.encoded.batch import EncodedBatch
+from open_ldm.encoded.cache.columns import read_columns
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.records import read_record
 from open_ldm.encoded.cache.samples import NO_LABEL
@@ -31,7 +32,7 @@ _BATCHES_AHEAD_PER_THREAD = 2
 class CachedData:
     """The open sections of a cache: `latents` has one for each fixed view; `text` is None when the model reads no captions.
 
-    `measures` is None when no control reads whole pictures.
+    `measures` is None when no control reads whole pictures, `columns` when none reads columns of metadata.
     """
 
     latents: Sequence[MappedSection]
@@ -39,11 +40,12 @@ class CachedData:
     samples: MappedSection
     length: int
     measures: MappedSection | None = None
+    columns: MappedSection | None = None
 
     @property
     def content_hash(self) -> str:
         """Hash of all bytes that training reads."""
-        sections = [*self.latents, self.text, self.samples, self.measures]
+        sections = [*self.latents, self.text, self.samples, self.measures, self.columns]
         return hash_content([section.content_hash for section in sections if section is not None])
 
     @property
@@ -58,7 +60,7 @@ class CacheReader:
     Args:
         data: The open cache.
         seed: The run's seed, the key of the order and of the choice of captions.
-        controls: The model's controls.
+        controls: The model's controls, fitted to its data.
         label_order: As in `LiveEncoder`.
     """
 
@@ -85,15 +87,18 @@ class CacheReader:
             posterior=Posterior(mean, std),
             labels=self._labels(indices),
             text=None if self.data.text is None else self._text(self.data.text, indices, positions),
-            controls={control.kind: control.values(records) for control in self.controls},
+            controls={control.key: control.numbers_of(records) for control in self.controls},
         )
 
     def _measured(self, record: TransformRecord, index: int) -> TransformRecord:
-        """Return the record with the measures of the picture that it was made of."""
-        if self.data.measures is None:
-            return record
-        arrays, at = self.data.measures.at(index)
-        return with_measures(record, {name: float(column[at]) for name, column in arrays.items()})
+        """Return the record with the measures and the metadata of the picture that it was made of."""
+        if self.data.measures is not None:
+            arrays, at = self.data.measures.at(index)
+            record = with_measures(record, {name: float(column[at]) for name, column in arrays.items()})
+        if self.data.columns is not None:
+            arrays, at = self.data.columns.at(index)
+            record = replace(record, columns=read_columns(arrays, at, self.data.columns.made_from))
+        return record
 
     def _labels(self, indices: Sequence[int]) -> Tensor | None:
         stored = [int(arrays["label"][at]) for arrays, at in map(self.data.samples.at, indices)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from open_ldm.data.loader import read_fixed_views
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache, Part
+from open_ldm.encoded.cache.columns import ColumnsMaker
 from open_ldm.encoded.cache.latents import LatentsMaker
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.measures import MeasuresMaker
@@ -100,6 +101,12 @@ def _pairs(part: Part, rows: Sequence[int]) -> Iterator[_Pair]:
                     {name: _known(column) for name, column in measures.encode([row]).items()},
                     {name: _known(torch.from_numpy(column[at : at + 1])).numpy() for name, column in kept.items()},
                 )
+        case ColumnsMaker() as columns:
+            for row in rows:
+                kept, at = stored.at(row)
+                made = {name: _known(column) for name, column in columns.encode([row]).items()}
+                kept_row = {name: torch.from_numpy(column[at : at + 1]) for name, column in kept.items()}
+                yield _Pair(row, made, {name: _known(column).numpy() for name, column in kept_row.items()})
         case SamplesMaker() as samples:
             for row in rows:
                 kept, at = stored.at(row)
@@ -160,7 +167,7 @@ def _checked(part: Part, pairs: Iterable[_Pair]) -> Checked:
 
 
 def _known(column: Tensor) -> Tensor:
-    """Replace NaN, which says that a measure is unknown, by a number that no measure has."""
+    """Replace NaN, which says that a value is unknown, by a number that no measure has."""
     return column.nan_to_num(-1)
 
 

@@ -36,7 +36,8 @@ class ClassifierConfig(Config):
 class ClassifierExtractor:
     """Penultimate activations [B, D], class probabilities, and unit-length layers.
 
-    `accuracy`: of held-out pictures; `column`: what it was fitted to tell apart, the class or another attribute.
+    `accuracy`: of held-out pictures; `column`: what it was fitted to tell apart, the class or another attribute. `centres`: the
+    number that each class stands for, of a classifier that was fitted on a column of numbers; else None.
     """
 
     def __init__(self, config: ClassifierConfig, device: torch.device) -> None:
@@ -46,6 +47,8 @@ class ClassifierExtractor:
         self.accuracy = float(described["accuracy"])
         self.column = str(described.get("fit", {}).get("column") or "class")
         self.channels = int(described.get("channels", 3))
+        numbers = described.get("centres")
+        self.centres = None if numbers is None else tuple(float(one) for one in numbers)
         network = SmallNetwork(settings, len(self.class_names), self.channels)
         load_exactly(network, read_weights(config.path / WEIGHTS).state, config.path / WEIGHTS)
         self.network = network.to(device).eval().requires_grad_(False)

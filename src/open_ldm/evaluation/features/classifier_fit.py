@@ -23,7 +23,7 @@ from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.pictures import to_images
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, Part, select_part
-from open_ldm.data.label_column import LabelColumn
+from open_ldm.data.label_column import label_by
 from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
@@ -35,14 +35,16 @@ from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetwor
 _LEAST_HELD_OUT = 10
 _WEIGHT_DECAY = 0.05
 _WARM_UP = 0.05
-_LATER_SETTINGS = ("column", "shrunk_to_px")
+_LATER_SETTINGS = ("column", "shrunk_to_px", "bins", "by")
 
 
 class FitConfig(Config):
     """`pictures`: how many are shown in all; `held_out`: share of the data kept for the accuracy; `flip`: share mirrored (0
     where left and right make a class). `column`: the attribute of the samples to be told apart; null takes their class.
     `shrunk_to_px`: half of the pictures shown are shrunk to a side between this and the network's size, log-uniform, and
-    enlarged again, so that coarse pictures are recognised too; null leaves all as they are."""
+    enlarged again, so that coarse pictures are recognised too; null leaves all as they are. `bins`: classes that the numbers of
+    a column are divided into where it has more different ones. `by`: pictures of one value of this column are all learned from,
+    or all held out, as with `data.holdout.by`."""
 
     network: SmallNetworkConfig = SmallNetworkConfig()
     pictures: int = Field(default=100_000, ge=1)
@@ -53,6 +55,8 @@ class FitConfig(Config):
     seed: int = Field(default=0, ge=0)
     column: str | None = None
     shrunk_to_px: int | None = Field(default=None, ge=1)
+    bins: int = Field(default=8, ge=2)
+    by: str | None = None
 
     @model_validator(mode="after")
     def _can_be_shrunk(self) -> FitConfig:
@@ -86,10 +90,11 @@ def fit(
 ) -> Fitted:
     """Train on the labelled pictures of a source and write classifier.safetensors and classifier.json into `folder`.
 
-    `on_batch` gets the number of pictures shown so far and the loss. Raises DataError without classes or with too few pictures.
+    Pictures without a value of the column `config.column` are left out. `on_batch` gets the number of pictures shown so far and
+    the loss. Raises DataError without classes or with too few pictures.
     """
     config, device = config or FitConfig(), device or torch.device("cpu")
-    labelled = source if config.column is None else LabelColumn(source, config.column)
+    labelled, centres = (source, None) if config.column is None else label_by(source, config.column, config.bins)
     train, test = _split(labelled, config)
     channels = source.summary.channels or 3
     channels = 3 if channels == 1 else channels  # grey is seen as three equal channels
@@ -108,7 +113,7 @@ def fit(
         "sha256": fitted.sha256,
         "data": read_fingerprint(source),
         "fit": config.model_dump(mode="json", exclude={"network"}),
-    }
+    } | ({} if centres is None else {"centres": list(centres)})
     write_json(folder / DESCRIPTION, description)
     return fitted
 
@@ -130,7 +135,9 @@ def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
             needed="at least 2 to learn features from",
             fix="add labels, or measure with inception or dinov2",
         )
-    holdout = HoldoutConfig(share=config.held_out, seed=config.seed)
+    # Groups need a seed of their own: of a part that was held out by the same seed, no group would be left to hold out again.
+    seed = config.seed if config.by is None else seeds.key(config.seed, "fit features")
+    holdout = HoldoutConfig(share=config.held_out, seed=seed, by=config.by)
     train, test = select_part(source, holdout, "train"), select_part(source, holdout, "held_out")
     if len(test) < _LEAST_HELD_OUT or len(train) < config.batch_size:
         raise DataError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from open_ldm.core import seeds
 from open_ldm.core.config import Config
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.evaluation.features.base import Features
 from open_ldm.evaluation.features.distance import unit_channels
 
@@ -17,11 +20,17 @@ _GROUPS = 8
 
 class SmallNetworkConfig(Config):
     """`size_px`: side of the pictures it sees; `width`: channels at full size, doubled at each of three halvings up to four
-    times; `dim`: length of a feature vector."""
+    times; `dim`: length of a feature vector. `statistics`: the vector is also made of mean and deviation of each channel of the
+    picture, which the norms of the convolutions take away: for what shows in brightness or colour."""
 
     size_px: int = Field(default=32, ge=8)
     width: int = Field(default=32, ge=_GROUPS, multiple_of=_GROUPS)
     dim: int = Field(default=64, ge=2)
+    statistics: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("statistics",))
 
 
 class Stage(nn.Module):
@@ -48,7 +57,8 @@ class SmallNetwork(nn.Module):
         w = config.width
         self.stem = nn.Conv2d(channels, w, 3, padding=1)
         self.stages = nn.ModuleList([Stage(w, w), Stage(w, 2 * w), Stage(2 * w, 4 * w)])
-        self.vector = nn.Linear(4 * w, config.dim)
+        self.statistics = config.statistics
+        self.vector = nn.Linear(4 * w + (2 * channels if config.statistics else 0), config.dim)
         self.head = nn.Linear(config.dim, classes)
 
     def maps(self, images: Tensor) -> list[Tensor]:
@@ -60,19 +70,22 @@ class SmallNetwork(nn.Module):
             found.append(x)
         return found
 
-    def vectors(self, last: Tensor) -> Tensor:
-        """Maps of the last stage -> the penultimate activations [B, dim]."""
-        return F.silu(self.vector(last.mean(dim=(2, 3))))
+    def vectors(self, last: Tensor, images: Tensor) -> Tensor:
+        """Maps of the last stage, and the pictures -> the penultimate activations [B, dim]."""
+        pooled = last.mean(dim=(2, 3))  # [B, 4 w]
+        if self.statistics:
+            pooled = torch.cat([pooled, images.mean(dim=(2, 3)), images.std(dim=(2, 3))], dim=1)
+        return F.silu(self.vector(pooled))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float [B, channels, size_px, size_px] in [-1, 1] -> logits [B, classes]."""
-        logits: Tensor = self.head(self.vectors(self.maps(images)[-1]))
+        logits: Tensor = self.head(self.vectors(self.maps(images)[-1], images))
         return logits
 
     def features(self, images: Tensor) -> Features:
         """All that an extractor gives; layers are brought to unit length at every position and not weighted."""
         maps = self.maps(images)
-        vectors = self.vectors(maps[-1])
+        vectors = self.vectors(maps[-1], images)
         return Features(vectors, self.head(vectors).softmax(dim=1), tuple(unit_channels(each) for each in maps))
 
 

@@ -40,7 +40,7 @@ def gate_plots(history: RunHistory) -> list[Plot]:
         except ValidationError:
             continue
         words = _in_words(gate)
-        groups.setdefault(words, []).append(str(lookup(control, "kind")).replace("_", " "))
+        groups.setdefault(words, []).append(str(lookup(control, "column") or lookup(control, "kind")).replace("_", " "))
         curves[words] = gamma(gate, _clock_time(gate, schedule, times)).tolist()
     named = [(f"{', '.join(names)} ({words})", curves[words]) for words, names in groups.items()]
     log_snr = schedule.log_snr(times).clamp(-12, 12).tolist()

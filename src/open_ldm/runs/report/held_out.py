@@ -23,8 +23,9 @@ def held_out_part(history: RunHistory) -> Part | None:
     mean = Plot("Held-out loss", "samples seen", "loss", [mean_with_interval(events, "mean")], width=520, height=300)
     levels = Plot("Held-out loss by noise level", "samples seen", "loss", _levels(events), width=520, height=300)
     count = events[-1].number("pictures") or 0
+    groups = f", held out {events[-1].text('groups')}" if events[-1].fields.get("groups") else ""
     figures = [
-        figure(mean, f"Mean over all noise levels, with its 95 % interval over {count:,.0f} pictures."),
+        figure(mean, f"Mean over all noise levels, with its 95 % interval over {count:,.0f} pictures{groups}."),
         figure(levels, "At some noise levels (t = 0: data, 1: noise)."),
     ]
     return Part("Held-out pictures", "run/held_out.html", figures)
