@@ -171,7 +171,7 @@ class Given:
     untyped: bool = False
 
     def __call__(self, names: Sequence[str]) -> Mapping[str, Column]:
-        """Return columns by name."""
+        """Build columns by their names."""
         return {name: build_column(name, self.values[name], untyped=self.untyped) for name in names}
 
 
