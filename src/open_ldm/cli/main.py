@@ -26,6 +26,7 @@ from open_ldm.cli.study import study
 from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
 from open_ldm.core.errors import OpenLdmError, debugging, exit_code_of
+from open_ldm.core.launch import HOW_TO_LAUNCH, TORCHRUN_OPTIONS, leave_code
 
 app = typer.Typer(
     name="ldm",
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or debugging()
+    if "WORLD_SIZE" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost process is named in one line, not by stacks of C++
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     code = 0
     try:
@@ -77,8 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        message, code = _explained(error)
+        message, code = _explained(_of_all(error))
         _fail(given, message, code, debug)
+    leave_code(code)
     sys.exit(code)
 
 
@@ -89,12 +93,23 @@ def _print_anything() -> None:
             stream.reconfigure(errors="replace")
 
 
+def _of_all(error: Exception) -> Exception:
+    """The error that all processes end with, where there are several."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" and "SLURM_STEP_NUM_TASKS" not in os.environ:
+        return error
+    from open_ldm.core.distributed import told_to_all
+
+    return told_to_all(error)
+
+
 def _explained(error: Exception) -> tuple[str, int]:
     """One line and the exit code for any error."""
     if isinstance(error, OpenLdmError):
         return error.one_line(), error.exit_code
     if callable(usage := getattr(error, "format_message", None)):  # the parser's own errors, wherever typer keeps them
-        return f"{' '.join(str(usage()).split())}; fix: see ldm --help", 2
+        text = " ".join(str(usage()).split())
+        launcher = any(option in text for option in TORCHRUN_OPTIONS)
+        return f"{text}; fix: {HOW_TO_LAUNCH if launcher else 'see ldm --help'}", 2
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     match code := exit_code_of(error):
         case 71:

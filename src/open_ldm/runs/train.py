@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from open_ldm.controls.data import measures_of
 from open_ldm.core.config import flattened, read_yaml
-from open_ldm.core.device import Machine, set_up_machine
-from open_ldm.core.distributed import World, join_world
-from open_ldm.core.errors import ConfigError, DiskError, exit_code_of, reason_and_fix
+from open_ldm.core.device import Machine, choose_device
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import CheckpointError, ConfigError, DataError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
@@ -36,6 +36,7 @@ from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
+from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 from open_ldm.training.plan import plan_batches
 from open_ldm.transfer_learning.start import StartingPoint
 
@@ -85,7 +86,8 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
     """
     if recipe.stages:
         raise ConfigError(f"recipe {recipe.name} has stages", fix="use ldm train, which trains them one after the other")
-    settled, start = settle_for_folder(recipe, RunFolder(out))
+    with world_of(recipe).sharing_errors():
+        settled, start = settle_for_folder(recipe, RunFolder(out))
     notes = [GOES_ON_BY_TIME] if settled.conditioning != recipe.conditioning else []
 
     def body(context: RunContext) -> TrainingResult:
@@ -126,27 +128,24 @@ def run_in_folder(
         ConfigError: The folder's run was started with settings that give other numbers.
         RunLockedError: Another process writes to the folder.
     """
-    machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
-    world = join_world(machine.device)
-    folder = RunFolder(out)
-    if not world.leads:
-        return _stoppable(folder, machine, world, body)
-    with folder:
+    world, folder = world_of(recipe), RunFolder(out)
+    machine = choose_device(recipe.training.device, recipe.training.dtype)
+
+    def tell(error: BaseException) -> None:
+        reason, fix = reason_and_fix(error)
+        with suppress(DiskError):  # a full disk must not hide what went wrong first
+            folder.write_exit(exit_code_of(error), reason, samples_seen_in(folder.events), fix)
+
+    def begin() -> None:
         require_same_recipe(recipe, folder, parse)  # a refusal leaves the run as it was, its exit.json too
-        try:
-            return _stoppable(folder, machine, world, body)
-        except BaseException as error:
-            reason, fix = reason_and_fix(error)
-            with suppress(DiskError):  # a full disk must not hide what went wrong first
-                folder.write_exit(exit_code_of(error), reason, samples_seen_in(folder.events), fix)
-            raise
 
-
-def _stoppable(
-    folder: RunFolder, machine: Machine, world: World, body: Callable[[RunContext], TrainingResult]
-) -> TrainingResult:
-    with StopRequest() as stop:  # from here on a signal is remembered until there is something to save
-        return body(RunContext(folder, machine, world, stop))
+    # From here on a signal is remembered until there is something to save.
+    with StopRequest() as stop, world.sharing_errors(), folder if world.leads else nullcontext():
+        require_same_recipe_on_all(recipe, world)
+        world.require_shared(out)
+        world.everyone(begin, "the look at the run folder")
+        with world.sharing_errors(tell):
+            return body(RunContext(folder, machine, world, stop))
 
 
 def _trained(
@@ -161,8 +160,7 @@ def _trained(
     folder, machine, world = context.folder, context.machine, context.world
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
-    checkpoint, problems = store.newest()
-    world.barrier()  # all have looked before the leader saves a run that starts from another
+    checkpoint, problems = store.newest_of_all(world)
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     seen = survey(source, measures=measures_of(recipe.conditioning.controls))
     health = count_bad_samples(folder, source, seen, world.leads)
@@ -176,11 +174,15 @@ def _trained(
     else:
         batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
         write_health(folder, health, world.leads)
-    known = Knowledge(facts, batches.latent_stats() if before is None else before.stats)
+    world.agreed("data", batches.fingerprint, DataError, fix="copy the same data to every machine, or share one disk")
+    # Measured on each machine, whose last bits may differ: the leading one's are for all.
+    stats = world.gathered(batches.latent_stats(), "latent statistics")[0] if before is None else before.stats
+    known = Knowledge(facts, stats)
     trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
+    world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
     plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
     recorder = DiffusionRecorder(
         folder=folder,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from open_ldm.autoencoders.network import build_network
 from open_ldm.core.device import Machine
+from open_ldm.core.errors import DataError
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import default_workers, open_data, read_batches
@@ -62,9 +63,10 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     folder, machine, world = context.folder, context.machine, context.world
     training = recipe.training
     store = CheckpointFolder(folder.checkpoints, training.keep_checkpoints, REQUIRED)
-    checkpoint, problems = store.newest()
+    checkpoint, problems = store.newest_of_all(world)
     source = open_data(recipe.data, captions=False)
     seen = survey(source)
+    world.agreed("data", data := read_fingerprint(source), DataError)
     health = count_bad_samples(folder, source, seen, world.leads)
     parts = hold_out(source, recipe.held_out.pictures, training.seed)
     trainer = build_trainer(recipe, context)
@@ -78,7 +80,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
         held_out=partial(_held_out_batches, recipe, parts.held_out, machine),
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, read_fingerprint(source), recipe.numerics),
+        fingerprint=fingerprint(machine, world, plan.micro_batch_size, data, recipe.numerics),
         stop=context.stop,
         silent=silent,
     )
