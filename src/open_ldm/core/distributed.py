@@ -42,14 +42,12 @@ class World:
     Attributes:
         rank: Number of this process, 0 to size - 1.
         size: Number of processes.
-        peers: Tells what became of the others; None in a world of one.
-        control: The group for everything but tensors of training; None in a world of one.
+        peers: Tells what became of the others, and has the control group; None in a world of one.
     """
 
     rank: int = 0
     size: int = 1
     peers: Peers | None = field(default=None, repr=False, compare=False)
-    control: Any = field(default=None, repr=False, compare=False)
 
     @property
     def leads(self) -> bool:
@@ -81,7 +79,7 @@ class World:
             return flag
         answer = torch.tensor(int(flag))
         with self._waiting("the next update"):
-            dist.all_reduce(answer, dist.ReduceOp.MAX, group=self.control)
+            dist.all_reduce(answer, dist.ReduceOp.MAX, group=self._control)
         return bool(answer)
 
     def gathered(self, value: T, name: str = "an exchange") -> list[T]:
@@ -101,7 +99,7 @@ class World:
             return [value]
         values: list[Any] = [None] * self.size
         with self._waiting(name):
-            dist.all_gather_object(values, (name, value), group=self.control)
+            dist.all_gather_object(values, (name, value), group=self._control)
         self._require_equal("what they do", [at for at, _ in values], OpenLdmError)
         return [each for _, each in values]
 
@@ -206,6 +204,10 @@ class World:
     def _hosts(self) -> Sequence[str]:
         return ["?"] * self.size if self.peers is None else self.peers.hosts
 
+    @property
+    def _control(self) -> Any:
+        return None if self.peers is None else self.peers.control
+
     def _waiting(self, name: str) -> AbstractContextManager[None]:
         return nullcontext() if self.peers is None else self.peers.waiting(name)
 
@@ -247,8 +249,8 @@ def join_world(device: torch.device, timeout_seconds: float = TIMEOUT_SECONDS) -
             backend = "nccl" if device.type == "cuda" else "gloo"
             store = dist.PrefixStore("groups", peers.store.raw)
             dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=peers.timeout)
-            control = dist.new_group(backend="gloo", timeout=peers.timeout)
-        _joined = World(launch.rank, launch.size, peers, control)
+            peers.control = dist.new_group(backend="gloo", timeout=peers.timeout)
+        _joined = World(launch.rank, launch.size, peers)
     return _joined
 
 

@@ -52,6 +52,7 @@ class Peers:
         versions: What must be equal on all of them, by name.
 
     Attributes:
+        control: The group for everything but tensors of training.
         last_words: Called with the error, the last one first, before the watching thread ends the process.
 
     Raises:
@@ -62,6 +63,7 @@ class Peers:
     def __init__(self, launch: Launch, timeout_seconds: float, versions: Mapping[str, str]) -> None:
         self.rank, self.size, self.timeout = launch.rank, launch.size, timedelta(seconds=timeout_seconds)
         self.host = socket.gethostname()
+        self.control: Any = None
         self.last_words: list[Callable[[BaseException], None]] = []
         self._me: dict[str, Any] = {"host": self.host, "pid": os.getpid(), "state": "here", "beat": 0, "calls": 0}
         self._me["versions"] = dict(versions)
@@ -123,7 +125,7 @@ class Peers:
             failure = self._decide(failure)
         told = self._settle(failure)
         with uncut():
-            _close_groups()  # whoever waits for this process stops waiting
+            self._close_groups()  # whoever waits for this process stops waiting
             self._wait_until({"heard", "left"}, _GRACE_SECONDS + 2, failure.lost)
         return told
 
@@ -252,6 +254,13 @@ class Peers:
                     return
                 time.sleep(_LOOK_SECONDS)
 
+    def _close_groups(self) -> None:
+        """Close the connections of gloo, at which others may be waiting. NCCL may wait for them itself, and is left alone."""
+        self.control = None
+        with suppress(Exception):
+            if dist.is_initialized() and dist.get_backend() == "gloo":
+                dist.destroy_process_group()
+
     def _watch(self) -> None:
         """What the watching thread does until the process ends or the run has failed."""
         since: dict[int, tuple[int, float]] = {}
@@ -299,10 +308,3 @@ class Peers:
 
 def _key(rank: int) -> str:
     return f"rank{rank}"
-
-
-def _close_groups() -> None:
-    """Close the connections of gloo, at which others may be waiting. NCCL may wait for them itself, and is left alone."""
-    with suppress(Exception):
-        if dist.is_initialized() and dist.get_backend() == "gloo":
-            dist.destroy_process_group()
