@@ -247,8 +247,8 @@ def join_world(device: torch.device, timeout_seconds: float = TIMEOUT_SECONDS) -
             torch.cuda.set_device(device)
         with peers.waiting("joining"):
             backend = "nccl" if device.type == "cuda" else "gloo"
-            store = dist.PrefixStore("groups", peers.store.raw)
-            dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=peers.timeout)
+            more: dict[str, Any] = {"rank": launch.rank, "world_size": launch.size, "timeout": peers.timeout}
+            dist.init_process_group(backend, store=peers.store.groups, **more)
             peers.control = dist.new_group(backend="gloo", timeout=peers.timeout)
         _joined = World(launch.rank, launch.size, peers)
     return _joined

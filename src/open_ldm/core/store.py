@@ -5,6 +5,7 @@ A question to a store whose process is stopped would wait for ever: torch limits
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -22,13 +23,18 @@ class Store:
         connect_seconds: How long the store may take to be there.
         answer_seconds: How long it may take to answer.
 
+    Attributes:
+        groups: The same store for torch's groups.
+
     Raises:
         RuntimeError: It cannot be reached. Every method raises this where it does not answer, and from then on.
     """
 
     def __init__(self, connect_seconds: float, answer_seconds: float) -> None:
-        self.raw = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=connect_seconds))))[0]
-        self._store = dist.PrefixStore("open_ldm", self.raw)
+        raw = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=connect_seconds))))[0]
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun keeps one store for all attempts
+        self.groups = dist.PrefixStore(f"groups {attempt}", raw)
+        self._store = dist.PrefixStore(f"open_ldm {attempt}", raw)
         self._seconds = answer_seconds
         self._lost = False
 
