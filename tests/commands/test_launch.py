@@ -29,20 +29,22 @@ time.sleep(1)
 open(os.environ["LDM_EXIT_CODES"] + "/" + rank, "w").write("75")
 sys.exit(75)
 """
-PARENT = "import os, sys; from open_ldm.commands.launch import launch; os.environ['PYTHONPATH'] = sys.argv[1]; " + (
-    "sys.exit(launch([sys.argv[1], 'train', 'a.yaml'], processes=2))"
+PARENT = (
+    "import os, sys; from open_ldm.commands.launch import launch; os.environ['PYTHONPATH'] = sys.argv[1] + '/instead'; "
+    + ("sys.exit(launch([sys.argv[1], 'train', 'a.yaml'], processes=2))")
 )
 PATIENCE_SECONDS = 120
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_signal_reaches_every_process_once_and_the_exit_code_is_the_runs(tmp_path: Path) -> None:
-    (tmp_path / "open_ldm.py").write_text(STAND_IN)
+    (tmp_path / "instead").mkdir()
+    (tmp_path / "instead" / "open_ldm.py").write_text(STAND_IN)
     command = [sys.executable, "-c", PARENT, str(tmp_path)]
     parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until = time.monotonic() + PATIENCE_SECONDS
     while len(list(tmp_path.glob("started*"))) < 2:
-        assert time.monotonic() < until and parent.poll() is None
+        assert time.monotonic() < until and parent.poll() is None, parent.communicate()[1]
         time.sleep(0.02)
     parent.send_signal(signal.SIGTERM)
     _, errors = parent.communicate(timeout=PATIENCE_SECONDS)
@@ -89,6 +91,6 @@ def test_many_tasks_of_slurm_without_srun_train_nothing(
 ) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "4")
     with pytest.raises(SystemExit) as ended:
-        main(["train", "shapes-text-improved", "--out", str(tmp_path / "run")])
+        main(["train", "demo", "--out", str(tmp_path / "run")])
     assert ended.value.code == 2 and "put srun in front of the command" in capsys.readouterr().err
     assert not (tmp_path / "run").exists() and "RANK" not in os.environ

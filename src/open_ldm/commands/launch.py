@@ -39,7 +39,7 @@ def launch(arguments: Sequence[str], *, gpus: int | None = None, processes: int 
     threads = max(1, (os.cpu_count() or 1) // count)
     where = f"{count} GPUs of this machine" if processes is None else f"the CPU of this machine by gloo, {threads} threads each"
     print(f"{count} processes on {where} (torchrun --nproc-per-node {count} -m open_ldm ...)", file=sys.stderr, flush=True)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)  # torchrun tells of every signal, and the processes say how the run ended
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
@@ -75,7 +75,7 @@ def _torchrun(arguments: Sequence[str]) -> int:
     from torch.distributed.run import parse_args, run
 
     try:
-        run(parse_args(list(arguments)))
+        run(parse_args(list(arguments)))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
     except SignalException as error:

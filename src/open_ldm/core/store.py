@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from torch import distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # torch documents it there
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 
@@ -31,10 +32,10 @@ class Store:
     """
 
     def __init__(self, connect_seconds: float, answer_seconds: float) -> None:
-        raw = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=connect_seconds))))[0]
+        raw = next(iter(rendezvous("env://", timeout=timedelta(seconds=connect_seconds))))[0]
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun keeps one store for all attempts
-        self.groups = dist.PrefixStore(f"groups {attempt}", raw)
-        self._store = dist.PrefixStore(f"open_ldm {attempt}", raw)
+        self.groups = PrefixStore(f"groups {attempt}", raw)
+        self._store = PrefixStore(f"open_ldm {attempt}", raw)
         self._seconds = answer_seconds
         self._lost = False
 

@@ -122,7 +122,7 @@ def evaluate(
 
 def _measured(pictures: SampledPictures | GivenPictures, data: Source | None, config: EvaluationConfig) -> dict[str, Any]:
     """What must be the same for all processes that share an evaluation."""
-    content = {name: str(value) for name, value in config.model_dump(mode="json").items()}
+    content: dict[str, Any] = {name: str(value) for name, value in config.model_dump(mode="json").items()}
     content["data"] = None if data is None else data.fingerprint
     if isinstance(pictures, SampledPictures):
         return {**content, "samples seen": pictures.run.samples_seen, "weights": hash_tensors(pictures.run.model.state_dict())}
