@@ -66,7 +66,7 @@ def test_differences_are_paired_by_seed() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [(-2, -1, "as claimed"), (-2, 1, "undecided"), (1, 2, "against the claim"), (0, 0, "undecided")],
+    [(-2, -1, "supported"), (-2, 1, "undecided"), (1, 2, "contradicted"), (0, 0, "undecided")],
 )
 def test_a_verdict_needs_an_interval_without_0(low: float, high: float, verdict: str) -> None:
     finding = Finding(EXPECTED, "shapes", Summary((low + high) / 2, 1.0, low, high, 3), 2)
@@ -74,7 +74,7 @@ def test_a_verdict_needs_an_interval_without_0(low: float, high: float, verdict:
     assert "lower in 2 of 3 seeds" in finding.text()
 
 
-@pytest.mark.parametrize(("floor", "verdict"), [(0.0, "as claimed"), (0.1, "as claimed"), (0.11, "undecided")])
+@pytest.mark.parametrize(("floor", "verdict"), [(0.0, "supported"), (0.1, "supported"), (0.11, "undecided")])
 def test_a_floor_above_half_of_the_difference_decides_nothing(floor: float, verdict: str) -> None:
     """A content change of 0.5 against 0.3, two seeds each, with an interval that leaves out 0: the reader may misread 0.1."""
     rows = {("old", 0): 0.5, ("old", 1): 0.5, ("new", 0): 0.3, ("new", 1): 0.3}
@@ -99,7 +99,7 @@ def test_a_floor_above_half_of_the_difference_decides_nothing(floor: float, verd
 
 def test_a_claim_of_higher_turns_the_verdict() -> None:
     higher = Expectation("new", "old", "agreement", "higher")
-    assert Finding(higher, "shapes", Summary(1.5, 1.0, 1.0, 2.0, 3)).verdict == "as claimed"
+    assert Finding(higher, "shapes", Summary(1.5, 1.0, 1.0, 2.0, 3)).verdict == "supported"
 
 
 @pytest.mark.parametrize(("expected", "count"), [("lower", 1), ("higher", 2)])

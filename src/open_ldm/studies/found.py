@@ -14,7 +14,7 @@ from open_ldm.pages.labels import short_number
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds
 from open_ldm.studies.study import Expectation, Setting, Study
 
-Verdict = Literal["as claimed", "against the claim", "undecided", "not measured"]
+Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 
 ESTIMATES: Mapping[str, MetricWords] = {
     "agreement": MetricWords(
@@ -68,7 +68,7 @@ class Finding:
             return "not measured"
         if found.low <= 0 <= found.high or self.below_floor:
             return "undecided"
-        return "as claimed" if (found.high < 0) == (self.expectation.expected == "lower") else "against the claim"
+        return "supported" if (found.high < 0) == (self.expectation.expected == "lower") else "contradicted"
 
     def text(self) -> str:
         """One line in words. One seed of training says nothing of another, so its verdict says that it is one."""

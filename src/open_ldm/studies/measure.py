@@ -22,6 +22,7 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
+from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import open_data
 from open_ldm.data.shape_words import shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
@@ -36,6 +37,8 @@ from open_ldm.studies.results import Measured, Value
 from open_ldm.studies.study import Arm, Protocol
 
 SHOWN = "shown.png"
+HELD_OUT_PART: PartName = "held_out"
+"""The reference of a protocol that compares samples with the pictures that the arms hold out."""
 _SEED = 0
 _SWEPT = 3
 """Prompts in a grid over a control."""
@@ -61,10 +64,12 @@ class Evaluator:
         """Measure `model`, a run folder or one checkpoint in it; pictures for the report go into `folder`."""
         protocol = self.protocol
         sampling = changed(protocol.sampling, arm.sampling)
+        held_out = protocol.reference == HELD_OUT_PART
         found = evaluate_run(
             model,
-            None,
+            load_run(model).recipe.data if held_out else protocol.reference,
             protocol.metrics,
+            part=HELD_OUT_PART if held_out else "train",
             extractors=self.extractors,
             n=protocol.pictures,
             seed=_SEED,

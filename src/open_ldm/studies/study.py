@@ -55,7 +55,9 @@ class Protocol:
     `also`: more of them, for metrics that the first cannot give.
     `agreement`: number of captions of shapes that are sampled and read back (0: none). `tokens`: number of pictures on which
     attention to tokens is measured (0: none). `shown`: pictures in the grids; `sweeps`: grids over a control. `points`: how
-    often an arm is measured during its training; 1 measures it only at its end.
+    often an arm is measured during its training; 1 measures it only at its end. `reference`: the real pictures that samples
+    are compared with: None is the training data, "held_out" what the arms hold out, anything else data as for
+    `ldm evaluate --against`.
     """
 
     metrics: tuple[str | Mapping[str, Any], ...] = ("fid", "kid", "control_influence", "held_out_loss")
@@ -69,6 +71,7 @@ class Protocol:
     shown: int = 8
     sweeps: tuple[Sweep, ...] = ()
     points: int = 1
+    reference: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from open_ldm.studies.declared.data import SHAPES, budget, paper_protocol, protocol
+from open_ldm.studies.declared.data import QUICK, SHAPES, budget, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Study
 
 
@@ -14,6 +14,9 @@ def _arms(first: tuple[float, ...], second: tuple[float, ...]) -> dict[str, Arm]
 
 
 MEASURED = protocol(agreement=40)
+DDIM_50 = {"solver": "ddim", "steps": 50, "guidance": {"semantic_scale": 1.0}}
+VALIDATED = protocol(agreement=80, reference="held_out", sampling=DDIM_50)
+"""As the figure's caption says: 50 sampling steps, against pictures that were not trained on."""
 STUDY = Study(
     name="adam-betas",
     title="Adam's betas",
@@ -27,14 +30,21 @@ STUDY = Study(
     scales={
         "tiny": [Setting("shapes", "demo", _arms((0.8, 0.9), (0.9, 0.95, 0.999)), MEASURED, (*SHAPES, *budget(2400)))],
         "small": [
-            Setting("shapes", "demo", _arms((0.8, 0.9, 0.95), (0.9, 0.95, 0.999)), MEASURED, (*SHAPES, *budget(8000)), seeds=3)
+            Setting(
+                "shapes",
+                "demo",
+                _arms((0.8, 0.9, 0.95), (0.9, 0.95, 0.999)),
+                VALIDATED,
+                (*SHAPES[:1], "data.holdout={share: 0.1}", *QUICK),
+                seeds=3,
+            )
         ],
         "paper": [
             Setting(
                 "imagenet 256 px",
                 "imagenet256-unet-ldm4g-improved",
                 _arms((0.8, 0.9, 0.95), (0.9, 0.95, 0.99, 0.999)),
-                paper_protocol(),
+                paper_protocol(sampling=DDIM_50, reference="imagenet/val"),
                 ("training.samples=143360000",),
             )
         ],

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from open_ldm.studies.declared.data import CIFAR10, CLIP, SIZED_SHAPES, budget, influence, paper_protocol, protocol
+from open_ldm.studies.declared.data import (
+    CIFAR10,
+    CLIP,
+    ENTANGLED_SIZES,
+    SIZED_SHAPES,
+    budget,
+    content_change,
+    control_effect,
+    influence,
+    paper_protocol,
+    protocol,
+)
 from open_ldm.studies.study import Arm, Expectation, Setting, Study
 
 KINDS = ("unet", "dit", "mdtv2", "pixart", "mmdit")
@@ -23,6 +34,26 @@ ARMS = {
     for kind in KINDS
     for name, changes in (("baseline", BASELINE), ("improved", IMPROVED))
 }
+QUICK_KINDS = {
+    kind: "denoiser={kind: unet, size: XS, model_channels: 16, heads: 2}"
+    if kind == "unet"
+    else f"denoiser={{kind: {kind}, size: XS, patch: 4, width: 64, depth: 3, heads: 4}}"
+    for kind in KINDS
+}
+DRAWN_CONTROLS = "conditioning.controls=[{kind: original_size, gate: {kind: %s}}]"
+DRAWN_ARMS = {
+    f"{kind}, {name}": Arm((QUICK_KINDS[kind], f"conditioning.semantic={{kind: class, route: {route}}}", DRAWN_CONTROLS % gate))
+    for kind in KINDS
+    for name, route, gate in (
+        ("baseline", "modulation", "constant"),
+        ("improved", "context", "power_cosine, alpha: 2"),
+    )
+}
+"""Classes are the kinds of drawings; no class tells the colour, on which the original size depends."""
+DRAWN = protocol(
+    content_change(ENTANGLED_SIZES, attributes=("colour",), pictures=96),
+    control_effect(ENTANGLED_SIZES, pictures=96),
+)
 
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("imagenet256-unet-ldm4g", {"solver": "ddim", "steps": 250}),
@@ -85,6 +116,7 @@ STUDY = Study(
         *(Expectation("mmdit, improved", f"{kind}, improved", "fid") for kind in KINDS if kind != "mmdit"),
         *(Expectation(f"{kind}, improved", f"{kind}, baseline", "held_out_loss") for kind in KINDS),
         *(Expectation(f"{kind}, improved", f"{kind}, baseline", "control_influence_large") for kind in KINDS),
+        *(Expectation(f"{kind}, improved", f"{kind}, baseline", "content_change") for kind in KINDS),
         *(Expectation(f"{kind}, improved", f"{kind}, published", "fid") for kind in KINDS),
         *(Expectation(f"{kind}, improved", f"{kind}, baseline", "clip_score", "higher") for kind in KINDS),
     ),
@@ -99,14 +131,15 @@ STUDY = Study(
             )
         ],
         "small": [
+            Setting("drawings", "shapes-entangled", DRAWN_ARMS, DRAWN, budget(12_800, 4e-3, 32), seeds=3),
             Setting(
                 "photographs",
                 "cifar10-dit",
-                ARMS,
+                {name: arm for name, arm in ARMS.items() if name.startswith(("dit", "mmdit"))},
                 protocol(influence(("8x8", "12x12", "16x16", "24x24", "32x32"), ("8x8", "12x12"))),
                 (CLASSES, "data.holdout={share: 0.05}", *budget(12_000, 2e-3)),
                 seeds=3,
-            )
+            ),
         ],
         "paper": [
             Setting("imagenet 256 px", COMMON, PAPER_ARMS, paper_protocol()),

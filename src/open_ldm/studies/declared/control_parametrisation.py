@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from open_ldm.studies.declared.data import (
+    ENTANGLED_SIZES,
     LPIPS,
     PAPER_INFLUENCE,
+    SMALL_NET,
     budget,
     content_change,
     control_effect,
@@ -20,8 +22,6 @@ CONSTANT = f"{GATE}={{kind: constant}}"
 FLOW: tuple[str, ...] = ()
 TABLE = ("process={schedule: {kind: linear}, prediction: v}", "objective={times: {kind: uniform}}")
 """The linear table of DDPM, under which both clocks are one; v, since eps is learned too late at this size."""
-SIZES = ("8x8", "16x16", "32x32")
-SMALL_NET = ("denoiser.width=64", "denoiser.depth=3", "denoiser.heads=4")
 
 
 def gated(alpha: float, clock: str = "noise_level") -> str:
@@ -44,10 +44,10 @@ CURVES = (
 )
 """Alpha = 0 is the constant gate."""
 DRAWN = protocol(
-    content_change(SIZES, attributes=("colour",), pictures=96),
-    control_effect(SIZES, pictures=96),
+    content_change(ENTANGLED_SIZES, attributes=("colour",), pictures=96),
+    control_effect(ENTANGLED_SIZES, pictures=96),
     "sliced_wasserstein",
-    sweeps=(Sweep("size", SIZES),),
+    sweeps=(Sweep("size", ENTANGLED_SIZES),),
 )
 DRAWINGS = Setting("drawings", "shapes-entangled", ARMS, DRAWN, (*SMALL_NET, *budget(12_800, 8e-3, 32)), seeds=3)
 PHOTOGRAPHS = Setting(
@@ -55,9 +55,9 @@ PHOTOGRAPHS = Setting(
     "cifar10-entangled",
     {name: ARMS[name] for name in ("constant", "alpha 2", "alpha 8 on t")},
     protocol(
-        influence(SIZES, ("8x8",), pictures=96),
-        control_effect(SIZES, pictures=96),
-        sweeps=(Sweep("size", SIZES),),
+        influence(ENTANGLED_SIZES, ("8x8",), pictures=96),
+        control_effect(ENTANGLED_SIZES, pictures=96),
+        sweeps=(Sweep("size", ENTANGLED_SIZES),),
     ),
     budget(25_600, 2e-3, 32),
     seeds=3,

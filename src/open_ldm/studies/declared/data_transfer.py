@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from open_ldm.studies.declared.data import CIFAR10, SHAPES, budget, paper_protocol, protocol
+from open_ldm.studies.declared.data import CIFAR10, SHAPES, SMALL_NET, budget, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Source, Start, Study
 
 CLASSES = (
@@ -15,19 +15,33 @@ CLASSES = (
 """The other data set: photographs of ten classes instead of captioned shapes."""
 
 
-def _arms(samples: int) -> Mapping[str, Arm]:
-    shorter = samples // 4
-    return {
+def _setting(
+    samples: int, pretrain: int, rate: float = 2e-3, batch: int = 16, net: tuple[str, ...] = (), seeds: int = 1
+) -> Setting:
+    """Arms with the budget `samples`, besides a pre-training of `pretrain`; one without it gets both."""
+
+    def trained(count: int) -> tuple[str, ...]:
+        return budget(count, rate, batch)
+
+    arms = {
         "from scratch": Arm(),
         "from classes": Arm(start=Start("classes")),
-        "from classes, a quarter of the budget": Arm(budget(shorter), start=Start("classes")),
+        "from classes, a quarter of the budget": Arm(trained(samples // 4), start=Start("classes")),
+        "from scratch, as much in all": Arm(trained(samples + pretrain)),
     }
+    source = Source("demo", (*CLASSES, *net, *trained(pretrain)))
+    changes = (*SHAPES, *net, *trained(samples))
+    return Setting("shapes", "demo", arms, protocol(agreement=80), changes, seeds, {"classes": source})
 
 
-def _setting(samples: int, pretrain: int, seeds: int = 1) -> Setting:
-    source = Source("demo", (*CLASSES, *budget(pretrain, 2e-3)))
-    changes = (*SHAPES, *budget(samples, 2e-3))
-    return Setting("shapes", "demo", _arms(samples), protocol(agreement=40), changes, seeds, {"classes": source})
+MMDIT_22K = "imagenet22k256-mmdit-xl2-improved"
+UNET = ("denoiser={kind: unet, size: L}", "conditioning.semantic={kind: class, route: context, width: 512}")
+
+
+def _paper_arms(classes: bool) -> Mapping[str, Arm]:
+    start = Start("imagenet 22k", {"classes": "match"} if classes else {})
+    tenth = Arm(("training.samples=71680000",), start=start)
+    return {"from scratch": Arm(), "from imagenet 22k": Arm(start=start), "from imagenet 22k, a tenth of the budget": tenth}
 
 
 STUDY = Study(
@@ -40,26 +54,21 @@ STUDY = Study(
         Expectation("from classes", "from scratch", "fid"),
         Expectation("from classes", "from scratch", "held_out_loss"),
         Expectation("from classes", "from scratch", "agreement", "higher"),
+        Expectation("from classes", "from scratch, as much in all", "fid"),
         Expectation("from classes, a quarter of the budget", "from scratch", "fid"),
+        Expectation("from classes, a quarter of the budget", "from scratch", "held_out_loss"),
         Expectation("from imagenet 22k", "from scratch", "fid"),
         Expectation("from imagenet 22k, a tenth of the budget", "from scratch", "fid"),
     ),
     scales={
         "tiny": [_setting(4000, 4000)],
-        "small": [_setting(16_000, 32_000, seeds=3)],
+        "small": [_setting(12_800, 51_200, 8e-3, 32, SMALL_NET, seeds=3)],
         "paper": [
-            Setting(
-                "imagenet 256 px",
-                "imagenet256-mmdit-xl2-improved",
-                {
-                    "from scratch": Arm(),
-                    "from imagenet 22k": Arm(start=Start("imagenet 22k", {"classes": "match"})),
-                    "from imagenet 22k, a tenth of the budget": Arm(
-                        ("training.samples=71680000",), start=Start("imagenet 22k", {"classes": "match"})
-                    ),
-                },
-                paper_protocol(),
-                sources={"imagenet 22k": Source("imagenet22k256-mmdit-xl2-improved")},
+            Setting(name, recipe, _paper_arms(classes), paper_protocol(), sources={"imagenet 22k": source})
+            for name, recipe, classes, source in (
+                ("imagenet 256 px, mmdit", "imagenet256-mmdit-xl2-improved", True, Source(MMDIT_22K)),
+                ("imagenet 256 px, unet", "imagenet256-unet-ldm4g-improved", True, Source(MMDIT_22K, UNET)),
+                ("cc12m 256 px, mmdit", "cc12m256-mmdit-xl2-improved", False, Source(MMDIT_22K)),
             )
         ],
     },

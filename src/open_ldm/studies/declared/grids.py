@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from open_ldm.studies.declared.data import (
+    ENTANGLED_SIZES,
     LPIPS,
     PAPER_INFLUENCE,
+    QUICK,
+    SHAPES,
     SIZED_SHAPES,
     SIZES,
     budget,
@@ -25,6 +28,16 @@ FLIP_SWEEP = Sweep("flip", ("0", "1"))
 FLIPPED = ("data.transform.flip=0.5",)
 
 SIZE_MEASURED = protocol(influence(), content_change(), control_effect(), agreement=40, sweeps=(SIZE_SWEEP,))
+DRAWN_ARMS = {
+    "baseline": ARMS["baseline"],
+    "improved, alpha 2": Arm(("conditioning.controls.original_size.gate={kind: power_cosine, alpha: 2}",)),
+    "improved": Arm(("conditioning.controls.original_size.gate={kind: power_cosine, alpha: 8}",)),
+}
+DRAWN_MEASURED = protocol(
+    content_change(ENTANGLED_SIZES, attributes=("colour",), pictures=96),
+    control_effect(ENTANGLED_SIZES, pictures=96),
+    sweeps=(Sweep("size", ENTANGLED_SIZES),),
+)
 SIZE_GRID = Study(
     name="size-grid",
     title="Only the size differs",
@@ -35,10 +48,12 @@ SIZE_GRID = Study(
         Expectation("improved", "baseline", "control_influence"),
         Expectation("improved", "baseline", "control_influence_large"),
         Expectation("improved", "baseline", "content_change"),
+        Expectation("improved, alpha 2", "baseline", "content_change"),
+        Expectation("improved, alpha 2", "improved", "control_effect", "higher"),
     ),
     scales={
         "tiny": [Setting("shapes", "demo", ARMS, SIZE_MEASURED, (*SIZED_SHAPES, *budget(4800)))],
-        "small": [Setting("shapes", "demo", ARMS, SIZE_MEASURED, (*SIZED_SHAPES, *budget(24_000)), seeds=3)],
+        "small": [Setting("drawings", "shapes-entangled", DRAWN_ARMS, DRAWN_MEASURED, QUICK, seeds=3)],
         "paper": [
             Setting(
                 "imagenet 256 px",
@@ -70,7 +85,7 @@ FLIP_GRID = Study(
     ),
     scales={
         "tiny": [Setting("shapes", "demo", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(4800)))],
-        "small": [Setting("shapes", "demo", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(24_000)), seeds=3)],
+        "small": [Setting("shapes", "demo", FLIP_ARMS, FLIP_MEASURED, (*SHAPES, *FLIPPED, *QUICK), seeds=3)],
         "paper": [
             Setting(
                 "cc12m 256 px",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from open_ldm.studies.declared.data import SIZED_SHAPES, SIZES, budget, influence, paper_protocol, protocol
+from open_ldm.studies.declared.data import QUICK, SIZED_SHAPES, SIZES, budget, influence, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
 
 
@@ -33,7 +33,7 @@ STUDY = Study(
     ),
     scales={
         "tiny": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *budget(4000)))],
-        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *budget(16_000)), seeds=3)],
+        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *QUICK), seeds=3)],
         "paper": [Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", ARMS, paper_protocol("precision_recall"))],
     },
     notes="All arms share one training; an arm is named by its semantic and its control scale.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from open_ldm.studies.declared.data import SHAPES, budget, paper_protocol, protocol
+from open_ldm.studies.declared.data import SHAPES, SMALL_NET, budget, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Source, Start, Study
 
 
@@ -26,14 +26,23 @@ def _size(px: int, crop: str = "{kind: global}") -> tuple[str, str]:
     return f"data.transform.size_px={px}", f"data.transform.crop={crop}"
 
 
-def _setting(low: int, high: int, pretrain: int, samples: int, seeds: int = 1) -> Setting:
-    small = (*SHAPES, *budget(pretrain, 4e-3))
+def _setting(
+    low: int, high: int, pretrain: int, samples: int, batch: int = 16, net: tuple[str, ...] = (), seeds: int = 1
+) -> Setting:
+    """Arms at `high` px for `samples`, after `pretrain` at `low` px; one from scratch gets the compute of both.
+
+    A small picture costs (low / high)^2 of a large one, as it has that share of the tokens.
+    """
+    rate = 2e-3 * (batch / 16)
+    small = (*SHAPES, *net, *budget(pretrain, 2 * rate, batch))
+    equal = round((samples + pretrain * (low / high) ** 2) / batch) * batch
+    arms = {**ARMS, "from scratch, as much in all": Arm(budget(equal, rate, batch))}
     sources = {
         "small": Source("demo", (*small, *_size(low))),
         "local": Source("demo", (*small, *_size(low, f"{{kind: local, scale_px: {high}}}"))),
     }
-    changes = (*SHAPES, *budget(samples, 2e-3), *_size(high))
-    return Setting("shapes", "demo", ARMS, protocol(agreement=40, pictures=160, points=4), changes, seeds, sources)
+    changes = (*SHAPES, *net, *budget(samples, rate, batch), *_size(high))
+    return Setting("shapes", "demo", arms, protocol(agreement=80, pictures=160, points=4), changes, seeds, sources)
 
 
 STUDY = Study(
@@ -47,13 +56,16 @@ STUDY = Study(
     ),
     expectations=(
         Expectation("resampled, noise rescaled", "from scratch", "fid"),
+        Expectation("resampled, noise rescaled", "from scratch, as much in all", "fid"),
+        Expectation("resampled, noise rescaled", "from scratch, as much in all", "agreement", "higher"),
         Expectation("resampled", "extrapolated", "fid"),
+        Expectation("resampled", "extrapolated", "agreement", "higher"),
         Expectation("resampled, noise rescaled", "resampled", "fid"),
         Expectation("resampled, noise rescaled", "local crops, resampled, noise rescaled", "fid"),
     ),
     scales={
         "tiny": [_setting(16, 32, 4000, 2400)],
-        "small": [_setting(32, 64, 32_000, 12_000, seeds=3)],
+        "small": [_setting(32, 64, 51_200, 12_800, 32, SMALL_NET, seeds=3)],
         "paper": [
             Setting(
                 "imagenet 512 px",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open_ldm.studies.declared.data import PAPER_SIZES, SIZED_SHAPES, SIZES, budget, paper_protocol, protocol
+from open_ldm.studies.declared.data import PAPER_SIZES, QUICK, SIZED_SHAPES, SIZES, budget, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
 
 
@@ -26,7 +26,7 @@ STUDY = Study(
     ),
     scales={
         "tiny": [Setting("shapes", "demo", _arms(SIZES), MEASURED, (*SIZED_SHAPES, *budget(4000)))],
-        "small": [Setting("shapes", "demo", _arms(SIZES), MEASURED, (*SIZED_SHAPES, *budget(16_000)), seeds=3)],
+        "small": [Setting("shapes", "demo", _arms(SIZES), MEASURED, (*SIZED_SHAPES, *QUICK), seeds=3)],
         "paper": [
             Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", _arms(PAPER_SIZES), paper_protocol("precision_recall"))
         ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open_ldm.studies.declared.data import CLIP, SHAPES, budget, paper_protocol, protocol
+from open_ldm.studies.declared.data import CLIP, QUICK, SHAPES, budget, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Study
 
 KINDS = ("zero", "mask", "replicate", "noisy_replicate")
@@ -13,8 +13,14 @@ TWO_SHAPES = (
     "conditioning.semantic.encoder.length=24",
 )
 """Captions of 8 or 13 words in 24 positions."""
+FEW_OF_MANY = (
+    "data.source={kind: shapes, length: 20000, two_shapes: 0.3, untold: [size, place], told_too: true}",
+    *SHAPES[1:],
+    "conditioning.semantic.encoder.length=77",
+)
+"""Captions of 3 to 13 words in 77 positions: half of them leave out size and place."""
 
-MEASURED = protocol(agreement=40, tokens=64)
+MEASURED = protocol(agreement=80, tokens=64)
 STUDY = Study(
     name="text-padding",
     title="What should fill a short caption?",
@@ -32,7 +38,7 @@ STUDY = Study(
     ),
     scales={
         "tiny": [Setting("shapes", "demo", ARMS, MEASURED, (*TWO_SHAPES, *budget(4800)))],
-        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*TWO_SHAPES, *budget(16_000)), seeds=3)],
+        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*FEW_OF_MANY, *QUICK), seeds=3)],
         "paper": [
             Setting(
                 "cc12m 256 px",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 from open_ldm.studies.declared.data import (
+    CLIP,
     LPIPS,
     PAPER_INFLUENCE,
+    QUICK,
     SIZED_SHAPES,
     SIZES,
     budget,
@@ -26,7 +28,7 @@ ARMS = {
 AUGMENTED = ("data.transform.crop={kind: global}", "data.transform.flip=0.5")
 """Random crops and mirroring: what controls can explain."""
 
-MEASURED = protocol(influence(), agreement=40, sweeps=(Sweep("size", SIZES), Sweep("flip", ("0", "1"))))
+MEASURED = protocol(influence(), agreement=80, sweeps=(Sweep("size", SIZES), Sweep("flip", ("0", "1"))))
 STUDY = Study(
     name="which-controls",
     title="Which controls help?",
@@ -39,16 +41,17 @@ STUDY = Study(
         Expectation("size, crop, flip", "none", "fid"),
         Expectation("size, crop, flip", "none", "held_out_loss"),
         Expectation("size, crop, flip", "none", "agreement", "higher"),
+        Expectation("size, crop, flip", "size, crop", "agreement_place", "higher"),
     ),
     scales={
         "tiny": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *AUGMENTED, *budget(4800)))],
-        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *AUGMENTED, *budget(16_000)), seeds=3)],
+        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *AUGMENTED, *QUICK), seeds=3)],
         "paper": [
             Setting(
-                "imagenet 256 px",
-                "imagenet256-mmdit-xl2-improved",
+                "cc12m 256 px",
+                "cc12m256-mmdit-xl2-improved",
                 ARMS,
-                paper_protocol(PAPER_INFLUENCE, also=(LPIPS,)),
+                paper_protocol("clip_score", PAPER_INFLUENCE, also=(CLIP, LPIPS), sampling={"solver": "ddim", "steps": 50}),
             )
         ],
     },
