@@ -13,7 +13,7 @@ from open_ldm.controls.data import measures_of
 from open_ldm.core.config import flattened, read_yaml
 from open_ldm.core.device import Machine, choose_device
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import CheckpointError, ConfigError, DataError, DiskError, exit_code_of, reason_and_fix
+from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
@@ -174,10 +174,8 @@ def _trained(
     else:
         batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
         write_health(folder, health, world.leads)
-    world.agreed("data", batches.fingerprint, DataError, fix="copy the same data to every machine, or share one disk")
-    # Measured on each machine, whose last bits may differ: the leading one's are for all.
-    stats = world.gathered(batches.latent_stats(), "latent statistics")[0] if before is None else before.stats
-    known = Knowledge(facts, stats)
+    batches.agree(world)
+    known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
     trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
