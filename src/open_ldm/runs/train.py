@@ -15,12 +15,10 @@ from open_ldm.core.device import Machine, choose_device
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
-from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
-from open_ldm.data.health import Health
+from open_ldm.data.health import count_bad_samples
 from open_ldm.data.loader import open_data
-from open_ldm.data.sample import Source
-from open_ldm.data.survey import DataSurvey, survey
+from open_ldm.data.survey import survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.batches import cached_batches, live_batches
@@ -163,7 +161,7 @@ def _trained(
     checkpoint, problems = store.newest_of_all(world)
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     seen = survey(source, measures=measures_of(recipe.conditioning.controls))
-    health = count_bad_samples(folder, source, seen, world.leads)
+    health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
     facts = read_facts(recipe, source, seen) if before is None else before.facts
@@ -173,7 +171,7 @@ def _trained(
         batches = live_batches(recipe, source, facts, encoders)
     else:
         batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
-        write_health(folder, health, world.leads)
+        health.write(folder.health, writes=world.leads)
     batches.agree(world)
     known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
     trainer = build_trainer(recipe, known, machine, world)
@@ -208,38 +206,6 @@ def _trained(
         loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
-
-
-def count_bad_samples(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
-    """Start a new count of bad samples with those that the survey found, and write it to the run folder.
-
-    The count starts anew with every process, so that files that were fixed or removed since the last one no longer count.
-
-    Args:
-        folder: Where health.json is written.
-        source: The data set.
-        seen: What was surveyed.
-        leads: Whether this process writes.
-
-    Returns:
-        The count, which goes on while training reads.
-
-    Raises:
-        DataError: Too many samples are bad.
-    """
-    health = Health(len(source))
-    health.add(seen.bad)
-    write_health(folder, health, leads)
-    health.check()
-    return health
-
-
-def write_health(folder: RunFolder, health: Health, leads: bool) -> None:
-    """Write to the run folder which samples are bad, if any."""
-    if leads:
-        folder.health.unlink(missing_ok=True)
-        if health.bad:
-            write_json(folder.health, health.to_json())
 
 
 def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:

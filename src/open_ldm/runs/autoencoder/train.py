@@ -11,6 +11,7 @@ from open_ldm.autoencoders.network import build_network
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import DataError
 from open_ldm.data.content import read_fingerprint
+from open_ldm.data.health import count_bad_samples
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import default_workers, open_data, read_batches
 from open_ldm.data.sample import Source
@@ -18,7 +19,7 @@ from open_ldm.data.survey import survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
-from open_ldm.runs.train import RunContext, TrainingResult, count_bad_samples, run_in_folder
+from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
@@ -67,7 +68,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     source = open_data(recipe.data, captions=False)
     seen = survey(source)
     world.agreed("data", data := read_fingerprint(source), DataError)
-    health = count_bad_samples(folder, source, seen, world.leads)
+    health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     parts = hold_out(source, recipe.held_out.pictures, training.seed)
     trainer = build_trainer(recipe, context)
     if checkpoint is not None:
