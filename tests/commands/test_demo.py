@@ -27,6 +27,7 @@ from open_ldm.commands.demo.verdict import judge
 from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.data.shape_words import HELD_OUT, shapes_in
 from open_ldm.data.sources import open_source
+from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
 from open_ldm.evaluation.shape_attributes import AgreementShares
 from open_ldm.model.checkpoint import samples_seen_of
@@ -91,13 +92,15 @@ def test_both_models_see_the_same_drawings() -> None:
 
 
 def test_held_out_captions_are_never_trained_on() -> None:
-    trained = set(open_source(load_recipe("demo-improved").data.source).captions())
-    groups = caption_groups()
+    drawings = load_recipe("demo-improved").data.source
+    assert isinstance(drawings, ShapesConfig)
+    trained = set(open_source(drawings).captions())
+    groups = caption_groups(drawings)
     assert not trained & set(groups[UNSEEN])
     assert {(shape.colour, shape.kind) for caption in groups[UNSEEN] for shape in shapes_in(caption)} == set(HELD_OUT)
     assert set(groups["one shape"]) <= trained
-    assert set(untold_captions(16)) <= trained
-    assert not any(shape.colour for caption in untold_captions(16) for shape in shapes_in(caption))
+    assert set(untold_captions(drawings, 16)) <= trained
+    assert not any(shape.colour for caption in untold_captions(drawings, 16) for shape in shapes_in(caption))
 
 
 @pytest.mark.parametrize(

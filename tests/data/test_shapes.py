@@ -104,6 +104,25 @@ def test_captions_are_read_back_and_other_sentences_refused() -> None:
             shapes_in(wrong)
 
 
+def test_simpler_drawings_are_square_of_one_size_on_one_grey() -> None:
+    simple = source(extents={"large": [0.48, 0.5]}, longest_aspect=1, background=[240, 240])
+    for scene in map(simple.scene, range(100)):
+        assert scene.height_px == scene.width_px and scene.background == 240
+        assert {shape.size for shape in scene.shapes} == {"large"}
+        assert all(0.48 <= shape.extent <= 0.5 for shape in scene.shapes)
+    assert all("small" not in caption for caption in simple.captions())
+    plain = source()
+    assert {plain.scene(i).shapes[0].size for i in range(100)} == {"small", "large"}
+    assert (
+        plain.fingerprint
+        == source(extents={"small": [0.3, 0.34], "large": [0.44, 0.5]}, longest_aspect=4 / 3, background=[222, 252]).fingerprint
+    )
+    assert plain.fingerprint != simple.fingerprint
+    for wrong in ({"extents": {}}, {"extents": {"large": [0.5, 0.6]}}, {"longest_aspect": 2}, {"background": [250, 240]}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            source(**wrong)
+
+
 def test_summary_and_bounds() -> None:
     shapes = open_source(ShapesConfig(length=1204, two_shapes=0))
     assert shapes.summary.sentence() == ("1,204 pictures, 24 classes, captions (one shape drawn on the fly, split train)")

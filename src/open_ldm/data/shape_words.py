@@ -16,7 +16,9 @@ Colour = Literal["red", "green", "blue", "yellow", "purple", "black"]
 
 COLOURS: tuple[Colour, ...] = ("red", "green", "blue", "yellow", "purple", "black")
 KINDS = ("circle", "square", "triangle", "cross")
-SIZES = ("small", "large")
+Size = Literal["small", "large"]
+
+SIZES: tuple[Size, ...] = ("small", "large")
 PLACES = ("left", "right")
 
 Told = Literal["size", "colour", "kind", "place"]

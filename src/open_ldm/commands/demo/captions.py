@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, write_caption
+from open_ldm.data.shape_words import HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, write_caption
+from open_ldm.data.sources.shapes import ShapesConfig
 
 UNSEEN = "one shape, unseen combination"
+_EVERY = ShapesConfig()
 
 
-def caption_groups() -> dict[str, tuple[str, ...]]:
-    """Captions to check: one shape in combinations never seen, one shape in seen ones, two shapes."""
-    unseen = [write_caption([ShapeWords(*pair, size, place)]) for pair in HELD_OUT for size in SIZES for place in PLACES]
-    pairs = [(colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in HELD_OUT]
-    seen = [write_caption([ShapeWords(*pair, size, place)]) for pair in pairs for size in SIZES for place in PLACES]
+def caption_groups(drawings: ShapesConfig = _EVERY) -> dict[str, tuple[str, ...]]:
+    """Captions to check: one shape in combinations never seen, one shape in seen ones, two shapes.
+
+    Args:
+        drawings: Which colours and sizes occur.
+    """
+    nouns = [(size, place) for size in drawings.sizes for place in PLACES]
+    unseen = [write_caption([ShapeWords(*pair, *noun)]) for pair in HELD_OUT for noun in nouns]
+    pairs = [(colour, kind) for colour in drawings.colours for kind in KINDS if (colour, kind) not in HELD_OUT]
+    seen = [write_caption([ShapeWords(*pair, *noun)]) for pair in pairs for noun in nouns]
     two = []
     for i, (colour, kind) in enumerate(pairs):
         other = next(pair for pair in (pairs[(i + 7 + j) % len(pairs)] for j in range(len(pairs))) if pair[0] != colour)
@@ -22,8 +29,8 @@ def caption_groups() -> dict[str, tuple[str, ...]]:
     return {UNSEEN: tuple(unseen * 2), "one shape": tuple(seen), "two shapes": tuple(two)}
 
 
-def untold_captions(count: int) -> Sequence[str]:
-    """Captions that leave the colour open: every size, kind and place in turn."""
-    nouns = [(kind, size, place) for kind in KINDS for size in SIZES for place in PLACES]
+def untold_captions(drawings: ShapesConfig, count: int) -> Sequence[str]:
+    """Captions that leave the colour open: every size that occurs, kind and place in turn."""
+    nouns = [(kind, size, place) for kind in KINDS for size in drawings.sizes for place in PLACES]
     every = [write_caption([ShapeWords("", kind, size, place)], ("colour",)) for kind, size, place in nouns]
     return [every[i % len(every)] for i in range(count)]

@@ -14,6 +14,7 @@ from open_ldm.commands.sample import sample_pixels, settings_from
 from open_ldm.core.events import Progress
 from open_ldm.data.loader import open_data, read_batches
 from open_ldm.data.shape_words import shapes_in
+from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean, estimate_share
 from open_ldm.evaluation.metrics.content_change import content_change
 from open_ldm.evaluation.metrics.control_effect import (
@@ -51,7 +52,7 @@ class ModelFindings:
     """What was found of one model.
 
     Attributes:
-        content_change: Share of the seeds whose colour, which no caption told, differs between smallest and largest original.
+        content_change: Share of the seeds whose colour, which no caption told, differs between any two sizes of the original.
         control_effect: How much the size changes detail, 1 as much as in real pictures.
         place: Share of the pictures, of captions that say left or right, that show it.
         mirrored: Share of the pictures that flip=1 mirrors; None without that control.
@@ -72,19 +73,20 @@ class ModelFindings:
         return {**numbers, "agreement": {name: asdict(shares) for name, shares in self.agreement.items()}}
 
 
-def measure_model(run: LoadedRun, plan: Plan, label: str, *, silent: bool = False) -> ModelFindings:
+def measure_model(run: LoadedRun, drawings: ShapesConfig, plan: Plan, label: str, *, silent: bool = False) -> ModelFindings:
     """Sample from a model of the demo and measure what it samples.
 
     Args:
         run: Trained on drawings with a size control.
+        drawings: These drawings.
         plan: Numbers of pictures.
         label: Of the progress.
         silent: No progress is shown.
     """
     flips = any(control.option == "flip" for control in run.recipe.conditioning.controls)
-    untold = untold_captions(plan.pictures)
+    untold = untold_captions(drawings, plan.pictures)
     largest = f"{SIZES_PX[-1]}x{SIZES_PX[-1]}"
-    groups = {name: group for name, group in caption_groups().items() if name != "two shapes"}
+    groups = {name: group for name, group in caption_groups(drawings).items() if name != "two shapes"}
     total = plan.pictures * (len(SIZES_PX) + flips) + sum(map(len, groups.values()))
     with Progress(total, label=label, unit="pictures", silent=silent) as progress:
         draw = _Drawing(run, progress, {"flip": "0"} if flips else {})
@@ -93,7 +95,7 @@ def measure_model(run: LoadedRun, plan: Plan, label: str, *, silent: bool = Fals
         flipped = draw(untold, size=largest, flip="1") if flips else None
     return ModelFindings(
         content_change=_content_change(by_size),
-        control_effect=_control_effect(run, by_size),
+        control_effect=_control_effect(run, drawings, by_size),
         place=_place(by_size[SIZES_PX[-1]], untold),
         mirrored=None if flipped is None else _mirrored(by_size[SIZES_PX[-1]], flipped),
         agreement={name: _agreement(pixels, groups[name]) for name, pixels in whole.items()},
@@ -127,11 +129,11 @@ class _Drawing:
 
 def _content_change(by_size: Mapping[int, Tensor]) -> Estimate:
     reader = ShapesReader()
-    readings = {str(side): reader.read(by_size[side]) for side in (SIZES_PX[0], SIZES_PX[-1])}
+    readings = {str(side): reader.read(pixels) for side, pixels in by_size.items()}
     return estimate_share("content_change", content_change("size", readings, _CONTENT).changed, _INTERVALS)
 
 
-def _control_effect(run: LoadedRun, by_size: Mapping[int, Tensor]) -> Estimate:
+def _control_effect(run: LoadedRun, drawings: ShapesConfig, by_size: Mapping[int, Tensor]) -> Estimate:
     """As `ldm evaluate` with control_effect, against drawings of each size whose colour does not depend on it.
 
     In the training data small originals are red and large ones blue, which also differ in contrast, and so in detail.
@@ -139,7 +141,7 @@ def _control_effect(run: LoadedRun, by_size: Mapping[int, Tensor]) -> Estimate:
     view = run.recipe.data.transform
     numbers = [(float(side), float(side)) for side in SIZES_PX]
     statistic = statistic_of("size", numbers, (view.height_px, view.width_px))
-    plain = run.recipe.data.source.model_copy(update={"entangle": None})
+    plain = drawings.model_copy(update={"entangle": None})
     source = open_data(run.recipe.data.model_copy(update={"source": plain}))
     measured, settings = [], []
     ranges = [range(start, start + 100) for start in range(0, min(len(source), _REAL_PICTURES) // 100 * 100, 100)]

@@ -14,7 +14,8 @@ from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
 from open_ldm.commands.demo.verdict import BASELINE_CHANGES, FLIP_WORKS, IMPROVED_KEEPS, Claim, in_words
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
-from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES
+from open_ldm.data.shape_words import HELD_OUT, KINDS, PLACES
+from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.pages.content import Fact, Head, Part, Picture, Table, link_to, render_page
 
@@ -67,11 +68,19 @@ class Claims:
     commands: Sequence[str]
 
 
-def write_page(page: Path, baseline: ModelFindings, improved: ModelFindings, claims: Sequence[Claim], seconds: float) -> None:
+def write_page(
+    page: Path,
+    drawings: ShapesConfig,
+    baseline: ModelFindings,
+    improved: ModelFindings,
+    claims: Sequence[Claim],
+    seconds: float,
+) -> None:
     """Write the page, whole or not at all.
 
     Args:
         page: Its file; the run folders lie beside it.
+        drawings: What the models were trained on.
         baseline: Of the entangled model.
         improved: Of the improved one.
         claims: What was judged.
@@ -97,8 +106,10 @@ def write_page(page: Path, baseline: ModelFindings, improved: ModelFindings, cla
     )
     parts = [
         Part("Move the slider: one noise, one caption, another original size", "demo/slider.html", _slider(baseline, improved)),
-        Part("Left and right, when views are mirrored at random", "demo/side_by_side.html", _sides(baseline, improved)),
-        Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(baseline, improved)),
+        Part(
+            "Left and right, when views are mirrored at random", "demo/side_by_side.html", _sides(drawings, baseline, improved)
+        ),
+        Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(drawings, baseline, improved)),
         Part("What was claimed, and found", "demo/claims.html", _claims(claims, page.parent / "improved")),
     ]
     write_text(page, render_page(head, parts, "open-ldm demo"))
@@ -110,7 +121,7 @@ def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
             Picture("", _grid(found.pixels[f"size={side}"][_chosen(_ON_THE_SLIDER)]), alt=f"{name}, original size {side} px")
             for side in SIZES_PX
         ]
-        says = "of the pictures change their colour between the smallest and the largest original"
+        says = "of the pictures change their colour somewhere along the slider"
         besides = f"Detail changes {_effect(found.control_effect)} times as much as in real pictures of these sizes."
         return Column(name, pictures, in_words(found.content_change), says, tone, besides)
 
@@ -125,8 +136,8 @@ def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
     return Slider(text, [f"{side}x{side} px" for side in SIZES_PX], models)
 
 
-def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
-    captions = untold_captions(_LEFT_AND_RIGHT)
+def _sides(drawings: ShapesConfig, baseline: ModelFindings, improved: ModelFindings) -> Beside:
+    captions = untold_captions(drawings, _LEFT_AND_RIGHT)
     largest = f"size={SIZES_PX[-1]}"
 
     def column(name: str, pixels: Tensor, share: Estimate | None, says: str) -> Column:
@@ -148,7 +159,7 @@ def _sides(baseline: ModelFindings, improved: ModelFindings) -> Beside:
     return Beside(text, columns)
 
 
-def _unseen(baseline: ModelFindings, improved: ModelFindings) -> Beside:
+def _unseen(drawings: ShapesConfig, baseline: ModelFindings, improved: ModelFindings) -> Beside:
     def column(name: str, found: ModelFindings) -> Column:
         picture = Picture("", _grid(found.pixels[UNSEEN][: 4 * _COLUMNS]), alt=f"{name}: {', '.join(map(' '.join, HELD_OUT))}")
         return Column(name, [picture], f"{100 * found.agreement[UNSEEN].all:.0f} %", "are right in every attribute", "")
@@ -156,8 +167,8 @@ def _unseen(baseline: ModelFindings, improved: ModelFindings) -> Beside:
     pairs = ", ".join(" ".join(pair) for pair in HELD_OUT)
     text = f"Captions that say the colour, in combinations that no training picture shows: {pairs}."
     note = (
-        f"A reader that knows nothing of the models measures colour, kind and place; there are {len(COLOURS)} colours,"
-        f" {len(KINDS)} kinds, {len(SIZES)} sizes and {len(PLACES)} places."
+        f"A reader that knows nothing of the models measures colour, kind and place; there are {len(drawings.colours)} colours,"
+        f" {len(KINDS)} kinds and {len(PLACES)} places."
     )
     return Beside(text, [column("entangled", baseline), column("improved", improved)], note)
 

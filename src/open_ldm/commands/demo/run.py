@@ -78,16 +78,18 @@ def run_demo(
     started = time.perf_counter()
     names = {**RECIPES, **(recipes or {})}
     resolved = {model: load_recipe(name, overrides) for model, name in names.items()}
-    for recipe in resolved.values():
-        _require_shapes(recipe)
+    drawings = {model: _required_shapes(recipe) for model, recipe in resolved.items()}
     _require_flip(resolved[IMPROVED])
     _train(out, {model: (names[model], *overrides) for model in resolved}, resolved, silent)
-    findings = {model: measure_model(load_run(out / model), plan, f"sample from {model}", silent=silent) for model in resolved}
+    findings = {
+        model: measure_model(load_run(out / model), drawings[model], plan, f"sample from {model}", silent=silent)
+        for model in resolved
+    }
     claims = judge(findings[BASELINE], findings[IMPROVED])
     code = int(any(claim.wrong for claim in claims))
     result = DemoResult(code, out, out / "demo.html", findings, claims, time.perf_counter() - started)
     write_json(out / FINDINGS, result.to_json())
-    write_page(result.page, findings[BASELINE], findings[IMPROVED], claims, result.seconds)
+    write_page(result.page, drawings[IMPROVED], findings[BASELINE], findings[IMPROVED], claims, result.seconds)
     return result
 
 
@@ -105,7 +107,7 @@ def _train(out: Path, given: Mapping[str, Sequence[str]], recipes: Mapping[str, 
         progress.update(total)
 
 
-def _require_shapes(recipe: Recipe) -> None:
+def _required_shapes(recipe: Recipe) -> ShapesConfig:
     source = recipe.data.source
     if not isinstance(source, ShapesConfig):
         raise ConfigError(f"ldm demo needs data.source.kind=shapes, not {source.kind}", fix="use ldm train")
@@ -116,6 +118,7 @@ def _require_shapes(recipe: Recipe) -> None:
     options = [control.option for control in recipe.conditioning.controls]
     if "size" not in options or not isinstance(recipe.conditioning.semantic, TextSemantic):
         raise ConfigError(f"recipe {recipe.name} lacks what the demo shows", needed="a text condition and the size control")
+    return source
 
 
 def _require_flip(recipe: Recipe) -> None:

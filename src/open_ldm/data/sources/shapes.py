@@ -19,15 +19,14 @@ from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
 from open_ldm.data.entangle import EntangleShapesConfig, RangePart, ViewPreference
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
-from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, Colour, ShapeWords, Told, write_caption
+from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, Colour, ShapeWords, Size, Told, write_caption
 from open_ldm.data.sources.shape_painting import DrawnShape, Scene, draw
 
-_EXTENT = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
-"""Side of a shape's bounding box, as a fraction of the picture's short side."""
+_EXTENTS: dict[Size, tuple[float, float]] = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
 
-_LATER_SETTINGS = ("short_side_px", "colours", "untold", "told_too", "entangle")
+_LATER_SETTINGS = ("short_side_px", "colours", "extents", "longest_aspect", "background", "untold", "told_too", "entangle")
 
 T = TypeVar("T")
 
@@ -42,6 +41,10 @@ class ShapesConfig(Config):
         split: `train` never shows the held-out combinations of colour and kind, `held_out` shows nothing else.
         short_side_px: Range of the short side, which is log-uniform in it.
         colours: The colours that occur.
+        extents: The sizes of shapes that occur, as captions name them, with the range of the side of their bounding box as a
+            fraction of the picture's short side.
+        longest_aspect: Ratio of the sides of the longest pictures; 1 makes all of them square.
+        background: Range of its grey level.
         untold: What captions and classes do not tell: any of size, colour, kind and place.
         told_too: Every picture has a second caption that tells everything; one of the two is drawn for each view.
         entangle: What about a picture depends on its first shape (data/entangle.py); null leaves all of it independent.
@@ -54,9 +57,17 @@ class ShapesConfig(Config):
     split: Literal["train", "held_out", "all"] = "train"
     short_side_px: tuple[int, int] = (20, 160)
     colours: tuple[Colour, ...] = COLOURS
+    extents: dict[Size, tuple[float, float]] = Field(default=_EXTENTS, min_length=1)
+    longest_aspect: float = Field(default=4 / 3, ge=1, le=4 / 3)
+    background: tuple[int, int] = (222, 252)
     untold: tuple[Told, ...] = ()
     told_too: bool = False
     entangle: EntangleShapesConfig | None = None
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes of shapes that occur."""
+        return tuple(size for size in SIZES if size in self.extents)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -66,15 +77,22 @@ class ShapesConfig(Config):
         return [pair for held_out in wanted for pair in every if (pair in HELD_OUT) == held_out]
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> ShapesConfig:
+    def _are_ranges(self) -> ShapesConfig:
         if not 4 <= self.short_side_px[0] <= self.short_side_px[1] <= 4096:
             raise ValueError(f"short_side_px={list(self.short_side_px)}; needed: [low, high] with 4 <= low <= high <= 4096")
+        for size, (low, high) in self.extents.items():
+            if not 0.2 <= low <= high <= 0.5:
+                raise ValueError(f"extents.{size}={[low, high]}; needed: [low, high] with 0.2 <= low <= high <= 0.5")
+        if not 200 <= self.background[0] <= self.background[1] <= 255:
+            raise ValueError(f"background={list(self.background)}; needed: [low, high] with 200 <= low <= high <= 255")
         return self
 
     @model_validator(mode="after")
     def _colours_suffice(self) -> ShapesConfig:
-        if len(set(self.colours)) != len(self.colours) or len(set(self.untold)) != len(self.untold):
-            raise ValueError(f"colours={list(self.colours)}, untold={list(self.untold)}; needed: each word once")
+        for name in ("colours", "untold"):
+            words = getattr(self, name)
+            if len(set(words)) != len(words):
+                raise ValueError(f"{name}={list(words)}; needed: each word once")
         needed = 2 if self.two_shapes else 1  # the two shapes of a picture differ in colour
         if len({colour for colour, _ in self.pairs}) < needed:
             why = "two_shapes above 0 needs two colours" if needed == 2 else "no combination is left"
@@ -214,7 +232,7 @@ class ShapesSource:
 
     def captions(self) -> list[str]:
         """Return every caption that this split can have, once each (not one per sample, since the sentences repeat)."""
-        nouns = [(colour, kind, size) for colour, kind in self._pairs for size in SIZES]
+        nouns = [(colour, kind, size) for colour, kind in self._pairs for size in self.config.sizes]
         scenes = [[ShapeWords(*noun, place)] for noun in nouns for place in PLACES]
         if self.config.two_shapes:
             for first, second in itertools.product(nouns, nouns):
@@ -227,14 +245,14 @@ class ShapesSource:
         draws = _Draws(self.config.seed, index)
         place = draws.one_of("place", PLACES)
         words = ShapeWords(*draws.one_of("first pair", self._pairs), "", place)
-        height, width = _picture_size(draws, self._short_side(draws, words))
+        height, width = _picture_size(draws, self._short_side(draws, words), self.config.longest_aspect)
         count = 1 + (draws.between("count", 0, 1) < self.config.two_shapes)
         first = self._shape(draws, "first", count, place, (height, width), avoid="")
         shapes = [first]
         if count == 2:
             other_place = PLACES[1 - PLACES.index(place)]
             shapes.append(self._shape(draws, "second", count, other_place, (height, width), avoid=first.colour))
-        return Scene(height, width, round(draws.between("background", 222, 252)), tuple(shapes))
+        return Scene(height, width, round(draws.between("background", *self.config.background)), tuple(shapes))
 
     def _short_side(self, draws: _Draws, first: ShapeWords) -> int:
         low, high = self.config.short_side_px
@@ -248,8 +266,8 @@ class ShapesSource:
     def _shape(self, draws: _Draws, which: str, count: int, place: str, size: tuple[int, int], avoid: str) -> DrawnShape:
         height, width = size
         colour, kind = draws.one_of(f"{which} pair", [pair for pair in self._pairs if pair[0] != avoid])
-        word = draws.one_of(f"{which} size", SIZES)
-        extent = draws.between(f"{which} extent", *_EXTENT[word])
+        word = draws.one_of(f"{which} size", self.config.sizes)
+        extent = draws.between(f"{which} extent", *self.config.extents[word])
         # Two shapes stay in their halves, and one shape stays inside the picture, for every aspect ratio.
         half_x, half_y = extent * min(size) / width / 2, extent * min(size) / height / 2
         x = draws.between(f"{which} x", half_x, 0.5 - half_x) if count == 2 else draws.between(f"{which} x", 0.25, 0.33)
@@ -276,9 +294,9 @@ class _Draws:
         return options[key(self._seed, f"shapes {purpose}", self._index) % len(options)]
 
 
-def _picture_size(draws: _Draws, short: int) -> tuple[int, int]:
-    """Draw (height, width) of a short side: two in five pictures are square, the rest log-uniform between 3:4 and 4:3."""
+def _picture_size(draws: _Draws, short: int, longest: float) -> tuple[int, int]:
+    """Draw (height, width) of a short side: two in five pictures are square, the rest log-uniform up to the longest ratio."""
     if draws.between("square", 0, 1) < 0.4:
         return short, short
-    long = round(short * (4 / 3) ** draws.between("aspect ratio", 0, 1))
+    long = round(short * longest ** draws.between("aspect ratio", 0, 1))
     return (short, long) if draws.one_of("orientation", ("wide", "tall")) == "wide" else (long, short)
