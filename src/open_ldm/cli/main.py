@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or debugging()
-    if "WORLD_SIZE" in os.environ:
+    if "WORLD_SIZE" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost process is named in one line, not by stacks of C++
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     code = 0

@@ -54,6 +54,10 @@ class World:
         """True for the one process that writes."""
         return self.rank == 0
 
+    def waiting(self, name: str) -> AbstractContextManager[None]:
+        """Context manager around an exchange; where that breaks, its error says which process is to blame."""
+        return nullcontext() if self.peers is None else self.peers.waiting(name)
+
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, as one message.
 
@@ -66,7 +70,7 @@ class World:
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with self._waiting("the sum of gradients"):
+        with self.waiting("the sum of gradients"):
             dist.all_reduce(flat)
         start = 0
         for tensor in tensors:
@@ -78,7 +82,7 @@ class World:
         if self.size == 1:
             return flag
         answer = torch.tensor(int(flag))
-        with self._waiting("the next update"):
+        with self.waiting("the next update"):
             dist.all_reduce(answer, dist.ReduceOp.MAX, group=self._control)
         return bool(answer)
 
@@ -98,7 +102,7 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        with self._waiting(name):
+        with self.waiting(name):
             dist.all_gather_object(values, (name, value), group=self._control)
         self._require_equal("what they do", [at for at, _ in values], OpenLdmError)
         return [each for _, each in values]
@@ -207,9 +211,6 @@ class World:
     @property
     def _control(self) -> Any:
         return None if self.peers is None else self.peers.control
-
-    def _waiting(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext() if self.peers is None else self.peers.waiting(name)
 
     def _require_equal(self, name: str, values: Sequence[Any], kind: type[OpenLdmError], fix: str = "") -> None:
         error = disagreement(name, values, self._hosts)

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 from torch import distributed as dist
 
 from open_ldm.core.errors import OpenLdmError
@@ -102,11 +103,16 @@ class Peers:
 
     @contextmanager
     def waiting(self, name: str) -> Iterator[None]:
-        """Context manager around an exchange; where it breaks, the error says whose fault that is."""
+        """Context manager around an exchange; where it breaks, the error says whose fault that is.
+
+        An error that is this process's own, such as a lack of memory in a backward pass that exchanges gradients, stays.
+        """
         self._me["calls"] += 1
         try:
             yield
         except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             raise self._settle(self._found(name, error)) from error
 
     def tell(self, error: E) -> E | OpenLdmError:

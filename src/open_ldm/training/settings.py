@@ -50,9 +50,12 @@ class ParallelConfig(Config):
     """How several processes work together.
 
     Attributes:
+        kind: `ddp` copies the whole model to every process; `auto` takes that where there are several, and `single` refuses
+            more than one.
         timeout_seconds: The longest wait for another process, which is then named.
     """
 
+    kind: Literal["auto", "single", "ddp"] = "auto"
     timeout_seconds: int = Field(default=TIMEOUT_SECONDS, ge=1)
 
 
