@@ -9,6 +9,8 @@ from open_ldm.data.sources.shapes import ShapesConfig
 
 UNSEEN = "one shape, unseen combination"
 _EVERY = ShapesConfig()
+_UNSEEN_PICTURES = 64
+"""Of captions never seen there are few, so that each is sampled from several seeds."""
 
 
 def caption_groups(drawings: ShapesConfig = _EVERY) -> dict[str, tuple[str, ...]]:
@@ -18,7 +20,8 @@ def caption_groups(drawings: ShapesConfig = _EVERY) -> dict[str, tuple[str, ...]
         drawings: Which colours and sizes occur.
     """
     nouns = [(size, place) for size in drawings.sizes for place in PLACES]
-    unseen = [write_caption([ShapeWords(*pair, *noun)]) for pair in HELD_OUT for noun in nouns]
+    never = [pair for pair in HELD_OUT if pair[0] in drawings.colours]
+    unseen = [write_caption([ShapeWords(*pair, *noun)]) for pair in never for noun in nouns]
     pairs = [(colour, kind) for colour in drawings.colours for kind in KINDS if (colour, kind) not in HELD_OUT]
     seen = [write_caption([ShapeWords(*pair, *noun)]) for pair in pairs for noun in nouns]
     two = []
@@ -26,7 +29,8 @@ def caption_groups(drawings: ShapesConfig = _EVERY) -> dict[str, tuple[str, ...]
         other = next(pair for pair in (pairs[(i + 7 + j) % len(pairs)] for j in range(len(pairs))) if pair[0] != colour)
         first = ShapeWords(colour, kind, SIZES[i % 2], PLACES[(i // 2) % 2])
         two.append(write_caption([first, ShapeWords(*other, SIZES[(i + 1) % 2], "")]))
-    return {UNSEEN: tuple(unseen * 2), "one shape": tuple(seen), "two shapes": tuple(two)}
+    repeated = unseen * -(-_UNSEEN_PICTURES // len(unseen))
+    return {UNSEEN: tuple(repeated), "one shape": tuple(seen), "two shapes": tuple(two)}
 
 
 def untold_captions(drawings: ShapesConfig, count: int) -> Sequence[str]:

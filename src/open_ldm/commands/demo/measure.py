@@ -41,7 +41,7 @@ _INTERVALS = BootstrapConfig()
 class Plan:
     """How many pictures each number rests on, besides the agreement with captions that tell everything."""
 
-    pictures: int = 96
+    pictures: int = 64
 
 
 USUAL = Plan()

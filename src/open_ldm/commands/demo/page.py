@@ -86,12 +86,12 @@ def write_page(
         claims: What was judged.
         seconds: What the demo took.
     """
-    wrong = [claim for claim in claims if claim.wrong]
+    wrong, colours = [claim for claim in claims if claim.wrong], drawings.colours
     head = Head(
         title="Improved conditioning, in five minutes",
-        subtitle="Two small models learned the same drawings, in which small originals are red and large ones blue, and half of"
-        " the captions do not say the colour. One model is conditioned as in SDXL, the other as Berrada et al. (2024)"
-        " propose.",
+        subtitle=f"Two small models learned the same drawings, whose colour runs from {colours[0]} in the smallest originals to"
+        f" {colours[-1]} in the largest, and half of the captions do not say it. One model is conditioned as in SDXL, the other"
+        " as Berrada et al. (2024) propose.",
         state="not shown" if wrong else "shown",
         tone="bad" if wrong else "good",
         reason="; ".join(f"{claim.expected}: {claim.found}" for claim in wrong),
