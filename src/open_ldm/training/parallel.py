@@ -92,8 +92,8 @@ def shared(objective: nn.Module, world: World) -> nn.Module:
 
 def _summed(gradients: Tensor) -> torch.futures.Future[Tensor]:
     """The sum of a part of the gradients over all processes."""
-    work = dist.all_reduce(gradients, async_op=True)
-    return work.get_future().then(lambda done: done.value()[0])  # type: ignore[union-attr]
+    sent: torch.futures.Future[list[Tensor]] = dist.all_reduce(gradients, async_op=True).get_future()
+    return sent.then(lambda done: done.value()[0])
 
 
 @contextmanager
