@@ -180,22 +180,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--captions", type=int, default=1, help="captions of each sample")
     parser.add_argument("--folder", type=Path, help="where to put the cache; a temporary folder by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
-    wished = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     set_up_machine("cpu")  # its allocator settings are those of training
-    with tempfile.TemporaryDirectory(dir=wished.folder) as folder:
-        data = make_cache(Path(folder), wished.samples, wished.latents, wished.captions)
-        rates = [measure(data, wished.batch, threads) for threads in wished.threads]
-    title = f"latents 4x32x32 mean and std {wished.latents}, {TOKENS}x{WIDTH} tokens bfloat16, batches of {wished.batch}"
-    print(f"{title}, {wished.samples:,} samples in warm memory, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        data = make_cache(Path(folder), args.samples, args.latents, args.captions)
+        rates = [measure(data, args.batch, threads) for threads in args.threads]
+    title = f"latents 4x32x32 mean and std {args.latents}, {TOKENS}x{WIDTH} tokens bfloat16, batches of {args.batch}"
+    print(f"{title}, {args.samples:,} samples in warm memory, torch {torch.__version__}")
     for rate in rates:
         print(
             f"  {rate.threads} threads: {rate.samples_per_second:8,.0f} samples/s ({rate.gigabytes_per_second:.2f} GB/s),"
             f" {rate.processor_us:5.1f} µs of a processor each; bare copies {rate.bare_samples_per_second:8,.0f} samples/s,"
             f" {rate.bare_processor_us:5.1f} µs"
         )
-    if wished.json:
-        wished.json.write_text(json.dumps({"setting": title, "rates": [asdict(rate) for rate in rates]}, indent=2) + "\n")
-        print(f"written: {wished.json}", file=sys.stderr)
+    if args.json:
+        args.json.write_text(json.dumps({"setting": title, "rates": [asdict(rate) for rate in rates]}, indent=2) + "\n")
+        print(f"written: {args.json}", file=sys.stderr)
 
 
 if __name__ == "__main__":

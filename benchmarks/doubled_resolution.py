@@ -78,16 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=24000)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further changes to the recipe")
-    wished = parser.parse_args(arguments)
-    changes = [f"training.samples={wished.samples}", "training.preview_every_samples=0", *wished.set]
+    args = parser.parse_args(arguments)
+    changes = [f"training.samples={args.samples}", "training.preview_every_samples=0", *args.set]
     recipe = load_recipe("demo", ["data.transform.flip=0", "training.dtype=float32", *changes])
-    if (code := train(recipe, wished.out / "run").code) != 0:
+    if (code := train(recipe, args.out / "run").code) != 0:
         raise SystemExit(code)
-    found, shown, names = compare(load_run(wished.out / "run"))
-    wished.figure.parent.mkdir(parents=True, exist_ok=True)
+    found, shown, names = compare(load_run(args.out / "run"))
+    args.figure.parent.mkdir(parents=True, exist_ok=True)
     tiles = [picture for row in shown for picture in row]
-    save_png(wished.figure, grid([_at_64(tile) for tile in tiles], SHOWN, row_headers=names, scale=2))
-    (wished.out / "difference.json").write_text(json.dumps({"times": TIMES, **found}, indent=2) + "\n")
+    save_png(args.figure, grid([_at_64(tile) for tile in tiles], SHOWN, row_headers=names, scale=2))
+    (args.out / "difference.json").write_text(json.dumps({"times": TIMES, **found}, indent=2) + "\n")
     print(f"{'t':<12}" + "".join(f"{time:>8g}" for time in TIMES))
     for kind, values in found.items():
         print(f"{kind:<12}" + "".join(f"{100 * value:>7.1f}%" for value in values))

@@ -159,32 +159,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=300, help="updates of the check, 128 emoji each")
     parser.add_argument("--each", type=int, default=8, help="pictures per caption")
     parser.add_argument("--captions", type=int, default=32, help="half seen, half held out")
-    wished = parser.parse_args(arguments)
-    wished.out.mkdir(parents=True, exist_ok=True)
-    runs = [load_run(path, "cpu") for path in wished.runs]
+    args = parser.parse_args(arguments)
+    args.out.mkdir(parents=True, exist_ok=True)
+    runs = [load_run(path, "cpu") for path in args.runs]
     seen, held_out = real(runs[0], "train"), real(runs[0], "held_out")
     both = Emoji(torch.cat([seen.images, held_out.images]), seen.names + held_out.names)
-    check = fit(both, wished.steps)
-    half = wished.captions // 2
+    check = fit(both, args.steps)
+    half = args.captions // 2
     names = [*evenly(seen.names, half), *evenly(held_out.names, half)]
     targets = torch.stack([both.images[both.names.index(name)] for name in names])
-    owners = torch.arange(len(names)).repeat_interleave(wished.each)
-    ceiling = nearest(check, distorted(targets.repeat_interleave(wished.each, dim=0), 21, 0), owners, targets)
+    owners = torch.arange(len(names)).repeat_interleave(args.each)
+    ceiling = nearest(check, distorted(targets.repeat_interleave(args.each, dim=0), 21, 0), owners, targets)
     results: dict[str, Any] = {
         "captions": names,
         "chance": 1 / len(names),
         "real emoji, distorted": counted(ceiling, owners, half),
     }
-    for path, run in zip(wished.runs, runs, strict=True):
-        pictures = drawn(run, names, wished.each)
+    for path, run in zip(args.runs, runs, strict=True):
+        pictures = drawn(run, names, args.each)
         hits = nearest(check, pictures.clamp(-1, 1), owners, targets)
         results[path.name] = counted(hits, owners, half) | {"held_out_loss": loss_of(run), "samples_seen": run.samples_seen}
         shown = [*range(half // 2), *range(half, half + half // 2)]
-        rows = torch.cat([pictures[[i * wished.each + k for i in shown]] for k in range(2)])
-        save_png(
-            wished.out / f"{path.name}.png", grid(to_pixels(rows), len(shown) // 2, captions=[names[i] for i in shown] * 2)
-        )
-        (wished.out / "check.json").write_text(json.dumps(results, indent=2) + "\n")
+        rows = torch.cat([pictures[[i * args.each + k for i in shown]] for k in range(2)])
+        save_png(args.out / f"{path.name}.png", grid(to_pixels(rows), len(shown) // 2, captions=[names[i] for i in shown] * 2))
+        (args.out / "check.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 

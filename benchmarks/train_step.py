@@ -209,15 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each side")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
-    wished = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     report = measure_all(
-        wished.models,
-        wished.dtypes,
-        size=wished.size,
-        batch=wished.batch,
-        side=wished.side,
-        steps=wished.steps,
-        device=wished.device,
+        args.models,
+        args.dtypes,
+        size=args.size,
+        batch=args.batch,
+        side=args.side,
+        steps=args.steps,
+        device=args.device,
     )
     print(
         f"{report.machine}, {report.threads} threads, torch {report.torch}, diffusers {report.diffusers}, "
@@ -225,8 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for cell in report.cells:
         print(line_of(cell))
-    if wished.json is not None:
-        wished.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    if args.json is not None:
+        args.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -280,13 +280,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--points", type=int, default=8, help="measurements of every arm")
     parser.add_argument("--only", nargs="+", help="names of arms")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further changes to every recipe")
-    wished = parser.parse_args(arguments)
-    study, out = STUDIES[wished.study], wished.out / wished.study
-    pretrain = wished.pretrain or study.pretrain
-    runner = Runner(study, out, wished.samples or study.samples, pretrain, wished.points, wished.set)
+    args = parser.parse_args(arguments)
+    study, out = STUDIES[args.study], args.out / args.study
+    pretrain = args.pretrain or study.pretrain
+    runner = Runner(study, out, args.samples or study.samples, pretrain, args.points, args.set)
     results: dict[str, list[list[Point]]] = {}
-    for seed in range(wished.seeds):
-        for name in wished.only or study.arms:
+    for seed in range(args.seeds):
+        for name in args.only or study.arms:
             results.setdefault(name, []).append(runner.measured(name, seed))
             whole = {arm: seeds for arm, seeds in results.items() if len(seeds) == len(next(iter(results.values())))}
             write_text(out / "table.md", table(whole, pretrain, study))
@@ -294,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 out / "results.json", {arm: [[vars(p) for p in points] for points in seeds] for arm, seeds in results.items()}
             )
             save_figure(out / "error.svg", plot(whole, lambda point: point.error, "held-out error of the velocity"))
-            if wished.study == "shapes":
+            if args.study == "shapes":
                 agreed = plot(whole, lambda point: point.agreement or 0.0, "agreement with the caption")
                 save_figure(out / "agreement.svg", agreed)
     print((out / "table.md").read_text())

@@ -17,12 +17,6 @@ OF_EXTRAS = (
     "datasets",
     "tifffile",
     "pillow_heif",
-    "gradio",
-    "tensorboard",
-    "wandb",
-    "trackio",
-    "s3fs",
-    "gcsfs",
 )
 
 

@@ -97,7 +97,7 @@ def test_nothing_needs_torchvision() -> None:
 
 
 def test_nothing_unwanted_is_pinned() -> None:
-    """The pins are the whole graph of all extras, also of those that are not installed here."""
+    """The pins hold the whole graph of all extras, also of those that are not installed here."""
     assert not UNWANTED & pins().keys()
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import pytest
 
 import open_ldm as ldm
+from open_ldm.commands.choices import members_of
+from open_ldm.controls import ControlConfig
+from open_ldm.sampling.generate import SolverName
+from open_ldm.sampling.time_grid import Spacing
 
 FUNCTIONS = {name: getattr(ldm, name) for name in ldm.__all__ if inspect.isfunction(inspect.unwrap(getattr(ldm, name)))}
 METHODS = {
@@ -42,6 +46,18 @@ def test_a_function_says_what_it_takes_gives_and_raises(name: str) -> None:
 def test_a_method_has_a_docstring_that_names_its_arguments(name: str) -> None:
     text = inspect.getdoc(METHODS[name])
     assert text and [problem for problem in undocumented(METHODS[name]) if not problem.endswith(":")] == []
+
+
+def test_the_lists_in_a_docstring_are_those_of_the_unions() -> None:
+    text = inspect.getdoc(ldm.Run.sample) or ""
+    assert re.search(rf"solver: {words(get_args(SolverName))}", text)
+    assert re.search(rf"spacing: Of the steps: {words(get_args(Spacing))}", text)
+    options = [control.option for control in members_of(ControlConfig)]
+    assert set(re.findall(r"`(\w+)=", text)) == set(options) and len(options) == 7
+
+
+def words(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" or {names[-1]}"
 
 
 def test_the_check_sees_what_is_missing() -> None:

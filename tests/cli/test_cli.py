@@ -231,8 +231,8 @@ def test_autoencoder_train(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
 
 MISTAKES: list[tuple[list[str], int, str]] = [
-    (["trane"], 2, "No such command"),
-    (["train"], 2, "Missing argument"),
+    (["trane"], 2, "No such command 'trane'. Did you mean 'train', 'transfer'?; fix: see ldm --help"),
+    (["train"], 2, "Missing argument 'recipe'; fix: see ldm train --help"),
     (["train", "demoo"], 2, "did you mean 'demo'"),
     (["train", "demo", "--what"], 2, "No such option"),
     (["train", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
@@ -244,7 +244,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["autoencoder", "train", "photos-autoencodr"], 2, "did you mean 'photos-autoencoder'"),
     (["autoencoder", "train", "photos-autoencoder", "network.in_channels=2"], 2, "data.source.channels"),
     (["autoencoder", "trane"], 2, "No such command"),
-    (["data", "stats"], 2, "Missing argument"),
+    (["data", "stats"], 2, "fix: see ldm data stats --help"),
     (["data", "stats", "photos-autoencoder"], 2, "trains an autoencoder"),
     (["data", "survey", "demo", "training.sampels=1"], 2, "did you mean 'samples'"),
     (["recipes", "show", "nothing"], 2, "no packaged recipe"),
@@ -274,10 +274,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["sample", "TEXT", "size=-4x4"], 2, "HEIGHTxWIDTH"),
     (["sample", "TEXT", "crop=1"], 2, "TOP,LEFT"),
     (["sample", "TEXT", "flip=maybe"], 2, "0 or 1"),
-    (["sample", "TEXT", "colour=red"], 2, "possible: size, crop, flip, aspect"),
-    (["sample", "TEXT", "--solver", "magic"], 2, "solver"),
+    (["sample", "TEXT", "colour=red"], 2, "one of size, crop, flip, aspect"),
+    (["sample", "TEXT", "--solver", "magic"], 2, "--solver 'magic' is unknown; needed: one of ddpm, ddim, euler"),
+    (["sample", "TEXT", "--spacing", "trailling"], 2, "--spacing 'trailling' is unknown; needed: one of trailing, leading"),
     (["sample", "TEXT", "--steps", "0"], 2, "steps"),
-    (["sample", "TEXT", "--count", "many"], 2, "count"),
+    (["sample", "TEXT", "--count", "many"], 2, "'--count'; needed: a valid integer; fix: see ldm sample --help"),
 ]
 
 
@@ -300,6 +301,11 @@ def test_mistakes_get_one_line(
     assert not out
     found, out, _ = ldm(capsys, *given, "--json")
     assert found == code and json.loads(out)["code"] == code
+
+
+def test_an_option_without_its_value_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = ldm(capsys, "train", "demo", "--out")
+    assert (code, err) == (2, "error: Option '--out' requires an argument; fix: see ldm train --help\n")
 
 
 def test_another_recipe_in_the_same_folder_is_refused(

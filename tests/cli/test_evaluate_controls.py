@@ -171,7 +171,7 @@ def test_values_without_real_pictures_are_left_out_with_a_warning(sized_run: Pat
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
-        (content("sise"), "content_change: the run has no control 'sise'; needed: did you mean 'size'"),
+        (content("sise"), "content_change: the run has no control 'sise'; needed: .*did you mean 'size'"),
         (content("crop"), "content_change: no values were given for crop"),
         (effect("aspect", values=["1:1", "2:1"]), "cannot tell what aspect should change"),
         (effect("flip", values=["0", "0"]), "needed: the values 0 and 1"),

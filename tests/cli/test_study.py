@@ -14,6 +14,7 @@ from tests.cli.test_cli import ldm
 def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ldm(capsys, "study", "list")
     assert code == 0 and all(name in out for name in STUDIES)
+    assert ldm(capsys, "study") == (0, out, "")
     _, out, _ = ldm(capsys, "study", "list", "--json")
     assert set(json.loads(out)["studies"]) == set(STUDIES)
 

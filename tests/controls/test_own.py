@@ -53,7 +53,7 @@ def test_it_is_read_written_and_read_again() -> None:
     [
         ({"kind": "stretched", "wait": 3}, "wait"),
         ({"kind": "stretchd"}, "controls.0.kind='stretchd' is unknown"),
-        ({"kind": "crop", "weight": 3}, "unknown key 'controls.0.crop.weight'"),
+        ({"kind": "crop", "weight": 3}, "unknown key 'controls.0.weight'"),
         ({"weight": 3}, "controls.0.kind' is missing"),
         ("stretched", "controls.0"),
     ],

@@ -60,6 +60,35 @@ def test_what_does_not_fit_is_explained_in_one_line(content: dict[str, Any], sai
     assert all(part in message for part in said), message
 
 
+class Sides(Config):
+    size_px: Annotated[int, Field(gt=0)] | tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = 8
+    words: dict[str, int] = {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"size_px": -3}, "x: size_px=-3; needed: greater than 0 or a valid list"),
+        ({"size_px": [8, -3]}, "x: size_px.1=-3; needed: greater than 0"),
+        ({"size_px": "big"}, "x: size_px='big'; needed: a valid integer or a valid list"),
+        ({"words": {"int": "b"}}, "x: words.int='b'; needed: a valid integer"),
+        ({"words": 3}, "x: words=3; needed: a valid mapping"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named_as_it_was_typed(content: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(Sides, content, source="x")
+    assert str(caught.value) == said
+
+
+def test_the_kind_of_a_union_is_no_part_of_a_name_and_many_problems_stay_short() -> None:
+    assert "unknown key 'optimizer.learning_rat'; needed: one of kind, learning_rate" in complaint(
+        {"optimizer": {"kind": "adam", "learning_rat": 1}}
+    )
+    message = complaint({f"unknown_key_of_some_length_{number}": 1 for number in range(9)})
+    assert len(message) <= 300 and message.endswith(" more)")
+
+
 def test_a_list_is_short_only_where_nothing_in_it_is_wrong() -> None:
     assert "at least 1 item" in complaint({"stages": []})
     message = complaint({"stages": [{"learning_rate": -1}]})

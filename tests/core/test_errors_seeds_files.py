@@ -19,8 +19,12 @@ def test_an_error_is_one_line_with_what_is_needed_and_the_fix() -> None:
 
 
 def test_the_nearest_name_is_offered() -> None:
-    assert nearest("pixrat", ["dit", "pixart"]).startswith("did you mean 'pixart'?")
-    assert nearest("zzz", ["dit", "unet"]) == "possible: dit, unet"
+    assert nearest("pixrat", ["dit", "pixart"]) == "one of dit, pixart (did you mean 'pixart'?)"
+    assert nearest("zzz", ["dit", "unet"]) == "one of dit, unet"
+    assert nearest("zzz", ["dit"]) == "dit"
+    many = [f"name-{number}" for number in range(1000)]
+    assert len(nearest("name-0", many)) < 220 and nearest("zzz", many).startswith("one of name-0, name-1, ")
+    assert nearest("name-1x", many, listed_by="ldm names") == "one that `ldm names` lists (did you mean 'name-1'?)"
     assert shortened([str(n) for n in range(30)], 3) == "0, 1, 2, ... (27 more)"
 
 

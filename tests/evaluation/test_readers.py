@@ -91,7 +91,7 @@ def test_a_column_takes_the_place_of_the_class() -> None:
         assert labelled.class_names[labelled.label_of(index) or 0] == colour
         assert labelled[index].label == labelled.label_of(index)
     assert labelled.fingerprint != source.fingerprint and labelled.hashes.pictures == source.hashes.pictures
-    with pytest.raises(DataError, match=r"column 'color' of shapes/000000 is missing; needed: did you mean 'colour'"):
+    with pytest.raises(DataError, match=r"column 'color' of shapes/000000 is missing; needed: one of .*did you mean 'colour'"):
         LabelColumn(source, "color")
     with pytest.raises(DataError, match="is no word and no number"):
         LabelColumn(source, "shapes")

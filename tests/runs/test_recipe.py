@@ -8,7 +8,11 @@ import pytest
 import yaml
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.runs.recipe import load_recipe
+from open_ldm.core.overrides import assignments
+from open_ldm.denoisers.dit import DiTConfig
+from open_ldm.denoisers.mdtv2 import MDTv2Config
+from open_ldm.denoisers.unet import UNetConfig
+from open_ldm.runs.recipe import load_recipe, recipe_from
 
 KL = "autoencoder={kind: kl, path: x, channels: 4, factor: 8}"
 
@@ -70,3 +74,33 @@ def test_given_statistics_are_for_the_latents_there_are(override: str, fits: boo
 def test_a_tiny_autoencoder_has_a_factor_too() -> None:
     overrides = ["autoencoder={kind: tiny, path: x}", "denoiser.patch=2", "data.transform.size_px=32"]
     assert load_recipe("demo", overrides).latent_shape == (4, 4, 4)
+
+
+def shape_of(overrides: list[str], name: str = "photos-dit") -> tuple[int, int, int]:
+    denoiser = load_recipe(name, overrides).denoiser
+    assert isinstance(denoiser, DiTConfig)
+    return denoiser.geometry.depth, denoiser.geometry.width, denoiser.geometry.heads
+
+
+def test_a_size_that_is_given_is_the_size_that_is_built(tmp_path: Path) -> None:
+    assert shape_of([]) == (6, 192, 3)  # the recipe's own
+    assert shape_of(["denoiser.size=S"]) == (12, 384, 6)
+    assert shape_of(["denoiser.size=XS"]) == (4, 128, 4)  # also where the recipe names the same size
+    assert shape_of(["denoiser.patch=2"]) == (6, 192, 3)
+    for overrides in (["denoiser.size=S", "denoiser.depth=2"], ["denoiser.depth=2", "denoiser.size=S"]):
+        assert shape_of(overrides) == (2, 384, 6)
+    assert shape_of(["denoiser={kind: dit, depth: 2}", "denoiser.size=S"]) == (2, 384, 6)
+    assert shape_of(assignments({"denoiser": {"size": "S", "width": 192}})) == (12, 192, 6)
+    resolved = load_recipe("photos-dit").model_dump(mode="json")
+    assert recipe_from(resolved, assignments({"denoiser": resolved["denoiser"]}), source="x") == load_recipe("photos-dit")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"extends": "photos-dit", "denoiser": {"kind": "dit", "size": "S"}}))
+    assert shape_of([], str(tmp_path / "mine.yaml")) == (12, 384, 6)
+
+
+def test_a_size_of_the_other_networks_discards_what_it_decides_and_no_more() -> None:
+    small = ["denoiser={kind: unet, model_channels: 16, head_dim: 16, groups: 4, transformer_depth: 2}"]
+    content = load_recipe("demo", small).model_dump(mode="json")
+    unet = recipe_from(content, ["denoiser.size=B"], source="x").denoiser
+    assert unet == UNetConfig(size="B", transformer_depth=2)
+    mdtv2 = load_recipe("imagenet256-mdtv2-xl2", ["denoiser.size=S"]).denoiser
+    assert isinstance(mdtv2, MDTv2Config) and (mdtv2.decoder_depth, mdtv2.mask_ratio) == (6, 0.3)

@@ -83,7 +83,10 @@ def test_kinds_come_before_what_depends_on_them() -> None:
         ([{"training": {"samples": 8}}], "stage 1 has name None"),
         ([{"name": "../a"}], "stage 1 has name"),
         ([{"name": "a", "stages": []}], "has stages itself"),
-        ([{"name": "a", "training": {"sample": 8}}], r"stage a: unknown key 'training.sample'; did you mean 'samples'"),
+        (
+            [{"name": "a", "training": {"sample": 8}}],
+            r"stage a: unknown key 'training.sample'; needed: one of .*did you mean 'samples'",
+        ),
         ([{"name": "a"}, {"name": "b", "data": {"transform": {"size_px": 30}}}], "stage b: .*patches of 4"),
     ],
 )

@@ -162,5 +162,7 @@ def test_figures_are_drawn(study: Study) -> None:
 
 
 def test_an_unknown_study_is_named() -> None:
-    with pytest.raises(ConfigError, match="unknown study 'text-paddin'; needed: did you mean 'text-padding'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown study 'text-paddin'; needed: one that `ldm study list` lists .did you mean 'text-padding'"
+    ):
         study_of("text-paddin")

@@ -182,7 +182,7 @@ def test_a_stop_leaves_a_page_of_what_there_is(home: Path, both: StudyFound, mon
 
 def test_an_unknown_arm_or_scale_is_one_line() -> None:
     study = small_study(Path("/tmp"))
-    with pytest.raises(ConfigError, match="has no arm 'lat'; needed: did you mean 'late'"):
+    with pytest.raises(ConfigError, match=r"has no arm 'lat'; needed: .*did you mean 'late'"):
         Runner(study, "tiny", Path("nowhere"), Choice(("lat",)))
-    with pytest.raises(ConfigError, match="has no scale 'huge'; needed: possible: tiny"):
+    with pytest.raises(ConfigError, match="has no scale 'huge'; needed: tiny"):
         Runner(study, "huge", Path("nowhere"), Choice())

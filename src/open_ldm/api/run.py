@@ -113,7 +113,8 @@ class Run:
             negative_prompt: What guidance leads away from, in place of no caption.
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
             progress: Show a progress line.
-            **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`.
+            **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
+                `colour="20,45"`, `quality=90`, `turn=90`.
 
         Returns:
             The pictures, with `pixels`, `images()`, `grid()` and `save()`; a notebook shows their grid.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import Json, RunOut, print_json
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
 
@@ -24,7 +24,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. network.latent_channels=8.")
     ] = None,
-    out: Out = None,
+    out: RunOut = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
     as_json: Json = False,
 ) -> int:

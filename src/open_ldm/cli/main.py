@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        message, code = _explained(_of_all(error))
+        message, code = _explained(_of_all(error), given)
         _fail(given, message, code, debug)
     leave_code(code)
     sys.exit(code)
@@ -102,14 +103,32 @@ def _of_all(error: Exception) -> Exception:
     return told_to_all(error)
 
 
-def _explained(error: Exception) -> tuple[str, int]:
-    """One line and the exit code for any error."""
+def _command_in(given: Sequence[str]) -> str:
+    """The command that the arguments begin with, such as `ldm data survey`; `ldm` where they name none."""
+    named: list[str] = []
+    command: Any = typer.main.get_command(app)
+    for word in given:
+        if (command := getattr(command, "commands", {}).get(word)) is None:
+            break
+        named.append(word)
+    return " ".join(["ldm", *named])
+
+
+def _usage(message: str, given: Sequence[str]) -> str:
+    """The parser's own words as what was given, needed and the fix."""
+    words = re.sub(r", unable to parse.*", "", " ".join(message.split()))
+    said = words.replace(": Input should be ", "; needed: ").removesuffix(".")
+    if any(option in said for option in TORCHRUN_OPTIONS):
+        return f"{said}; fix: {HOW_TO_LAUNCH}"
+    return f"{said}; fix: see {_command_in(given)} --help"
+
+
+def _explained(error: Exception, given: Sequence[str]) -> tuple[str, int]:
+    """One line and the exit code for any error of the command line `given`."""
     if isinstance(error, OpenLdmError):
         return error.one_line(), error.exit_code
     if callable(usage := getattr(error, "format_message", None)):  # the parser's own errors, wherever typer keeps them
-        text = " ".join(str(usage()).split())
-        launcher = any(option in text for option in TORCHRUN_OPTIONS)
-        return f"{text}; fix: {HOW_TO_LAUNCH if launcher else 'see ldm --help'}", 2
+        return _usage(str(usage()), given), 2
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     match code := exit_code_of(error):
         case 71:

@@ -13,6 +13,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 FigureFormat = Literal["svg", "pdf", "png"]
 """What a figure is written as; `pages.figures.Format`, without loading it for a help text."""
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
+RunOut = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME, with the name of the recipe.")]
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import FigureFormat, Json, Out, print_json
+from open_ldm.cli.options import FigureFormat, Json, print_json
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="The study to run, or: list")],
+    name: Annotated[str, typer.Argument(help="The study to run; list, or no name, lists them all.")] = "list",
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe of every arm.")
     ] = None,
@@ -25,7 +25,7 @@ def study(
     figure_format: Annotated[
         FigureFormat | None, typer.Option("--format", help="Also write every figure into a file of its own, beside the page.")
     ] = None,
-    out: Out = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; by default runs/studies/NAME-SCALE.")] = None,
     as_json: Json = False,
 ) -> int:
     """Run one of the paper's tables or figures: train its arms, measure them in the same way, write study.html.

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import Json, RunOut, print_json
 
 
 def train(
@@ -18,7 +18,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
     ] = None,
-    out: Out = None,
+    out: RunOut = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Train on so many GPUs of this machine, by torchrun.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Train in so many processes on the CPU, by torchrun.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,

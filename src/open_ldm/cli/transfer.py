@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, Out
+from open_ldm.cli.options import Json, RunOut
 from open_ldm.cli.train import train
 
 
@@ -22,7 +22,7 @@ def transfer(
         typer.Option(help="A tensor that may be new or dropped though the recipes give no reason; * fits any."),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Start from the raw weights instead of the averaged ones.")] = False,
-    out: Out = None,
+    out: RunOut = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would become of every tensor; train nothing.")] = False,
     as_json: Json = False,
 ) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -19,8 +19,9 @@ from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.events import Progress
 from open_ldm.core.pictures import to_pixels
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sampling.generate import SamplingConfig, SolverName
 from open_ldm.sampling.requests import SampleRequest, class_at, label_of
+from open_ldm.sampling.time_grid import Spacing
 from open_ldm.text import TextEncoder
 
 
@@ -235,6 +236,9 @@ def settings_from(
     spacing: str | None = None,
 ) -> SamplingConfig:
     """Return the run's sampling settings with the given changes. Raises ConfigError for a value out of range."""
+    for option, given, possible in (("--solver", solver, get_args(SolverName)), ("--spacing", spacing, get_args(Spacing))):
+        if given is not None and given not in possible:
+            raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
     content = run.recipe.sampling.model_dump()
     guidance = content["guidance"]
     guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
@@ -284,7 +288,9 @@ def read_controls(texts: Sequence[str], run: LoadedRun) -> dict[str, str]:
     for text in texts:
         option, separator, value = text.partition("=")
         if not separator or option not in options:
-            known = nearest(option, options) if options else "this model was trained without controls"
-            raise ConfigError(f"{text!r} names no control of this model", needed=f"NAME=VALUE; {known}")
+            known = (
+                f"NAME=VALUE, with NAME {nearest(option, options)}" if options else "this model was trained without controls"
+            )
+            raise ConfigError(f"{text!r} names no control of this model", needed=known)
         values[option] = value
     return values

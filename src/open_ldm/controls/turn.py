@@ -18,8 +18,8 @@ _DEGREES = ("0", "90", "180", "270")
 class Turn(Control):
     """Two numbers, each 0 or 1000: the last binary digit of the number of clockwise quarter turns, and the first.
 
-    0 degrees is (0, 0), 90 is (1000, 0), 180 is (0, 1000), 270 is (1000, 1000). As for flip, 0 and 1 would hardly be told apart
-    by sinusoidal features. The mirror is told by the control flip: together they tell the 8 symmetries of the square.
+    0 degrees is (0, 0), 90 is (1000, 0), 180 is (0, 1000), 270 is (1000, 1000). As for flip, 0 and 1 would hardly differ in
+    sinusoidal features. The control flip states the mirroring; together they name one of the 8 symmetries of the square.
 
     Differs from the paper, which has no such control.
     """

@@ -6,25 +6,37 @@ discriminated by `kind`. Order of precedence: defaults < recipe file < `key=valu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from open_ldm.core.errors import ConfigError, nearest
-from open_ldm.core.fields import field_names, is_text, types_of_field, types_of_item
+from open_ldm.core.fields import field_names, is_text, names_type, shown_location, types_of_field, types_of_item
 
 
 class Config(BaseModel):
-    """Base of every config: immutable, and an unknown key is an error."""
+    """Base of every config: immutable, and an unknown key is an error.
+
+    Attributes:
+        presets: For each setting that names a preset, the settings whose values the preset gives while they are null. A new
+            name discards the values that stood beside the old one (core/overrides.py).
+    """
+
+    presets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 C = TypeVar("C", bound=Config)
+_LINE_LENGTH = 240
+"""Characters that the problems of a config may take together, in an error of at most 300."""
+_LIST_LENGTH = 60
+"""Characters of a list that is shown as it was given."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -97,21 +109,38 @@ def validate(kind: type[C], content: Mapping[str, Any], *, source: str) -> C:
     try:
         return kind.model_validate(_scientific_numbers(content, [kind]))
     except ValidationError as error:
-        problems = _causes(error.errors())
-        lines = [_explain(kind, problem) for problem in problems[:3]]
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise ConfigError(f"{source}: " + " | ".join(lines) + more) from None
+        lines = _lines(kind, _causes(error.errors()))
+        told = 1
+        while told < min(3, len(lines)) and sum(map(len, lines[: told + 1])) <= _LINE_LENGTH:
+            told += 1
+        more = f" (and {len(lines) - told} more)" if len(lines) > told else ""
+        raise ConfigError(f"{source}: " + " | ".join(lines[:told]) + more) from None
+
+
+def _lines(kind: type[BaseModel], problems: Sequence[ErrorDetails]) -> list[str]:
+    """Explain each problem on one line; what several types of a union say of one value is joined."""
+    lines: dict[str, str] = {}
+    for problem in problems:
+        start, needed = _explain(kind, problem)
+        lines[start] = f"{lines[start]} or {needed.lstrip(':; ').removeprefix('needed: ')}" if start in lines else needed
+    return [start + needed for start, needed in lines.items()]
 
 
 def _causes(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out lists that count as too short only because one of their items is wrong."""
+    """Leave out what only follows from a problem further inside: a list that is too short, or another type of a union."""
     locations = [problem["loc"] for problem in problems]
-    return [
-        problem
-        for problem in problems
-        if problem["type"] != "too_short"
-        or not any(len(loc) > len(problem["loc"]) and loc[: len(problem["loc"])] == problem["loc"] for loc in locations)
-    ]
+
+    def follows(problem: ErrorDetails) -> bool:
+        location = problem["loc"]
+        if problem["type"] == "too_short":
+            return any(len(loc) > len(location) and loc[: len(location)] == location for loc in locations)
+        outer = location[:-1]
+        is_type = bool(location) and names_type(location[-1])
+        return is_type and any(
+            len(loc) > len(location) and loc[: len(outer)] == outer and names_type(loc[len(outer)]) for loc in locations
+        )
+
+    return [problem for problem in problems if not follows(problem)]
 
 
 def _scientific_numbers(value: Any, allowed: Sequence[Any]) -> Any:
@@ -125,29 +154,44 @@ def _scientific_numbers(value: Any, allowed: Sequence[Any]) -> Any:
     return value
 
 
-def _explain(kind: type[BaseModel], problem: ErrorDetails) -> str:
-    location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
-    dotted = ".".join(str(part) for part in location)
+def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
+    """Return what was given, and what is needed."""
+    location = problem["loc"]
+    if problem["type"] in ("extra_forbidden", "missing"):
+        path = (*shown_location(kind, location[:-1]), location[-1])
+    else:
+        path = shown_location(kind, location)
+    dotted = ".".join(map(str, path))
     given = problem.get("input")
     match problem["type"]:
         case "extra_forbidden":
             names = field_names(kind, location[:-1])
-            return f"unknown key {dotted!r}; {nearest(str(location[-1]), names)}"
+            return f"unknown key {dotted!r}", f"; needed: {nearest(str(location[-1]), names)}"
         case "missing":
-            return f"key {dotted!r} is missing; needed: a value for it"
+            return f"key {dotted!r} is missing", "; needed: a value for it"
         case "union_tag_invalid":
             tags = str(problem.get("ctx", {}).get("expected_tags", "")).replace("'", "")
             tag = str(problem.get("ctx", {}).get("tag", ""))
-            return f"{dotted}.kind={tag!r} is unknown; {nearest(tag, tags.split(', '))}"
+            return f"{dotted}.kind={tag!r} is unknown", f"; needed: {nearest(tag, tags.split(', '))}"
         case "union_tag_not_found":
-            return f"key '{dotted}.kind' is missing; needed: kind: NAME"
+            return f"key '{dotted}.kind' is missing", "; needed: kind: NAME"
         case _:
             message = problem["msg"].removeprefix("Value error, ")
-            if not dotted and isinstance(given, Mapping):  # a rule between several settings, which names them itself
-                return message
-            shown = repr(given) if not isinstance(given, dict | list) else type(given).__name__
+            if isinstance(given, Mapping) and problem["type"] == "value_error":
+                return (f"{dotted}: {message}" if dotted else message), ""  # a rule between several settings, which it names
+            long = isinstance(given, dict) or (isinstance(given, list) and len(repr(given)) > _LIST_LENGTH)
             unquoted = problem["type"] in ("string_type", "path_type") and isinstance(given, bool | int | float)
-            return f"{dotted or 'recipe'}={shown}: {message}" + ("; fix: put it in quotes in the YAML" if unquoted else "")
+            fix = "; fix: put it in quotes in the YAML" if unquoted else ""
+            return f"{dotted or 'recipe'}={type(given).__name__ if long else repr(given)}", _needed(message) + fix
+
+
+def _needed(message: str) -> str:
+    """Return pydantic's words as what is needed: '; needed: a valid integer'. What a rule of ours says stays as it is."""
+    message = re.sub(r"Input is not a valid path for .*", "Input should be a path", message)
+    for theirs, ours in (("tuple", "list"), ("Tuple", "List"), ("dictionary", "mapping")):
+        message = message.replace(f"valid {theirs}", f"valid {ours}").replace(f"{theirs} should", f"{ours} should")
+    needed = message.removeprefix("Input should be ")
+    return f": {message}" if needed == message else f"; needed: {re.sub(', unable to parse.*| or instance of .*', '', needed)}"
 
 
 class PlainData(Protocol):

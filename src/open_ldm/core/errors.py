@@ -6,6 +6,10 @@ import difflib
 import os
 import traceback
 from collections.abc import Iterable
+from itertools import accumulate
+
+_LIST_LENGTH = 160
+"""Characters of a list of names in an error, which has at most 300."""
 
 
 class OpenLdmError(Exception):
@@ -123,13 +127,20 @@ def reason_and_fix(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__}: {error}", ""
 
 
-def nearest(given: str, possible: Iterable[str]) -> str:
-    """Return 'did you mean ...' for the closest of `possible`, and the list of what is possible."""
+def nearest(given: str, possible: Iterable[str], *, listed_by: str = "") -> str:
+    """Return what is needed in place of a wrong name: 'one of cat, ship (did you mean 'ship'?)'.
+
+    Args:
+        given: The wrong name.
+        possible: The right ones.
+        listed_by: A command that lists them, to be named in place of a list too long for an error.
+    """
     names = [str(name) for name in possible]
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}? possible: {shortened(names)}"
-    return f"possible: {shortened(names)}"
+    fitting = sum(1 for end in accumulate(len(name) + 2 for name in names) if end <= _LIST_LENGTH)
+    listed = names[0] if len(names) == 1 else f"one of {shortened(names, max(1, fitting))}"
+    needed = f"one that `{listed_by}` lists" if listed_by else listed
+    return f"{needed} (did you mean {close[0]!r}?)" if close else needed
 
 
 def shortened(names: Iterable[str], limit: int = 24) -> str:

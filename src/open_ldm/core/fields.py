@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 _TEXT = (str, Path, PurePath)
+_TYPE_NAME = re.compile(
+    r"(int|float|str|bool|none|path)$|(constrained|function|nullable|literal|tuple|list|dict|lax-or-strict)(-|\[|$)"
+)
+"""What pydantic calls a type in the location of a problem."""
 
 
 def alternatives(annotation: Any) -> Iterator[Any]:
@@ -43,6 +48,13 @@ def types_of_field(allowed: Iterable[Any], name: str, content: Any) -> list[Any]
         elif typing.get_origin(one) in (dict, Mapping):
             found += alternatives(typing.get_args(one)[1])
     return found
+
+
+def presets_of(allowed: Iterable[Any], name: str, content: Any) -> list[str]:
+    """Return the settings that the preset named by `name` gives (`Config.presets`); arguments as `types_of_field`."""
+    kind = content.get("kind") if isinstance(content, Mapping) else None
+    configs = (one for one in allowed if isinstance(one, type) and issubclass(one, BaseModel) and tag_of(one) in (None, kind))
+    return [filled for one in configs for filled in getattr(one, "presets", {}).get(name, ())]
 
 
 def types_of_item(allowed: Iterable[Any]) -> list[Any]:
@@ -82,6 +94,36 @@ def field_names(kind: type[BaseModel], location: Sequence[int | str]) -> list[st
                     following.append(model)
         candidates = following or candidates
     return sorted({name for candidate in candidates for model in _models_in(candidate) for name in model.model_fields})
+
+
+def shown_location(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[int | str, ...]:
+    """Return the place of a problem as a user types it: `denoiser.size`, where pydantic says `denoiser.dit.size`.
+
+    Args:
+        kind: The config class.
+        location: As pydantic gives it: with the kinds that a union was chosen by, and the names of the types of other unions.
+    """
+    shown: list[int | str] = []
+    candidates: list[Any] = [kind]
+    for part in location:
+        models = [model for candidate in candidates for model in _models_in(candidate)]
+        chosen = [model for model in models if tag_of(model) == part]
+        kinds = [one for candidate in candidates for one in alternatives(candidate)]
+        values = [typing.get_args(one)[1] for one in kinds if typing.get_origin(one) in (dict, Mapping)]
+        fields = [
+            model.model_fields[part].annotation for model in models if isinstance(part, str) and part in model.model_fields
+        ]
+        if chosen and len(models) > 1:
+            candidates = list(chosen)
+        elif isinstance(part, int) or fields or values or not names_type(part):
+            shown.append(part)
+            candidates = fields or values or candidates
+    return tuple(shown)
+
+
+def names_type(part: int | str) -> bool:
+    """Return whether a part of pydantic's location is the name of a type, as behind a setting that may be of several."""
+    return isinstance(part, str) and _TYPE_NAME.match(part) is not None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from open_ldm.core.config import YamlLoader, number_if_scientific
 from open_ldm.core.errors import ConfigError, nearest
-from open_ldm.core.fields import is_path, is_text, may_be_null, types_of_field, types_of_item
+from open_ldm.core.fields import is_path, is_text, may_be_null, presets_of, types_of_field, types_of_item
 
 
 def parse_override(text: str, allowed: Sequence[Any] = ()) -> tuple[list[str], Any]:
@@ -67,6 +67,9 @@ def apply_overrides(
 ) -> dict[str, Any]:
     """Return a copy of `content` with every override `a.b=c` applied in order.
 
+    A new `kind` starts from its own defaults, and a new preset such as `denoiser.size` from its own values: what `content` says
+    of the settings of the old one is discarded, unless the overrides give them.
+
     Args:
         content: Nested settings.
         overrides: Assignments.
@@ -76,12 +79,15 @@ def apply_overrides(
         ConfigError: An override cannot be read or addresses something that cannot be set.
     """
     result: dict[str, Any] = _deep_copy(content)
-    for text in overrides:
-        _apply(result, text, [] if kind is None else [kind])
+    texts = list(overrides)
+    given = {tuple(_split(text)[0]) for text in texts}
+    for text in texts:
+        _apply(result, text, [] if kind is None else [kind], given)
     return result
 
 
-def _apply(content: dict[str, Any], text: str, allowed: list[Any]) -> None:
+def _apply(content: dict[str, Any], text: str, allowed: list[Any], given: set[tuple[str, ...]]) -> None:
+    """Apply one override in place; `given` holds the keys that the overrides set, and gets those of a whole block."""
     keys, _ = _split(text)
     node: Any = content
     for depth, name in enumerate(keys):
@@ -95,18 +101,23 @@ def _apply(content: dict[str, Any], text: str, allowed: list[Any]) -> None:
         elif not isinstance(node, dict):
             raise ConfigError(f"override {text!r}: {'.'.join(keys[:depth])} is a single value and has no key {name!r}")
         else:
+            filled = presets_of(allowed, name, node)
             allowed = types_of_field(allowed, name, node)
             if last:
-                _set(node, name, parse_override(text, allowed)[1])
+                value = parse_override(text, allowed)[1]
+                _set(node, name, value, [one for one in filled if (*keys[:-1], one) not in given])
+                given.update((*keys, str(inner)) for inner in (value if isinstance(value, dict) else ()))
             elif not isinstance(node.get(name), dict | list):
                 node[name] = {}
             node = node.get(name)
 
 
-def _set(node: dict[str, Any], name: str, value: Any) -> None:
-    """Set node[name] = value. A new `kind` starts from its own defaults, since the settings of the old one do not apply."""
+def _set(node: dict[str, Any], name: str, value: Any, filled: Iterable[str]) -> None:
+    """Set node[name] = value. The settings of an old `kind` do not apply to a new one, nor `filled`, those of an old preset."""
     if name == "kind" and node.get("kind", value) != value:
         node.clear()
+    for old in filled:
+        node.pop(old, None)
     node[name] = value
 
 

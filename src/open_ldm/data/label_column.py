@@ -26,7 +26,7 @@ class LabelColumn:
         if len(self.class_names) > MOST_LABELS:
             raise DataError(
                 f"column {column!r} has {len(self.class_names):,} different values",
-                needed=f"at most {MOST_LABELS:,}, to be told apart as labels",
+                needed=f"at most {MOST_LABELS:,}, to be used as labels",
             )
         order = {name: number for number, name in enumerate(self.class_names)}
         self._labels = [None if value is None else order[value] for value in values]

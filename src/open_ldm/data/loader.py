@@ -87,6 +87,9 @@ def open_data(config: DataConfig, part: PartName = "train", *, captions: bool = 
         part: With a holdout, the part that training sees (`train`) or never sees (`held_out`).
         captions: As in `open_source`.
 
+    Returns:
+        The source: its length, its samples by index, and a summary of what was found.
+
     Raises:
         ConfigError: The path is wrong, or `part` is `held_out` and nothing is held out.
         DataError: The content is unusable, or the part is empty.

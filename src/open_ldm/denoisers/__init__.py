@@ -1,6 +1,6 @@
 """Denoisers: one file each, with one contract (base.py). The union below lists them."""
 
-from typing import Annotated
+from typing import Annotated, assert_never
 
 from pydantic import Field
 
@@ -36,6 +36,8 @@ def build_denoiser(config: DenoiserConfig, slots: Slots) -> Denoiser:
             return PixArt(config, slots)
         case UNetConfig():
             return UNet(config, slots)
+        case _:
+            assert_never(config)
 
 
 __all__ = [

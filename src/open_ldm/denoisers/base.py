@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -44,8 +44,8 @@ class TrainingPass:
 
     Attributes:
         forward: Computes the prediction whose loss is taken.
-        noise: Purpose of the unit noise that its x_t is made with; passes of different purposes see the same x_0 and t under
-            independent noise.
+        noise: Purpose (core/seeds.py) of the unit noise that its x_t is made with; passes of different purposes see the same
+            x_0 and t under independent noise.
     """
 
     forward: Forward
@@ -173,6 +173,8 @@ class DenoiserSettings(Config):
 class GeometryConfig(DenoiserSettings):
     """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels."""
 
+    presets: ClassVar[Mapping[str, tuple[str, ...]]] = {"size": ("depth", "width", "heads")}
+
     size: Literal["XS", "S", "B", "L", "XL"] = "B"
     patch: int = Field(default=2, ge=1, le=32)
     depth: int | None = Field(default=None, ge=1)
@@ -186,7 +188,7 @@ class GeometryConfig(DenoiserSettings):
 
     @property
     def side_use(self) -> str:
-        """Why, as the end of a sentence: 'latents cannot be ...'."""
+        """The phrase that says how the side is divided, for error messages: 'cut in patches of 2'."""
         return f"cut in patches of {self.patch}"
 
     @property

@@ -13,7 +13,7 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -57,6 +57,7 @@ class MDTv2Config(GeometryConfig):
     """
 
     reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
+    presets: ClassVar[Mapping[str, tuple[str, ...]]] = {"size": (*GeometryConfig.presets["size"], "decode_layers")}
 
     kind: Literal["mdtv2"] = "mdtv2"
     decode_layers: int | None = Field(default=None, ge=1)

@@ -10,7 +10,7 @@ networks draw no random numbers here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -38,6 +38,9 @@ class UNetConfig(DenoiserSettings):
     """
 
     reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
+    presets: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "size": ("model_channels", "multipliers", "blocks_per_level", "attention_factors", "heads", "head_dim", "groups")
+    }
 
     kind: Literal["unet"] = "unet"
     size: Literal["XS", "S", "B", "L"] = "B"
@@ -75,7 +78,7 @@ class UNetConfig(DenoiserSettings):
 
     @property
     def side_use(self) -> str:
-        """Why, as the end of a sentence: 'latents cannot be ...'."""
+        """The phrase that says how the side is divided, for error messages: 'halved 2 times'."""
         return f"halved {len(self.geometry.multipliers) - 1} times"
 
     @property

@@ -44,13 +44,16 @@ class Interval(Protocol):
     """A value between the ends of its interval."""
 
     @property
-    def value(self) -> float: ...
+    def value(self) -> float:
+        """The value."""
 
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """Lower end of its interval."""
 
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """Upper end of its interval."""
 
 
 def difference_of(one: Interval, other: Interval) -> tuple[float, float, float]:

@@ -16,9 +16,9 @@ from open_ldm.sampling.generate import SamplingConfig
 NOTHING = "none"
 _MEMORY_ONLY = {"batch_size"}
 _ASSUMED = {"sampling.labels": "at random"}
-"""What protocols of before an entry existed were measured by. An entry of this value is told, and is no part of the id."""
+"""What protocols of before an entry existed were measured by. An entry of this value is shown, and is no part of the id."""
 _TOLD_ALONE = {"sampling.latents"}
-"""What describes the model rather than the measurement: told, but neither part of the id nor compared."""
+"""What describes the model rather than the measurement: shown, but neither part of the id nor compared."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ class DiTFamily(Family):
     recipe = "imagenet256-dit-xl2"
 
     def describe(self, file: WeightFile, state: State) -> Description:
+        """Read the geometry, the position table and the classes from the shapes; see `Family.describe`."""
         kernel = "pos_embed.proj.weight" if file.is_diffusers else "x_embedder.proj.weight"
         blocks = "transformer_blocks" if file.is_diffusers else "blocks"
         out = "proj_out_2.weight" if file.is_diffusers else "final_layer.linear.weight"
@@ -123,6 +124,7 @@ class DiTFamily(Family):
         return Description(settings, side, classes)
 
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        """Return where each tensor of a DiT lies in a file; see `Family.key_map`."""
         config = _config(spec)
         if layout == "diffusers":
             return diffusers(config, spec.facts.channels)
@@ -130,6 +132,7 @@ class DiTFamily(Family):
         return original(config, spec.facts.channels, (height // config.patch, width // config.patch))
 
     def peer(self, spec: ModelSpec) -> nn.Module:
+        """Build diffusers' `DiTTransformer2DModel`; see `Family.peer`."""
         config = _config(spec)
         refuse_controls(spec)
         if not (isinstance(spec.conditioning.semantic, ClassSemantic) and spec.conditioning.semantic.route == "modulation"):
@@ -154,6 +157,7 @@ class DiTFamily(Family):
         return network
 
     def notes(self, spec: ModelSpec) -> str:
+        """Explain the time features, where the weights were trained with other ones than those of diffusers."""
         if _config(spec).time_frequency_shift == 1:
             return ""
         return (

@@ -49,9 +49,11 @@ class Same(Move):
         object.__setattr__(self, "ours", (self.our_name,))
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the tensor as it is."""
         return tensors
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the tensor as it is."""
         return tensors
 
 
@@ -63,12 +65,14 @@ class Reshaped(Same):
     our_shape: tuple[int, ...]
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return it in our shape. Raises CheckpointError where it does not come in theirs."""
         (tensor,) = tensors
         if tuple(tensor.shape) != self.their_shape:
             raise CheckpointError(f"{self.their_name} has shape {list(tensor.shape)}", needed=f"{list(self.their_shape)}")
         return [tensor.reshape(self.our_shape)]
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return it in their shape."""
         return [tensors[0].reshape(self.their_shape)]
 
 
@@ -77,9 +81,11 @@ class HalvesSwapped(Same):
     """The two halves along the first dimension change places: (scale, shift) <-> (shift, scale)."""
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Exchange the two halves."""
         return [torch.cat(tensor.chunk(2)[::-1]) for tensor in tensors]
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Exchange them back."""
         return self.read(tensors)
 
 
@@ -95,9 +101,11 @@ class Stacked(Move):
         object.__setattr__(self, "ours", (self.our_name,))
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Stack their tensors along the first dimension."""
         return [torch.cat(list(tensors))]
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Split ours into equal parts, one for each of their names."""
         return tensors[0].chunk(len(self.theirs))
 
 
@@ -113,6 +121,7 @@ class Copies(Move):
         object.__setattr__(self, "ours", (self.our_name,))
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the first. Raises CheckpointError where another one differs from it."""
         first, *others = tensors
         for name, other in zip(self.theirs[1:], others, strict=True):
             if not torch.equal(first, other):
@@ -120,6 +129,7 @@ class Copies(Move):
         return [first]
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return a copy for each of their names."""
         return [tensors[0].clone() for _ in self.theirs]
 
 
@@ -135,11 +145,13 @@ class Computed(Move):
         object.__setattr__(self, "ours", ())
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return nothing. Raises CheckpointError where theirs is not `value`, number for number."""
         if tensors[0].shape != self.value.shape or not torch.equal(tensors[0], self.value):
             raise CheckpointError(f"{self.their_name} is not the table this architecture computes")
         return []
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return a copy of `value`."""
         return [self.value.clone()]
 
 

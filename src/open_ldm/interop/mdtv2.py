@@ -77,6 +77,7 @@ class MDTv2Family(Family):
     recipe = "imagenet256-mdtv2-xl2"
 
     def describe(self, file: WeightFile, state: State) -> Description:
+        """Read the geometry, the decoder and the classes from the shapes; see `Family.describe`."""
         width, channels, patch, _ = shape_of(state, "x_embedder.proj.weight")
         heads = shape_of(state, "sideblocks.0.attn.rel_pos_bias.relative_position_bias_table")[1]
         decoder = count_blocks(state, "de_blocks")
@@ -88,6 +89,7 @@ class MDTv2Family(Family):
         return Description(settings, side, shape_of(state, "y_embedder.embedding_table.weight")[0] - 1)
 
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        """Return where each tensor of an MDTv2 lies in a file. Raises ConfigError for diffusers, which has no MDTv2."""
         if layout == "diffusers":
             self.peer(spec)  # raises: diffusers has none
         assert isinstance(spec.denoiser, MDTv2Config)

@@ -148,10 +148,12 @@ class MMDiTFamily(Family):
     recipe = "sd3-medium"
 
     def tensors(self, file: WeightFile) -> State:
+        """Return the tensors of the network, also from a file that holds the autoencoder and encoders beside it."""
         inside = {name: tensor for name, tensor in file.state.items() if name.startswith(BUNDLE)}
         return {name.removeprefix(BUNDLE): tensor for name, tensor in inside.items()} if inside else file.state
 
     def describe(self, file: WeightFile, state: State) -> Description:
+        """Read the geometry and the position table from the shapes; see `Family.describe`."""
         kernel, table = ("pos_embed.proj.weight", "pos_embed.pos_embed") if file.is_diffusers else _ORIGINAL_SHAPES
         width, channels, patch, _ = shape_of(state, kernel)
         depth = count_blocks(state, "transformer_blocks" if file.is_diffusers else "joint_blocks")
@@ -169,6 +171,7 @@ class MMDiTFamily(Family):
         return Description(settings, min(LATENT_SIDE, side * patch))
 
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        """Return where each tensor of an SD3 network lies in a file; see `Family.key_map`."""
         config = _config(spec)
         semantic = spec.conditioning.semantic
         pooled = isinstance(semantic, TextSemantic) and semantic.route == "both"
@@ -185,6 +188,7 @@ class MMDiTFamily(Family):
         return replace(spec, denoiser=stored), {**ours, TABLE: table}
 
     def peer(self, spec: ModelSpec) -> nn.Module:
+        """Build diffusers' `SD3Transformer2DModel`; see `Family.peer`."""
         config, semantic = _config(spec), spec.conditioning.semantic
         refuse_controls(spec)
         if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
@@ -209,6 +213,7 @@ class MMDiTFamily(Family):
         return network
 
     def notes(self, spec: ModelSpec) -> str:
+        """Explain the inputs of the exported network; see `Family.notes`."""
         semantic = spec.conditioning.semantic
         pooled = (
             ""

@@ -34,6 +34,7 @@ class NumberMlp(Move):
             object.__setattr__(self, side, tuple(f"{name}.{part}" for name in names for part in ("weight", "bias")))
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Copy their MLP [out, in] into ours, once for each number; all else of ours is zero."""
         weight_in, bias_in, weight_out, bias_out = tensors
         third, features = weight_in.shape
         hidden, out = weight_in.new_zeros(3 * third, features * len(self.thirds)), weight_out.new_zeros(3 * third, 3 * third)
@@ -45,6 +46,7 @@ class NumberMlp(Move):
         return [hidden, hidden_bias, out, out_bias]
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the MLP of the first number. Raises CheckpointError unless all numbers have the same one and nothing else."""
         hidden, hidden_bias, out, out_bias = tensors
         third, features = len(hidden) // 3, hidden.shape[1] // len(self.thirds)
         rows = self._rows(third)[0]

@@ -150,6 +150,7 @@ class PixArtFamily(Family):
         return state
 
     def describe(self, file: WeightFile, state: State) -> Description:
+        """Read the geometry, the position table and the quirks of a PixArt network; see `Family.describe`."""
         kernel, projection, blocks, out = _DIFFUSERS_SHAPES if file.is_diffusers else _ORIGINAL_SHAPES
         width, channels, patch, _ = shape_of(state, kernel)
         settings = geometry(width, count_blocks(state, blocks), file.config.get("num_attention_heads"))
@@ -175,6 +176,7 @@ class PixArtFamily(Family):
         return Description(settings, side)
 
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        """Return where each tensor of a PixArt network lies in a file; see `Family.key_map`."""
         config, semantic = _config(spec), spec.conditioning.semantic
         null_tokens = isinstance(semantic, TextSemantic) and semantic.null_kind == "table"
         multi_scale = bool(spec.conditioning.controls)
@@ -202,6 +204,7 @@ class PixArtFamily(Family):
         return spec, ours
 
     def peer(self, spec: ModelSpec) -> nn.Module:
+        """Build diffusers' `PixArtTransformer2DModel`; see `Family.peer`."""
         config, shape, semantic = _config(spec), _config(spec).geometry, spec.conditioning.semantic
         if spec.conditioning.controls != CONTROLS:
             refuse_controls(spec)
@@ -226,6 +229,7 @@ class PixArtFamily(Family):
         return network
 
     def notes(self, spec: ModelSpec) -> str:
+        """Explain the inputs of the exported network; see `Family.notes`."""
         text = (
             "timestep is the discrete step, 0 to 999 (1000 t for a flow); encoder_attention_mask is 1 at a caption's tokens.\n"
             "diffusers' pipeline guides against an empty caption, released weights were trained against null tokens.\n"

@@ -33,12 +33,14 @@ class Kernel(Same):
     """A convolution's kernel: theirs [out, in, k, k], ours [out, k, k, in]."""
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Permute [out, in, k, k] to [out, k, k, in]. Raises CheckpointError where theirs is no such kernel."""
         (tensor,) = tensors
         if tensor.ndim != 4:
             raise CheckpointError(f"{self.their_name} has shape {list(tensor.shape)}", needed="a kernel [out, in, k, k]")
         return [tensor.permute(0, 2, 3, 1).contiguous()]
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Permute [out, k, k, in] to [out, in, k, k]."""
         return [tensors[0].permute(0, 3, 1, 2).contiguous()]
 
 
@@ -47,12 +49,14 @@ class PointKernel(Same):
     """A kernel of one pixel: theirs [out, in, 1, 1], ours [out, in]."""
 
     def read(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Drop the two sides of length 1. Raises CheckpointError where theirs are longer."""
         (tensor,) = tensors
         if tensor.shape[2:] != (1, 1):
             raise CheckpointError(f"{self.their_name} has shape {list(tensor.shape)}", needed="a kernel [out, in, 1, 1]")
         return [tensor[:, :, 0, 0]]
 
     def write(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Add the two sides of length 1."""
         return [tensors[0][:, :, None, None]]
 
 
@@ -211,18 +215,22 @@ class UNetFamily(Family):
     recipe = "imagenet256-unet-ldm4g"
 
     def tensors(self, file: WeightFile) -> State:
+        """Return the tensors of the network, and the class tokens that the original file keeps beside it."""
         if file.is_diffusers or not any(name.startswith(BUNDLE) for name in file.state):
             return file.state
         inside = {name.removeprefix(BUNDLE): tensor for name, tensor in file.state.items() if name.startswith(BUNDLE)}
         return inside | {name: file.state[name] for name in (CLASS_TOKENS,) if name in file.state}
 
     def describe(self, file: WeightFile, state: State) -> Description:
+        """Read the geometry from the shapes (unet_geometry.py); see `Family.describe`."""
         return described(file, state)
 
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
+        """Return where each tensor of a UNet lies in a file; see `Family.key_map`."""
         return key_map(_config(spec), layout, spec.conditioning.semantic)
 
     def peer(self, spec: ModelSpec) -> nn.Module:
+        """Build diffusers' `UNet2DConditionModel`; see `Family.peer`."""
         refuse_controls(spec)
         config, semantic = _config(spec), spec.conditioning.semantic
         if not isinstance(semantic, NoSemantic | ClassSemantic) and semantic.route != "context":
@@ -253,6 +261,7 @@ class UNetFamily(Family):
         return network
 
     def notes(self, spec: ModelSpec) -> str:
+        """Explain the context that the exported network takes; see `Family.notes`."""
         semantic = spec.conditioning.semantic
         if isinstance(semantic, NoSemantic) or semantic.route == "modulation":
             return "The model has no context: give zeros [B, 1, 1] as encoder_hidden_states, which its zero weights ignore.\n"

@@ -49,7 +49,14 @@ def samples_seen_of(name: str) -> int:
 
 
 def run_folder_of(path: Path) -> Path:
-    """Return the run folder of a path: itself, or where it is one checkpoint the folder around its `checkpoints`."""
+    """Return the run folder that a path belongs to.
+
+    Args:
+        path: A run folder, or one of its checkpoints, RUN/checkpoints/samples-NUMBER.
+
+    Returns:
+        RUN.
+    """
     return path.parent.parent if is_checkpoint(path) else path
 
 

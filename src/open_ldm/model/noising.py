@@ -38,13 +38,13 @@ class Noising:
     """How the batches of a run are noised; no random number depends on what else is in a batch (docs/reliability.md, 3.2).
 
     Attributes:
-        seed: Of the run.
-        batch_size: Pictures in a global batch, whose shared draws its micro-batches have in common.
-        stats: Normalise raw latents.
-        conditioning: How often conditions are dropped, and whether padding needs noise.
-        time_density: Which times are drawn how often.
-        discrete_steps: Steps of the noise schedule; None for a continuous one.
-        device: Where the objective is computed.
+        seed: The seed of the run.
+        batch_size: Number of pictures in a global batch, which also has random numbers that all its micro-batches share.
+        stats: Latent statistics, which normalise raw latents.
+        conditioning: Settings of the conditions: rates of dropping, kind of padding.
+        time_density: The density that times are drawn from.
+        discrete_steps: Number of steps of the noise schedule; None for a continuous one.
+        device: The device that the objective is computed on.
     """
 
     seed: int

@@ -55,17 +55,21 @@ class RescaledSchedule(Schedule):
         self._noise = math.exp(-log_snr_shift / 2)
 
     def level(self, t: Tensor) -> NoiseLevel:
+        """Return the level of `inner` at t with sigma multiplied by exp(-shift / 2), brought to the scale of `inner`."""
         level = self.inner.level(self.inner.exact_time(t))
         shifted = self.inner.scaled(NoiseLevel(level.alpha, level.sigma * self._noise))
         return NoiseLevel(shifted.alpha.to(t.dtype), shifted.sigma.to(t.dtype))
 
     def scaled(self, level: NoiseLevel) -> NoiseLevel:
+        """Bring a level to the scale of `inner`."""
         return self.inner.scaled(level)
 
     def network_time(self, t: Tensor) -> Tensor:
+        """Return the time that the network receives under `inner`."""
         return self.inner.network_time(t)
 
     def exact_time(self, t: Tensor) -> Tensor:
+        """Return t rounded as `inner` rounds it."""
         return self.inner.exact_time(t)
 
 

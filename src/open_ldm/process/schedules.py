@@ -154,6 +154,7 @@ class TableSchedule(Schedule):
         self._table_on: dict[torch.device, Tensor] = {}
 
     def level(self, t: Tensor) -> NoiseLevel:
+        """Interpolate the angle of the table at t; see `Schedule.level`."""
         position = _snapped(t, self.discrete_steps)
         below = position.floor()
         alpha, sigma, angle = self._points(below)
@@ -184,6 +185,7 @@ class TableSchedule(Schedule):
         return torch.where(at_end, 1.0, (position / self.discrete_steps).clamp(0, 1))
 
     def scaled(self, level: NoiseLevel) -> NoiseLevel:
+        """Rescale to alpha^2 + sigma^2 = 1."""
         norm = torch.hypot(level.alpha, level.sigma)
         return NoiseLevel(level.alpha / norm, level.sigma / norm)
 
@@ -192,6 +194,7 @@ class TableSchedule(Schedule):
         return (_snapped(t, NETWORK_STEPS) - 1).clamp(min=0).to(t.dtype)
 
     def exact_time(self, t: Tensor) -> Tensor:
+        """Return t without the rounding of its dtype, where it stands for a point of the table."""
         return _snapped(t, self.discrete_steps) / self.discrete_steps
 
     def _points(self, index: Tensor) -> Tensor:
@@ -207,9 +210,11 @@ class RectifiedFlow(Schedule):
     """alpha = 1 - t, sigma = t."""
 
     def level(self, t: Tensor) -> NoiseLevel:
+        """Return alpha = 1 - t and sigma = t."""
         return NoiseLevel(1 - t, t)
 
     def scaled(self, level: NoiseLevel) -> NoiseLevel:
+        """Rescale to alpha + sigma = 1."""
         norm = level.alpha + level.sigma
         return NoiseLevel(level.alpha / norm, level.sigma / norm)
 

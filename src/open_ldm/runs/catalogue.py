@@ -26,7 +26,7 @@ def recipe_text(name: str) -> str:
     for what, folder in _FOLDERS.items():
         if name in packaged(what):
             return (resources.files("open_ldm") / folder / f"{name}.yaml").read_text(encoding="utf-8")
-    raise ConfigError(f"there is no packaged recipe {name!r}", needed=nearest(name, all_packaged()))
+    raise ConfigError(f"there is no packaged recipe {name!r}", needed=nearest(name, all_packaged(), listed_by="ldm recipes"))
 
 
 def about(name: str) -> str:

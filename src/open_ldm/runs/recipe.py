@@ -312,6 +312,6 @@ def _own_content(name: str) -> dict[str, Any]:
         return read_yaml(path)
     raise ConfigError(
         f"there is no recipe {name!r}",
-        needed=f"a YAML file, a run folder or a packaged recipe; {nearest(name, all_packaged())}",
+        needed=f"a YAML file, a run folder or a packaged recipe: {nearest(name, all_packaged(), listed_by='ldm recipes')}",
         fix=f"to train on the pictures in that folder, name a recipe and set data.source.path={name}" if path.is_dir() else "",
     )

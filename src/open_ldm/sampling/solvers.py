@@ -66,7 +66,8 @@ class Solver(Protocol):
         times: Tensor,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Carry latents from times[0] to times[-1]; the arguments are those of the class."""
 
 
 @dataclass(frozen=True)

@@ -46,5 +46,5 @@ STUDIES: Mapping[str, Study] = {
 def study_of(name: str) -> Study:
     """A study. Raises ConfigError for an unknown name."""
     if name not in STUDIES:
-        raise ConfigError(f"unknown study {name!r}", needed=nearest(name, STUDIES))
+        raise ConfigError(f"unknown study {name!r}", needed=nearest(name, STUDIES, listed_by="ldm study list"))
     return STUDIES[name]

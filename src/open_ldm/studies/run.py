@@ -186,10 +186,11 @@ class Runner:
                     if each is not None and not each.finished:
                         self._train(each)
                 try:
-                    self._measure(setting, job, evaluator)
+                    new = self._measure(setting, job, evaluator)
                 except StoppedError as error:
                     raise self._stopped(error.problem) from None
-                self.write()
+                if new:
+                    self.write()
         return self.write()
 
     def write(self) -> StudyFound:
@@ -230,7 +231,8 @@ class Runner:
     def _stopped(self, problem: str) -> StoppedError:
         return StoppedError(problem, fix=f"go on with: {shlex.join(self.command)}" if self.command else "go on")
 
-    def _measure(self, setting: Setting, job: Job, evaluator: Evaluator) -> None:
+    def _measure(self, setting: Setting, job: Job, evaluator: Evaluator) -> bool:
+        """Measure what has not been measured yet; returns whether anything was."""
         file, arm = job.folder / f"{MEASURED}.json", setting.arms[job.arm]
         named = evaluator.named(arm)
         done = {each.samples_seen: each for each in read_measured(file) if each.protocol == named}
@@ -241,6 +243,7 @@ class Runner:
                 self._say(f"  measured after {seen:,} samples")
             found.append(done[seen] if seen in done else evaluator.measure(job.arm, arm, job.seed, model, job.folder))
             write_measured(file, found)
+        return any(each.samples_seen not in done for each in found)
 
     def _models(self, setting: Setting, job: Job) -> list[Path]:
         """Checkpoints to measure, in the order of training."""

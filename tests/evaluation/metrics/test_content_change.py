@@ -98,7 +98,7 @@ def test_a_view_shows_no_more_of_an_original_than_its_crop() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ConfigError, match="no attribute 'color'; needed: did you mean 'colour'"):
+    with pytest.raises(ConfigError, match=r"no attribute 'color'; needed: one of .*did you mean 'colour'"):
         compared_attributes("size", ShapesReader(), ["color"])
     with pytest.raises(ConfigError, match="is there to change all"):
         compared_attributes("colour", type("OnlyColour", (ShapesReader,), {"attributes": ("colour",)})(), None)

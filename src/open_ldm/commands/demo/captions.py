@@ -17,20 +17,22 @@ def caption_groups(drawings: ShapesConfig = _EVERY) -> dict[str, tuple[str, ...]
     """Captions to check: one shape in combinations never seen, one shape in seen ones, two shapes.
 
     Args:
-        drawings: Which colours and sizes occur.
+        drawings: Which colours and sizes occur. Where all combinations are trained on, there is no group of unseen ones.
     """
     nouns = [(size, place) for size in drawings.sizes for place in PLACES]
-    never = [pair for pair in HELD_OUT if pair[0] in drawings.colours]
+    never = [pair for pair in HELD_OUT if pair[0] in drawings.colours and drawings.split == "train"]
     unseen = [write_caption([ShapeWords(*pair, *noun)]) for pair in never for noun in nouns]
-    pairs = [(colour, kind) for colour in drawings.colours for kind in KINDS if (colour, kind) not in HELD_OUT]
+    pairs = [(colour, kind) for colour in drawings.colours for kind in KINDS if (colour, kind) not in never]
     seen = [write_caption([ShapeWords(*pair, *noun)]) for pair in pairs for noun in nouns]
     two = []
     for i, (colour, kind) in enumerate(pairs):
         other = next(pair for pair in (pairs[(i + 7 + j) % len(pairs)] for j in range(len(pairs))) if pair[0] != colour)
         first = ShapeWords(colour, kind, SIZES[i % 2], PLACES[(i // 2) % 2])
         two.append(write_caption([first, ShapeWords(*other, SIZES[(i + 1) % 2], "")]))
-    repeated = unseen * -(-_UNSEEN_PICTURES // len(unseen))
-    return {UNSEEN: tuple(repeated), "one shape": tuple(seen), "two shapes": tuple(two)}
+    found = {"one shape": tuple(seen), "two shapes": tuple(two)}
+    if unseen:
+        found = {UNSEEN: tuple(unseen * -(-_UNSEEN_PICTURES // len(unseen))), **found}
+    return found
 
 
 def untold_captions(drawings: ShapesConfig, count: int) -> Sequence[str]:

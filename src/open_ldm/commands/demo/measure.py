@@ -44,7 +44,7 @@ class Plan:
     pictures: int = 64
 
 
-USUAL = Plan()
+USUAL, FEW = Plan(), Plan(pictures=48)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def measure_model(run: LoadedRun, drawings: ShapesConfig, plan: Plan, label: str
         agreement={name: _agreement(pixels, groups[name]) for name, pixels in whole.items()},
         pixels={
             **{f"size={side}": pixels for side, pixels in by_size.items()},
-            UNSEEN: whole[UNSEEN],
+            **{name: pixels for name, pixels in whole.items() if name == UNSEEN},
             **({} if flipped is None else {"flip=1": flipped}),
         },
     )

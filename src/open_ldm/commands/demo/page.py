@@ -88,7 +88,7 @@ def write_page(
     """
     wrong, colours = [claim for claim in claims if claim.wrong], drawings.colours
     head = Head(
-        title="Improved conditioning, in five minutes",
+        title="Improved conditioning, in minutes",
         subtitle=f"Two small models learned the same drawings, whose colour runs from {colours[0]} in the smallest originals to"
         f" {colours[-1]} in the largest, and half of the captions do not say it. One model is conditioned as in SDXL, the other"
         " as Berrada et al. (2024) propose.",
@@ -109,7 +109,11 @@ def write_page(
         Part(
             "Left and right, when views are mirrored at random", "demo/side_by_side.html", _sides(drawings, baseline, improved)
         ),
-        Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(drawings, baseline, improved)),
+        *(
+            [Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(drawings, baseline, improved))]
+            if UNSEEN in improved.pixels
+            else []
+        ),
         Part("What was claimed, and found", "demo/claims.html", _claims(claims, page.parent / "improved")),
     ]
     write_text(page, render_page(head, parts, "open-ldm demo"))

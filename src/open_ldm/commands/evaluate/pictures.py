@@ -41,13 +41,16 @@ class EvaluatedPictures(Protocol):
     `display`: which channels people are shown (core/display.py)."""
 
     @property
-    def size_px(self) -> tuple[int, int]: ...
+    def size_px(self) -> tuple[int, int]:
+        """Height and width."""
 
     @property
-    def sampling(self) -> Mapping[str, str] | None: ...
+    def sampling(self) -> Mapping[str, str] | None:
+        """How they were sampled, in words, for protocols; None where nobody sampled them."""
 
     @property
-    def display(self) -> tuple[int, int, int] | None: ...
+    def display(self) -> tuple[int, int, int] | None:
+        """The channels that people are shown (core/display.py); None shows them as they are."""
 
     def __len__(self) -> int: ...
 

@@ -158,13 +158,15 @@ def _checked_root(path: Path) -> Path:
     if root.is_dir():
         return root
     if root.exists():
-        raise ConfigError(f"source.path {path} is a file", needed="a folder of pictures", fix=f"try {root.parent}")
+        raise ConfigError(f"data.source.path {path} is a file", needed="a folder of pictures", fix=f"try {root.parent}")
     try:
         folders = [item.name for item in root.parent.iterdir() if item.is_dir() and item.name[0] != "."]
         beside = sorted(map(printable, folders))
     except OSError:
         beside = []
-    hint = nearest(root.name, beside) if beside else ""
+    hint = f"name {nearest(root.name, beside)}" if beside else ""
     raise NoSuchPath(
-        f"source.path {path} does not exist", needed=f"a folder of pictures{relative_path_hint(path)}", fix=hint or moved(path)
+        f"data.source.path {path} does not exist",
+        needed=f"a folder of pictures{relative_path_hint(path)}",
+        fix=hint or moved(path),
     )

@@ -38,7 +38,7 @@ def find_shards(path: str) -> list[Path]:
     if not shards or (absent is not None and len(wanted) > 1):
         only = f", {absent} for one" if shards else ""
         raise NoSuchPath(
-            f"source.path {path} matches no file{only}",
+            f"data.source.path {path} matches no file{only}",
             needed=f"a folder of .tar files or a pattern such as data/train-*.tar{relative_path_hint(path)}",
             fix=moved(path),
         )

@@ -67,7 +67,7 @@ class ShardRecord:
 
 
 class Section:
-    """A section's folder.
+    """One part of a cache, such as the latents or the captions, in a folder of its own: shards of rows, and an index of them.
 
     Processes share the work by claims. These are record locks on bytes of one file, which end with their process in any case
     and are not inherited by its reading workers. A process must have a section open only once.
@@ -75,8 +75,12 @@ class Section:
     Args:
         root: The folder of the cache.
         plan: What the section contains.
-        rows_per_shard: Called when the section is begun; the number is kept after that.
+        rows_per_shard: Gives the number of rows of a shard file. It is called when the section is begun; after that the number
+            is read from the folder.
         batch_size: Number of rows encoded together. It is kept as well, because a picture's last bits can depend on its batch.
+
+    Raises:
+        DataError: The file that records the layout is damaged, or is that of another plan.
     """
 
     def __init__(self, root: Path, plan: SectionPlan, rows_per_shard: Callable[[], int], batch_size: int = 1) -> None:

@@ -59,9 +59,16 @@ def pillow_rule(size_px: int) -> str:
 
 
 def coarsened(images: Tensor, size_px: tuple[int, int]) -> Tensor:
-    """Images [B, C, H, W] shrunk to `size_px` (height, width), where that is smaller, and enlarged again.
+    """Reduce images to the detail that a picture of another size could show: shrink them, and enlarge them again.
 
-    What is left is what a picture of that size could show. Both ways antialiased bicubic, as the data's transform resamples.
+    Both ways are antialiased bicubic, as the data's transform resamples.
+
+    Args:
+        images: [B, C, H, W], normally in [-1, 1].
+        size_px: (height, width) to shrink to; a side that is not smaller than that of the images is kept.
+
+    Returns:
+        [B, C, H, W]. Bicubic may exceed the range of `images` slightly. `images` itself where neither side is smaller.
     """
     height, width = images.shape[-2:]
     small = min(height, size_px[0]), min(width, size_px[1])

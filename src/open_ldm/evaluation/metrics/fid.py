@@ -32,7 +32,7 @@ class Gaussian:
 class FIDConfig(Config):
     """|m_1 - m_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of the features' means and unbiased covariances.
 
-    Heusel et al. 2017, eq. 6, after Fréchet 1957 and Dowson & Landau 1982. The value falls with the number of pictures, so
+    Heusel et al. 2017, eq. 6, after Fréchet 1957 and Dowson & Landau 1982. The value decreases with the number of pictures, so
     only values of equal number are comparable. With no more pictures than dimensions a covariance is singular and the
     number says little: that is refused. Below 10 pictures a dimension the value comes with a warning. The bootstrap's interval
     is right where the sets differ, and up to about two and a half times too wide, never too narrow, where they are alike.

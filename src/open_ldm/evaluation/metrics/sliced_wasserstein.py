@@ -21,7 +21,7 @@ _BLOCK = 64
 _FOR_INTERVAL = 64
 """Directions along which the bootstrap's replicates are compared."""
 _BIASED = 0.2
-"""Share of the value above which its bias is told."""
+"""Share of the value above which its bias is reported."""
 
 
 class SlicedWassersteinConfig(Config):
@@ -29,8 +29,8 @@ class SlicedWassersteinConfig(Config):
     and data y (Bonneel et al. 2015; as a measure of generators Berthet et al. 2026, arXiv 2605.06797).
 
     The directions are random but orthogonal, D of them at a time. With the factor D, the feature dimension, a plain shift of
-    the data counts |shift|^2, as it does in the Fréchet distance; papers choose other constants. The value falls with the
-    number of pictures, less steeply than a Fréchet distance; a bias that the bootstrap puts above a fifth of the value is told.
+    the data counts |shift|^2, as it does in the Fréchet distance; papers choose other constants. The value decreases with the
+    number of pictures, less steeply than a Fréchet distance; a bias above a fifth of the value, by the bootstrap, is reported.
     """
 
     kind: Literal["sliced_wasserstein"] = "sliced_wasserstein"

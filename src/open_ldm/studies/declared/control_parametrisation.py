@@ -104,7 +104,7 @@ STUDY = Study(
         ],
     },
     notes=(
-        "The original's size depends on what no caption tells: on the colour of a drawing, on the class of a photograph."
+        "The original's size depends on what no caption states: on the colour of a drawing, on the class of a photograph."
         " Content change must stay low and control effect high; a control that is ignored has neither. Of photographs the"
         " content change is not measured: a classifier of this budget reads a third of real ones differently when made small."
     ),

@@ -33,7 +33,7 @@ STUDY = Study(
     name="which-controls",
     title="Which controls help?",
     shows="table 2c",
-    question="Does it help to tell the model the original size, and on top of it the crop and the mirroring?",
+    question="Does it help to give the model the original size, and on top of it the crop and the mirroring?",
     claim="Controls improve FID: size helps most, crop and flip add to it.",
     expectations=(
         Expectation("size", "none", "fid"),
