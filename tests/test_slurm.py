@@ -22,13 +22,13 @@ import os, signal, subprocess, sys
 rest = sys.argv[1:]
 while rest[0].startswith("-"):
     rest.pop(0)
-open("srun", "w").write(str(os.getpid()))
 tasks = int(os.environ["SLURM_NTASKS"])
 started = []
 signal.signal(signal.SIGUSR1, lambda *_: [task.send_signal(signal.SIGUSR1) for task in started])
 for n in range(tasks):
     given = dict(os.environ, SLURM_PROCID=str(n), SLURM_LOCALID=str(n), SLURM_STEP_NUM_TASKS=str(tasks))
     started.append(subprocess.Popen(rest, env=given))
+open("srun", "w").write(str(os.getpid()))  # from here on it hands signals on to all
 codes = [task.wait() for task in started]
 sys.exit(max(code if code >= 0 else 128 - code for code in codes))
 """
@@ -101,7 +101,7 @@ def test_every_task_runs_the_command_and_a_finished_job_is_not_queued_again(name
 def test_a_job_at_the_end_of_its_time_saves_and_is_queued_again(name: str, job: Any, tmp_path: Path) -> None:
     process = job(name, 75)
     until = time.monotonic() + 60
-    while not all(written(tmp_path / f"task{rank}") for rank in range(TASKS)):
+    while not all(written(tmp_path / name) for name in ("srun", *(f"task{rank}" for rank in range(TASKS)))):
         assert time.monotonic() < until
         time.sleep(0.02)
     os.kill(int((tmp_path / "srun").read_text()), signal.SIGUSR1)  # Slurm signals the steps of a job, not its script
