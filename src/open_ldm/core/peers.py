@@ -188,6 +188,7 @@ class Peers:
         with suppress(RuntimeError):
             self._publish(self.store)
         self._lost = failure.lost
+        leave_code(failure.code)  # now: a launcher's SIGTERM may come before the process has ended by itself
         return failure.error()
 
     def _limit(self) -> str:
