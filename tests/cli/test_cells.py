@@ -15,6 +15,8 @@ from PIL import Image
 
 from open_ldm.core.display import as_shown
 from open_ldm.core.pictures import to_picture
+from open_ldm.data import channels
+from open_ldm.data.ome import read_ome
 from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.recipe import load_recipe
@@ -107,6 +109,26 @@ def test_features_of_five_channels_measure_pixels_of_five_channels(capsys: pytes
     assert (lab / "pixels" / "neighbours.png").is_file()
     code, _, error = ldm(capsys, *measure, "random")
     assert code != 0 and "the pictures have 5 channels, the extractor reads 3" in error and "fit-features" in error
+
+
+def test_samples_of_16_bits_are_16_bit_tiff(capsys: pytest.CaptureFixture[str], lab: Path) -> None:
+    names = ["nucleus", "membrane", "cytoplasm", "granules", "skeleton"]
+    wide = [
+        *PIXELS,
+        "data.source.bits=16",
+        f"data.source.channel_names=[{', '.join(names)}]",
+        "data.source.channel_range=[[0, 4095]]",
+    ]
+    done(capsys, "train", "cells.yaml", *wide, "cache={path: wide-cache}", "--out", "wide")
+    drawn = json.loads(done(capsys, "sample", "wide", "--class", "treated", "--count", "2", "--out", "wide-drawn", "--json"))
+    assert [Path(path).name for path in drawn["numbers"]] == ["00000.tif", "00001.tif"]
+    assert read_ome(Path(drawn["numbers"][0]).read_bytes()).channels == tuple(names)
+    exact = FolderConfig(path=Path("wide-drawn"), channels=5, bits=16, channel_range=[[0, 4095]]).open()[0].pixels
+    stored = channels.decode(Path(drawn["numbers"][0]), 5, None, 64, bits=16)
+    assert stored.max() <= 4095 and len(np.unique(stored)) > 256
+    seen = as_shown(torch.from_numpy(exact.transpose(2, 0, 1).copy()))
+    difference = np.asarray(to_picture(seen)).astype(int) - np.asarray(Image.open(drawn["pictures"][0]))
+    assert np.abs(difference).max() <= 3  # one step of each of five channels, in colours
 
 
 def test_the_display_may_change_under_way(capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,7 +194,7 @@ def test_a_folder_without_channels_reads_the_first_page_of_8_bits_and_no_stack_o
     lab_folder(tmp_path, 4)
     source = FolderConfig(path=tmp_path).open()
     assert [source.sample_id(index) for index in range(len(source))] == ["00.tif", "02.tif"]
-    assert source.summary.layout == "flat; 2 other files ignored"
+    assert source.summary.layout == "flat; 2 other files ignored: .npy 2"
     for read in (source.__getitem__, source.size_of):
         with pytest.raises(BadPicture, match=r"5 pages of uint16, needed one; fix: data\.source\.channels=5"):
             read(0)

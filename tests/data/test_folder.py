@@ -39,7 +39,7 @@ def test_flat_folder(tmp_path: Path, encode: Encode) -> None:
     fill(tmp_path, encode(), "b.PNG", "a.jpg", "deep/er/c.webp", ".DS_Store", "._a.jpg", ".git/x.png", "notes.md")
     source = opened(tmp_path)
     assert [source.sample_id(i) for i in range(len(source))] == ["a.jpg", "b.PNG", "deep/er/c.webp"]
-    assert source.summary.sentence() == "3 pictures, no classes, no captions (flat; 1 other files ignored)"
+    assert source.summary.sentence() == "3 pictures, no classes, no captions (flat; 1 other files ignored: .md 1)"
     sample = source[0]
     assert (sample.label, sample.captions, sample.pixels.shape) == (None, (), (24, 32, 3))
     assert (sample.original_height_px, sample.original_width_px) == source.size_of(0) == (24, 32)
@@ -183,7 +183,7 @@ def test_malformed_metadata_is_one_line(name: str, tmp_path: Path, encode: Encod
 
 def test_other_unusable_folders(tmp_path: Path, encode: Encode) -> None:
     assert "contains no pictures; needed: files ending in .jpg" in str(refused(fill(tmp_path / "empty", b"", ".keep")))
-    assert "(2 other files)" in str(refused(fill(tmp_path / "text", b"x", "a.txt", "b.md")))
+    assert "(2 other files: .md 1, .txt 1)" in str(refused(fill(tmp_path / "text", b"x", "a.txt", "b.md")))
     both = fill(tmp_path / "both", encode(), "a.png")
     fill(both, b"", "metadata.csv", "metadata.jsonl")
     assert "contains both metadata.jsonl and metadata.csv" in str(refused(both))

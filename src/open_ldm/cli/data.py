@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from open_ldm.cli.options import Json, print_json
+from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(help="What a recipe's data look like.", rich_markup_mode=None)
 
@@ -30,20 +32,32 @@ def stats(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) ->
 
 @app.command()
 def survey(
-    recipe: Recipe,
+    recipe: Annotated[
+        str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.")
+    ],
     overrides: Overrides = None,
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every picture, which finds damage behind the header.")
     ] = False,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Find pictures that are there twice, and across the hold-out, and show them.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the sheet of duplicates.")] = None,
     as_json: Json = False,
 ) -> int:
     """What the data set holds: layout, sizes, classes, captions, and pictures that cannot be used."""
+    from open_ldm.commands.duplicates import duplicates_of
+    from open_ldm.commands.guess import with_guess
     from open_ldm.commands.survey import survey_data
     from open_ldm.runs.autoencoder.recipe import load_any_recipe
 
-    found = survey_data(load_any_recipe(recipe, overrides or ()), decode=decode)
+    if out is not None and not duplicates:
+        raise ConfigError("--out has no effect without --duplicates", fix="leave it out")
+    resolved = load_any_recipe(*with_guess(recipe, overrides or ()))
+    found = survey_data(resolved, decode=decode)
+    twice = duplicates_of(resolved.data, out, silent=as_json) if duplicates else None
     if as_json:
-        print_json(found.to_json())
+        print_json(found.to_json() | ({"duplicates": twice.to_json()} if twice else {}))
     else:
-        print(found.text())
+        print("\n".join([found.text(), *([twice.text()] if twice else [])]))
     return 0

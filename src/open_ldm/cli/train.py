@@ -14,7 +14,9 @@ from open_ldm.cli.options import Json, RunOut, print_json
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
     ] = None,
@@ -29,11 +31,13 @@ def train(
         return _in_processes(recipe, overrides or (), out, gpus, processes, dry_run=dry_run, as_json=as_json)
     from open_ldm.commands.dry_run import dry_run as build_only
     from open_ldm.commands.dry_run import dry_run_stages, stages_text
+    from open_ldm.commands.guess import with_guess
     from open_ldm.commands.train import default_folder, train_recipe
     from open_ldm.core.launch import leads
     from open_ldm.runs.recipe import load_recipe, recipe_notes
     from open_ldm.runs.stages import build_stages
 
+    recipe, overrides = with_guess(recipe, overrides or ())
     for line in recipe_notes(recipe, overrides or ()):
         print(f"note: {line}", file=sys.stderr)
     resolved = load_recipe(recipe, overrides or ())

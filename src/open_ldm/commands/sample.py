@@ -95,8 +95,8 @@ def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, 
     for caption in cut_prompts(run, sheet):
         print(f"warning: this caption is too long for the text encoder and was cut: {caption!r}", file=sys.stderr)
     with Progress(steps_of(sheet, settings), label="sample", unit="steps", silent=silent) as progress:
-        pixels = sample_pixels(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
-    return Samples.of(run, sheet, settings, pixels)
+        images = sample_images(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
+    return Samples.of(run, sheet, settings, images)
 
 
 def classes_of(run: LoadedRun, options: SampleOptions) -> list[str]:
@@ -257,7 +257,7 @@ def steps_of(sheet: Sheet, settings: SamplingConfig) -> int:
     return settings.steps * -(-len(sheet.requests) // settings.batch_size)
 
 
-def sample_pixels(
+def sample_images(
     run: LoadedRun,
     requests: Sequence[SampleRequest],
     settings: SamplingConfig,
@@ -274,11 +274,22 @@ def sample_pixels(
         negative: A prompt that guidance leads away from.
 
     Returns:
-        Pixels uint8 [N, C, H, W].
+        Images float32 [N, C, H, W] in about [-1, 1].
     """
     inputs = run.build_inputs(requests)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
-    return to_pixels(run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted))
+    return run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted)
+
+
+def sample_pixels(
+    run: LoadedRun,
+    requests: Sequence[SampleRequest],
+    settings: SamplingConfig,
+    on_step: Callable[[int], None] | None = None,
+    negative: str | None = None,
+) -> Tensor:
+    """Sample as `sample_images` does; returns pixels uint8 [N, C, H, W]."""
+    return to_pixels(sample_images(run, requests, settings, on_step, negative))
 
 
 def read_controls(texts: Sequence[str], run: LoadedRun) -> dict[str, str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
@@ -18,8 +20,9 @@ from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, DiskError
 from open_ldm.core.files import write_bytes, write_json
-from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture
-from open_ldm.data.sources import channels_of
+from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture, to_pixels
+from open_ldm.data.ome import in_file_units, tiff_bytes
+from open_ldm.data.sources import channels_of, exact_files_of
 from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
@@ -27,7 +30,7 @@ from open_ldm.sampling.requests import SampleRequest
 
 _GRID_COLUMNS = 8
 GRID, SAMPLES = "grid.png", "samples.json"
-_SAMPLED = re.compile(r"\d{5,}\.(png|npy)")
+_SAMPLED = re.compile(r"\d{5,}\.(png|npy|tif)")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class SampledFolder:
-    """What was written. `numbers`: of pictures with channels of their own, .npy files of uint8 [H, W, C]."""
+    """What was written. `numbers`: of pictures with channels of their own, .npy files of uint8 [H, W, C], or 16-bit TIFF."""
 
     folder: Path
     grid: Path
@@ -55,7 +58,7 @@ class SampledFolder:
 
     def sentence(self) -> str:
         """One line for people."""
-        also = " (.png to look at, .npy with all channels)" if self.numbers else ""
+        also = f" (.png to look at, {self.numbers[0].suffix} with all channels)" if self.numbers else ""
         return f"{len(self.pictures)} pictures in {self.folder}{also}; all at once: {self.grid}"
 
     def to_json(self) -> dict[str, Any]:
@@ -63,6 +66,18 @@ class SampledFolder:
         content: dict[str, Any] = {"folder": str(self.folder), "grid": str(self.grid)}
         content["pictures"] = [str(path) for path in self.pictures]
         return content | ({"numbers": [str(path) for path in self.numbers]} if self.numbers else {})
+
+
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """Pictures uint16 [C, H, W] in the numbers of the files that a run was trained on, and the names of their channels."""
+
+    pictures: Sequence[NDArray[np.uint16]]
+    channel_names: tuple[str, ...]
+
+    def files(self) -> list[bytes]:
+        """Return each picture as the bytes of a 16-bit TIFF."""
+        return [tiff_bytes(picture, self.channel_names) for picture in self.pictures]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,6 +93,7 @@ class Samples:
         pixels: The pictures, uint8 [N, C, H, W].
         channels: How many channels the source was given in the recipe; None for RGB.
         display: Which of several channels people are shown as red, green and blue; None shows all of them.
+        exact: The pictures in the numbers of the files that were trained on, where these have 16 bits.
     """
 
     run: Path
@@ -88,12 +104,18 @@ class Samples:
     pixels: Tensor
     channels: int | None
     display: Sequence[int] | None
+    exact: Exact | None = None
 
     @classmethod
-    def of(cls, run: LoadedRun, sheet: Sheet, settings: SamplingConfig, pixels: Tensor) -> Samples:
-        """Return the pixels with what must be known to show and to write them."""
+    def of(cls, run: LoadedRun, sheet: Sheet, settings: SamplingConfig, images: Tensor) -> Samples:
+        """Return images [N, C, H, W] in [-1, 1] as pixels, with what must be known to show and to write them."""
         data = run.recipe.data
-        return cls(run.path, run.samples_seen, run.problems, sheet, settings, pixels, channels_of(data.source), data.display)
+        exact, files = None, exact_files_of(data.source)
+        if files is not None:
+            wide = to_pixels(images, bits=16).cpu().numpy()
+            exact = Exact([in_file_units(one, files.channel_range) for one in wide], files.channel_names or ())
+        pixels, channels = to_pixels(images), channels_of(data.source)
+        return cls(run.path, run.samples_seen, run.problems, sheet, settings, pixels, channels, data.display, exact)
 
     @property
     def requests(self) -> tuple[SampleRequest, ...]:
@@ -127,28 +149,37 @@ class Samples:
             DiskError: The disk refuses.
         """
         out = _next_folder(self.run) if folder is None else Path(folder)
-        refuse_older(out, len(self.requests), numbers=self.channels not in (None, 1))
+        ending = self._numbers_in
+        refuse_older(out, len(self.requests), numbers=ending)
         paths = [out / f"{index:05d}.png" for index in range(len(self.requests))]
-        numbers = [] if self.channels in (None, 1) else [path.with_suffix(".npy") for path in paths]
+        numbers = [path.with_suffix(ending) for path in paths] if ending else []
         try:
             for path, picture in zip(paths, self.images(), strict=True):
                 save_png(path, picture)
-            for path, one in zip(numbers, self.pixels, strict=bool(numbers)):
-                write_bytes(path, npy_bytes(one))
+            contents = self.exact.files() if self.exact is not None else map(npy_bytes, self.pixels)
+            for path, content in zip(numbers, contents, strict=bool(numbers)):
+                write_bytes(path, content)
             save_png(out / GRID, self.grid())
-            write_json(out / SAMPLES, self._content(paths, bool(numbers)))
+            write_json(out / SAMPLES, self._content(paths, ending))
         except OSError as error:
             raise DiskError(f"cannot write to {out}: {error.strerror}", fix="choose another folder") from error
         if folder is None:
             refresh_report(out.parent.parent)
         return SampledFolder(out, out / GRID, tuple(paths), tuple(numbers))
 
-    def _content(self, paths: Sequence[Path], numbers: bool) -> dict[str, Any]:
+    @property
+    def _numbers_in(self) -> str:
+        """Ending of the files with all channels or all bits; '' where a PNG shows everything."""
+        if self.exact is not None:
+            return ".tif"
+        return "" if self.channels in (None, 1) else ".npy"
+
+    def _content(self, paths: Sequence[Path], numbers: str) -> dict[str, Any]:
         """Return the content of samples.json."""
         pictures = [
             {
                 "file": path.name,
-                **({"numbers": path.with_suffix(".npy").name} if numbers else {}),
+                **({"numbers": path.with_suffix(numbers).name} if numbers else {}),
                 "seed": request.seed,
                 "shows": request.shows,
                 "controls": dict(request.controls),
@@ -175,10 +206,13 @@ class Samples:
         return png_bytes(self.grid())
 
 
-def refuse_older(folder: Path, count: int, *, numbers: bool = True) -> None:
-    """Raise ConfigError when a folder holds sampled pictures that `count` new ones, with .npy files or not, do not replace."""
-    endings = ("png", "npy") if numbers else ("png",)
-    new = {f"{index:05d}.{ending}" for index in range(count) for ending in endings}
+def refuse_older(folder: Path, count: int, *, numbers: str | None = None) -> None:
+    """Raise ConfigError when a folder holds sampled pictures that `count` new ones do not replace.
+
+    `numbers`: the ending of the files with all channels, '' for none; None where it is not known yet.
+    """
+    endings = (".png", ".npy", ".tif") if numbers is None else (".png", numbers)
+    new = {f"{index:05d}{ending}" for index in range(count) for ending in endings}
     present = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
     old = sorted(name for name in present if _SAMPLED.fullmatch(name) and name not in new)
     if old:

@@ -21,12 +21,14 @@ def as_shown(pixels: Tensor, display: Sequence[int] | None = None) -> Tensor:
     (`colours_of`), and the colours are added and clamped at 255.
 
     Args:
-        pixels: Pixels uint8 [..., C, H, W].
+        pixels: Pixels uint8 [..., C, H, W], or uint16, which is divided by 257.
         display: The channels that are shown as red, green and blue.
 
     Returns:
         Pixels uint8 [..., 3, H, W], or [..., 1, H, W] for one channel.
     """
+    if pixels.dtype == torch.uint16:
+        pixels = ((pixels.to(torch.int32) + 128) // 257).to(torch.uint8)
     channels = pixels.shape[-3]
     if display is not None:
         return pixels[..., list(display), :, :]

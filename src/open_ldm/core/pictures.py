@@ -26,15 +26,22 @@ _INK = (55, 60, 68)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def to_pixels(images: Tensor) -> Tensor:
-    """Convert float images in [-1, 1], of any shape, to uint8 pixels: round(127.5 (x + 1)), clamped; NaN becomes black."""
-    scaled = (images.detach().float() + 1).mul_(127.5)  # one copy, then in place: fresh memory costs more than the arithmetic
-    return scaled.nan_to_num_(nan=0.0, posinf=255.0, neginf=0.0).clamp_(0, 255).round_().to(torch.uint8)
+def to_pixels(images: Tensor, bits: int = 8) -> Tensor:
+    """Convert float images in [-1, 1], of any shape, to pixels: round(top (x + 1) / 2), clamped; NaN becomes black.
+
+    Args:
+        images: The images.
+        bits: 8 for uint8 (top 255), 16 for uint16 (top 65535).
+    """
+    top = 2**bits - 1
+    scaled = (images.detach().float() + 1).mul_(top / 2)  # one copy, then in place: fresh memory costs more than the arithmetic
+    rounded = scaled.nan_to_num_(nan=0.0, posinf=float(top), neginf=0.0).clamp_(0, top).round_()
+    return rounded.to(torch.uint8 if bits == 8 else torch.uint16)
 
 
 def to_images(pixels: Tensor) -> Tensor:
-    """Convert uint8 pixels, of any shape, to float32 images in [-1, 1]: p / 127.5 - 1, which `to_pixels` inverts exactly."""
-    return pixels.float() / 127.5 - 1
+    """Convert uint8 or uint16 pixels p, of any shape, to float32 images 2 p / top - 1, which `to_pixels` inverts exactly."""
+    return pixels.float() / (127.5 if pixels.dtype == torch.uint8 else 32767.5) - 1
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
@@ -56,7 +63,7 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 
 def npy_bytes(pixels: Tensor) -> bytes:
-    """Encode uint8 [C, H, W] as the bytes of a .npy file of [H, W, C], which data/channels.py reads."""
+    """Encode pixels [C, H, W] as the bytes of a .npy file of [H, W, C], which data/channels.py reads."""
     buffer = io.BytesIO()
     np.save(buffer, pixels.cpu().permute(1, 2, 0).contiguous().numpy(), allow_pickle=False)
     return buffer.getvalue()

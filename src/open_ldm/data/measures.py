@@ -56,7 +56,7 @@ def _saturation(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
         return UNKNOWN
     red, green, blue = (pixels[:, :, channel] for channel in range(3))
     largest, smallest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-    return 100 * int((largest - smallest).sum(dtype=np.int64)) / (255 * red.size)
+    return 100 * int((largest - smallest).sum(dtype=np.int64)) / (int(np.iinfo(pixels.dtype).max) * red.size)
 
 
 def _brightness(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
@@ -64,7 +64,7 @@ def _brightness(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
         return UNKNOWN
     sums = [int(pixels[:, :, channel].sum(dtype=np.int64)) for channel in range(3)]
     luma = sum(weight * total for weight, total in zip(_LUMA, sums, strict=True))
-    return luma / (10 * 255 * pixels[:, :, 0].size)
+    return luma / (10 * int(np.iinfo(pixels.dtype).max) * pixels[:, :, 0].size)
 
 
 def _as_float32(value: float) -> float:

@@ -16,7 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from open_ldm.core.extras import MissingExtraError
 from open_ldm.data import tiff
+from open_ldm.data.formats import formats_for
 from open_ldm.data.sample import BadPicture
 
 if TYPE_CHECKING:
@@ -29,12 +31,10 @@ NOT_A_PICTURE = "not a picture"
 TOO_LARGE = "too many pixels"
 DAMAGED = "truncated or damaged"
 UNSUPPORTED_MODE = "unsupported colour mode"
+NEEDS_HEIF = "HEIC that needs the extra [data]"
 
 MOST_MEGAPIXELS = 178.0
 """Highest `max_megapixels` a source accepts: above it Pillow refuses to open a picture at all."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -60,7 +60,8 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
     does one behind the pixels of a PNG); palettes converted to RGB; alpha and transparent colours composited on white;
     greyscale repeated; 16-bit greyscale (I;16, or I within 0..65535) divided by 257 and rounded, with transparency ignored;
     16-bit colour cut to its high byte; CMYK and YCbCr converted without a colour profile; LAB, floats and stacks of 16-bit
-    pages refused. JPEG, PNG, WebP, TIFF, BMP and GIF are read; data/tiff.py reads TIFF that Pillow does not read rightly. The
+    pages refused. data/formats.py names the
+    formats; data/tiff.py reads TIFF that Pillow does not read rightly. The
     size is read from the header before anything is decoded.
 
     Raises:
@@ -222,12 +223,14 @@ def opened(stream: IO[bytes], max_megapixels: float) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about unusual metadata; only the pixels matter here
         try:
-            with Image.open(stream, formats=FORMATS) as image:
+            with Image.open(stream, formats=formats_for(_start_of(stream))) as image:
                 if image.width * image.height > max_megapixels * 1e6:
                     raise BadPicture(TOO_LARGE, f"{image.width} x {image.height}")
                 yield image
         except (BadPicture, MemoryError):
             raise
+        except MissingExtraError as error:
+            raise BadPicture(NEEDS_HEIF, f"fix: {error.fix}") from error
         except UnidentifiedImageError as error:
             raise BadPicture(NOT_A_PICTURE) from error
         except Image.DecompressionBombError as error:
@@ -237,6 +240,12 @@ def opened(stream: IO[bytes], max_megapixels: float) -> Iterator[Image.Image]:
                 raise  # the disk, not the picture
             # Pillow's decoders answer broken input with a dozen exception types, SyntaxError and KeyError among them.
             raise BadPicture(DAMAGED, f"{type(error).__name__}: {error}") from error
+
+
+def _start_of(stream: IO[bytes]) -> bytes:
+    start = stream.read(12)
+    stream.seek(0)
+    return start
 
 
 def _orientation(image: Image.Image) -> int:

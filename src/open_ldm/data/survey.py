@@ -17,6 +17,7 @@ import numpy as np
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
 from open_ldm.core.shown import ShownAsText
+from open_ldm.data.decoded import Decoded, decode_all
 from open_ldm.data.measures import Measure, measure
 from open_ldm.data.sample import BadPicture, BadSample, Source
 
@@ -65,6 +66,7 @@ class DataSurvey(ShownAsText):
         bad: Samples that cannot be used.
         reach: For each channel the value, 0 to 255, that 99.9 % of the pixels stay below in each of 16 pictures; empty for RGB.
         decoded: Number of pictures that were decoded to find damage; 0 where only headers were read.
+        content: What decoding them showed; None where only headers were read.
         measured: What was measured of 64 pictures, by name (data/measures.py); empty unless it was asked for.
     """
 
@@ -81,10 +83,11 @@ class DataSurvey(ShownAsText):
     reach: tuple[int, ...] = ()
     decoded: int = 0
     measured: Mapping[Measure, Measured] = field(default_factory=dict)
+    content: Decoded | None = None
 
     def problems(self) -> list[str]:
         """Return warnings: channels of which 8 bits keep only a few steps, and pictures of which a measure is unknown."""
-        return [*self._dark_channels(), *self._unknown()]
+        return [*self._dark_channels(), *self._unknown(), *(self.content.problems() if self.content else ())]
 
     def _unknown(self) -> list[str]:
         return [
@@ -115,6 +118,7 @@ class DataSurvey(ShownAsText):
         if self.class_counts:
             counts = self.class_counts.values()
             lines.append(f"{len(counts):,} classes of {min(counts):,} to {max(counts):,} pictures, of those examined")
+        lines += self.content.text() if self.content else []
         if self.reach:
             lines.append(f"{'channels reach':<14}" + "".join(f"{value:>9}" for value in self.reach) + "  of 255")
         lines += [f"warning: {problem}" for problem in self.problems()]
@@ -126,8 +130,11 @@ class DataSurvey(ShownAsText):
     def to_json(self) -> dict[str, Any]:
         """Return plain data with the same names; quantiles of what was measured stand beside those of sizes."""
         content = asdict(self)
-        if not self.decoded:
+        content.pop("content")
+        if self.content is None:
             content.pop("decoded")
+        else:
+            content["files"] = self.content.to_json()
         measured = content.pop("measured")
         return {**content, **{name: found["quantiles"] for name, found in measured.items()}}
 
@@ -152,8 +159,9 @@ def survey(source: Source, limit: int = 2000, measures: Sequence[Measure] = (), 
             sizes.append(source.size_of(index))
         except BadPicture as verdict:
             bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
-    if decode:
-        bad = _all_bad(source)
+    content = decode_all(source) if decode else None
+    if content is not None:
+        bad = list(content.bad)
     if not sizes:
         why = f"{bad[0].reason} {bad[0].detail}".rstrip() if bad else ""
         reasons = f", the first one: {bad[0].id} ({why})" if bad else ""
@@ -173,18 +181,9 @@ def survey(source: Source, limit: int = 2000, measures: Sequence[Measure] = (), 
         bad=tuple(bad),
         reach=_reach(source) if source.summary.channels else (),
         decoded=len(source) if decode else 0,
+        content=content,
         measured=_measured(source, measures) if measures else {},
     )
-
-
-def _all_bad(source: Source) -> list[BadSample]:
-    bad = []
-    for index in range(len(source)):
-        try:
-            source[index]
-        except BadPicture as verdict:
-            bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
-    return bad
 
 
 def spread(length: int, limit: int) -> list[int]:
@@ -218,7 +217,8 @@ def _reach(source: Source) -> tuple[int, ...]:
     reached = []
     for index in spread(len(source), _DECODED):
         with suppress(BadPicture):
-            reached.append(np.quantile(source[index].pixels, 0.999, axis=(0, 1)))
+            pixels = source[index].pixels
+            reached.append(np.quantile(pixels, 0.999, axis=(0, 1)) * (255 / np.iinfo(pixels.dtype).max))
     return tuple(round(float(value)) for value in np.max(reached, axis=0)) if reached else ()
 
 

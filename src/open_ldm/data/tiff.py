@@ -25,6 +25,7 @@ Array = np.ndarray[Any, Any]
 
 _WIDTHS = {1: 1, 3: 2, 4: 4, 16: 8}  # BYTE, SHORT, LONG, LONG8: the types of the numbers read here
 _TAGS = {258: "bits", 259: "compression", 262: "photometric", 274: "orientation", 277: "samples", 284: "planar", 339: "format"}
+_BYTE, _ASCII, _UTF8 = 1, 2, 129
 _MOST_ENTRIES = 4096
 _MOST_LETTERS = 160
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -77,13 +78,13 @@ class Facts:
 
 def read_facts(stream: IO[bytes]) -> Facts | None:
     """Read the first directory, leaving the stream at its start; None for what is no TIFF, breaks off or makes no sense."""
+    values: dict[str, int] = {}
     try:
-        stream.seek(0)
-        head = stream.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        if order is None or len(head) < 8 or (version := struct.unpack(order + "H", head[2:4])[0]) not in (42, 43):
-            return None
-        values = _directory(stream, head, order, version == 43)
+        order, entries = _directory(stream)
+        for tag, kind, number, stored in entries:
+            if tag in _TAGS and kind in _WIDTHS and number:
+                first = _content(stream, order, _WIDTHS[kind], number, stored)[: _WIDTHS[kind]]
+                values[_TAGS[tag]] = int.from_bytes(first, "big" if order == ">" else "little")
     except (struct.error, ValueError):
         return None
     finally:
@@ -94,7 +95,26 @@ def read_facts(stream: IO[bytes]) -> Facts | None:
     return facts if facts.plausible else None
 
 
-def _directory(stream: IO[bytes], head: bytes, order: str, big: bool) -> dict[str, int]:
+def read_text(stream: IO[bytes], wanted: int, most: int) -> bytes:
+    """Read at most `most` bytes of a text in the first directory; b'' where there is none. Raises as broken files do."""
+    try:
+        order, entries = _directory(stream)
+        for tag, kind, number, stored in entries:
+            if tag == wanted and kind in (_BYTE, _ASCII, _UTF8):
+                return _content(stream, order, min(number, most), 1, stored)
+    finally:
+        stream.seek(0)
+    return b""
+
+
+def _directory(stream: IO[bytes]) -> tuple[str, list[tuple[int, int, int, bytes]]]:
+    """Read byte order and entries (tag, type, count, stored value or its place). Raises ValueError or struct.error."""
+    stream.seek(0)
+    head = stream.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 8 or (version := struct.unpack(order + "H", head[2:4])[0]) not in (42, 43):
+        raise ValueError("no TIFF")
+    big = version == 43
     offset = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
     counts, entry, room = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
     stream.seek(offset)
@@ -103,17 +123,18 @@ def _directory(stream: IO[bytes], head: bytes, order: str, big: bool) -> dict[st
         raise ValueError("no directory")
     size = struct.calcsize(order + entry)
     content = stream.read(count * (size + room))
-    values: dict[str, int] = {}
-    for at in range(0, len(content) - size - room + 1, size + room):
-        tag, kind, number = struct.unpack(order + entry, content[at : at + size])
-        if tag in _TAGS and kind in _WIDTHS and number:
-            width = _WIDTHS[kind]
-            stored = content[at + size : at + size + room]
-            if width * number > room:
-                stream.seek(struct.unpack(order + ("Q" if big else "I"), stored)[0])
-                stored = stream.read(width)
-            values[_TAGS[tag]] = int.from_bytes(stored[:width], "big" if order == ">" else "little")
-    return values
+    starts = range(0, len(content) - size - room + 1, size + room)
+    return order, [
+        (*struct.unpack(order + entry, content[at : at + size]), content[at + size : at + size + room]) for at in starts
+    ]
+
+
+def _content(stream: IO[bytes], order: str, width: int, number: int, stored: bytes) -> bytes:
+    """Return the first `width` bytes of a value, which is in the directory or where that says."""
+    if width * number > len(stored):
+        stream.seek(struct.unpack(order + ("Q" if len(stored) == 8 else "I"), stored)[0])
+        stored = stream.read(width)
+    return stored[:width]
 
 
 @dataclass(frozen=True)

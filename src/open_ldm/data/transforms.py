@@ -232,20 +232,23 @@ def cut_view(pixels: Pixels, record: TransformRecord) -> Tensor:
 
 
 def resampled(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:
-    """Resample a picture by Pillow's antialiased bicubic, every channel by itself.
+    """Resample a picture by Pillow's antialiased bicubic, every channel by itself; 16 bits are computed in float32.
 
     Args:
-        pixels: uint8 [H, W, C].
+        pixels: uint8 or uint16 [H, W, C].
         size: (width, height) of the result.
         box: The part of the picture (left, top, right, bottom); all of it by default.
 
     Returns:
-        uint8 [height, width, C].
+        The same type, [height, width, C].
     """
+    wide = pixels.dtype == np.uint16
 
     def resize(part: Pixels) -> Pixels:
-        return np.array(Image.fromarray(part).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+        image = Image.fromarray(part.astype(np.float32) if wide else part)
+        found = np.array(image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+        return np.clip(found + 0.5, 0, 65535).astype(pixels.dtype) if wide else found
 
-    if pixels.shape[2] == 3:  # Pillow has RGB, and one call is quicker than three
+    if pixels.shape[2] == 3 and not wide:  # Pillow has RGB, and one call is quicker than three
         return resize(pixels)
     return np.stack([resize(pixels[:, :, channel]) for channel in range(pixels.shape[2])], axis=2)

@@ -246,14 +246,15 @@ def _sampled(source: Source, folder: Path) -> Source:
     try:
         content = json.loads((folder / SAMPLES).read_text(encoding="utf-8"))
         listed = {str(picture["file"]) for picture in content["pictures"]}
+        exact = {str(picture["numbers"]) for picture in content["pictures"] if "numbers" in picture}
     except (OSError, ValueError, KeyError, TypeError):
         return _without(source, GRID)
     kept = [index for index in range(len(source)) if source.sample_id(index) in listed]
-    known = {*listed, GRID}
-    others = sum(source.sample_id(index) not in known for index in range(len(source)))
+    others = {source.sample_id(index) for index in range(len(source))} - listed - {GRID}
     if not others or not kept:
         return _without(source, GRID)
-    print(f"warning: {others:,} pictures in {folder} are not in {SAMPLES} and are left out", file=sys.stderr)
+    if unknown := others - exact:
+        print(f"warning: {len(unknown):,} pictures in {folder} are not in {SAMPLES} and are left out", file=sys.stderr)
     return Part(source, kept, "drawn", f"listed in {SAMPLES}")
 
 

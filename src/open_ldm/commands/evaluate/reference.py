@@ -12,6 +12,7 @@ from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import DataConfig, open_data
 from open_ldm.data.sample import Source
 from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.data.sources.huggingface import HuggingFaceConfig
 from open_ldm.data.sources.shards import ShardsConfig
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.pictures import Pictures, content_of, pictures_of
@@ -44,7 +45,9 @@ def open_against(against: DataConfig | str | Path, part: PartName = "train") -> 
 
 
 def open_pictures(path: Path) -> Source:
-    """Open a folder of pictures, a folder of .tar files, one .tar file, or a pattern of them."""
+    """Open a folder of pictures, .tar files by a folder, a name or a pattern, or a table of `datasets`."""
+    if path.suffix in (".parquet", ".arrow") or any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return HuggingFaceConfig(path=str(path)).open()
     if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
         return ShardsConfig(path=str(path)).open()
     return FolderConfig(path=path).open()

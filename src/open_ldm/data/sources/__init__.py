@@ -8,19 +8,28 @@ from pydantic import Field
 
 from open_ldm.data.sample import Source
 from open_ldm.data.sources.folder import FolderConfig, FolderSource
+from open_ldm.data.sources.huggingface import HuggingFaceConfig
 from open_ldm.data.sources.picture_files import PictureFilesConfig
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shards import ShardsConfig, ShardsSource
 from open_ldm.data.sources.shrunk import ShrunkConfig, ShrunkSource
 from open_ldm.data.transforms import CenterCrop, TransformConfig
 
-SourceConfig = Annotated[ShapesConfig | FolderConfig | ShardsConfig | ShrunkConfig, Field(discriminator="kind")]
+SourceConfig = Annotated[
+    ShapesConfig | FolderConfig | ShardsConfig | HuggingFaceConfig | ShrunkConfig, Field(discriminator="kind")
+]
 
 
 def channels_of(config: SourceConfig) -> int | None:
     """Return the number of channels of a source's pictures; None where they are RGB."""
     inner = config.of if isinstance(config, ShrunkConfig) else config
     return inner.channels if isinstance(inner, PictureFilesConfig) else None
+
+
+def exact_files_of(config: SourceConfig) -> PictureFilesConfig | None:
+    """Return the settings of a source whose pictures are read with 16 bits; None where 8 are kept."""
+    inner = config.of if isinstance(config, ShrunkConfig) else config
+    return inner if isinstance(inner, PictureFilesConfig) and inner.bits == 16 else None
 
 
 def check_entangled_views(config: SourceConfig, transform: TransformConfig) -> None:

@@ -43,11 +43,17 @@ _LOCK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StoredPicture:
-    """Where a picture's bytes are: `size` of them from `offset` of a file, or all (-1)."""
+    """Where a picture's bytes are: `size` of them from `offset` of a file, or all (-1).
+
+    Where only a library can take them from the file, `read` gives them, `offset` tells the file's pictures apart, and `state`
+    identifies what else they depend on.
+    """
 
     file: Path
     offset: int = 0
     size: int = -1
+    read: Callable[[], bytes] | None = None
+    state: bytes = b""
 
 
 def read_digests(
@@ -110,6 +116,9 @@ def _read_picture(picture: StoredPicture, status: os.stat_result | None, remembe
 
 def _read(picture: StoredPicture) -> bytes:
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    if picture.read is not None:
+        digest.update(picture.read())
+        return digest.digest()
     left = picture.size
     with picture.file.open("rb", buffering=0) as file:
         file.seek(picture.offset)
@@ -125,7 +134,8 @@ def _stamp(picture: StoredPicture, status: os.stat_result) -> bytes:
     """Identify a state of a stored picture on this machine."""
     path = os.fsencode(Path(os.path.abspath(picture.file)))  # noqa: PTH100 - resolve() would look at the disk
     file = (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return hashlib.blake2b(repr((file, picture.offset, picture.size)).encode(), digest_size=DIGEST_BYTES).digest()
+    stamp = (file, picture.offset, picture.size, *([picture.state] if picture.state else []))
+    return hashlib.blake2b(repr(stamp).encode(), digest_size=DIGEST_BYTES).digest()
 
 
 class _Remembered:

@@ -22,6 +22,7 @@ from pydantic import Field
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.files import relative_path_hint
 from open_ldm.data import pictures
+from open_ldm.data.ome import attributes_in
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.digests import StoredPicture, read_digests
 from open_ldm.data.sources.files import NoSuchPath, moved
@@ -112,8 +113,13 @@ class FolderSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=entry.captions,
+            attributes=attributes_in(content),
             file=content,
         )
+
+    def file_at(self, index: int) -> bytes:
+        """Return the bytes of a picture's file. Raises BadPicture."""
+        return pictures.read_bytes(self._root / self._usable(index).name)
 
     def sample_id(self, index: int) -> str:
         """Return the file name relative to the folder, with forward slashes."""

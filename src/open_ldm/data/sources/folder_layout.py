@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.data import pictures
+from open_ldm.data.formats import unread_words
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import printable
 from open_ldm.data.sources.captions import NOT_UTF8, CaptionMode, captions_in, decode_text
@@ -79,13 +80,14 @@ def _metadata_in(found: FoundFiles) -> list[str]:
 
 
 def _no_pictures(where: str, found: FoundFiles, config: PictureFilesConfig) -> DataError:
-    other = f" ({len(found.others)} other files)" if found.others else ""
-    only_tars = found.others and all(name.lower().endswith(".tar") for name in found.others)
-    return DataError(
-        f"{where} contains no pictures{other}",
-        needed=f"files ending in {shortened(config.suffixes)}",
-        fix="data.source.kind=shards, for the tar files in it" if only_tars else "",
-    )
+    other = f" ({len(found.others):,} other files: {unread_words(found.others)})" if found.others else ""
+    endings = {PurePosixPath(name).suffix.lower() for name in found.others}
+    fix = ""
+    if ".tar" in endings:
+        fix = "data.source.kind=shards, for the tar files in it"
+    elif endings & {".parquet", ".arrow"}:
+        fix = "data.source.kind=huggingface, for the tables in it"
+    return DataError(f"{where} contains no pictures{other}", needed=f"files ending in {shortened(config.suffixes, 8)}", fix=fix)
 
 
 def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFilesConfig) -> Layout:
@@ -105,6 +107,7 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFi
     unlisted = len(set(found.pictures) - {entry.name for entry in entries})
     words = file + (f"; {unlisted:,} pictures not listed in it" if unlisted else "")
     words += f"; {metadata.unread}" if metadata.unread else ""
+    words += _ignored(set(found.others) - {entry.name for entry in entries} - {file, "classes.json"})
     return _labelled(root, entries, words, where)
 
 
@@ -119,9 +122,13 @@ def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
         entries = [replace(entry, label=entry.name.partition("/")[0]) for entry in entries]
     spare = set(found.others) - sidecars.used - {"classes.json"}
     words = ("class folders" if by_class else "flat") + (", sidecar captions" if sidecars.used else "") + sidecars.words
-    words += f"; {len(spare):,} other files ignored" if spare else ""
+    words += _ignored(spare)
     near = near_tables(spare)
     return _labelled(root, entries, words + (f"; {near}" if near else ""), printable(str(root)))
+
+
+def _ignored(spare: Collection[str]) -> str:
+    return f"; {len(spare):,} other files ignored: {unread_words(spare)}" if spare else ""
 
 
 class _Sidecars:

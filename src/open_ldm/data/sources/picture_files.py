@@ -5,21 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
-from open_ldm.data import channels, pictures
+from open_ldm.core.later_settings import without_defaults
+from open_ldm.data import channels, formats, pictures
 from open_ldm.data.pictures import Pixels
 from open_ldm.data.sources.captions import CaptionMode
 
 Role = Literal["file_name", "text", "label", "original_height", "original_width"]
 
-_SHOWN_IN_THE_INDEX = ("captions", "columns", "split", "picture")
+_LATER_SETTINGS = ("bits", "channel_names")
+_SHOWN_IN_THE_INDEX = (*_LATER_SETTINGS, "captions", "columns", "split", "picture", "subset", "revision")
 
 
 def drop_index_settings(settings: dict[str, Any]) -> None:
     """Remove, from the plain data of any source, settings whose whole effect is in the hashes of its index."""
-    for name in _SHOWN_IN_THE_INDEX if settings.get("kind") in ("folder", "shards") else ():
+    for name in _SHOWN_IN_THE_INDEX if settings.get("kind") in ("folder", "shards", "huggingface") else ():
         settings.pop(name, None)
 
 
@@ -33,6 +35,8 @@ class PictureFilesConfig(Config):
             channels (data/channels.py).
         channel_range: [low, high] of the values in these files that become 0 and 255, one pair for each channel or one for
             all, such as [[0, 4095]] for a 12-bit camera; null takes the whole range of 8 or 16 bits.
+        bits: How exactly values are kept: 8 makes 256 steps of the range, 16 makes 65,536, all the way to the autoencoder.
+        channel_names: Names of the channels, which sampled TIFF files keep.
         captions: How a caption file of several lines is read: `lines`, each is a caption and one is drawn per view; `whole`,
             the file is one caption.
         columns: Names of metadata columns (in shards: of values in KEY.json) that are called otherwise than text, label,
@@ -44,8 +48,25 @@ class PictureFilesConfig(Config):
     max_megapixels: float = Field(default=64.0, gt=0, le=pictures.MOST_MEGAPIXELS)
     channels: int | None = Field(default=None, ge=1, le=64)
     channel_range: tuple[tuple[int, int], ...] | None = None
+    bits: Literal[8, 16] = 8
+    channel_names: tuple[str, ...] | None = None
     captions: CaptionMode = "lines"
     columns: dict[Role, str] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), _LATER_SETTINGS)
+
+    @model_validator(mode="after")
+    def _of_channels_only(self) -> PictureFilesConfig:
+        if self.channels is None and (self.bits != 8 or self.channel_names is not None):
+            given = "channel_names" if self.bits == 8 else f"bits={self.bits}"
+            raise ValueError(f"{given} has no effect on RGB pictures; needed: channels, the number in each file")
+        if self.channel_names is not None and len(self.channel_names) != self.channels:
+            raise ValueError(
+                f"channel_names has {len(self.channel_names)} names for {self.channels} channels; needed: one each"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> PictureFilesConfig:
@@ -64,18 +85,21 @@ class PictureFilesConfig(Config):
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of picture names, in lower case."""
-        return pictures.SUFFIXES if self.channels is None else channels.suffixes_of(self.channels)
+        return formats.suffixes() if self.channels is None else channels.suffixes_of(self.channels)
 
     @property
     def reading(self) -> Any:
         """The settings that decide which pixels a file gives, and whether it gives any."""
-        return self.max_megapixels if self.channels is None else (self.max_megapixels, self.channels, self.channel_range)
+        if self.channels is None:
+            return self.max_megapixels
+        wide = (self.bits,) if self.bits != 8 else ()
+        return (self.max_megapixels, self.channels, self.channel_range, *wide)
 
     def decode(self, picture: bytes | Path) -> Pixels:
-        """Decode a picture to uint8 [H, W, 3], or [H, W, `channels`]. Raises BadPicture."""
+        """Decode a picture to uint8 [H, W, 3], or to [H, W, `channels`] of 8 or 16 bits. Raises BadPicture."""
         if self.channels is None:
             return pictures.decode(picture, self.max_megapixels)
-        return channels.decode(picture, self.channels, self.channel_range, self.max_megapixels)
+        return channels.decode(picture, self.channels, self.channel_range, self.max_megapixels, self.bits)
 
     def upright(self, known: tuple[int, int], picture: bytes | Path, size: tuple[int, int]) -> tuple[int, int]:
         """Turn the (height, width) that metadata give as the picture is turned when it is read.

@@ -19,13 +19,13 @@ from typing import Any
 
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import read_at, write_bytes
-from open_ldm.data import pictures
+from open_ldm.data import formats
 from open_ldm.data.sample import printable
 from open_ldm.data.sources.files import user_cache
 from open_ldm.data.sources.metadata import label_from, original_size_from
 from open_ldm.data.sources.shard_keys import PICTURE, Members, Span
 
-_VERSION = 3
+_VERSION = 4
 _BLOCK = 512
 _TAIL = 1 << 20
 _MOST_JSON_BYTES = 1 << 20
@@ -73,7 +73,7 @@ class ShardIndex:
 class ShardRules:
     """How members are read: suffixes of pictures in lower case, the one `picture` of each sample, and names of .json values."""
 
-    suffixes: tuple[str, ...] = pictures.SUFFIXES
+    suffixes: tuple[str, ...] = field(default_factory=formats.suffixes)
     picture: str | None = None
     columns: tuple[tuple[str, str], ...] = ()
 

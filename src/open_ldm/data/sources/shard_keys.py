@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from open_ldm.core.errors import DataError
+from open_ldm.data.formats import counted_suffixes
 from open_ldm.data.sample import printable
 
 PICTURE = "picture"
@@ -147,9 +148,7 @@ def ignored_words(ignored: Mapping[str, int], merged: int) -> str:
     """Say what is not used: '; 8 other members ignored: .heic 6, .xmp 2'; '' when nothing is."""
     words = ""
     if ignored:
-        most = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
-        listed = ", ".join(f"{suffix or 'no suffix'} {count:,}" for suffix, count in most[:6])
-        words += f"; {sum(ignored.values()):,} other members ignored: {printable(listed)}" + (", ..." if len(most) > 6 else "")
+        words += f"; {sum(ignored.values()):,} other members ignored: {counted_suffixes(Counter(ignored))}"
     if merged:
         words += f"; {merged:,} times several keys differ only behind a dot, where WebDataset's reader sees one sample"
     return words

@@ -20,6 +20,7 @@ from open_ldm.core.errors import DataError, OpenLdmError, shortened
 from open_ldm.core.files import open_handle, read_at
 from open_ldm.data import pictures
 from open_ldm.data.content import unreadable
+from open_ldm.data.ome import attributes_in
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.data.sources.digests import StoredPicture, read_digests
@@ -170,8 +171,14 @@ class ShardsSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=self._read_caption(index),
+            attributes=attributes_in(content),
             file=content,
         )
+
+    def file_at(self, index: int) -> bytes:
+        """Return the bytes of a picture's file. Raises BadPicture."""
+        row = self._usable(index)
+        return self._read(index, int(row["offset"]), int(row["size"]))
 
     def sample_id(self, index: int) -> str:
         """Return 'SHARD/KEY', the shard without .tar."""

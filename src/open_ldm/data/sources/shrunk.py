@@ -18,6 +18,7 @@ from open_ldm.data.holdout import Part
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
 from open_ldm.data.sources.categories import Categories, EntangleShrunkConfig, Groups, check_told
 from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.data.sources.huggingface import HuggingFaceConfig
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shards import ShardsConfig
 from open_ldm.data.transforms import resampled
@@ -38,7 +39,7 @@ class ShrunkConfig(Config):
     """
 
     kind: Literal["shrunk"] = "shrunk"
-    of: Annotated[ShapesConfig | FolderConfig | ShardsConfig, Field(discriminator="kind")]
+    of: Annotated[ShapesConfig | FolderConfig | ShardsConfig | HuggingFaceConfig, Field(discriminator="kind")]
     short_side_px: tuple[int, int]
     seed: int = Field(default=0, ge=0)
     entangle: EntangleShrunkConfig | None = None

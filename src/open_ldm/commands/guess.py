@@ -1,0 +1,179 @@
+"""A first guess for pictures without a recipe: what was found, a packaged recipe for it, and the settings that fit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.data import channels, pictures
+from open_ldm.data.decoded import FileKind, kind_of
+from open_ldm.data.ome import read_ome
+from open_ldm.data.sample import BadPicture
+from open_ldm.data.sources.folder import FolderConfig, FolderSource
+from open_ldm.data.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
+from open_ldm.data.sources.shards import ShardsConfig, ShardsSource
+from open_ldm.data.survey import spread
+from open_ldm.runs.catalogue import all_packaged
+
+_LOOKED_AT = 16
+_SIZES_PX = (16, 32, 64)
+_WITH_CAPTIONS, _OTHERS = "emoji-mmdit", "photos-dit"
+_TWELVE_BITS = 4095
+_TABLES = (".parquet", ".arrow")
+
+FileSourceConfig = FolderConfig | ShardsConfig | HuggingFaceConfig
+FileSource = FolderSource | ShardsSource | HuggingFaceSource
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A packaged recipe for data, the settings that make it fit, and what each follows from.
+
+    Attributes:
+        recipe: Name of the recipe.
+        overrides: Settings as `key=value`.
+        found: What the data hold, in words.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    found: str
+
+    def text(self) -> str:
+        """Write what was found and the command that says it in full."""
+        command = shlex.join(["ldm", "train", self.recipe, *self.overrides])
+        return f"found: {self.found}\na first guess, to be changed as you like:\n  {command}"
+
+
+def is_data(given: str) -> bool:
+    """Tell whether what stands in the place of a recipe is a folder or file of pictures: no packaged name, YAML or run."""
+    path = Path(given).expanduser()
+    if given in all_packaged() or (path / "config.yaml").is_file() or (path / "MANIFEST.json").is_file():
+        return False
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *_TABLES))
+
+
+def guess(given: str) -> Guess:
+    """Look at pictures and choose a recipe.
+
+    Args:
+        given: A folder of pictures, of tar shards or of tables, or one .tar, .parquet or .arrow file.
+
+    Raises:
+        ConfigError: Its layout needs a setting that nothing in it says.
+        DataError: It holds no pictures, or none that can be read.
+    """
+    path = Path(given).expanduser()
+    looked = _with_split(_source_of(path))
+    kinds, contents = _look(looked.open())
+    config = looked.model_validate({**looked.model_dump(), "channels": None, **_own_channels(kinds, contents)})
+    source = config.open()
+    sides = sorted(min(size) for index in spread(len(source), _LOOKED_AT) if (size := _size(source, index)) is not None)
+    if not sides:
+        raise DataError(f"none of {len(source):,} pictures looked at in {given} can be read", needed="readable pictures")
+    settings = {"kind": config.kind, **config.model_dump(mode="json", exclude_defaults=True)}
+    captioned = 2 * source.summary.captioned > len(source)
+    name = re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.resolve().name).strip("-.") or "mine"
+    overrides = [f"name={name}", f"data.source={json.dumps(settings, ensure_ascii=False)}"]
+    overrides.append(
+        f"data.transform.size_px={max(size for size in _SIZES_PX if size <= max(_SIZES_PX[0], sides[len(sides) // 2]))}"
+    )
+    if config.channels is not None:
+        overrides.append(f"autoencoder={{kind: identity, channels: {config.channels}}}")
+    if not captioned and len(source.class_names) < 2:
+        overrides.append("conditioning.semantic={kind: none}")
+    common = Counter(map(str, kinds)).most_common(1)
+    found = source.summary.sentence() + (f"; {common[0][0]}" if common else "")
+    return Guess(_WITH_CAPTIONS if captioned else _OTHERS, tuple(overrides), found)
+
+
+def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the recipe and overrides to load: those given, or for data in the place of a recipe a guess, which is printed."""
+    if not is_data(recipe):
+        return recipe, list(overrides)
+    found = guess(recipe)
+    print(found.text(), file=sys.stderr)
+    return found.recipe, [*found.overrides, *overrides]
+
+
+def _source_of(path: Path) -> FileSourceConfig:
+    """Choose the kind of source by what lies there. One channel admits every ending, so that nothing is overlooked."""
+    if path.is_file() and path.suffix.lower() in _TABLES:
+        return HuggingFaceConfig(path=str(path), channels=1)
+    if path.is_file() or any(path.glob("*.tar")):
+        return ShardsConfig(path=str(path), channels=1)
+    saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+    tables = (file for ending in _TABLES for file in path.rglob(f"*{ending}"))
+    if saved or any(file.name.lower() != "metadata.parquet" for file in tables):
+        return HuggingFaceConfig(path=str(path), channels=1)
+    return FolderConfig(path=path, channels=1)
+
+
+def _with_split(config: FileSourceConfig) -> FileSourceConfig:
+    """Take the training split of data that hold several."""
+    try:
+        config.open()
+    except (ConfigError, DataError) as error:
+        setting, marker, split = error.fix.partition("data.source.split=")
+        if setting or not marker:
+            raise
+        return config.model_validate({**config.model_dump(), "split": split.partition(",")[0]})
+    return config
+
+
+def _look(source: FileSource) -> tuple[list[FileKind], list[bytes]]:
+    """Read the headers of a few files."""
+    kinds, contents = [], []
+    for index in spread(len(source), _LOOKED_AT):
+        try:
+            content = source.file_at(index)
+            kinds.append(kind_of(content))
+            contents.append(content)
+        except BadPicture:
+            continue
+    return kinds, contents
+
+
+def _own_channels(kinds: Sequence[FileKind], contents: Sequence[bytes]) -> dict[str, Any]:
+    """Return the settings for pictures that RGB of 8 bits would not keep; empty for others. Raises DataError for floats."""
+    own = [kind for kind in kinds if kind.own_channels]
+    if 2 * len(own) <= len(kinds):
+        return {}
+    kind = Counter(own).most_common(1)[0][0]
+    if kind.bits > 16:
+        raise DataError(
+            f"the pictures hold numbers of {kind.bits} bits, whose range nothing says",
+            fix=f"name a recipe and set data.source.channels={kind.channels} data.source.channel_range=[[LOW, HIGH]]",
+        )
+    settings: dict[str, Any] = {"channels": kind.channels}
+    if kind.bits > 8:
+        settings["bits"] = 16
+        if _highest(contents, kind.channels) <= _TWELVE_BITS:
+            settings["channel_range"] = [[0, _TWELVE_BITS]]
+    names = read_ome(contents[0]).channels
+    return settings | ({"channel_names": names} if len(names) == kind.channels and all(names) else {})
+
+
+def _highest(contents: Sequence[bytes], count: int) -> int:
+    highest = 0
+    for content in contents:
+        try:
+            highest = max(highest, int(channels.decode(content, count, None, pictures.MOST_MEGAPIXELS, bits=16).max()))
+        except BadPicture:
+            continue
+    return highest
+
+
+def _size(source: FileSource, index: int) -> tuple[int, int] | None:
+    try:
+        return source.size_of(index)
+    except BadPicture:
+        return None
