@@ -97,7 +97,7 @@ class Process:
     def __init__(self, before: Sequence[Any] = ()) -> None:
         self.values = list(before)
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gathered(self, value: Any, name: str = "") -> list[Any]:
         """What the processes before said, and this one's."""
         self.values.append(value)
         return list(self.values)

@@ -124,7 +124,7 @@ class OthersStop(World):
 
     asked: list[bool] = field(default_factory=list)
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         self.asked.append(flag)
         return flag or len(self.asked) == 3
 

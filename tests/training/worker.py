@@ -11,16 +11,27 @@ from safetensors.torch import save_file
 from torch import distributed
 
 from open_ldm.core.distributed import join_world
+from tests.helpers import DENOISERS
 from tests.training.small_run import CPU, all_tensors, run_updates, settings, small_trainer
+
+ALIKE = ("dit", "unet")
+"""Denoisers whose weights after `BIT_EQUAL_UPDATES` are those of one process that adds the gradients of two."""
+BIT_EQUAL_UPDATES = 10
 
 
 def main(out: Path, updates: int) -> None:
     torch.set_num_threads(1)
     world = join_world(CPU)
+    for name in ALIKE:
+        each = small_trainer(settings(), DENOISERS[name], world)
+        run_updates(each, BIT_EQUAL_UPDATES, micro=2)
+        save_file(
+            {key: tensor.contiguous() for key, tensor in all_tensors(each).items()}, out / f"{name}-{world.rank}.safetensors"
+        )
     trainer = small_trainer(settings(), world=world)
     done = run_updates(trainer, updates, micro=2)
-    stop = world.any(world.rank == 1, CPU)
-    assert not world.any(False, CPU)
+    stop = world.any(world.rank == 1)
+    assert not world.any(False)
     trainer.update([])
     stops = world.gathered((world.rank, stop))
     if world.leads:

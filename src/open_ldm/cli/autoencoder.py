@@ -32,6 +32,7 @@ def train(
     from open_ldm.autoencoders.export import as_config
     from open_ldm.commands.autoencoder_dry_run import dry_run as build_only
     from open_ldm.commands.train import default_folder
+    from open_ldm.core.launch import leads
     from open_ldm.runs.autoencoder.checks import read_checks
     from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
     from open_ldm.runs.autoencoder.recorder import AUTOENCODER
@@ -48,6 +49,8 @@ def train(
     folder = out or default_folder(recipe, resolved.name)
     command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_autoencoder(resolved, folder, silent=as_json, command=command)
+    if not leads():
+        return result.code
     checks = read_checks(folder)
     use = as_config(resolved.network, folder / AUTOENCODER).model_dump(mode="json", exclude={"subfolder"})
     if as_json:

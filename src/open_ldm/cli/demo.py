@@ -13,9 +13,6 @@ from open_ldm.cli.options import Json, Out, print_json
 
 def demo(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes.")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="One minute: smaller models, two colours, shapes that are blobs.")
-    ] = False,
     out: Out = None,
     as_json: Json = False,
 ) -> int:
@@ -23,8 +20,8 @@ def demo(
     from open_ldm.commands.demo import run_demo
     from open_ldm.commands.demo.text import demo_text
 
-    folder = out or Path("runs") / ("demo-quick" if quick else "demo")
-    result = run_demo(folder, overrides or (), quick=quick, silent=as_json)
+    folder = out or Path("runs") / "demo"
+    result = run_demo(folder, overrides or (), silent=as_json)
     if as_json:
         print_json(result.to_json())
     else:

@@ -58,6 +58,7 @@ def evaluate(
     """Sample a run, or read pictures, and compare them with data; evaluation.json keeps the results."""
     from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS, evaluate
     from open_ldm.commands.evaluate.options import choice_of, config_from
+    from open_ldm.core.launch import leads
 
     names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
@@ -71,10 +72,8 @@ def evaluate(
         device=choice_of("--device", device, ("auto", "cpu", "cuda", "mps")),
         silent=as_json,
     )
-    if as_json:
-        print_json(found.to_json())
-    else:
-        print(found.text())
+    if leads():
+        print_json(found.to_json()) if as_json else print(found.text())
     return 0
 
 

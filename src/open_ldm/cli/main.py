@@ -27,6 +27,7 @@ from open_ldm.cli.study import study
 from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
 from open_ldm.core.errors import OpenLdmError, debugging, exit_code_of
+from open_ldm.core.launch import HOW_TO_LAUNCH, TORCHRUN_OPTIONS, leave_code
 
 app = typer.Typer(
     name="ldm",
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or debugging()
+    if "WORLD_SIZE" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost process is named in one line, not by stacks of C++
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     code = 0
     try:
@@ -78,8 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        message, code = _explained(error, given)
+        message, code = _explained(_of_all(error), given)
         _fail(given, message, code, debug)
+    leave_code(code)
     sys.exit(code)
 
 
@@ -88,6 +92,15 @@ def _print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _of_all(error: Exception) -> Exception:
+    """The error that all processes end with, where there are several."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" and "SLURM_STEP_NUM_TASKS" not in os.environ:
+        return error
+    from open_ldm.core.distributed import told_to_all
+
+    return told_to_all(error)
 
 
 def _command_in(given: Sequence[str]) -> str:
@@ -105,6 +118,8 @@ def _usage(message: str, given: Sequence[str]) -> str:
     """The parser's own words as what was given, needed and the fix."""
     words = re.sub(r", unable to parse.*", "", " ".join(message.split()))
     said = words.replace(": Input should be ", "; needed: ").removesuffix(".")
+    if any(option in said for option in TORCHRUN_OPTIONS):
+        return f"{said}; fix: {HOW_TO_LAUNCH}"
     return f"{said}; fix: see {_command_in(given)} --help"
 
 

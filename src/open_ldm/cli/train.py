@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,14 +21,19 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
     ] = None,
     out: RunOut = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Train on so many GPUs of this machine, by torchrun.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Train in so many processes on the CPU, by torchrun.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
     as_json: Json = False,
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""
+    if gpus is not None or processes is not None:
+        return _in_processes(recipe, overrides or (), out, gpus, processes, dry_run=dry_run, as_json=as_json)
     from open_ldm.commands.dry_run import dry_run as build_only
     from open_ldm.commands.dry_run import dry_run_stages, stages_text
     from open_ldm.commands.guess import with_guess
     from open_ldm.commands.train import default_folder, train_recipe
+    from open_ldm.core.launch import leads
     from open_ldm.runs.recipe import load_recipe, recipe_notes
     from open_ldm.runs.stages import build_stages
 
@@ -46,6 +53,8 @@ def train(
         return 0
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_recipe(resolved, folder, silent=as_json, command=command)
+    if not leads():
+        return result.code
     if as_json:
         print_json(
             {
@@ -64,3 +73,26 @@ def train(
             file=sys.stderr,
         )
     return result.code
+
+
+def _in_processes(
+    recipe: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    gpus: int | None,
+    processes: int | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """The same command in several processes of this machine."""
+    from open_ldm.commands.launch import launch
+    from open_ldm.core.errors import ConfigError
+
+    if dry_run:
+        raise ConfigError("--dry-run builds in one process", fix="leave --gpus and --processes out")
+    on_cpu = ["training.device=cpu"] if processes is not None else []
+    folder = [] if out is None else ["--out", str(out)]
+    return launch(
+        ["train", recipe, *overrides, *on_cpu, *folder, *(["--json"] if as_json else [])], gpus=gpus, processes=processes
+    )

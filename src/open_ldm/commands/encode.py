@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.controls.data import survey_for
-from open_ldm.core.device import set_up_machine
-from open_ldm.core.distributed import join_world
+from open_ldm.core.device import choose_device
+from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.events import duration
 from open_ldm.core.shown import ShownAsText
@@ -25,9 +25,11 @@ from open_ldm.runs.build import read_facts
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe
+from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 
 ENTRIES = 16
 """How many entries of each section `--verify` makes again by default."""
+_ALL = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -112,25 +114,33 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, 
     """
     if entries is not None and not verify:
         raise ConfigError(f"--entries {entries} has no effect", needed="--verify", fix="add --verify, or leave it out")
-    started = time.perf_counter()
     with StopRequest() as stop:
-        machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
-        world = join_world(machine.device)
-        source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
-        seen = survey_for(recipe.conditioning.controls, source)
-        facts = read_facts(recipe, source, seen)
-        encoders = load_encoders(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
-        pictures = read_content_hash(source, stop, world, silent=silent)
-        with build_cache(recipe, source, pictures, encoders) as cache:
-            filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
-            opening = time.perf_counter() - started
-            damaged = filler.drop_damaged() if verify and world.leads else ()
-            world.barrier()
-            work = filler.fill()
-            with work.during("comparing"):
-                compared = (ENTRIES if entries is None else entries) or len(source)
-            checked = check_entries(cache, compared) if verify and world.leads else None
-            result = _result(cache, work, opening, time.perf_counter() - started, damaged, checked)
+        world = world_of(recipe)
+        with world.sharing_errors():
+            require_same_recipe_on_all(recipe, world)
+            compared = 0 if not verify else (ENTRIES if entries is None else entries) or _ALL
+            return _encode(recipe, world, stop, compared, silent=silent)
+
+
+def _encode(recipe: Recipe, world: World, stop: StopRequest, compared: int, *, silent: bool) -> EncodingResult:
+    """Fill the recipe's cache. `compared`: how many entries of each section are verified; 0 verifies nothing."""
+    started = time.perf_counter()
+    machine = choose_device(recipe.training.device, recipe.training.dtype)
+    source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
+    seen = survey_for(recipe.conditioning.controls, source)
+    facts = read_facts(recipe, source, seen)
+    encoders = load_encoders(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
+    pictures = read_content_hash(source, stop, world, silent=silent)
+    with build_cache(recipe, source, pictures, encoders) as cache:
+        filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
+        opening = time.perf_counter() - started
+        damaged = world.everyone(filler.drop_damaged, "a look at the whole cache") if compared else ()
+        world.barrier("the cache")
+        work = filler.fill()
+        with work.during("comparing"):
+            count = min(compared, len(source))
+            checked = world.everyone(lambda: check_entries(cache, count), "a comparison of entries") if compared else None
+        result = _result(cache, work, opening, time.perf_counter() - started, damaged, checked)
     if checked is not None and checked.wrong:
         sections = list(dict.fromkeys(str(wrong.section) for wrong in checked.wrong))
         raise DataError(

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,26 +152,36 @@ def sample_array(
         StoppedError: A stop signal came (exit code 75); whole parts are kept.
         DiskError: The disk refuses.
     """
-    plan, world = plan_of(run, options, labels), join_world(run.machine.device)
-    content = plan.to_json(run)
-    folder = out or run_folder_of(run.path) / "drawn" / f"array-{hash_content(content)[:8]}"
-    _require_same(folder, content)
-    world.barrier()
-    if world.leads:
-        _warn_of_cut_prompts(run, options.prompts)
-        write_json(folder / SAMPLES, {"run": str(run.path), "passed_over": list(run.problems), **content})
-        remove_temporary_files(folder)
-        remove_temporary_files(folder / _PARTS)
-    if not world.gathered((folder / FILE).is_file())[0]:
-        with StopRequest() as stop:
-            _sample_parts(run, plan, folder, world, stop, silent=silent or not world.leads)
-        world.barrier()
-        if world.leads:
-            write_npz(folder / FILE, (plan.count, *plan.size_px, 3), _read_parts(folder, plan))
-    if world.leads:
-        shutil.rmtree(folder / _PARTS, ignore_errors=True)
-    world.barrier()
+    with StopRequest() as stop:
+        world = join_world(run.machine.device, run.recipe.parallel.timeout_seconds)
+        with world.sharing_errors():
+            plan = plan_of(run, options, labels)
+            content = plan.to_json(run)
+            world.agreed("what is sampled", content)
+            folder = out or run_folder_of(run.path) / "drawn" / f"array-{hash_content(content)[:8]}"
+            world.everyone(partial(_begin, run, options, folder, content), "the first files")
+            world.require_shared(folder)
+            if not world.gathered((folder / FILE).is_file(), "the array file")[0]:
+                _sample_parts(run, plan, folder, world, stop, silent=silent or not world.leads)
+                world.barrier("the last part")
+            world.everyone(partial(_finish, plan, folder), "the array file")
     return SampledArray(folder, plan.count, plan.size_px, _words(plan), world.leads)
+
+
+def _begin(run: LoadedRun, options: SampleOptions, folder: Path, content: dict[str, Any]) -> None:
+    """Refuse a folder of other samples, and write what is sampled."""
+    _require_same(folder, content)
+    _warn_of_cut_prompts(run, options.prompts)
+    write_json(folder / SAMPLES, {"run": str(run.path), "passed_over": list(run.problems), **content})
+    remove_temporary_files(folder)
+    remove_temporary_files(folder / _PARTS)
+
+
+def _finish(plan: ArrayPlan, folder: Path) -> None:
+    """Write the array file from its parts where it is not there yet, and remove them."""
+    if not (folder / FILE).is_file():
+        write_npz(folder / FILE, (plan.count, *plan.size_px, 3), _read_parts(folder, plan))
+    shutil.rmtree(folder / _PARTS, ignore_errors=True)
 
 
 def plan_of(run: LoadedRun, options: SampleOptions, labels: Labels | None = None) -> ArrayPlan:
@@ -210,7 +221,7 @@ def _shown(run: LoadedRun, prompts: Sequence[str], classes: Sequence[str]) -> tu
 def _sample_parts(run: LoadedRun, plan: ArrayPlan, folder: Path, world: World, stop: StopRequest, *, silent: bool) -> None:
     """Sample this process's share of the parts that are missing."""
     here = [part for part in range(plan.parts) if not _part_file(folder, part).is_file()]
-    missing = world.gathered(here)[0][world.rank :: world.size]
+    missing = world.gathered(here, "parts that are missing")[0][world.rank :: world.size]
     total = sum(len(plan.requests_of(part)) for part in missing)
     done = 0
     with Progress(total, label="sample", unit="pictures", silent=silent) as progress:

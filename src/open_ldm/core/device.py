@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.launch import local_rank
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bf16"]
@@ -60,8 +61,8 @@ def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Mac
     """Choose where to compute and in which dtype; nothing of the process is changed.
 
     Args:
-        device: A device by name; `auto` takes CUDA, else MPS, else the CPU. A process under torchrun takes the CUDA device of
-            its local rank.
+        device: A device by name; `auto` takes CUDA, else MPS, else the CPU. A process under torchrun or Slurm takes the CUDA
+            device of its local rank.
         dtype: The dtype of matrix products; `auto` takes bf16 where the chip multiplies it fast, else float32.
 
     Returns:
@@ -71,8 +72,8 @@ def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Mac
         ConfigError: The named device is not on this machine.
     """
     chosen = torch.device(_device(device))
-    if chosen.type == "cuda" and "LOCAL_RANK" in os.environ:
-        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if chosen.type == "cuda" and (local := local_rank()) is not None:
+        chosen = torch.device("cuda", local % torch.cuda.device_count())  # a task of Slurm may see its own device alone
     compute = {"float32": torch.float32, "bf16": torch.bfloat16}.get(dtype) or _fast_dtype(chosen)
     return Machine(chosen, compute)
 

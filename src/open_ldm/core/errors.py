@@ -15,7 +15,8 @@ _LIST_LENGTH = 160
 class OpenLdmError(Exception):
     """A failure that the user can fix.
 
-    `exit_code` is what the command line returns (docs/reliability.md section 3.9).
+    `exit_code` is what the command line returns (docs/reliability.md section 3.9). `of_all` is true of an error that every
+    process of a run raises alike, so that none has to be told of it.
 
     Args:
         problem: What was given, or what went wrong.
@@ -24,6 +25,7 @@ class OpenLdmError(Exception):
     """
 
     exit_code = 70
+    of_all = False
 
     def __init__(self, problem: str, *, needed: str = "", fix: str = "") -> None:
         self.problem = problem

@@ -29,6 +29,19 @@ def process_lives_on() -> Iterator[None]:
         _PROCESS_LIVES_ON.reset(token)
 
 
+@contextmanager
+def uncut() -> Iterator[None]:
+    """Context manager in which a launcher's SIGTERM does not cut off what this process says of its end."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class StopRequest:
     """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the signal's `name`.
 

@@ -45,7 +45,8 @@ def content_hash(
     ]
     digests = b"".join(digest for _, digest in pairs if isinstance(digest, bytes))
     joined = hashlib.blake2b(repr((source.hashes.pictures, len(wanted))).encode(), digest_size=16)
-    for part, lost_there in world.gathered((digests, lost[:1])):  # every process raises, so none waits for another
+    # Every process raises, so none waits for another.
+    for part, lost_there in world.gathered((digests, lost[:1]), "hashes of pictures"):
         for sample_id, reason, detail in lost_there:
             raise unreadable(sample_id, BadPicture(reason, detail, of_disk=True))
         joined.update(part)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
-from open_ldm.data.sample import BadSample
+from open_ldm.core.files import write_json
+from open_ldm.data.sample import BadSample, Source
 
 BUDGET_SHARE = 0.01
 """A run ends when more than this share of the data set's samples is bad."""
@@ -63,3 +65,34 @@ class Health:
             "bad": {reason: list(ids) for reason, ids in self._ids_by_reason.items()},
             "sentence": self.sentence(),
         }
+
+    def write(self, file: Path, *, writes: bool = True) -> None:
+        """Write which samples are bad, if any, in place of what a file says; only where this process `writes`."""
+        if writes:
+            file.unlink(missing_ok=True)
+            if self.bad:
+                write_json(file, self.to_json())
+
+
+def count_bad_samples(file: Path, source: Source, bad: Iterable[BadSample], *, writes: bool) -> Health:
+    """Start a new count of bad samples with those that a survey found, and write it down.
+
+    The count starts anew with every process, so that files that were fixed or removed since the last one no longer count.
+
+    Args:
+        file: health.json of the run.
+        source: The data set.
+        bad: What was found.
+        writes: Whether this process writes.
+
+    Returns:
+        The count, which goes on while training reads.
+
+    Raises:
+        DataError: Too many samples are bad.
+    """
+    health = Health(len(source))
+    health.add(bad)
+    health.write(file, writes=writes)
+    health.check()
+    return health

@@ -95,7 +95,7 @@ def held_out_loss(
         noised = noising.draw(batch)
         rows.append(torch.stack([_losses(model, noised, t) for t in used], dim=1).double().cpu())
         positions += batch.positions
-    together = world.gathered((positions, rows))
+    together = world.gathered((positions, rows), "held-out losses")
     gathered = [position for part, _ in together for position in part]
     if not gathered:
         raise DataError("there are no pictures for the held-out loss", needed="at least one held-out picture")

@@ -71,7 +71,8 @@ def collect(
     for tally in tallies:
         tally.flush()
     together = world.gathered(
-        (seen, [tally.moments for tally in tallies], [tally.bank.rows() if seen.count else None for tally in tallies])
+        (seen, [tally.moments for tally in tallies], [tally.bank.rows() if seen.count else None for tally in tallies]),
+        "statistics of pictures",
     )
     return _joined(together, extractors, capacity)
 

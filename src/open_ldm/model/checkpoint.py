@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.files import fsync_path, hash_file, write_json
 
@@ -168,6 +169,13 @@ class CheckpointFolder:
                 fix="restore one from a copy, or train anew with another --out",
             )
         return None, []
+
+    def newest_of_all(self, world: World) -> tuple[Checkpoint | None, list[str]]:
+        """Load the newest checkpoint that verifies, the same for all processes; returns and errors as `newest`."""
+        checkpoint, problems = self.newest()
+        found = "none" if checkpoint is None else f"{checkpoint.path.name} {_sha256_of_content(checkpoint.content)[:12]}"
+        world.agreed("checkpoint", found, CheckpointError, fix=f"make {self.root} the same everywhere, or share one disk")
+        return checkpoint, problems
 
     def _prune(self, just_written: str) -> None:
         """Remove what is older than the newest `keep` that are good as far as is known; never the one just written."""

@@ -11,6 +11,7 @@ from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.controls.data import columns_of_controls, fit_controls
 from open_ldm.core.distributed import World
+from open_ldm.core.errors import DataError
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.health import Health
@@ -39,6 +40,14 @@ class Batches:
     read: Callable[[Iterable[Sequence[int]]], Iterator[Any]]
     encoder: LiveEncoder | ToDevice
     latent_stats: Callable[[], LatentStats]
+
+    def agree(self, world: World) -> None:
+        """Raise DataError, on every process, where they read different data."""
+        world.agreed("data", self.fingerprint, DataError, fix="copy the same data to every machine, or share one disk")
+
+    def stats_of_all(self, world: World) -> LatentStats:
+        """The leading process's latent statistics: the last bits of what machines measure may differ."""
+        return world.gathered(self.latent_stats(), "latent statistics")[0]
 
 
 def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders) -> Batches:

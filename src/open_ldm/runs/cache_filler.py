@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
+from open_ldm.core.errors import DataError
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
@@ -36,7 +37,9 @@ def read_content_hash(source: Source, stop: StopRequest, world: World, *, silent
             progress.update(done)
             work.check_stop()
 
-        return content_hash(source, world=world, on_pictures=show)
+        found = content_hash(source, world=world, on_pictures=show)
+    world.agreed("data", found, DataError, fix="copy the same data to every machine, or share one disk")
+    return found
 
 
 def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
@@ -91,7 +94,7 @@ class CacheFiller:
                 work.progressed = _Counter(self._progress, rows - lacking).add
                 part.fill(work)
                 self._progress.update(rows)
-        self.world.barrier()
+        self.world.barrier("the end of encoding")
         self._found_bad(self.cache.open().bad)
         return work
 

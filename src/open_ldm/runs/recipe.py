@@ -32,7 +32,7 @@ from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.runs.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
-from open_ldm.training.settings import TrainingConfig
+from open_ldm.training.settings import Parallel, ParallelConfig, TrainingConfig
 from open_ldm.transfer_learning.settings import InitFromConfig
 
 
@@ -46,6 +46,10 @@ class TrainingRecipe(PlainData, Protocol):
     @property
     def training(self) -> TrainingConfig:
         """Settings of the trainer."""
+
+    @property
+    def parallel(self) -> ParallelConfig:
+        """How several processes work together."""
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -86,7 +90,7 @@ class HeldOutConfig(Config):
     pictures: int = Field(default=64, ge=2, le=10_000)
 
 
-class Recipe(Config):
+class Recipe(Parallel):
     """A run's settings, floor by floor.
 
     Attributes:
@@ -190,7 +194,7 @@ class Recipe(Config):
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
-        content = self.model_dump(mode="json", exclude={"name", "stages", "sampling", "preview", "held_out"})
+        content = self.model_dump(mode="json", exclude={"name", "stages", "sampling", "preview", "held_out", "parallel"})
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
                 model.pop("path")  # the encoder's own fingerprint tells whether it is the same

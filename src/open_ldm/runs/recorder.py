@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from open_ldm.core.config import to_yaml
@@ -129,12 +130,7 @@ class RunRecorder(ABC):
         parameters = sum(parameter.numel() for parameter in self.trainer.state.model.parameters())
         self.say(f"{self.recipe.name}: {seen.said}")
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
-        if self._leads:
-            self.folder.exit.unlink(missing_ok=True)
-            self.folder.write_config(to_yaml(self.recipe))
-            survey = {name: value for name, value in seen.to_json().items() if name != "sentence"}
-            survey |= {} if captions is None else {"captions": captions.to_json()}
-            write_json(self.folder.data, {"sentence": seen.sentence, "survey": survey})
+        self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
             self.event(
@@ -156,6 +152,13 @@ class RunRecorder(ABC):
             self._warn(problem)
         if self.health.bad:
             self._warn(self.health.sentence())
+
+    def _write_first(self, seen: DataSurvey, captions: CaptionSurvey | None) -> None:
+        self.folder.exit.unlink(missing_ok=True)
+        self.folder.write_config(to_yaml(self.recipe))
+        survey = {name: value for name, value in seen.to_json().items() if name != "sentence"}
+        survey |= {} if captions is None else {"captions": captions.to_json()}
+        write_json(self.folder.data, {"sentence": seen.sentence, "survey": survey})
 
     def hooks(self) -> Hooks:
         """Return what the loop calls on the way."""
@@ -181,30 +184,33 @@ class RunRecorder(ABC):
         seconds = time.perf_counter() - self._started
         reason = "all samples seen" if finished else f"stopped by {self.stop.name or 'another process'} and saved"
         self.event("end", code=code, reason=reason, seconds=round(seconds, 1))
-        if self._leads:
-            hint = "" if finished else "run the same command again to go on"
-            self.folder.write_exit(code, reason, self.samples_seen, hint)
-            self._write_report()
+        self.trainer.world.everyone(partial(self._write_last, code, reason), "the last files of the run")
         self._progress.close()
         self.say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
         return code
 
+    def _write_last(self, code: int, reason: str) -> None:
+        hint = "run the same command again to go on" if code else ""
+        self.folder.write_exit(code, reason, self.samples_seen, hint)
+        self._write_report()
+
     def save(self) -> None:
         """Write a checkpoint, then refresh the report unless that was done a moment ago."""
+        self.trainer.world.everyone(self._save, "a checkpoint")
+
+    def _save(self) -> None:
         started = time.perf_counter()
-        if self._leads:
-            content = {
-                "counters": self.trainer.state.counters_to_json(),
-                "fingerprint": dict(self.fingerprint),
-                "recipe": self.recipe.model_dump(mode="json"),
-                **self.knowledge(),
-            }
-            saved = self.store.save(self.samples_seen, self.trainer.state.tensors(), content)
-            seconds = time.perf_counter() - started
-            self.event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
-            if time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
-                self._write_report()
-        self.trainer.world.barrier()
+        content = {
+            "counters": self.trainer.state.counters_to_json(),
+            "fingerprint": dict(self.fingerprint),
+            "recipe": self.recipe.model_dump(mode="json"),
+            **self.knowledge(),
+        }
+        saved = self.store.save(self.samples_seen, self.trainer.state.tensors(), content)
+        seconds = time.perf_counter() - started
+        self.event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
+        if time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
+            self._write_report()
 
     def _write_report(self) -> None:
         """Refresh the page; a page that cannot be written is no reason to end a good run."""
@@ -215,9 +221,7 @@ class RunRecorder(ABC):
         self._reported = time.perf_counter()
 
     def _preview(self) -> None:
-        if self._leads:
-            self.preview()
-        self.trainer.world.barrier()
+        self.trainer.world.everyone(self.preview, "a preview")
 
     def _report(self, report: Report) -> None:
         if self.trainer.world.size > 1:
@@ -235,7 +239,7 @@ class RunRecorder(ABC):
 
     def _count_bad(self) -> None:
         """Add what every process found; all of them reach the same verdict. Raises DataError beyond the budget."""
-        found = [sample for bad in self.trainer.world.gathered(self._bad) for sample in bad]
+        found = [sample for bad in self.trainer.world.gathered(self._bad, "bad samples") for sample in bad]
         self._bad.clear()
         new = self.health.add(found)
         for sample in new:
@@ -249,7 +253,7 @@ class RunRecorder(ABC):
         self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
 
     def _roll_back(self) -> bool:
-        checkpoint, _ = self.store.newest()
+        checkpoint, _ = self.store.newest_of_all(self.trainer.world)
         if checkpoint is None:
             return False
         self.trainer.state.restore(checkpoint.files, checkpoint.content["counters"])

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from open_ldm.core.config import to_yaml, validate
-from open_ldm.core.device import set_up_machine
-from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.overrides import apply_overrides, assignments
 from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
@@ -21,6 +20,7 @@ from open_ldm.runs.recipe import NAME, Recipe, recipe_from
 from open_ldm.runs.report.stages import write_stages_report
 from open_ldm.runs.starting import settle_for_folder, settle_if_present, settle_recipe, sized_settings
 from open_ldm.runs.train import TrainingResult, require_same_recipe, train
+from open_ldm.training.parallel import world_of
 
 
 @dataclass(frozen=True)
@@ -131,40 +131,32 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
     Raises:
         OpenLdmError: As `train`. exit.json says how the whole and each stage ended.
     """
-    training = recipe.training
-    world = join_world(set_up_machine(training.device, training.dtype, training.deterministic).device)
-    stages, folder = build_stages(recipe, out), RunFolder(out)
-    _require_same_stages(stages, folder)
-    superseded = _superseded(stages)
-    if all(stage.saved is None for stage in stages):
-        plan_stages(stages)  # stages that cannot follow are refused before hours of training
+    world, stages, folder = world_of(recipe), build_stages(recipe, out), RunFolder(out)
+    with world.sharing_errors():
+        _require_same_stages(stages, folder)
+        superseded = _superseded(stages)
+        if all(stage.saved is None for stage in stages):
+            plan_stages(stages)  # stages that cannot follow are refused before hours of training
     seconds, loss = 0.0, None
-    with folder if world.leads else nullcontext():
+    with world.sharing_errors(), folder if world.leads else nullcontext():
+        world.require_shared(out)
         for stage in stages:
             if stage.saved is not None:
                 with named_in_errors(stage):
                     require_same_recipe(settle_for_folder(stage.recipe, stage.folder)[0], stage.folder, recipe_from)
-        if world.leads:  # only now: a refusal leaves the run as it was
-            folder.write_config(to_yaml(recipe))
-            folder.exit.unlink(missing_ok=True)
-        whole = _Whole(folder, stages, superseded, world.leads)
+        whole = _Whole(recipe, folder, stages, superseded)
+        world.everyone(whole.begin, "the first files of the run")  # only now: a refusal leaves the run as it was
         for stage in stages:
-            if stage in superseded or stage.finished:
+            if world.gathered(stage in superseded or stage.finished, f"stage {stage.name}")[0]:
                 continue
-            try:
+            with world.sharing_errors(partial(whole.failed, stage)):
                 result = train(stage.recipe, stage.folder.path, silent=silent, command=command)
-            except BaseException as error:
-                reason, fix = reason_and_fix(error)
-                with suppress(DiskError):  # a full disk must not hide what went wrong first
-                    whole.end(exit_code_of(error), f"stage {stage.name}: {reason}", fix)
-                raise
             seconds, loss = seconds + result.seconds, result.loss
             if result.code:
-                seen = whole.end(result.code, f"stopped in stage {stage.name} and saved", "run the same command again to go on")
+                seen = world.everyone(partial(whole.stopped, stage, result.code))
                 return TrainingResult(result.code, out, seen, seconds, loss)
-            if world.leads:
-                write_stages_report(out)
-        return TrainingResult(0, out, whole.end(0, "all stages done"), seconds, loss)
+            world.everyone(partial(write_stages_report, out))
+        return TrainingResult(0, out, world.everyone(partial(whole.end, 0, "all stages done")), seconds, loss)
 
 
 def _require_same_stages(stages: Sequence[Stage], folder: RunFolder) -> None:
@@ -180,20 +172,31 @@ def _require_same_stages(stages: Sequence[Stage], folder: RunFolder) -> None:
 
 @dataclass(frozen=True)
 class _Whole:
-    """A run in stages and how far each is. `leads`: whether this process writes."""
+    """A run in stages and how far each is; only one process writes this down."""
 
+    recipe: Recipe
     folder: RunFolder
     stages: Sequence[Stage]
     superseded: Sequence[Stage]
-    leads: bool
+
+    def begin(self) -> None:
+        self.folder.write_config(to_yaml(self.recipe))
+        self.folder.exit.unlink(missing_ok=True)
+
+    def stopped(self, stage: Stage, code: int) -> int:
+        return self.end(code, f"stopped in stage {stage.name} and saved", "run the same command again to go on")
+
+    def failed(self, stage: Stage, error: BaseException) -> None:
+        reason, fix = reason_and_fix(error)
+        with suppress(DiskError):  # a full disk must not hide what went wrong first
+            self.end(exit_code_of(error), f"stage {stage.name}: {reason}", fix)
 
     def end(self, code: int, reason: str, hint: str = "") -> int:
         """Say how the whole and each of its stages ended, in exit.json and the report. Returns the samples seen by all."""
         states = [self._state(stage) for stage in self.stages]
         seen = sum(int(each["samples_seen"]) for each in states)
-        if self.leads:
-            self.folder.write_exit(code, reason, seen, hint, stages=states)
-            write_stages_report(self.folder.path)
+        self.folder.write_exit(code, reason, seen, hint, stages=states)
+        write_stages_report(self.folder.path)
         return seen
 
     def _state(self, stage: Stage) -> dict[str, Any]:

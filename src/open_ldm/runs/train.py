@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from open_ldm.controls.data import survey_for
 from open_ldm.core.config import flattened, read_yaml
-from open_ldm.core.device import Machine, set_up_machine
-from open_ldm.core.distributed import World, join_world
-from open_ldm.core.errors import ConfigError, DiskError, exit_code_of, reason_and_fix
+from open_ldm.core.device import Machine, choose_device
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
-from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
-from open_ldm.data.health import Health
+from open_ldm.data.health import count_bad_samples
 from open_ldm.data.loader import open_data
-from open_ldm.data.sample import Source
-from open_ldm.data.survey import DataSurvey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.batches import cached_batches, live_batches
@@ -36,6 +33,7 @@ from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
+from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 from open_ldm.training.plan import plan_batches
 from open_ldm.transfer_learning.start import StartingPoint
 
@@ -85,7 +83,8 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
     """
     if recipe.stages:
         raise ConfigError(f"recipe {recipe.name} has stages", fix="use ldm train, which trains them one after the other")
-    settled, start = settle_for_folder(recipe, RunFolder(out))
+    with world_of(recipe).sharing_errors():
+        settled, start = settle_for_folder(recipe, RunFolder(out))
     notes = [GOES_ON_BY_TIME] if settled.conditioning != recipe.conditioning else []
 
     def body(context: RunContext) -> TrainingResult:
@@ -126,27 +125,24 @@ def run_in_folder(
         ConfigError: The folder's run was started with settings that give other numbers.
         RunLockedError: Another process writes to the folder.
     """
-    machine = set_up_machine(recipe.training.device, recipe.training.dtype, recipe.training.deterministic)
-    world = join_world(machine.device)
-    folder = RunFolder(out)
-    if not world.leads:
-        return _stoppable(folder, machine, world, body)
-    with folder:
+    world, folder = world_of(recipe), RunFolder(out)
+    machine = choose_device(recipe.training.device, recipe.training.dtype)
+
+    def tell(error: BaseException) -> None:
+        reason, fix = reason_and_fix(error)
+        with suppress(DiskError):  # a full disk must not hide what went wrong first
+            folder.write_exit(exit_code_of(error), reason, samples_seen_in(folder.events), fix)
+
+    def begin() -> None:
         require_same_recipe(recipe, folder, parse)  # a refusal leaves the run as it was, its exit.json too
-        try:
-            return _stoppable(folder, machine, world, body)
-        except BaseException as error:
-            reason, fix = reason_and_fix(error)
-            with suppress(DiskError):  # a full disk must not hide what went wrong first
-                folder.write_exit(exit_code_of(error), reason, samples_seen_in(folder.events), fix)
-            raise
 
-
-def _stoppable(
-    folder: RunFolder, machine: Machine, world: World, body: Callable[[RunContext], TrainingResult]
-) -> TrainingResult:
-    with StopRequest() as stop:  # from here on a signal is remembered until there is something to save
-        return body(RunContext(folder, machine, world, stop))
+    # From here on a signal is remembered until there is something to save.
+    with StopRequest() as stop, world.sharing_errors(), folder if world.leads else nullcontext():
+        require_same_recipe_on_all(recipe, world)
+        world.require_shared(out)
+        world.everyone(begin, "the look at the run folder")
+        with world.sharing_errors(tell):
+            return body(RunContext(folder, machine, world, stop))
 
 
 def _trained(
@@ -161,11 +157,11 @@ def _trained(
     folder, machine, world = context.folder, context.machine, context.world
     started = time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
-    checkpoint, problems = store.newest()
-    world.barrier()  # all have looked before the leader saves a run that starts from another
+    checkpoint, problems = store.newest_of_all(world)
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     seen = survey_for(recipe.conditioning.controls, source)
-    health = count_bad_samples(folder, source, seen, world.leads)
+    health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
+    # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
     known_before = None if before is None else before.facts
     facts = read_facts(recipe, source, seen, known_before, None if start is None else start.settings.spec.facts)
@@ -175,12 +171,14 @@ def _trained(
         batches = live_batches(recipe, source, facts, encoders)
     else:
         batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
-        write_health(folder, health, world.leads)
-    known = Knowledge(facts, batches.latent_stats() if before is None else before.stats)
+        health.write(folder.health, writes=world.leads)
+    batches.agree(world)
+    known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
     trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
         trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
+    world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
     plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
     recorder = DiffusionRecorder(
         folder=folder,
@@ -208,38 +206,6 @@ def _trained(
         loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
-
-
-def count_bad_samples(folder: RunFolder, source: Source, seen: DataSurvey, leads: bool) -> Health:
-    """Start a new count of bad samples with those that the survey found, and write it to the run folder.
-
-    The count starts anew with every process, so that files that were fixed or removed since the last one no longer count.
-
-    Args:
-        folder: Where health.json is written.
-        source: The data set.
-        seen: What was surveyed.
-        leads: Whether this process writes.
-
-    Returns:
-        The count, which goes on while training reads.
-
-    Raises:
-        DataError: Too many samples are bad.
-    """
-    health = Health(len(source))
-    health.add(seen.bad)
-    write_health(folder, health, leads)
-    health.check()
-    return health
-
-
-def write_health(folder: RunFolder, health: Health, leads: bool) -> None:
-    """Write to the run folder which samples are bad, if any."""
-    if leads:
-        folder.health.unlink(missing_ok=True)
-        if health.bad:
-            write_json(folder.health, health.to_json())
 
 
 def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:

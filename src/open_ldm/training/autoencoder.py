@@ -69,12 +69,11 @@ class AutoencoderTrainer(Trainer[KLNetwork, ImageBatch]):
     def __init__(
         self, model: KLNetwork, loss: ReconstructionConfig, config: TrainingConfig, world: World, device: torch.device
     ) -> None:
-        super().__init__(model, config, world, device)
-        self.objective = ReconstructionObjective(model, loss)
+        super().__init__(model, ReconstructionObjective(model, loss), config, world, device)
 
     def losses(self, batch: ImageBatch) -> Tensor:
         """Return the reconstruction loss of each image [B] at one draw of its posterior."""
         shape = self.state.model.latent_shape(batch.images)
         noise = seeds.normal(self.config.seed, "posterior", batch.positions, shape)
-        losses: Tensor = self.objective(batch.images, noise.to(self.device, non_blocking=True))
+        losses: Tensor = self.root(batch.images, noise.to(self.device, non_blocking=True))
         return losses

@@ -134,7 +134,7 @@ class Loop(Generic[B]):
         while counters.samples_seen < config.samples:
             before = counters.samples_seen
             micro_batches, waited = self._read()
-            stopping = self.trainer.world.any(self.hooks.stop_requested(), self.trainer.device)
+            stopping = self.trainer.world.any(self.hooks.stop_requested())
             update = self.trainer.update(micro_batches)
             if not update.applied:
                 self._not_finite(update)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
 from open_ldm.core.device import DeviceName, DtypeName
+from open_ldm.core.distributed import TIMEOUT_SECONDS
+from open_ldm.core.later_settings import without_defaults
 
 
 class OptimizerConfig(Config):
@@ -42,6 +44,29 @@ class EmaConfig(Config):
 
     decay: float = Field(default=0.9999, ge=0, lt=1)
     warmup: bool = True
+
+
+class ParallelConfig(Config):
+    """How several processes work together.
+
+    Attributes:
+        kind: `ddp` copies the whole model to every process; `auto` takes that where there are several, and `single` refuses
+            more than one.
+        timeout_seconds: The longest wait for another process, which is then named.
+    """
+
+    kind: Literal["auto", "single", "ddp"] = "auto"
+    timeout_seconds: int = Field(default=TIMEOUT_SECONDS, ge=1)
+
+
+class Parallel(Config):
+    """Base of recipes that several processes may share; a recipe at the default is written as before there was one."""
+
+    parallel: ParallelConfig = ParallelConfig()
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("parallel",))
 
 
 class TrainingConfig(Config):

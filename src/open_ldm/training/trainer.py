@@ -16,6 +16,7 @@ from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective, ObjectiveConfig
 from open_ldm.training.optimizer import learning_rate_at
+from open_ldm.training.parallel import accumulating, shared
 from open_ldm.training.settings import TrainingConfig
 from open_ldm.training.state import TrainState
 
@@ -44,11 +45,12 @@ B = TypeVar("B")
 class Trainer(ABC, Generic[M, B]):
     """Changes a `TrainState` by one update at a time; a subclass says what the loss is.
 
-    M: the model; B: a micro-batch of what it learns from.
+    M: the model; B: a micro-batch of what it learns from. `objective` gives the losses, and `root` is what is called for them.
     """
 
-    def __init__(self, model: M, config: TrainingConfig, world: World, device: torch.device) -> None:
+    def __init__(self, model: M, objective: nn.Module, config: TrainingConfig, world: World, device: torch.device) -> None:
         self.state = TrainState(model, config)
+        self.objective, self.root = objective, shared(objective, world)
         self.config, self.world, self.device = config, world, device
         self._parameters = list(model.parameters())
 
@@ -66,8 +68,12 @@ class Trainer(ABC, Generic[M, B]):
             What was done, the same on every process.
         """
         loss = self._accumulate_gradients(micro_batches)
+        self.world.sum_([loss])
+        return self._step(loss)
+
+    def _step(self, loss: Tensor) -> Update:
+        """One step of the optimiser by the gradients of the global batch."""
         gradients = self._gradients()
-        self.world.sum_([*gradients, loss])
         norm = torch.nn.utils.get_total_norm(gradients)
         counters = self.state.counters
         counters.samples_seen += self.config.batch_size
@@ -84,9 +90,10 @@ class Trainer(ABC, Generic[M, B]):
 
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
         total = torch.zeros((), device=self.device)
-        for batch in micro_batches:
-            loss = self.losses(batch).sum() / self.config.batch_size
-            torch.autograd.backward(loss)
+        for number, batch in enumerate(micro_batches, start=1):
+            with accumulating(self.root, last=number == len(micro_batches)), self.world.waiting("the sum of gradients"):
+                loss = self.losses(batch).sum() / self.config.batch_size
+                torch.autograd.backward(loss)
             total += loss.detach()
         return total
 
@@ -112,10 +119,10 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
     def __init__(
         self, model: DiffusionModel, noising: Noising, objective: ObjectiveConfig, config: TrainingConfig, world: World
     ) -> None:
-        super().__init__(model, config, world, noising.device)
-        self.noising, self.objective = noising, Objective(model, objective)
+        super().__init__(model, Objective(model, objective), config, world, noising.device)
+        self.noising = noising
 
     def losses(self, batch: EncodedBatch) -> Tensor:
         """Return the objective of each view [B] at its drawn time and noise."""
-        losses: Tensor = self.objective(self.noising.draw(batch))
+        losses: Tensor = self.root(self.noising.draw(batch))
         return losses

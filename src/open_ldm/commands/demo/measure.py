@@ -44,7 +44,7 @@ class Plan:
     pictures: int = 64
 
 
-USUAL, FEW = Plan(), Plan(pictures=48)
+USUAL = Plan()
 
 
 @dataclass(frozen=True)

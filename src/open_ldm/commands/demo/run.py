@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.commands.demo.measure import FEW, USUAL, ModelFindings, Plan, measure_model
+from open_ldm.commands.demo.measure import USUAL, ModelFindings, Plan, measure_model
 from open_ldm.commands.demo.page import write_page
 from open_ldm.commands.demo.verdict import Claim, judge
 from open_ldm.commands.devices import ANY, Training, train_over
@@ -25,24 +25,6 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 BASELINE, IMPROVED = "entangled", "improved"
 RECIPES = {BASELINE: "demo-entangled", IMPROVED: "demo-improved"}
 FINDINGS = "demo.json"
-_QUICK = (
-    "data.source.colours=[red,blue]",
-    "data.source.split=all",
-    "denoiser.width=64",
-    "denoiser.depth=3",
-    "denoiser.heads=4",
-    "data.transform.flip=0.25",
-    "training.samples=12800",
-    "training.batch_size=32",
-    "training.optimizer.learning_rate=8e-3",
-    "training.optimizer.warmup_samples=1280",
-    "training.checkpoint_every_samples=12800",
-)
-QUICK = {BASELINE: _QUICK, IMPROVED: (*_QUICK, "conditioning.controls.original_size.gate.alpha=1")}
-"""A tenth of the network and two colours: a minute shows what the size does to the colour, in shapes that are blobs.
-
-All combinations are trained on: without the held-out ones each triangle would be blue, and the kind would tell the colour.
-"""
 
 
 @dataclass(frozen=True)
@@ -72,20 +54,18 @@ def run_demo(
     out: Path,
     overrides: Sequence[str] = (),
     *,
-    quick: bool = False,
     silent: bool = False,
     recipes: Mapping[str, str] | None = None,
-    plan: Plan | None = None,
+    plan: Plan = USUAL,
 ) -> DemoResult:
     """Train both models (or go on), measure them, and write demo.json and demo.html.
 
     Args:
         out: Folder of the demo; the runs are `out/entangled` and `out/improved`.
         overrides: Changes to both recipes.
-        quick: A minute in place of five: smaller models of two colours, fewer pictures.
         silent: Nothing is printed.
         recipes: Which recipe is trained as which model, where it is not the packaged one.
-        plan: How many pictures the numbers rest on; None takes the usual number.
+        plan: How many pictures the numbers rest on.
 
     Returns:
         What was found; its code is 1 where an interval lies on the wrong side of a claim.
@@ -97,14 +77,12 @@ def run_demo(
     """
     started = time.perf_counter()
     names = {**RECIPES, **(recipes or {})}
-    changes = {model: (*(QUICK[model] if quick else ()), *overrides) for model in names}
-    resolved = {model: load_recipe(name, changes[model]) for model, name in names.items()}
+    resolved = {model: load_recipe(name, overrides) for model, name in names.items()}
     drawings = {model: _required_shapes(recipe) for model, recipe in resolved.items()}
     _require_flip(resolved[IMPROVED])
-    _train(out, {model: (names[model], *changes[model]) for model in resolved}, resolved, silent)
-    pictures = plan or (FEW if quick else USUAL)
+    _train(out, {model: (names[model], *overrides) for model in resolved}, resolved, silent)
     findings = {
-        model: measure_model(load_run(out / model), drawings[model], pictures, f"sample from {model}", silent=silent)
+        model: measure_model(load_run(out / model), drawings[model], plan, f"sample from {model}", silent=silent)
         for model in resolved
     }
     claims = judge(findings[BASELINE], findings[IMPROVED])

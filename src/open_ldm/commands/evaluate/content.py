@@ -155,5 +155,5 @@ def _readings(
     for batch in samples.batches(control, values, seeds, world, on_seeds):
         read = [reader.read(batch.pixels[value]) for value in values]
         rows += [(seed, list(each)) for seed, *each in zip(batch.seeds, *read, strict=True)]
-    whole = sorted((row for part in world.gathered(rows) for row in part), key=lambda row: row[0])
+    whole = sorted((row for part in world.gathered(rows, "readings") for row in part), key=lambda row: row[0])
     return {value: [each[column] for _, each in whole] for column, value in enumerate(values)}

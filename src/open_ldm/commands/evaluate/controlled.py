@@ -130,6 +130,6 @@ def reader_for(pictures: SampledPictures, config: ReaderConfig | None, extractor
 
 def together(world: World, seeds: Sequence[int], rows: Tensor) -> Tensor:
     """Gather the rows [n, ...] of all processes in the order of their seeds."""
-    parts = world.gathered((list(seeds), rows))
+    parts = world.gathered((list(seeds), rows), "controlled pictures")
     order = torch.tensor([seed for own, _ in parts for seed in own]).argsort()
     return torch.cat([part for own, part in parts if own])[order]

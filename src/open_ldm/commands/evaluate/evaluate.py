@@ -9,15 +9,17 @@ from typing import Any
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
-from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
+from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures, open_evaluated
 from open_ldm.commands.evaluate.reference import CACHE, open_against
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.core.distributed import join_world
 from open_ldm.core.errors import DataError, StoppedError
+from open_ldm.core.hashes import hash_tensors
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.holdout import PartName
 from open_ldm.data.loader import DataConfig
+from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.stored import store
@@ -90,29 +92,41 @@ def evaluate(
         DataError: The pictures are unusable, or no metric gave a number.
         StoppedError: A stop signal came; what was measured before is written.
     """
-    machine = set_up_machine(device)
-    world = join_world(machine.device)
-    data = None if against is None else open_against(against, part)
-    pictures = open_evaluated(given, config, data, part, device)
-    if data is None and isinstance(pictures, SampledPictures):
-        data = pictures.data
-    folder = out or (run_folder_of(given) if isinstance(pictures, SampledPictures) else None)
     with StopRequest() as stop:
-        evaluator = Evaluator(pictures, data, config, machine, world, cache, silent or not world.leads, stop)
-        try:
-            found = evaluator.evaluate(given)
-        except StoppedError as error:
-            raise _kept(evaluator.found(given), folder if world.leads else None, error) from None
-    if not found.results:
-        first, *more = found.refused.values()
-        others = f" (and {len(more)} more)" if more else ""
-        raise DataError(f"no metric could be computed{others}: {first}")
-    if folder is None or not world.leads:
-        return found
-    written = evaluator.written(found, folder)
+        machine = set_up_machine(device)
+        world = join_world(machine.device)
+        with world.sharing_errors():
+            data = None if against is None else open_against(against, part)
+            pictures = open_evaluated(given, config, data, part, device)
+            if data is None and isinstance(pictures, SampledPictures):
+                data = pictures.data
+            if world.size > 1:
+                world.agreed("what is measured", _measured(pictures, data, config))
+            folder = out or (run_folder_of(given) if isinstance(pictures, SampledPictures) else None)
+            evaluator = Evaluator(pictures, data, config, machine, world, cache, silent or not world.leads, stop)
+            try:
+                found = evaluator.evaluate(given)
+            except StoppedError as error:
+                raise _kept(evaluator.found(given), folder if world.leads else None, error) from None
+            if not found.results:
+                first, *more = found.refused.values()
+                others = f" (and {len(more)} more)" if more else ""
+                raise DataError(f"no metric could be computed{others}: {first}")
+            if folder is None or not world.leads:
+                return found
+            written = evaluator.written(found, folder)
     if out is None:
         refresh_report(folder)
     return written
+
+
+def _measured(pictures: SampledPictures | GivenPictures, data: Source | None, config: EvaluationConfig) -> dict[str, Any]:
+    """What must be the same for all processes that share an evaluation."""
+    content: dict[str, Any] = {name: str(value) for name, value in config.model_dump(mode="json").items()}
+    content["data"] = None if data is None else data.fingerprint
+    if isinstance(pictures, SampledPictures):
+        return {**content, "samples seen": pictures.run.samples_seen, "weights": hash_tensors(pictures.run.model.state_dict())}
+    return {**content, "pictures": pictures.source.fingerprint}
 
 
 def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> StoppedError:
@@ -121,4 +135,6 @@ def _kept(found: Evaluation, folder: Path | None, error: StoppedError) -> Stoppe
         return error
     file = store(folder, found.results, found.samples_seen, found.refused, found.details())
     names = ", ".join(result.estimate.name for result in found.results)
-    return StoppedError(f"{error.problem}; kept in {file}: {names}", fix="run it again with the remaining --metrics")
+    kept = StoppedError(f"{error.problem}; kept in {file}: {names}", fix="run it again with the remaining --metrics")
+    kept.of_all = error.of_all
+    return kept

@@ -29,7 +29,7 @@ from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures
 from open_ldm.commands.evaluate.reference import counted, reference_statistics
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
+from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, StoppedError
 from open_ldm.core.events import Progress
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.loader import open_data
@@ -250,12 +250,18 @@ class Evaluator:
 
     def _refusable(self, name: str, work: Any) -> None:
         self.stop.raise_if_requested()
+        reason = ""
         try:
             work()
         except StoppedError:
             raise
         except OpenLdmError as error:
-            self.refused[name] = error.one_line()
+            if error.of_all:
+                raise
+            reason = error.one_line()
+        self.world.agreed(f"whether {name} can be measured", reason or "yes", DataError)
+        if reason:
+            self.refused[name] = reason
 
     def _watched(self, progress: Progress) -> Callable[[int], None]:
         """Report progress; raises StoppedError once a signal has come."""

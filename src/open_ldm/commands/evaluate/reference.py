@@ -76,7 +76,7 @@ def reference_statistics(
     folders = [_folder(cache, content, size_px, length, capacity, extractor) for extractor in extractors]
     kept = [_kept(folder) for folder in folders]
     missing = [index for index, one in enumerate(kept) if one is None]
-    missing = sorted({index for part in world.gathered(missing) for index in part})
+    missing = sorted({index for part in world.gathered(missing, "statistics that are kept") for index in part})
     if missing:
         batches = counted(pictures_of(source, size_px, count=length, world=world), on_pictures)
         measured = collect(batches, [extractors[index] for index in missing], capacity=capacity, world=world)

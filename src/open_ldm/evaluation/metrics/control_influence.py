@@ -112,7 +112,7 @@ def pair_distances(
             checked(each, batch.numbers, extractor.id)
         rows.append(torch.stack([distance(features[a], features[b], config.over) for a, b in pairs], dim=1).cpu())
         numbers += batch.numbers
-    together = world.gathered((numbers, rows, sizes))
+    together = world.gathered((numbers, rows, sizes), "distances between controls")
     all_numbers = [number for part, _, _ in together for number in part]
     all_sizes = set().union(*(part for _, _, part in together))
     if not all_numbers or not pairs:

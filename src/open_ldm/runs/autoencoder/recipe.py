@@ -13,7 +13,7 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.loader import DataConfig
 from open_ldm.runs.recipe import Recipe, build_config, load_recipe, numerics_of, recipe_content
-from open_ldm.training.settings import TrainingConfig
+from open_ldm.training.settings import Parallel, TrainingConfig
 
 
 class HeldOutConfig(Config):
@@ -28,7 +28,7 @@ class HeldOutConfig(Config):
     shown: int = Field(default=8, ge=1, le=64)
 
 
-class AutoencoderRecipe(Config):
+class AutoencoderRecipe(Parallel):
     """Settings of a run of `ldm autoencoder train`.
 
     Attributes:
@@ -67,7 +67,7 @@ class AutoencoderRecipe(Config):
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training; what is held out does, what is shown does not."""
-        content = numerics_of(self.model_dump(mode="json", exclude={"name"}), self.training)
+        content = numerics_of(self.model_dump(mode="json", exclude={"name", "parallel"}), self.training)
         content["held_out"].pop("shown")
         return content
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from open_ldm.autoencoders.network import build_network
 from open_ldm.core.device import Machine
+from open_ldm.core.errors import DataError
 from open_ldm.data.content import read_fingerprint
+from open_ldm.data.health import count_bad_samples
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.loader import default_workers, open_data, read_batches
 from open_ldm.data.sample import Source
@@ -17,7 +19,7 @@ from open_ldm.data.survey import survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
-from open_ldm.runs.train import RunContext, TrainingResult, count_bad_samples, run_in_folder
+from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop
@@ -62,10 +64,11 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     folder, machine, world = context.folder, context.machine, context.world
     training = recipe.training
     store = CheckpointFolder(folder.checkpoints, training.keep_checkpoints, REQUIRED)
-    checkpoint, problems = store.newest()
+    checkpoint, problems = store.newest_of_all(world)
     source = open_data(recipe.data, captions=False)
     seen = survey(source)
-    health = count_bad_samples(folder, source, seen, world.leads)
+    world.agreed("data", data := read_fingerprint(source), DataError)
+    health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     parts = hold_out(source, recipe.held_out.pictures, training.seed)
     trainer = build_trainer(recipe, context)
     if checkpoint is not None:
@@ -78,7 +81,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
         held_out=partial(_held_out_batches, recipe, parts.held_out, machine),
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, read_fingerprint(source), recipe.numerics),
+        fingerprint=fingerprint(machine, world, plan.micro_batch_size, data, recipe.numerics),
         stop=context.stop,
         silent=silent,
     )
