@@ -186,7 +186,7 @@ def test_processes_share_the_reading(tmp_path: Path) -> None:
     source = opened(folder_of(tmp_path / "a"))
 
     class One(World):
-        def gathered(self, value: Any) -> list[Any]:
+        def gathered(self, value: Any, name: str = "") -> list[Any]:
             told.append(value)
             return [*told[: self.rank], value]
 

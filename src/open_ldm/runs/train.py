@@ -180,6 +180,7 @@ def _trained(
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
     plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
+    traits = fingerprint(machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe))
     recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,
@@ -191,9 +192,7 @@ def _trained(
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
-        fingerprint=fingerprint(
-            machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe)
-        ),
+        fingerprint=traits,
         stop=context.stop,
         silent=silent,
     )

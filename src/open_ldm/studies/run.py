@@ -171,26 +171,34 @@ class Runner:
 
     def run(self) -> StudyFound:
         """Train, measure and write. Raises StoppedError when a signal ended it; the same command goes on."""
-        for setting in self.study.settings(self.scale):
-            stats = self._stats(setting)
-            evaluator = self._evaluator(setting)
-            jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
-            for done in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
-                require_same_training(done)  # before hours are spent on the others
-            if self.choice.devices:
-                self._train_over(jobs)
-            for job in jobs:
-                self._say(f"{setting.name}, {job.arm}, seed {job.seed}")
-                for each in (job.start, job):
-                    if each is not None and not each.finished:
-                        self._train(each)
-                try:
-                    new = self._measure(setting, job, evaluator)
-                except StoppedError as error:
-                    raise self._stopped(error.problem) from None
-                if new:
-                    self.write()
+        try:
+            for setting in self.study.settings(self.scale):
+                self._train_and_measure(setting)
+        except StoppedError:
+            self.write()
+            raise
         return self.write()
+
+    def _train_and_measure(self, setting: Setting) -> None:
+        """Bring every arm to its end; the page is written after each one that was measured anew."""
+        stats = self._stats(setting)
+        evaluator = self._evaluator(setting)
+        jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
+        for done in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
+            require_same_training(done)  # before hours are spent on the others
+        if self.choice.devices:
+            self._train_over(jobs)
+        for job in jobs:
+            self._say(f"{setting.name}, {job.arm}, seed {job.seed}")
+            for each in (job.start, job):
+                if each is not None and not each.finished:
+                    self._train(each)
+            try:
+                new = self._measure(setting, job, evaluator)
+            except StoppedError as error:
+                raise self._stopped(error.problem) from None
+            if new:
+                self.write()
 
     def write(self) -> StudyFound:
         """study.json and study.html of what has been measured so far."""
