@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.sources.shrunk import ShrunkConfig
+from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.features.classifier import ClassifierConfig, ClassifierExtractor
 from open_ldm.evaluation.protocol import Result
@@ -77,6 +78,15 @@ class Effect:
 
     result: Result
     details: Mapping[str, Any]
+
+
+def warned_of(estimate: Estimate, control: str, left_out: Sequence[str]) -> Estimate:
+    """Return the estimate with a warning that names the values near which there are too few real pictures, if any are."""
+    if not left_out:
+        return estimate
+    values = ", ".join(left_out)
+    warning = f"control_effect leaves out {control}={values}, near which there are too few real pictures"
+    return replace(estimate, warnings=(warning,))
 
 
 def control_of(pictures: SampledPictures, option: str, metric: str) -> Control:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from open_ldm.commands.evaluate.controlled import (
     reader_for,
     together,
     values_of,
+    warned_of,
 )
 from open_ldm.commands.evaluate.read_effect import measure_read_effect
 from open_ldm.controls import Control, Metadata
@@ -134,11 +134,8 @@ def _of_statistic(
         reference=hash_of_real, reference_n="|".join(str(count) for count in real.counts.values()),
         sampling={**pictures.sampling, "seeds": seeds_in_words(seeds)},
     )  # fmt: skip
-    estimate = estimate_mean("control_effect", slope_effects(found, real.means), bootstrap)
-    if real.left_out:
-        left = ", ".join(real.left_out)
-        warning = f"control_effect leaves out {metric.control}={left}, near which there are too few real pictures"
-        estimate = replace(estimate, warnings=(warning,))
+    effects = estimate_mean("control_effect", slope_effects(found, real.means), bootstrap)
+    estimate = warned_of(effects, metric.control, real.left_out)
     details = {
         "statistic": statistic.name,
         "samples": {value: float(each.mean()) for value, each in found.items()},

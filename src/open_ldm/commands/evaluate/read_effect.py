@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from open_ldm.commands.evaluate.config import ControlEffectMetric
-from open_ldm.commands.evaluate.controlled import ControlledSamples, Effect, OnSeeds, together
+from open_ldm.commands.evaluate.controlled import ControlledSamples, Effect, OnSeeds, together, warned_of
 from open_ldm.controls import Metadata
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
@@ -62,11 +61,8 @@ def measure_read_effect(
         reference=hash_of_real, reference_n="|".join(str(count) for count in real.counts.values()),
         sampling={**pictures.sampling, "seeds": seeds_in_words(seeds)},
     )  # fmt: skip
-    estimate = estimate_mean("control_effect", read_effects(found, real.means), bootstrap)
-    if real.left_out:
-        left = ", ".join(real.left_out)
-        warning = f"control_effect leaves out {metric.control}={left}, near which there are too few real pictures"
-        estimate = replace(estimate, warnings=(warning,))
+    effects = estimate_mean("control_effect", read_effects(found, real.means), bootstrap)
+    estimate = warned_of(effects, metric.control, real.left_out)
     details = {
         "statistic": f"column {control.column} as read",
         "samples": {value: reader.shown(each.mean(dim=0), value) for value, each in found.items()},

@@ -26,7 +26,7 @@ from open_ldm.evaluation.readers.base import PLACE, Reader, mirrored
 
 LEAST_REAL = 10
 """Real pictures that a value needs near it to be compared with."""
-_CERTAIN = 3.0
+CERTAIN = 3.0
 """Standard errors by which real pictures of two values must differ for the control to have an effect on real pictures."""
 
 
@@ -104,6 +104,33 @@ def nearest_value(numbers: Tensor, values: Tensor) -> Tensor:
     return torch.where(distance <= closest / 2, index, -1)
 
 
+def near_values(measured: Tensor, nearest: Tensor, values: Sequence[str], verb: str = "are near") -> dict[str, Tensor]:
+    """Divide what was measured of real pictures by the value that is nearest to each, float64.
+
+    Args:
+        measured: Numbers [n] or [n, D] of n pictures.
+        nearest: Index of the value of each picture, int64 [n]; -1 for none of them.
+        values: The values.
+        verb: What an error says of pictures and values: "are near", or "have".
+
+    Returns:
+        Those of each value with `LEAST_REAL` pictures or more, in the order of the values.
+
+    Raises:
+        DataError: Fewer than two values have enough pictures.
+    """
+    near = {value: measured[nearest == index].double() for index, value in enumerate(values)}
+    kept = {value: each for value, each in near.items() if len(each) >= LEAST_REAL}
+    if len(kept) < 2:
+        found = ", ".join(f"{value}: {len(each)}" for value, each in near.items())
+        raise DataError(
+            f"control_effect: too few real pictures {verb} the values ({found})",
+            needed=f"two values with at least {LEAST_REAL}",
+            fix="other values, or more real_pictures",
+        )
+    return kept
+
+
 @dataclass(frozen=True)
 class RealStatistic:
     """Means of a statistic over real pictures near each value; only values with `LEAST_REAL` pictures or more.
@@ -122,19 +149,11 @@ def real_statistic(statistics: Tensor, nearest: Tensor, values: Sequence[str]) -
     Raises:
         DataError: Fewer than two values have enough pictures, or real pictures do not differ between them.
     """
-    near = {value: statistics[nearest == index].double() for index, value in enumerate(values)}
-    kept = {value: each for value, each in near.items() if len(each) >= LEAST_REAL}
-    if len(kept) < 2:
-        found = ", ".join(f"{value}: {len(each)}" for value, each in near.items())
-        raise DataError(
-            f"control_effect: too few real pictures are near the values ({found})",
-            needed=f"two values with at least {LEAST_REAL}",
-            fix="other values, or more real_pictures",
-        )
+    kept = near_values(statistics, nearest, values)
     means = {value: float(each.mean()) for value, each in kept.items()}
     low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     error = math.hypot(*(float(kept[value].std()) / math.sqrt(len(kept[value])) for value in (low, high)))
-    if means[high] - means[low] <= _CERTAIN * error:
+    if means[high] - means[low] <= CERTAIN * error:
         raise DataError(
             f"control_effect: real pictures near {low} and {high} do not differ for certain",
             needed="values at which real pictures differ",

@@ -20,10 +20,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.errors import DataError
-from open_ldm.evaluation.metrics.control_effect import LEAST_REAL
-
-_CERTAIN = 3.0
-"""Standard errors by which readings of real pictures of two values must differ, as in `control_effect`."""
+from open_ldm.evaluation.metrics.control_effect import CERTAIN, near_values
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,7 @@ def real_readings(readings: Tensor, nearest: Tensor, values: Sequence[str]) -> R
     Raises:
         DataError: Fewer than two values have enough pictures, or the reader tells no two of them apart.
     """
-    near = {value: readings[nearest == index].double() for index, value in enumerate(values)}
-    kept = {value: each for value, each in near.items() if len(each) >= LEAST_REAL}
-    if len(kept) < 2:
-        found = ", ".join(f"{value}: {len(each)}" for value, each in near.items())
-        raise DataError(
-            f"control_effect: too few real pictures have the values ({found})",
-            needed=f"two values with at least {LEAST_REAL}",
-            fix="other values, or more real_pictures",
-        )
+    kept = near_values(readings, nearest, values, "have")
     means = {value: each.mean(dim=0) for value, each in kept.items()}
     squares = {value: float(each.var(dim=0).sum()) / len(each) for value, each in kept.items()}
 
@@ -65,7 +54,7 @@ def real_readings(readings: Tensor, nearest: Tensor, values: Sequence[str]) -> R
         error = math.sqrt(squares[one] + squares[other])
         return float((means[one] - means[other]).norm()) / max(error, 1e-12)
 
-    if max(apart(one, other) for one, other in itertools.combinations(kept, 2)) <= _CERTAIN:
+    if max(apart(one, other) for one, other in itertools.combinations(kept, 2)) <= CERTAIN:
         raise DataError(
             "control_effect: the reader tells no two of these values apart in real pictures for certain",
             needed="a reader that does",
