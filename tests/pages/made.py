@@ -18,6 +18,7 @@ from open_ldm.commands.demo.captions import UNSEEN
 from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
 from open_ldm.commands.demo.page import write_page as write_demo
 from open_ldm.commands.demo.verdict import judge
+from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.shape_attributes import AgreementShares
 from open_ldm.runs.autoencoder.checks import EVENT, sections_of, write_pictures
@@ -155,7 +156,7 @@ def demo(folder: Path) -> Path:
 
     baseline = ModelFindings(share(0.92), Estimate("effect", 0.81, 0.7, 0.92, 96), share(0.52), None, shares, pictures)
     improved = ModelFindings(share(0.02), Estimate("effect", 0.02, 0.0, 0.05, 96), share(0.98), share(0.97), shares, pictures)
-    write_demo(folder / "demo.html", baseline, improved, judge(baseline, improved), 290.0)
+    write_demo(folder / "demo.html", ShapesConfig(), baseline, improved, judge(baseline, improved), 290.0)
     return folder / "demo.html"
 
 
