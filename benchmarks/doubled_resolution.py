@@ -20,7 +20,6 @@ from torch import Tensor
 
 from open_ldm.core import seeds
 from open_ldm.core.pictures import grid, save_png, to_images, to_pixels
-from open_ldm.data.loader import open_data, read_batches
 from open_ldm.denoisers.base import TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import patches_of
 from open_ldm.denoisers.blocks.positions import GridChange, Positions, positions_on
@@ -28,6 +27,7 @@ from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import open_data, read_batches
 
 PICTURES, SHOWN, TIMES = 64, 6, (0.3, 0.5, 0.7, 0.9)
 

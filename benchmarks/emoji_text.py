@@ -25,7 +25,6 @@ from open_ldm.core import seeds
 from open_ldm.core.config import validate
 from open_ldm.core.events import Progress
 from open_ldm.core.pictures import grid, save_png, to_images, to_pixels
-from open_ldm.data.loader import open_data, read_batches, read_view
 from open_ldm.data.order import sample_at
 from open_ldm.data.transforms import CenterCrop, TransformConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
@@ -34,6 +33,7 @@ from open_ldm.evaluation.held_out_loss import held_out_loss
 from open_ldm.runs.encoders import Encoders, build_encoder
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.requests import SampleRequest, build_inputs
+from open_ldm.sources.loader import open_data, read_batches, read_view
 from open_ldm.text import HuggingFaceConfig, HuggingFaceEncoder
 
 SIDE, DIM, TEMPERATURE = 32, 128, 0.07

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from layouts import Layout, Sample
+from layout import Layout, Sample
 from layouts_webdataset import picture
 
 COUNT = 4

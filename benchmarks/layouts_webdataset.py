@@ -11,7 +11,7 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from layouts import Layout, Sample
+from layout import Layout, Sample
 
 COUNT = 4
 

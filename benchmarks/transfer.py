@@ -28,10 +28,8 @@ from open_ldm.commands.demo import caption_groups
 from open_ldm.commands.sample import sample_pixels, settings_from
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.files import write_json, write_text
-from open_ldm.data.loader import open_data, read_batches
 from open_ldm.data.sample import Source
 from open_ldm.data.shape_words import shapes_in
-from open_ldm.data.sources.shapes import ShapesConfig, ShapesSource
 from open_ldm.data.survey import survey
 from open_ldm.evaluation.shape_attributes import agreement, mean_agreement
 from open_ldm.model.checkpoint import CheckpointFolder
@@ -47,6 +45,8 @@ from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import open_data, read_batches
+from open_ldm.sources.shapes import ShapesConfig, ShapesSource
 
 LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0)
 HELD_OUT_PICTURES = 200

@@ -27,11 +27,11 @@ from open_ldm.controls import Metadata
 from open_ldm.core.display import as_shown
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.columns import Columns, columns_of
-from open_ldm.data.loader import DataConfig, open_data, read_batches
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.evaluation.features.small_network import SmallNetworkConfig
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import DataConfig, open_data, read_batches
 
 OUT = Path(os.environ.get("OUT", "runs/own-metadata"))
 COUNT = int(os.environ.get("COUNT", "3000"))  # pictures that are drawn

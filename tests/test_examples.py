@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from open_ldm.runs.history import read_history
+from open_ldm.run_folder.history import read_history
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NETWORK = {"depth": 2, "width": 32, "heads": 2}

@@ -17,9 +17,9 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.pictures import to_picture
 from open_ldm.data import channels
 from open_ldm.data.ome import read_ome
-from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.sources.folder import FolderConfig
 from tests.cells import write_cells
 from tests.cli.conftest import ldm
 

@@ -16,11 +16,11 @@ from open_ldm.autoencoders.latent_stats import given
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.pictures import open_evaluated
 from open_ldm.core.pictures import to_images
-from open_ldm.data.loader import read_batches
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.sources.loader import read_batches
+from open_ldm.sources.shapes import ShapesConfig
 from tests.cli.conftest import ldm
 from tests.runs.autoencoder.tiny import tiny_recipe as tiny_autoencoder_recipe
 from tests.runs.tiny import tiny_recipe
@@ -355,7 +355,7 @@ def test_too_many_bad_pictures_end_the_run_with_65(capsys: pytest.CaptureFixture
 
 
 def test_a_run_in_use_is_not_touched(capsys: pytest.CaptureFixture[str], text_run: Path) -> None:
-    from open_ldm.runs.folder import RunFolder
+    from open_ldm.run_folder.folder import RunFolder
 
     with RunFolder(text_run):
         code, _, err = ldm(capsys, "train", text_run)

@@ -27,10 +27,10 @@ from open_ldm.commands.evaluate.reference import open_against
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.pictures import save_png, to_picture
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.distance import distance
 from open_ldm.evaluation.features.random import RandomExtractor
+from open_ldm.sources.shapes import ShapesConfig
 from tests.cli.conftest import ldm
 from tests.evaluation.sets import images
 

@@ -18,13 +18,13 @@ from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
 from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_images
-from open_ldm.data.loader import DataConfig, open_data, read_batches
-from open_ldm.data.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.readers import ShapesReader
 from open_ldm.evaluation.stored import stored_results
-from open_ldm.runs.report.evaluation import evaluation_part
+from open_ldm.run_folder.report.evaluation import evaluation_part
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sources.loader import DataConfig, open_data, read_batches
+from open_ldm.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
 from open_ldm.studies.found import METRICS
 from tests.cli.conftest import trained
 from tests.evaluation.sets import Process

@@ -19,13 +19,13 @@ from open_ldm.commands.fit_features import fit_features
 from open_ldm.commands.sample import SampleOptions, sample
 from open_ldm.controls import Metadata
 from open_ldm.core.events import read_events
-from open_ldm.data.loader import open_data
 from open_ldm.evaluation.features.classifier import ClassifierConfig, ClassifierExtractor
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.features.small_network import SmallNetworkConfig
 from open_ldm.evaluation.readers.column import ColumnReader
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import recipe_from
+from open_ldm.sources.loader import open_data
 from tests.cli.conftest import ldm
 from tests.runs.tiny import TINY
 

@@ -26,12 +26,12 @@ from open_ldm.commands.demo.text import demo_text
 from open_ldm.commands.demo.verdict import judge
 from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.data.shape_words import HELD_OUT, shapes_in
-from open_ldm.data.sources import open_source
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
 from open_ldm.evaluation.shape_attributes import AgreementShares
 from open_ldm.model.checkpoint import samples_seen_of
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.sources import open_source
+from open_ldm.sources.shapes import ShapesConfig
 
 SMALL = [
     "training.samples=64",

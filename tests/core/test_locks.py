@@ -29,7 +29,7 @@ if {windows}:
     from tests.windows_locks import pretend
     pretend()
 from open_ldm.core.errors import RunLockedError
-from open_ldm.runs.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder
 try:
     with RunFolder(Path(sys.argv[1])):
         print("entered", os.getpid(), flush=True)

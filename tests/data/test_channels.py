@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from open_ldm.core.errors import DataError
 from open_ldm.data import channels, pictures
 from open_ldm.data.channels import decode, read_size
-from open_ldm.data.loader import DataConfig
 from open_ldm.data.sample import BadPicture
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shards import ShardsConfig
-from open_ldm.data.sources.shrunk import ShrunkConfig
 from open_ldm.data.survey import survey
 from open_ldm.data.transforms import TransformConfig, cut_view, plan_view, resampled
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.loader import DataConfig
+from open_ldm.sources.shards import ShardsConfig
+from open_ldm.sources.shrunk import ShrunkConfig
 
 Array = np.ndarray[Any, Any]
 

@@ -19,13 +19,13 @@ from open_ldm.data.columns import Column, build_column, columns_of, flat, number
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, select_part
 from open_ldm.data.label_column import LabelColumn
-from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Source
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shards import ShardsConfig
-from open_ldm.data.sources.shrunk import ShrunkConfig
 from open_ldm.data.survey import survey
 from open_ldm.data.transforms import TransformConfig
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.loader import read_batches
+from open_ldm.sources.shards import ShardsConfig
+from open_ldm.sources.shrunk import ShrunkConfig
 
 NAN = math.nan
 Row = Mapping[str, Any]

@@ -17,11 +17,11 @@ from open_ldm.core.errors import DataError
 from open_ldm.data.content import content_hash, read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, select_part
 from open_ldm.data.sample import Source
-from open_ldm.data.sources import digests
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shapes import ShapesConfig
-from open_ldm.data.sources.shards import ShardsConfig
-from open_ldm.data.sources.shrunk import ShrunkConfig
+from open_ldm.sources import digests
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.shapes import ShapesConfig
+from open_ldm.sources.shards import ShardsConfig
+from open_ldm.sources.shrunk import ShrunkConfig
 
 Tar = Callable[..., Path]
 

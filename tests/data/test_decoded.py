@@ -13,9 +13,9 @@ from PIL import Image
 
 from open_ldm.data.decoded import FileKind, decode_all, kind_of
 from open_ldm.data.ome import tiff_bytes
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.survey import survey
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.shapes import ShapesConfig
 
 Encode = Callable[..., bytes]
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from open_ldm.data.duplicates import NEAR_BITS, Pair, find_duplicates, near_pairs, perceptual_hash
-from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.sources.folder import FolderConfig
 
 Array = np.ndarray[Any, Any]
 

@@ -15,12 +15,12 @@ from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.entangle import RangePart
 from open_ldm.data.holdout import HoldoutConfig, select_part
-from open_ldm.data.loader import DataConfig, read_batches
 from open_ldm.data.shape_words import COLOURS, KINDS, PLACES, ShapeWords, shapes_in, write_caption
-from open_ldm.data.sources.shape_painting import draw
-from open_ldm.data.sources.shapes import ShapesConfig, ShapesSource
 from open_ldm.data.transforms import GlobalCrop, LocalCrop, TransformConfig, plan_view
 from open_ldm.encoded.cache.reader import CacheReader
+from open_ldm.sources.loader import DataConfig, read_batches
+from open_ldm.sources.shape_painting import draw
+from open_ldm.sources.shapes import ShapesConfig, ShapesSource
 from tests.encoded.cache.small_data import CONTROLS, Setting, ranges
 
 PAINTED = 800

@@ -7,10 +7,10 @@ import torch
 
 from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.loader import DataConfig, read_batches, read_fixed_views, read_view
 from open_ldm.data.order import FIXED_VIEWS_SEED, fixed_view, sample_at, view_at
 from open_ldm.data.sample import Batch
 from open_ldm.data.transforms import LocalCrop, TransformConfig
+from open_ldm.sources.loader import DataConfig, read_batches, read_fixed_views, read_view
 from tests.encoded.cache.small_data import Pictures
 
 TRANSFORM = TransformConfig(size_px=8, crop=LocalCrop(scale_px=12), flip=0.5)

@@ -14,8 +14,8 @@ from PIL import Image, features
 from open_ldm.core.errors import DataError
 from open_ldm.data import formats, jpeg_quality, pictures
 from open_ldm.data.sample import UNKNOWN, BadPicture
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shards import ShardsConfig
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.shards import ShardsConfig
 
 Encode = Callable[..., bytes]
 Tar = Callable[..., Path]

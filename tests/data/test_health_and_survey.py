@@ -9,9 +9,9 @@ import pytest
 from open_ldm.core.errors import DataError
 from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.survey import survey
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.shapes import ShapesConfig
 
 
 def bad(*names: str, reason: str = "not a picture") -> list[BadSample]:

@@ -8,9 +8,9 @@ import pytest
 
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.holdout import hold_out
-from open_ldm.data.loader import DataConfig, open_data, read_batches
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.survey import survey
+from open_ldm.sources.loader import DataConfig, open_data, read_batches
+from open_ldm.sources.shapes import ShapesConfig
 from tests.data.conftest import make_bytes, make_tar
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from open_ldm.data.jpeg_quality import read_quality
 from open_ldm.data.measures import measure
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shards import ShardsConfig
-from open_ldm.data.sources.shrunk import ShrunkConfig
 from open_ldm.data.survey import survey
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.shards import ShardsConfig
+from open_ldm.sources.shrunk import ShrunkConfig
 
 Encode = Callable[..., bytes]
 

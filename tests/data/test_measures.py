@@ -11,8 +11,8 @@ import pytest
 
 from open_ldm.data.measures import MEASURES, measure
 from open_ldm.data.sample import Sample, SourceSummary
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.survey import survey
+from open_ldm.sources.shapes import ShapesConfig
 
 COLOUR = ("saturation", "brightness")
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from open_ldm.data import channels, pictures, tiff
 from open_ldm.data.sample import BadPicture
-from open_ldm.data.sources.folder import FolderConfig
+from open_ldm.sources.folder import FolderConfig
 
 Array = np.ndarray[Any, Any]
 HEIGHT, WIDTH = 12, 10

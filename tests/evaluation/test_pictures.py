@@ -9,9 +9,9 @@ from PIL import Image
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_pixels
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.pictures import Pictures, PictureSet, content_of, numbered, pictures_of
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.shapes import ShapesConfig
 from tests.evaluation.sets import images
 
 

@@ -15,12 +15,12 @@ from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.label_column import LabelColumn
 from open_ldm.data.sample import Sample
 from open_ldm.data.shape_words import COLOURS
-from open_ldm.data.sources.shapes import DrawnShape, Scene, ShapesConfig, ShapesSource, draw
-from open_ldm.data.sources.shrunk import ShrunkConfig
 from open_ldm.evaluation.features.classifier import DESCRIPTION, ClassifierConfig, ClassifierExtractor
 from open_ldm.evaluation.features.classifier_fit import FitConfig, _some_shrunk, fit, is_fitted
 from open_ldm.evaluation.features.resize import coarsened
 from open_ldm.evaluation.readers import ClassifierReader, ShapesReader, mirrored
+from open_ldm.sources.shapes import DrawnShape, Scene, ShapesConfig, ShapesSource, draw
+from open_ldm.sources.shrunk import ShrunkConfig
 from tests.evaluation.sets import CPU, images
 
 FIT: dict[str, Any] = {"network": {"size_px": 8, "width": 8, "dim": 6}, "pictures": 1600, "batch_size": 16, "held_out": 0.2}

@@ -10,8 +10,6 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from open_ldm.data.shape_words import KINDS, ShapeWords, shapes_in
-from open_ldm.data.sources.shape_painting import DrawnShape
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.shape_attributes import (
     UNCLEAR,
@@ -20,6 +18,8 @@ from open_ldm.evaluation.shape_attributes import (
     mean_agreement,
     read_shapes,
 )
+from open_ldm.sources.shape_painting import DrawnShape
+from open_ldm.sources.shapes import ShapesConfig
 
 
 def views(side: int, count: int, two_shapes: int, blur: float = 0) -> Iterator[tuple[Tensor, tuple[DrawnShape, ...], bool]]:

@@ -9,10 +9,10 @@ import torch
 from torch import distributed
 
 from open_ldm.core.distributed import join_world
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.pictures import pictures_of
 from open_ldm.evaluation.reference import save_statistics
 from open_ldm.evaluation.statistics import collect
+from open_ldm.sources.shapes import ShapesConfig
 from tests.evaluation.sets import CPU, small_extractor
 
 

@@ -18,18 +18,18 @@ from open_ldm.commands.demo.captions import UNSEEN
 from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
 from open_ldm.commands.demo.page import write_page as write_demo
 from open_ldm.commands.demo.verdict import judge
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.shape_attributes import AgreementShares
+from open_ldm.run_folder.report.page import write_report
+from open_ldm.run_folder.report.stages import write_stages_report
 from open_ldm.runs.autoencoder.checks import EVENT, sections_of, write_pictures
-from open_ldm.runs.report.page import write_report
-from open_ldm.runs.report.stages import write_stages_report
+from open_ldm.sources.shapes import ShapesConfig
 from open_ldm.studies.catalogue import study_of
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import SHOWN, save_strip
 from open_ldm.studies.report import write_study
 from open_ldm.studies.results import Measured, Value
-from tests.runs.fake import CONFIG, PROMPTS, TOTAL, add_drawn, add_evaluation, add_held_out, event, make_run, shape_pixels
+from tests.run_folder.fake import CONFIG, PROMPTS, TOTAL, add_drawn, add_evaluation, add_held_out, event, make_run, shape_pixels
 
 
 def run_report(folder: Path) -> Path:

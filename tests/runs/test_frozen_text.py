@@ -13,7 +13,6 @@ import transformers
 
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.data.loader import open_data
 from open_ldm.data.survey import survey
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_text_encoder, remember_tokens
@@ -21,6 +20,7 @@ from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import open_data
 from open_ldm.text.remembered import RememberingEncoder
 from tests.runs.test_resume import finish, hashes, kill_at
 from tests.runs.tiny import losses, start, tiny_recipe

@@ -10,10 +10,10 @@ import pytest
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import read_events
-from open_ldm.data.loader import open_data
 from open_ldm.runs.held_out import EVENT
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
+from open_ldm.sources.loader import open_data
 from tests.runs.tiny import tiny_recipe
 
 HOLDOUT = "data.holdout={share: 0.3}"

@@ -22,11 +22,11 @@ from safetensors.torch import load_file
 from open_ldm.cli.main import main
 from open_ldm.controls.gate import PowerCosineGate, gamma
 from open_ldm.core.config import to_yaml
-from open_ldm.runs.history import read_history
+from open_ldm.run_folder.history import read_history
+from open_ldm.run_folder.recipe_schema import SCHEMA
+from open_ldm.run_folder.report.gates import gate_plots
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import load_recipe, recipe_notes
-from open_ldm.runs.recipe_schema import SCHEMA
-from open_ldm.runs.report.gates import gate_plots
 
 BEGUN = Path(__file__).parent / "begun_before"
 RUNS = sorted(path.name for path in BEGUN.iterdir())

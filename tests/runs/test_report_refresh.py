@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from open_ldm.run_folder.report.page import write_report
 from open_ldm.runs import recorder
 from open_ldm.runs.recipe import load_recipe
-from open_ldm.runs.report.page import write_report
 from open_ldm.runs.train import train
 from tests.runs.tiny import tiny_recipe
 

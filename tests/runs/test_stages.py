@@ -24,7 +24,7 @@ from open_ldm.runs.stages import build_stages, plan_stages, train_stages
 from open_ldm.runs.train import TrainingResult, train
 from open_ldm.transfer_learning.receipt import Receipt
 from open_ldm.transfer_learning.start import Started
-from tests.runs.test_report import Page
+from tests.run_folder.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses, start
 

@@ -20,7 +20,6 @@ from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.loader import open_data
 from open_ldm.denoisers.base import Denoiser, Prediction
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions
 from open_ldm.model.checkpoint import Checkpoint, load_checkpoint
@@ -34,6 +33,7 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import open_data
 from open_ldm.training.plan import plan_batches
 from open_ldm.transfer_learning.start import Started
 from tests.runs.test_resume import finish, kill_at

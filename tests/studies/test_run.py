@@ -18,7 +18,7 @@ from open_ldm.studies import run as studies_run
 from open_ldm.studies.found import METRICS, StudyFound
 from open_ldm.studies.measure import read_strip
 from open_ldm.studies.run import Choice, Runner
-from tests.runs.test_report import Page
+from tests.run_folder.test_report import Page
 from tests.studies.small import FIT, small_study, told
 
 

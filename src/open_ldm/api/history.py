@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_ldm.core.events import Event
-from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.held_out import EVENT
-from open_ldm.runs.history import read_history
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.history import HELD_OUT, read_history
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def read_curves(folder: Path) -> History:
             curves.learning_rate.append(_number(event, "learning_rate"))
             curves.grad_norm.append(_number(event, "grad_norm"))
             curves.samples_per_second.append(_number(event, "samples_per_second"))
-        for event in history.named(EVENT):
+        for event in history.named(HELD_OUT):
             curves.held_out_samples_seen.append(before + event.samples_seen)
             curves.held_out_loss.append(_number(event, "mean"))
         before += history.samples_seen

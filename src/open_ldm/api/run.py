@@ -19,13 +19,13 @@ from open_ldm.core.config import read_yaml
 from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.holdout import PartName
-from open_ldm.data.loader import DataConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.model.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
-from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.history import read_history
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.history import read_history
 from open_ldm.runs.load import LoadedRun
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.sources.loader import DataConfig
 
 
 class Run:

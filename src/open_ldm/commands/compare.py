@@ -12,9 +12,8 @@ from open_ldm.commands.evaluate.text import aligned
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.protocol import Difference, compare
 from open_ldm.evaluation.stored import Stored, stored_results
-from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.held_out import EVENT
-from open_ldm.runs.history import RunHistory, read_history
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.history import HELD_OUT, RunHistory, read_history
 
 _HASH = re.compile(r"[0-9a-f]{16,}(/[0-9a-f]{16,})?")
 
@@ -41,7 +40,7 @@ class ComparedRun:
     @property
     def held_out_loss(self) -> float | None:
         """The newest that training itself measured."""
-        event = self.history.last(EVENT)
+        event = self.history.last(HELD_OUT)
         return None if event is None else event.number("mean")
 
     def newest(self, name: str) -> Stored | None:

@@ -16,10 +16,10 @@ from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
 from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.content import Figure, Head, Link, Part, Picture, Table, figure, link_to, render_page
-from open_ldm.runs.held_out import EVENT
+from open_ldm.run_folder.history import HELD_OUT
+from open_ldm.run_folder.report.evaluation import protocols
+from open_ldm.run_folder.report.training import axis_for, curve_of
 from open_ldm.runs.load import load_run
-from open_ldm.runs.report.evaluation import protocols
-from open_ldm.runs.report.training import axis_for, curve_of
 from open_ldm.sampling.requests import SampleRequest
 
 _COLUMNS = 8
@@ -112,7 +112,7 @@ def _losses(runs: Sequence[ComparedRun]) -> Figure:
 
 def _held_out(runs: Sequence[ComparedRun]) -> Part | None:
     """Over training, and by noise level at the end."""
-    measured = [(run.name, events) for run in runs if (events := run.history.named(EVENT))]
+    measured = [(run.name, events) for run in runs if (events := run.history.named(HELD_OUT))]
     if not measured:
         return None
     over = [curve_of(events, "mean", name) for name, events in measured]

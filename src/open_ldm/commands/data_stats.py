@@ -11,11 +11,11 @@ from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.events import Progress
 from open_ldm.data.health import Health
-from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Batch
 from open_ldm.runs.build import measure_latent_stats
 from open_ldm.runs.encoders import load_autoencoder
 from open_ldm.runs.recipe import Recipe
+from open_ldm.sources.loader import open_data
 
 
 @dataclass(frozen=True)

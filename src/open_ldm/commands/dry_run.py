@@ -12,15 +12,15 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.controls.data import survey_for
 from open_ldm.core.config import to_yaml
-from open_ldm.data.loader import open_data
-from open_ldm.data.sources.files import NoSuchPath
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
+from open_ldm.run_folder.report.stages import SHOWN, cells_of
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.report.stages import SHOWN, cells_of
 from open_ldm.runs.stages import Stage, named_in_errors
 from open_ldm.runs.starting import settle_if_present, settle_recipe, trained_settings
+from open_ldm.sources.files import NoSuchPath
+from open_ldm.sources.loader import open_data
 from open_ldm.text import WordsConfig
 from open_ldm.transfer_learning.expected import skeleton
 from open_ldm.transfer_learning.start import Started, StartingPoint, start_without_numbers

@@ -12,10 +12,10 @@ from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.duplicates import Duplicates, Pair, find_duplicates
 from open_ldm.data.holdout import HoldoutConfig
-from open_ldm.data.loader import DataConfig
 from open_ldm.data.sample import BadPicture, Source
-from open_ldm.data.sources import open_source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
+from open_ldm.sources import open_source
+from open_ldm.sources.loader import DataConfig
 
 FOLDER = Path("duplicates")
 SHEET, LISTED = "duplicates.png", "duplicates.json"

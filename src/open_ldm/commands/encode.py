@@ -17,7 +17,6 @@ from open_ldm.core.events import duration
 from open_ldm.core.shown import ShownAsText
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
-from open_ldm.data.loader import open_data
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.verify import Checked, check_entries
@@ -25,6 +24,7 @@ from open_ldm.runs.build import read_facts
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe
+from open_ldm.sources.loader import open_data
 from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 
 ENTRIES = 16

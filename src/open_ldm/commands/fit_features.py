@@ -9,8 +9,8 @@ from open_ldm.commands.samples import SAMPLES
 from open_ldm.core.device import DeviceName, set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress
-from open_ldm.data.loader import DataConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig, Fitted, fit
+from open_ldm.sources.loader import DataConfig
 
 
 def fit_features(

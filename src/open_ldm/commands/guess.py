@@ -17,11 +17,11 @@ from open_ldm.data import channels, pictures
 from open_ldm.data.decoded import FileKind, kind_of
 from open_ldm.data.ome import read_ome
 from open_ldm.data.sample import BadPicture
-from open_ldm.data.sources.folder import FolderConfig, FolderSource
-from open_ldm.data.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
-from open_ldm.data.sources.shards import ShardsConfig, ShardsSource
 from open_ldm.data.survey import spread
 from open_ldm.runs.catalogue import all_packaged
+from open_ldm.sources.folder import FolderConfig, FolderSource
+from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
+from open_ldm.sources.shards import ShardsConfig, ShardsSource
 
 _LOOKED_AT = 16
 _SIZES_PX = (16, 32, 64)

@@ -26,7 +26,7 @@ from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 

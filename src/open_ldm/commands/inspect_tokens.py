@@ -11,7 +11,6 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls.data import columns_of_controls, fit_controls, measures_of
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
-from open_ldm.data.loader import open_data, read_batches
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
 from open_ldm.model.checkpoint import run_folder_of
@@ -20,6 +19,7 @@ from open_ldm.pages.charts import Format, Plot, Series
 from open_ldm.pages.figures import save_figure
 from open_ldm.process.time_density import UniformTimes
 from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.sources.loader import open_data, read_batches
 
 HEADER = ["run", "padding", "padded positions", "attention on tokens", "on padding", "gradient on padding"]
 _SEED = 0

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from open_ldm.core.errors import DiskError
-from open_ldm.runs.folder import RunFolder
-from open_ldm.runs.report.page import write_report
-from open_ldm.runs.report.stages import write_stages_report
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.report.page import write_report
+from open_ldm.run_folder.report.stages import write_stages_report
 
 
 def refresh_report(run: Path) -> None:

@@ -22,11 +22,11 @@ from open_ldm.core.errors import ConfigError, DiskError
 from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture, to_pixels
 from open_ldm.data.ome import in_file_units, tiff_bytes
-from open_ldm.data.sources import channels_of, exact_files_of
 from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources import channels_of, exact_files_of
 
 _GRID_COLUMNS = 8
 GRID, SAMPLES = "grid.png", "samples.json"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from open_ldm.commands.evaluate.reference import open_pictures
 from open_ldm.controls.data import survey_for
-from open_ldm.data.sources import open_source
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
 from open_ldm.runs.recipe import Recipe
+from open_ldm.sources import open_source
 
 
 def survey_data(data: Recipe | AutoencoderRecipe | Path, *, decode: bool = False) -> DataSurvey:

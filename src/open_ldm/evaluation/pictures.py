@@ -13,10 +13,10 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
 from open_ldm.core.pictures import to_images
 from open_ldm.data.content import content_hash
-from open_ldm.data.loader import read_batches
 from open_ldm.data.order import first_indices, sample_at
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig
+from open_ldm.sources.loader import read_batches
 
 _DIGEST_BYTES = 16
 _ORDER_SEED = 0

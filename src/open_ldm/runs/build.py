@@ -18,7 +18,6 @@ from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images
-from open_ldm.data.loader import default_workers, read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.survey import DataSurvey
 from open_ldm.model.diffusion import DiffusionModel, build_model
@@ -27,6 +26,7 @@ from open_ldm.model.noising import Noising
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sampling.generate import Generator
+from open_ldm.sources.loader import default_workers, read_batches
 from open_ldm.text import Vocabulary, WordsConfig
 from open_ldm.training.trainer import DiffusionTrainer
 

@@ -10,7 +10,8 @@ from typing import Any
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.model.knowledge import Knowledge
-from open_ldm.runs.held_out import EVENT, HeldOutPictures
+from open_ldm.run_folder.history import HELD_OUT
+from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import captions_of, sample_previews
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.recorder import RunRecorder
@@ -75,5 +76,5 @@ class DiffusionRecorder(RunRecorder):
             return
         started = time.perf_counter()
         found = self.held_out.loss(self.trainer.state.ema.model)
-        self.event(EVENT, **found.to_json(), **self.held_out.groups, seconds=round(time.perf_counter() - started, 2))
+        self.event(HELD_OUT, **found.to_json(), **self.held_out.groups, seconds=round(time.perf_counter() - started, 2))
         self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

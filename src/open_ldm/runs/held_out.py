@@ -9,7 +9,6 @@ from functools import cached_property
 from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
 from open_ldm.data.content import content_hash
-from open_ldm.data.loader import open_data, read_batches
 from open_ldm.data.order import first_indices
 from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
@@ -20,8 +19,8 @@ from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.encoders import Encoders, build_encoder
 from open_ldm.runs.recipe import Recipe
+from open_ldm.sources.loader import open_data, read_batches
 
-EVENT = "held_out"
 _SEED = 0
 _AT_ONCE = 32
 

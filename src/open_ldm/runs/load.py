@@ -12,9 +12,9 @@ from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, is_checkpoint, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.build import build_generator
 from open_ldm.runs.encoders import load_autoencoder, load_text_encoder
-from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest, build_inputs

@@ -21,17 +21,17 @@ from open_ldm.conditioning import ConditioningConfig
 from open_ldm.core.config import C, Config, PlainData, parse_yaml, read_yaml, validate
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.overrides import apply_overrides
-from open_ldm.data.loader import DataConfig
-from open_ldm.data.sources.picture_files import drop_index_settings
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig, check_slots
 from open_ldm.process.resolution import area
+from open_ldm.run_folder.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.runs.catalogue import all_packaged, recipe_text
-from open_ldm.runs.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
+from open_ldm.sources.loader import DataConfig
+from open_ldm.sources.picture_files import drop_index_settings
 from open_ldm.training.settings import Parallel, ParallelConfig, TrainingConfig
 from open_ldm.transfer_learning.settings import InitFromConfig
 
@@ -95,7 +95,7 @@ class Recipe(Parallel):
 
     Attributes:
         name: Also names the default run folder, runs/NAME.
-        recipe_schema: Number of the rules that the recipe was resolved by (runs/recipe_schema.py); never typed by hand.
+        recipe_schema: Number of the rules that the recipe was resolved by (run_folder/recipe_schema.py); never typed by hand.
         init_from: The run whose weights it starts from; null starts from random numbers.
         stages: Several trainings, one after the other; each has a `name` and the settings it changes (runs/stages.py).
         cache: Keep what the encoders give on the disk, and train from there; null encodes every batch anew.

@@ -20,9 +20,9 @@ from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.checkpoint import CheckpointFolder
-from open_ldm.runs.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.report.page import Section, write_report
 from open_ldm.runs.recipe import TrainingRecipe
-from open_ldm.runs.report.page import Section, write_report
 from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.loop import Every, Hooks, Report

@@ -10,10 +10,10 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
-from open_ldm.runs.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.recipe_schema import begun_clocks
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
-from open_ldm.runs.recipe_schema import begun_clocks
 from open_ldm.training.state import TrainState
 from open_ldm.transfer_learning.settings import InitFromConfig
 from open_ldm.transfer_learning.settle import SizedSettings, settle, settle_as_before

@@ -17,19 +17,19 @@ from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_c
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import count_bad_samples
-from open_ldm.data.loader import open_data
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import cached_batches, live_batches
 from open_ldm.runs.build import build_generator, build_trainer, read_facts
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import libraries_of, load_encoders
-from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
-from open_ldm.runs.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.starting import settle_for_folder, start_from
+from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop

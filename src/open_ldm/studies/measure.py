@@ -23,7 +23,6 @@ from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
 from open_ldm.data.holdout import PartName
-from open_ldm.data.loader import open_data
 from open_ldm.data.shape_words import shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureConfig
@@ -33,6 +32,7 @@ from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import open_data
 from open_ldm.studies.results import Measured, Value
 from open_ldm.studies.study import Arm, Protocol
 

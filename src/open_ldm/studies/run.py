@@ -18,18 +18,18 @@ from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
-from open_ldm.data.loader import open_data
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.pages.charts import Format
+from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders
-from open_ldm.runs.folder import RunFolder
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
+from open_ldm.sources.loader import open_data
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study

@@ -12,7 +12,6 @@ import torch
 from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.controls import AspectRatio, Crop, Flip, OriginalSize
 from open_ldm.data.content import content_hash
-from open_ldm.data.loader import DataConfig, open_data, read_batches, read_fixed_views
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.config import CacheConfig
@@ -20,6 +19,7 @@ from open_ldm.encoded.cache.mapped import MappedSection
 from open_ldm.encoded.cache.reader import CacheReader
 from open_ldm.encoded.cache.records import read_record
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.sources.loader import DataConfig, open_data, read_batches, read_fixed_views
 from tests.encoded.cache.small_data import CPU, content, fill
 
 BEGUN = Path(__file__).parents[2] / "runs" / "begun_before" / "dit-cache"

@@ -15,7 +15,6 @@ from open_ldm.controls import Colour, Control, JpegQuality, Metadata, Turn, View
 from open_ldm.controls.data import fit_controls
 from open_ldm.core.errors import DataError
 from open_ldm.data.columns import Columns, Given
-from open_ldm.data.loader import read_batches
 from open_ldm.data.measures import MEASURES
 from open_ldm.data.transforms import plan_view
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
@@ -23,6 +22,7 @@ from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.mapped import MappedSection
 from open_ldm.encoded.cache.reader import CacheReader, ToDevice
 from open_ldm.encoded.cache.records import read_record
+from open_ldm.sources.loader import read_batches
 from open_ldm.text.padding import PaddingKind, pad
 from tests.encoded.cache.small_data import (
     CONTROLS,

@@ -17,13 +17,13 @@ from open_ldm.core.pictures import to_images, to_pixels
 from open_ldm.data import channels
 from open_ldm.data.columns import columns_of
 from open_ldm.data.content import content_hash
-from open_ldm.data.loader import read_batches
 from open_ldm.data.ome import in_file_units, read_ome, tiff_bytes
-from open_ldm.data.sources.folder import FolderConfig
 from open_ldm.data.transforms import CenterCrop, TransformConfig
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.config import CacheConfig
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.loader import read_batches
 
 SIDE = 256
 RAMP = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.pictures import to_images, to_pixels
-from open_ldm.data.sources.shapes import DrawnShape, Scene, draw
 from open_ldm.evaluation.features.base import ExtractorId
 from open_ldm.evaluation.metrics.content_change import (
     compared_attributes,
@@ -19,6 +18,7 @@ from open_ldm.evaluation.metrics.content_change import (
     shown_size_px,
 )
 from open_ldm.evaluation.readers import Reading, ShapesReader
+from open_ldm.sources.shapes import DrawnShape, Scene, draw
 
 SIZES = ("8x8", "16x16", "32x32")
 LEFT_ALONE = {"size": ShapesReader.attributes, "flip": ("colour", "kind", "size", "count"), "crop": ("colour", "kind")}

@@ -10,8 +10,6 @@ from torch import Tensor
 from open_ldm.controls import Crop
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.pictures import to_images
-from open_ldm.data.loader import read_batches
-from open_ldm.data.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
 from open_ldm.data.transforms import TransformConfig, resampled
 from open_ldm.evaluation.metrics.control_effect import (
     LEAST_REAL,
@@ -24,6 +22,8 @@ from open_ldm.evaluation.metrics.control_effect import (
     statistic_of,
 )
 from open_ldm.evaluation.readers import ShapesReader
+from open_ldm.sources.loader import read_batches
+from open_ldm.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
 from tests.evaluation.sets import images
 from tests.helpers import randn
 

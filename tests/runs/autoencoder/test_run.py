@@ -17,8 +17,6 @@ from open_ldm.autoencoders.reconstruct import Reconstructions, psnr_db, reconstr
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images, to_pixels
 from open_ldm.data.holdout import hold_out
-from open_ldm.data.loader import read_batches
-from open_ldm.data.sources import open_source
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder import checks
 from open_ldm.runs.autoencoder.checks import read_checks, sections_of, write_pictures
@@ -27,10 +25,12 @@ from open_ldm.runs.autoencoder.train import REQUIRED, train_autoencoder
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
+from open_ldm.sources import open_source
+from open_ldm.sources.loader import read_batches
 from tests.helpers import randn, randomise
+from tests.run_folder.test_report import Page
 from tests.runs.autoencoder.conftest import trained
 from tests.runs.autoencoder.tiny import tiny_recipe
-from tests.runs.test_report import Page
 from tests.runs.tiny import tiny_recipe as tiny_diffusion_recipe
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from open_ldm.data.shape_words import HELD_OUT, KINDS, PLACES, SIZES, ShapeWords, write_caption
-from open_ldm.data.sources.shapes import ShapesConfig
+from open_ldm.sources.shapes import ShapesConfig
 
 UNSEEN = "one shape, unseen combination"
 _EVERY = ShapesConfig()

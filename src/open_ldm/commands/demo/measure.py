@@ -12,9 +12,7 @@ from torch import Tensor
 from open_ldm.commands.demo.captions import UNSEEN, caption_groups, untold_captions
 from open_ldm.commands.sample import sample_pixels, settings_from
 from open_ldm.core.events import Progress
-from open_ldm.data.loader import open_data, read_batches
 from open_ldm.data.shape_words import shapes_in
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean, estimate_share
 from open_ldm.evaluation.metrics.content_change import content_change
 from open_ldm.evaluation.metrics.control_effect import (
@@ -28,6 +26,8 @@ from open_ldm.evaluation.readers import ShapesReader
 from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mean_agreement
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import open_data, read_batches
+from open_ldm.sources.shapes import ShapesConfig
 
 SIZES_PX = (12, 16, 20, 26, 36, 48)
 """Positions of the size slider: sides of the original picture."""

@@ -15,9 +15,9 @@ from open_ldm.commands.demo.verdict import BASELINE_CHANGES, FLIP_WORKS, IMPROVE
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
 from open_ldm.data.shape_words import HELD_OUT, KINDS, PLACES
-from open_ldm.data.sources.shapes import ShapesConfig
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.pages.content import Fact, Head, Part, Picture, Table, link_to, render_page
+from open_ldm.sources.shapes import ShapesConfig
 
 _COLUMNS, _SCALE = 4, 4
 _ON_THE_SLIDER = 8

@@ -17,10 +17,10 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress, samples_seen_in
 from open_ldm.core.files import write_json
-from open_ldm.data.sources.shapes import ShapesConfig
-from open_ldm.runs.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.sources.shapes import ShapesConfig
 
 BASELINE, IMPROVED = "entangled", "improved"
 RECIPES = {BASELINE: "demo-entangled", IMPROVED: "demo-improved"}

@@ -15,17 +15,17 @@ from open_ldm.commands.evaluate.pictures import picture_of
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.holdout import select_part
-from open_ldm.data.loader import DataConfig
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
-from open_ldm.data.sources.shapes import ShapesConfig
-from open_ldm.data.sources.shrunk import ShrunkSource
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.metrics.content_change import compared_attributes, content_change, read_changes
 from open_ldm.evaluation.pictures import PictureSet
 from open_ldm.evaluation.protocol import Result, build_protocol, seeds_in_words
 from open_ldm.evaluation.readers import Reader, Reading
+from open_ldm.sources.loader import DataConfig
+from open_ldm.sources.shapes import ShapesConfig
+from open_ldm.sources.shrunk import ShrunkSource
 
 _ORDER_SEED = 0
 _MOST_LOOKED_AT = 50_000

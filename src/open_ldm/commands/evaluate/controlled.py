@@ -14,8 +14,6 @@ from open_ldm.controls import Control, Metadata
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.pictures import to_pixels
-from open_ldm.data.sources.shapes import ShapesConfig
-from open_ldm.data.sources.shrunk import ShrunkConfig
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.features.classifier import ClassifierConfig, ClassifierExtractor
@@ -28,6 +26,8 @@ from open_ldm.evaluation.readers import (
     ShapesReader,
     ShapesReaderConfig,
 )
+from open_ldm.sources.shapes import ShapesConfig
+from open_ldm.sources.shrunk import ShrunkConfig
 
 SIDES = (0.25, 0.5, 1, 2, 4)
 """Default sizes, as multiples of the pictures' sides."""

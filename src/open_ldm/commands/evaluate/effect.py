@@ -22,7 +22,6 @@ from open_ldm.commands.evaluate.read_effect import measure_read_effect
 from open_ldm.controls import Control, Metadata
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean, estimate_share
 from open_ldm.evaluation.features import FeatureExtractor
@@ -39,6 +38,7 @@ from open_ldm.evaluation.metrics.control_effect import (
 from open_ldm.evaluation.pictures import PictureSet
 from open_ldm.evaluation.protocol import Result, build_protocol, seeds_in_words
 from open_ldm.evaluation.readers.base import PLACE
+from open_ldm.sources.loader import read_batches
 
 _SEED = 0
 _AT_ONCE = 64

@@ -18,12 +18,12 @@ from open_ldm.core.errors import DataError, StoppedError
 from open_ldm.core.hashes import hash_tensors
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.holdout import PartName
-from open_ldm.data.loader import DataConfig
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.stored import store
 from open_ldm.model.checkpoint import run_folder_of
+from open_ldm.sources.loader import DataConfig
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
 

@@ -32,7 +32,6 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, StoppedError
 from open_ldm.core.events import Progress
 from open_ldm.core.signals import StopRequest
-from open_ldm.data.loader import open_data
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.features import FeatureExtractor, build_extractor
 from open_ldm.evaluation.features.inception import SPATIAL
@@ -43,6 +42,7 @@ from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.evaluation.stored import store
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
+from open_ldm.sources.loader import open_data
 
 _WITHOUT_EXTRACTOR = (HeldOutMetric, ContentChangeMetric, ControlEffectMetric)
 """What can be measured where no extractor is given."""

@@ -22,7 +22,6 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_pixels
 from open_ldm.data.holdout import Part, PartName
-from open_ldm.data.loader import draw_caption, open_data
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
@@ -31,6 +30,7 @@ from open_ldm.evaluation.protocol import sampling_of
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sources.loader import draw_caption, open_data
 
 _ORDER_SEED = 0
 """As `pictures_of`: picture i is sampled under the conditions of the reference's picture i."""

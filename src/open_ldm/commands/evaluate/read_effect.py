@@ -12,7 +12,6 @@ from open_ldm.commands.evaluate.controlled import ControlledSamples, Effect, OnS
 from open_ldm.controls import Metadata
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features import FeatureExtractor
@@ -23,6 +22,7 @@ from open_ldm.evaluation.pictures import PictureSet
 from open_ldm.evaluation.protocol import Result, build_protocol, seeds_in_words
 from open_ldm.evaluation.readers import ClassifierReaderConfig
 from open_ldm.evaluation.readers.column import ColumnReader
+from open_ldm.sources.loader import read_batches
 
 _SEED = 0
 _AT_ONCE = 64

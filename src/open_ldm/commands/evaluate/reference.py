@@ -9,17 +9,17 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.hashes import hash_content
 from open_ldm.data.holdout import PartName
-from open_ldm.data.loader import DataConfig, open_data
 from open_ldm.data.sample import Source
-from open_ldm.data.sources.folder import FolderConfig
-from open_ldm.data.sources.huggingface import HuggingFaceConfig
-from open_ldm.data.sources.shards import ShardsConfig
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.pictures import Pictures, content_of, pictures_of
 from open_ldm.evaluation.reference import load_statistics, save_statistics
 from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import all_packaged
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.huggingface import HuggingFaceConfig
+from open_ldm.sources.loader import DataConfig, open_data
+from open_ldm.sources.shards import ShardsConfig
 
 CACHE = Path("caches") / "references"
 _RULE = 2

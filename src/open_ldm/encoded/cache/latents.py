@@ -9,13 +9,13 @@ from torch import Tensor
 
 from open_ldm.autoencoders.base import Autoencoder
 from open_ldm.core.pictures import to_images
-from open_ldm.data.loader import read_fixed_views
 from open_ldm.data.sample import BadSample, Batch, Source
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.config import DTYPES, CacheConfig
 from open_ldm.encoded.cache.records import record_columns
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
+from open_ldm.sources.loader import read_fixed_views
 
 _VIEW_RULE = 1
 """Number of the rule that makes a fixed view of a picture; another rule makes other caches."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from open_ldm.data.content import unreadable
 from open_ldm.data.measures import RULES, Measure, measure
 from open_ldm.data.sample import UNKNOWN, BadPicture, Source
-from open_ldm.data.workers import read_ahead
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
+from open_ldm.sources.workers import read_ahead
 
 ROWS_PER_SHARD = 1 << 12
 

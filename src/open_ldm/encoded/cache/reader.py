@@ -14,7 +14,6 @@ from torch import Tensor
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.controls.base import Control
 from open_ldm.core.hashes import hash_content
-from open_ldm.data.loader import draw_caption_number
 from open_ldm.data.measures import with_measures
 from open_ldm.data.order import view_at
 from open_ldm.data.sample import BadSample, TransformRecord
@@ -23,6 +22,7 @@ from open_ldm.encoded.cache.columns import read_columns
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.records import read_record
 from open_ldm.encoded.cache.samples import NO_LABEL
+from open_ldm.sources.loader import draw_caption_number
 from open_ldm.text.tokens import TextTokens
 
 _BATCHES_AHEAD_PER_THREAD = 2

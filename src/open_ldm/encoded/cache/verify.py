@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from open_ldm.data.loader import read_fixed_views
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache, Part
 from open_ldm.encoded.cache.columns import ColumnsMaker
@@ -21,6 +20,7 @@ from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.measures import MeasuresMaker
 from open_ldm.encoded.cache.samples import SamplesMaker
 from open_ldm.encoded.cache.text import TextMaker
+from open_ldm.sources.loader import read_fixed_views
 
 TOLERANCE = 0.01
 """Largest difference, as a share of the largest number, that rounding on another device or to bfloat16 explains."""

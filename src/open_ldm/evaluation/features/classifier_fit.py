@@ -24,13 +24,13 @@ from open_ldm.core.pictures import to_images
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, Part, select_part
 from open_ldm.data.label_column import label_by
-from open_ldm.data.loader import read_batches
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
 from open_ldm.evaluation.features.base import as_seen
 from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS
 from open_ldm.evaluation.features.resize import coarsened
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
+from open_ldm.sources.loader import read_batches
 
 _LEAST_HELD_OUT = 10
 _WEIGHT_DECAY = 0.05

@@ -14,7 +14,7 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.pages.content import Picture, link_to
-from open_ldm.runs.report.page import Section
+from open_ldm.run_folder.report.page import Section
 
 EVENT = "reconstruction"
 _MOST_ROWS = 12

@@ -11,8 +11,8 @@ from open_ldm.autoencoders.network import NetworkConfig
 from open_ldm.autoencoders.reconstruction import ReconstructionConfig
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.loader import DataConfig
 from open_ldm.runs.recipe import Recipe, build_config, load_recipe, numerics_of, recipe_content
+from open_ldm.sources.loader import DataConfig
 from open_ldm.training.settings import Parallel, TrainingConfig
 
 

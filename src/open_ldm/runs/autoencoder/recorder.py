@@ -9,10 +9,10 @@ from typing import Any
 
 from open_ldm.autoencoders.export import export
 from open_ldm.autoencoders.reconstruct import reconstruct
+from open_ldm.run_folder.report.page import Section
 from open_ldm.runs.autoencoder.checks import EVENT, sections_of, write_pictures
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
 from open_ldm.runs.recorder import RunRecorder
-from open_ldm.runs.report.page import Section
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch
 
 AUTOENCODER = "autoencoder"

@@ -13,13 +13,13 @@ from open_ldm.core.errors import DataError
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.health import count_bad_samples
 from open_ldm.data.holdout import hold_out
-from open_ldm.data.loader import default_workers, open_data, read_batches
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import survey
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
 from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder
+from open_ldm.sources.loader import default_workers, open_data, read_batches
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.loop import Loop

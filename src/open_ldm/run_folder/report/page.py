@@ -1,0 +1,78 @@
+"""report.html: one self-contained page about a run: no script and no request, so it opens anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_ldm.core.files import write_text
+from open_ldm.pages.content import Part, Picture, Table, render_page
+from open_ldm.run_folder.history import RunHistory, read_history
+from open_ldm.run_folder.report.commands import commands_part
+from open_ldm.run_folder.report.data import data_part
+from open_ldm.run_folder.report.evaluation import evaluation_part
+from open_ldm.run_folder.report.files import files_part, recipe_part
+from open_ldm.run_folder.report.gates import gates_part
+from open_ldm.run_folder.report.head import head_of
+from open_ldm.run_folder.report.held_out import held_out_part
+from open_ldm.run_folder.report.sampled import sampled_part
+from open_ldm.run_folder.report.samples import samples_part
+from open_ldm.run_folder.report.timeline import timeline_part
+from open_ldm.run_folder.report.training import training_part
+from open_ldm.run_folder.report.transfer import transfer_part
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that the caller adds. All text is plain; an empty line parts paragraphs.
+
+    `rows`: a table, each row as long as `columns` (its header, which may be empty).
+    """
+
+    title: str
+    text: str = ""
+    pictures: Sequence[Picture] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """Of `text`."""
+        return [" ".join(part.split()) for part in self.text.split("\n\n") if part.strip()]
+
+    @property
+    def table(self) -> Table:
+        """Of `rows`."""
+        return Table(self.rows, self.columns)
+
+
+def write_report(run: Path, sections: Sequence[Section] = ()) -> Path:
+    """Write `run`/report.html from what the run folder holds, with the caller's `sections` after the samples.
+
+    Whatever is missing or damaged in the folder is left out. Returns the page's path. Raises DiskError when the disk
+    refuses.
+    """
+    page = run / "report.html"
+    write_text(page, render_report(read_history(run), sections))
+    return page
+
+
+def render_report(history: RunHistory, sections: Sequence[Section] = ()) -> str:
+    """The whole page as HTML."""
+    parts = [
+        samples_part(history),
+        *(Part(added.title, "added.html", added) for added in sections),
+        evaluation_part(history.folder, history.samples_seen),
+        sampled_part(history.folder),
+        transfer_part(history.transfer),
+        training_part(history),
+        held_out_part(history),
+        gates_part(history),
+        data_part(history),
+        timeline_part(history),
+        commands_part(history),
+        files_part(history.folder),
+        recipe_part(history.config_text),
+    ]
+    return render_page(head_of(history), parts, "run report")

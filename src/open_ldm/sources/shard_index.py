@@ -1,0 +1,248 @@
+"""The index of a tar shard, which says where each sample is. It is read from the headers and cached between runs.
+
+Which members are one sample is decided in shard_keys.py. Nothing is extracted. The cache is in the user's cache folder, one
+JSON file per shard. It is used only for the path,
+size and times of change that it was made for; a damaged one is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from open_ldm.core.errors import DataError, DiskError, OpenLdmError
+from open_ldm.core.files import read_at, write_bytes
+from open_ldm.data import formats
+from open_ldm.data.columns import flat
+from open_ldm.data.sample import printable
+from open_ldm.sources.files import user_cache
+from open_ldm.sources.metadata import label_from, original_size_from
+from open_ldm.sources.shard_keys import PICTURE, Members, Span
+
+_VERSION = 4
+_BLOCK = 512
+_TAIL = 1 << 20
+MOST_JSON_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One sample: where its picture, its captions and its .json are (`size` 0 = none), and what .cls and .json say.
+
+    `label` is a number from .cls, or a number or name from .json. `original_height` and `original_width` are 0 where unknown.
+    `text_hash` has 63 bits of a hash of the captions. `fault` is what is wrong with .cls or .json; empty when nothing is.
+    """
+
+    key: str
+    offset: int
+    size: int
+    text_offset: int = 0
+    text_size: int = 0
+    text_is_json: bool = False
+    text_hash: int = 0
+    label: int | str | None = None
+    original_height: int = 0
+    original_width: int = 0
+    fault: str = ""
+    json_offset: int = 0
+    json_size: int = 0
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Samples of one shard in the order of their pictures, and what is not used.
+
+    Attributes:
+        entries: The samples.
+        without_picture: Number of keys that have no picture.
+        ignored: Number of members that belong to no sample, by suffix.
+        merged: As in `shard_keys.Members`.
+        names: Names of the values in .json, in the order in which they first occur.
+    """
+
+    entries: tuple[ShardEntry, ...]
+    without_picture: int
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    merged: int = 0
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardRules:
+    """How members are read: suffixes of pictures in lower case, the one `picture` of each sample, and names of .json values."""
+
+    suffixes: tuple[str, ...] = field(default_factory=formats.suffixes)
+    picture: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+
+    def column(self, role: str) -> str:
+        """Return the name in a .json of text, label, original_height or original_width."""
+        return dict(self.columns).get(role, role)
+
+
+def index_shard(path: Path, rules: ShardRules | None = None) -> ShardIndex:
+    """Read the index of one shard, from the cache or from its headers.
+
+    Args:
+        path: The shard.
+        rules: How its members are read.
+
+    Raises:
+        DataError: The shard is not an uncompressed tar file, is cut off or damaged, or has two pictures for one key.
+    """
+    rules = rules or ShardRules()
+    status = path.stat()
+    location = str(path.resolve())
+    changed = {"mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
+    stamp = {"version": _VERSION, "path": location, "bytes": status.st_size, **changed}
+    named = os.fsencode(location) + (b"" if rules == ShardRules() else repr(rules).encode("utf-8", "backslashreplace"))
+    cache = user_cache("shards") / f"{hashlib.blake2b(named, digest_size=12).hexdigest()}.json"
+    known = _from_cache(cache, stamp)
+    if known is not None:
+        return known
+    index = _read_headers(path, rules)
+    with suppress(DiskError):
+        rows = [list(asdict(entry).values()) for entry in index.entries]
+        rest = {"without_picture": index.without_picture, "ignored": dict(index.ignored), "merged": index.merged}
+        rest |= {"names": list(index.names)}
+        write_bytes(cache, json.dumps({**stamp, **rest, "rows": rows}).encode())
+    return index
+
+
+def _from_cache(path: Path, stamp: Mapping[str, Any]) -> ShardIndex | None:
+    try:
+        content = json.loads(path.read_bytes())
+        if any(content[name] != value for name, value in stamp.items()):
+            return None
+        entries = tuple(ShardEntry(*row) for row in content["rows"])
+        whole = all(_is_inside(entry, stamp["bytes"]) for entry in entries)
+        ignored = {str(suffix): int(count) for suffix, count in content["ignored"].items()}
+        names = tuple(str(name) for name in content["names"])
+        return ShardIndex(entries, int(content["without_picture"]), ignored, int(content["merged"]), names) if whole else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _is_inside(entry: ShardEntry, shard_bytes: int) -> bool:
+    if not all(_fits(getattr(entry, item.name), str(item.type)) for item in fields(entry)):
+        return False
+    spans = [(entry.offset, entry.size), (entry.text_offset, entry.text_size), (entry.json_offset, entry.json_size)]
+    return all(min(span) >= 0 and sum(span) <= shard_bytes for span in spans)
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    names = {"int": int, "str": str, "bool": bool, "None": type(None)}
+    return type(value) in {names[part] for part in annotation.split(" | ")}
+
+
+def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
+    members = Members(path, rules.suffixes, rules.picture)
+    where = printable(str(path))
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
+                name = PurePosixPath(member.name)
+                if member.isreg() and name.name and not name.name.startswith("."):
+                    members.add(name, Span(member.offset_data, member.size))
+            _check_end(file.fileno(), archive.offset, where)
+            members.join()
+            kept = members.by_key
+            names: dict[str, None] = {}
+            entries = [_entry(key, spans, file.fileno(), rules, names) for key, spans in kept.items() if PICTURE in spans]
+    except tarfile.TarError as error:
+        reason = "cut off" if "unexpected end" in str(error) else str(error)
+        raise DataError(f"shard {where} cannot be read as tar: {reason}", needed="a complete, uncompressed tar file") from error
+    except OSError as error:
+        raise DataError(f"shard {where} cannot be read: {error.strerror or error}") from error
+    return ShardIndex(tuple(entries), len(kept) - len(entries), dict(members.ignored), members.merged, tuple(names))
+
+
+def _check_end(handle: int, end: int, where: str) -> None:
+    """Raise DataError unless the archive ends at `end` with zeros and nothing comes after them.
+
+    Without this check a shard cut between two members, one with a broken header inside, and one with zeros over a header would
+    pass for a shorter one.
+    """
+    at = end
+    while block := read_at(handle, _TAIL, at):
+        if block.strip(b"\0"):
+            first = at + len(block) - len(block.lstrip(b"\0"))
+            behind = f", with more behind it at byte {first:,}" if first >= end + _BLOCK else ""
+            raise DataError(f"shard {where} is truncated or damaged at byte {end:,}{behind}", fix="download or write it again")
+        at += len(block)
+    if at < end + _BLOCK:
+        raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="download or write it again")
+
+
+def _entry(key: str, spans: Mapping[str, Span], handle: int, rules: ShardRules, names: dict[str, None]) -> ShardEntry:
+    """Return the entry of a key; the names of the values in its .json are added to `names`."""
+    picture, json_span = spans[PICTURE], spans.get(".json", Span(0, 0))
+    details = _details(handle, json_span, rules) if ".json" in spans else _Details()
+    names.update(dict.fromkeys(details.names))
+    if ".cls" in spans:
+        details = _with_class(details, read_at(handle, min(spans[".cls"].size, 64), spans[".cls"].offset))
+    own = spans.get(".txt") or spans.get(".caption")
+    text = own or (json_span if details.text_hash else Span(0, 0))
+    text_hash = details.text_hash if own is None else _short_hash(read_at(handle, own.size, own.offset))
+    return ShardEntry(
+        key=key,
+        offset=picture.offset,
+        size=picture.size,
+        text_offset=text.offset,
+        text_size=text.size,
+        text_is_json=own is None and details.text_hash > 0,
+        text_hash=text_hash,
+        label=details.label,
+        original_height=details.original_size[0],
+        original_width=details.original_size[1],
+        fault=details.fault,
+        json_offset=json_span.offset,
+        json_size=json_span.size,
+    )
+
+
+@dataclass(frozen=True)
+class _Details:
+    label: int | str | None = None
+    original_size: tuple[int, int] = (0, 0)
+    text_hash: int = 0
+    fault: str = ""
+    names: tuple[str, ...] = ()
+
+
+def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
+    try:
+        content = json.loads(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset))
+        if not isinstance(content, dict):
+            return _Details(fault="unreadable .json")
+        whole = flat(content)
+        content = {**whole, **content}
+        return _Details(
+            label=label_from(content.get(rules.column("label")), ""),
+            original_size=original_size_from(content, "", rules.column) or (0, 0),
+            text_hash=0 if (text := content.get(rules.column("text"))) is None else _short_hash(json.dumps(text).encode()),
+            names=tuple(whole),
+        )
+    except (ValueError, RecursionError, OpenLdmError):
+        return _Details(fault="unreadable .json")
+
+
+def _with_class(details: _Details, content: bytes) -> _Details:
+    try:
+        label = int(content.decode("ascii").strip())
+    except ValueError:
+        return _Details(fault="unreadable .cls")
+    return replace(details, label=label)
+
+
+def _short_hash(content: bytes) -> int:
+    """Return a hash that is never 0, so that 0 can mean that there is nothing."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 1 or 1

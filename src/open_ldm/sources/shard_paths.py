@@ -1,0 +1,79 @@
+"""Finding the tar shards that a path, a pattern or WebDataset's braces name."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from open_ldm.core.errors import DataError
+from open_ldm.core.files import relative_path_hint
+from open_ldm.sources.files import NoSuchPath, moved
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST_NAMES = 1_000_000
+
+
+def find_shards(path: str) -> list[Path]:
+    """Return the shards of a folder, a file, or a pattern, sorted. What exists is never taken for a pattern.
+
+    Raises:
+        NoSuchPath: Nothing is there, or one of the files that braces name is missing.
+        DataError: The folder has no shards.
+    """
+    given = Path(path).expanduser()
+    if given.is_dir():
+        shards = sorted(given.glob("*.tar"))
+        if not shards:
+            raise DataError(f"{path} contains no .tar files", fix="for pictures in single files use source.kind=folder")
+        return shards
+    if given.is_file():
+        return [given]
+    folder, rest = _existing_folder(given)
+    wanted = _expanded(rest)
+    found = {name: _matches(folder, name) for name in wanted}
+    shards = sorted({match for matches in found.values() for match in matches if match.is_file()})
+    absent = next((name for name, matches in found.items() if not matches), None)
+    if not shards or (absent is not None and len(wanted) > 1):
+        only = f", {absent} for one" if shards else ""
+        raise NoSuchPath(
+            f"data.source.path {path} matches no file{only}",
+            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{relative_path_hint(path)}",
+            fix=moved(path),
+        )
+    return shards
+
+
+def _existing_folder(path: Path) -> tuple[str, str]:
+    """Split a path behind the last folder that exists, whose [ ] * ? and braces are no pattern."""
+    parts = path.parts
+    count = next((count for count in range(len(parts) - 1, 0, -1) if Path(*parts[:count]).is_dir()), 0)
+    return str(Path(*parts[:count])) if count else "", str(Path(*parts[count:]))
+
+
+def _matches(folder: str, pattern: str) -> list[Path]:
+    whole = str(Path(glob.escape(folder), pattern)) if folder else pattern
+    return [Path(name) for name in glob.glob(whole, recursive=True)]  # noqa: PTH207 - takes absolute patterns
+
+
+def _expanded(text: str) -> list[str]:
+    """Expand {00000..00009} and {a,b} as WebDataset does; other braces stay."""
+    names = [""]
+    at = 0
+    for brace in _BRACES.finditer(text):
+        choices = _choices(brace[1])
+        between = text[at : brace.start()]
+        if choices is None or len(names) * len(choices) > _MOST_NAMES:
+            choices = [brace[0]]
+        names = [name + between + choice for name in names for choice in choices]
+        at = brace.end()
+    return [name + text[at:] for name in names]
+
+
+def _choices(inside: str) -> list[str] | None:
+    if (ends := _RANGE.fullmatch(inside)) is not None:
+        first, last = int(ends[1]), int(ends[2])
+        if first <= last and last - first < _MOST_NAMES:
+            return [f"{number:0{len(ends[1])}d}" for number in range(first, last + 1)]
+    return inside.split(",") if "," in inside else None
