@@ -37,7 +37,7 @@ ARMS = {
 QUICK_KINDS = {
     kind: "denoiser={kind: unet, size: XS, model_channels: 16, heads: 2}"
     if kind == "unet"
-    else f"denoiser={{kind: {kind}, size: XS, patch: 4, width: 64, depth: 3, heads: 4}}"
+    else f"denoiser={{kind: {kind}, size: XS, patch: 4, width: 64, depth: 3, heads: 4{', decode_layers: 1' * (kind == 'mdtv2')}}}"
     for kind in KINDS
 }
 DRAWN_CONTROLS = "conditioning.controls=[{kind: original_size, gate: {kind: %s}}]"
