@@ -30,7 +30,8 @@ from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from tests.encoded.cache.small_data import content
-from tests.runs.tiny import last_seen, losses, start, tiny_recipe
+from tests.runs.tiny import last_seen, losses, tiny_recipe
+from tests.started import Program, start
 
 KILLS = int(os.environ.get("LDM_KILLS", "2"))
 PATIENCE_SECONDS = 240
@@ -67,12 +68,12 @@ def files(folder: Path) -> int:
     return len(list(folder.rglob("*.safetensors")))
 
 
-def ended(process: subprocess.Popen[bytes]) -> None:
+def ended(process: Program) -> None:
     _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, errors.decode()
 
 
-def signalled(process: subprocess.Popen[bytes], due: Callable[[], bool], number: int) -> bool:
+def signalled(process: Program, due: Callable[[], bool], number: int) -> bool:
     """Send a signal when it is due; False when the process ended first."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import tests.preloaded  # noqa: F401  (a fork imports nothing again)
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs import stages
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder

@@ -23,7 +23,8 @@ from open_ldm.sampling.requests import SampleRequest
 from open_ldm.sources.loader import open_data
 from open_ldm.text.remembered import RememberingEncoder
 from tests.runs.test_resume import finish, hashes, kill_at
-from tests.runs.tiny import losses, start, tiny_recipe
+from tests.runs.tiny import losses, tiny_recipe
+from tests.started import start
 from tests.text.tiny_models import bert_folder
 
 

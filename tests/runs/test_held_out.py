@@ -10,7 +10,7 @@ import pytest
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import read_events
-from open_ldm.runs.held_out import EVENT
+from open_ldm.run_folder.history import HELD_OUT
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sources.loader import open_data
@@ -32,7 +32,7 @@ def hashes(run: Path) -> dict[str, str]:
 
 
 def measured(run: Path) -> list[tuple[int, float | None]]:
-    return [(event.samples_seen, event.number("mean")) for event in read_events(run / "events.jsonl") if event.name == EVENT]
+    return [(event.samples_seen, event.number("mean")) for event in read_events(run / "events.jsonl") if event.name == HELD_OUT]
 
 
 def test_measuring_changes_no_bit_and_a_resumed_run_measures_the_same(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_measuring_changes_no_bit_and_a_resumed_run_measures_the_same(tmp_path: 
     assert measured(halves) == measured(whole)[2:]
     first, last = measured(whole)[0][1], measured(whole)[-1][1]
     assert first is not None and last is not None and first != last
-    levels = next(event for event in read_events(whole / "events.jsonl") if event.name == EVENT).fields
+    levels = next(event for event in read_events(whole / "events.jsonl") if event.name == HELD_OUT).fields
     assert len(levels["levels"]) == len(levels["times"]) == 10 and levels["pictures"] == 6
     assert "Held-out pictures" in (whole / "report.html").read_text()
     assert "Held-out pictures" not in (plain / "report.html").read_text()

@@ -26,7 +26,8 @@ from open_ldm.transfer_learning.receipt import Receipt
 from open_ldm.transfer_learning.start import Started
 from tests.run_folder.test_report import Page
 from tests.runs.test_resume import finish, kill_at
-from tests.runs.tiny import TINY, losses, start
+from tests.runs.tiny import TINY, losses
+from tests.started import start
 
 STAGES: list[dict[str, Any]] = [
     {"name": "small", "training": {"samples": 16}},

@@ -37,7 +37,8 @@ from open_ldm.sources.loader import open_data
 from open_ldm.training.plan import plan_batches
 from open_ldm.transfer_learning.start import Started
 from tests.runs.test_resume import finish, kill_at
-from tests.runs.tiny import DENOISERS, TINY, losses, start, tiny_recipe
+from tests.runs.tiny import DENOISERS, TINY, losses, tiny_recipe
+from tests.started import start
 
 SHORT = ["training.samples=16", "training.checkpoint_every_samples=8"]
 

@@ -1,9 +1,7 @@
-"""A recipe small enough to train in seconds, and ways to run it in a process of its own."""
+"""A recipe small enough to train in seconds, and what its run folder tells."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
@@ -49,12 +47,6 @@ def tiny_recipe(folder: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     return path
-
-
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """`ldm ARGUMENTS` in a process of its own."""
-    command = [sys.executable, "-m", "open_ldm", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def losses(run: Path) -> list[tuple[int, float | None]]:

@@ -12,7 +12,8 @@ import pytest
 from open_ldm.runs.autoencoder.checks import read_checks
 from tests.runs.autoencoder.tiny import TINY, tiny_recipe
 from tests.runs.test_resume import finish, kill_at
-from tests.runs.tiny import losses, start
+from tests.runs.tiny import losses
+from tests.started import start
 
 KILLS = int(os.environ.get("LDM_KILLS", "3"))
 

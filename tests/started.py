@@ -1,0 +1,83 @@
+"""`ldm ARGUMENTS` in a process of its own that costs no imports: on Linux it is forked from a server that has them.
+
+A fork has the hash seed of its server, so what must hold between two separate starts is also tested with `fresh=True`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+PRELOADED = "tests.preloaded"
+
+CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+
+
+class Started:
+    """A started command, with the part of subprocess.Popen that tests need; only stderr is kept."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        if sys.platform == "linux":
+            CONTEXT.set_forkserver_preload([PRELOADED])
+        handle, self._errors = tempfile.mkstemp(prefix="stderr-")
+        os.close(handle)
+        self._process = CONTEXT.Process(target=_run, args=(list(arguments), dict(os.environ), self._errors))
+        self._process.start()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("ldm", timeout or 0)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
+        self.wait(timeout)
+        return b"", Path(self._errors).read_bytes()
+
+
+def _run(arguments: list[str], environment: dict[str, str], errors: str) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for target, descriptor in ((os.devnull, 1), (errors, 2)):
+        opened = os.open(target, os.O_WRONLY)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    sys.argv = ["ldm", *arguments]
+    from open_ldm.cli.main import main
+
+    main()
+
+
+Program = Started | subprocess.Popen[bytes]
+
+
+def start(arguments: Sequence[str], *, fresh: bool = False) -> Program:
+    """`ldm ARGUMENTS`; `fresh` starts a new interpreter, as people do."""
+    if fresh:
+        command = [sys.executable, "-m", "open_ldm", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return Started(arguments)
