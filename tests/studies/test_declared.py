@@ -13,9 +13,10 @@ from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.errors import ConfigError
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.sources.loader import open_data
 from open_ldm.studies.catalogue import STUDIES, study_of
 from open_ldm.studies.cost import SUSTAINED_TFLOPS, cost_of
-from open_ldm.studies.measure import extractor_settings
+from open_ldm.studies.measure import captions_to_check, extractor_settings
 from open_ldm.studies.run import Choice, jobs_of
 from open_ldm.studies.study import SCALES, Study
 
@@ -66,6 +67,17 @@ def test_every_arm_builds_at_small_and_paper_scale(study: Study, scale: str) -> 
         for job in jobs_of(study, setting, OUT, Choice(seeds=1)):
             assert scale != "paper" or job.recipe.latent_shape[0] == 4
             build_once(job.recipe)
+
+
+@pytest.mark.parametrize("study", TRAINED, ids=lambda study: study.name)
+def test_captions_to_check_have_only_words_of_the_training(study: Study) -> None:
+    for scale in ("tiny", "small"):
+        for setting in study.settings(scale):
+            data = next(iter(jobs_of(study, setting, OUT, Choice(seeds=1)))).recipe.data
+            if setting.protocol.agreement:
+                known = set(" ".join(open_data(data).captions()).split())
+                asked = captions_to_check(data, setting.protocol.agreement)
+                assert len(asked) == setting.protocol.agreement and set(" ".join(asked).split()) <= known
 
 
 def test_arms_differ_in_what_they_say() -> None:

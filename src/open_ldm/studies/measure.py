@@ -32,7 +32,9 @@ from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
-from open_ldm.sources.loader import open_data
+from open_ldm.sources.loader import DataConfig, open_data
+from open_ldm.sources.shapes import ShapesConfig
+from open_ldm.sources.shrunk import ShrunkConfig
 from open_ldm.studies.results import Measured, Value
 from open_ldm.studies.study import Arm, Protocol
 
@@ -99,7 +101,7 @@ class Evaluator:
 
 def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], count: int) -> dict[str, Value]:
     """Share of pictures that show what their caption says, in all attributes and in colour, kind and place alone."""
-    captions = evenly(caption_groups()["one shape"], count)
+    captions = captions_to_check(run.recipe.data, count)
     pixels = _sample(run, settings, [SampleRequest(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
     read = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
     values = {}
@@ -112,6 +114,14 @@ def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, 
         one = estimate_share(name, torch.tensor(hits, dtype=torch.float64), BootstrapConfig())
         values[name] = Value(one.value, one.low, one.high, f"{len(captions)} captions")
     return values
+
+
+def captions_to_check(data: DataConfig, count: int) -> list[str]:
+    """Captions of one shape, evenly from all that such drawings have and then again; any where the data are no drawings."""
+    inner = data.source.of if isinstance(data.source, ShrunkConfig) else data.source
+    drawings = inner if isinstance(inner, ShapesConfig) else ShapesConfig()
+    captions = evenly(caption_groups(drawings)["one shape"], count)
+    return [captions[i % len(captions)] for i in range(count)]
 
 
 def _tokens(model: Path, pictures: int) -> dict[str, Any]:

@@ -34,10 +34,11 @@ ARMS = {
     for kind in KINDS
     for name, changes in (("baseline", BASELINE), ("improved", IMPROVED))
 }
+ONE_DECODER_BLOCK = {"mdtv2": ", decode_layers: 1"}
 QUICK_KINDS = {
     kind: "denoiser={kind: unet, size: XS, model_channels: 16, heads: 2}"
     if kind == "unet"
-    else f"denoiser={{kind: {kind}, size: XS, patch: 4, width: 64, depth: 3, heads: 4{', decode_layers: 1' * (kind == 'mdtv2')}}}"
+    else f"denoiser={{kind: {kind}, size: XS, patch: 4, width: 64, depth: 3, heads: 4{ONE_DECODER_BLOCK.get(kind, '')}}}"
     for kind in KINDS
 }
 DRAWN_CONTROLS = "conditioning.controls=[{kind: original_size, gate: {kind: %s}}]"
