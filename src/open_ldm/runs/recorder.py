@@ -25,7 +25,9 @@ from open_ldm.run_folder.report.page import Section, write_report
 from open_ldm.runs.recipe import TrainingRecipe
 from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
+from open_ldm.training.length import length_change
 from open_ldm.training.loop import Every, Hooks, Report
+from open_ldm.training.settings import TrainingConfig
 from open_ldm.training.trainer import Trainer, Update
 
 _REPORT_EVERY_SECONDS = 30.0
@@ -144,6 +146,7 @@ class RunRecorder(ABC):
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
             self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
             self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
+            self._say_length(resumed["recipe"]["training"])
         for note in notes:
             self._warn(note)
         for problem in problems:
@@ -152,6 +155,13 @@ class RunRecorder(ABC):
             self._warn(problem)
         if self.health.bad:
             self._warn(self.health.sentence())
+
+    def _say_length(self, saved: Mapping[str, Any]) -> None:
+        """Say that the training has become longer, and what that does to the learning rate."""
+        change = length_change(TrainingConfig.model_validate(saved), self.recipe.training, self.samples_seen)
+        if change is not None:
+            self.event("length", message=change.sentence(), **change.to_json())
+            self.say(change.sentence())
 
     def _write_first(self, seen: DataSurvey, captions: CaptionSurvey | None) -> None:
         self.folder.exit.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_c
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import count_bad_samples
-from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
@@ -32,6 +32,7 @@ from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
 from open_ldm.training.fingerprint import fingerprint
+from open_ldm.training.length import require_length
 from open_ldm.training.loop import Loop
 from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 from open_ldm.training.plan import plan_batches
@@ -216,13 +217,16 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
         parse: Reads back the recipe that the folder was started with.
 
     Raises:
-        ConfigError: The folder's run was started with other settings; the error names up to three.
+        ConfigError: The folder's run was started with other settings; the error names up to three. A training may become
+            longer, never shorter than it is.
     """
-    if not folder.config.is_file() or not CheckpointFolder(folder.checkpoints).names():
+    names = CheckpointFolder(folder.checkpoints).names()
+    if not folder.config.is_file() or not names:
         return
+    require_length(recipe.training, samples_seen_of(names[0]), folder.path)
     before = flattened(parse(read_yaml(folder.config), (), source=str(folder.config)).numerics)
     now = flattened(recipe.numerics)
-    differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    differing = [name for name in sorted({*before, *now} - {"training.samples"}) if before.get(name) != now.get(name)]
     if differing:
         shown = ", ".join(f"{name}={before.get(name)} (now {now.get(name)})" for name in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""

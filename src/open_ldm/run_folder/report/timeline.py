@@ -12,7 +12,7 @@ from open_ldm.run_folder.history import RunHistory
 from open_ldm.run_folder.report.head import command_of
 
 _MOST_ENTRIES = 40
-_SHOWN = ("start", "resume", "warning", "nonfinite", "end")
+_SHOWN = ("start", "resume", "length", "warning", "nonfinite", "end")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def _words(event: Event) -> str:
     match event.name:
         case "resume":
             return f"resumed, bitwise: {event.text('bitwise') or 'unknown'}"
+        case "length":
+            return event.text("message")
         case "warning":
             return f"warning: {event.text('message')}"
         case "nonfinite":

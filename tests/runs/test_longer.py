@@ -1,0 +1,56 @@
+"""The same command with more `training.samples` goes on, whatever the course of the learning rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.events import Event, read_events
+from open_ldm.runs.recipe import load_recipe
+from open_ldm.runs.train import train
+from tests.run_folder.test_report import Page
+from tests.runs.test_resume import kill_at
+from tests.runs.tiny import losses, tiny_recipe
+from tests.started import start
+
+COSINE = ["training.optimizer.decay=cosine", "training.checkpoint_every_samples=8", "training.preview_every_samples=0"]
+
+
+def trained(folder: Path, out: Path, samples: int) -> list[Event]:
+    recipe = load_recipe(str(tiny_recipe(folder)), [*COSINE, f"training.samples={samples}"])
+    assert train(recipe, out, silent=True).samples_seen == samples
+    return read_events(out / "events.jsonl")
+
+
+def test_a_finished_cosine_goes_on_at_the_rate_of_the_longer_one(tmp_path: Path) -> None:
+    trained(tmp_path, tmp_path / "run", 16)
+    events = trained(tmp_path, tmp_path / "run", 32)
+    planned = trained(tmp_path, tmp_path / "planned", 32)
+    rates = [[event.number("learning_rate") for event in each if event.name == "train"] for each in (events, planned)]
+    assert rates[0][4:] == rates[1][4:] and rates[0][:4] != rates[1][:4]
+    (change,) = [event for event in events if event.name == "length"]
+    assert change.number("samples_before") == 16 and change.number("learning_rate") == pytest.approx(5e-4)
+    assert "training goes on to 32 samples (16 before)" in " ".join(Page((tmp_path / "run/report.html").read_text()).words)
+    again = trained(tmp_path, tmp_path / "run", 32)
+    assert len([event for event in again if event.name == "length"]) == 1  # said once
+
+
+def test_a_kill_in_the_longer_part_changes_nothing(tmp_path: Path) -> None:
+    for name in ("whole", "broken"):
+        trained(tmp_path, tmp_path / name, 16)
+    arguments = ["train", str(tmp_path / "tiny.yaml"), *COSINE, "training.samples=64", "--out", str(tmp_path / "broken")]
+    process = start(arguments)
+    assert kill_at(process, tmp_path / "broken", 36)
+    trained(tmp_path, tmp_path / "whole", 64)
+    trained(tmp_path, tmp_path / "broken", 64)
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole") and len(losses(tmp_path / "whole")) == 16
+    last = [event for event in read_events(tmp_path / "broken" / "events.jsonl") if event.name == "resume"][-1]
+    assert last.text("bitwise") == "yes"
+
+
+def test_fewer_samples_than_were_seen_are_refused(tmp_path: Path) -> None:
+    trained(tmp_path, tmp_path / "run", 16)
+    with pytest.raises(ConfigError, match=r"training.samples=8, and run folder .* has seen 16 samples"):
+        trained(tmp_path, tmp_path / "run", 8)
