@@ -17,6 +17,7 @@ from open_ldm import __version__
 from open_ldm.cli import autoencoder, data, evaluate, inspect
 from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
+from open_ldm.cli.doctor import doctor
 from open_ldm.cli.encode import encode
 from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.import_export import export, import_
@@ -45,6 +46,7 @@ app.command()(study)
 app.command()(compare)
 app.command()(recipes)
 app.command()(models)
+app.command()(doctor)
 app.command("import")(import_)
 app.command()(export)
 app.add_typer(autoencoder.app, name="autoencoder")
