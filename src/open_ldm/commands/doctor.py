@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 import open_ldm
+from open_ldm.commands.plan.speed import matrix_speed
 from open_ldm.core.device import choose_device, configure_process, cpu_flags
 from open_ldm.core.extras import DISTRIBUTION
 from open_ldm.core.known_traps import traps_in
@@ -123,20 +124,9 @@ def _products() -> Iterable[Finding]:
     """Matrix products of the format that training would use, as a share of which speeds can be read."""
     machine = choose_device()
     configure_process(machine)
-    size = 8192 if machine.device.type == "cuda" else 1024
-    left = torch.rand(size, size, device=machine.device, dtype=machine.compute_dtype)
-    seconds = min(_seconds(lambda: left @ left, machine.device) for _ in range(4))
-    speed = 2 * size**3 / seconds
+    speed = matrix_speed(machine)
     said = f"{speed / 1e12:.1f} TFLOP/s" if speed > 1e12 else f"{speed / 1e9:.0f} GFLOP/s"
-    yield Finding("ok", "matrix products", f"{said} in {machine.sentence.rpartition(', ')[2]} ({size}³, best of 4)")
-
-
-def _seconds(action: Callable[[], Any], device: torch.device) -> float:
-    started = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    yield Finding("ok", "matrix products", f"{said} in {machine.sentence.rpartition(', ')[2]} ")
 
 
 def _memory() -> Iterable[Finding]:
