@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from open_ldm.autoencoders import LatentStats
 from open_ldm.commands.plan.inputs import made_batch
-from open_ldm.core.device import Machine
+from open_ldm.core.device import Machine, host_memory
 from open_ldm.core.seeds import Draws
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
@@ -136,8 +135,5 @@ def available_bytes(machine: Machine) -> int | None:
     """Return the memory that is free on a device, or of its host where it is a CPU; None where that is not known."""
     if machine.device.type == "cuda":
         return int(torch.cuda.mem_get_info(machine.device)[0])
-    try:
-        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
-        return int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
+    memory = host_memory()
+    return None if memory is None else memory[0]
