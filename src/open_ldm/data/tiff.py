@@ -25,6 +25,7 @@ Array = np.ndarray[Any, Any]
 
 _WIDTHS = {1: 1, 3: 2, 4: 4, 16: 8}  # BYTE, SHORT, LONG, LONG8: the types of the numbers read here
 _TAGS = {258: "bits", 259: "compression", 262: "photometric", 274: "orientation", 277: "samples", 284: "planar", 339: "format"}
+_ORDERS = {b"II": "<", b"MM": ">"}
 _BYTE, _ASCII, _UTF8 = 1, 2, 129
 _MOST_ENTRIES = 4096
 _MOST_LETTERS = 160
@@ -78,6 +79,11 @@ class Facts:
 
 def read_facts(stream: IO[bytes]) -> Facts | None:
     """Read the first directory, leaving the stream at its start; None for what is no TIFF, breaks off or makes no sense."""
+    stream.seek(0)
+    start = stream.read(2)
+    stream.seek(0)
+    if start not in _ORDERS:  # of most pictures, whose reading this must not slow down
+        return None
     values: dict[str, int] = {}
     try:
         order, entries = _directory(stream)
@@ -111,7 +117,7 @@ def _directory(stream: IO[bytes]) -> tuple[str, list[tuple[int, int, int, bytes]
     """Read byte order and entries (tag, type, count, stored value or its place). Raises ValueError or struct.error."""
     stream.seek(0)
     head = stream.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    order = _ORDERS.get(head[:2])
     if order is None or len(head) < 8 or (version := struct.unpack(order + "H", head[2:4])[0]) not in (42, 43):
         raise ValueError("no TIFF")
     big = version == 43
