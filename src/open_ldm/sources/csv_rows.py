@@ -56,13 +56,11 @@ def _table(text: str, path: Path, names: Mapping[str, str], file_name: str) -> I
     columns = heads[separator]
     if file_name not in columns:
         widest = max(heads.values(), key=len)
-        fix = near_columns(widest, names, ("file_name",))
-        raise DataError(
-            f"{path} has no column {file_name}", needed=f"{file_name}; found {shortened(widest or ['nothing'])}", fix=fix
-        )
-    named = [name for name in columns if name]
-    if len(set(named)) < len(named):
-        raise DataError(f"{path} has two columns {_twice(named)!r}", fix="keep one of them, or rename one")
+        needed = f"{file_name}; found {shortened(widest or ['nothing'])}"
+        raise DataError(f"{path} has no column {file_name}", needed=needed, fix=near_columns(widest, names, ("file_name",)))
+    columns = [name or f"{_UNNAMED}{number}" for number, name in enumerate(columns, start=1)]
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{path} has two columns {_twice(columns)!r}", fix="keep one of them, or rename one")
     reader = _reader(text, separator)
     try:
         next(reader)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from open_ldm.data.sample import printable
 from open_ldm.sources.hub_columns import HubColumns, values_of
-from open_ldm.sources.metadata import captions_from, original_size_from
+from open_ldm.sources.metadata import captions_from, original_size_from, without_point
 
 
 def captions_in_cell(cell: Any) -> tuple[str, ...]:
@@ -28,7 +29,13 @@ def ids_of(rows: Any, columns: HubColumns) -> tuple[tuple[str, ...] | None, str]
 
 def labels_of(rows: Any, columns: HubColumns) -> list[int | str | None]:
     """Return the label of every row, None where there is none."""
-    return list(values_of(rows, columns.label)) if columns.label else [None] * len(rows)
+    return [without_point(label) for label in values_of(rows, columns.label)] if columns.label else [None] * len(rows)
+
+
+def is_whole(rows: Any, column: str) -> bool:
+    """Tell whether a column of floats holds whole numbers and nothing else, but for missing ones."""
+    known = [value for value in values_of(rows, column) if value is not None and not math.isnan(value)]
+    return bool(known) and all(value.is_integer() for value in known)
 
 
 def sizes_of(rows: Any, columns: HubColumns, where: str) -> np.ndarray[Any, np.dtype[np.int32]] | None:

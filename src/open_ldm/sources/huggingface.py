@@ -27,10 +27,11 @@ from open_ldm.sources.hub_columns import (
     MappedColumn,
     TableColumns,
     choose_columns,
+    inner_value,
     paths_without_bytes,
     values_of,
 )
-from open_ldm.sources.hub_rows import captions_in_cell, ids_of, labels_of, sizes_of
+from open_ldm.sources.hub_rows import captions_in_cell, ids_of, is_whole, labels_of, sizes_of
 from open_ldm.sources.hub_table import open_table
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, resolve_labels
 from open_ldm.sources.ome_columns import with_ome
@@ -79,8 +80,9 @@ class HuggingFaceSource:
         self.config = config
         opened = open_table(config.path, split=config.split, subset=config.subset, revision=config.revision)
         given = {str(role): name for role, name in config.columns.items()}
-        chosen = choose_columns(opened.rows.features, config.picture, given, config.path)
-        rows, picture = opened.rows, opened.rows.features[chosen.picture]
+        features = opened.rows.features
+        chosen = choose_columns(features, config.picture, given, config.path, partial(is_whole, opened.rows))
+        rows, picture = opened.rows, features[chosen.picture]
         self._is_struct = type(picture).__name__ != "Value"
         if not len(rows):
             raise DataError(f"{config.path} has no rows", needed="one row per picture")
@@ -90,13 +92,9 @@ class HuggingFaceSource:
         if len(rows) != rows.data.num_rows:
             rows = rows.flatten_indices()
         self._rows = rows
-        self._words = {
-            name: feature.names
-            for name, feature in rows.features.items()
-            if name in chosen.others and hasattr(feature, "names")
-        }
+        self._words = {name: feature.names for name in chosen.others if hasattr(feature := features.get(name), "names")}
         roles = {*filter(None, [chosen.label, chosen.text, chosen.file_name, chosen.height, chosen.width])}
-        columns = Columns([*chosen.others, *roles], TableColumns(rows, self._words), roles)
+        columns = Columns([*chosen.others, *roles], TableColumns(rows, self._words, chosen.others), roles)
         self._files = [Path(file["filename"]) for file in rows.cache_files]
         self._outside = paths_without_bytes(rows, chosen.picture)
         self._check_pictures()
@@ -201,7 +199,8 @@ class HuggingFaceSource:
 
     @cached_property
     def _at(self) -> dict[str, MappedColumn]:
-        read = filter(None, [self._columns.picture, self._columns.text, *self._columns.others])
+        others = dict.fromkeys(path[0] for path in self._columns.others.values())
+        read = filter(None, [self._columns.picture, self._columns.text, *others])
         return {name: MappedColumn(self._rows, name) for name in read}
 
     def _cells(self) -> Iterator[Any]:
@@ -240,8 +239,8 @@ class HuggingFaceSource:
 
     def _attributes(self, index: int) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
-        for name in self._columns.others:
-            value, words = self._at[name][index].as_py(), self._words.get(name)
+        for name, (top, *inner) in self._columns.others.items():
+            value, words = inner_value(self._at[top][index].as_py(), inner), self._words.get(name)
             if value is not None and (words is None or value >= 0):
                 found[name] = value if words is None else words[value]
         return found

@@ -30,6 +30,7 @@ from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.sources.digests import StoredPicture, read_digests
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.sources.metadata import captions_from
+from open_ldm.sources.near_misses import near_columns
 from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.picture_files import PictureFilesConfig
 from open_ldm.sources.shard_columns import columns_in
@@ -230,8 +231,21 @@ class ShardsSource:
         words += f"; {without_picture:,} keys without a picture ignored" if without_picture else ""
         words += ignored_words(_ignored(indices), sum(index.merged for index in indices))
         words += f"; {labels}" if labels else ""
+        words += self._unread(indices)
         captioned = int(np.count_nonzero(self._rows["text_size"]))
         return SourceSummary(len(self), len(self._class_names), captioned, words, self.config.channels)
+
+    def _unread(self, indices: Sequence[ShardIndex]) -> str:
+        """Name what looks like captions or classes and is not read: values in .json, and folders inside the shards."""
+        names = dict.fromkeys(name for index in indices for name in index.names)
+        known = {"text": self._rows["text_size"].any(), "label": self._class_names}
+        missing = [role for role, there in known.items() if not there and self.config.rules.column(role) not in names]
+        near = near_columns(names, {str(role): name for role, name in self.config.columns.items()}, missing)
+        words = f"; values in .json not read; to read them: {near}" if near else ""
+        folders = {key.partition("/")[0] for key in self._keys if "/" in key}
+        if len(folders) > 1 and not self._class_names:
+            words += f"; {len(folders):,} folders in the shards, which are no classes"
+        return words
 
     def _usable(self, index: int) -> Any:
         if index in self._faults:
