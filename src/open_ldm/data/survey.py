@@ -87,7 +87,7 @@ class DataSurvey(ShownAsText):
         return "\n".join(filter(None, [self.sentence, unused_columns(self.unused)]))
 
     def problems(self) -> list[str]:
-        """Return warnings: dark channels, pictures for which a control is dropped, and a side of a hold-out without pictures."""
+        """Return warnings: dark channels, pictures for which a control is dropped, and a hold-out that leaves a side empty."""
         of_columns = [problem for name, found in self.columns.items() for problem in found.problems(name)]
         sides = self.groups.problems() if self.groups else []
         content = self.content.problems() if self.content else ()
