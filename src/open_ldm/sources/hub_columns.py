@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -67,8 +67,7 @@ def choose_columns(
     if absent := sorted(set(columns.values()) - set(features)):
         raise DataError(f"{where} has no column {absent[0]}", needed=f"one of {shortened(features)}", fix="data.source.columns")
     pictures = _picture_column(features, picture, where)
-    declared = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
-    names = dict(columns)
+    declared, names = _declared(features), dict(columns)
     if "label" not in names and "label" not in features and len(declared) == 1:
         names["label"] = declared[0]
     found: dict[str, str] = {}
@@ -91,16 +90,9 @@ def choose_columns(
             raise DataError(f"{where}: column {name} is {features[name]!s:.60}", needed=f"another type for {role}")
         else:
             unread.append(f"column {name} is {features[name]!s:.40} and is not read")
-    near = near_columns(list(features), columns, [role for role in ("text", "label") if role not in found])
-    if near:
-        unread.append(f"columns not read; to read them: {near}")
-    if "label" not in found and len(declared) > 1:
-        unread.append(f"classes are declared by {', '.join(declared)}: data.source.columns={{label: {declared[0]}}} takes one")
     used = {pictures, *found.values()}
     others = {".".join(path): path for path in _scalars(features) if path[0] not in used}
-    inside = {path[0] for path in others.values()}
-    if rest := [f"{name} {_short(feature)}" for name, feature in features.items() if name not in {*used, *inside}]:
-        unread.append(f"columns of lists, bytes or pictures are not read: {shortened(rest, 4)}")
+    unread += _named(features, columns, found, {*used, *(path[0] for path in others.values())})
     label = found.get("label", "")
     return HubColumns(
         picture=pictures,
@@ -113,6 +105,25 @@ def choose_columns(
         others=others,
         said="; ".join(unread),
     )
+
+
+def _named(
+    features: Mapping[str, Any], columns: Mapping[str, str], found: Mapping[str, str], read: Collection[str]
+) -> list[str]:
+    """Name what looks like captions or classes and is not read, and what no column of numbers or words can be."""
+    words = []
+    if near := near_columns(list(features), columns, [role for role in ("text", "label") if role not in found]):
+        words.append(f"columns not read; to read them: {near}")
+    declared = _declared(features)
+    if "label" not in found and len(declared) > 1:
+        words.append(f"classes are declared by {', '.join(declared)}: data.source.columns={{label: {declared[0]}}} takes one")
+    if rest := [f"{name} {_short(feature)}" for name, feature in features.items() if name not in read]:
+        words.append(f"columns of lists, bytes or pictures are not read: {shortened(rest, 4)}")
+    return words
+
+
+def _declared(features: Mapping[str, Any]) -> list[str]:
+    return [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
 
 
 def _picture_column(features: Mapping[str, Any], given: str | None, where: str) -> str:
