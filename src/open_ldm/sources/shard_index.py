@@ -26,7 +26,7 @@ from open_ldm.sources.files import user_cache
 from open_ldm.sources.metadata import label_from, original_size_from
 from open_ldm.sources.shard_keys import PICTURE, Members, Span
 
-_VERSION = 4
+_VERSION = 5
 _BLOCK = 512
 _TAIL = 1 << 20
 MOST_JSON_BYTES = 1 << 20
@@ -150,8 +150,12 @@ def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 name = PurePosixPath(member.name)
-                if member.isreg() and name.name and not name.name.startswith("."):
+                if not name.name or name.name.startswith("."):
+                    continue
+                if member.isreg():
                     members.add(name, Span(member.offset_data, member.size))
+                elif member.islnk() or member.issym():
+                    members.ignored["links"] += 1
             _check_end(file.fileno(), archive.offset, where)
             members.join()
             kept = members.by_key
