@@ -11,12 +11,6 @@ from open_ldm.studies.study import Protocol
 CIFAR10 = "../shared/data/cifar10/train-*.tar"
 SHAPES = ("data.source={kind: shapes, length: 20000, two_shapes: 0}", "data.holdout={share: 0.02}")
 """One shape a picture, some of them held out."""
-SIMPLE_SHAPES = (
-    "data.source={kind: shapes, length: 20000, two_shapes: 0, extents: {large: [0.48, 0.5]}, longest_aspect: 1,"
-    " background: [240, 240]}",
-    "data.holdout={share: 0.02}",
-)
-"""Large shapes on square pictures of one grey, which a small network draws crisply and on their side."""
 SIZED_SHAPES = (
     "data.source={kind: shrunk, of: {kind: shapes, length: 20000, two_shapes: 0}, short_side_px: [8, 128]}",
     "data.holdout={share: 0.02}",
