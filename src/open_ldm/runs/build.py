@@ -157,7 +157,7 @@ def build_trainer(recipe: Recipe, known: Knowledge, machine: Machine, world: Wor
         discrete_steps=model.schedule.discrete_steps,
         device=machine.device,
     )
-    return DiffusionTrainer(model, noising, recipe.objective, recipe.training, world)
+    return DiffusionTrainer(model, noising, recipe.objective, recipe.training, world, recipe.parallel)
 
 
 def build_generator(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder) -> Generator:
