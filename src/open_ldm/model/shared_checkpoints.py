@@ -13,7 +13,6 @@ from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.failure import Failure
 from open_ldm.model.checkpoint import REQUIRED, Checkpoint, CheckpointFolder, Saved, disk_errors
 from open_ldm.model.checkpoint_files import check_share, describe_parts, read_manifest
-from open_ldm.model.shards import write_shards
 
 
 class SharedCheckpoints(CheckpointFolder):
@@ -101,6 +100,8 @@ class SharedCheckpoints(CheckpointFolder):
 
     def _written(self, final: Path, temporary: Path, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         """Size and hash of each file that this process wrote, by group."""
+        from open_ldm.model.shards import write_shards  # it takes seconds to import
+
         try:
             with disk_errors(final, temporary), self.world.waiting("a checkpoint"):
                 return {name: write_shards(temporary / name, group, self.world.control) for name, group in files.items()}

@@ -188,7 +188,7 @@ def _trained(
         recipe=recipe,
         known=known,
         trainer=trainer,
-        generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder),
+        generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine),
         requests=preview_requests(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),

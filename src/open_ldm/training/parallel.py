@@ -8,16 +8,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from open_ldm.core.config import PlainData, flattened
@@ -25,6 +22,9 @@ from open_ldm.core.device import set_up_machine
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import ConfigError
 from open_ldm.training.settings import ParallelConfig, TrainingConfig
+
+if TYPE_CHECKING:  # these and FSDP2 take seconds to import, and are imported where they are used
+    from torch.distributed.tensor import DTensor
 
 _OF_A_MACHINE = (".path", "init_from.source", "data.workers")
 """Ends of the names of settings that may differ from machine to machine."""
@@ -131,6 +131,8 @@ def choose_sharing(config: ParallelConfig, model: nn.Module, world: World, devic
             f"parallel.replicate={config.replicate} does not divide {world.size} processes",
             needed=f"one of {', '.join(map(str, legal))}",
         )
+    from torch.distributed.fsdp import FSDPModule
+
     if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
         raise ConfigError(f"parallel.kind=fsdp with torch {torch.__version__}", needed="torch 2.13", fix="parallel.kind=ddp")
     shards = f"1/{world.size // config.replicate} of the model (fsdp)"
@@ -188,6 +190,11 @@ def _summed(gradients: Tensor) -> torch.futures.Future[Tensor]:
 
 
 def _in_shards(objective: nn.Module, blocks: Sequence[nn.Module], size: int, replicate: int, device: torch.device) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    # It warns of in-place changes of what a block returns, if that is a view. No network makes any.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     shape, names = ((size,), ("shard",)) if replicate == 1 else ((replicate, size // replicate), ("replicate", "shard"))
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
     for block in blocks:
@@ -204,16 +211,12 @@ def _in_shards(objective: nn.Module, blocks: Sequence[nn.Module], size: int, rep
 
 
 @contextmanager
-def accumulating(objective: nn.Module, *, last: bool) -> Iterator[None]:
+def accumulating(root: Any, sharing: Sharing, *, last: bool) -> Iterator[None]:
     """Context manager around forward and backward of a micro-batch: only the `last` one of an update exchanges gradients."""
-    if isinstance(objective, FSDPModule):
-        objective.set_requires_gradient_sync(last)
+    if sharing.in_shards:
+        root.set_requires_gradient_sync(last)
+    with root.no_sync() if sharing.kind == "ddp" and not last else nullcontext():
         yield
-    elif last or not isinstance(objective, DistributedDataParallel):
-        yield
-    else:
-        with objective.no_sync():
-            yield
 
 
 def hollow_copy(model: M) -> M:
@@ -228,7 +231,7 @@ def hollow_copy(model: M) -> M:
 
 def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
     """Return the part of each tensor that this process holds: its shard, or all of it."""
-    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    return [tensor.to_local() if _is_shard(tensor) else tensor for tensor in tensors]
 
 
 def whole_tensors(tensors: Mapping[str, Tensor], here: bool = True) -> dict[str, Tensor]:
@@ -243,7 +246,7 @@ def whole_tensors(tensors: Mapping[str, Tensor], here: bool = True) -> dict[str,
     """
     found = {}
     for name, tensor in tensors.items():
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        whole = tensor.full_tensor() if _is_shard(tensor) else tensor
         if here:
             found[name] = whole
     return found
@@ -254,7 +257,10 @@ def fill(tensors: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
     """Give tensors that may be in shards the values of whole ones of the same names, which every process has."""
     for name, tensor in tensors.items():
         values = whole[name].to(tensor.device)
-        if isinstance(tensor, DTensor):  # without a source rank nothing is sent
+        if _is_shard(tensor):
+            from torch.distributed.tensor import distribute_tensor
+
+            # Without a source rank nothing is sent.
             values = distribute_tensor(values, tensor.device_mesh, tensor.placements, src_data_rank=None)
         tensor.copy_(values)
 
@@ -262,4 +268,8 @@ def fill(tensors: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     """2-norm of all tensors together, a scalar on every process."""
     norm = torch.nn.utils.get_total_norm(tensors)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return norm.full_tensor() if _is_shard(norm) else norm
+
+
+def _is_shard(tensor: Tensor) -> TypeGuard[DTensor]:
+    return hasattr(tensor, "full_tensor")

@@ -135,7 +135,8 @@ class Trainer(ABC, Generic[M, B]):
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(micro_batches, start=1):
-            with accumulating(self.root, last=number == len(micro_batches)), self.world.waiting("the sum of gradients"):
+            last = number == len(micro_batches)
+            with accumulating(self.root, self.sharing, last=last), self.world.waiting("the sum of gradients"):
                 loss = self.losses(batch).sum() / self.config.batch_size
                 torch.autograd.backward(loss)
             total += loss.detach()
