@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import CheckpointError, DiskError
@@ -49,7 +51,7 @@ def losses_of(trainer: DiffusionTrainer, count: int) -> list[float]:
 
 
 def save(world: World, out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {"sum": exchanged(world)}
+    found: dict[str, Any] = {"sum": exchanged(world, 1), "copies": exchanged(world, 2), **facts(world)}
     for name in NAMES:
         trainer, store = trainer_of(name, world), SharedCheckpoints(out / name, world, required=REQUIRED)
         losses = losses_of(trainer, UPDATES)
@@ -132,10 +134,10 @@ class Sum(nn.Module):
         return (self.used * x).sum() + (self.unused.sum() if self.rank == 0 else 0)
 
 
-def exchanged(world: World) -> list[float]:
+def exchanged(world: World, replicate: int) -> list[float]:
     """Gradients that two processes add; the second micro-batch alone exchanges them."""
     module = Sum(world.rank)
-    sharing = Sharing("fsdp")
+    sharing = Sharing("fsdp", replicate)
     root = shared(module, (), world, sharing, CPU)
     for last in (False, True):
         with accumulating(root, sharing, last=last):
@@ -143,6 +145,26 @@ def exchanged(world: World) -> list[float]:
     gradients = whole_tensors({name: each.grad for name, each in module.named_parameters() if each.grad is not None})
     fill(dict(module.named_parameters()), {"used": torch.arange(3.0), "unused": torch.zeros(3)})
     return [*gradients["used"].tolist(), *gradients["unused"].tolist(), *whole_tensors({"used": module.used})["used"].tolist()]
+
+
+def facts(world: World) -> dict[str, Any]:
+    """What FSDP2 does by itself, on gloo; docs/clusters.md lists it."""
+    mesh = init_device_mesh("cpu", (world.size,), mesh_dim_names=("shard",))
+    averaging, refused = (fully_shard(Sum(0), mesh=mesh) for _ in range(2))
+    averaging(torch.ones(3)).backward()
+    refused.set_gradient_divide_factor(1.0)
+    found = {"averaged": whole_tensors({"used": averaging.used.grad})["used"].tolist()}
+    try:
+        refused(torch.ones(3)).backward()
+    except RuntimeError as error:
+        found["divisor"] = str(error)
+    outer = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    fully_shard(outer, mesh=mesh)
+    try:
+        outer[0](torch.ones(1, 3))
+    except RuntimeError as error:
+        found["outside"] = str(error)
+    return found
 
 
 def main(what: str, out: Path) -> None:

@@ -37,7 +37,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shards_train_like_one_process(saved: Path) -> None:
     found, other = (json.loads((saved / f"save-{rank}.json").read_text()) for rank in range(2))
     # Two micro-batches on each of two processes, added and not averaged; what one process does not use counts as zero.
-    assert found["sum"] == other["sum"] == [6.0, 12.0, 18.0, 2.0, 2.0, 2.0, 0.0, 1.0, 2.0]
+    for each in (found["sum"], other["sum"], found["copies"], other["copies"]):  # in two shards, and in two copies
+        assert each == [6.0, 12.0, 18.0, 2.0, 2.0, 2.0, 0.0, 1.0, 2.0]
+    # What torch does by itself: the mean of two equal gradients, no divisor of one's own on gloo, no part of a root alone.
+    assert found["averaged"] == [1.0, 1.0, 1.0] and "PREMUL_SUM" in found["divisor"] and "DTensor" in found["outside"]
     for name in NAMES:
         one = small_trainer(denoiser=DENOISERS[name])
         wanted = [update.loss for update in run_updates(one, UPDATES + MORE, micro=2)]
