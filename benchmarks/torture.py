@@ -42,7 +42,8 @@ from open_ldm.model.checkpoint import CheckpointFolder
 from torture_kills import kill, stop
 
 PARTS = ("matrix", "kills", "disagree", "stop", "memory")
-RANKS = (1, 2, 3, 4)
+SHARED = ((1, "one"), *((size, mode) for size in (2, 3, 4) for mode in ("ddp", "fsdp")), (4, "hsdp"))
+"""Numbers of processes, and how they share a model."""
 BEFORE, UPDATES, BATCH = 5, 25, 12
 INTERVAL = 16
 SIZE = {"size": "XS", "patch": 4, "depth": 2, "width": 32, "heads": 2}
@@ -134,41 +135,37 @@ class Torture:
     def matrix(self) -> None:
         recipes = {name: self.recipe(name, {"kind": name, **shape}) for name, shape in DENOISERS.items()}
         job = {"recipes": recipes, "before": BEFORE, "updates": UPDATES}
-        saved: dict[str, dict[str, Any]] = {}
-        for size in RANKS:
-            modes = {1: ["one"], 4: ["ddp", "fsdp", "hsdp"]}.get(size, ["ddp", "fsdp"])
-            raw = self.cell(f"train and save on {size}", partial(self._trained, size, {**job, "modes": modes}))["raw"]
-            saved |= {f"{key.split()[0]}-{size} {key.split()[1]}": value for key, value in raw.items()}
-        job["saved"] = sorted({key.split()[0] for key in saved})
-        for size in RANKS:
-            modes = {1: ["one"], 4: ["ddp", "fsdp", "hsdp"]}.get(size, ["ddp", "fsdp"])
-            self.cell(f"load on {size}", partial(self._loaded, size, {**job, "modes": modes}, saved))
+        states = {}
+        for size, mode in SHARED:
+            found = self.cell(f"train with {mode} on {size}", partial(self._trained, size, {**job, "mode": mode}))
+            states |= {f"{mode}-{size} {name}": each for name, each in found["raw"].items()}
+        job["saved"] = [f"{mode}-{size}" for size, mode in SHARED]
+        for size, mode in SHARED:
+            self.cell(f"load with {mode} on {size}", partial(self._loaded, size, {**job, "mode": mode}, states))
 
     def _trained(self, size: int, job: Cell) -> Cell:
         found = self.ranks("save", size, **job)
-        alone = found[0] if size == 1 else self.cells["train and save on 1"]["raw"]
+        alone = found[0] if size == 1 else self.cells["train with one on 1"]["raw"]
         first, worst = 0.0, 0.0
-        for key, each in found[0].items():
-            wanted = alone[f"one {key.split()[1]}"]["losses"]
-            off = [abs(a - b) / abs(b) for a, b in zip(each["losses"][:20], wanted[:20], strict=True)]
+        for name, each in found[0].items():
+            off = [abs(a / b - 1) for a, b in zip(each["losses"][:20], alone[name]["losses"][:20], strict=True)]
             first, worst = max(first, off[0]), max(worst, *off)
         alike = all(other == found[0] for other in found)
         pickles = [path for path in self.out.rglob("*") if path.name == ".metadata" or path.suffix in (".pt", ".distcp")]
         ok = first <= 1e-6 and worst <= 1e-5 and alike and not pickles
         return {"ok": ok, "trainings": len(found[0]), "first_loss_off": first, "20_losses_off": worst, "raw": found[0]}
 
-    def _loaded(self, size: int, job: Cell, saved: dict[str, Any]) -> Cell:
+    def _loaded(self, size: int, job: Cell, states: dict[str, Any]) -> Cell:
         found = self.ranks("load", size, **job)
-        tensors = {key for key, each in found[0].items() if each["hashes"] != saved[_state_of(key)]["hashes"]}
-        same = [key for key, each in found[0].items() if len(each["losses"]) > 1]
-        moved = [key for key in same if found[0][key]["losses"] != saved[_state_of(key)]["losses"][BEFORE:]]
-        off = [abs(each["losses"][0] / saved[_state_of(key)]["losses"][BEFORE] - 1) for key, each in found[0].items()]
-        ok = not tensors and not moved and max(off) <= 1e-5 and all(other == found[0] for other in found)
+        tensors = [state for state, each in found[0].items() if each["hashes"] != states[state]["hashes"]]
+        same = [state for state, each in found[0].items() if len(each["losses"]) > 1]
+        alike = [state for state in same if found[0][state]["losses"] == states[state]["losses"][BEFORE:]]
+        off = [abs(each["losses"][0] / states[state]["losses"][BEFORE] - 1) for state, each in found[0].items()]
         return {
-            "ok": ok,
+            "ok": not tensors and alike == same and max(off) <= 1e-5 and all(other == found[0] for other in found),
             "loads": len(found[0]),
             "tensors_differ": sorted(tensors),
-            "went_on_alike": len(same) - len(moved),
+            "went_on_alike": len(alike),
             "of": len(same),
             "next_loss_off": max(off),
         }
@@ -198,7 +195,7 @@ class Torture:
             self.cell(f"disagree on {size}", partial(self._disagreed, size, recipe))
 
     def _disagreed(self, size: int, recipe: str) -> Cell:
-        found = self.ranks("disagree", size, recipes={"dit": recipe}, modes=["one"])
+        found = self.ranks("disagree", size, recipes={"dit": recipe})
         lines = {case: {each[case]["line"] for each in found} for case in found[0]}
         seconds = max(each[case]["seconds"] for each in found for case in each)
         alike = all(len(each) == 1 and "nothing" not in each for each in lines.values())
@@ -222,15 +219,9 @@ class Torture:
             self.cell(f"memory {mode} on {size}", partial(self._measured, recipe, mode, size, most))
 
     def _measured(self, recipe: str, mode: str, size: int, most: int) -> Cell:
-        found = self.ranks("memory", size, recipes={"dit": recipe}, modes=[mode], updates=3)
+        found = self.ranks("memory", size, recipes={"dit": recipe}, mode=mode, updates=3)
         worst = {key: round(max(each[key] for each in found), 2) for key in found[0]}
         return {"ok": worst["train"] <= most, "wanted": most, **worst}
-
-
-def _state_of(key: str) -> str:
-    """The saved state that a load `MODE DENOISER STATE` read."""
-    _, name, state = key.split()
-    return f"{state} {name}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

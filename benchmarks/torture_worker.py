@@ -11,6 +11,8 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.runs.batches import Batches, live_batches
 from open_ldm.runs.build import build_trainer, read_facts
 from open_ldm.runs.encoders import load_encoders
-from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sources.loader import open_data
 from open_ldm.training.parallel import whole_tensors, world_of
@@ -38,18 +40,34 @@ MODES = {"one": "{}", "ddp": "{kind: ddp}", "fsdp": "{kind: fsdp}", "hsdp": "{ki
 REQUIRED = ("counters", "model", "ema", "optimizer")
 
 
-class Training:
-    """A recipe in training, without a run folder."""
+@dataclass(frozen=True)
+class Data:
+    """What all trainings of one denoiser learn from."""
 
-    def __init__(self, recipe: Recipe, world: World) -> None:
-        self.recipe, self.world = recipe, world
+    batches: Batches
+    known: Knowledge
+
+    @classmethod
+    @cache
+    def of(cls, recipe: str, world: World) -> Data:
+        """Open the data of the recipe in this file."""
+        given, machine = load_recipe(recipe), choose_device("cpu", "float32")
+        source = open_data(given.data, captions=given.conditioning.reads_captions)
+        facts = read_facts(given, source, survey_for(given.conditioning.controls, source))
+        encoders = load_encoders(given, source, facts, machine)
+        batches = live_batches(given, source, facts, encoders)
+        return cls(batches, Knowledge(encoders.sign(facts), batches.stats_of_all(world)))
+
+
+class Training:
+    """A denoiser in training, without a run folder; `mode` says how the processes share it."""
+
+    def __init__(self, recipe: str, mode: str, world: World) -> None:
+        self.recipe, self.world = load_recipe(recipe, [f"parallel={MODES[mode]}"]), world
+        data = Data.of(recipe, world)
+        self.batches = data.batches
         machine = choose_device("cpu", "float32")
-        source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
-        facts = read_facts(recipe, source, survey_for(recipe.conditioning.controls, source))
-        encoders = load_encoders(recipe, source, facts, machine)
-        self.batches: Batches = live_batches(recipe, source, facts, encoders)
-        known = Knowledge(encoders.sign(facts), self.batches.stats_of_all(world))
-        self.trainer: DiffusionTrainer = build_trainer(recipe, known, machine, world)
+        self.trainer: DiffusionTrainer = build_trainer(self.recipe, data.known, machine, world)
 
     def losses(self, updates: int) -> list[float]:
         """Losses of the next updates."""
@@ -73,41 +91,33 @@ def hashes_of(tensors: dict[str, Tensor]) -> dict[str, str]:
     }
 
 
-def recipe_of(job: dict[str, Any], name: str, mode: str) -> Recipe:
-    return load_recipe(job["recipes"][name], [f"parallel={MODES[mode]}"])
-
-
 def save(job: dict[str, Any], world: World) -> dict[str, Any]:
-    """Train each denoiser in each mode, save, and go on to the end."""
+    """Train each denoiser, save, and go on to the end."""
     found = {}
-    for mode in job["modes"]:
-        for name in job["recipes"]:
-            run = Training(recipe_of(job, name, mode), world)
-            losses = run.losses(job["before"])
-            state = run.trainer.state
-            store = SharedCheckpoints(Path(job["out"]) / f"{mode}-{world.size}-{name}", world, required=REQUIRED)
-            content, shards = {"counters": state.counters_to_json()}, run.trainer.sharing.in_shards
-            store.save_of_all(state.counters.samples_seen, state.tensors(), content, shards=shards)
-            hashes = run.hashes()
-            found[f"{mode} {name}"] = {"losses": losses + run.losses(job["updates"] - job["before"]), "hashes": hashes}
+    for name, recipe in job["recipes"].items():
+        run = Training(recipe, job["mode"], world)
+        losses, state = run.losses(job["before"]), run.trainer.state
+        store = SharedCheckpoints(Path(job["out"]) / f"{job['mode']}-{world.size}-{name}", world, required=REQUIRED)
+        content, shards = {"counters": state.counters_to_json()}, run.trainer.sharing.in_shards
+        store.save_of_all(state.counters.samples_seen, state.tensors(), content, shards=shards)
+        hashes = run.hashes()
+        found[name] = {"losses": losses + run.losses(job["updates"] - job["before"]), "hashes": hashes}
     return found
 
 
 def load(job: dict[str, Any], world: World) -> dict[str, Any]:
-    """Load each saved state in each mode, and go on."""
+    """Load each saved state of each denoiser, and go on."""
     found = {}
-    for mode in job["modes"]:
-        for name in job["recipes"]:
-            for saved in job["saved"]:
-                run = Training(recipe_of(job, name, mode), world)
-                store = SharedCheckpoints(Path(job["out"]) / f"{saved}-{name}", world, required=REQUIRED)
-                checkpoint, problems = store.newest_of_all()
-                assert checkpoint is not None and not problems, problems
-                run.trainer.restore(checkpoint)
-                hashes = run.hashes()
-                same = saved == f"{mode}-{world.size}"
-                count = job["updates"] - job["before"] if same else 1
-                found[f"{mode} {name} {saved}"] = {"hashes": hashes, "losses": run.losses(count)}
+    for name, recipe in job["recipes"].items():
+        for saved in job["saved"]:
+            run = Training(recipe, job["mode"], world)
+            store = SharedCheckpoints(Path(job["out"]) / f"{saved}-{name}", world, required=REQUIRED)
+            checkpoint, problems = store.newest_of_all()
+            assert checkpoint is not None and not problems, problems
+            run.trainer.restore(checkpoint)
+            hashes = run.hashes()
+            count = job["updates"] - job["before"] if saved == f"{job['mode']}-{world.size}" else 1
+            found[f"{saved} {name}"] = {"hashes": hashes, "losses": run.losses(count)}
     return found
 
 
@@ -157,16 +167,16 @@ def disagree(job: dict[str, Any], world: World) -> dict[str, Any]:
 
 def memory(job: dict[str, Any], world: World) -> dict[str, Any]:
     """Bytes for each parameter at the peak, over what the process had before the model was built."""
-    mode = job["modes"][0]
-    recipe = recipe_of(job, next(iter(job["recipes"])), mode)
+    mode, recipe = job["mode"], next(iter(job["recipes"].values()))
     if mode == "fsdp":
         import torch.distributed.fsdp  # noqa: F401  what is imported is no part of the model
     import open_ldm.model.shards  # noqa: F401
 
     configure_process(choose_device("cpu", "float32"))
+    Data.of(recipe, world)
     before = resident()
     reset_peak()
-    run = Training(recipe, world)
+    run = Training(recipe, mode, world)
     parameters = sum(parameter.numel() for parameter in run.trainer.state.model.parameters())
     built = peak() - before
     reset_peak()
@@ -207,7 +217,7 @@ def _status(name: str) -> int:
 def main() -> None:
     what, job, out = sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3])
     torch.set_num_threads(1)
-    world = world_of(recipe_of(job, next(iter(job["recipes"])), job["modes"][0]))
+    world = world_of(load_recipe(next(iter(job["recipes"].values()))))
     found = {"save": save, "load": load, "disagree": disagree, "memory": memory}[what](job, world)
     out.with_suffix(f".{world.rank}.json").write_text(json.dumps(found))
 
