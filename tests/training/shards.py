@@ -5,10 +5,11 @@ Two processes train and save, and go on from what they saved; three load it, and
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -40,9 +41,9 @@ UPDATES, MORE = 4, 3
 REQUIRED = ("counters", "model", "ema", "optimizer")
 
 
-def trainer_of(name: str, world: World) -> DiffusionTrainer:
+def trainer_of(name: str, world: World, kind: Literal["ddp", "fsdp"] = "fsdp") -> DiffusionTrainer:
     model = small_model(DENOISERS[name], CONDITIONING)
-    return DiffusionTrainer(model, noising(), ObjectiveConfig(), settings(), world, ParallelConfig(kind="fsdp"))
+    return DiffusionTrainer(model, noising(), ObjectiveConfig(), settings(), world, ParallelConfig(kind=kind))
 
 
 def losses_of(trainer: DiffusionTrainer, count: int) -> list[float]:
@@ -100,12 +101,14 @@ def refused(world: World, out: Path) -> str:
 
 
 def load(world: World, out: Path) -> dict[str, Any]:
-    found = {}
-    for name in NAMES:
+    found: dict[str, Any] = {}
+    kinds: tuple[Literal["ddp", "fsdp"], ...] = ("ddp", "fsdp")
+    for name, kind in itertools.product(NAMES, kinds):
         for folder in (name, f"{name}-plain"):
-            trainer = trainer_of(name, world)
+            trainer = trainer_of(name, world, kind)
             restore(trainer, SharedCheckpoints(out / folder, world, required=REQUIRED))
-            found[folder] = same_bits(whole_tensors(all_tensors(trainer)), load_file(out / f"{folder}.safetensors"))
+            same = same_bits(whole_tensors(all_tensors(trainer)), load_file(out / f"{folder}.safetensors"))
+            found[f"{folder} {kind}"] = same
     other = trainer_of("dit", world)
     try:
         restore(other, SharedCheckpoints(out / "mdtv2", world, required=REQUIRED))

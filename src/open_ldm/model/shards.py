@@ -105,7 +105,9 @@ class _HashingStream(io.BufferedWriter):
     def write(self, data: Any) -> int:
         self.digest.update(data)
         self.bytes += len(data)
-        return super().write(data)
+        written = super().write(data)
+        self.flush()  # torch flushes the file to the disk without emptying this buffer first
+        return written
 
 
 class _HashingFiles(FileSystem):
