@@ -54,7 +54,11 @@ DENOISERS: dict[str, dict[str, Any]] = {
     "mdtv2": {**SIZE, "depth": 3, "decode_layers": 1},
     "unet": {"size": "XS", "model_channels": 16, "multipliers": [1, 2], "attention_factors": [2], "groups": 4},
 }
-LARGE = {"kind": "dit", "size": "XS", "patch": 4, "depth": 12, "width": 384, "heads": 6}
+LARGE = {"kind": "dit", "size": "XS", "patch": 8, "depth": 28, "width": 256, "heads": 4}
+"""As deep as DiT-XL: a block is a small part of it."""
+SMALL = {"kind": "dit", **SIZE}
+ACTIVATIONS = 1.0
+"""Bytes of a parameter that activations, and buffers that are sent, may take besides."""
 Cell = dict[str, Any]
 
 
@@ -172,7 +176,7 @@ class Torture:
 
     def kills(self, kills: int, rounds: int) -> None:
         changes = {"batch_size": 4, "samples": 48 * kills, "checkpoint_every_samples": INTERVAL}
-        recipe = Path(self.recipe("kills", {"kind": "dit", **SIZE}, **changes))
+        recipe = Path(self.recipe("kills", SMALL, **changes))
         for number in range(rounds):
             mode = ("fsdp", "ddp")[number % 2]
             self.cell(f"kills {mode} round {number}", partial(self._killed, recipe, mode, kills, number))
@@ -182,7 +186,7 @@ class Torture:
         return {"ok": not found["differing"] and not found["code"] and found["most_samples_lost"] <= INTERVAL, **found}
 
     def disagree(self) -> None:
-        recipe = self.recipe("disagree", {"kind": "dit", **SIZE}, batch_size=12)
+        recipe = self.recipe("disagree", SMALL, batch_size=12)
         for rank in range(2):
             folder = self.out / f"pictures-{rank}"
             folder.mkdir(exist_ok=True)
@@ -204,7 +208,7 @@ class Torture:
 
     def stop(self) -> None:
         changes = {"batch_size": 4, "samples": 40_000, "checkpoint_every_samples": 40_000}
-        recipe = Path(self.recipe("stop", {"kind": "dit", **SIZE}, **changes))
+        recipe = Path(self.recipe("stop", SMALL, **changes))
         for mode in ("ddp", "fsdp"):
             for rank in range(2):
                 self.cell(f"stop {mode} rank {rank}", partial(self._stopped, recipe, mode, rank))
@@ -214,14 +218,16 @@ class Torture:
         return {"ok": f"rank {rank} on" in found["reason"] and "stopped by a signal" in found["reason"], **found}
 
     def memory(self) -> None:
-        recipe = self.recipe("memory", LARGE, batch_size=4)
+        recipes = {
+            name: self.recipe(f"memory-{name}", shape, batch_size=4) for name, shape in (("small", SMALL), ("large", LARGE))
+        }
         for mode, size, most in (("one", 1, 20), ("ddp", 2, 20), ("fsdp", 2, 11), ("fsdp", 4, 6)):
-            self.cell(f"memory {mode} on {size}", partial(self._measured, recipe, mode, size, most))
+            self.cell(f"memory {mode} on {size}", partial(self._measured, recipes, mode, size, most))
 
-    def _measured(self, recipe: str, mode: str, size: int, most: int) -> Cell:
-        found = self.ranks("memory", size, recipes={"dit": recipe}, mode=mode, updates=3)
+    def _measured(self, recipes: dict[str, str], mode: str, size: int, most: int) -> Cell:
+        found = self.ranks("memory", size, recipes=recipes, mode=mode, updates=3)
         worst = {key: round(max(each[key] for each in found), 2) for key in found[0]}
-        return {"ok": worst["train"] <= most, "wanted": most, **worst}
+        return {"ok": worst["train"] <= most + ACTIVATIONS, "wanted": most, **worst}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

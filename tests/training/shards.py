@@ -138,16 +138,19 @@ class Sum(nn.Module):
 
 
 def exchanged(world: World, replicate: int) -> list[float]:
-    """Gradients that two processes add; the second micro-batch alone exchanges them."""
+    """Gradients that two processes add, values that are given, and how many gradients the first micro-batch exchanged."""
     module = Sum(world.rank)
     sharing = Sharing("fsdp", replicate)
     root = shared(module, (), world, sharing, CPU)
+    early: list[Any] = []
     for last in (False, True):
         with accumulating(root, sharing, last=last):
             torch.autograd.backward(root(torch.tensor([1.0, 2.0, 3.0]) * (1 + world.rank)))
+        early += [] if last else [each.grad for each in module.parameters() if each.grad is not None]
     gradients = whole_tensors({name: each.grad for name, each in module.named_parameters() if each.grad is not None})
     fill(dict(module.named_parameters()), {"used": torch.arange(3.0), "unused": torch.zeros(3)})
-    return [*gradients["used"].tolist(), *gradients["unused"].tolist(), *whole_tensors({"used": module.used})["used"].tolist()]
+    given = whole_tensors({"used": module.used})["used"]
+    return [*gradients["used"].tolist(), *gradients["unused"].tolist(), *given.tolist(), len(early)]
 
 
 def facts(world: World) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class SharedCheckpoints(CheckpointFolder):
         return checkpoint, next((each for each in told if each), "")
 
     def _agree(self, found: str) -> None:
-        fix = f"make {self.root} the same everywhere, or share one disk"
+        fix = "make the checkpoints of the run the same everywhere, or share one disk"
         self.world.agreed("checkpoint", found, CheckpointError, fix)
 
     def _begun(self, samples_seen: int) -> tuple[Path, Path]:
