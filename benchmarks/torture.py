@@ -179,11 +179,12 @@ class Torture:
         recipe = Path(self.recipe("kills", SMALL, **changes))
         for number in range(rounds):
             mode = ("fsdp", "ddp")[number % 2]
-            self.cell(f"kills {mode} round {number}", partial(self._killed, recipe, mode, kills, number))
+            self.cell(f"kills of {mode}, round {number}", partial(self._killed, recipe, mode, kills, number))
 
     def _killed(self, recipe: Path, mode: str, kills: int, number: int) -> Cell:
         found = kill(recipe, mode, 2, kills, self.out, number)
-        return {"ok": not found["differing"] and not found["code"] and found["most_samples_lost"] <= INTERVAL, **found}
+        good = found["kills"] and not found["differing"] and not found["code"]
+        return {"ok": bool(good) and found["most_samples_lost"] <= INTERVAL, **found}
 
     def disagree(self) -> None:
         recipe = self.recipe("disagree", SMALL, batch_size=12)

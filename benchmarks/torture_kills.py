@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def kill(recipe: Path, mode: str, ranks: int, kills: int, out: Path, seed: int) 
         and tensors differ from the run in one go.
     """
     whole, killed = out / f"whole-{mode}", out / f"killed-{mode}-{seed}"
+    shutil.rmtree(killed, ignore_errors=True)  # of a torture that was cut short
     changes = [f"parallel.kind={mode}", "parallel.timeout_seconds=60"]
     arguments = [str(recipe), *changes]
     if not (whole / "exit.json").is_file():

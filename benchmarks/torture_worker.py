@@ -108,11 +108,11 @@ def save(job: dict[str, Any], world: World) -> dict[str, Any]:
 
 
 def load(job: dict[str, Any], world: World) -> dict[str, Any]:
-    """Load each saved state of each denoiser, and go on."""
+    """Load one saved state of each denoiser after the other, and go on from each."""
     found = {}
     for name, recipe in job["recipes"].items():
+        run = Training(recipe, job["mode"], world)
         for saved in job["saved"]:
-            run = Training(recipe, job["mode"], world)
             store = SharedCheckpoints(Path(job["out"]) / f"{saved}-{name}", world, required=REQUIRED)
             checkpoint, problems = store.newest_of_all()
             assert checkpoint is not None and not problems, problems
