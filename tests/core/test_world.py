@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import free_port
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, StoppedError
@@ -21,12 +22,6 @@ from open_ldm.core.failure import Failure, LostProcessError, disagreement
 
 HOST = socket.gethostname()
 PATIENCE_SECONDS = 200
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def start(what: str, out: Path, seconds: int, more: Mapping[str, str], size: int = 2) -> list[subprocess.Popen[str]]:

@@ -94,7 +94,7 @@ def with_manifest(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], 
     def corrupt(path: Path) -> None:
         content = json.loads((path / MANIFEST).read_text())
         change(content)
-        content[MANIFEST_SHA256] = module._sha256_of_content({k: v for k, v in content.items() if k != MANIFEST_SHA256})
+        content[MANIFEST_SHA256] = module.sha256_of_content({k: v for k, v in content.items() if k != MANIFEST_SHA256})
         (path / MANIFEST).write_text(json.dumps(content))
 
     return corrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.core.test_world import HOST, free_port
-from tests.runs.tiny import last_seen, tiny_recipe
-
-PATIENCE_SECONDS = 280
+from open_ldm.core.events import read_events
+from open_ldm.runs.load import load_run
+from open_ldm.runs.preview import sample_previews
+from open_ldm.runs.recipe import load_recipe
+from open_ldm.runs.train import train
+from open_ldm.sampling.requests import SampleRequest
+from tests.core.test_world import HOST
+from tests.processes import PATIENCE_SECONDS, finish, start_processes
+from tests.runs.tiny import last_seen, losses, tiny_recipe
 
 
 def write_pictures(folder: Path, seed: int) -> None:
@@ -31,19 +37,7 @@ def test_processes_that_differ_train_nothing(tmp_path: Path) -> None:
     tiny_recipe(tmp_path)
     for rank in range(2):
         write_pictures(tmp_path / f"pictures-{rank}", rank)
-    given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.runs.ranks", str(tmp_path)],
-            env={**os.environ, **given, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-        assert process.returncode == 0, errors
+    finish(start_processes("tests.runs.ranks", [str(tmp_path)], 2))
     found, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     folders = [each.pop("folder") for each in (found, other)]
     assert found == other
@@ -59,6 +53,38 @@ def test_processes_that_differ_train_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("run*/checkpoints")) and last_seen(tmp_path / "run") == -1
     ended = json.loads((tmp_path / "run" / "exit.json").read_text())
     assert ended["reason"] in found["missing"][0] and ended["code"] == found["missing"][1]
+
+
+def test_one_process_samples_and_goes_on_with_a_run_in_shards(tmp_path: Path) -> None:
+    given, run = tiny_recipe(tmp_path), tmp_path / "run"
+    changes = ["training.samples=16", "training.checkpoint_every_samples=8", "training.preview_every_samples=16"]
+    changes += ["data.holdout={share: 0.2}", "held_out={every_samples: 16, pictures: 8}"]
+    command = [sys.executable, "-m", "open_ldm", "train", str(given), *changes, "parallel.kind=fsdp", "--out", str(run)]
+    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes, each with 1/2 of the model (fsdp): parallel.kind=fsdp" in done.stdout + done.stderr
+    assert "Warning" not in done.stdout + done.stderr
+    found = {event.name: event for event in read_events(run / "events.jsonl")}
+    assert found["start"].fields["fingerprint"]["gradients"] == "fsdp"
+    preview, loss = run / str(found["preview"].fields["file"]), found["held_out"].fields["mean"]
+    picture = np.asarray(Image.open(preview)).astype(int)
+    before, newest = losses(run), run / "checkpoints" / "samples-000000000016"
+    loaded = load_run(run)
+    request = SampleRequest(1, "a red circle")
+    shown = sample_previews(loaded.recipe, loaded.known.facts, loaded.generator, [request], loaded.text_encoder)
+    assert shown.shape == (1, 3, 16, 16)
+    shutil.rmtree(newest)
+    train(load_recipe(str(given), changes), run, silent=True)
+    assert (newest / "ema.safetensors").is_file()
+    now = read_events(run / "events.jsonl")
+    resumed = next(event for event in now if event.name == "resume")
+    assert resumed.fields["bitwise"] == "no (gradients fsdp→?, micro_batch_size 2→4, processes 2→1)"
+    again = losses(run)
+    assert [seen for seen, _ in again] == [seen for seen, _ in before]
+    assert [each for _, each in again] == pytest.approx([each for _, each in before], rel=1e-5)
+    last = [event for event in now if event.name == "held_out"][-1]
+    assert last.fields["mean"] == pytest.approx(loss, rel=1e-5)
+    assert np.abs(np.asarray(Image.open(preview)).astype(int) - picture).max() <= 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process does is read from /proc")

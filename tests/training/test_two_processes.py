@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +12,7 @@ from torch import Tensor
 from open_ldm.core.distributed import World
 from open_ldm.training.plan import plan_batches
 from tests.helpers import DENOISERS
+from tests.processes import finish, start_processes
 from tests.training.small_run import (
     BATCH_SIZE,
     all_tensors,
@@ -31,29 +28,12 @@ from tests.training.worker import ALIKE, BIT_EQUAL_UPDATES
 UPDATES = 5
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.worker", str(tmp_path), str(UPDATES)],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    processes = start_processes("tests.training.worker", [str(tmp_path), str(UPDATES)], 2)
     one = small_trainer()
     wanted = [update.loss for update in run_updates(one, UPDATES)]
     one.update([])
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    finish(processes)
     reported = json.loads((tmp_path / "reported.json").read_text())
     assert reported["losses"][0] == pytest.approx(wanted[0], rel=1e-6)
     assert reported["losses"] == pytest.approx(wanted, rel=1e-5)

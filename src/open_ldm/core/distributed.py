@@ -83,7 +83,7 @@ class World:
             return flag
         answer = torch.tensor(int(flag))
         with self.waiting("the next update"):
-            dist.all_reduce(answer, dist.ReduceOp.MAX, group=self._control)
+            dist.all_reduce(answer, dist.ReduceOp.MAX, group=self.control)
         return bool(answer)
 
     def gathered(self, value: T, name: str = "an exchange") -> list[T]:
@@ -103,7 +103,7 @@ class World:
             return [value]
         values: list[Any] = [None] * self.size
         with self.waiting(name):
-            dist.all_gather_object(values, (name, value), group=self._control)
+            dist.all_gather_object(values, (name, value), group=self.control)
         self._require_equal("what they do", [at for at, _ in values], OpenLdmError)
         return [each for _, each in values]
 
@@ -209,7 +209,8 @@ class World:
         return ["?"] * self.size if self.peers is None else self.peers.hosts
 
     @property
-    def _control(self) -> Any:
+    def control(self) -> Any:
+        """The group for everything but tensors of training; None in a world of one."""
         return None if self.peers is None else self.peers.control
 
     def _require_equal(self, name: str, values: Sequence[Any], kind: type[OpenLdmError], fix: str = "") -> None:

@@ -6,28 +6,33 @@ manifest with a hash of itself, fsync, rename, fsync the parent. Only then are o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.files import fsync_path, hash_file, write_json
+from open_ldm.model.checkpoint_files import (
+    MANIFEST,
+    MANIFEST_SHA256,
+    SCHEMA,
+    describe,
+    read_group,
+    read_into,
+    read_manifest,
+    sha256_of_content,
+)
 
-MANIFEST = "MANIFEST.json"
-MANIFEST_SHA256 = "manifest_sha256"
-SCHEMA = 1
 PREFIX = "samples-"
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
 """What a checkpoint must hold for a run to go on: entries of the manifest, and groups of tensors."""
@@ -35,7 +40,6 @@ FOR_SAMPLING = ("recipe", "facts", "latent_stats", "ema")
 """What sampling needs, and all that imported weights have."""
 
 _NAME = re.compile(PREFIX + "[0-9]{12}")
-_OF_A_FILE = frozenset({"bytes", "sha256", "tensors"})
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -73,6 +77,19 @@ class Checkpoint:
     path: Path
     files: Mapping[str, Mapping[str, Tensor]]
     content: Mapping[str, Any]
+
+    def read_into(self, group: str, tensors: Mapping[str, Tensor]) -> None:
+        """Read a group from the disk into tensors, whole ones or shards, of each only the part that this process holds.
+
+        Raises:
+            CheckpointError: The group holds other tensors than these.
+        """
+        read_into(self.path, group, self.content["files"][group], tensors)
+
+    @property
+    def short_hash(self) -> str:
+        """Some digits of the manifest's SHA-256, which names every byte of the checkpoint."""
+        return sha256_of_content(self.content)[:12]
 
 
 @dataclass(frozen=True)
@@ -118,29 +135,35 @@ class CheckpointFolder:
         Raises:
             DiskError: The disk refuses; older checkpoints are untouched then.
         """
-        final = self.root / f"{PREFIX}{samples_seen:012d}"
-        temporary = self.root / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
-        try:
-            self._remove_remaining()
-            temporary.mkdir(parents=True)
+        final, temporary = self._paths(samples_seen)
+        with disk_errors(final, temporary):
+            self._begin(temporary)
             described = {name: _write_group(temporary / f"{name}.safetensors", group) for name, group in files.items()}
-            manifest = {"schema": SCHEMA, "samples_seen": samples_seen, **content, "files": described}
-            manifest = json.loads(json.dumps(manifest))  # what is hashed must be what will be read back
-            write_json(temporary / MANIFEST, {**manifest, MANIFEST_SHA256: _sha256_of_content(manifest)})
-            fsync_path(temporary)
-            if final.exists():  # it did not verify, or the run would have gone on from it
-                _remove(final)
-            temporary.rename(final)
-            fsync_path(self.root)
-        except (OSError, DiskError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise DiskError(
-                f"checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}",
-                fix="free disk space or fix the permissions, then run the same command again",
-            ) from error
+            return self._publish(temporary, final, {"samples_seen": samples_seen, **content, "files": described})
+
+    def _paths(self, samples_seen: int) -> tuple[Path, Path]:
+        """Where a checkpoint lies in the end, and where it is written."""
+        final = self.root / f"{PREFIX}{samples_seen:012d}"
+        return final, self.root / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
+
+    def _begin(self, temporary: Path) -> None:
+        for remaining in self.root.glob(".tmp-*"):  # of killed saves
+            shutil.rmtree(remaining, ignore_errors=True)
+        temporary.mkdir(parents=True)
+
+    def _publish(self, temporary: Path, final: Path, content: Mapping[str, Any]) -> Saved:
+        """Write the manifest, rename the folder, and remove what is too old."""
+        manifest = json.loads(json.dumps({"schema": SCHEMA, **content}))  # what is hashed must be what will be read back
+        write_json(temporary / MANIFEST, {**manifest, MANIFEST_SHA256: sha256_of_content(manifest)})
+        for folder in (*filter(Path.is_dir, temporary.iterdir()), temporary):
+            fsync_path(folder)
+        if final.exists():  # it did not verify, or the run would have gone on from it
+            _remove(final)
+        temporary.rename(final)
+        fsync_path(self.root)
         self._damaged.discard(final.name)
         self._prune(final.name)
-        return Saved(final, sum(entry["bytes"] for entry in described.values()))
+        return Saved(final, sum(entry["bytes"] for entry in manifest["files"].values()))
 
     def newest(self, groups: tuple[str, ...] | None = None) -> tuple[Checkpoint | None, list[str]]:
         """Load the newest checkpoint that verifies.
@@ -164,18 +187,14 @@ class CheckpointFolder:
                 self._damaged.add(name)
                 problems.append(error.one_line())
         if problems:
-            raise CheckpointError(
-                f"no checkpoint in {self.root} verifies ({problems[0]})",
-                fix="restore one from a copy, or train anew with another --out",
-            )
+            raise self._none_verifies(problems)
         return None, []
 
-    def newest_of_all(self, world: World) -> tuple[Checkpoint | None, list[str]]:
-        """Load the newest checkpoint that verifies, the same for all processes; returns and errors as `newest`."""
-        checkpoint, problems = self.newest()
-        found = "none" if checkpoint is None else f"{checkpoint.path.name} {_sha256_of_content(checkpoint.content)[:12]}"
-        world.agreed("checkpoint", found, CheckpointError, fix=f"make {self.root} the same everywhere, or share one disk")
-        return checkpoint, problems
+    def _none_verifies(self, problems: list[str]) -> CheckpointError:
+        return CheckpointError(
+            f"no checkpoint in {self.root} verifies ({problems[0]})",
+            fix="restore one from a copy, or train anew with another --out",
+        )
 
     def _prune(self, just_written: str) -> None:
         """Remove what is older than the newest `keep` that are good as far as is known; never the one just written."""
@@ -184,11 +203,6 @@ class CheckpointFolder:
             if good >= self.keep and name != just_written:
                 _remove(self.root / name)
             good += name not in self._damaged
-
-    def _remove_remaining(self) -> None:
-        """Remove the temporary folders of killed saves."""
-        for remaining in self.root.glob(".tmp-*"):
-            shutil.rmtree(remaining, ignore_errors=True)
 
 
 def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None, required: tuple[str, ...] = REQUIRED) -> Checkpoint:
@@ -205,79 +219,41 @@ def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None, required:
     Raises:
         CheckpointError: Something is missing or damaged; the error names it.
     """
-    content = _read_manifest(path)
-    if missing := [name for name in required if name not in content and name not in content["files"]]:
-        raise CheckpointError(f"{path.name}: {MANIFEST} lacks {', '.join(missing)}")
-    files = {}
-    for name, described in content["files"].items():
-        if groups is None or name in groups:
-            try:
-                files[name] = _read_group(path / f"{name}.safetensors", described)
-            except (OSError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-                raise CheckpointError(f"{path.name}: {name} or its entry in {MANIFEST} is damaged") from error
+    content = read_manifest(path, required)
+    files = {
+        name: read_group(path, name, described)
+        for name, described in content["files"].items()
+        if groups is None or name in groups
+    }
     return Checkpoint(path, files, content)
+
+
+@contextmanager
+def disk_errors(final: Path, temporary: Path) -> Iterator[None]:
+    """Context manager that removes what was half written where the disk refuses, and says so in one line.
+
+    Args:
+        final: Where the checkpoint should have been.
+        temporary: Where it was being written.
+
+    Raises:
+        DiskError: The disk refused.
+    """
+    try:
+        yield
+    except (OSError, DiskError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise DiskError(
+            f"checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}",
+            fix="free disk space or fix the permissions, then run the same command again",
+        ) from error
 
 
 def _write_group(path: Path, group: Mapping[str, Tensor]) -> dict[str, Any]:
     tensors = {name: tensor.detach().contiguous() for name, tensor in group.items()}
     save_file(tensors, path)
     fsync_path(path)
-    return {
-        "bytes": path.stat().st_size,
-        "sha256": hash_file(path),
-        "tensors": {name: _described(tensor) for name, tensor in tensors.items()},
-    }
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise CheckpointError(f"{path.name}: {MANIFEST} has schema {schema!r:.60}", needed=f"schema {SCHEMA}")
-    if content.pop(MANIFEST_SHA256, None) != _sha256_of_content(content):
-        raise CheckpointError(f"{path.name}: {MANIFEST} is damaged: its SHA-256 differs from the one it states")
-    _check_files(path, content.get("files"))
-    return dict(content)
-
-
-def _sha256_of_content(content: Mapping[str, Any]) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no spaces, ASCII."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _check_files(path: Path, files: Any) -> None:
-    if not isinstance(files, dict):
-        raise CheckpointError(f"{path.name}: {MANIFEST} lists no files")
-    for name, described in files.items():
-        if not isinstance(described, dict) or _OF_A_FILE - described.keys():
-            raise CheckpointError(f"{path.name}: {MANIFEST} does not describe {name}", needed=", ".join(sorted(_OF_A_FILE)))
-
-
-def _read_group(path: Path, described: Mapping[str, Any]) -> dict[str, Tensor]:
-    where = f"{path.parent.name}/{path.name}"
-    if not path.is_file():
-        raise CheckpointError(f"{where} is missing")
-    if path.stat().st_size != described["bytes"]:
-        raise CheckpointError(f"{where} has {path.stat().st_size} bytes", needed=f"{described['bytes']}")
-    if hash_file(path) != described["sha256"]:
-        raise CheckpointError(f"{where} is damaged: its SHA-256 differs from the manifest's")
-    tensors: dict[str, Tensor] = load_file(path)
-    inventory = described["tensors"]
-    if odd := sorted(tensors.keys() ^ inventory.keys()):
-        raise CheckpointError(f"{where}: tensor {odd[0]} is missing or not in the manifest")
-    for name, tensor in tensors.items():
-        if _described(tensor) != inventory[name]:
-            raise CheckpointError(f"{where}: tensor {name} has another shape or dtype than the manifest says")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{where}: tensor {name} holds NaN or infinity")
-    return tensors
-
-
-def _described(tensor: Tensor) -> dict[str, Any]:
-    return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path), "tensors": describe(tensors)}
 
 
 def _remove(path: Path) -> None:

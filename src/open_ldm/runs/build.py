@@ -157,9 +157,11 @@ def build_trainer(recipe: Recipe, known: Knowledge, machine: Machine, world: Wor
         discrete_steps=model.schedule.discrete_steps,
         device=machine.device,
     )
-    return DiffusionTrainer(model, noising, recipe.objective, recipe.training, world)
+    return DiffusionTrainer(model, noising, recipe.objective, recipe.training, world, recipe.parallel)
 
 
-def build_generator(recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder) -> Generator:
-    """Build what samples pictures of the recipe's size from a model on its device."""
-    return Generator(model, autoencoder, known.stats, recipe.latent_shape[1:])
+def build_generator(
+    recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder, machine: Machine
+) -> Generator:
+    """Build what samples pictures of the recipe's size from a model on a machine's device, which may get its values later."""
+    return Generator(model, autoencoder, known.stats, recipe.latent_shape[1:], machine.device)

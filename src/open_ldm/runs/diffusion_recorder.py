@@ -75,6 +75,7 @@ class DiffusionRecorder(RunRecorder):
         if self.held_out is None:
             return
         started = time.perf_counter()
-        found = self.held_out.loss(self.trainer.state.ema.model)
+        with self.trainer.averaged() as model:
+            found = self.held_out.loss(model)
         self.event(HELD_OUT, **found.to_json(), **self.held_out.groups, seconds=round(time.perf_counter() - started, 2))
         self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

@@ -95,7 +95,7 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     """Load a run with all that sampling needs: model, autoencoder and text encoder; arguments and errors as `load_model`."""
     loaded = load_model(path, device)
     recipe, known, machine = loaded.recipe, loaded.known, loaded.machine
-    generator = build_generator(recipe, known, loaded.model, load_autoencoder(recipe, known.facts, machine))
+    generator = build_generator(recipe, known, loaded.model, load_autoencoder(recipe, known.facts, machine), machine)
     text_encoder = load_text_encoder(recipe, known.facts, machine)
     return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
 

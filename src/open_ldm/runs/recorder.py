@@ -19,7 +19,7 @@ from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
-from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
 from open_ldm.runs.recipe import TrainingRecipe
@@ -56,7 +56,7 @@ class RunRecorder(ABC):
     recipe: TrainingRecipe
     trainer: Trainer[Any, Any]
     health: Health
-    store: CheckpointFolder
+    store: SharedCheckpoints
     fingerprint: Mapping[str, str]
     stop: StopRequest
     silent: bool
@@ -132,6 +132,8 @@ class RunRecorder(ABC):
         parameters = sum(parameter.numel() for parameter in self.trainer.state.model.parameters())
         self.say(f"{self.recipe.name}: {seen.said}")
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
+        if shared := self.trainer.sharing.sentence:
+            self.say(shared)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
@@ -206,9 +208,6 @@ class RunRecorder(ABC):
 
     def save(self) -> None:
         """Write a checkpoint, then refresh the report unless that was done a moment ago."""
-        self.trainer.world.everyone(self._save, "a checkpoint")
-
-    def _save(self) -> None:
         started = time.perf_counter()
         content = {
             "counters": self.trainer.state.counters_to_json(),
@@ -216,10 +215,11 @@ class RunRecorder(ABC):
             "recipe": self.recipe.model_dump(mode="json"),
             **self.knowledge(),
         }
-        saved = self.store.save(self.samples_seen, self.trainer.state.tensors(), content)
+        tensors, shards = self.trainer.state.tensors(), self.trainer.sharing.in_shards
+        saved = self.store.save_of_all(self.samples_seen, tensors, content, shards=shards)
         seconds = time.perf_counter() - started
         self.event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
-        if time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
+        if self._leads and time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
             self._write_report()
 
     def _write_report(self) -> None:
@@ -231,7 +231,9 @@ class RunRecorder(ABC):
         self._reported = time.perf_counter()
 
     def _preview(self) -> None:
-        self.trainer.world.everyone(self.preview, "a preview")
+        world = self.trainer.world
+        with self.trainer.averaged(here=world.leads):
+            world.everyone(self.preview, "a preview")
 
     def _report(self, report: Report) -> None:
         if self.trainer.world.size > 1:
@@ -263,10 +265,10 @@ class RunRecorder(ABC):
         self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
 
     def _roll_back(self) -> bool:
-        checkpoint, _ = self.store.newest_of_all(self.trainer.world)
+        checkpoint, _ = self.store.newest_of_all()
         if checkpoint is None:
             return False
-        self.trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
+        self.trainer.restore(checkpoint)
         self._warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 

@@ -147,7 +147,7 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
         whole = _Whole(recipe, folder, stages, superseded)
         world.everyone(whole.begin, "the first files of the run")  # only now: a refusal leaves the run as it was
         for stage in stages:
-            if world.gathered(stage in superseded or stage.finished, f"stage {stage.name}")[0]:
+            if world.everyone(partial(_is_done, stage, superseded), f"stage {stage.name}"):
                 continue
             with world.sharing_errors(partial(whole.failed, stage)):
                 result = train(stage.recipe, stage.folder.path, silent=silent, command=command)
@@ -157,6 +157,10 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
                 return TrainingResult(result.code, out, seen, seconds, loss)
             world.everyone(partial(write_stages_report, out))
         return TrainingResult(0, out, world.everyone(partial(whole.end, 0, "all stages done")), seconds, loss)
+
+
+def _is_done(stage: Stage, superseded: Sequence[Stage]) -> bool:
+    return stage in superseded or stage.finished
 
 
 def _require_same_stages(stages: Sequence[Stage], folder: RunFolder) -> None:

@@ -14,6 +14,7 @@ from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import begun_clocks
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.training.parallel import whole_tensors
 from open_ldm.training.state import TrainState
 from open_ldm.transfer_learning.settings import InitFromConfig
 from open_ldm.transfer_learning.settle import SizedSettings, settle, settle_as_before
@@ -119,7 +120,7 @@ def start_from(source: StartingPoint, recipe: Recipe, known: Knowledge, state: T
     Raises:
         ConfigError: A tensor that should carry over does not.
     """
-    fresh = {name: tensor.detach().cpu() for name, tensor in state.model.state_dict().items()}
+    fresh = {name: tensor.detach().cpu() for name, tensor in whole_tensors(state.model.state_dict()).items()}
     carried, started = start(trained_settings(recipe, known), source, fresh, _init_of(recipe))
     state.start_with(carried.tensors)
     return started

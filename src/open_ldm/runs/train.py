@@ -19,6 +19,7 @@ from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import count_bad_samples
 from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import cached_batches, live_batches
@@ -155,10 +156,9 @@ def _trained(
     silent: bool,
     command: Sequence[str],
 ) -> TrainingResult:
-    folder, machine, world = context.folder, context.machine, context.world
-    started = time.perf_counter()
-    store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
-    checkpoint, problems = store.newest_of_all(world)
+    folder, machine, world, started = context.folder, context.machine, context.world, time.perf_counter()
+    store = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints)
+    checkpoint, problems = store.newest_of_all()
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     seen = survey_for(recipe.conditioning.controls, source)
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
@@ -177,17 +177,18 @@ def _trained(
     known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
     trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
-        trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
+        trainer.restore(checkpoint)
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
-    plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
-    traits = fingerprint(machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe))
+    plan, shares = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world), trainer.sharing.numerics
+    data, libraries = batches.fingerprint, libraries_of(recipe)
+    traits = fingerprint(machine, world, plan.micro_batch_size, data, recipe.numerics, libraries, shares)
     recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,
         known=known,
         trainer=trainer,
-        generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder),
+        generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine),
         requests=preview_requests(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),

@@ -58,13 +58,19 @@ class Generator:
         autoencoder: Decodes latents.
         stats: What latents are normalised by.
         latent_size: (height, width) of the latents.
+        device: Where pictures are sampled; None for where the model lies now.
     """
 
     def __init__(
-        self, model: DiffusionModel, autoencoder: Autoencoder, stats: LatentStats, latent_size: tuple[int, int]
+        self,
+        model: DiffusionModel,
+        autoencoder: Autoencoder,
+        stats: LatentStats,
+        latent_size: tuple[int, int],
+        device: torch.device | None = None,
     ) -> None:
         self.model, self.autoencoder, self.stats, self.latent_size = model, autoencoder, stats, latent_size
-        self.device = next(model.parameters()).device
+        self.device = next(model.parameters()).device if device is None else device
         self.bounds = self._latent_bounds()
 
     def images(

@@ -14,7 +14,7 @@ from open_ldm.core import seeds
 from open_ldm.core.distributed import World
 from open_ldm.core.pictures import to_images
 from open_ldm.data.sample import Batch
-from open_ldm.training.settings import TrainingConfig
+from open_ldm.training.settings import ParallelConfig, TrainingConfig
 from open_ldm.training.trainer import Trainer
 
 
@@ -67,9 +67,15 @@ class AutoencoderTrainer(Trainer[KLNetwork, ImageBatch]):
     """Trains a KL autoencoder on images of any number of channels."""
 
     def __init__(
-        self, model: KLNetwork, loss: ReconstructionConfig, config: TrainingConfig, world: World, device: torch.device
+        self,
+        model: KLNetwork,
+        loss: ReconstructionConfig,
+        config: TrainingConfig,
+        world: World,
+        device: torch.device,
+        parallel: ParallelConfig | None = None,
     ) -> None:
-        super().__init__(model, ReconstructionObjective(model, loss), config, world, device)
+        super().__init__(model, ReconstructionObjective(model, loss), config, world, device, parallel)
 
     def losses(self, batch: ImageBatch) -> Tensor:
         """Return the reconstruction loss of each image [B] at one draw of its posterior."""

@@ -23,6 +23,7 @@ def fingerprint(
     data: str,
     recipe: Mapping[str, Any],
     libraries: Sequence[str] = (),
+    gradients: str = "",
 ) -> dict[str, str]:
     """Collect the facts about this process and its run that decide the bits of its numbers.
 
@@ -33,6 +34,7 @@ def fingerprint(
         data: Hash of the data as they are read.
         recipe: The settings that change numbers, as plain data.
         libraries: Distributions whose versions count besides torch's, because a frozen encoder is theirs.
+        gradients: How the processes sum gradients and their norm, as `Sharing.numerics`.
 
     Returns:
         {name: value}, all as text.
@@ -54,8 +56,8 @@ def fingerprint(
         "micro_batch_size": str(micro_batch_size),
         "data": data,
         "recipe": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
-        # Sums over three processes and more are rounded in the order in which gradients are exchanged.
-        **({"gradients": "ddp"} if world.size > 2 else {}),
+        # Two processes add in one order only. With more, and for the norm of shards, the way of exchange decides the rounding.
+        **({"gradients": gradients} if gradients and (world.size > 2 or gradients != "ddp") else {}),
         **{name: version(name) for name in libraries},
     }
 

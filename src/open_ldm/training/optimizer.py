@@ -63,6 +63,15 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[st
     return tensors
 
 
+def empty_state(model: nn.Module, optimizer: torch.optim.AdamW, *, begun: bool) -> None:
+    """Give the optimiser a state of zeros, to be read into, or none where no update has been made yet (not `begun`)."""
+    optimizer.state.clear()
+    for parameter in model.parameters() if begun else ():
+        moments: dict[str, Tensor] = {entry: torch.zeros_like(parameter) for entry in _STATE if entry != "step"}
+        # The fused kernel wants `step` as a float32 tensor on the parameter's own device.
+        optimizer.state[parameter] = {**moments, "step": torch.zeros((), device=parameter.device)}
+
+
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave.
 

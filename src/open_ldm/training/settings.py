@@ -50,13 +50,25 @@ class ParallelConfig(Config):
     """How several processes work together.
 
     Attributes:
-        kind: `ddp` copies the whole model to every process; `auto` takes that where there are several, and `single` refuses
-            more than one.
+        kind: `ddp` copies the whole model to every process, and `fsdp` cuts it into shards, of which each process holds one.
+            `auto` takes `ddp` where the training fits in half of a card, else `fsdp`; `single` refuses more than one process.
+        replicate: With `fsdp`, how many whole models there are, each in shards on an equal part of the processes.
         timeout_seconds: The longest wait for another process, which is then named.
     """
 
-    kind: Literal["auto", "single", "ddp"] = "auto"
+    kind: Literal["auto", "single", "ddp", "fsdp"] = "auto"
+    replicate: int = Field(default=1, ge=1)
     timeout_seconds: int = Field(default=TIMEOUT_SECONDS, ge=1)
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> ParallelConfig:
+        if self.replicate > 1 and self.kind != "fsdp":
+            raise ValueError(f"replicate {self.replicate} has no effect with kind {self.kind}; needed: kind fsdp")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("replicate",))
 
 
 class Parallel(Config):

@@ -9,8 +9,10 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor, nn
 
 from open_ldm.core.errors import CheckpointError
+from open_ldm.model.checkpoint import Checkpoint
 from open_ldm.training.ema import Ema
-from open_ldm.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
+from open_ldm.training.optimizer import build_optimizer, empty_state, optimizer_tensors, restore_optimizer
+from open_ldm.training.parallel import fill
 from open_ldm.training.settings import TrainingConfig
 
 M = TypeVar("M", bound=nn.Module)
@@ -30,12 +32,18 @@ class Counters:
 class TrainState(Generic[M]):
     """Model, averaged model, optimiser and counters.
 
-    Equal states, data and settings give bit-equal updates on the same machine (docs/reliability.md, 3.1).
+    Equal states, data and settings give bit-equal updates on the same machine (docs/reliability.md, 3.1). All tensors are
+    whole, or in shards of which each process has its own.
+
+    Args:
+        model: What is trained.
+        config: How.
+        hollow: As for `Ema`.
     """
 
-    def __init__(self, model: M, config: TrainingConfig) -> None:
+    def __init__(self, model: M, config: TrainingConfig, hollow: M | None = None) -> None:
         self.model = model
-        self.ema = Ema(model, config.ema)
+        self.ema = Ema(model, config.ema, hollow)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.counters = Counters()
 
@@ -43,7 +51,7 @@ class TrainState(Generic[M]):
         """Return all tensors of a checkpoint, by file (model, ema, optimizer) and name; they are not copied."""
         return {
             "model": dict(self.model.state_dict()),
-            "ema": dict(self.ema.model.state_dict()),
+            "ema": self.ema.tensors(),
             "optimizer": optimizer_tensors(self.model, self.optimizer),
         }
 
@@ -70,11 +78,26 @@ class TrainState(Generic[M]):
         restore_optimizer(self.model, self.optimizer, files["optimizer"])
         self.counters = Counters(**counters)
 
+    def read(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint, of which each process reads only what it holds.
+
+        Args:
+            checkpoint: Verified; its tensors need not have been read.
+
+        Raises:
+            CheckpointError: The tensors belong to another model.
+        """
+        begun = bool(checkpoint.content["files"]["optimizer"]["tensors"])
+        empty_state(self.model, self.optimizer, begun=begun)
+        for group, tensors in self.tensors().items():
+            checkpoint.read_into(group, tensors)
+        self.counters = Counters(**checkpoint.content["counters"])
+
     def start_with(self, tensors: Mapping[str, Tensor]) -> None:
         """Give the model and its average the weights that a new run starts with.
 
         Args:
-            tensors: All tensors of the model, by name.
+            tensors: All tensors of the model, by name, whole.
         """
-        for module in (self.model, self.ema.model):
-            module.load_state_dict(dict(tensors))
+        for own in (dict(self.model.state_dict()), self.ema.tensors()):
+            fill(own, tensors)

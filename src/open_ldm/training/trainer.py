@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 from open_ldm.core.distributed import World
 from open_ldm.encoded.batch import EncodedBatch
+from open_ldm.model.checkpoint import Checkpoint
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective, ObjectiveConfig
 from open_ldm.training.optimizer import learning_rate_at
-from open_ldm.training.parallel import accumulating, shared
-from open_ldm.training.settings import TrainingConfig
+from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, shared, total_norm
+from open_ldm.training.settings import ParallelConfig, TrainingConfig
 from open_ldm.training.state import TrainState
 
 
@@ -46,11 +48,31 @@ class Trainer(ABC, Generic[M, B]):
     """Changes a `TrainState` by one update at a time; a subclass says what the loss is.
 
     M: the model; B: a micro-batch of what it learns from. `objective` gives the losses, and `root` is what is called for them.
+
+    Args:
+        model: What is trained.
+        objective: Gives its losses.
+        config: How it is trained.
+        world: The processes that train it together.
+        device: Where it lies.
+        parallel: How the processes share it.
+        blocks: Its repeated parts, in the order of computation.
     """
 
-    def __init__(self, model: M, objective: nn.Module, config: TrainingConfig, world: World, device: torch.device) -> None:
-        self.state = TrainState(model, config)
-        self.objective, self.root = objective, shared(objective, world)
+    def __init__(
+        self,
+        model: M,
+        objective: nn.Module,
+        config: TrainingConfig,
+        world: World,
+        device: torch.device,
+        parallel: ParallelConfig | None = None,
+        blocks: Sequence[nn.Module] = (),
+    ) -> None:
+        self.sharing = choose_sharing(parallel or ParallelConfig(), model, world, device)
+        hollow = hollow_copy(model) if self.sharing.in_shards else None
+        self.objective, self.root = objective, shared(objective, blocks, world, self.sharing, device)
+        self.state = TrainState(model, config, hollow)
         self.config, self.world, self.device = config, world, device
         self._parameters = list(model.parameters())
 
@@ -71,10 +93,32 @@ class Trainer(ABC, Generic[M, B]):
         self.world.sum_([loss])
         return self._step(loss)
 
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint. Raises CheckpointError where that belongs to another model."""
+        if self.world.size == 1:
+            self.state.restore(checkpoint.files, checkpoint.content["counters"])
+        else:
+            self.state.read(checkpoint)
+
+    @contextmanager
+    def averaged(self, here: bool = True) -> Iterator[M]:
+        """Context manager around a use of the averaged model; all processes enter it together.
+
+        Args:
+            here: Whether this process uses it.
+
+        Yields:
+            The averaged model, the same object every time; it has no values where it is in shards and not needed here.
+        """
+        with ExitStack() as stack:
+            with self.world.waiting("the averaged weights"):
+                stack.enter_context(self.state.ema.whole(here))
+            yield self.state.ema.model
+
     def _step(self, loss: Tensor) -> Update:
         """One step of the optimiser by the gradients of the global batch."""
         gradients = self._gradients()
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = total_norm(gradients)
         counters = self.state.counters
         counters.samples_seen += self.config.batch_size
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
@@ -91,7 +135,8 @@ class Trainer(ABC, Generic[M, B]):
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(micro_batches, start=1):
-            with accumulating(self.root, last=number == len(micro_batches)), self.world.waiting("the sum of gradients"):
+            last = number == len(micro_batches)
+            with accumulating(self.root, self.sharing, last=last), self.world.waiting("the sum of gradients"):
                 loss = self.losses(batch).sum() / self.config.batch_size
                 torch.autograd.backward(loss)
             total += loss.detach()
@@ -117,9 +162,16 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
     """Trains a diffusion model on encoded views."""
 
     def __init__(
-        self, model: DiffusionModel, noising: Noising, objective: ObjectiveConfig, config: TrainingConfig, world: World
+        self,
+        model: DiffusionModel,
+        noising: Noising,
+        objective: ObjectiveConfig,
+        config: TrainingConfig,
+        world: World,
+        parallel: ParallelConfig | None = None,
     ) -> None:
-        super().__init__(model, Objective(model, objective), config, world, noising.device)
+        blocks = model.denoiser.block_modules()
+        super().__init__(model, Objective(model, objective), config, world, noising.device, parallel, blocks)
         self.noising = noising
 
     def losses(self, batch: EncodedBatch) -> Tensor:

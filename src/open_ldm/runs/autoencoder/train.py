@@ -15,7 +15,7 @@ from open_ldm.data.health import count_bad_samples
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import survey
-from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
 from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder
@@ -63,8 +63,8 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     started = time.perf_counter()
     folder, machine, world = context.folder, context.machine, context.world
     training = recipe.training
-    store = CheckpointFolder(folder.checkpoints, training.keep_checkpoints, REQUIRED)
-    checkpoint, problems = store.newest_of_all(world)
+    store = SharedCheckpoints(folder.checkpoints, world, training.keep_checkpoints, REQUIRED)
+    checkpoint, problems = store.newest_of_all()
     source = open_data(recipe.data, captions=False)
     seen = survey(source)
     world.agreed("data", data := read_fingerprint(source), DataError)
@@ -72,7 +72,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     parts = hold_out(source, recipe.held_out.pictures, training.seed)
     trainer = build_trainer(recipe, context)
     if checkpoint is not None:
-        trainer.state.restore(checkpoint.files, checkpoint.content["counters"])
+        trainer.restore(checkpoint)
     plan = plan_batches(training.batch_size, training.micro_batch_size, world)
     recorder = AutoencoderRecorder(
         folder=folder,
@@ -81,7 +81,9 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
         held_out=partial(_held_out_batches, recipe, parts.held_out, machine),
         health=health,
         store=store,
-        fingerprint=fingerprint(machine, world, plan.micro_batch_size, data, recipe.numerics),
+        fingerprint=fingerprint(
+            machine, world, plan.micro_batch_size, data, recipe.numerics, gradients=trainer.sharing.numerics
+        ),
         stop=context.stop,
         silent=silent,
     )
@@ -105,7 +107,8 @@ def build_trainer(recipe: AutoencoderRecipe, context: RunContext) -> Autoencoder
     """Build the recipe's trainer: initial weights, no sample seen."""
     network = build_network(recipe.network, recipe.training.seed).to(context.machine.device)
     network.compute_dtype = context.machine.compute_dtype
-    return AutoencoderTrainer(network, recipe.loss, recipe.training, context.world, context.machine.device)
+    machine, world = context.machine, context.world
+    return AutoencoderTrainer(network, recipe.loss, recipe.training, world, machine.device, recipe.parallel)
 
 
 def _held_out_batches(recipe: AutoencoderRecipe, source: Source, machine: Machine) -> Iterator[ImageBatch]:

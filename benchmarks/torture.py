@@ -1,0 +1,250 @@
+"""Several processes under torture: do they compute what one computes, and what becomes of them when one is killed?
+
+    python benchmarks/torture.py ranks                                   # everything; hours on a busy machine
+    python benchmarks/torture.py ranks --parts matrix memory --json torture.json
+    python benchmarks/torture.py ranks --parts kills --kills 8 --rounds 7
+
+Processes of one thread each on the CPUs of this machine, by gloo; toy sizes. Parts:
+
+* `matrix`: five denoisers train with DDP and FSDP2 on 1 to 4 processes (on 4 with HSDP too), save, and go on; each state is
+  loaded with each of these. Losses are compared with those of one process, tensors bit for bit.
+* `kills`: a process of two is killed (SIGKILL) at random moments, and torchrun starts the run again. It must end as a run in
+  one go does, bit for bit, and lose no more than one interval between checkpoints to a kill.
+* `disagree`: eight ways in which processes differ: all must end with the same line.
+* `stop`: one process is stopped (SIGSTOP); the others must name it.
+* `memory`: bytes for each parameter at the peak, beyond what a process has before its model is built.
+
+A cell that is in the JSON file already is not run again, so that a long torture can be cut in pieces. The exit code is 1
+where a cell did not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from open_ldm.model.checkpoint import CheckpointFolder
+from torture_kills import kill, stop
+
+PARTS = ("matrix", "kills", "disagree", "stop", "memory")
+SHARED = ((1, "one"), *((size, mode) for size in (2, 3, 4) for mode in ("ddp", "fsdp")), (4, "hsdp"))
+"""Numbers of processes, and how they share a model."""
+BEFORE, UPDATES, BATCH = 5, 25, 12
+INTERVAL = 16
+SIZE = {"size": "XS", "patch": 4, "depth": 2, "width": 32, "heads": 2}
+DENOISERS: dict[str, dict[str, Any]] = {
+    "dit": SIZE,
+    "mmdit": SIZE,
+    "pixart": SIZE,
+    "mdtv2": {**SIZE, "depth": 3, "decode_layers": 1},
+    "unet": {"size": "XS", "model_channels": 16, "multipliers": [1, 2], "attention_factors": [2], "groups": 4},
+}
+LARGE = {"kind": "dit", "size": "XS", "patch": 8, "depth": 28, "width": 256, "heads": 4}
+"""As deep as DiT-XL: a block is a small part of it."""
+SMALL = {"kind": "dit", **SIZE}
+ACTIVATIONS = 1.0
+"""Bytes of a parameter that activations, and buffers that are sent, may take besides."""
+Cell = dict[str, Any]
+
+
+def recipe_of(denoiser: dict[str, Any], **training: Any) -> dict[str, Any]:
+    """A recipe that trains in seconds on shapes of 16 x 16."""
+    return {
+        "name": "torture",
+        "data": {"source": {"kind": "shapes", "length": 60}, "transform": {"size_px": 16, "flip": 0.5}, "workers": 0},
+        "latent_stats": {"kind": "measured", "pictures": 16},
+        "conditioning": {
+            "semantic": {"kind": "text", "encoder": {"kind": "words", "length": 10, "width": 16}},
+            "controls": [{"kind": "original_size"}, {"kind": "crop"}, {"kind": "flip"}],
+        },
+        "denoiser": denoiser,
+        "training": {
+            "samples": UPDATES * BATCH,
+            "batch_size": BATCH,
+            "optimizer": {"learning_rate": 0.001},
+            "device": "cpu",
+            "dtype": "float32",
+            "log_every_samples": 4,
+            "checkpoint_every_samples": 10_000,
+            **training,
+        },
+        "preview": {"count": 2},
+        "sampling": {"steps": 2},
+    }
+
+
+class Torture:
+    """Runs cells, and keeps what each found in a JSON file as soon as it is done."""
+
+    def __init__(self, out: Path, table: Path) -> None:
+        self.out, self.table = out, table
+        out.mkdir(parents=True, exist_ok=True)
+        self.cells: dict[str, Cell] = json.loads(table.read_text()) if table.is_file() else {}
+
+    def cell(self, name: str, run: Callable[[], Cell]) -> Cell:
+        if name not in self.cells:
+            started = time.monotonic()
+            found = {**run(), "minutes": round((time.monotonic() - started) / 60, 2), "date": time.strftime("%Y-%m-%d")}
+            self.cells[name] = found
+            self.table.write_text(json.dumps(self.cells, indent=1))
+        found = self.cells[name]
+        shown = {key: value for key, value in found.items() if key not in ("raw", "date", "ok")}
+        print(f"{'holds' if found['ok'] else 'FAILS'} | {name} | {json.dumps(shown)}", flush=True)
+        return found
+
+    def recipe(self, name: str, denoiser: dict[str, Any], **training: Any) -> str:
+        """Write a recipe; returns where it lies."""
+        path = self.out / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe_of(denoiser, **training)))
+        return str(path)
+
+    def ranks(self, what: str, size: int, **job: Any) -> list[dict[str, Any]]:
+        """What each of so many processes of `torture_worker.py` found."""
+        at = self.out / f"{what}-{size}.json"
+        at.write_text(json.dumps({"out": str(self.out), **job}))
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = str(listener.getsockname()[1])
+        common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        worker, found = Path(__file__).with_name("torture_worker.py"), self.out / f"{what}-{size}-found.json"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(worker), what, str(at), str(found)],
+                env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(size)
+        ]
+        errors = [process.communicate(timeout=1800)[1] for process in processes]
+        if bad := [text for process, text in zip(processes, errors, strict=True) if process.returncode]:
+            raise RuntimeError(bad[0][-3000:])
+        return [json.loads(found.with_suffix(f".{rank}.json").read_text()) for rank in range(size)]
+
+    def matrix(self) -> None:
+        recipes = {name: self.recipe(name, {"kind": name, **shape}) for name, shape in DENOISERS.items()}
+        job = {"recipes": recipes, "before": BEFORE, "updates": UPDATES}
+        states = {}
+        for size, mode in SHARED:
+            found = self.cell(f"train with {mode} on {size}", partial(self._trained, size, {**job, "mode": mode}))
+            states |= {f"{mode}-{size} {name}": each for name, each in found["raw"].items()}
+        job["saved"] = [f"{mode}-{size}" for size, mode in SHARED]
+        for size, mode in SHARED:
+            self.cell(f"load with {mode} on {size}", partial(self._loaded, size, {**job, "mode": mode}, states))
+
+    def _trained(self, size: int, job: Cell) -> Cell:
+        found = self.ranks("save", size, **job)
+        alone = found[0] if size == 1 else self.cells["train with one on 1"]["raw"]
+        first, worst = 0.0, 0.0
+        for name, each in found[0].items():
+            off = [abs(a / b - 1) for a, b in zip(each["losses"][:20], alone[name]["losses"][:20], strict=True)]
+            first, worst = max(first, off[0]), max(worst, *off)
+        alike = all(other == found[0] for other in found)
+        pickles = [path for path in self.out.rglob("*") if path.name == ".metadata" or path.suffix in (".pt", ".distcp")]
+        ok = first <= 1e-6 and worst <= 1e-5 and alike and not pickles
+        return {"ok": ok, "trainings": len(found[0]), "first_loss_off": first, "20_losses_off": worst, "raw": found[0]}
+
+    def _loaded(self, size: int, job: Cell, states: dict[str, Any]) -> Cell:
+        found = self.ranks("load", size, **job)
+        tensors = [state for state, each in found[0].items() if each["hashes"] != states[state]["hashes"]]
+        same = [state for state, each in found[0].items() if len(each["losses"]) > 1]
+        alike = [state for state in same if found[0][state]["losses"] == states[state]["losses"][BEFORE:]]
+        off = [abs(each["losses"][0] / states[state]["losses"][BEFORE] - 1) for state, each in found[0].items()]
+        return {
+            "ok": not tensors and alike == same and max(off) <= 1e-5 and all(other == found[0] for other in found),
+            "loads": len(found[0]),
+            "tensors_differ": sorted(tensors),
+            "went_on_alike": len(alike),
+            "of": len(same),
+            "next_loss_off": max(off),
+        }
+
+    def kills(self, kills: int, rounds: int) -> None:
+        changes = {"batch_size": 4, "samples": 48 * kills, "checkpoint_every_samples": INTERVAL}
+        recipe = Path(self.recipe("kills", SMALL, **changes))
+        for number in range(rounds):
+            mode = ("fsdp", "ddp")[number % 2]
+            self.cell(f"kills of {mode}, round {number}", partial(self._killed, recipe, mode, kills, number))
+
+    def _killed(self, recipe: Path, mode: str, kills: int, number: int) -> Cell:
+        found = kill(recipe, mode, 2, kills, self.out, number)
+        good = found["kills"] and not found["differing"] and not found["code"]
+        return {"ok": bool(good) and found["most_samples_lost"] <= INTERVAL, **found}
+
+    def disagree(self) -> None:
+        recipe = self.recipe("disagree", SMALL, batch_size=12)
+        for rank in range(2):
+            folder = self.out / f"pictures-{rank}"
+            folder.mkdir(exist_ok=True)
+            numbers = np.random.default_rng(rank)
+            for index in range(6):
+                Image.fromarray(numbers.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+            tensors = {group: {"x": torch.full((2,), float(rank))} for group in ("model", "ema", "optimizer")}
+            CheckpointFolder(self.out / f"checkpoints-{rank}").save(8, tensors, {"counters": {}})
+        for size in (2, 3):
+            self.cell(f"disagree on {size}", partial(self._disagreed, size, recipe))
+
+    def _disagreed(self, size: int, recipe: str) -> Cell:
+        found = self.ranks("disagree", size, recipes={"dit": recipe})
+        lines = {case: {each[case]["line"] for each in found} for case in found[0]}
+        seconds = max(each[case]["seconds"] for each in found for case in each)
+        alike = all(len(each) == 1 and "nothing" not in each for each in lines.values())
+        raw = {case: sorted(each) for case, each in lines.items()}
+        return {"ok": alike and seconds <= 10 and len(lines) == 8, "cases": len(lines), "slowest_seconds": seconds, "raw": raw}
+
+    def stop(self) -> None:
+        changes = {"batch_size": 4, "samples": 40_000, "checkpoint_every_samples": 40_000}
+        recipe = Path(self.recipe("stop", SMALL, **changes))
+        for mode in ("ddp", "fsdp"):
+            for rank in range(2):
+                self.cell(f"stop {mode} rank {rank}", partial(self._stopped, recipe, mode, rank))
+
+    def _stopped(self, recipe: Path, mode: str, rank: int) -> Cell:
+        found = stop(recipe, mode, rank, self.out)
+        return {"ok": f"rank {rank} on" in found["reason"] and "stopped by a signal" in found["reason"], **found}
+
+    def memory(self) -> None:
+        recipes = {
+            name: self.recipe(f"memory-{name}", shape, batch_size=4) for name, shape in (("small", SMALL), ("large", LARGE))
+        }
+        for mode, size, most in (("one", 1, 20), ("ddp", 2, 20), ("fsdp", 2, 11), ("fsdp", 4, 6)):
+            self.cell(f"memory {mode} on {size}", partial(self._measured, recipes, mode, size, most))
+
+    def _measured(self, recipes: dict[str, str], mode: str, size: int, most: int) -> Cell:
+        found = self.ranks("memory", size, recipes=recipes, mode=mode, updates=3)
+        worst = {key: round(max(each[key] for each in found), 2) for key in found[0]}
+        return {"ok": worst["train"] <= most + ACTIVATIONS, "wanted": most, **worst}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["ranks"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--kills", type=int, default=10, help="in each round")
+    parser.add_argument("--rounds", type=int, default=5, help="of kills")
+    parser.add_argument("--out", type=Path, help="working folder; a temporary one by default")
+    parser.add_argument("--json", type=Path, default=Path("torture.json"))
+    given = parser.parse_args(arguments)
+    torture = Torture(given.out or Path(tempfile.mkdtemp(prefix="torture-")), given.json)
+    for part in given.parts:
+        torture.kills(given.kills, given.rounds) if part == "kills" else getattr(torture, part)()
+    return int(not all(cell["ok"] for cell in torture.cells.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
