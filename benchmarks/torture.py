@@ -38,7 +38,7 @@ import torch
 import yaml
 from PIL import Image
 
-from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from torture_kills import kill, stop
 
 PARTS = ("matrix", "kills", "disagree", "stop", "memory")

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.launch import process_state
-from open_ldm.model.checkpoint import CheckpointFolder
 from torture_worker import hashes_of
 
 PATIENCE_SECONDS = 500

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.controls.data import survey_for
 from open_ldm.core.device import choose_device, configure_process
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.model.knowledge import Knowledge
-from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.runs.batches import Batches, live_batches
 from open_ldm.runs.build import build_trainer, read_facts
 from open_ldm.runs.encoders import load_encoders
@@ -176,7 +176,7 @@ def memory(job: dict[str, Any], world: World) -> dict[str, Any]:
     out, shards = Path(job["out"]) / f"memory-{mode}-{world.size}", mode == "fsdp"
     malloc_keeps(1 << 16, 1 << 16)
     Training(small, mode, world).losses(1)  # what is imported on the way is no part of the model
-    import open_ldm.model.shards  # noqa: F401
+    import open_ldm.checkpoints.shards  # noqa: F401
 
     Data.of(large, world)
     gc.collect()

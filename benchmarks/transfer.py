@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.commands.demo import caption_groups
 from open_ldm.commands.sample import sample_pixels, settings_from
 from open_ldm.core.device import set_up_machine
@@ -32,7 +33,6 @@ from open_ldm.data.sample import Source
 from open_ldm.data.shape_words import shapes_in
 from open_ldm.data.survey import survey
 from open_ldm.evaluation.shape_attributes import agreement, mean_agreement
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.noising import Noising
 from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.figures import save_figure

@@ -15,6 +15,7 @@ FLOORS = {
     "core": 0,
     "data": 1,
     "pages": 1,
+    "checkpoints": 1,
     "sources": 2,
     "controls": 3,
     "autoencoders": 3,

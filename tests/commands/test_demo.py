@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from open_ldm.checkpoints.checkpoint import samples_seen_of
 from open_ldm.cli.main import main
 from open_ldm.commands.demo import caption_groups, run_demo
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
@@ -28,7 +29,6 @@ from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.data.shape_words import HELD_OUT, shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
 from open_ldm.evaluation.shape_attributes import AgreementShares
-from open_ldm.model.checkpoint import samples_seen_of
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.sources import open_source
 from open_ldm.sources.shapes import ShapesConfig

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.import_export import export_to_diffusers, import_weights
 from open_ldm.conditioning import ConditionInputs
@@ -19,7 +20,6 @@ from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.interop.catalogue import FAMILIES, NAMES
 from open_ldm.interop.files import read_weights
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.process.resolution import ResolutionConfig
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import load_recipe

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.commands.import_export import import_weights
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic
@@ -16,7 +17,6 @@ from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers import MDTv2Config
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.mdtv2 import MDTv2Family, original
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.runs.load import load_model

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import tests.preloaded  # noqa: F401  (a fork imports nothing again)
-from open_ldm.model.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.runs import stages
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.recipe import load_recipe

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.commands.dry_run import dry_run_stages, stages_text
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import assignments
 from open_ldm.denoisers.blocks.positions import ResampledPositions
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.process.resolution import ResolutionConfig
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from open_ldm.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.conditioning.inputs import Conditions
@@ -22,7 +23,6 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.base import Denoiser, Prediction
 from open_ldm.denoisers.blocks.positions import GridPositions, ResampledPositions
-from open_ldm.model.checkpoint import Checkpoint, load_checkpoint
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.process.resolution import ResolutionConfig
 from open_ldm.runs.batches import live_batches
@@ -201,7 +201,7 @@ def test_there_must_be_something_to_start_from(tmp_path: Path, source: Path) -> 
     manifest = json.loads((newest / "MANIFEST.json").read_text())
     (newest / "model.safetensors").unlink()
     del manifest["files"]["model"], manifest["manifest_sha256"]
-    from open_ldm.model.checkpoint import _sha256_of_content
+    from open_ldm.checkpoints.checkpoint import _sha256_of_content
 
     (newest / "MANIFEST.json").write_text(json.dumps({**manifest, "manifest_sha256": _sha256_of_content(manifest)}))
     assert trained(tmp_path, "run", f"init_from.source={averaged_only}")

@@ -17,10 +17,10 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.model.objective import ObjectiveConfig
-from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.training.parallel import Sharing, accumulating, fill, shared, whole_tensors
 from open_ldm.training.settings import ParallelConfig
 from open_ldm.training.trainer import DiffusionTrainer
@@ -86,7 +86,7 @@ def refused(world: World, out: Path) -> str:
     """The line that all end with where one process cannot write."""
     trainer, store = trainer_of("dit", world), SharedCheckpoints(out / "refused", world, required=REQUIRED)
     if world.rank == 1:
-        import open_ldm.model.shards as module
+        import open_ldm.checkpoints.shards as module
 
         def full(*args: Any) -> None:
             raise OSError(28, "No space left on device")

@@ -10,10 +10,10 @@ import torch
 
 from open_ldm.autoencoders.network import NetworkConfig, build_network
 from open_ldm.autoencoders.reconstruction import ReconstructionConfig, reconstruction_losses
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core import seeds
 from open_ldm.core.distributed import World
 from open_ldm.core.pictures import to_images
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from tests.helpers import batch_at
 from tests.training.small_run import CPU, all_tensors, copy_of, same_bits, settings

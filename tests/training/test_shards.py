@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder, load_checkpoint
 from open_ldm.core.errors import CheckpointError
-from open_ldm.model.checkpoint import CheckpointFolder, load_checkpoint
 from tests.helpers import DENOISERS
 from tests.processes import finish, start_processes
 from tests.training.shards import MORE, NAMES, REQUIRED, UPDATES

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import Control, ViewShape
@@ -14,7 +15,6 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError
 from open_ldm.data.sample import TransformRecord
 from open_ldm.encoded.batch import LiveEncoder
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.training.settings import EmaConfig, OptimizerConfig
 from open_ldm.training.trainer import DiffusionTrainer

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 from open_ldm.api.boundary import in_python
 from open_ldm.api.history import History, read_curves
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
+from open_ldm.checkpoints.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
 from open_ldm.commands import sample as sampling
 from open_ldm.commands.evaluate import evaluate as evaluating
 from open_ldm.commands.evaluate.found import Evaluation
@@ -20,7 +21,6 @@ from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.holdout import PartName
 from open_ldm.evaluation.features import FeatureConfig
-from open_ldm.model.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.history import read_history
 from open_ldm.runs.load import LoadedRun

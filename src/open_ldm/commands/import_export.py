@@ -15,6 +15,7 @@ from torch import Tensor
 
 from open_ldm.autoencoders import GivenStats
 from open_ldm.autoencoders.latent_stats import given
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError
@@ -22,7 +23,6 @@ from open_ldm.core.files import fsync_path, write_json, write_text
 from open_ldm.interop.catalogue import FAMILIES, family_of
 from open_ldm.interop.family import Description, Layout
 from open_ldm.interop.files import WeightFile, read_weights
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts

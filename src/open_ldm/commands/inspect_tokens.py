@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from open_ldm.checkpoints.checkpoint import run_folder_of
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls.data import columns_of_controls, fit_controls, measures_of
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.evaluation.token_influence import TokenInfluence, token_influence
-from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.pages.charts import Format, Plot, Series
 from open_ldm.pages.figures import save_figure

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from open_ldm.checkpoints.checkpoint import run_folder_of
 from open_ldm.commands.array_file import write_npz
 from open_ldm.commands.sample import (
     SampleOptions,
@@ -37,7 +38,6 @@ from open_ldm.core.files import read_json_object, remove_temporary_files, write_
 from open_ldm.core.hashes import hash_content, hash_tensors
 from open_ldm.core.seeds import key
 from open_ldm.core.signals import StopRequest
-from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest, label_of

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
+from open_ldm.checkpoints.checkpoint import run_folder_of
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, DiskError
 from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture, to_pixels
 from open_ldm.data.ome import in_file_units, tiff_bytes
-from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest

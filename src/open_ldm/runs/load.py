@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from open_ldm.checkpoints.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, is_checkpoint, load_checkpoint
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.model.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, is_checkpoint, load_checkpoint
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.config import to_yaml
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import DiskError
@@ -19,7 +20,6 @@ from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
-from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
 from open_ldm.runs.recipe import TrainingRecipe

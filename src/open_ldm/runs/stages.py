@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.core.config import to_yaml, validate
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.overrides import apply_overrides, assignments
-from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.history import read_history
 from open_ldm.run_folder.report.stages import write_stages_report

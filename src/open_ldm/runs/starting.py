@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.config import read_yaml
 from open_ldm.core.errors import ConfigError
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder, samples_seen_of
+from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.controls.data import survey_for
 from open_ldm.core.config import flattened, read_yaml
 from open_ldm.core.device import Machine, choose_device
@@ -17,9 +19,7 @@ from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_c
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import count_bad_samples
-from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.model.knowledge import Knowledge
-from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import cached_batches, live_batches

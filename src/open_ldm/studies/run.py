@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.autoencoders import MeasuredStats
+from open_ldm.checkpoints.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.commands.devices import Training, train_over
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
@@ -20,7 +21,6 @@ from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
-from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.pages.charts import Format
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.batches import live_batches

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
+from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.errors import CheckpointError
-from open_ldm.model.checkpoint import Checkpoint
 from open_ldm.training.ema import Ema
 from open_ldm.training.optimizer import build_optimizer, empty_state, optimizer_tensors, restore_optimizer
 from open_ldm.training.parallel import fill

@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.distributed import World
 from open_ldm.encoded.batch import EncodedBatch
-from open_ldm.model.checkpoint import Checkpoint
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective, ObjectiveConfig

@@ -14,10 +14,10 @@ from PIL import Image
 from open_ldm.autoencoders import KLConfig, LatentStats, build_autoencoder
 from open_ldm.autoencoders.network import build_network
 from open_ldm.autoencoders.reconstruct import Reconstructions, psnr_db, reconstruct
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images, to_pixels
 from open_ldm.data.holdout import hold_out
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.runs.autoencoder import checks
 from open_ldm.runs.autoencoder.checks import read_checks, sections_of, write_pictures
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe

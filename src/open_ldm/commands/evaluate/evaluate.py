@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from open_ldm.checkpoints.checkpoint import run_folder_of
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
@@ -22,7 +23,6 @@ from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.stored import store
-from open_ldm.model.checkpoint import run_folder_of
 from open_ldm.sources.loader import DataConfig
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")

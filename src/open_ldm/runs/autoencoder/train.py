@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from open_ldm.autoencoders.network import build_network
+from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import DataError
 from open_ldm.data.content import read_fingerprint
@@ -15,7 +16,6 @@ from open_ldm.data.health import count_bad_samples
 from open_ldm.data.holdout import hold_out
 from open_ldm.data.sample import Source
 from open_ldm.data.survey import survey
-from open_ldm.model.shared_checkpoints import SharedCheckpoints
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
 from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder

@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from open_ldm.checkpoints import checkpoint as module
+from open_ldm.checkpoints.checkpoint import MANIFEST, MANIFEST_SHA256, REQUIRED, SCHEMA, CheckpointFolder, load_checkpoint
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.files import hash_file
-from open_ldm.model import checkpoint as module
-from open_ldm.model.checkpoint import MANIFEST, MANIFEST_SHA256, REQUIRED, SCHEMA, CheckpointFolder, load_checkpoint
 from tests.helpers import randn
 
 Files = dict[str, dict[str, Tensor]]

@@ -101,7 +101,7 @@ def check_share(path: Path, content: Mapping[str, Any], rank: int, size: int) ->
     Raises:
         CheckpointError: A file is missing or damaged.
     """
-    from open_ldm.model.shards import described_in  # it takes seconds to import
+    from open_ldm.checkpoints.shards import described_in  # it takes seconds to import
 
     number = 0
     for name, described in content["files"].items():
@@ -127,7 +127,7 @@ def read_group(path: Path, name: str, described: Mapping[str, Any]) -> dict[str,
         if PARTS not in described:
             _check_inventory(path, name, describe(parts[0]), described["tensors"])
             return parts[0]
-        from open_ldm.model.shards import described_in, read_shards  # they take seconds to import
+        from open_ldm.checkpoints.shards import described_in, read_shards  # they take seconds to import
 
         _check_inventory(path, name, described_in(list(files)), described["tensors"])
         inventory = described["tensors"].items()
@@ -150,7 +150,7 @@ def read_into(path: Path, name: str, described: Mapping[str, Any], tensors: Mapp
         raise CheckpointError(
             f"checkpoint does not fit the recipe's model: {name} {key} has {found[key]}", needed=str(wanted[key])
         )
-    from open_ldm.model.shards import read_shards  # it takes seconds to import
+    from open_ldm.checkpoints.shards import read_shards  # it takes seconds to import
 
     read_shards(list(files_of(path, name, described)), tensors)
 

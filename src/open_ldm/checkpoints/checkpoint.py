@@ -20,9 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from open_ldm.core.errors import CheckpointError, DiskError
-from open_ldm.core.files import fsync_path, hash_file, write_json
-from open_ldm.model.checkpoint_files import (
+from open_ldm.checkpoints.files import (
     MANIFEST,
     MANIFEST_SHA256,
     SCHEMA,
@@ -32,6 +30,8 @@ from open_ldm.model.checkpoint_files import (
     read_manifest,
     sha256_of_content,
 )
+from open_ldm.core.errors import CheckpointError, DiskError
+from open_ldm.core.files import fsync_path, hash_file, write_json
 
 PREFIX = "samples-"
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")

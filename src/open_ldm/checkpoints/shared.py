@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from open_ldm.checkpoints.checkpoint import REQUIRED, Checkpoint, CheckpointFolder, Saved, disk_errors
+from open_ldm.checkpoints.files import check_share, describe_parts, read_manifest
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.failure import Failure
-from open_ldm.model.checkpoint import REQUIRED, Checkpoint, CheckpointFolder, Saved, disk_errors
-from open_ldm.model.checkpoint_files import check_share, describe_parts, read_manifest
 
 
 class SharedCheckpoints(CheckpointFolder):
@@ -100,7 +100,7 @@ class SharedCheckpoints(CheckpointFolder):
 
     def _written(self, final: Path, temporary: Path, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         """Size and hash of each file that this process wrote, by group."""
-        from open_ldm.model.shards import write_shards  # it takes seconds to import
+        from open_ldm.checkpoints.shards import write_shards  # it takes seconds to import
 
         try:
             with disk_errors(final, temporary), self.world.waiting("a checkpoint"):
