@@ -19,25 +19,28 @@ Events of a training run, with their own fields:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
-from open_ldm.core.errors import DiskError
+from open_ldm.core.errors import DiskError, escaped
 from open_ldm.core.files import open_handle
+from open_ldm.core.plain_data import parse_json, to_json
 
 if TYPE_CHECKING:
     from rich.live import Live
 
 _OWN_KEYS = ("event", "time", "samples_seen")
+_MOST_LINE_BYTES = 4 << 20
+MOST_SAMPLES = 10**12 - 1
+"""A checkpoint's name has twelve digits."""
 _PLAIN_EVERY_SECONDS = 10.0
 _LIVE_EVERY_SECONDS = 0.125
 _NOTEBOOK_EVERY_SECONDS = 0.5
@@ -60,7 +63,10 @@ class Event:
             return None
         if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
             return None
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return None
 
     def text(self, name: str) -> str:
         """Return a field as text; empty when it is absent."""
@@ -95,8 +101,8 @@ class EventLog:
         if clash := [name for name in fields if name in _OWN_KEYS]:
             raise ValueError(f"every event has its own field {clash[0]!r}; needed: another name")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        record = {"event": event, "time": now, "samples_seen": int(samples_seen), **_plain(fields)}
-        line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+        record = {"event": event, "time": now, "samples_seen": int(samples_seen), **fields}
+        line = (to_json(record) + "\n").encode()
         try:
             written = os.write(self._file, line)
         except OSError as error:
@@ -117,37 +123,32 @@ class EventLog:
         self.close()
 
 
-def _plain(value: Any) -> Any:
-    """Convert `value` to what JSON can hold; non-finite floats become "nan", "inf", "-inf"."""
-    if hasattr(value, "item"):  # numpy and torch scalars, without importing either
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
 def read_events(path: Path) -> list[Event]:
     """Read all events in the order written; [] without a file. Lines that a killed process left unfinished are skipped."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            return [event for line in _lines(file) if (event := _parse(line)) is not None]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise DiskError(f"cannot read {path}: {error.strerror}", fix="check permissions") from error
-    return [event for line in content.split(b"\n") if (event := _parse(line)) is not None]
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Give the lines of a log; of one that is too long, pieces, none of which is an event."""
+    while line := file.readline(_MOST_LINE_BYTES):
+        yield line
 
 
 def _parse(line: bytes) -> Event | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         own = {name: record.pop(name) for name in _OWN_KEYS}
-        return Event(str(own["event"]), str(own["time"]), int(own["samples_seen"]), record)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    name, when, samples = own.values()
+    counted = isinstance(samples, int) and not isinstance(samples, bool) and 0 <= samples <= MOST_SAMPLES
+    return Event(name, when, samples, record) if isinstance(name, str) and isinstance(when, str) and counted else None
 
 
 def effective_events(events: Iterable[Event]) -> list[Event]:
@@ -256,6 +257,7 @@ class Progress:
         """Print one lasting line of text without disturbing the live line."""
         if self.silent:
             return
+        text = escaped(text, keep="\n")
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         elif self._notebook:

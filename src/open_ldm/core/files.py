@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tempfile
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 
 from open_ldm.core.errors import DiskError
 from open_ldm.core.locks import POSIX, lock_file
+from open_ldm.core.plain_data import parse_json, to_json
 
 _TEMPORARY = ".part"
 _ABANDONED_SECONDS = 3600.0
@@ -22,8 +22,8 @@ _ONE_READER = threading.Lock()
 
 
 def open_handle(path: Path, flags: int) -> int:
-    """Open a file by `os.open` without changing its bytes; Windows otherwise changes line ends."""
-    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+    """Open a file by `os.open` without changing its bytes; Windows otherwise changes line ends. A new one obeys the umask."""
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def read_at(handle: int, size: int, offset: int) -> bytes:
@@ -77,7 +77,6 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                Path(temporary).chmod(0o644)
                 if POSIX:
                     Path(temporary).replace(path)  # before the lock goes with the handle
             if not POSIX:
@@ -93,7 +92,11 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
 def _temporary_beside(path: Path) -> tuple[int, str]:
     """Create a temporary file, locked as long as its writer lives, where the disk supports locks."""
     while True:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
+        temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+        try:
+            handle = open_handle(Path(temporary), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            continue
         with suppress(OSError):
             lock_file(handle, wait=True)
         if os.fstat(handle).st_nlink:
@@ -126,8 +129,8 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write indented, strict JSON atomically."""
+    write_text(path, to_json(content, indent=2) + "\n")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -137,7 +140,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         The JSON object in the file; an empty one where there is no file, or none that can be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        content = parse_json(path.read_text(encoding="utf-8", errors="replace"), finite=False)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
