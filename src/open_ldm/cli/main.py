@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
@@ -29,6 +28,7 @@ from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
 from open_ldm.core.errors import OpenLdmError, debugging, exit_code_of
 from open_ldm.core.launch import HOW_TO_LAUNCH, TORCHRUN_OPTIONS, leave_code
+from open_ldm.core.plain_data import to_json
 
 app = typer.Typer(
     name="ldm",
@@ -146,7 +146,7 @@ def _fail(given: Sequence[str], message: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     if "--json" in given:
         content: dict[str, Any] = {"error": message, "code": code}
-        print(json.dumps(content, ensure_ascii=False))
+        print(to_json(content))
     else:
         print(f"error: {message}", file=sys.stderr)
     return code

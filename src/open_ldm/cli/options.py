@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from open_ldm.core.plain_data import to_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 FigureFormat = Literal["svg", "pdf", "png"]
@@ -18,4 +19,4 @@ RunOut = Annotated[Path | None, typer.Option("--out", help="Run folder; by defau
 
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object on standard output."""
-    print(json.dumps(content, ensure_ascii=False, default=str))
+    print(to_json(content, default=str))

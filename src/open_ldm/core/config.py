@@ -48,7 +48,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MOST_YAML_BYTES:
-            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes", needed=f"a YAML recipe of at most {MOST_YAML_BYTES:,}")
+            raise ConfigError(
+                f"{path} has {path.stat().st_size:,} bytes", needed=f"a YAML recipe of at most {MOST_YAML_BYTES:,}"
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read recipe {path}: {error.strerror}", fix="check the path") from error

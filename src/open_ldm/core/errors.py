@@ -12,6 +12,7 @@ LINE_LENGTH = 299
 """Characters of an error."""
 GIVEN_LENGTH = 60
 """Characters of one thing that was given, in an error that would be too long with all of it."""
+_SHORTER_LENGTH = 40
 _LIST_LENGTH = 100
 """Characters of a list of names that is shown whole."""
 _NEAREST = 5
@@ -175,12 +176,19 @@ def error_line(problem: str, needed: str = "", fix: str = "") -> str:
     def too_long() -> int:
         return len(_joined(parts)) - LINE_LENGTH
 
-    if too_long() > 0 and "problem" in parts:
-        parts["problem"] = re.sub(rf"\\S{{{GIVEN_LENGTH + 1},}}", lambda word: cut(word[0]), parts["problem"])
+    whole = dict(parts)
+    for length in (GIVEN_LENGTH, _SHORTER_LENGTH):
+        for name in [name for name in parts if name != "fix"]:
+            if too_long() > 0:
+                parts[name] = _with_words_cut(whole[name], length)
     for name, least in _LEAST.items():
         if name in parts and (excess := too_long()) > 0:
             parts[name] = cut(parts[name], max(least, len(parts[name]) - excess))
     return _joined(parts)
+
+
+def _with_words_cut(text: str, length: int) -> str:
+    return re.sub(rf"\S{{{length + 1},}}", lambda word: cut(word[0], length), text)
 
 
 def _joined(parts: Mapping[str, str]) -> str:

@@ -53,7 +53,7 @@ def parse_json(text: str | bytes, *, most_bytes: int = MOST_JSON_BYTES, finite: 
     if len(text) > most_bytes:
         raise PlainDataError(f"{len(text):,} bytes are more than {most_bytes:,}")
     try:
-        content = json.loads(text, object_pairs_hook=_each_once, **({"parse_constant": _refuse} if finite else {}))
+        content = json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse if finite else None)
     except RecursionError:
         raise PlainDataError(f"it is nested deeper than {MOST_DEPTH} levels") from None
     except PlainDataError:
@@ -119,7 +119,7 @@ class _Bounded(yaml.SafeLoader):
         return node
 
     def _fail(self, problem: str) -> None:
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
 
 
 class YamlLoader(_Bounded):
@@ -140,7 +140,7 @@ class YamlLoader(_Bounded):
 class _AsWritten(_Bounded):
     """Every scalar is text."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # type: ignore[assignment]
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Construct a scalar as its text, whatever its tag says."""

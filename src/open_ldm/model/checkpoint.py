@@ -24,6 +24,7 @@ from torch import Tensor
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.files import fsync_path, hash_file, write_json
+from open_ldm.core.plain_data import parse_json
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_SHA256 = "manifest_sha256"
@@ -231,7 +232,7 @@ def _write_group(path: Path, group: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads((path / MANIFEST).read_text())
+        content = parse_json((path / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
     schema = content.get("schema") if isinstance(content, dict) else None

@@ -80,7 +80,9 @@ class RunFolder:
         said = False
         while _owner_of(lock).ended and time.monotonic() < until:
             if not said:
-                print(f"{_owner_of(lock).text} is ending; waiting up to {_ENDING_SECONDS:.0f} s for {self.path}", file=sys.stderr)
+                print(
+                    f"{_owner_of(lock).text} is ending; waiting up to {_ENDING_SECONDS:.0f} s for {self.path}", file=sys.stderr
+                )
                 said = True
             time.sleep(_ASK_EVERY_SECONDS)
             if _try_lock(lock):

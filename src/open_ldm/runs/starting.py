@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from open_ldm.core.config import read_yaml
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.plain_data import parse_json
 from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
@@ -154,7 +154,7 @@ def _require_same_source(now: InitFromConfig | None, before: InitFromConfig | No
     if now.source == before.source:
         return
     try:
-        known = json.loads(folder.transfer.read_text())["source"]["sha256"]
+        known = parse_json(folder.transfer.read_text())["source"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         known = None
     if known is None or load_starting_point(now).sha256 != known:

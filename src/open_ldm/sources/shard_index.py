@@ -19,6 +19,7 @@ from typing import Any
 
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import read_at, write_bytes
+from open_ldm.core.plain_data import parse_json, to_json
 from open_ldm.data import formats
 from open_ldm.data.columns import flat
 from open_ldm.data.sample import printable
@@ -112,13 +113,13 @@ def index_shard(path: Path, rules: ShardRules | None = None) -> ShardIndex:
         rows = [list(asdict(entry).values()) for entry in index.entries]
         rest = {"without_picture": index.without_picture, "ignored": dict(index.ignored), "merged": index.merged}
         rest |= {"names": list(index.names)}
-        write_bytes(cache, json.dumps({**stamp, **rest, "rows": rows}).encode())
+        write_bytes(cache, to_json({**stamp, **rest, "rows": rows}).encode())
     return index
 
 
 def _from_cache(path: Path, stamp: Mapping[str, Any]) -> ShardIndex | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         if any(content[name] != value for name, value in stamp.items()):
             return None
         entries = tuple(ShardEntry(*row) for row in content["rows"])
@@ -220,7 +221,7 @@ class _Details:
 
 def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
     try:
-        content = json.loads(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset))
+        content = parse_json(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset))
         if not isinstance(content, dict):
             return _Details(fault="unreadable .json")
         whole = flat(content)

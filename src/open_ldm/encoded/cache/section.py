@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from open_ldm.core.errors import DataError, DiskError
 from open_ldm.core.files import hash_file, open_handle, remove_temporary_files, write_bytes, write_json
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.locks import lock_byte, unlock_byte
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.sample import BadSample
 
 SCHEMA = 1
@@ -250,6 +250,6 @@ def _bytes_of(file: Path) -> int:
 def _read_json(file: Path) -> Any:
     """Read a JSON file; None when it does not exist or is not JSON."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

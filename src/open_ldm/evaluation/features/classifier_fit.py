@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.core.files import hash_file, write_bytes, write_json
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.pictures import to_images
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, Part, select_part
 from open_ldm.data.label_column import label_by
@@ -121,7 +121,7 @@ def fit(
 def is_fitted(folder: Path, config: FitConfig) -> bool:
     """Whether `folder` holds a classifier that was fitted by these settings."""
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
         return bool(content["fit"] | {"network": content["network"]} == config.model_dump(mode="json"))
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
 from open_ldm.core.model_folders import content_hash
+from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.base import ExtractorId, rounded, rounded_pixels
 from open_ldm.evaluation.features.resize import antialiased, antialiased_rule, pillow_bicubic, pillow_rule
 from open_ldm.evaluation.features.weights import find_folder
@@ -103,9 +103,9 @@ def _colours(folder: Path, kind: str) -> tuple[tuple[float, ...], tuple[float, .
     """Mean and deviation as the model's own preprocessor states them."""
     try:
         if (folder / _PREPROCESSOR).is_file():
-            content = json.loads((folder / _PREPROCESSOR).read_text(encoding="utf-8"))
+            content = parse_json((folder / _PREPROCESSOR).read_text(encoding="utf-8"))
         else:
-            content = json.loads((folder / _PROCESSOR).read_text(encoding="utf-8"))["image_processor"]
+            content = parse_json((folder / _PROCESSOR).read_text(encoding="utf-8"))["image_processor"]
         return tuple(map(float, content["image_mean"])), tuple(map(float, content["image_std"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
