@@ -21,7 +21,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.data.holdout import PartName
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.model.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
-from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder, is_run
 from open_ldm.run_folder.history import read_history
 from open_ldm.runs.load import LoadedRun
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -181,7 +181,7 @@ def load_run(path: str | Path, device: DeviceName = "auto") -> Run:
     """
     run = Run(path, device)
     folder = RunFolder(run.folder)
-    if not folder.config.is_file() or (run.folder / "autoencoder").is_dir() or not run.path.is_dir():
+    if not is_run(folder.path) or (run.folder / "autoencoder").is_dir() or not run.path.is_dir():
         raise ConfigError(f"no run of a diffusion model in {run.path}", needed="a folder that train made", fix="check the path")
     return run
 

@@ -16,6 +16,7 @@ from open_ldm.commands.survey import survey_data
 from open_ldm.commands.train import default_folder, train_recipe
 from open_ldm.commands.transfer import overrides_to_start_from
 from open_ldm.data.survey import DataSurvey
+from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import all_packaged
 from open_ldm.runs.recipe import Recipe
@@ -173,6 +174,6 @@ def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:
 
 def _holds_pictures(path: Path) -> bool:
     """Whether a path is a folder or shards of pictures, and neither a recipe nor a run."""
-    if str(path) in all_packaged() or (path / "config.yaml").is_file():
+    if str(path) in all_packaged() or is_run(path):
         return False
     return path.is_dir() or path.suffix == ".tar" or any(letter in path.name for letter in "*?{")

@@ -22,9 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import CheckpointError, DiskError
+from open_ldm.core.errors import CheckpointError, DiskError, cut
 from open_ldm.core.files import fsync_path, hash_file, write_json
 from open_ldm.core.plain_data import parse_json
+from open_ldm.model.manifest_check import check_manifest
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_SHA256 = "manifest_sha256"
@@ -209,6 +210,7 @@ def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None, required:
     content = _read_manifest(path)
     if missing := [name for name in required if name not in content and name not in content["files"]]:
         raise CheckpointError(f"{path.name}: {MANIFEST} lacks {', '.join(missing)}")
+    check_manifest(content, path.name, samples_seen_of(path.name) if is_checkpoint(path) else None, required)
     files = {}
     for name, described in content["files"].items():
         if groups is None or name in groups:
@@ -234,7 +236,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         content = parse_json((path / MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
+        raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged ({cut(str(error), 80)})") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise CheckpointError(f"{path.name}: {MANIFEST} has schema {schema!r:.60}", needed=f"schema {SCHEMA}")

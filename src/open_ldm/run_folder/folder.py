@@ -131,6 +131,11 @@ def _owner_of(lock: int) -> _Owner:
     return _Owner(text or "another process", ended)
 
 
+def is_run(path: Path) -> bool:
+    """Return whether a folder holds a run: its resolved recipe, or a checkpoint."""
+    return (path / "config.yaml").is_file() or any((path / "checkpoints").glob("samples-*/MANIFEST.json"))
+
+
 def _try_lock(handle: int) -> bool:
     try:
         return lock_file(handle, wait=False)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from open_ldm.core.config import read_yaml
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.plain_data import parse_json
-from open_ldm.model.checkpoint import CheckpointFolder
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import begun_clocks
+from open_ldm.runs.begun import begun_settings
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.state import TrainState
@@ -89,9 +88,9 @@ def settle_for_folder(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, Starti
     Raises:
         ConfigError: The folder's run was started from other weights, or is itself what the recipe starts from.
     """
-    if CheckpointFolder(folder.checkpoints).names() and folder.config.is_file():
-        before = recipe_from(content := read_yaml(folder.config), (), source=str(folder.config))
-        if "recipe_schema" not in content:
+    if (begun := begun_settings(folder)) is not None:
+        before = recipe_from(begun[0], (), source=begun[1])
+        if "recipe_schema" not in begun[0]:
             clocks = begun_clocks(recipe.conditioning, before.conditioning)
             recipe = recipe.model_copy(update={"conditioning": clocks})
         _require_same_source(recipe.init_from, before.init_from, folder)
