@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from open_ldm.core.errors import CheckpointError, DiskError
-from open_ldm.core.files import hash_file
+from open_ldm.core.files import hash_file, write_json
 from open_ldm.model import checkpoint as module
 from open_ldm.model.checkpoint import MANIFEST, MANIFEST_SHA256, REQUIRED, SCHEMA, CheckpointFolder, load_checkpoint
 from open_ldm.model.manifest_check import COUNTERS
@@ -356,3 +357,17 @@ def test_a_manifest_nested_beyond_all_sense_does_not_hide_the_older_one(folder: 
 
 def test_every_counter_of_a_run_is_known_to_the_check() -> None:
     assert tuple(each.name for each in fields(Counters)) == COUNTERS
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+def test_weights_have_the_permissions_of_every_new_file(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        saved = CheckpointFolder(tmp_path / "run").save(5, files_at(1), RUN)
+        write_json(tmp_path / "run.json", {})
+    finally:
+        os.umask(before)
+    files = [*saved.path.iterdir(), tmp_path / "run.json"]
+    assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
+    assert load_checkpoint(saved.path)

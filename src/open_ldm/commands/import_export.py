@@ -18,7 +18,7 @@ from open_ldm.autoencoders.latent_stats import given
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError
-from open_ldm.core.files import fsync_path, write_json, write_text
+from open_ldm.core.files import fsync_path, obey_umask, write_json, write_text
 from open_ldm.interop.catalogue import FAMILIES, family_of
 from open_ldm.interop.family import Description, Layout
 from open_ldm.interop.files import WeightFile, read_weights
@@ -183,6 +183,8 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
         write_json(temporary / EXPORTED, about)
         if beside:
             save_file(beside, temporary / BESIDE)
+        for file in temporary.iterdir():
+            obey_umask(file)
         write_text(temporary / "README.md", _readme(type(network).__name__, family.notes(model), sorted(beside)))
         fsync_path(temporary)
         temporary.rename(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import traceback
@@ -104,11 +105,24 @@ class DiskError(OpenLdmError):
     exit_code = 74
 
     @classmethod
-    def of(cls, what: str, error: OSError, *, fix: str = "check space and permissions") -> DiskError:
+    def of(cls, what: str, error: Exception, *, fix: str = "check space and permissions") -> DiskError:
         """Return the error for something that the disk refused, e.g. `what` = "cannot write FILE"."""
-        disk = cls(f"{what}: {error.strerror or error}", fix=fix)
+        disk = (DiskFullError if is_full(error) else cls)(f"{what}: {getattr(error, 'strerror', None) or error}", fix=fix)
         disk.exit_code = 77 if isinstance(error, PermissionError) else 74
         return disk
+
+
+class DiskFullError(DiskError):
+    """The disk has no room left: a run goes on without saving, and tries again."""
+
+
+_FULL = (errno.ENOSPC, *(getattr(errno, name) for name in ("EDQUOT",) if hasattr(errno, name)))
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error, of the disk or of safetensors, says that there is no room left."""
+    said = any(f"os error {number})" in str(error) for number in _FULL)  # safetensors gives the number in words
+    return isinstance(error, DiskFullError) or getattr(error, "errno", None) in _FULL or said
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -30,8 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
+from open_ldm.core.appending import LineFile
 from open_ldm.core.errors import DiskError, escaped
-from open_ldm.core.files import open_handle
 from open_ldm.core.plain_data import parse_json, to_json
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ class Event:
 
 
 class EventLog:
-    """Append-only writer of events.jsonl. Each line is one `write` call, so a killed process loses at most that line.
-
-    A file that ends in a half-written line gets a line break first, so that the following lines stay readable.
+    """Append-only writer of events.jsonl, as `LineFile`; what a full disk does not take waits until it does.
 
     Raises:
         DiskError: The disk refuses.
@@ -85,16 +83,7 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open_handle(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-            size = os.lseek(self._file, 0, os.SEEK_END)
-            if size:
-                os.lseek(self._file, size - 1, os.SEEK_SET)
-                if os.read(self._file, 1) != b"\n":
-                    os.write(self._file, b"\n")
-        except OSError as error:
-            raise DiskError(f"cannot write {path}: {error.strerror}", fix="check space and permissions") from error
+        self._file = LineFile(path)
 
     def write(self, event: str, /, *, samples_seen: int, **fields: Any) -> None:
         """Append one event. Fields may hold text, numbers, one-element tensors, paths, lists and mappings of these."""
@@ -103,18 +92,15 @@ class EventLog:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         record = {"event": event, "time": now, "samples_seen": int(samples_seen), **fields}
         line = (to_json(record) + "\n").encode()
-        try:
-            written = os.write(self._file, line)
-        except OSError as error:
-            raise DiskError(f"cannot write {self.path}: {error.strerror}", fix="free some space") from error
-        if written != len(line):
-            raise DiskError(f"only {written} of {len(line)} bytes fitted into {self.path}", fix="free some space")
+        self._file.append(line)
+
+    def flush(self) -> None:
+        """Write the events that a full disk made wait. Raises DiskFullError when they still do not fit."""
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from open_ldm.core.errors import DiskError
+from open_ldm.core.errors import DiskError, DiskFullError
 from open_ldm.core.locks import POSIX, lock_file
 from open_ldm.core.plain_data import parse_json, to_json
 
 _TEMPORARY = ".part"
+_SPARE_BYTES = 8 << 20
 _ABANDONED_SECONDS = 3600.0
 _ONE_READER = threading.Lock()
 
@@ -49,6 +51,34 @@ def fsync_path(path: Path) -> None:
 def relative_path_hint(path: str | Path) -> str:
     """Return an addition to an error about a missing path: the folder that a relative path starts from."""
     return "" if Path(path).expanduser().is_absolute() else f"; a relative path starts from this folder, {Path.cwd()}"
+
+
+def obey_umask(path: Path) -> None:
+    """Give a file that a library wrote the permissions that every new file gets here."""
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    handle = open_handle(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        path.chmod(os.fstat(handle).st_mode & 0o777)
+    finally:
+        os.close(handle)
+        probe.unlink()
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Check that so many bytes fit, before anything is written.
+
+    Raises:
+        DiskFullError: They do not.
+    """
+    there = next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:
+        return  # a disk that does not say; writing will tell
+    if free < size + _SPARE_BYTES:
+        raise DiskFullError(
+            f"{folder} has {free / 1e6:,.0f} MB free", needed=f"{(size + _SPARE_BYTES) / 1e6:,.0f} MB", fix="free some space"
+        )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, DiskError, cut
-from open_ldm.core.files import fsync_path, hash_file, write_json
+from open_ldm.core.files import fsync_path, hash_file, obey_umask, require_space, write_json
 from open_ldm.core.plain_data import parse_json
 from open_ldm.model.manifest_check import check_manifest
 
@@ -124,6 +124,7 @@ class CheckpointFolder:
         temporary = self.root / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
         try:
             self._remove_remaining()
+            require_space(self.root, sum(tensor.nbytes for group in files.values() for tensor in group.values()))
             temporary.mkdir(parents=True)
             described = {name: _write_group(temporary / f"{name}.safetensors", group) for name, group in files.items()}
             manifest = {"schema": SCHEMA, "samples_seen": samples_seen, **content, "files": described}
@@ -136,8 +137,9 @@ class CheckpointFolder:
             fsync_path(self.root)
         except (OSError, DiskError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
             shutil.rmtree(temporary, ignore_errors=True)
-            raise DiskError(
-                f"checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}",
+            raise DiskError.of(
+                f"checkpoint {final} could not be written",
+                error,
                 fix="free disk space or fix the permissions, then run the same command again",
             ) from error
         self._damaged.discard(final.name)
@@ -224,6 +226,7 @@ def load_checkpoint(path: Path, groups: tuple[str, ...] | None = None, required:
 def _write_group(path: Path, group: Mapping[str, Tensor]) -> dict[str, Any]:
     tensors = {name: tensor.detach().contiguous() for name, tensor in group.items()}
     save_file(tensors, path)
+    obey_umask(path)
     fsync_path(path)
     return {
         "bytes": path.stat().st_size,

@@ -67,7 +67,7 @@ def _counters(content: Mapping[str, Any]) -> str:
             return f"says {name}={cut(repr(value))}"
     training = content["recipe"].get("training") if isinstance(content.get("recipe"), dict) else None
     samples, batch_size = (training.get(name) for name in ("samples", "batch_size")) if isinstance(training, dict) else (0, 0)
-    if not (_is_count(samples) and _is_count(batch_size) and samples):
+    if not isinstance(samples, int) or not isinstance(batch_size, int) or samples <= 0:
         return ""  # of no training that is known here, so nothing is told of it
     if counters["samples_seen"] != content["samples_seen"]:
         return f"says samples_seen={counters['samples_seen']:,}, and the checkpoint {content['samples_seen']:,}"
