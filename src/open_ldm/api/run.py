@@ -93,6 +93,7 @@ class Run:
         control_scale: float | None = None,
         negative_prompt: str | None = None,
         sweep: str | None = None,
+        yes: bool = False,
         progress: bool = True,
         **controls: str | float,
     ) -> Samples:
@@ -112,6 +113,7 @@ class Run:
             control_scale: Guidance towards the controls, at least 0; 1 is none.
             negative_prompt: What guidance leads away from, in place of no caption.
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
+            yes: Sample a sweep of more than 1,000 pictures too.
             progress: Show a progress line.
             **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
                 `colour="20,45"`, `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
@@ -136,6 +138,7 @@ class Run:
             spacing=spacing,
             semantic_scale=semantic_scale,
             control_scale=control_scale,
+            yes=yes,
         )
         return sampling.sample(self._load(), options, silent=not progress)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
+from open_ldm.core.errors import escaped
 from open_ldm.core.plain_data import to_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -15,6 +16,11 @@ FigureFormat = Literal["svg", "pdf", "png"]
 """What a figure is written as; `pages.figures.Format`, without loading it for a help text."""
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
 RunOut = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME, with the name of the recipe.")]
+
+
+def show(text: str, *, end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
+    """Print text in which names and captions of any data may stand: what a terminal would obey is spelt out."""
+    print(escaped(text, keep="\n\t"), end=end, file=file, flush=flush)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.errors import ConfigError, DataError, escaped
 from open_ldm.data import channels, pictures
 from open_ldm.data.decoded import FileKind, kind_of
 from open_ldm.data.ome import read_ome
@@ -101,7 +101,7 @@ def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
     if not is_data(recipe):
         return recipe, list(overrides)
     found = guess(recipe)
-    print(found.text(), file=sys.stderr)
+    print(escaped(found.text(), keep="\n"), file=sys.stderr)
     return found.recipe, [*found.overrides, *overrides]
 
 

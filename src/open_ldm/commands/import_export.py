@@ -156,6 +156,15 @@ def _about(
     }
 
 
+def beside(run: Path, ending: str) -> Path:
+    """Return the folder RUN-ENDING beside a run. Raises ConfigError for the root of a disk, which is no run."""
+    whole = run.expanduser().resolve()
+    if not whole.name:
+        raise ConfigError(f"{run} is no run folder", needed="a folder made by ldm train", fix="check the path")
+    named = run if run.name not in ("", "..") else whole
+    return named.with_name(f"{named.name}-{ending}")
+
+
 def export_to_diffusers(run: Path, out: Path) -> Path:
     """Write a run's averaged weights as a folder that diffusers' own from_pretrained loads. Returns the folder.
 

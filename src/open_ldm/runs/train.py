@@ -17,6 +17,7 @@ from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, e
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import count_bad_samples
+from open_ldm.encoded.labels import vanished_classes
 from open_ldm.model.checkpoint import CheckpointFolder, samples_seen_of
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
@@ -169,6 +170,7 @@ def _trained(
     facts = read_facts(recipe, source, seen, known_before, None if start is None else start.settings.spec.facts)
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
+    notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
     if recipe.cache is None:
         batches = live_batches(recipe, source, facts, encoders)
     else:

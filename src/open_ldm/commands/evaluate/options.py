@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError, cut, nearest
+from open_ldm.core.files import relative_path_hint
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.core.plain_data import PlainDataError, parse_json, parse_yaml_value
 from open_ldm.evaluation.features.classifier import DESCRIPTION
@@ -72,8 +73,10 @@ def extractor_from(text: str) -> dict[str, Any]:
         return {"kind": "clip" if _is_clip(path / "config.json") else "dinov2", "path": str(path)}
     if path.is_file():
         return {"kind": "inception", "path": str(path)}
+    hint = relative_path_hint(path) if "/" in text or "\\" in text else ""
+    problem = "is neither a file nor a folder of a known extractor" if path.exists() else f"is no file and no folder{hint}"
     raise ConfigError(
-        f"--extractor {cut(text)!r} is neither a file nor a folder of a known extractor",
+        f"--extractor {cut(text)!r} {problem}",
         needed="a folder of `ldm evaluate fit-features`, Inception's weights file, an image model's folder, or {kind: ...}",
     )
 
