@@ -101,8 +101,7 @@ class Run:
 
         Args:
             prompts: A caption or several, for a model of captions.
-            classes: Names of classes, for a model of classes, or indices where no name is a number; without any every class,
-                where there are at most 32.
+            classes: Names of classes, or indices where no name is a number; without any every class of at most 32.
             class_index: Classes by their index, after those of `classes`.
             count: Pictures of each prompt or class, at least 1; 4 by default, and 1 of each variant of a sweep.
             seed: Of the first picture, at least 0; the next has the next seed. The same seed starts from the same noise.
@@ -115,8 +114,7 @@ class Run:
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
             yes: Sample a sweep of more than 1,000 pictures too.
             progress: Show a progress line.
-            **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
-                `colour="20,45"`, `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
+            **controls: Values of the model's control conditions, such as `size="96x96"`, `crop="0,3"`, `magnification=40`.
 
         Returns:
             The pictures, with `pixels`, `images()`, `grid()` and `save()`; a notebook shows their grid.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 _OWN_KEYS = ("event", "time", "samples_seen")
+_MOST_NUMBER = 1e30
+"""No number of a training is larger; a page would plot nothing else beside it."""
 _MOST_LINE_BYTES = 4 << 20
 MOST_SAMPLES = 10**12 - 1
 """A checkpoint's name has twelve digits."""
@@ -63,10 +65,9 @@ class Event:
             return None
         if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
             return None
-        try:
+        if isinstance(value, str) or abs(value) < _MOST_NUMBER:
             return float(value)
-        except OverflowError:
-            return None
+        return math.inf if value > 0 else -math.inf
 
     def text(self, name: str) -> str:
         """Return a field as text; empty when it is absent."""

@@ -155,7 +155,7 @@ def _remove_unless_locked(file: Path) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write UTF-8 text atomically."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

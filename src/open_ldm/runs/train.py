@@ -157,8 +157,7 @@ def _trained(
     silent: bool,
     command: Sequence[str],
 ) -> TrainingResult:
-    folder, machine, world = context.folder, context.machine, context.world
-    started = time.perf_counter()
+    folder, machine, world, started = context.folder, context.machine, context.world, time.perf_counter()
     store = CheckpointFolder(folder.checkpoints, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest_of_all(world)
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
