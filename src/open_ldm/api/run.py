@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -114,7 +115,8 @@ class Run:
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
             yes: Sample a sweep of more than 1,000 pictures too.
             progress: Show a progress line.
-            **controls: Values of the model's control conditions, such as `size="96x96"`, `crop="0,3"`, `magnification=40`.
+            **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
+                `colour="20,45"`, `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
 
         Returns:
             The pictures, with `pixels`, `images()`, `grid()` and `save()`; a notebook shows their grid.
@@ -122,21 +124,13 @@ class Run:
         Raises:
             OpenLdmError: The run has saved no checkpoint, or its model does not know a prompt, a class, a control or a value.
         """
-        options = sampling.SampleOptions(
-            prompts=_texts(prompts),
-            classes=_texts(classes),
-            class_index=() if class_index is None else (class_index,) if isinstance(class_index, int) else tuple(class_index),
-            controls={name: _text(value) for name, value in controls.items()},
-            count=(4 if sweep is None else 1) if count is None else count,
-            seed=seed,
-            sweep=sweep,
-            negative_prompt=negative_prompt,
-            steps=steps,
-            solver=solver,
-            spacing=spacing,
-            semantic_scale=semantic_scale,
-            control_scale=control_scale,
-            yes=yes,
+        count = (4 if sweep is None else 1) if count is None else count
+        named = {name: _text(value) for name, value in controls.items()}
+        asked = sampling.SampleOptions(
+            _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
+        )
+        options = replace(
+            asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale, control_scale=control_scale
         )
         return sampling.sample(self._load(), options, silent=not progress)
 
@@ -189,6 +183,10 @@ def load_run(path: str | Path, device: DeviceName = "auto") -> Run:
 
 def _names(part: RunFolder) -> list[str]:
     return list(CheckpointFolder(part.checkpoints).names())
+
+
+def _indices(given: int | Sequence[int] | None) -> tuple[int, ...]:
+    return () if given is None else (given,) if isinstance(given, int) else tuple(given)
 
 
 def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
