@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from open_ldm.api import verbs
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.model.checkpoint import MANIFEST
+from open_ldm.core.hashes import hash_content
+from open_ldm.model.checkpoint import MANIFEST, MANIFEST_SHA256
+from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from tests.runs.tiny import last_seen, tiny_recipe
@@ -59,3 +62,17 @@ def test_where_no_manifest_verifies_nothing_is_begun_anew(begun: Path, run: Path
         manifest.write_text("{}")
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         train(load_recipe(str(begun / "tiny.yaml"), (*SHORT, *OTHER)), run, silent=True)
+
+
+def test_a_recipe_of_another_version_is_named_with_65(begun: Path, run: Path) -> None:
+    for manifest in run.glob(f"checkpoints/*/{MANIFEST}"):
+        content = json.loads(manifest.read_text())
+        content["recipe"]["training"]["of_a_later_version"] = 1
+        del content[MANIFEST_SHA256]
+        manifest.write_text(json.dumps({**content, MANIFEST_SHA256: hash_content(content)}))
+    named = r"samples-000000000016/MANIFEST.json: unknown key 'training.of_a_later_version'"
+    with pytest.raises(CheckpointError, match=named) as caught:
+        load_model(run)
+    assert caught.value.exit_code == 65
+    with pytest.raises(CheckpointError, match=named):
+        train(load_recipe(str(begun / "tiny.yaml"), SHORT), run, silent=True)

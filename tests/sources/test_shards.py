@@ -216,6 +216,7 @@ def test_single_faults_are_counted_not_fatal(tmp_path: Path, tar: Tar, encode: E
         "5.txt": b"\xff\xff",
         "6.png": members["6.png"][:60],
         "7.json": b"[1]",
+        "9.json": b'{"text": "one", "text": "another"}',
     }
     del members["8.cls"]
     source = opened(tar(tmp_path / "x.tar", members))
@@ -231,6 +232,7 @@ def test_single_faults_are_counted_not_fatal(tmp_path: Path, tar: Tar, encode: E
         5: BAD_CAPTION,
         6: pictures.DAMAGED,
         7: "unreadable .json",
+        9: "unreadable .json",
         8: BAD_LABEL,
     }
     assert len(source.captions()) == 399

@@ -24,6 +24,7 @@ from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.model.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
 from open_ldm.run_folder.folder import RunFolder, is_run
 from open_ldm.run_folder.history import read_history
+from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.load import LoadedRun
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.sources.loader import DataConfig
@@ -51,9 +52,9 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The resolved recipe, as config.yaml holds it."""
+        """The resolved recipe, as config.yaml holds it; where that is gone, as the newest checkpoint does."""
         config = RunFolder(self.folder).config
-        return recipe_from(read_yaml(config), (), source=str(config))
+        return recipe_from(resolved_settings(self.folder) or read_yaml(config), (), source=str(config))
 
     @property
     def samples_seen(self) -> int:

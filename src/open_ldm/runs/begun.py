@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from open_ldm.core.config import read_yaml
-from open_ldm.core.errors import CheckpointError
+from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.checkpoint import MANIFEST, CheckpointFolder
 from open_ldm.run_folder.folder import RunFolder
+
+R = TypeVar("R")
 
 
 def begun_settings(folder: RunFolder) -> tuple[dict[str, Any], str] | None:
@@ -31,6 +34,23 @@ def begun_settings(folder: RunFolder) -> tuple[dict[str, Any], str] | None:
     if newest is not None:
         return dict(newest.content["recipe"]), f"{newest.path.name}/{MANIFEST}"
     return (read_yaml(folder.config), str(folder.config)) if folder.config.is_file() else None
+
+
+def parsed(parse: Callable[..., R], content: Mapping[str, Any], source: str) -> R:
+    """Build the recipe that a manifest holds.
+
+    Args:
+        parse: `recipe_from` or its like.
+        content: The recipe as plain data.
+        source: What errors call it.
+
+    Raises:
+        CheckpointError: It cannot be used, for example because a later version wrote it.
+    """
+    try:
+        return parse(content, (), source=source)
+    except ConfigError as error:
+        raise CheckpointError(error.problem, needed=error.needed, fix=error.fix) from error
 
 
 def resolved_settings(path: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import begun_clocks
-from open_ldm.runs.begun import begun_settings
+from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.state import TrainState
@@ -35,7 +35,7 @@ def load_starting_point(config: InitFromConfig) -> StartingPoint:
     group = "ema" if config.weights == "averaged" else "model"
     path = Path(config.source).expanduser()
     checkpoint, problems = load_run_checkpoint(path, group)
-    recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
+    recipe = parsed(recipe_from, checkpoint.content["recipe"], f"{checkpoint.path.name}/MANIFEST.json")
     return StartingPoint(
         path=path,
         checkpoint=checkpoint.path.name,
@@ -89,7 +89,7 @@ def settle_for_folder(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, Starti
         ConfigError: The folder's run was started from other weights, or is itself what the recipe starts from.
     """
     if (begun := begun_settings(folder)) is not None:
-        before = recipe_from(begun[0], (), source=begun[1])
+        before = parsed(recipe_from, *begun)
         if "recipe_schema" not in begun[0]:
             clocks = begun_clocks(recipe.conditioning, before.conditioning)
             recipe = recipe.model_copy(update={"conditioning": clocks})

@@ -23,7 +23,7 @@ from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import cached_batches, live_batches
-from open_ldm.runs.begun import begun_settings
+from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.build import build_generator, build_trainer, read_facts
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import libraries_of, load_encoders
@@ -226,7 +226,7 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
     if not names or (begun := begun_settings(folder)) is None:
         return
     require_length(recipe.training, samples_seen_of(names[0]), folder.path)
-    before = flattened(parse(begun[0], (), source=begun[1]).numerics)
+    before = flattened(parsed(parse, *begun).numerics)
     now = flattened(recipe.numerics)
     differing = [name for name in sorted({*before, *now} - {"training.samples"}) if before.get(name) != now.get(name)]
     if differing:

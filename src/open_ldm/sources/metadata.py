@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ ROLES = ("file_name", "text", "label", "original_height", "original_width")
 """What a column can be."""
 
 _MOST_SIDE_PX = 2**31 - 1
+_WHOLE = re.compile("-?[0-9]{1,18}")
 _MOST_ROW_BYTES = 4 << 20
 
 
@@ -246,7 +248,7 @@ def _csv_lines(text: str, path: Path, names: Mapping[str, str]) -> Iterator[tupl
         raise DataError(f"{path} line {table.line_num} is not CSV: {error}", fix="correct that line") from error
     labels = [content[label_name] for _, content in contents if content.get(label_name)]
     # A CSV cell has no type: labels are numbers when every one of them looks like one.
-    numeric = all(label.isascii() and label.removeprefix("-").isdigit() for label in labels)
+    numeric = all(_WHOLE.fullmatch(label) for label in labels)
     for line, content in contents:
         label = content.get(label_name)
         given = {label_name: int(label) if label and numeric else label} if label_name in content else {}
