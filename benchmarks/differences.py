@@ -80,12 +80,15 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=100)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--sides", nargs="*", choices=[side.name for side in SIDES[1:]], help="By default all.")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     given = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         runs = [Path(folder) / str(number) for number in range(len(SIDES))]
         for side, run in zip(SIDES, runs, strict=True):
+            if given.sides and side.name not in (SIDES[0].name, *given.sides):
+                continue
             train(side, given.recipe, given.changes, given.updates, given.batch, run)
             found[side.name] = compare(run, runs[0])
             shown = "  ".join(f"{name} {value:.1e}" for name, value in found[side.name].items())
