@@ -59,7 +59,8 @@ def open_by(checkout: Path, module: str, config: str, path: Path) -> Any:
         del sys.modules[name]
     sys.path.insert(0, str(checkout / "src"))
     try:
-        found = importlib.import_module(f"open_ldm.sources.{module}")
+        package = "open_ldm.sources" if (checkout / "src/open_ldm/sources").is_dir() else "open_ldm.data.sources"
+        found = importlib.import_module(f"{package}.{module}")
         assert Path(str(found.__file__)).is_relative_to(checkout), found.__file__
         return getattr(found, config)(path=str(path)).open()
     finally:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from open_ldm.core.errors import ConfigError, DataError
-from open_ldm.data.holdout import hold_out
+from open_ldm.data.holdout import HoldoutConfig, hold_out, select_part
 from open_ldm.data.survey import survey
+from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.loader import DataConfig, open_data, read_batches
 from open_ldm.sources.shapes import ShapesConfig
 from tests.data.conftest import make_bytes, make_tar
@@ -141,3 +142,17 @@ def test_the_draw_follows_from_the_seed() -> None:
 def test_more_than_half_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"held_out.pictures=11 of 20 pictures; needed: at most half"):
         hold_out(ShapesConfig(length=20).open(), 11, 0)
+
+
+def test_a_single_group_is_said_by_the_survey_and_refused_by_the_parts(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(make_bytes())
+    rows = "".join(f"{number}.png,S1,{number % 2}\n" for number in range(4))
+    (tmp_path / "metadata.csv").write_text(f"file_name,slide,film\n{rows}")
+    source = FolderConfig(path=tmp_path).open()
+    found = survey(source, holdout=HoldoutConfig(share=0.2, by="slide"))
+    (problem,) = found.problems()
+    assert problem.startswith("slide has 1 group, and none is left") and "data.holdout.by" in problem
+    name: Literal["train", "held_out"] = "train" if "to train on" in problem else "held_out"
+    with pytest.raises(DataError, match="a column of more values"):
+        select_part(source, HoldoutConfig(share=0.2, by="slide"), name)

@@ -119,6 +119,18 @@ def test_directories_that_break_off_or_make_no_sense_have_no_facts() -> None:
         assert tiff.read_facts(io.BytesIO(content)) is None
 
 
+def test_a_predictor_before_packbits_is_undone() -> None:
+    pytest.importorskip("tifffile")
+    values = ramp("uint8", HEIGHT, WIDTH)
+    steps = np.diff(values.astype(int), axis=1, prepend=0).astype(np.uint8)
+    body = b"".join(bytes([WIDTH - 1]) + row.tobytes() for row in steps)
+    tags = {256: WIDTH, 257: HEIGHT, 258: 8, 259: 32773, 262: 1, 273: 8, 277: 1, 278: HEIGHT, 279: len(body), 317: 2}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    content = struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + bytes(4)
+    np.testing.assert_array_equal(pictures.decode(content, 1)[:, :, 0], values)
+    np.testing.assert_array_equal(channels.decode(content, 1, None, 1)[:, :, 0], values)
+
+
 # What tifffile writes
 
 CONTIGUOUS: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig"}

@@ -106,6 +106,16 @@ def write_events(run: Path, marks: Sequence[int]) -> None:
     (run / "events.jsonl").write_text("\n".join(lines) + "\n" + '{"event": "tra')
 
 
+FEW = {"missing": 21, "unlisted": {}, "pictures": 2000}
+COLUMNS = {
+    "exposure_ms": {"quantiles": {"smallest": 40.4, "q05": 45.0, "median": 118.5, "largest": 1971.2}, "counts": {}} | FEW,
+    HOSTILE: {"quantiles": None, "counts": {f"stain {number} {HOSTILE}": 99 - number for number in range(15)}} | FEW,
+    "stain_2": {"quantiles": None, "counts": {"HE": 3, "PAS": 2}, "missing": 4, "unlisted": {"M T": 5}, "pictures": 14},
+    "empty": {"quantiles": None, "counts": {}, "missing": 14, "unlisted": {}, "pictures": 14},
+}
+"""Columns of metadata as data.json has them."""
+
+
 def write_data(run: Path) -> None:
     survey = {
         "examined": 2000,
@@ -115,6 +125,7 @@ def write_data(run: Path) -> None:
         "aspect_ratio": {"min": 0.5, "5 %": 0.61, "median": 1.0, "95 %": 1.63, "max": 2.0},
         "captions": PROMPTS,
         "class_counts": {f"class {number}": 80 + number for number in range(24)},
+        "columns": COLUMNS,
     }
     bad = {"truncated or damaged": ["a/00017.jpg", f"{HOSTILE}.png"], "too large": [f"{n}.png" for n in range(9)]}
     content = {"sentence": f"100,000 pictures, captions {HOSTILE}", "survey": survey, "health": {"bad": bad}}

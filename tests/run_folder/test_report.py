@@ -173,8 +173,28 @@ def test_what_is_damaged_is_left_out(run: Path, content: bytes) -> None:
     assert "not started" in page_of(run).text
 
 
+def test_columns_of_metadata_are_shown_by_range_or_by_counts(run: Path) -> None:
+    page = " ".join(re.sub("<[^>]*>", " ", write_report(run).read_text()).split())
+    assert "column missing values exposure_ms 21 of 2,000 40.4 to 1,971, median 118" in page
+    assert "stain_2 4 of 14 HE 3, PAS 2; not listed by the control: M T 5 empty 14 of 14 none" in page
+    assert "88, 3 more" in page and "None" not in page and "quantiles" not in page
+
+
 @pytest.mark.parametrize(
-    "survey", [{}, {"a": None}, {"a": []}, {"a": {}}, {"a": [1, "b"]}, {"a": {"b": {"c": 1}}}, {"a": True}, 5, [1]]
+    "survey",
+    [
+        {},
+        {"a": None},
+        {"a": []},
+        {"a": {}},
+        {"a": [1, "b"]},
+        {"a": {"b": {"c": 1}}},
+        {"a": True},
+        5,
+        [1],
+        {"columns": {"a": {}, "b": {"quantiles": 3, "counts": [1]}}},
+        {"columns": {"a": 1}},
+    ],
 )
 def test_any_survey_is_shown(run: Path, survey: object) -> None:
     health = {"bad": {"one": 3, "two": {"count": 7, "ids": ["x"]}, "three": None}}

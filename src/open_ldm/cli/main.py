@@ -22,6 +22,7 @@ from open_ldm.cli.encode import encode
 from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.import_export import export, import_
 from open_ldm.cli.models import models
+from open_ldm.cli.plan import plan
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
 from open_ldm.cli.study import study
@@ -50,6 +51,7 @@ app.command()(study)
 app.command()(compare)
 app.command()(recipes)
 app.command()(models)
+app.command()(plan)
 app.command()(doctor)
 app.command("import")(import_)
 app.command()(export)

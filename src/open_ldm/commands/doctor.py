@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 import open_ldm
-from open_ldm.core.device import choose_device, configure_process, cpu_flags
+from open_ldm.commands.plan.speed import matrix_speed
+from open_ldm.core.device import choose_device, configure_process, cpu_flags, host_memory
 from open_ldm.core.extras import DISTRIBUTION
 from open_ldm.core.known_traps import traps_in
 
@@ -25,6 +26,7 @@ Level = Literal["ok", "note", "slow", "wrong"]
 _DISK_MB = 32
 _SLOW_DISK_MB_PER_SECOND = 50
 _LEAST_FREE_GB = 5
+_LEAST_FREE_GIB = 2
 _LEAST_SHARED_MB = 256
 EXTRAS = {"text": "transformers", "autoencoders": "diffusers", "data": "datasets"}
 """A library of each extra that tells whether it is installed."""
@@ -123,29 +125,16 @@ def _products() -> Iterable[Finding]:
     """Matrix products of the format that training would use, as a share of which speeds can be read."""
     machine = choose_device()
     configure_process(machine)
-    size = 8192 if machine.device.type == "cuda" else 1024
-    left = torch.rand(size, size, device=machine.device, dtype=machine.compute_dtype)
-    seconds = min(_seconds(lambda: left @ left, machine.device) for _ in range(4))
-    speed = 2 * size**3 / seconds
+    speed = matrix_speed(machine)
     said = f"{speed / 1e12:.1f} TFLOP/s" if speed > 1e12 else f"{speed / 1e9:.0f} GFLOP/s"
-    yield Finding("ok", "matrix products", f"{said} in {machine.sentence.rpartition(', ')[2]} ({size}³, best of 4)")
-
-
-def _seconds(action: Callable[[], Any], device: torch.device) -> float:
-    started = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    yield Finding("ok", "matrix products", f"{said} in {machine.sentence.rpartition(', ')[2]} ")
 
 
 def _memory() -> Iterable[Finding]:
-    try:
-        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
-        total, free = (int(rows[name].split()[0]) / 2**20 for name in ("MemTotal", "MemAvailable"))
-        yield Finding("ok" if free > 2 else "slow", "memory", f"{free:.1f} of {total:.1f} GiB free")
-    except (OSError, KeyError, ValueError):
-        pass  # not Linux
+    if (memory := host_memory()) is not None:
+        free, total = (each / 2**30 for each in memory)
+        level: Level = "ok" if free > _LEAST_FREE_GIB else "slow"
+        yield Finding(level, "memory", f"{free:.1f} of {total:.1f} GiB free", "" if level == "ok" else "end other programs")
     shared = Path("/dev/shm")
     if shared.is_dir() and (megabytes := shutil.disk_usage(shared).total / 1e6) < _LEAST_SHARED_MB:
         fix = "start the container with --shm-size=1g, or train with data.workers=0"

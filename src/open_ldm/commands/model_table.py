@@ -57,34 +57,34 @@ def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
     with torch.device("meta"):
         model = DiffusionModel(spec).requires_grad_(False)
         x_t, t = torch.empty(1, spec.facts.channels, *latent_size), torch.empty(1)
-        inputs = _empty_inputs(spec.conditioning)
+        inputs = empty_inputs(spec.conditioning)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.predict(x_t, t, inputs)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Count(parameters, counter.get_total_flops() / 2e9)
 
 
-def _empty_inputs(conditioning: ConditioningConfig) -> ConditionInputs:
-    """One picture's conditions, of the right shapes, holding nothing."""
+def empty_inputs(conditioning: ConditioningConfig, pictures: int = 1) -> ConditionInputs:
+    """Conditions of so many pictures, of the right shapes: the first class, captions of full length, controls of 0."""
     semantic = conditioning.semantic
-    text = _empty_text(semantic.encoder) if isinstance(semantic, TextSemantic) else None
+    text = _empty_text(semantic.encoder, pictures) if isinstance(semantic, TextSemantic) else None
     shape = noise_shape(semantic)
     return ConditionInputs(
-        keep_semantic=torch.empty(1, dtype=torch.bool),
-        keep_control=torch.empty(1, dtype=torch.bool),
-        labels=torch.empty(1, dtype=torch.long) if isinstance(semantic, ClassSemantic) else None,
+        keep_semantic=torch.ones(pictures, dtype=torch.bool),
+        keep_control=torch.ones(pictures, dtype=torch.bool),
+        labels=torch.zeros(pictures, dtype=torch.long) if isinstance(semantic, ClassSemantic) else None,
         text=text,
-        controls={control.key: torch.empty(1, control.numbers) for control in conditioning.controls},
-        padding_noise=None if shape is None else torch.empty(1, *shape),
+        controls={control.key: torch.zeros(pictures, control.numbers) for control in conditioning.controls},
+        padding_noise=None if shape is None else torch.zeros(pictures, *shape),
     )
 
 
-def _empty_text(encoder: WordsConfig | HuggingFaceConfig) -> TextTokens:
-    mask = torch.empty(1, encoder.length, dtype=torch.bool)
+def _empty_text(encoder: WordsConfig | HuggingFaceConfig, pictures: int) -> TextTokens:
+    mask = torch.ones(pictures, encoder.length, dtype=torch.bool)
     if isinstance(encoder, WordsConfig):
-        return TextTokens(torch.empty(1, encoder.length, dtype=torch.long), mask)
-    pooled = torch.empty(1, encoder.pooled_width) if encoder.pooled_width else None
-    return TextTokens(torch.empty(1, encoder.length, encoder.width), mask, pooled)
+        return TextTokens(torch.zeros(pictures, encoder.length, dtype=torch.long), mask)
+    pooled = torch.zeros(pictures, encoder.pooled_width) if encoder.pooled_width else None
+    return TextTokens(torch.zeros(pictures, encoder.length, encoder.width), mask, pooled)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ class Metadata(Control):
             ConfigError: There is no such column, it holds something else than the settings say, or always the same.
         """
         column = self._column(source)
+        if self.scale is None and self.values is None:
+            self._refuse_doubt(column)
         wants_words = self.values is not None or (self.scale is None and not column.is_numeric)
         return self._categories(column) if wants_words else self._numbers(column)
 
@@ -191,6 +193,16 @@ class Metadata(Control):
             return columns[self.column]
         has = nearest(self.column, columns) if columns else f"metadata with columns; {source.summary.sentence()}"
         raise ConfigError(f"control {self.asked_as}: the data have no column {self.column!r}", needed=has)
+
+    def _refuse_doubt(self, column: Column) -> None:
+        """Raise ConfigError for a column of words most of which are numbers: a few cells would make categories of the rest."""
+        others = [repr(word) for word in column.words if math.isnan(number_in(word))]
+        if others and 2 * len(others) < len(column.words):
+            numbers = len(column.words) - len(others)
+            raise ConfigError(
+                f"control {self.asked_as}: column {column.name!r} holds {numbers:,} numbers and {shortened(others, _NAMED)}",
+                needed="scale: linear or log once all are numbers, or values: auto for categories",
+            )
 
     def _numbers(self, column: Column) -> ColumnFacts:
         values = column.as_numbers()

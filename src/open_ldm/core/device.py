@@ -138,3 +138,13 @@ def cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+
+
+def host_memory() -> tuple[int, int] | None:
+    """Read how many bytes of the host's memory are free and how many it has, as Linux tells them; None elsewhere."""
+    try:
+        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+        free, total = (1024 * int(rows[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
+    except (OSError, KeyError, ValueError):
+        return None
+    return free, total

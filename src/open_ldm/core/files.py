@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +36,41 @@ def read_at(handle: int, size: int, offset: int) -> bytes:
     with _ONE_READER:
         os.lseek(handle, offset, os.SEEK_SET)
         return os.read(handle, size)
+
+
+class StoredPart(io.RawIOBase):
+    """A part of a file as a stream of its own that reads only what is asked for.
+
+    Args:
+        read: Reads bytes of the file: (offset, size).
+        offset: Where the part begins.
+        size: Its length.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], offset: int, size: int) -> None:
+        self._read, self._start, self._size, self._at = read, offset, size, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position, counted from the start of the part."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the position on; return the number of bytes, 0 at the end of the part."""
+        count = min(len(buffer), max(0, self._size - self._at))
+        content = self._read(self._start + self._at, count) if count else b""
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
 
 
 def fsync_path(path: Path) -> None:

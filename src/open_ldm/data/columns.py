@@ -23,8 +23,28 @@ Value = float | str | None
 """A number, a word, or nothing."""
 
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*|\d*\.\d+|0\.|[1-9]\d*\.)([eE][+-]?\d+)?")
-_NO_NUMBER = frozenset({"nan", "na", "n/a", "null", "none", "-nan", "inf", "-inf", "+inf"})
-"""How programs write that a number is missing; in a column of words each is a word."""
+MISSING_NUMBERS = frozenset(
+    [
+        "nan",
+        "-nan",
+        "na",
+        "n/a",
+        "<na>",
+        "#n/a",
+        "#na",
+        "#n/a n/a",
+        "null",
+        "none",
+        "nil",
+        "#div/0!",
+        "#value!",
+        "#ref!",
+        "#num!",
+    ]
+    + ["1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "-", "--", "?", "."]
+    + [sign + word for sign in ("", "+", "-") for word in ("inf", "infinity")]
+)
+"""How programs and people write that a number is missing, in small letters; in a column of words each is a word."""
 _MOST_EXACT = 2**53
 _MOST_DEPTH = 8
 
@@ -198,8 +218,7 @@ def build_column(name: str, values: Sequence[Any], *, untyped: bool = False) -> 
         untyped: The values are texts, as in CSV: they are numbers where all of them look like one.
     """
     read = [_read(value) for value in values]
-    if untyped:
-        read = _typed(read)
+    read = _typed(read) if untyped else _without_missing(read)
     if all(value is None or isinstance(value, float) for value in read):
         return Column(name, np.array([math.nan if value is None else value for value in read], dtype=np.float64))
     spelled = [spelt(value) if isinstance(value, float) else value for value in read]
@@ -234,7 +253,7 @@ def number_in(word: str) -> float:
         return math.nan
     number = float(word)
     whole = word.lstrip("+-").isdigit()
-    return math.nan if not math.isfinite(number) or (whole and abs(number) > _MOST_EXACT) else number
+    return math.nan if not math.isfinite(number) or (whole and abs(int(word)) > _MOST_EXACT) else number
 
 
 def spelt(number: float) -> str:
@@ -256,10 +275,18 @@ def _read(value: Any) -> Value:
     return text or None
 
 
+def _without_missing(read: Sequence[Value]) -> list[Value]:
+    """Take words for a missing number as missing where everything else is a number."""
+    texts = {value for value in read if isinstance(value, str)}
+    if not texts or not any(isinstance(value, float) for value in read) or {text.lower() for text in texts} - MISSING_NUMBERS:
+        return list(read)
+    return [None if isinstance(value, str) else value for value in read]
+
+
 def _typed(read: Sequence[Value]) -> list[Value]:
     """Read texts as numbers where every text is a number, or one of the words for a missing one."""
     texts = [value for value in read if isinstance(value, str)]
-    real = [text for text in texts if text.lower() not in _NO_NUMBER]
+    real = [text for text in texts if text.lower() not in MISSING_NUMBERS]
     if not real or any(math.isnan(number_in(text)) for text in real):
         return list(read)
     numbers = [number_in(value) if isinstance(value, str) else math.nan for value in read]

@@ -21,6 +21,8 @@ from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, Source
 
 PartName = Literal["train", "held_out"]
 
+_MORE_GROUPS = "set another share or seed, or a column of more values in data.holdout.by"
+
 
 class HoldoutConfig(Config):
     """A `share` of the samples that is held out: those whose id, hashed with `seed`, gives a number below the share.
@@ -61,6 +63,14 @@ class Groups:
     train: int
     held_out: int
     without: int
+
+    def problems(self) -> list[str]:
+        """Return a warning where one side has no picture, which training refuses."""
+        if self.without or (self.train and self.held_out):
+            return []
+        side = "to train on" if self.held_out else "held out"
+        several = "groups" if self.train + self.held_out > 1 else "group"
+        return [f"{self.by} has {self.train + self.held_out:,} {several}, and none is left {side}: {_MORE_GROUPS}"]
 
     def sentence(self) -> str:
         """Write 'by slide_id: 32 groups to train on, 8 held out; 5 pictures without a value are groups of their own'."""
@@ -164,7 +174,7 @@ def select_part(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
         raise DataError(
             f"data.holdout.share={holdout.share:g} of {among} leaves none in the part {name}",
             needed="at least one sample in each part",
-            fix="set another share",
+            fix="set another share" if groups is None else _MORE_GROUPS,
         )
     return Part(source, chosen, name, f"{holdout.model_dump_json()}/{name}", groups)
 

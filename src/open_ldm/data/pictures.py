@@ -70,12 +70,13 @@ def decode(picture: bytes | Path, max_megapixels: float) -> Pixels:
     content = picture if isinstance(picture, bytes) else read_bytes(picture)
     if not content:
         raise BadPicture(EMPTY)
-    facts = tiff.read_facts(io.BytesIO(content))
+    stream = io.BytesIO(content)
+    facts = tiff.read_facts(stream)
     _refuse_numbers(facts)
     if facts is not None and facts.misread:
-        return _rgb_by_axes(io.BytesIO(content), max_megapixels)
+        return _rgb_by_axes(stream, max_megapixels)
     try:
-        with opened(io.BytesIO(content), max_megapixels) as image:
+        with opened(stream, max_megapixels) as image:
             _refuse_stack(image, facts)
             steps = turn_of(image)
             image.load()

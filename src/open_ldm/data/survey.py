@@ -87,9 +87,11 @@ class DataSurvey(ShownAsText):
         return "\n".join(filter(None, [self.sentence, unused_columns(self.unused)]))
 
     def problems(self) -> list[str]:
-        """Return warnings: channels of which 8 bits keep only a few steps, and pictures for which a control is dropped."""
+        """Return warnings: dark channels, pictures for which a control is dropped, and a hold-out that leaves a side empty."""
         of_columns = [problem for name, found in self.columns.items() for problem in found.problems(name)]
-        return [*self._dark_channels(), *self._unknown(), *of_columns, *(self.content.problems() if self.content else ())]
+        sides = self.groups.problems() if self.groups else []
+        content = self.content.problems() if self.content else ()
+        return [*self._dark_channels(), *self._unknown(), *of_columns, *sides, *content]
 
     def _unknown(self) -> list[str]:
         return [

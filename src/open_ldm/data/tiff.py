@@ -24,13 +24,23 @@ NEEDS_TIFFFILE = "TIFF that needs the extra [data]"
 Array = np.ndarray[Any, Any]
 
 _WIDTHS = {1: 1, 3: 2, 4: 4, 16: 8}  # BYTE, SHORT, LONG, LONG8: the types of the numbers read here
-_TAGS = {258: "bits", 259: "compression", 262: "photometric", 274: "orientation", 277: "samples", 284: "planar", 339: "format"}
+_TAGS = {
+    258: "bits",
+    259: "compression",
+    262: "photometric",
+    274: "orientation",
+    277: "samples",
+    284: "planar",
+    317: "predictor",
+    339: "format",
+}
+_ORDERS = {b"II": "<", b"MM": ">"}
 _BYTE, _ASCII, _UTF8 = 1, 2, 129
 _MOST_ENTRIES = 4096
 _MOST_LETTERS = 160
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _KINDS = {_UNSIGNED: "uint", _SIGNED: "int", _FLOAT: "float"}
-_WHITE_IS_ZERO, _ALPHA, _WEBP = 0, (1, 2), 50001
+_WHITE_IS_ZERO, _ALPHA, _WEBP, _PACKBITS = 0, (1, 2), 50001, 32773
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Facts:
     orientation: int = 1
     samples: int = 1
     planar: int = 1
+    predictor: int = 1
     format: int = _UNSIGNED
 
     @property
@@ -73,11 +84,17 @@ class Facts:
         """Whether Pillow would give other numbers than the file holds, or floats."""
         wide_planes = self.bits > 8 and self.samples > 1 and self.planar == 2 and self.compression == 1
         swapped = self.big_endian and self.compression != 1 and (self.format == _SIGNED or self.bits == 32)
-        return wide_planes or swapped or self.unranged
+        predicted = self.compression == _PACKBITS and self.predictor > 1  # libtiff overlooks the predictor there
+        return wide_planes or swapped or predicted or self.unranged
 
 
 def read_facts(stream: IO[bytes]) -> Facts | None:
     """Read the first directory, leaving the stream at its start; None for what is no TIFF, breaks off or makes no sense."""
+    stream.seek(0)
+    start = stream.read(2)
+    stream.seek(0)
+    if start not in _ORDERS:  # of most pictures, whose reading this must not slow down
+        return None
     values: dict[str, int] = {}
     try:
         order, entries = _directory(stream)
@@ -111,7 +128,7 @@ def _directory(stream: IO[bytes]) -> tuple[str, list[tuple[int, int, int, bytes]
     """Read byte order and entries (tag, type, count, stored value or its place). Raises ValueError or struct.error."""
     stream.seek(0)
     head = stream.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    order = _ORDERS.get(head[:2])
     if order is None or len(head) < 8 or (version := struct.unpack(order + "H", head[2:4])[0]) not in (42, 43):
         raise ValueError("no TIFF")
     big = version == 43

@@ -54,9 +54,7 @@ class FolderSource:
         layout = detect(root if config.split is None else split_folder(root, config.split), config)
         self._root = layout.root
         self._entries = layout.entries
-        self.columns = layout.columns
-        if config.channels is not None:
-            self.columns = with_ome(layout.columns, len(layout.entries), self.ome_at)
+        self.columns = with_ome(layout.columns, len(layout.entries), self.ome_at)
         self._class_names = layout.class_names
         captioned = sum(bool(entry.captions) for entry in layout.entries)
         self._summary = SourceSummary(len(layout.entries), len(layout.class_names), captioned, layout.words, config.channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ from open_ldm.sources.splits import refuse_splits
 
 BAD_CAPTION = "unreadable caption file"
 _SIDECARS = (".txt", ".caption")
+_BY_IMG2DATASET = re.compile(r"(\d{5,})/\1\d{4,}\.")
+"""SHARD/SHARDNUMBER.jpg, as it writes single files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFi
 def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
     folders = {name.partition("/")[0] for name in found.pictures if "/" in name}
     by_class = len(folders) > 1 and all("/" in name for name in found.pictures)
+    numbered = by_class and all(_BY_IMG2DATASET.match(name) for name in found.pictures)
+    by_class = by_class and not numbered
     if by_class:
         refuse_splits(root, folders)
     sidecars = _Sidecars(root, found.others, mode)
@@ -124,6 +129,7 @@ def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
         entries = [replace(entry, label=entry.name.partition("/")[0]) for entry in entries]
     spare = set(found.others) - sidecars.used - {"classes.json"}
     words = ("class folders" if by_class else "flat") + (", sidecar captions" if sidecars.used else "") + sidecars.words
+    words += "; folders numbered by img2dataset are no classes" if numbered else ""
     words += _ignored(spare)
     near = near_tables(spare)
     return _labelled(root, entries, words + (f"; {near}" if near else ""), printable(str(root)))

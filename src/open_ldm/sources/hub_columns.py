@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -30,7 +30,7 @@ class HubColumns:
         height: Original heights.
         width: Original widths.
         class_names: Names of the classes where the column declares them.
-        others: Columns of numbers and words that have no role.
+        others: Columns of numbers and words that have no role, each with its path: ("meta", "stain") of meta.stain.
         said: What is not read, for the summary.
     """
 
@@ -41,11 +41,17 @@ class HubColumns:
     height: str = ""
     width: str = ""
     class_names: tuple[str, ...] | None = None
-    others: tuple[str, ...] = ()
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     said: str = ""
 
 
-def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Mapping[str, str], where: str) -> HubColumns:
+def choose_columns(
+    features: Mapping[str, Any],
+    picture: str | None,
+    columns: Mapping[str, str],
+    where: str,
+    is_whole: Callable[[str], bool] = lambda name: False,
+) -> HubColumns:
     """Choose the columns.
 
     Args:
@@ -53,6 +59,7 @@ def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Ma
         picture: Name of the column of pictures; None takes the one there is.
         columns: Names of columns by role where they are called otherwise.
         where: Name of the table, for messages.
+        is_whole: Tells whether all numbers in a column of floats are whole, as where some of a column of numbers are missing.
 
     Raises:
         DataError: There is no column of pictures, there are several, or a named one has another type.
@@ -60,8 +67,7 @@ def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Ma
     if absent := sorted(set(columns.values()) - set(features)):
         raise DataError(f"{where} has no column {absent[0]}", needed=f"one of {shortened(features)}", fix="data.source.columns")
     pictures = _picture_column(features, picture, where)
-    declared = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
-    names = dict(columns)
+    declared, names = _declared(features), dict(columns)
     if "label" not in names and "label" not in features and len(declared) == 1:
         names["label"] = declared[0]
     found: dict[str, str] = {}
@@ -77,16 +83,16 @@ def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Ma
         name = names.get(role, role)
         if name not in features:
             continue
-        if suits(features[name]):
+        as_float = role not in ("text", "file_name") and _dtype(features[name]).startswith("float")
+        if suits(features[name]) or (as_float and is_whole(name)):
             found[role] = name
         elif role in columns:
             raise DataError(f"{where}: column {name} is {features[name]!s:.60}", needed=f"another type for {role}")
         else:
             unread.append(f"column {name} is {features[name]!s:.40} and is not read")
-    near = near_columns(list(features), columns, [role for role in ("text", "label") if role not in found])
-    if near:
-        unread.append(f"columns not read; to read them: {near}")
     used = {pictures, *found.values()}
+    others = {".".join(path): path for path in _scalars(features) if path[0] not in used}
+    unread += _named(features, columns, found, {*used, *(path[0] for path in others.values())})
     label = found.get("label", "")
     return HubColumns(
         picture=pictures,
@@ -96,9 +102,28 @@ def choose_columns(features: Mapping[str, Any], picture: str | None, columns: Ma
         height=found.get("original_height", ""),
         width=found.get("original_width", ""),
         class_names=tuple(features[label].names) if label and _kind(features[label]) == "ClassLabel" else None,
-        others=tuple(name for name, feature in features.items() if name not in used and _is_scalar(feature)),
+        others=others,
         said="; ".join(unread),
     )
+
+
+def _named(
+    features: Mapping[str, Any], columns: Mapping[str, str], found: Mapping[str, str], read: Collection[str]
+) -> list[str]:
+    """Name what looks like captions or classes and is not read, and what no column of numbers or words can be."""
+    words = []
+    if near := near_columns(list(features), columns, [role for role in ("text", "label") if role not in found]):
+        words.append(f"columns not read; to read them: {near}")
+    declared = _declared(features)
+    if "label" not in found and len(declared) > 1:
+        words.append(f"classes are declared by {', '.join(declared)}: data.source.columns={{label: {declared[0]}}} takes one")
+    if rest := [f"{name} {_short(feature)}" for name, feature in features.items() if name not in read]:
+        words.append(f"columns of lists, bytes or pictures are not read: {shortened(rest, 4)}")
+    return words
+
+
+def _declared(features: Mapping[str, Any]) -> list[str]:
+    return [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
 
 
 def _picture_column(features: Mapping[str, Any], given: str | None, where: str) -> str:
@@ -152,8 +177,13 @@ def _is_label(feature: Any) -> bool:
     return _kind(feature) == "ClassLabel" or _is_whole(feature) or _is_word(feature)
 
 
-def _is_scalar(feature: Any) -> bool:
-    return _is_label(feature) or _dtype(feature).startswith(("float", "bool"))
+def _scalars(features: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Find the columns of numbers, words and dates, and those inside structs, by their paths."""
+    for name, feature in features.items():
+        if _is_label(feature) or _dtype(feature).startswith(("float", "bool", "timestamp", "date", "decimal")):
+            yield (*above, name)
+        elif isinstance(feature, Mapping) and "bytes" not in feature:
+            yield from _scalars(feature, (*above, name))
 
 
 def _is_text(feature: Any) -> bool:
@@ -181,20 +211,38 @@ class MappedColumn:
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Reads columns of a table for data/columns.py; `words`: the names of declared classes, by column."""
+    """Reads columns of a table for data/columns.py.
+
+    Attributes:
+        rows: The table.
+        words: The names of declared classes, by column.
+        paths: Where each column is, for those inside structs.
+    """
 
     rows: Any
     words: Mapping[str, Sequence[str]]
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __call__(self, names: Sequence[str]) -> Mapping[str, Column]:
         """Return columns by name."""
-        return {name: build_column(name, [self._named(name, value) for value in values_of(self.rows, name)]) for name in names}
+        return {name: build_column(name, list(self._values(name))) for name in names}
+
+    def _values(self, name: str) -> Iterator[Any]:
+        top, *inner = self.paths.get(name, (name,))
+        return (self._named(name, inner_value(value, inner)) for value in values_of(self.rows, top))
 
     def _named(self, name: str, value: Any) -> Any:
         words = self.words.get(name)
         if words is None or value is None:
             return value
         return words[value] if value >= 0 else None
+
+
+def inner_value(value: Any, names: Sequence[str]) -> Any:
+    """Return what is inside a struct at a path; None where the path ends early."""
+    for name in names:
+        value = None if value is None else value.get(name)
+    return value
 
 
 def values_of(rows: Any, column: str) -> Iterator[Any]:

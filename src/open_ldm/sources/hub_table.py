@@ -88,16 +88,18 @@ def _files(datasets: Any, root: Path) -> tuple[Openers, str]:
     """Find the files of a folder and their splits, as the library names them; no file is left out."""
     found = [
         file
-        for ending in ("parquet", "arrow")
-        for file in sorted(root.rglob(f"*.{ending}"))
-        if not any(part.startswith(".") for part in file.relative_to(root).parts)
+        for ending in (".parquet", ".arrow")
+        for file in sorted(root.rglob("*"))
+        if file.suffix.lower() == ending
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
     ]
     where = printable(str(root))
     if not found:
         tars = next(root.glob("*.tar"), None)
         fix = f"data.source.kind={'shards' if tars else 'folder'}, for {'tar files' if tars else 'pictures in single files'}"
         raise DataError(f"{where} contains no parquet or arrow files and nothing of save_to_disk", fix=fix)
-    if len({file.suffix for file in found}) > 1:
+    if len({_kind_of(file) for file in found}) > 1:
         raise DataError(f"{where} contains both .parquet and .arrow files", fix="give the path of one kind of them")
     names = [_split_of(file.relative_to(root)) for file in found]
     if not any(names):

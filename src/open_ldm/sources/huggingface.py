@@ -19,20 +19,22 @@ from open_ldm.core.extras import need
 from open_ldm.data import pictures
 from open_ldm.data.columns import Columns
 from open_ldm.data.health import BUDGET_SHARE
+from open_ldm.data.ome import Ome, attributes_in, read_ome
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.data.survey import spread
 from open_ldm.sources.digests import StoredPicture, read_digests
 from open_ldm.sources.hub_columns import (
-    HubColumns,
     MappedColumn,
     TableColumns,
     choose_columns,
+    inner_value,
     paths_without_bytes,
     values_of,
 )
+from open_ldm.sources.hub_rows import captions_in_cell, ids_of, is_whole, labels_of, sizes_of
 from open_ldm.sources.hub_table import open_table
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, resolve_labels
-from open_ldm.sources.metadata import captions_from, original_size_from
+from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.picture_files import PictureFilesConfig
 
 NO_PICTURE = "row without a picture"
@@ -78,8 +80,9 @@ class HuggingFaceSource:
         self.config = config
         opened = open_table(config.path, split=config.split, subset=config.subset, revision=config.revision)
         given = {str(role): name for role, name in config.columns.items()}
-        chosen = choose_columns(opened.rows.features, config.picture, given, config.path)
-        rows, picture = opened.rows, opened.rows.features[chosen.picture]
+        features = opened.rows.features
+        chosen = choose_columns(features, config.picture, given, config.path, partial(is_whole, opened.rows))
+        rows, picture = opened.rows, features[chosen.picture]
         self._is_struct = type(picture).__name__ != "Value"
         if not len(rows):
             raise DataError(f"{config.path} has no rows", needed="one row per picture")
@@ -89,22 +92,19 @@ class HuggingFaceSource:
         if len(rows) != rows.data.num_rows:
             rows = rows.flatten_indices()
         self._rows = rows
-        self._words = {
-            name: feature.names
-            for name, feature in rows.features.items()
-            if name in chosen.others and hasattr(feature, "names")
-        }
+        self._words = {name: feature.names for name in chosen.others if hasattr(feature := features.get(name), "names")}
         roles = {*filter(None, [chosen.label, chosen.text, chosen.file_name, chosen.height, chosen.width])}
-        self.columns = Columns([*chosen.others, *roles], TableColumns(rows, self._words), roles)
+        columns = Columns([*chosen.others, *roles], TableColumns(rows, self._words, chosen.others), roles)
         self._files = [Path(file["filename"]) for file in rows.cache_files]
         self._outside = paths_without_bytes(rows, chosen.picture)
         self._check_pictures()
-        self._ids, said = _ids(rows, chosen)
-        labels = resolve_labels(_labels(rows, chosen), chosen.class_names, config.path)
+        self.columns = with_ome(columns, len(rows), self.ome_at)
+        self._ids, said = ids_of(rows, chosen)
+        labels = resolve_labels(labels_of(rows, chosen), chosen.class_names, config.path)
         self._class_names = labels.class_names
         self._labels = np.array(labels.indices, np.int32)
-        self._sizes = _sizes(rows, chosen, config.path)
-        captioned = sum(bool(captions) for captions in map(_captions, values_of(rows, chosen.text))) if chosen.text else 0
+        self._sizes = sizes_of(rows, chosen, config.path)
+        captioned = sum(bool(captions_in_cell(cell)) for cell in self._cells())
         words = "; ".join(filter(None, [f"{opened.words}, split {opened.split}", chosen.said, said, labels.said]))
         self._summary = SourceSummary(len(rows), len(labels.class_names), captioned, words, config.channels)
 
@@ -154,7 +154,7 @@ class HuggingFaceSource:
             original_width_px=width,
             label=self.label_of(index),
             captions=self.captions_of(index),
-            attributes=self._attributes(index),
+            attributes={**attributes_in(content), **self._attributes(index)},
             file=content,
         )
 
@@ -165,6 +165,10 @@ class HuggingFaceSource:
         stored = self._at[self._columns.picture][index]
         content: bytes = (stored["bytes"] if self._is_struct else stored).as_py()
         return content
+
+    def ome_at(self, index: int) -> Ome:
+        """Read what a picture's file says of itself. Raises BadPicture."""
+        return read_ome(self.file_at(index))
 
     def sample_id(self, index: int) -> str:
         """Return the name of the row, or SPLIT/ROW."""
@@ -184,18 +188,19 @@ class HuggingFaceSource:
 
     def captions_of(self, index: int) -> tuple[str, ...]:
         """Return the captions of a picture without reading it."""
-        return _captions(self._at[self._columns.text][index].as_py()) if self._columns.text else ()
+        return captions_in_cell(self._at[self._columns.text][index].as_py()) if self._columns.text else ()
 
     def captions(self) -> list[str]:
         """Return all captions, in the order of the pictures."""
-        return [caption for cell in self._cells() for caption in _captions(cell)]
+        return [caption for cell in self._cells() for caption in captions_in_cell(cell)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_at"}  # arrays would be copied, not mapped
 
     @cached_property
     def _at(self) -> dict[str, MappedColumn]:
-        read = filter(None, [self._columns.picture, self._columns.text, *self._columns.others])
+        others = dict.fromkeys(path[0] for path in self._columns.others.values())
+        read = filter(None, [self._columns.picture, self._columns.text, *others])
         return {name: MappedColumn(self._rows, name) for name in read}
 
     def _cells(self) -> Iterator[Any]:
@@ -234,8 +239,8 @@ class HuggingFaceSource:
 
     def _attributes(self, index: int) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
-        for name in self._columns.others:
-            value, words = self._at[name][index].as_py(), self._words.get(name)
+        for name, (top, *inner) in self._columns.others.items():
+            value, words = inner_value(self._at[top][index].as_py(), inner), self._words.get(name)
             if value is not None and (words is None or value >= 0):
                 found[name] = value if words is None else words[value]
         return found
@@ -274,38 +279,8 @@ class HuggingFaceSource:
     def _captions_hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for cell in self._cells():
-            digest.update(repr(_captions(cell)).encode("utf-8", "backslashreplace"))
+            digest.update(repr(captions_in_cell(cell)).encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
-
-
-def _captions(cell: Any) -> tuple[str, ...]:
-    return captions_from([text for text in cell if text is not None] if isinstance(cell, list) else cell, "")
-
-
-def _ids(rows: Any, columns: HubColumns) -> tuple[tuple[str, ...] | None, str]:
-    """Return the names of the samples, None where rows are counted, and what to say about it."""
-    if not columns.file_name:
-        return None, ""
-    names = [printable(name or "") for name in values_of(rows, columns.file_name)]
-    if len(set(names)) == len(names) and all(names):
-        return tuple(names), ""
-    return None, f"column {columns.file_name} is empty or repeats: samples are named by their row"
-
-
-def _labels(rows: Any, columns: HubColumns) -> list[int | str | None]:
-    return list(values_of(rows, columns.label)) if columns.label else [None] * len(rows)
-
-
-def _sizes(rows: Any, columns: HubColumns, where: str) -> np.ndarray[Any, np.dtype[np.int32]] | None:
-    """Return the original (height, width) of every row, 0 where unknown; None without such columns. Raises DataError."""
-    if not (columns.height and columns.width):
-        return None
-    pairs = zip(values_of(rows, columns.height), values_of(rows, columns.width), strict=True)
-    read = [
-        original_size_from({"original_height": height, "original_width": width}, f"{where} row {row}") or (0, 0)
-        for row, (height, width) in enumerate(pairs)
-    ]
-    return np.array(read, np.int32)
 
 
 def _hash_of(*content: object) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -18,6 +16,7 @@ from open_ldm.core.plain_data import PlainDataError, TwiceError, parse_json
 from open_ldm.data.columns import Columns, Given, flat
 from open_ldm.data.sample import printable
 from open_ldm.sources.captions import decode_text
+from open_ldm.sources.csv_rows import csv_rows
 from open_ldm.sources.near_misses import near_columns
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -26,7 +25,6 @@ ROLES = ("file_name", "text", "label", "original_height", "original_width")
 """What a column can be."""
 
 _MOST_SIDE_PX = 2**31 - 1
-_WHOLE = re.compile("-?[0-9]{1,18}")
 _MOST_ROW_BYTES = 4 << 20
 
 
@@ -82,7 +80,7 @@ def read_metadata(path: Path, columns: Mapping[str, str] | None = None) -> Metad
         lines: Iterable[tuple[int, Mapping[str, Any]]] = _parquet_rows(path)
     else:
         text = _text_of(path)
-        lines = _csv_lines(text, path, names) if path.suffix.lower() == ".csv" else _json_lines(text, path)
+        lines = csv_rows(text, path, names) if path.suffix.lower() == ".csv" else _json_lines(text, path)
     rows: dict[str, MetadataRow] = {}
     present: dict[str, None] = {}
     for line, content in lines:
@@ -158,7 +156,7 @@ def parse_row(content: Mapping[str, Any], where: str, columns: Mapping[str, str]
 
 def captions_from(text: Any, where: str) -> tuple[str, ...]:
     """Read one caption or a list of captions, without empty ones. Raises DataError for anything else."""
-    if text is None:
+    if text is None or _is_nan(text):
         return ()
     listed = text if isinstance(text, list) else [text]
     if not all(isinstance(caption, str) for caption in listed):
@@ -166,8 +164,22 @@ def captions_from(text: Any, where: str) -> tuple[str, ...]:
     return tuple(printable(caption.strip()) for caption in listed if caption.strip())
 
 
+def without_point(value: Any) -> Any:
+    """Return 3 for 3.0, as programs write whole numbers of a column in which some are missing; None for NaN, else the value."""
+    if isinstance(value, str) and (whole := value.strip().partition("."))[1] and whole[2].strip("0") == "":
+        return whole[0] if whole[0].isdecimal() else value
+    if not isinstance(value, float):
+        return value
+    return None if math.isnan(value) else int(value) if value.is_integer() else value
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
 def label_from(label: Any, where: str) -> int | str | None:
-    """Read a label: a whole number, a name, or nothing. Raises DataError for anything else."""
+    """Read a label: a whole number, also as 3.0, a name, or nothing. Raises DataError for anything else."""
+    label = without_point(label)
     if label is None or label == "":
         return None
     if isinstance(label, bool) or not isinstance(label, int | str):
@@ -183,7 +195,7 @@ def original_size_from(
     content: Mapping[str, Any], where: str, column: Callable[[str], str] = _itself
 ) -> tuple[int, int] | None:
     """Read (height, width) from original_height and original_width, both or neither. Raises DataError for anything else."""
-    sides = [content.get(column("original_height")), content.get(column("original_width"))]
+    sides = [without_point(content.get(column(role))) for role in ("original_height", "original_width")]
     if sides in ([None, None], ["", ""]):
         return None
     try:
@@ -217,7 +229,7 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
         if not row.strip():
             continue
         try:
-            content = parse_json(row, most_bytes=_MOST_ROW_BYTES)
+            content = parse_json(row, most_bytes=_MOST_ROW_BYTES, finite=False)  # NaN is how programs write what is missing
         except TwiceError as error:
             raise DataError(f"{path} line {line} names {printable(str(error))} twice", fix="keep one of them") from error
         except PlainDataError as error:
@@ -225,43 +237,3 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
         if not isinstance(content, dict):
             raise DataError(f"{path} line {line} contains a {type(content).__name__}", needed="an object with file_name")
         yield line, content
-
-
-def _csv_lines(text: str, path: Path, names: Mapping[str, str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    file_name, label_name, text_name = (names.get(role, role) for role in ("file_name", "label", "text"))
-    try:
-        columns = list(table.fieldnames or ())
-        if file_name not in columns:
-            needed = f"{file_name}; found {shortened(columns or ['nothing'])}"
-            raise DataError(
-                f"{path} has no column {file_name}", needed=needed, fix=near_columns(columns, names, ("file_name",))
-            )
-        if len(set(columns)) < len(columns):
-            raise DataError(f"{path} has two columns {_twice(columns)!r}", fix="keep one of them, or rename one")
-        contents: list[tuple[int, dict[str, Any]]] = []
-        for content in table:
-            if None in content or None in content.values():
-                raise DataError(f"{path} line {table.line_num} does not have one value per column", fix="correct that line")
-            contents.append((table.line_num, content))
-    except csv.Error as error:
-        raise DataError(f"{path} line {table.line_num} is not CSV: {error}", fix="correct that line") from error
-    labels = [content[label_name] for _, content in contents if content.get(label_name)]
-    # A CSV cell has no type: labels are numbers when every one of them looks like one.
-    numeric = all(_WHOLE.fullmatch(label) for label in labels)
-    for line, content in contents:
-        label = content.get(label_name)
-        given = {label_name: int(label) if label and numeric else label} if label_name in content else {}
-        listed = {text_name: _listed(content[text_name])} if text_name in content else {}
-        yield line, {**content, **given, **listed}
-
-
-def _listed(cell: str | None) -> str | list[Any] | None:
-    """Return a CSV cell with a JSON list of captions as that list, and any other cell as it is."""
-    if cell and cell.startswith("["):
-        try:
-            content = parse_json(cell, most_bytes=_MOST_ROW_BYTES)
-        except ValueError:
-            return cell
-        return content if isinstance(content, list) else cell
-    return cell

@@ -10,9 +10,9 @@ from open_ldm.data.sample import printable
 _STEMS = ("metadata", "caption", "captions", "label", "labels", "annotation", "annotations", "prompts", "data", "train")
 _TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 _COLUMNS = {
-    "file_name": ("filename", "file", "path", "image", "image_path", "img"),
-    "text": ("caption", "captions", "prompt", "prompts", "description"),
-    "label": ("class", "class_name", "category", "labels"),
+    "file_name": ("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path", "image_name", "img"),
+    "text": ("text", "caption", "captions", "prompt", "prompts", "description", "txt"),
+    "label": ("label", "class", "class_name", "category", "labels", "cls"),
 }
 _MOST_NAMED = 3
 
@@ -36,7 +36,8 @@ def near_columns(present: Collection[str], columns: Mapping[str, str], roles: Co
         columns: The source's setting `columns`.
         roles: The columns that are missing.
     """
-    near = {role: next((name for name in _COLUMNS.get(role, ()) if name in present), None) for role in roles}
+    spelt = {name.strip().lower().replace(" ", "_"): name for name in reversed(list(present))}
+    near = {role: next((spelt[name] for name in _COLUMNS.get(role, ()) if name in spelt), None) for role in roles}
     found = {**{role: name for role, name in near.items() if name is not None}}
     if not found:
         return ""

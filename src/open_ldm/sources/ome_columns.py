@@ -8,16 +8,23 @@ from dataclasses import dataclass
 from open_ldm.data.columns import Column, Columns, build_column
 from open_ldm.data.ome import CHANNELS, PIXEL_SIZE, Ome
 from open_ldm.data.sample import BadPicture
+from open_ldm.data.survey import spread
 
-_LOOKED_AT = 4
+_LOOKED_AT = 16
 
 OmeAt = Callable[[int], Ome]
 """Reads the OME-XML of a sample's file. Raises BadPicture."""
 
 
 def with_ome(columns: Columns, length: int, ome_at: OmeAt) -> Columns:
-    """Return the columns with those of OME where one of the first files is OME-TIFF; they are read when one is asked for."""
-    if length == 0 or not any(_read(ome_at, index).columns() for index in range(min(length, _LOOKED_AT))):
+    """Return the columns with those of OME where one of 16 files is OME-TIFF; they are read when one is asked for.
+
+    Args:
+        columns: Those of the metadata, which count before OME's of the same name.
+        length: Number of samples.
+        ome_at: Reads what the file of a sample says. A sample whose file cannot be read has no values.
+    """
+    if not any(_read(ome_at, index).columns() for index in spread(length, _LOOKED_AT)):
         return columns
     own = [name for name in (PIXEL_SIZE, CHANNELS) if name not in columns]
     return Columns([*columns, *own], _WithOme(columns, length, ome_at), {*columns.roles, CHANNELS})

@@ -264,12 +264,11 @@ class ShapesSource:
         return round(side)
 
     def _shape(self, draws: _Draws, which: str, count: int, place: str, size: tuple[int, int], avoid: str) -> DrawnShape:
-        height, width = size
         colour, kind = draws.one_of(f"{which} pair", [pair for pair in self._pairs if pair[0] != avoid])
         word = draws.one_of(f"{which} size", self.config.sizes)
         extent = draws.between(f"{which} extent", *self.config.extents[word])
         # Two shapes stay in their halves, and one shape stays inside the picture, for every aspect ratio.
-        half_x, half_y = extent * min(size) / width / 2, extent * min(size) / height / 2
+        half_y, half_x = (extent * min(size) / side / 2 for side in size)
         x = draws.between(f"{which} x", half_x, 0.5 - half_x) if count == 2 else draws.between(f"{which} x", 0.25, 0.33)
         y = draws.between(f"{which} y", max(half_y, 0.35), min(1 - half_y, 0.65))
         return DrawnShape(colour, kind, word, place, x if place == "left" else 1 - x, y, extent)
@@ -284,8 +283,7 @@ class _Draws:
     """Independent random numbers for one picture, each with its own purpose."""
 
     def __init__(self, seed: int, index: int) -> None:
-        self._seed = seed
-        self._index = index
+        self._seed, self._index = seed, index
 
     def between(self, purpose: str, low: float, high: float) -> float:
         return low + (high - low) * (key(self._seed, f"shapes {purpose}", self._index) / 2**63)

@@ -56,7 +56,7 @@ class _JsonMembers:
         if not size:
             return {}
         try:
-            content = parse_json(self.read(index, offset, min(size, MOST_JSON_BYTES)))
+            content = parse_json(self.read(index, offset, min(size, MOST_JSON_BYTES)), finite=False)
         except (ValueError, RecursionError):
             return {}
         except BadPicture as verdict:

@@ -153,8 +153,12 @@ def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 name = PurePosixPath(member.name)
-                if member.isreg() and name.name and not name.name.startswith("."):
+                if not name.name or name.name.startswith("."):
+                    continue
+                if member.isreg():
                     members.add(name, Span(member.offset_data, member.size))
+                elif member.islnk() or member.issym():
+                    members.ignored["links"] += 1
             _check_end(file.fileno(), archive.offset, where)
             members.join()
             kept = members.by_key
@@ -223,7 +227,7 @@ class _Details:
 
 def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
     try:
-        content = parse_json(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset))
+        content = parse_json(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset), finite=False)
         if not isinstance(content, dict):
             return _Details(fault="unreadable .json")
         whole = flat(content)

@@ -24,9 +24,9 @@ def find_shards(path: str) -> list[Path]:
     """
     given = Path(path).expanduser()
     if given.is_dir():
-        shards = sorted(given.glob("*.tar"))
+        shards = sorted(file for file in given.iterdir() if file.suffix.lower() == ".tar")
         if not shards:
-            raise DataError(f"{path} contains no .tar files", fix="for pictures in single files use source.kind=folder")
+            raise DataError(f"{path} contains no .tar files", fix=_instead(given))
         return shards
     if given.is_file():
         return [given]
@@ -43,6 +43,16 @@ def find_shards(path: str) -> list[Path]:
             fix=moved(path),
         )
     return shards
+
+
+def _instead(folder: Path) -> str:
+    """Say what would read a folder that has no shards of its own."""
+    if any(file.name.lower().endswith((".tar.gz", ".tgz")) for file in folder.iterdir()):
+        return "unpack the .gz files with gunzip: in compressed shards nothing can be found at random"
+    if below := sorted({file.parent for file in folder.glob("*/*.tar")}):
+        first = next((one for one in below if one.name.lower().startswith("train")), below[0])
+        return f"data.source.path={first}, or {folder}/*/*.tar for all of them"
+    return "for pictures in single files use source.kind=folder"
 
 
 def _existing_folder(path: Path) -> tuple[str, str]:

@@ -8,50 +8,40 @@ names the classes.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
-from open_ldm.core.files import open_handle, read_at
+from open_ldm.core.files import StoredPart, open_handle, read_at
 from open_ldm.core.plain_data import parse_json
 from open_ldm.data import pictures
 from open_ldm.data.columns import flat
 from open_ldm.data.content import unreadable
-from open_ldm.data.ome import attributes_in
+from open_ldm.data.ome import Ome, attributes_in, read_ome
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.sources.digests import StoredPicture, read_digests
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
 from open_ldm.sources.metadata import captions_from
+from open_ldm.sources.near_misses import near_columns
+from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.picture_files import PictureFilesConfig
 from open_ldm.sources.shard_columns import columns_in
-from open_ldm.sources.shard_index import ShardEntry, ShardIndex, ShardRules, index_shard
+from open_ldm.sources.shard_index import ShardIndex, ShardRules, index_shard
 from open_ldm.sources.shard_keys import ignored_words
 from open_ldm.sources.shard_paths import find_shards
+from open_ldm.sources.shard_rows import original_size_in, rows_of
 
 BAD_CAPTION = "unreadable caption"
 
 _MOST_OPEN_SHARDS = 64
-_ROW = np.dtype(
-    [
-        ("shard", "i4"),
-        ("label", "i4"),
-        ("offset", "i8"),
-        ("size", "i8"),
-        ("text_offset", "i8"),
-        ("text_size", "i8"),
-        ("text_is_json", "?"),
-        ("text_hash", "i8"),
-        ("original_height", "i4"),
-        ("original_width", "i4"),
-    ]
-)
-"""Numbers of one sample. An array, because a million small objects would be copied into every worker."""
 
 
 class ShardsConfig(PictureFilesConfig):
@@ -95,9 +85,9 @@ class ShardsSource:
         self._keys = [entry.key for entry in entries]
         self._faults = {row: entry.fault for row, entry in enumerate(entries) if entry.fault}
         shard_of = [number for number, index in enumerate(indices) for _ in index.entries]
-        numbers = [_numbers(*sample) for sample in zip(entries, shard_of, labels.indices, strict=True)]
-        self._rows = np.array(numbers, _ROW)
-        self.columns = columns_in(self._read, entries, indices, config.rules)
+        self._rows = rows_of(entries, shard_of, labels.indices)
+        columns = columns_in(self._read, entries, indices, config.rules)
+        self.columns = with_ome(columns, len(entries), self.ome_at)
         if labels.class_names:
             for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
                 self._faults.setdefault(int(row), BAD_LABEL)
@@ -166,7 +156,7 @@ class ShardsSource:
         content = self._read(index, int(row["offset"]), int(row["size"]))
         pixels = self.config.decode(content)
         size = (pixels.shape[0], pixels.shape[1])
-        known = _original_size(row)
+        known = original_size_in(row)
         height, width = size if known is None else self.config.upright(known, content, size)
         return Sample(
             id=self.sample_id(index),
@@ -184,6 +174,12 @@ class ShardsSource:
         row = self._usable(index)
         return self._read(index, int(row["offset"]), int(row["size"]))
 
+    def ome_at(self, index: int) -> Ome:
+        """Read what a picture's file says of itself, from its header. Raises BadPicture."""
+        row = self._usable(index)
+        part = StoredPart(partial(self._read, index), int(row["offset"]), int(row["size"]))
+        return read_ome(io.BufferedReader(part))
+
     def sample_id(self, index: int) -> str:
         """Return 'SHARD/KEY', the shard without .tar."""
         return printable(f"{self._shards[self._rows[index]['shard']].stem}/{self._keys[index]}")
@@ -191,7 +187,7 @@ class ShardsSource:
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
         row = self._usable(index)
-        known = _original_size(row)
+        known = original_size_in(row)
         if known is not None and known[0] == known[1]:
             return known
         content = self._read(index, int(row["offset"]), int(row["size"]))
@@ -235,8 +231,21 @@ class ShardsSource:
         words += f"; {without_picture:,} keys without a picture ignored" if without_picture else ""
         words += ignored_words(_ignored(indices), sum(index.merged for index in indices))
         words += f"; {labels}" if labels else ""
+        words += self._unread(indices)
         captioned = int(np.count_nonzero(self._rows["text_size"]))
         return SourceSummary(len(self), len(self._class_names), captioned, words, self.config.channels)
+
+    def _unread(self, indices: Sequence[ShardIndex]) -> str:
+        """Name what looks like captions or classes and is not read: values in .json, and folders inside the shards."""
+        names = dict.fromkeys(name for index in indices for name in index.names)
+        known = {"text": self._rows["text_size"].any(), "label": self._class_names}
+        missing = [role for role, there in known.items() if not there and self.config.rules.column(role) not in names]
+        near = near_columns(names, {str(role): name for role, name in self.config.columns.items()}, missing)
+        words = f"; values in .json not read; to read them: {near}" if near else ""
+        folders = {key.partition("/")[0] for key in self._keys if "/" in key}
+        if len(folders) > 1 and not self._class_names:
+            words += f"; {len(folders):,} folders in the shards, which are no classes"
+        return words
 
     def _usable(self, index: int) -> Any:
         if index in self._faults:
@@ -251,7 +260,7 @@ class ShardsSource:
         try:
             text = decode_text(stored)
             if row["text_is_json"]:
-                content = parse_json(text)
+                content = parse_json(text, finite=False)
                 return captions_from({**flat(content), **content}[self.config.rules.column("text")], "")
             return captions_in(text, self.config.captions)
         except (ValueError, KeyError, TypeError, OpenLdmError) as error:
@@ -276,25 +285,6 @@ class ShardsSource:
             self._handles[shard] = open_handle(self._shards[shard], os.O_RDONLY)
         self._handles.move_to_end(shard)
         return self._handles[shard]
-
-
-def _numbers(entry: ShardEntry, shard: int, label: int) -> tuple[int, ...]:
-    return (
-        shard,
-        label,
-        entry.offset,
-        entry.size,
-        entry.text_offset,
-        entry.text_size,
-        entry.text_is_json,
-        entry.text_hash,
-        entry.original_height,
-        entry.original_width,
-    )
-
-
-def _original_size(row: Any) -> tuple[int, int] | None:
-    return (int(row["original_height"]), int(row["original_width"])) if row["original_height"] else None
 
 
 def _ignored(indices: Sequence[ShardIndex]) -> Counter[str]:

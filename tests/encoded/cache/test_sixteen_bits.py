@@ -135,6 +135,7 @@ def test_microscopes_say_pixel_size_and_channels(tmp_path: Path) -> None:
     assert sample.attributes == {"ome.pixel_size_um": pytest.approx(325.0), "ome.channels": ", ".join(NAMES)}
     columns = columns_of(FolderConfig(path=tmp_path / "a", channels=2).open())
     assert columns["ome.pixel_size_um"].at(0) == pytest.approx(325.0) and "ome.channels" in columns
+    assert columns["ome.channels"].at(0) == ", ".join(NAMES) and not columns.unused(["ome.pixel_size_um"])
     with tifffile.TiffFile(io.BytesIO(tiff_bytes(values, NAMES))) as file:
         assert file.is_ome and file.series[0].axes == "CYX"
         np.testing.assert_array_equal(file.series[0].asarray(), values)

@@ -10,6 +10,8 @@ from open_ldm.pages.content import Fact, Part, Table
 from open_ldm.run_folder.history import RunHistory, lookup
 
 _MOST_ROWS = 12
+_FIRST: Mapping[tuple[str, ...], str] = {("missing", "values"): "column"}
+"""What stands over the names of rows, by the other heads of a table."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ def _survey(survey: Mapping[str, Any]) -> Survey:
     counts: list[Counts] = []
     for name, value in survey.items():
         label = readable(name)
-        if isinstance(value, Mapping) and len(value) <= _MOST_ROWS and all(map(_is_plain, value.values())):
+        if value == {}:
+            continue
+        if name == "columns" and isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values()):
+            tables[("missing", "values")] = [_column_row(str(column), one) for column, one in value.items()]
+        elif isinstance(value, Mapping) and len(value) <= _MOST_ROWS and all(map(_is_plain, value.values())):
             tables.setdefault(tuple(map(str, value)), []).append([label, *map(shown, value.values())])
         elif isinstance(value, Mapping):
             rows = [[str(key), shown(item)] for key, item in list(value.items())[:_MOST_ROWS]]
@@ -79,8 +85,24 @@ def _survey(survey: Mapping[str, Any]) -> Survey:
             quotes.append(Quotes(label[:1].upper() + label[1:], tuple(value[:_MOST_ROWS])))
         elif value is not None and value != []:
             facts.append(Fact(label, shown(value)))
-    filled = tuple(Table(rows, ["", *map(readable, names)]) for names, rows in tables.items())
+    filled = tuple(Table(rows, [_FIRST.get(names, ""), *map(readable, names)]) for names, rows in tables.items())
     return Survey(tuple(facts), filled, tuple(quotes), tuple(counts))
+
+
+def _column_row(name: str, column: Mapping[str, Any]) -> list[str]:
+    """A column of metadata: its name, for how many pictures it is missing, and its range or its words with their counts."""
+    quantiles, counts, unlisted = (lookup(column, key) for key in ("quantiles", "counts", "unlisted"))
+    values = "none"
+    if isinstance(quantiles, Mapping):
+        low, median, high = (shown(lookup(quantiles, key)) for key in ("smallest", "median", "largest"))
+        values = f"{low} to {high}, median {median}"
+    elif isinstance(counts, Mapping) and counts:
+        listed = [f"{word} {shown(count)}" for word, count in list(counts.items())[:_MOST_ROWS]]
+        more = [f"{len(counts) - _MOST_ROWS:,} more"] if len(counts) > _MOST_ROWS else []
+        values = ", ".join(listed + more)
+    if isinstance(unlisted, Mapping) and unlisted:
+        values += f"; not listed by the control: {shown(unlisted)}"
+    return [name, f"{shown(lookup(column, 'missing'))} of {shown(lookup(column, 'pictures'))}", values]
 
 
 def _bad(bad: Mapping[str, Any]) -> Table:

@@ -1,0 +1,153 @@
+"""The plan of a recipe: memory by part, the largest micro-batch, pictures a second, hours and disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from open_ldm.commands.dry_run import DryRun
+from open_ldm.commands.plan.memory import Memory, available_bytes, memory_of
+from open_ldm.commands.plan.speed import Speed, assume_speed, measure_speed
+from open_ldm.core.device import set_up_machine
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.events import duration
+from open_ldm.runs.recipe import Recipe
+from open_ldm.training.settings import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training needs.
+
+    Attributes:
+        recipe: Settled.
+        data: What the data set holds, or what was assumed of it.
+        parameters: Of the model.
+        gmacs: Multiply-adds of one forward pass of one picture, in 10^9.
+        devices: How many share the batch, each with a copy of the model.
+        machine: The device that was looked at, in words.
+        memory: Bytes of each device.
+        available: Bytes that are free there, or as given; None where unknown.
+        micro_batch: Pictures of one forward pass, by the recipe.
+        largest: The largest micro-batch that fits and divides the share of a device; None where not even one picture fits.
+        speed: Of one device.
+    """
+
+    recipe: Recipe
+    data: str
+    parameters: int
+    gmacs: float
+    devices: int
+    machine: str
+    memory: Memory
+    available: int | None
+    micro_batch: int
+    largest: int | None
+    speed: Speed
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole training, if devices add up without loss and nobody waits for pictures."""
+        return self.recipe.training.samples / (self.speed.samples_per_second * self.devices)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Size of one checkpoint: weights, average and optimiser."""
+        return self.memory.weights + self.memory.average + self.memory.optimizer
+
+    def text(self) -> str:
+        """The plan for people."""
+        m, training = self.memory, self.recipe.training
+        fits = "" if self.available is None else f" of {_size(self.available)} free"
+        kept = training.keep_checkpoints + 1  # a new one is written before the oldest goes
+        lines = [
+            f"{self.recipe.name}: {self.data}",
+            f"model        {self.parameters:,} parameters, {self.gmacs:.2f} GMACs a picture",
+            f"device       {self.devices} x {self.machine}",
+            f"memory       weights {_size(m.weights)}, gradients {_size(m.gradients)}, optimiser {_size(m.optimizer)},"
+            f" average {_size(m.average)}",
+            f"             for the backward pass {_size(m.copies)}, and {_size(m.picture)} a picture"
+            f" x {self.micro_batch} = {_size(m.picture * self.micro_batch)}",
+            f"             in all {_size(m.total(self.micro_batch))}{fits}",
+            f"micro-batch  {self._micro()}",
+            f"speed        {self.speed.samples_per_second:,.3g} pictures/s a device ({self.speed.said})",
+            f"time         {training.samples:,} pictures: {duration(self.seconds)}, without reading and encoding them",
+            f"disk         checkpoints {kept} x {_size(self.checkpoint_bytes)}",
+        ]
+        return "\n".join(lines)
+
+    def _micro(self) -> str:
+        if self.available is None:
+            return f"{self.micro_batch}; how much memory is free is not known here: give --memory"
+        if self.largest is None:
+            return "not even one picture fits; fix: a smaller denoiser.size or data.transform.size_px"
+        if self.largest < self.micro_batch:
+            return f"{self.micro_batch} does not fit; fix: training.micro_batch_size={self.largest}"
+        return f"{self.micro_batch} fits; {self.largest} is the largest that does"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "recipe": self.recipe.name,
+            "data": self.data,
+            "parameters": self.parameters,
+            "gmacs": round(self.gmacs, 3),
+            "device": self.machine,
+            "devices": self.devices,
+            "memory": {**self.memory.to_json(), "total": self.memory.total(self.micro_batch), "available": self.available},
+            "micro_batch": self.micro_batch,
+            "largest_micro_batch": self.largest,
+            "speed": self.speed.to_json(),
+            "samples": self.recipe.training.samples,
+            "seconds": round(self.seconds, 1),
+            "checkpoint_bytes": self.checkpoint_bytes,
+        }
+
+
+def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, measure: bool = True) -> Plan:
+    """Plan the training of a recipe that builds.
+
+    Args:
+        run: The recipe and what its model knows of the data.
+        devices: How many share the batch.
+        memory_bytes: Memory of each device, for one that is not here; None looks at this machine.
+        measure: Whether updates are timed. They are not where they would not fit here.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: The batch cannot be shared by so many devices, or the recipe's device is not here.
+    """
+    recipe, training = run.recipe, run.recipe.training
+    machine = set_up_machine(training.device, training.dtype, training.deterministic)
+    sizes = micro_batches(training, devices)
+    micro = training.micro_batch_size or sizes[-1]
+    memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype)
+    here = available_bytes(machine)
+    fits_here = here is None or memory.total(micro) <= here
+    speed = (
+        measure_speed(recipe, run.facts, machine, micro)
+        if measure and fits_here and memory_bytes is None
+        else assume_speed(run.gmacs, machine)
+    )
+    available = here if memory_bytes is None else memory_bytes
+    largest = None if available is None else memory.largest(sizes, available)
+    return Plan(
+        recipe, run.data, run.parameters, run.gmacs, devices, machine.sentence, memory, available, micro, largest, speed
+    )
+
+
+def micro_batches(training: TrainingConfig, devices: int) -> list[int]:
+    """Return the micro-batches that divide a device's share of the batch, smallest first. Raises ConfigError for no share."""
+    if training.batch_size % devices:
+        raise ConfigError(
+            f"training.batch_size={training.batch_size} cannot be shared by {devices} devices",
+            fix="choose a number of devices that divides it",
+        )
+    share = training.batch_size // devices
+    return [size for size in range(1, share + 1) if share % size == 0]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,88 @@
+"""How fast a recipe trains: a few real updates on this machine, or arithmetic where they would not fit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+from open_ldm.autoencoders import LatentStats
+from open_ldm.commands.plan.inputs import made_batch
+from open_ldm.core.device import Machine
+from open_ldm.core.distributed import World
+from open_ldm.model.knowledge import Knowledge
+from open_ldm.model.spec import DataFacts
+from open_ldm.runs.build import build_trainer
+from open_ldm.runs.recipe import Recipe
+from open_ldm.training.plan import plan_batches
+
+UPDATES = 3
+ASSUMED_SHARE = 0.3
+"""Share of the device's measured matrix speed that a training is assumed to reach where it was not timed."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Pictures a second of one device, and how that is known.
+
+    Attributes:
+        samples_per_second: Of the training's updates alone: reading and encoding pictures is not in it.
+        measured: Whether real updates were timed.
+        said: How it is known, in words.
+    """
+
+    samples_per_second: float
+    measured: bool
+    said: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+
+def measure_speed(recipe: Recipe, facts: DataFacts, machine: Machine, micro_batch: int) -> Speed:
+    """Time real updates of the recipe's model on made batches; a first one, which is slower, is not counted."""
+    channels = recipe.latent_shape[0]
+    known = Knowledge(facts, LatentStats((0.0,) * channels, (1.0,) * channels))
+    world = World()
+    trainer = build_trainer(recipe, known, machine, world)
+    batches = plan_batches(recipe.training.batch_size, micro_batch, world)
+    seconds = []
+    for _ in range(1 + UPDATES):
+        start = trainer.state.counters.samples_seen
+        made = [
+            made_batch(recipe, start + number * micro_batch, micro_batch, machine.device)
+            for number in range(batches.micro_batches)
+        ]
+        started = time.perf_counter()
+        trainer.update(made)  # ends with the loss as a number, so the device has finished
+        seconds.append(time.perf_counter() - started)
+    speed = recipe.training.batch_size / median(seconds[1:])
+    return Speed(speed, True, f"{UPDATES} updates of {recipe.training.batch_size} timed on {machine.sentence}")
+
+
+def assume_speed(gmacs: float, machine: Machine) -> Speed:
+    """Compute a speed from the model's multiply-adds and the measured speed of matrix products.
+
+    A backward pass counts as two forward passes; one multiply-add is two operations.
+    """
+    products = matrix_speed(machine)
+    speed = ASSUMED_SHARE * products / (3 * 2e9 * gmacs)
+    return Speed(speed, False, f"by arithmetic, at {ASSUMED_SHARE:.0%} of the matrix speed of {machine.sentence}")
+
+
+def matrix_speed(machine: Machine) -> float:
+    """Measure operations per second of square matrix products in the format that training uses, the best of four."""
+    size = 8192 if machine.device.type == "cuda" else 1024
+    left = torch.rand(size, size, device=machine.device, dtype=machine.compute_dtype)
+    seconds = []
+    for _ in range(4):
+        started = time.perf_counter()
+        left @ left
+        if machine.device.type == "cuda":
+            torch.cuda.synchronize(machine.device)
+        seconds.append(time.perf_counter() - started)
+    return float(2 * size**3 / min(seconds))

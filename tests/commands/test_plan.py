@@ -1,0 +1,74 @@
+"""`ldm plan`: memory counted without allocating it is what a real pass keeps; the rest is arithmetic on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from open_ldm.cli.main import main
+from open_ldm.commands.dry_run import dry_run
+from open_ldm.commands.plan import plan
+from open_ldm.commands.plan.memory import Memory, kept_by, kept_for_backward, memory_of
+from open_ldm.commands.plan.plan import micro_batches
+from open_ldm.core.errors import ConfigError
+from open_ldm.model.diffusion import build_model
+from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.training.settings import TrainingConfig
+from tests.runs.tiny import DENOISERS, tiny_recipe
+
+
+def recipe(folder: Path, *changes: str) -> Recipe:
+    return load_recipe(str(tiny_recipe(folder)), changes)
+
+
+@pytest.mark.parametrize("denoiser", DENOISERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bf16"])
+def test_counted_bytes_are_those_that_a_real_pass_keeps(denoiser: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    run = dry_run(recipe(tmp_path, *DENOISERS[denoiser]))
+    model = build_model(run.recipe.model_spec(run.facts), 0).compute_in(dtype)
+    real = kept_by(model, run.recipe, 3)
+    assert kept_for_backward(run.recipe, run.facts, 3, dtype) == real
+    memory = memory_of(run.recipe, run.facts, run.parameters, dtype)
+    assert memory.copies + 3 * memory.picture == pytest.approx(real, rel=0.02)
+    assert memory.total(0) - memory.copies == 20 * run.parameters
+
+
+def test_the_largest_micro_batch_fits_and_divides() -> None:
+    memory = Memory(weights=10, gradients=10, optimizer=20, average=10, copies=0, picture=10)
+    assert memory.total(5) == 100
+    sizes = micro_batches(TrainingConfig(samples=48, batch_size=48, checkpoint_every_samples=48), devices=2)
+    assert sizes == [1, 2, 3, 4, 6, 8, 12, 24]
+    assert memory.largest(sizes, 200) == 12  # 170 of 180
+    assert memory.largest(sizes, 60) is None
+    with pytest.raises(ConfigError, match="cannot be shared by 5 devices"):
+        micro_batches(TrainingConfig(samples=48, batch_size=48, checkpoint_every_samples=48), devices=5)
+
+
+def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(tmp_path: Path) -> None:
+    run = dry_run(recipe(tmp_path))
+    timed, computed = plan(run), plan(run, devices=2, memory_bytes=10**9)
+    assert timed.speed.measured and not computed.speed.measured
+    assert timed.seconds == pytest.approx(96 / timed.speed.samples_per_second)
+    assert computed.seconds == pytest.approx(48 / computed.speed.samples_per_second)
+    assert (timed.micro_batch, computed.micro_batch, computed.largest) == (4, 2, 2)
+    small = replace(timed, largest=2)
+    assert "4 does not fit; fix: training.micro_batch_size=2" in small.text()
+    assert "not even one picture fits" in replace(timed, largest=None).text()
+
+
+def test_a_plan_is_printed_for_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    staged = tmp_path / "staged.yaml"
+    path = tiny_recipe(tmp_path)
+    staged.write_text(path.read_text() + "stages: [{name: one}, {name: two, data: {transform: {size_px: 32}}}]\n")
+    with pytest.raises(SystemExit):
+        main(["plan", str(staged), "--memory", "1", "--json"])
+    plans = json.loads(capsys.readouterr().out)["plans"]
+    assert [each["recipe"] for each in plans] == ["tiny-one", "tiny-two"]
+    assert plans[1]["memory"]["picture"] > 2 * plans[0]["memory"]["picture"]
+    with pytest.raises(SystemExit):
+        main(["plan", str(path), "--no-measure"])
+    assert "micro-batch  4 fits; 4 is the largest that does" in capsys.readouterr().out
