@@ -38,6 +38,14 @@ DENOISERS = {
 }
 
 
+KNOWN: dict[str, Any] = {
+    "facts": DataFacts(channels=1, view=ViewShape(8, 8, 64), latent_size=(8, 8)).to_json(),
+    "latent_stats": {"mean": [0.1], "std": [1.0]},
+    "fingerprint": {},
+}
+"""What a manifest must say besides recipe and counters."""
+
+
 def randomise(module: nn.Module, seed: int = 0) -> Any:
     """Add normal noise to every parameter that starts as one constant, so that no part of a network is silent."""
     source = torch.Generator().manual_seed(seed)

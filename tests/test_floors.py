@@ -15,7 +15,6 @@ FLOORS = {
     "core": 0,
     "data": 1,
     "pages": 1,
-    "checkpoints": 1,
     "sources": 2,
     "controls": 3,
     "autoencoders": 3,
@@ -25,17 +24,18 @@ FLOORS = {
     "conditioning": 4,
     "denoisers": 5,
     "model": 6,
-    "interop": 7,
-    "transfer_learning": 7,
-    "training": 7,
-    "sampling": 7,
-    "evaluation": 8,
-    "run_folder": 9,
-    "runs": 10,
-    "commands": 11,
-    "studies": 12,
-    "api": 12,  # the public Python API: only the command line may know it
-    "cli": 13,
+    "checkpoints": 7,
+    "interop": 8,
+    "transfer_learning": 8,
+    "training": 8,
+    "sampling": 8,
+    "evaluation": 9,
+    "run_folder": 10,
+    "runs": 11,
+    "commands": 12,
+    "studies": 13,
+    "api": 13,  # the public Python API: only the command line may know it
+    "cli": 14,
 }
 PUBLIC = {f"open_ldm.{name}" for name in open_ldm.__all__ if name != "__version__"}
 RESOURCES = {"recipes"}  # packaged YAML, no code

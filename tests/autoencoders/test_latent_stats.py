@@ -6,7 +6,7 @@ import torch
 
 from open_ldm.autoencoders import GivenStats, LatentStats, Posterior
 from open_ldm.autoencoders.latent_stats import given, measure
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, DataError
 from tests.helpers import randn
 
 SHIFT = torch.tensor([3.0, -200.0, 0.0, 0.01]).view(1, 4, 1, 1)
@@ -83,3 +83,14 @@ def test_a_posterior_counts_as_its_draws() -> None:
     draws = RAW.double() + std.double() * torch.randn(4000, *std.shape, generator=torch.Generator().manual_seed(2)).double()
     np.testing.assert_allclose(stats.mean, measure([RAW]).mean)
     np.testing.assert_allclose(stats.std, draws.std(dim=(0, 1, 3, 4)), rtol=2e-3)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_statistics_that_are_no_finite_numbers_are_refused(bad: float) -> None:
+    with pytest.raises(DataError, match="latents of the pictures hold NaN or infinity"):
+        measure([torch.full((1, 2, 2, 2), bad)])
+    for mean, std in (((0.0,), (0.0,)), ((0.0,), (bad,)), ((bad,), (1.0,)), ((0.0, 1.0), (1.0,)), ((), ()), (("1",), (1.0,))):
+        with pytest.raises(ValueError, match="needed: finite, std above 0"):
+            LatentStats(mean, std)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="beyond which float32 holds no latents"):
+        GivenStats(scale=1e-320)

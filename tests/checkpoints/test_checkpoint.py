@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from open_ldm.checkpoints import checkpoint as module
-from open_ldm.checkpoints.checkpoint import MANIFEST, MANIFEST_SHA256, REQUIRED, SCHEMA, CheckpointFolder, load_checkpoint
+from open_ldm.checkpoints.checkpoint import REQUIRED, CheckpointFolder, load_checkpoint
+from open_ldm.checkpoints.files import MANIFEST, MANIFEST_SHA256, SCHEMA
+from open_ldm.checkpoints.manifest_check import COUNTERS
 from open_ldm.core.errors import CheckpointError, DiskError
-from open_ldm.core.files import hash_file
-from tests.helpers import randn
+from open_ldm.core.files import hash_file, write_json
+from open_ldm.training.state import Counters
+from tests.helpers import KNOWN, randn
 
 Files = dict[str, dict[str, Tensor]]
-RUN: dict[str, Any] = {"recipe": {"name": "é"}, "counters": {"samples_seen": 1}, "facts": {}, "latent_stats": {"mean": [0.1]}}
+RUN: dict[str, Any] = {"recipe": {"name": "é"}, "counters": {"samples_seen": 1}, **KNOWN}
 
 
 def files_at(seed: int) -> Files:
@@ -292,3 +298,77 @@ def test_damaged_ones_do_not_count_as_kept(folder: CheckpointFolder) -> None:
 def test_the_one_just_written_stays_whatever_is_newer(folder: CheckpointFolder) -> None:
     folder.save(50, files_at(5), RUN)
     assert folder.names()[-1] == "samples-000000000050"
+
+
+def of_a_run(content: dict[str, Any]) -> None:
+    """The newest checkpoint of `folder` as a run of 1,000 samples would write it."""
+    content["recipe"]["training"] = {"samples": 1000, "batch_size": 8}
+    content["counters"] = {"samples_seen": 200, "updates": 25, "skipped": 0, "skipped_in_row": 0, "rollbacks": 0}
+
+
+ODD: dict[str, Callable[[dict[str, Any]], object]] = {
+    "samples_seen in its manifest is 10": lambda content: content.update(samples_seen=10**15),
+    "samples_seen in its manifest is 'many'": lambda content: content.update(samples_seen="many"),
+    "is 300, and its name says 200": lambda content: content.update(samples_seen=300),
+    "counters in its manifest says samples_seen=1000000000000000": lambda content: content["counters"].update(
+        samples_seen=10**15
+    ),
+    "counters in its manifest says samples_seen=208, and": lambda content: content["counters"].update(samples_seen=208),
+    "counters in its manifest says samples_seen=200 of 100": lambda content: content["recipe"]["training"].update(samples=100),
+    "counters in its manifest says updates=-1": lambda content: content["counters"].update(updates=-1),
+    "counters in its manifest says skipped=True": lambda content: content["counters"].update(skipped=True),
+    "counters in its manifest has an unknown counter 'extra'": lambda content: content["counters"].update(extra=1),
+    "counters in its manifest has no samples_seen": lambda content: content.update(counters=[]),
+    "fingerprint in its manifest is missing": lambda content: content.pop("fingerprint"),
+    "fingerprint in its manifest is no mapping": lambda content: content.update(fingerprint={"threads": 2}),
+    "recipe in its manifest is no mapping": lambda content: content.update(recipe=[1]),
+    "latent_stats in its manifest cannot be used .*std above 0": lambda content: content["latent_stats"].update(std=[0.0]),
+    "latent_stats in its manifest cannot be used .*finite": lambda content: content["latent_stats"].update(mean=["0.1"]),
+    "latent_stats in its manifest cannot be used .*lacks": lambda content: content.update(latent_stats=3),
+    "latent_stats in its manifest is of 2 channels": lambda content: content["latent_stats"].update(
+        mean=[0.0] * 2, std=[1.0] * 2
+    ),
+    r"facts in its manifest does not fit \(channels": lambda content: content["facts"].update(channels="1"),
+    r"facts in its manifest does not fit \(class_names.0": lambda content: content["facts"].update(class_names=[1]),
+    r"facts in its manifest does not fit \(view": lambda content: content["facts"].pop("view"),
+    "facts in its manifest has a size": lambda content: content["facts"].update(latent_size=[0, 8]),
+}
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_a_manifest_that_makes_no_sense_is_named_and_the_older_one_taken(folder: CheckpointFolder, said: str) -> None:
+    path = newest_path(folder)
+    with_manifest(of_a_run)(path)
+    assert load_checkpoint(path).content["counters"]["updates"] == 25
+    with_manifest(lambda content: ODD[said](content) and None)(path)
+    found, problems = folder.newest()
+    assert found is not None and found.content["samples_seen"] == 100
+    assert len(problems) == 1 and re.match(f"samples-000000000200: .*{said}", problems[0]) and len(problems[0]) < 300, problems
+    with_manifest(lambda content: content.update(recipe=[1]))(folder.root / folder.names()[1])
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* verifies") as caught:
+        folder.newest()
+    assert caught.value.exit_code == 65
+
+
+def test_a_manifest_nested_beyond_all_sense_does_not_hide_the_older_one(folder: CheckpointFolder) -> None:
+    (newest_path(folder) / MANIFEST).write_text("[" * 3000 + "]" * 3000)
+    found, problems = folder.newest()
+    assert found is not None and found.content["samples_seen"] == 100 and "nested deeper" in problems[0]
+
+
+def test_every_counter_of_a_run_is_known_to_the_check() -> None:
+    assert tuple(each.name for each in fields(Counters)) == COUNTERS
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+def test_weights_have_the_permissions_of_every_new_file(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        saved = CheckpointFolder(tmp_path / "run").save(5, files_at(1), RUN)
+        write_json(tmp_path / "run.json", {})
+    finally:
+        os.umask(before)
+    files = [*saved.path.iterdir(), tmp_path / "run.json"]
+    assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
+    assert load_checkpoint(saved.path)

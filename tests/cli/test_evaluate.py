@@ -333,7 +333,7 @@ def seed_of_pictures(root: Path) -> list[object]:
             "the pictures differ in size: 000.png has 16x16 px, large.png has 32x32 px; needed: pictures of one size",
         ),
         (wrong_weights, 2, "weights file weights.safetensors lacks"),
-        (nowhere, 2, "is neither a file nor a folder of a known extractor; needed: a folder of `ldm evaluate fit-features`"),
+        (nowhere, 2, "is no file and no folder; needed: a folder of `ldm evaluate fit-features`"),
         (unknown_metric, 2, "metrics.0.kind='fidd' is unknown; needed: one of "),
         (unknown_setting, 2, "unknown key 'metrics.1.subsetsize'"),
         (absent_metric, 2, "the list has no item 'kid'"),
@@ -397,3 +397,16 @@ def test_data_is_opened_by_recipe_run_or_path(text_run: Path, tmp_path: Path) ->
     assert open_against(str(text_run)).fingerprint == wanted.fingerprint
     assert len(open_against(folder_of(noise(3), tmp_path / "p"))) == 3
     assert open_against("demo").class_names == wanted.class_names
+
+
+def test_fit_features_takes_changes_of_a_recipe_and_refuses_them_for_pictures(
+    capsys: Any, tmp_path: Path, class_run: Path
+) -> None:
+    given = ["evaluate", "fit-features", class_run, *FIT, "--out", tmp_path / "f"]
+    code, out, _ = ldm(capsys, *given, "data.source.length=90", "--json")
+    assert code == 0 and json.loads(out)["tested"] < 45
+    code, _, error = ldm(capsys, *given, "data.source.lenth=90")
+    assert code == 2 and "did you mean 'length'" in error
+    pictures = folder_of(noise(12), tmp_path / "pictures")
+    code, _, error = ldm(capsys, "evaluate", "fit-features", pictures, "data.source.length=90")
+    assert code == 2 and "data.source.length=90 changes a recipe" in error

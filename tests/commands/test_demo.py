@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from open_ldm.checkpoints.checkpoint import samples_seen_of
+from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.cli.main import main
 from open_ldm.commands.demo import caption_groups, run_demo
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions

@@ -312,3 +312,28 @@ def test_an_autoencoder_changed_in_its_place_is_refused(autoencoder: Path, tmp_p
 def test_a_cache_needs_fixed_views(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"needed: data\.views, the number of each picture, such as data\.views=4"):
         load_recipe(str(tiny_recipe(tmp_path)), [f"cache.path={tmp_path}/cache"])
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_byte_flipped_in_a_finished_cache_is_found_before_training(
+    large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a small section all bytes are compared; of a large one some, and all once those show damage."""
+    short = ("training.samples=8", "preview.count=1", f"cache.path={tmp_path}/cache", SMALL_SHARDS)
+    train(recipe(tmp_path, *short), tmp_path / "first", silent=True)
+    before = content(tmp_path / "cache")
+    shards = sorted((tmp_path / "cache").rglob("latents-*/*.safetensors"))
+    assert len(shards) > 2
+    for victim in shards if large else shards[1:2]:
+        spoilt = bytearray(victim.read_bytes())
+        spoilt[-1] ^= 1
+        victim.write_bytes(spoilt)
+    if large:
+        monkeypatch.setattr("open_ldm.runs.cache_filler._SPOT_BYTES", 1)
+    capsys.readouterr()
+    train(recipe(tmp_path, *short), tmp_path / "second")
+    assert capsys.readouterr().err.count("is damaged: its SHA-256 is not the one recorded; it is made again") == (
+        len(shards) if large else 1
+    )
+    assert content(tmp_path / "cache") == before
+    assert losses(tmp_path / "second") == losses(tmp_path / "first")

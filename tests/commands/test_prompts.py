@@ -54,3 +54,11 @@ def test_a_sweep_is_a_table_of_all_choices() -> None:
 def test_a_sweep_without_choices_is_refused(template: str) -> None:
     with pytest.raises(ConfigError, match="--sweep"):
         sweep_of(template)
+
+
+def test_a_sweep_of_very_many_pictures_needs_a_yes() -> None:
+    template = "a " + " ".join(["{red,blue}"] * 9) + " circle"
+    assert len(sweep_of(template).captions) == 512
+    with pytest.raises(ConfigError, match=r"makes 1,024 pictures; needed: at most 1,000; fix: --yes"):
+        sweep_of(template, pictures_each=2)
+    assert len(sweep_of(template, pictures_each=2, yes=True).captions) == 512

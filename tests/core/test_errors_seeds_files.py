@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from open_ldm.core import seeds
-from open_ldm.core.errors import DataError, DiskError, OpenLdmError, nearest, shortened
+from open_ldm.core.errors import DataError, DiskError, OpenLdmError, cut, nearest, shortened
 from open_ldm.core.files import hash_file, write_bytes, write_json
 
 
@@ -77,3 +77,25 @@ def test_draws_of_a_step_are_its_samples_own_and_shared_ones_its_batch_s() -> No
     assert whole.shared_uniform("share") == part.shared_uniform("share")
     assert whole.shared_uniform("share") != seeds.Draws(3, (12,), 4, device).shared_uniform("share")
     assert not torch.equal(whole.normal("noise", (5,)), whole.normal("other", (5,)))
+
+
+def test_an_error_stays_short_and_keeps_what_is_needed_and_the_fix() -> None:
+    long = "word" * 5000
+    for given in (long, "some words " * 2000, f"path /{long}/a.png and /{long}/b.png", "x " * 150):
+        said = DataError(given, needed="at least 1 picture", fix="check the path").one_line()
+        assert len(said) < 300 and said.endswith("; needed: at least 1 picture; fix: check the path"), said
+    said = DataError(f"{long} is no class", needed=nearest("a", [long, "b" * 400]), fix="f" * 500).one_line()
+    assert len(said) < 300 and said.startswith("word") and "; needed: one of word" in said and "; fix: fff" in said
+    assert cut("x" * 61) == "x" * 28 + " ... " + "x" * 27 and cut("x" * 60) == "x" * 60
+    short = DataError(f"/{'a' * 80}/{'b' * 80}", fix="check the path").one_line()
+    assert short == f"/{'a' * 80}/{'b' * 80}; fix: check the path"  # nothing is shortened where there is room
+
+
+def test_an_error_moves_no_cursor_and_names_the_nearest_of_many() -> None:
+    said = str(DataError("key \x1b[2Jx\u202ey\x9b z\u200dw\n\tlast\udc80", needed="a\x07"))
+    assert said == r"key \x1b[2Jx\u202ey\x9b z" + "\u200dw last" + r"\udc80; needed: a\x07"
+    names = [f"class-{number:03d}" for number in range(500)]
+    needed = nearest("class-012x", names)
+    listed = needed.removeprefix("one of ").split(", ...")[0].split(", ")
+    assert len(listed) == 5 and "class-012" in listed and needed.endswith("... (495 more) (did you mean 'class-012'?)"), needed
+    assert nearest("class-1" + "2" * 100_000, names).count("class-") == 5

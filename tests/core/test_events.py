@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -83,8 +84,12 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(DiskError, match="cannot write"):
         EventLog(tmp_path / "file" / "events.jsonl")
     log = EventLog(tmp_path / "events.jsonl")
-    monkeypatch.setattr(os, "write", lambda file, line: len(line) - 1)
-    with pytest.raises(DiskError, match="bytes fitted"):
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(DiskError, match="Input/output error"):
         log.write("train", samples_seen=1)
 
 

@@ -9,7 +9,7 @@ from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.core.errors import DataError
 from open_ldm.data.sample import Batch
 from open_ldm.encoded.batch import LiveEncoder
-from open_ldm.encoded.labels import order_labels
+from open_ldm.encoded.labels import order_labels, vanished_classes
 
 KNOWN = ("ant", "cat", "dog")
 
@@ -25,3 +25,10 @@ def test_labels_are_those_the_model_was_started_with() -> None:
 def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(DataError, match="bee"):
         order_labels(KNOWN, ("ant", "bee"))
+
+
+def test_a_class_that_vanished_from_the_data_is_named() -> None:
+    assert vanished_classes(KNOWN, KNOWN) == [] == vanished_classes(KNOWN, ())
+    (said,) = vanished_classes(KNOWN, KNOWN[:-1])
+    assert said == f"the data has no picture any more of class {KNOWN[-1]}, which the run goes on knowing"
+    assert vanished_classes([f"c{number}" for number in range(9)], ["c0"])[0].count("c") >= 5

@@ -201,9 +201,9 @@ def test_there_must_be_something_to_start_from(tmp_path: Path, source: Path) -> 
     manifest = json.loads((newest / "MANIFEST.json").read_text())
     (newest / "model.safetensors").unlink()
     del manifest["files"]["model"], manifest["manifest_sha256"]
-    from open_ldm.checkpoints.checkpoint import _sha256_of_content
+    from open_ldm.checkpoints.files import sha256_of_content
 
-    (newest / "MANIFEST.json").write_text(json.dumps({**manifest, "manifest_sha256": _sha256_of_content(manifest)}))
+    (newest / "MANIFEST.json").write_text(json.dumps({**manifest, "manifest_sha256": sha256_of_content(manifest)}))
     assert trained(tmp_path, "run", f"init_from.source={averaged_only}")
     with pytest.raises(ConfigError, match=r"holds no raw weights; .*weights=averaged"):
         trained(tmp_path, "raw", f"init_from={{source: {averaged_only}, weights: raw}}")

@@ -12,6 +12,7 @@ from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import Flip, OriginalSize
+from open_ldm.core.errors import NonFiniteError
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
@@ -143,3 +144,38 @@ def test_progress_counts_the_steps_of_all_batches() -> None:
     told: list[int] = []
     generator().images(inputs_for(CONDITIONING, 4), SEEDS, config(batch_size=3), told.append)
     assert told == list(range(1, 9))
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize(("solver", "calls_before"), [("ddim", 2), ("heun", 5)])
+def test_a_picture_that_is_not_finite_is_an_error_with_seed_and_step(
+    solver: Any, calls_before: int, bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing, calls = generator(bounded=bounded), 0
+    real = drawing.model.denoise
+
+    def denoise(x_t: Tensor, *given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        denoised = real(x_t, *given)
+        if calls > calls_before:
+            denoised.x_0[1 :: len(SEEDS)] = -torch.inf  # of the second picture, in every branch
+        return denoised
+
+    monkeypatch.setattr(drawing.model, "denoise", denoise)
+    with pytest.raises(NonFiniteError, match="the picture of seed 11 holds NaN or infinity from step 3 of 4 on; fix:") as said:
+        drawing.images(inputs_for(CONDITIONING, 4), SEEDS, config(solver=solver))
+    assert said.value.exit_code == 70
+
+
+def test_a_picture_that_its_autoencoder_spoils_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = generator()
+    monkeypatch.setattr(drawing.autoencoder, "decode", lambda latents: torch.full_like(latents, torch.nan))
+    with pytest.raises(NonFiniteError, match="seed 3 holds NaN or infinity once it was decoded, and 3 more of 4"):
+        drawing.images(inputs_for(CONDITIONING, 4), SEEDS, config())
+
+
+@pytest.mark.parametrize("scale", [float("inf"), float("nan"), 1e38])
+def test_a_scale_that_is_no_finite_number_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match=r"finite number|less than or equal to 10000"):
+        GuidanceConfig(semantic_scale=scale)

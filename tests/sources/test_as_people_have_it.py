@@ -17,6 +17,7 @@ from open_ldm.data.sample import BadPicture
 from open_ldm.data.survey import survey
 from open_ldm.sources import open_source
 from open_ldm.sources.folder import BAD_CAPTION, FolderConfig, FolderSource
+from open_ldm.sources.metadata import read_metadata
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
 
 Encode = Callable[..., bytes]
@@ -430,3 +431,11 @@ def test_a_survey_that_decodes_finds_damage_behind_the_header(
         assert not quick.bad and "decoded" not in quick.to_json() and "examined" in quick.text()
         assert [Path(bad.id).stem for bad in thorough.bad] == ["broken"] and thorough.bad[0].reason == "truncated or damaged"
         assert thorough.decoded == thorough.to_json()["decoded"] == count and f"{count} decoded" in thorough.text()
+
+
+def test_a_csv_label_of_thousands_of_digits_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text("file_name,label\na.png,1\nb.png," + "9" * 5000 + "\n")
+    assert [row.label for row in read_metadata(path).rows] == ["1", "9" * 5000]
+    path.write_text("file_name,label\na.png,-1\nb.png,12\n")
+    assert [row.label for row in read_metadata(path).rows] == [-1, 12]

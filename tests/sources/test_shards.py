@@ -126,7 +126,8 @@ def test_index_is_cached_and_the_cache_is_never_trusted_blindly(
     outside = {**whole, "rows": [[*row[:2], 10**9, *row[3:]] for row in whole["rows"]]}
     wrong_types = {**whole, "rows": [[row[0], "1", *row[2:]] for row in whole["rows"]]}
     short_rows = {**whole, "rows": [[1]]}
-    for damaged in ("", "{", "[]", "null", "[" * 100_000, *map(json.dumps, (outside, wrong_types, short_rows, {}))):
+    moved = {**whole, "rows": [[row[0], row[1] + 1, *row[2:]] for row in whole["rows"]]}
+    for damaged in ("", "{", "[]", "null", "[" * 100_000, *map(json.dumps, (outside, wrong_types, short_rows, moved, {}))):
         reads.clear()
         caches[0].write_text(damaged)
         assert opened(shards).fingerprint == fingerprint
@@ -216,6 +217,7 @@ def test_single_faults_are_counted_not_fatal(tmp_path: Path, tar: Tar, encode: E
         "5.txt": b"\xff\xff",
         "6.png": members["6.png"][:60],
         "7.json": b"[1]",
+        "9.json": b'{"text": "one", "text": "another"}',
     }
     del members["8.cls"]
     source = opened(tar(tmp_path / "x.tar", members))
@@ -231,6 +233,7 @@ def test_single_faults_are_counted_not_fatal(tmp_path: Path, tar: Tar, encode: E
         5: BAD_CAPTION,
         6: pictures.DAMAGED,
         7: "unreadable .json",
+        9: "unreadable .json",
         8: BAD_LABEL,
     }
     assert len(source.captions()) == 399

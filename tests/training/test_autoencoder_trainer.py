@@ -15,7 +15,7 @@ from open_ldm.core import seeds
 from open_ldm.core.distributed import World
 from open_ldm.core.pictures import to_images
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
-from tests.helpers import batch_at
+from tests.helpers import KNOWN, batch_at
 from tests.training.small_run import CPU, all_tensors, copy_of, same_bits, settings
 
 NETWORK = NetworkConfig(in_channels=5, latent_channels=3, widths=(8, 8), groups=4)
@@ -62,7 +62,7 @@ def test_resumed_training_is_bit_equal(tmp_path: Path) -> None:
     wanted = run(through, 6)
     interrupted, store = trainer(), CheckpointFolder(tmp_path, required=REQUIRED)
     before = run(interrupted, 3)
-    store.save(24, interrupted.state.tensors(), {"recipe": {}, "counters": interrupted.state.counters_to_json()})
+    store.save(24, interrupted.state.tensors(), {"recipe": {}, **KNOWN, "counters": interrupted.state.counters_to_json()})
     newest, problems = store.newest()
     assert newest is not None and not problems
     resumed = trainer()

@@ -180,3 +180,14 @@ def test_without_a_checkpoint_to_go_back_to_it_ends() -> None:
     with pytest.raises(NonFiniteError):
         run.run(save_every=1000)
     assert run.rolled_back_at == [4]
+
+
+@pytest.mark.parametrize(("updates", "bad"), [(3, {0, 1, 2}), (6, {3, 4, 5}), (6, {5})])
+def test_a_run_whose_last_updates_were_skipped_is_not_done(updates: int, bad: set[int]) -> None:
+    run = Run(updates=updates, bad=bad)
+    failed = "all updates" if len(bad) == updates else f"the last {len(bad)} updates"
+    for _ in range(2):  # the same again, when the finished run is started once more
+        with pytest.raises(NonFiniteError, match=f"{failed} up to {updates * BATCH_SIZE:,} samples were skipped") as caught:
+            run.run()
+        assert caught.value.exit_code == 70
+    assert run.saved_at[-1] == updates

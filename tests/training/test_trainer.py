@@ -18,7 +18,7 @@ from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.training.settings import EmaConfig, OptimizerConfig
 from open_ldm.training.trainer import DiffusionTrainer
-from tests.helpers import DENOISERS, SMALL_MMDIT, batch_at, small_model
+from tests.helpers import DENOISERS, KNOWN, SMALL_MMDIT, batch_at, small_model
 from tests.training.small_run import (
     CPU,
     IdentityAutoencoder,
@@ -42,8 +42,7 @@ def test_resumed_training_is_bit_equal(name: str, dtype: torch.dtype, tmp_path: 
     interrupted, store = small_trainer(denoiser=DENOISERS[name], dtype=dtype), CheckpointFolder(tmp_path)
     before = run_updates(interrupted, 3)
     seen = interrupted.state.counters.samples_seen
-    others = {name: {} for name in ("recipe", "facts", "latent_stats")}
-    store.save(seen, interrupted.state.tensors(), {**others, "counters": interrupted.state.counters_to_json()})
+    store.save(seen, interrupted.state.tensors(), {"recipe": {}, **KNOWN, "counters": interrupted.state.counters_to_json()})
     run_updates(interrupted, 1)  # what came after the save is lost
 
     resumed = small_trainer(denoiser=DENOISERS[name], dtype=dtype)

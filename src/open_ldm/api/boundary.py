@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.core.signals import process_lives_on
 
 P = ParamSpec("P")
@@ -36,6 +37,13 @@ def in_python(function: Callable[P, T]) -> Callable[P, T]:
                 raise
 
     return call
+
+
+def as_folder(out: str | Path, name: str = "out") -> Path:
+    """Return the path of a folder to write to. Raises ConfigError for an empty text, which would be the folder one is in."""
+    if not str(out).strip() or out == "":
+        raise ConfigError(f"{name}={out!r} is empty", needed="a folder", fix="leave it out, or name one")
+    return Path(out).expanduser()
 
 
 def as_arguments(text: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from open_ldm.api.boundary import in_python
 from open_ldm.api.history import History, read_curves
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
-from open_ldm.checkpoints.checkpoint import CheckpointFolder, is_checkpoint, run_folder_of, samples_seen_of
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import is_checkpoint, run_folder_of, samples_seen_of
 from open_ldm.commands import sample as sampling
 from open_ldm.commands.evaluate import evaluate as evaluating
 from open_ldm.commands.evaluate.found import Evaluation
@@ -21,8 +23,9 @@ from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.holdout import PartName
 from open_ldm.evaluation.features import FeatureConfig
-from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder, is_run
 from open_ldm.run_folder.history import read_history
+from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.load import LoadedRun
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.sources.loader import DataConfig
@@ -50,9 +53,9 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The resolved recipe, as config.yaml holds it."""
+        """The resolved recipe, as config.yaml holds it; where that is gone, as the newest checkpoint does."""
         config = RunFolder(self.folder).config
-        return recipe_from(read_yaml(config), (), source=str(config))
+        return recipe_from(resolved_settings(self.folder) or read_yaml(config), (), source=str(config))
 
     @property
     def samples_seen(self) -> int:
@@ -93,6 +96,7 @@ class Run:
         control_scale: float | None = None,
         negative_prompt: str | None = None,
         sweep: str | None = None,
+        yes: bool = False,
         progress: bool = True,
         **controls: str | float,
     ) -> Samples:
@@ -100,8 +104,7 @@ class Run:
 
         Args:
             prompts: A caption or several, for a model of captions.
-            classes: Names of classes, for a model of classes, or indices where no name is a number; without any every class,
-                where there are at most 32.
+            classes: Names of classes, or indices where no name is a number; without any every class of at most 32.
             class_index: Classes by their index, after those of `classes`.
             count: Pictures of each prompt or class, at least 1; 4 by default, and 1 of each variant of a sweep.
             seed: Of the first picture, at least 0; the next has the next seed. The same seed starts from the same noise.
@@ -112,6 +115,7 @@ class Run:
             control_scale: Guidance towards the controls, at least 0; 1 is none.
             negative_prompt: What guidance leads away from, in place of no caption.
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
+            yes: Sample a sweep of more than 1,000 pictures too.
             progress: Show a progress line.
             **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
                 `colour="20,45"`, `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
@@ -122,20 +126,13 @@ class Run:
         Raises:
             OpenLdmError: The run has saved no checkpoint, or its model does not know a prompt, a class, a control or a value.
         """
-        options = sampling.SampleOptions(
-            prompts=_texts(prompts),
-            classes=_texts(classes),
-            class_index=() if class_index is None else (class_index,) if isinstance(class_index, int) else tuple(class_index),
-            controls={name: _text(value) for name, value in controls.items()},
-            count=(4 if sweep is None else 1) if count is None else count,
-            seed=seed,
-            sweep=sweep,
-            negative_prompt=negative_prompt,
-            steps=steps,
-            solver=solver,
-            spacing=spacing,
-            semantic_scale=semantic_scale,
-            control_scale=control_scale,
+        count = (4 if sweep is None else 1) if count is None else count
+        named = {name: _text(value) for name, value in controls.items()}
+        asked = sampling.SampleOptions(
+            _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
+        )
+        options = replace(
+            asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale, control_scale=control_scale
         )
         return sampling.sample(self._load(), options, silent=not progress)
 
@@ -181,13 +178,17 @@ def load_run(path: str | Path, device: DeviceName = "auto") -> Run:
     """
     run = Run(path, device)
     folder = RunFolder(run.folder)
-    if not folder.config.is_file() or (run.folder / "autoencoder").is_dir() or not run.path.is_dir():
+    if not is_run(folder.path) or (run.folder / "autoencoder").is_dir() or not run.path.is_dir():
         raise ConfigError(f"no run of a diffusion model in {run.path}", needed="a folder that train made", fix="check the path")
     return run
 
 
 def _names(part: RunFolder) -> list[str]:
     return list(CheckpointFolder(part.checkpoints).names())
+
+
+def _indices(given: int | Sequence[int] | None) -> tuple[int, ...]:
+    return () if given is None else (given,) if isinstance(given, int) else tuple(given)
 
 
 def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:

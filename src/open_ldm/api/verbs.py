@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from open_ldm.api.boundary import in_python
+from open_ldm.api.boundary import as_folder, in_python
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
 from open_ldm.api.run import Run
 from open_ldm.commands import encode as encoding
@@ -16,6 +16,7 @@ from open_ldm.commands.survey import survey_data
 from open_ldm.commands.train import default_folder, train_recipe
 from open_ldm.commands.transfer import overrides_to_start_from
 from open_ldm.data.survey import DataSurvey
+from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import all_packaged
 from open_ldm.runs.recipe import Recipe
@@ -43,7 +44,7 @@ def train(recipe: RecipeLike, *overrides: Override, out: str | Path | None = Non
     changes = as_overrides(overrides)
     given = str(recipe) if isinstance(recipe, str | Path) else ""
     resolved = load_recipe(recipe, *changes)
-    folder = Path(out).expanduser() if out is not None else default_folder(given, resolved.name)
+    folder = as_folder(out) if out is not None else default_folder(given, resolved.name)
     # What was given as a mapping is in the run folder once it has begun.
     command = [*(["ldm", "train", given, *changes, "--out"] if given else ["ldm", "train"]), str(folder)]
     result = train_recipe(resolved, folder, silent=not progress, command=command)
@@ -105,7 +106,7 @@ def import_weights(name: str, source: str | Path, *overrides: Override, out: str
     Raises:
         OpenLdmError: The name is unknown, the folder holds a run, or the file does not fit the architecture.
     """
-    folder = Path("runs") / name if out is None else Path(out).expanduser()
+    folder = Path("runs") / name if out is None else as_folder(out)
     return Run(import_export.import_weights(name, Path(source).expanduser(), folder, as_overrides(overrides)).run)
 
 
@@ -137,7 +138,7 @@ def encode(
     """
     changes = as_overrides(overrides)
     load = partial(_load, recipe)
-    resolved = encoding.with_cache(load, changes, None if out is None else Path(out).expanduser())
+    resolved = encoding.with_cache(load, changes, None if out is None else as_folder(out))
     return encoding.encode(resolved, verify=verify, entries=entries, silent=not progress)
 
 
@@ -173,6 +174,6 @@ def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:
 
 def _holds_pictures(path: Path) -> bool:
     """Whether a path is a folder or shards of pictures, and neither a recipe nor a run."""
-    if str(path) in all_packaged() or (path / "config.yaml").is_file():
+    if str(path) in all_packaged() or is_run(path):
         return False
     return path.is_dir() or path.suffix == ".tar" or any(letter in path.name for letter in "*?{")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from open_ldm.autoencoders import KLConfig, LatentStats
 from open_ldm.autoencoders.network import KLNetwork, NetworkConfig
+from open_ldm.autoencoders.signed import sign
 from open_ldm.core.errors import DiskError
-from open_ldm.core.files import fsync_path
+from open_ldm.core.files import fsync_path, obey_umask
 
 _TEMPORARY = ".autoencoder-"
 
@@ -37,9 +38,10 @@ def export(network: KLNetwork, stats: LatentStats, folder: Path) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder.parent))
         try:
             network.kl.save_pretrained(temporary)
+            sign(temporary)
             for file in sorted(temporary.iterdir()):
                 fsync_path(file)
-                file.chmod(0o644)
+                obey_umask(file)
                 file.replace(folder / file.name)
             fsync_path(folder)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.core.config import Config
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, DataError
+
+_SMALLEST = 1e-30
 
 Scale = Annotated[float, Field(gt=0)]
 
@@ -40,6 +43,9 @@ class GivenStats(Config):
         counts = {len(values) for values in (self.scale, self.shift) if isinstance(values, tuple)}
         if len(counts) > 1 or 0 in counts:
             raise ValueError("scale and shift need one number each, or one per channel")
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,)
+        if not all(_SMALLEST <= scale <= 1 / _SMALLEST for scale in scales):
+            raise ValueError(f"a scale is outside {_SMALLEST:g} to {1 / _SMALLEST:g}, beyond which float32 holds no latents")
         return self
 
 
@@ -52,6 +58,11 @@ class LatentStats:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        numbers = (*self.mean, *self.std)
+        if len(self.mean) != len(self.std) or not self.std or not all(map(_is_finite, numbers)) or min(self.std) <= 0:
+            raise ValueError(f"latent statistics are mean {list(self.mean)}, std {list(self.std)}; needed: finite, std above 0")
 
     def normalise(self, raw_latents: Tensor) -> Tensor:
         """Convert raw latents [B, C, h, w] to latents."""
@@ -95,6 +106,9 @@ def measure(raw_latents: Iterable[Tensor | Posterior]) -> LatentStats:
 
     Args:
         raw_latents: Batches [B, C, h, w] of raw latents or of posteriors over them.
+
+    Raises:
+        DataError: They hold NaN or infinity.
     """
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in raw_latents:
@@ -107,8 +121,14 @@ def measure(raw_latents: Iterable[Tensor | Posterior]) -> LatentStats:
             squares = squares + (_by_channel(posterior.std) ** 2).sum(dim=1)
     mean = total / count
     std = (squares / count - mean**2).clamp(min=0).sqrt()
+    if not (torch.isfinite(mean).all() and torch.isfinite(std).all()):
+        raise DataError("the latents of the pictures hold NaN or infinity", fix="check the autoencoder, or another dtype")
     std = torch.where(std > 1e-6, std, torch.ones_like(std))
     return LatentStats(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _by_channel(values: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from open_ldm.autoencoders.channels import with_channels
+from open_ldm.autoencoders.signed import check_signed
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
@@ -129,6 +130,7 @@ def load(class_name: str, config: PretrainedConfig) -> Any:
             needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}{relative_path_hint(path)}",
             fix="train one with ldm autoencoder train, see docs/autoencoders.md",
         )
+    check_signed(Path(path) / config.subfolder, config.location)
     try:
         network, info = kind.from_pretrained(
             path,

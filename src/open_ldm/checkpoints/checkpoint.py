@@ -7,7 +7,6 @@ manifest with a hash of itself, fsync, rename, fsync the parent. Only then are o
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -30,38 +29,14 @@ from open_ldm.checkpoints.files import (
     read_manifest,
     sha256_of_content,
 )
+from open_ldm.checkpoints.names import PREFIX, is_checkpoint
 from open_ldm.core.errors import CheckpointError, DiskError
-from open_ldm.core.files import fsync_path, hash_file, write_json
+from open_ldm.core.files import fsync_path, hash_file, obey_umask, require_space, write_json
 
-PREFIX = "samples-"
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
 """What a checkpoint must hold for a run to go on: entries of the manifest, and groups of tensors."""
 FOR_SAMPLING = ("recipe", "facts", "latent_stats", "ema")
 """What sampling needs, and all that imported weights have."""
-
-_NAME = re.compile(PREFIX + "[0-9]{12}")
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a path has the name of one checkpoint. A run folder may begin with the same word: `samples-of-cats` is none."""
-    return _NAME.fullmatch(path.name) is not None
-
-
-def samples_seen_of(name: str) -> int:
-    """Return the samples seen that the name of a checkpoint states."""
-    return int(name.removeprefix(PREFIX))
-
-
-def run_folder_of(path: Path) -> Path:
-    """Return the run folder that a path belongs to.
-
-    Args:
-        path: A run folder, or one of its checkpoints, RUN/checkpoints/samples-NUMBER.
-
-    Returns:
-        RUN.
-    """
-    return path.parent.parent if is_checkpoint(path) else path
 
 
 @dataclass(frozen=True)
@@ -119,7 +94,7 @@ class CheckpointFolder:
         """List the names of all finished checkpoints, newest first, verified or not."""
         if not self.root.is_dir():
             return []
-        return sorted((entry.name for entry in self.root.iterdir() if _NAME.fullmatch(entry.name)), reverse=True)
+        return sorted((entry.name for entry in self.root.iterdir() if is_checkpoint(entry)), reverse=True)
 
     def save(self, samples_seen: int, files: Mapping[str, Mapping[str, Tensor]], content: Mapping[str, Any]) -> Saved:
         """Write one checkpoint, then remove those older than the newest `keep`.
@@ -137,7 +112,7 @@ class CheckpointFolder:
         """
         final, temporary = self._paths(samples_seen)
         with disk_errors(final, temporary):
-            self._begin(temporary)
+            self._begin(temporary, files)
             described = {name: _write_group(temporary / f"{name}.safetensors", group) for name, group in files.items()}
             return self._publish(temporary, final, {"samples_seen": samples_seen, **content, "files": described})
 
@@ -146,9 +121,10 @@ class CheckpointFolder:
         final = self.root / f"{PREFIX}{samples_seen:012d}"
         return final, self.root / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
 
-    def _begin(self, temporary: Path) -> None:
+    def _begin(self, temporary: Path, files: Mapping[str, Mapping[str, Tensor]]) -> None:
         for remaining in self.root.glob(".tmp-*"):  # of killed saves
             shutil.rmtree(remaining, ignore_errors=True)
+        require_space(self.root, sum(tensor.nbytes for group in files.values() for tensor in group.values()))
         temporary.mkdir(parents=True)
 
     def _publish(self, temporary: Path, final: Path, content: Mapping[str, Any]) -> Saved:
@@ -243,8 +219,9 @@ def disk_errors(final: Path, temporary: Path) -> Iterator[None]:
         yield
     except (OSError, DiskError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
         shutil.rmtree(temporary, ignore_errors=True)
-        raise DiskError(
-            f"checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}",
+        raise DiskError.of(
+            f"checkpoint {final} could not be written",
+            error,
             fix="free disk space or fix the permissions, then run the same command again",
         ) from error
 
@@ -252,6 +229,7 @@ def disk_errors(final: Path, temporary: Path) -> Iterator[None]:
 def _write_group(path: Path, group: Mapping[str, Tensor]) -> dict[str, Any]:
     tensors = {name: tensor.detach().contiguous() for name, tensor in group.items()}
     save_file(tensors, path)
+    obey_umask(path)
     fsync_path(path)
     return {"bytes": path.stat().st_size, "sha256": hash_file(path), "tensors": describe(tensors)}
 

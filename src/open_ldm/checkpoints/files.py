@@ -17,8 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from open_ldm.core.errors import CheckpointError
+from open_ldm.checkpoints.manifest_check import check_manifest
+from open_ldm.checkpoints.names import is_checkpoint, samples_seen_of
+from open_ldm.core.errors import CheckpointError, cut
 from open_ldm.core.files import hash_file
+from open_ldm.core.plain_data import parse_json
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_SHA256 = "manifest_sha256"
@@ -38,12 +41,12 @@ def read_manifest(path: Path, required: Sequence[str]) -> dict[str, Any]:
         required: Entries that it must have, and groups of tensors that it must list.
 
     Raises:
-        CheckpointError: It is missing or damaged, or lacks something.
+        CheckpointError: It is missing or damaged, lacks something, or makes no sense.
     """
     try:
-        content = json.loads((path / MANIFEST).read_text())
+        content = parse_json((path / MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged") from error
+        raise CheckpointError(f"{path.name}: {MANIFEST} is missing or damaged ({cut(str(error), 80)})") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise CheckpointError(f"{path.name}: {MANIFEST} has schema {schema!r:.60}", needed=f"schema {SCHEMA}")
@@ -52,6 +55,7 @@ def read_manifest(path: Path, required: Sequence[str]) -> dict[str, Any]:
     _check_files(path, content.get("files"))
     if missing := [name for name in required if name not in content and name not in content["files"]]:
         raise CheckpointError(f"{path.name}: {MANIFEST} lacks {', '.join(missing)}")
+    check_manifest(content, path.name, samples_seen_of(path.name) if is_checkpoint(path) else None, required)
     return dict(content)
 
 

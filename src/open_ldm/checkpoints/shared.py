@@ -44,7 +44,7 @@ class SharedCheckpoints(CheckpointFolder):
         """
         if not shards or self.world.size == 1:
             return self.world.everyone(lambda: self.save(samples_seen, files, content), "a checkpoint")
-        final, temporary = self.world.everyone(lambda: self._begun(samples_seen), "the folder of a checkpoint")
+        final, temporary = self.world.everyone(lambda: self._begun(samples_seen, files), "the folder of a checkpoint")
         parts = self.world.gathered(self._written(final, temporary, files), "the parts of a checkpoint")
         described = {
             name: describe_parts(tensors, {file: facts for each in parts for file, facts in each[name].items()})
@@ -92,10 +92,10 @@ class SharedCheckpoints(CheckpointFolder):
         fix = "make the checkpoints of the run the same everywhere, or share one disk"
         self.world.agreed("checkpoint", found, CheckpointError, fix)
 
-    def _begun(self, samples_seen: int) -> tuple[Path, Path]:
+    def _begun(self, samples_seen: int, files: Mapping[str, Mapping[str, Tensor]]) -> tuple[Path, Path]:
         final, temporary = self._paths(samples_seen)
         with disk_errors(final, temporary):
-            self._begin(temporary)
+            self._begin(temporary, files)
         return final, temporary
 
     def _written(self, final: Path, temporary: Path, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, RunOut, print_json
+from open_ldm.cli.options import Json, RunOut, print_json, show
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
 
@@ -44,7 +44,7 @@ def train(
         if as_json:
             print_json(outcome.to_json())
         else:
-            print(outcome.text())
+            show(outcome.text())
         return 0
     folder = out or default_folder(recipe, resolved.name)
     command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
@@ -67,7 +67,7 @@ def train(
             }
         )
     elif result.code == 75:
-        print(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
+        show(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
     else:
-        print("use it in a recipe: autoencoder: {" + ", ".join(f"{name}: {value}" for name, value in use.items()) + "}")
+        show("use it in a recipe: autoencoder: {" + ", ".join(f"{name}: {value}" for name, value in use.items()) + "}")
     return result.code

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, print_json, show
 
 
 def compare(
@@ -27,6 +27,6 @@ def compare(
     if as_json:
         print_json({**found.to_json(), "page": str(page)})
     else:
-        print(found.text())
-        print(f"page: {page}")
+        show(found.text())
+        show(f"page: {page}")
     return 0

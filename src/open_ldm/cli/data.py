@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, print_json, show
 from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(help="What a recipe's data look like.", rich_markup_mode=None)
@@ -26,7 +26,7 @@ def stats(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) ->
     if as_json:
         print_json(report.to_json())
     else:
-        print(report.text())
+        show(report.text())
     return 0
 
 
@@ -59,5 +59,5 @@ def survey(
     if as_json:
         print_json(found.to_json() | ({"duplicates": twice.to_json()} if twice else {}))
     else:
-        print("\n".join([found.text(), *([twice.text()] if twice else [])]))
+        show("\n".join([found.text(), *([twice.text()] if twice else [])]))
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, print_json, show
 
 
 def encode(
@@ -39,5 +39,5 @@ def encode(
     if as_json:
         print_json(result.to_json())
     else:
-        print(result.text())
+        show(result.text())
     return 0

@@ -10,7 +10,7 @@ import typer
 
 from open_ldm.cli.groups import OWN, WithOwnCommand
 from open_ldm.cli.help_lists import HelpWithLists
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import Json, Out, print_json, show
 
 app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored pictures.", rich_markup_mode=None)
 
@@ -73,7 +73,7 @@ def evaluate(
         silent=as_json,
     )
     if leads():
-        print_json(found.to_json()) if as_json else print(found.text())
+        print_json(found.to_json()) if as_json else show(found.text())
     return 0
 
 
@@ -81,25 +81,35 @@ def evaluate(
 def fit_features(
     data: Annotated[str, typer.Argument(help="Labelled pictures: a recipe, a run, a folder of pictures, shards.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. pictures=200000 network.size_px=64.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. pictures=200000; data.KEY=VALUE changes DATA's recipe."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the extractor.")] = Path("features"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Json = False,
 ) -> int:
-    """Train a small classifier on labelled pictures, whose features then measure pictures of that kind. Minutes on a CPU."""
+    """Train a small classifier on labelled pictures, whose features then measure pictures of that kind. Minutes on a CPU.
+
+    The same command again goes on where it stopped.
+    """
     from open_ldm.commands.evaluate.options import choice_of, fit_config_from
     from open_ldm.commands.fit_features import fit_features
 
-    config = fit_config_from(overrides or ())
+    of_data = [each for each in overrides or () if each.startswith("data.")]
+    config = fit_config_from([each for each in overrides or () if each not in of_data])
     fitted = fit_features(
-        data, out, config, device=choice_of("--device", device, ("auto", "cpu", "cuda", "mps")), silent=as_json
+        data,
+        out,
+        config,
+        device=choice_of("--device", device, ("auto", "cpu", "cuda", "mps")),
+        silent=as_json,
+        changes=of_data,
     )
     if as_json:
         print_json(
             {"folder": str(fitted.folder), "accuracy": fitted.accuracy, "tested": fitted.tested, "sha256": fitted.sha256}
         )
     else:
-        print(f"{fitted.accuracy:.1%} of {fitted.tested:,} held-out pictures recognised")
-        print(f"use it: ldm evaluate RUN --extractor {shlex.quote(str(fitted.folder))}")
+        show(f"{fitted.accuracy:.1%} of {fitted.tested:,} held-out pictures recognised")
+        show(f"use it: ldm evaluate RUN --extractor {shlex.quote(str(fitted.folder))}")
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, print_json, show
 
 
 def import_(
@@ -28,9 +28,9 @@ def import_(
         content = {"run": str(result.run), "parameters": result.parameters, "weights": result.weights}
         print_json({**content, "quirks": dict(result.quirks)})
     else:
-        print(f"{result.parameters:,} numbers ({result.weights}) in {result.run}; sample with: ldm sample {result.run}")
+        show(f"{result.parameters:,} numbers ({result.weights}) in {result.run}; sample with: ldm sample {result.run}")
         for setting, value in result.quirks.items():
-            print(f"  {setting} = {value}")
+            show(f"  {setting} = {value}")
     return 0
 
 
@@ -41,11 +41,11 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Write a run's averaged weights for diffusers' own from_pretrained."""
-    from open_ldm.commands.import_export import export_to_diffusers
+    from open_ldm.commands.import_export import beside, export_to_diffusers
 
-    folder = export_to_diffusers(run, out or run.with_name(f"{run.name}-{to}"))
+    folder = export_to_diffusers(run, out or beside(run, to))
     if as_json:
         print_json({"folder": str(folder)})
     else:
-        print(f"{folder}: see the README.md in it")
+        show(f"{folder}: see the README.md in it")
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import FigureFormat, Json, Out, print_json
+from open_ldm.cli.options import FigureFormat, Json, Out, print_json, show
 
 Format = Annotated[FigureFormat, typer.Option("--format", help="What plots are written as; PDF and PNG are for print.")]
 app = typer.Typer(
@@ -32,7 +32,7 @@ def schedule(
     if as_json:
         print_json(shown.to_json())
     else:
-        print(shown.text())
+        show(shown.text())
     return 0
 
 
@@ -52,7 +52,7 @@ def positions(
     if as_json:
         print_json({"files": [str(path) for path in written]})
     else:
-        print("\n".join(map(str, written)))
+        show("\n".join(map(str, written)))
     return 0
 
 
@@ -75,12 +75,12 @@ def tokens(
     for run in runs:
         found.append(inspect_tokens(run, pictures, figure_format))
         for problem in found[-1].problems:
-            print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
+            show(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
     if as_json:
         print_json({"runs": [each.to_json() for each in found]})
         return 0
     rows = [HEADER, *(each.row() for each in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print("\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows))
-    print("plots: " + ", ".join(str(each.plot) for each in found))
+    show("\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows))
+    show("plots: " + ", ".join(str(each.plot) for each in found))
     return 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -28,8 +28,12 @@ from open_ldm.cli.sample import sample
 from open_ldm.cli.study import study
 from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
-from open_ldm.core.errors import OpenLdmError, debugging, exit_code_of
+from open_ldm.core.errors import ConfigError, OpenLdmError, debugging, exit_code_of
 from open_ldm.core.launch import HOW_TO_LAUNCH, TORCHRUN_OPTIONS, leave_code
+from open_ldm.core.plain_data import to_json
+
+_MAY_BE_EMPTY = ("--prompt", "--negative-prompt", "--sweep", "--class")
+"""Options of text, for which no text is a value, or has an error of its own."""
 
 app = typer.Typer(
     name="ldm",
@@ -76,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     code = 0
     try:
+        _refuse_empty(given)
         result = app(given, prog_name="ldm", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except typer.Exit as exit_:
@@ -96,6 +101,19 @@ def _print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _refuse_empty(given: Sequence[str]) -> None:
+    """Raise ConfigError for an argument without content, as an unset variable of a shell gives it: no folder is meant by it."""
+    for before, argument in pairwise(("", *given)):
+        option, equals, value = argument.partition("=")
+        if not argument.strip() and before not in _MAY_BE_EMPTY:
+            behind = before if before.startswith("--") else ""
+        elif option.startswith("--") and equals and not value.strip() and option not in _MAY_BE_EMPTY:
+            behind = option
+        else:
+            continue
+        raise ConfigError(f"{behind or 'an argument'} is empty", needed="a value", fix="leave it out, or check the variable")
 
 
 def _of_all(error: Exception) -> Exception:
@@ -148,7 +166,7 @@ def _fail(given: Sequence[str], message: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     if "--json" in given:
         content: dict[str, Any] = {"error": message, "code": code}
-        print(json.dumps(content, ensure_ascii=False))
+        print(to_json(content))
     else:
         print(f"error: {message}", file=sys.stderr)
     return code

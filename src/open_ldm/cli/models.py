@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, print_json, show
 
 
 def models(as_json: Json = False) -> int:
@@ -13,7 +13,7 @@ def models(as_json: Json = False) -> int:
     if as_json:
         print_json({"models": [row.to_json() for row in rows]})
         return 0
-    print(f"{'denoiser':<10}{'size':<6}{'patch':>5}{'parameters':>16}{'GMACs':>10}   counted for")
+    show(f"{'denoiser':<10}{'size':<6}{'patch':>5}{'parameters':>16}{'GMACs':>10}   counted for")
     for row in rows:
-        print(f"{row.denoiser:<10}{row.size:<6}{row.patch:>5}{row.parameters:>16,}{row.gmacs:>10.2f}   {row.setting}")
+        show(f"{row.denoiser:<10}{row.size:<6}{row.patch:>5}{row.parameters:>16,}{row.gmacs:>10.2f}   {row.setting}")
     return 0

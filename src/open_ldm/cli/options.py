@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
+
+from open_ldm.core.errors import escaped
+from open_ldm.core.plain_data import to_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 FigureFormat = Literal["svg", "pdf", "png"]
@@ -16,6 +18,11 @@ Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
 RunOut = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME, with the name of the recipe.")]
 
 
+def show(text: str, *, end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
+    """Print text in which names and captions of any data may stand: what a terminal would obey is spelt out."""
+    print(escaped(text, keep="\n\t"), end=end, file=file, flush=flush)
+
+
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object on standard output."""
-    print(json.dumps(content, ensure_ascii=False, default=str))
+    print(to_json(content, default=str))

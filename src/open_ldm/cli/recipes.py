@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, print_json, show
 from open_ldm.core.errors import ConfigError
 
 
@@ -24,9 +24,9 @@ def recipes(
             print_json({"recipes": rows})
         else:
             width = max(len(each) for each in rows)
-            print("\n".join(f"{each:<{width}}  {line}" for each, line in rows.items()))
-            print("\nldm recipes show NAME prints one; ldm train NAME trains it")
-            print(f"ldm autoencoder train NAME: {', '.join(packaged('autoencoder'))}")
+            show("\n".join(f"{each:<{width}}  {line}" for each, line in rows.items()))
+            show("\nldm recipes show NAME prints one; ldm train NAME trains it")
+            show(f"ldm autoencoder train NAME: {', '.join(packaged('autoencoder'))}")
         return 0
     if action != "show" or name is None:
         raise ConfigError(
@@ -36,5 +36,5 @@ def recipes(
     if as_json:
         print_json({"name": name, "text": text})
     else:
-        print(text, end="")
+        show(text, end="")
     return 0

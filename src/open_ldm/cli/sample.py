@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import Json, Out, print_json, show
 
 if TYPE_CHECKING:
     from open_ldm.commands.sample import SampleOptions
@@ -62,6 +62,7 @@ def sample(
     spacing: Annotated[str | None, typer.Option(help="Of the steps: {spacings}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sample a sweep of more than 1,000 pictures too.")] = False,
     out: Out = None,
     as_json: Json = False,
 ) -> int:
@@ -91,6 +92,7 @@ def sample(
         semantic_scale=semantic_scale,
         control_scale=control_scale,
         spacing=spacing,
+        yes=yes,
     )
     if npz:
         return _array(loaded, options, labels, out, as_json)
@@ -107,10 +109,10 @@ def _pictures(loaded: LoadedRun, options: SampleOptions, out: Path | None, as_js
         print_json(written.to_json())
         return 0
     if all(request.shows is None for request in samples.requests) and loaded.recipe.conditioning.semantic.kind != "none":
-        print("no prompt or class was given, so the model was sampled without one; see --prompt and --class")
+        show("no prompt or class was given, so the model was sampled without one; see --prompt and --class")
     if loaded.recipe.conditioning.semantic.kind == "class" and (options.classes or options.class_index):
-        print("classes: " + ", ".join(dict.fromkeys(str(request.shows) for request in samples.requests)))
-    print(written.sentence())
+        show("classes: " + ", ".join(dict.fromkeys(str(request.shows) for request in samples.requests)))
+    show(written.sentence())
     return 0
 
 
@@ -120,5 +122,5 @@ def _array(loaded: LoadedRun, options: SampleOptions, labels: Labels | None, out
 
     written = sample_array(loaded, options, labels, out, silent=as_json)
     if written.leads:
-        print_json(written.to_json()) if as_json else print(written.sentence())
+        print_json(written.to_json()) if as_json else show(written.sentence())
     return 0

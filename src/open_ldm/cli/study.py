@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import FigureFormat, Json, print_json
+from open_ldm.cli.options import FigureFormat, Json, print_json, show
 
 
 def study(
@@ -48,7 +48,7 @@ def study(
         if dry_run and as_json:
             print_json(cost.to_json())
         elif not as_json:
-            print(cost.text(), flush=True)
+            show(cost.text(), flush=True)
         if dry_run:
             return 0
     command = ["ldm", "study", name, *choice.overrides, "--scale", scale]
@@ -60,7 +60,7 @@ def study(
         findings = [{"setting": each.setting, "text": each.text(), "verdict": each.verdict} for each in found.findings]
         print_json({"study": name, "scale": scale, "folder": str(folder), "finished": found.finished, "findings": findings})
     else:
-        print("\n".join([*(f"{each.setting}: {each.text()}" for each in found.findings), str(folder / "study.html")]))
+        show("\n".join([*(f"{each.setting}: {each.text()}" for each in found.findings), str(folder / "study.html")]))
     return 0
 
 
@@ -71,6 +71,6 @@ def _list(as_json: bool) -> int:
         print_json({"studies": {each.name: {"shows": each.shows, "question": each.question} for each in STUDIES.values()}})
         return 0
     width = max(len(each) for each in STUDIES)
-    print("\n".join(f"{each.name:<{width}}  {each.shows}: {each.title}" for each in STUDIES.values()))
-    print("\nldm study NAME --scale tiny runs one; with --dry-run it prints what it would cost")
+    show("\n".join(f"{each.name:<{width}}  {each.shows}: {each.title}" for each in STUDIES.values()))
+    show("\nldm study NAME --scale tiny runs one; with --dry-run it prints what it would cost")
     return 0

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, RunOut, print_json
+from open_ldm.cli.options import Json, RunOut, print_json, show
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
 
     recipe, overrides = with_guess(recipe, overrides or ())
     for line in recipe_notes(recipe, overrides or ()):
-        print(f"note: {line}", file=sys.stderr)
+        show(f"note: {line}", file=sys.stderr)
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
     if dry_run:
@@ -49,7 +49,7 @@ def train(
         else:
             outcome = build_only(resolved)
             text, content = outcome.text(), outcome.to_json()
-        print_json(content) if as_json else print(text)
+        print_json(content) if as_json else show(text)
         return 0
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_recipe(resolved, folder, silent=as_json, command=command)
@@ -66,9 +66,9 @@ def train(
             }
         )
     elif result.code == 75:
-        print(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
+        show(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
     elif resolved.stages:
-        print(
+        show(
             f"all {len(resolved.stages)} stages done, {result.samples_seen:,} samples; report: {folder}/report.html",
             file=sys.stderr,
         )

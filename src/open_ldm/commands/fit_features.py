@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from open_ldm.commands.evaluate.reference import open_against
@@ -14,9 +15,18 @@ from open_ldm.sources.loader import DataConfig
 
 
 def fit_features(
-    data: DataConfig | str | Path, out: Path, config: FitConfig, *, device: DeviceName = "auto", silent: bool = False
+    data: DataConfig | str | Path,
+    out: Path,
+    config: FitConfig,
+    *,
+    device: DeviceName = "auto",
+    silent: bool = False,
+    changes: Sequence[str] = (),
 ) -> Fitted:
     """Train the classifier on `data` (as `open_against`) and write it into the folder `out`.
+
+    The same call goes on where an interrupted one stopped. `changes` are assignments to the recipe that `data` names, such as
+    `data.source.path=...`.
 
     Raises ConfigError when `out` is a file or `data` holds samples of a model, DataError without classes.
     """
@@ -24,7 +34,7 @@ def fit_features(
         raise ConfigError(f"{data} holds samples of a model", needed="real pictures, which a model cannot have shaped")
     if out.is_file():
         raise ConfigError(f"--out {out} is a file", needed="the path of a folder")
-    source = open_against(data)
+    source = open_against(data, changes=changes)
     machine = set_up_machine(device)
     with Progress(config.pictures, label="fit", unit="pictures", silent=silent) as progress:
         progress.say(source.summary.sentence())

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.errors import ConfigError, DataError, escaped
 from open_ldm.data import channels, pictures
 from open_ldm.data.decoded import FileKind, kind_of
 from open_ldm.data.ome import read_ome
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.survey import spread
+from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.catalogue import all_packaged
 from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
@@ -56,7 +57,7 @@ class Guess:
 def is_data(given: str) -> bool:
     """Tell whether what stands in the place of a recipe is a folder or file of pictures: no packaged name, YAML or run."""
     path = Path(given).expanduser()
-    if given in all_packaged() or (path / "config.yaml").is_file() or (path / "MANIFEST.json").is_file():
+    if given in all_packaged() or is_run(path) or (path / "MANIFEST.json").is_file():
         return False
     return path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *_TABLES))
 
@@ -100,7 +101,7 @@ def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
     if not is_data(recipe):
         return recipe, list(overrides)
     found = guess(recipe)
-    print(found.text(), file=sys.stderr)
+    print(escaped(found.text(), keep="\n"), file=sys.stderr)
     return found.recipe, [*found.overrides, *overrides]
 
 

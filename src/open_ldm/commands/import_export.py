@@ -19,7 +19,7 @@ from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError
-from open_ldm.core.files import fsync_path, write_json, write_text
+from open_ldm.core.files import fsync_path, obey_umask, write_json, write_text
 from open_ldm.interop.catalogue import FAMILIES, family_of
 from open_ldm.interop.family import Description, Layout
 from open_ldm.interop.files import WeightFile, read_weights
@@ -156,6 +156,15 @@ def _about(
     }
 
 
+def beside(run: Path, ending: str) -> Path:
+    """Return the folder RUN-ENDING beside a run. Raises ConfigError for the root of a disk, which is no run."""
+    whole = run.expanduser().resolve()
+    if not whole.name:
+        raise ConfigError(f"{run} is no run folder", needed="a folder made by ldm train", fix="check the path")
+    named = run if run.name not in ("", "..") else whole
+    return named.with_name(f"{named.name}-{ending}")
+
+
 def export_to_diffusers(run: Path, out: Path) -> Path:
     """Write a run's averaged weights as a folder that diffusers' own from_pretrained loads. Returns the folder.
 
@@ -183,6 +192,8 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
         write_json(temporary / EXPORTED, about)
         if beside:
             save_file(beside, temporary / BESIDE)
+        for file in temporary.iterdir():
+            obey_umask(file)
         write_text(temporary / "README.md", _readme(type(network).__name__, family.notes(model), sorted(beside)))
         fsync_path(temporary)
         temporary.rename(out)

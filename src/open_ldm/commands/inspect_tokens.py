@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from open_ldm.checkpoints.checkpoint import run_folder_of
+from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls.data import columns_of_controls, fit_controls, measures_of
 from open_ldm.core.errors import ConfigError

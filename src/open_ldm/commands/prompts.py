@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, cut
 from open_ldm.text import TextEncoder
 
 _CHOICE = re.compile(r"\{([^{}]*)\}")
@@ -48,20 +49,36 @@ class Sweep:
     columns: tuple[str, ...]
 
 
-def sweep_of(template: str) -> Sweep:
+MOST_PICTURES = 1000
+"""Of a sweep that nobody has said yes to: ten choices of two are more."""
+
+
+def sweep_of(template: str, pictures_each: int = 1, *, yes: bool = False) -> Sweep:
     """Build every way to choose one word of each {a,b,c}: the last choice runs along a row, those before it down the rows.
 
-    Raises ConfigError when there is nothing to choose or a brace is left open.
+    Args:
+        template: The prompt.
+        pictures_each: How many pictures are sampled of each variant.
+        yes: Also of more than `MOST_PICTURES` in all.
+
+    Raises:
+        ConfigError: There is nothing to choose, a brace is left open, or the pictures are too many.
     """
     choices = [[option.strip() for option in found.split(",")] for found in _CHOICE.findall(template)]
     around = [re.sub(r"\s+", " ", part) for part in _CHOICE.split(template)[::2]]
     if not choices or any("{" in part or "}" in part for part in around):
         raise ConfigError(
-            f"--sweep {template!r} cannot be read", needed="choices in braces, as in 'a {red,blue} {circle,square}'"
+            f"--sweep {cut(template)!r} cannot be read", needed="choices in braces, as in 'a {red,blue} {circle,square}'"
         )
     if lonely := next((found for found in choices if len(set(found)) < len(found) or len(found) < 2), None):
         raise ConfigError(
-            f"--sweep {template!r}: {{{','.join(lonely)}}} offers no choice", needed="two or more different words"
+            f"--sweep {cut(template)!r}: {{{cut(','.join(lonely))}}} offers no choice", needed="two or more different words"
+        )
+    if (count := math.prod(map(len, choices)) * pictures_each) > MOST_PICTURES and not yes:
+        raise ConfigError(
+            f"--sweep {cut(template)!r} makes {count:,} pictures",
+            needed=f"at most {MOST_PICTURES:,}",
+            fix="--yes samples them all",
         )
     down = list(product(*choices[:-1]))
     captions = tuple(_filled(around, (*row, last)) for row in down for last in choices[-1])

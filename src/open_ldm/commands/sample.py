@@ -40,6 +40,7 @@ class SampleOptions:
         sweep: One prompt with choices, `a {red,blue} circle`: every variant of it with the same seeds, as a labelled table.
         negative_prompt: What guidance leads away from, instead of the empty caption.
         steps, solver, spacing, semantic_scale, control_scale: As `sampling` in a recipe.
+        yes: A sweep may have any number of pictures.
     """
 
     prompts: tuple[str, ...] = ()
@@ -55,6 +56,7 @@ class SampleOptions:
     semantic_scale: float | None = None
     control_scale: float | None = None
     spacing: str | None = None
+    yes: bool = False
 
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
@@ -89,7 +91,7 @@ def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, 
         )
     settings = checked_settings(run, options)
     requests = requests_from(run, options.prompts, classes_of(run, options), options.count, options.seed, options.controls)
-    sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt)
+    sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt, yes=options.yes)
     if into is not None:
         refuse_older(into, len(sheet.requests))
     for caption in cut_prompts(run, sheet):
@@ -148,6 +150,8 @@ def sheet_of(
     requests: Sequence[SampleRequest] = (),
     sweep: str | None = None,
     negative: str | None = None,
+    *,
+    yes: bool = False,
 ) -> Sheet:
     """Lay out the requests, or every variant of the prompt `sweep` for each of them, as a sheet.
 
@@ -159,16 +163,18 @@ def sheet_of(
         requests: Pictures to sample; with a sweep only their seeds and controls are used.
         sweep: A prompt with choices in braces.
         negative: What guidance leads away from.
+        yes: As in `sweep_of`.
 
     Raises:
-        ConfigError: The model takes no captions, a caption has words it does not know, or a negative prompt has no effect.
+        ConfigError: The model takes no captions, the sweep has too many pictures, a caption has words it does not know, or a
+            negative prompt has no effect.
     """
     if negative is not None:
         check_negative(run, negative, settings)
     if sweep is None:
         return Sheet(tuple(requests), negative=negative)
     _require_captions(run, "--sweep")
-    table = sweep_of(sweep)
+    table = sweep_of(sweep, len(requests), yes=yes)
     for caption in table.captions:
         _encoder(run).check_prompt(caption)
     rows, variants = [], []

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from open_ldm.checkpoints.checkpoint import run_folder_of
+from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.array_file import write_npz
 from open_ldm.commands.sample import (
     SampleOptions,

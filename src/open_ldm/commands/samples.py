@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from open_ldm.checkpoints.checkpoint import run_folder_of
+from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, DiskError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.stages import train_stages
 from open_ldm.runs.train import TrainingResult, train
@@ -21,4 +22,4 @@ def train_recipe(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
 def default_folder(given: str, name: str) -> Path:
     """Return runs/NAME, or the run folder itself when that is what was given."""
     path = Path(given)
-    return path if (path / "config.yaml").is_file() else Path("runs") / name
+    return path if is_run(path) else Path("runs") / name

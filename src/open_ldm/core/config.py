@@ -15,12 +15,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.errors import ConfigError, cut, nearest
 from open_ldm.core.fields import field_names, is_text, names_type, shown_location, types_of_field, types_of_item
+from open_ldm.core.plain_data import MOST_YAML_BYTES, PlainDataError, parse_yaml_value
 
 
 class Config(BaseModel):
-    """Base of every config: immutable, and an unknown key is an error.
+    """Base of every config: immutable; an unknown key is an error, and so is NaN or infinity.
 
     Attributes:
         presets: For each setting that names a preset, the settings whose values the preset gives while they are null. A new
@@ -29,7 +30,7 @@ class Config(BaseModel):
 
     presets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Config)
@@ -46,6 +47,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, or it is not a YAML mapping in UTF-8; the message names the line.
     """
     try:
+        if path.stat().st_size > MOST_YAML_BYTES:
+            raise ConfigError(
+                f"{path} has {path.stat().st_size:,} bytes", needed=f"a YAML recipe of at most {MOST_YAML_BYTES:,}"
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read recipe {path}: {error.strerror}", fix="check the path") from error
@@ -62,27 +67,20 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         source: Where the text comes from, for error messages.
 
     Raises:
-        ConfigError: The text is not a YAML mapping; the message names the line.
+        ConfigError: The text is not a YAML mapping, or beyond a limit (core/plain_data.py); the message names the line.
     """
     try:
-        content = yaml.load(text, YamlLoader)
+        content = parse_yaml_value(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigError(f"{source} is not valid YAML{where}: {reason}", fix="correct that line") from error
+    except PlainDataError as error:
+        raise ConfigError(f"{source} cannot be used: {error}", needed="a YAML recipe") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{source} contains a {type(content).__name__}", needed="a mapping of settings")
     return content
-
-
-class YamlLoader(yaml.SafeLoader):
-    """YAML without dates, which no setting is: 2024-01-02 is text."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 def number_if_scientific(value: Any) -> Any:
@@ -166,13 +164,13 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
     match problem["type"]:
         case "extra_forbidden":
             names = field_names(kind, location[:-1])
-            return f"unknown key {dotted!r}", f"; needed: {nearest(str(location[-1]), names)}"
+            return f"unknown key {cut(dotted)!r}", f"; needed: {nearest(str(location[-1]), names)}"
         case "missing":
             return f"key {dotted!r} is missing", "; needed: a value for it"
         case "union_tag_invalid":
             tags = str(problem.get("ctx", {}).get("expected_tags", "")).replace("'", "")
             tag = str(problem.get("ctx", {}).get("tag", ""))
-            return f"{dotted}.kind={tag!r} is unknown", f"; needed: {nearest(tag, tags.split(', '))}"
+            return f"{dotted}.kind={cut(tag)!r} is unknown", f"; needed: {nearest(tag, tags.split(', '))}"
         case "union_tag_not_found":
             return f"key '{dotted}.kind' is missing", "; needed: kind: NAME"
         case _:
@@ -182,7 +180,7 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
             long = isinstance(given, dict) or (isinstance(given, list) and len(repr(given)) > _LIST_LENGTH)
             unquoted = problem["type"] in ("string_type", "path_type") and isinstance(given, bool | int | float)
             fix = "; fix: put it in quotes in the YAML" if unquoted else ""
-            return f"{dotted or 'recipe'}={type(given).__name__ if long else repr(given)}", _needed(message) + fix
+            return f"{dotted or 'recipe'}={type(given).__name__ if long else cut(repr(given))}", _needed(message) + fix
 
 
 def _needed(message: str) -> str:

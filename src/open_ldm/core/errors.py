@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import re
 import traceback
-from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Iterable, Mapping
 
-_LIST_LENGTH = 160
-"""Characters of a list of names in an error, which has at most 300."""
+LINE_LENGTH = 299
+"""Characters of an error."""
+GIVEN_LENGTH = 60
+"""Characters of one thing that was given, in an error that would be too long with all of it."""
+_SHORTER_LENGTH = 40
+_LIST_LENGTH = 100
+"""Characters of a list of names that is shown whole."""
+_NEAREST = 5
+_NAME_LENGTH = 30
+_MOST_COMPARED = 200
+"""Characters of a wrong name that are compared with the right ones, which takes time by their product."""
+_LEAST = {"problem": 110, "needed": 90, "fix": 80}
+"""Characters that a part of an error keeps, however long the others are."""
+_JOINERS = "\u200c\u200d"
+"""Unprintable to Python, and yet parts of written words and signs."""
 
 
 class OpenLdmError(Exception):
@@ -34,13 +48,8 @@ class OpenLdmError(Exception):
         super().__init__(self.one_line())
 
     def one_line(self) -> str:
-        """Return the whole message on one line: the problem, what is needed, how to fix it."""
-        parts = [self.problem]
-        if self.needed:
-            parts.append(f"needed: {self.needed}")
-        if self.fix:
-            parts.append(f"fix: {self.fix}")
-        return " ".join("; ".join(parts).split())
+        """Return the message on one line of at most 299 characters: the problem, what is needed, how to fix it."""
+        return error_line(self.problem, self.needed, self.fix)
 
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows: the one line, or the whole traceback with LDM_DEBUG=1 (IPython calls this)."""
@@ -96,11 +105,24 @@ class DiskError(OpenLdmError):
     exit_code = 74
 
     @classmethod
-    def of(cls, what: str, error: OSError, *, fix: str = "check space and permissions") -> DiskError:
+    def of(cls, what: str, error: Exception, *, fix: str = "check space and permissions") -> DiskError:
         """Return the error for something that the disk refused, e.g. `what` = "cannot write FILE"."""
-        disk = cls(f"{what}: {error.strerror or error}", fix=fix)
+        disk = (DiskFullError if is_full(error) else cls)(f"{what}: {getattr(error, 'strerror', None) or error}", fix=fix)
         disk.exit_code = 77 if isinstance(error, PermissionError) else 74
         return disk
+
+
+class DiskFullError(DiskError):
+    """The disk has no room left: a run goes on without saving, and tries again."""
+
+
+_FULL = (errno.ENOSPC, *(getattr(errno, name) for name in ("EDQUOT",) if hasattr(errno, name)))
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error, of the disk or of safetensors, says that there is no room left."""
+    said = any(f"os error {number})" in str(error) for number in _FULL)  # safetensors gives the number in words
+    return isinstance(error, DiskFullError) or getattr(error, "errno", None) in _FULL or said
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -127,20 +149,83 @@ def reason_and_fix(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__}: {error}", ""
 
 
+def escaped(text: str, keep: str = "") -> str:
+    """Spell out every character that is no sign on paper, such as those that move a terminal's cursor or change its colours.
+
+    Args:
+        text: Any text, of a file's name, a label or a caption.
+        keep: Characters that stay, such as a line break.
+    """
+    if text.isprintable():
+        return text
+    kept = keep + _JOINERS
+    return "".join(
+        sign if sign.isprintable() or sign in kept else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )
+
+
+def cut(text: str, length: int = GIVEN_LENGTH) -> str:
+    """Shorten a text in its middle to `length` characters, and escape what a terminal would obey."""
+    text = escaped(text)
+    if len(text) <= length:
+        return text
+    kept = length - 5
+    return f"{text[: kept - kept // 2]} ... {text[len(text) - kept // 2 :]}"
+
+
+def error_line(problem: str, needed: str = "", fix: str = "") -> str:
+    """Join the parts of an error in one line. Where it would be too long, what was given is shortened in its middle first.
+
+    Args:
+        problem: What was given, or what went wrong.
+        needed: What is needed instead.
+        fix: How to fix it.
+
+    Returns:
+        At most 299 printable characters; what is needed and the fix are always among them.
+    """
+    given = {"problem": problem, "needed": needed, "fix": fix}
+    parts = {name: escaped(" ".join(text.split())) for name, text in given.items() if text.split()}
+
+    def too_long() -> int:
+        return len(_joined(parts)) - LINE_LENGTH
+
+    whole = dict(parts)
+    for length in (GIVEN_LENGTH, _SHORTER_LENGTH):
+        for name in [name for name in parts if name != "fix"]:
+            if too_long() > 0:
+                parts[name] = _with_words_cut(whole[name], length)
+    for name, least in _LEAST.items():
+        if name in parts and (excess := too_long()) > 0:
+            parts[name] = cut(parts[name], max(least, len(parts[name]) - excess))
+    return _joined(parts)
+
+
+def _with_words_cut(text: str, length: int) -> str:
+    return re.sub(rf"\S{{{length + 1},}}", lambda word: cut(word[0], length), text)
+
+
+def _joined(parts: Mapping[str, str]) -> str:
+    return "; ".join(text if name == "problem" else f"{name}: {text}" for name, text in parts.items())
+
+
 def nearest(given: str, possible: Iterable[str], *, listed_by: str = "") -> str:
     """Return what is needed in place of a wrong name: 'one of cat, ship (did you mean 'ship'?)'.
 
     Args:
         given: The wrong name.
-        possible: The right ones.
+        possible: The right ones; of many, the five nearest are named, and the others counted.
         listed_by: A command that lists them, to be named in place of a list too long for an error.
     """
     names = [str(name) for name in possible]
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    fitting = sum(1 for end in accumulate(len(name) + 2 for name in names) if end <= _LIST_LENGTH)
-    listed = names[0] if len(names) == 1 else f"one of {shortened(names, max(1, fitting))}"
-    needed = f"one that `{listed_by}` lists" if listed_by else listed
-    return f"{needed} (did you mean {close[0]!r}?)" if close else needed
+    wrong = given[:_MOST_COMPARED]
+    close = difflib.get_close_matches(wrong, names, n=_NEAREST, cutoff=0.6)
+    whole = len(names) <= _NEAREST or sum(len(name) + 2 for name in names) <= _LIST_LENGTH
+    shown = names if whole else list(dict.fromkeys([*close, *names[:_NEAREST]]))[:_NEAREST]
+    text = shortened([cut(name, _NAME_LENGTH) for name in shown])
+    more = f", ... ({len(names) - len(shown):,} more)" if not whole else ""
+    needed = f"one that `{listed_by}` lists" if listed_by else f"{'' if len(names) == 1 else 'one of '}{text}{more}"
+    return f"{needed} (did you mean {cut(close[0], _NAME_LENGTH)!r}?)" if close else needed
 
 
 def shortened(names: Iterable[str], limit: int = 24) -> str:

@@ -19,25 +19,30 @@ Events of a training run, with their own fields:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
-from open_ldm.core.errors import DiskError
-from open_ldm.core.files import open_handle
+from open_ldm.core.appending import LineFile
+from open_ldm.core.errors import DiskError, escaped
+from open_ldm.core.plain_data import parse_json, to_json
 
 if TYPE_CHECKING:
     from rich.live import Live
 
 _OWN_KEYS = ("event", "time", "samples_seen")
+_MOST_NUMBER = 1e30
+"""No number of a training is larger; a page would plot nothing else beside it."""
+_MOST_LINE_BYTES = 4 << 20
+MOST_SAMPLES = 10**12 - 1
+"""A checkpoint's name has twelve digits."""
 _PLAIN_EVERY_SECONDS = 10.0
 _LIVE_EVERY_SECONDS = 0.125
 _NOTEBOOK_EVERY_SECONDS = 0.5
@@ -60,7 +65,9 @@ class Event:
             return None
         if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
             return None
-        return float(value)
+        if isinstance(value, str) or abs(value) < _MOST_NUMBER:
+            return float(value)
+        return math.inf if value > 0 else -math.inf
 
     def text(self, name: str) -> str:
         """Return a field as text; empty when it is absent."""
@@ -69,9 +76,7 @@ class Event:
 
 
 class EventLog:
-    """Append-only writer of events.jsonl. Each line is one `write` call, so a killed process loses at most that line.
-
-    A file that ends in a half-written line gets a line break first, so that the following lines stay readable.
+    """Append-only writer of events.jsonl, as `LineFile`; what a full disk does not take waits until it does.
 
     Raises:
         DiskError: The disk refuses.
@@ -79,36 +84,24 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open_handle(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-            size = os.lseek(self._file, 0, os.SEEK_END)
-            if size:
-                os.lseek(self._file, size - 1, os.SEEK_SET)
-                if os.read(self._file, 1) != b"\n":
-                    os.write(self._file, b"\n")
-        except OSError as error:
-            raise DiskError(f"cannot write {path}: {error.strerror}", fix="check space and permissions") from error
+        self._file = LineFile(path)
 
     def write(self, event: str, /, *, samples_seen: int, **fields: Any) -> None:
         """Append one event. Fields may hold text, numbers, one-element tensors, paths, lists and mappings of these."""
         if clash := [name for name in fields if name in _OWN_KEYS]:
             raise ValueError(f"every event has its own field {clash[0]!r}; needed: another name")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        record = {"event": event, "time": now, "samples_seen": int(samples_seen), **_plain(fields)}
-        line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
-        try:
-            written = os.write(self._file, line)
-        except OSError as error:
-            raise DiskError(f"cannot write {self.path}: {error.strerror}", fix="free some space") from error
-        if written != len(line):
-            raise DiskError(f"only {written} of {len(line)} bytes fitted into {self.path}", fix="free some space")
+        record = {"event": event, "time": now, "samples_seen": int(samples_seen), **fields}
+        line = (to_json(record) + "\n").encode()
+        self._file.append(line)
+
+    def flush(self) -> None:
+        """Write the events that a full disk made wait. Raises DiskFullError when they still do not fit."""
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -117,37 +110,32 @@ class EventLog:
         self.close()
 
 
-def _plain(value: Any) -> Any:
-    """Convert `value` to what JSON can hold; non-finite floats become "nan", "inf", "-inf"."""
-    if hasattr(value, "item"):  # numpy and torch scalars, without importing either
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
 def read_events(path: Path) -> list[Event]:
     """Read all events in the order written; [] without a file. Lines that a killed process left unfinished are skipped."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            return [event for line in _lines(file) if (event := _parse(line)) is not None]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise DiskError(f"cannot read {path}: {error.strerror}", fix="check permissions") from error
-    return [event for line in content.split(b"\n") if (event := _parse(line)) is not None]
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Give the lines of a log; of one that is too long, pieces, none of which is an event."""
+    while line := file.readline(_MOST_LINE_BYTES):
+        yield line
 
 
 def _parse(line: bytes) -> Event | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         own = {name: record.pop(name) for name in _OWN_KEYS}
-        return Event(str(own["event"]), str(own["time"]), int(own["samples_seen"]), record)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    name, when, samples = own.values()
+    counted = isinstance(samples, int) and not isinstance(samples, bool) and 0 <= samples <= MOST_SAMPLES
+    return Event(name, when, samples, record) if isinstance(name, str) and isinstance(when, str) and counted else None
 
 
 def effective_events(events: Iterable[Event]) -> list[Event]:
@@ -256,6 +244,7 @@ class Progress:
         """Print one lasting line of text without disturbing the live line."""
         if self.silent:
             return
+        text = escaped(text, keep="\n")
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         elif self._notebook:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-import tempfile
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,17 +14,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from open_ldm.core.errors import DiskError
+from open_ldm.core.errors import DiskError, DiskFullError
 from open_ldm.core.locks import POSIX, lock_file
+from open_ldm.core.plain_data import parse_json, to_json
 
 _TEMPORARY = ".part"
+_SPARE_BYTES = 8 << 20
 _ABANDONED_SECONDS = 3600.0
 _ONE_READER = threading.Lock()
 
 
 def open_handle(path: Path, flags: int) -> int:
-    """Open a file by `os.open` without changing its bytes; Windows otherwise changes line ends."""
-    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+    """Open a file by `os.open` without changing its bytes; Windows otherwise changes line ends. A new one obeys the umask."""
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def read_at(handle: int, size: int, offset: int) -> bytes:
@@ -87,6 +89,34 @@ def relative_path_hint(path: str | Path) -> str:
     return "" if Path(path).expanduser().is_absolute() else f"; a relative path starts from this folder, {Path.cwd()}"
 
 
+def obey_umask(path: Path) -> None:
+    """Give a file that a library wrote the permissions that every new file gets here."""
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    handle = open_handle(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        path.chmod(os.fstat(handle).st_mode & 0o777)
+    finally:
+        os.close(handle)
+        probe.unlink()
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Check that so many bytes fit, before anything is written.
+
+    Raises:
+        DiskFullError: They do not.
+    """
+    there = next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:
+        return  # a disk that does not say; writing will tell
+    if free < size + _SPARE_BYTES:
+        raise DiskFullError(
+            f"{folder} has {free / 1e6:,.0f} MB free", needed=f"{(size + _SPARE_BYTES) / 1e6:,.0f} MB", fix="free some space"
+        )
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically, as `writing_whole` does.
 
@@ -113,7 +143,6 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                Path(temporary).chmod(0o644)
                 if POSIX:
                     Path(temporary).replace(path)  # before the lock goes with the handle
             if not POSIX:
@@ -129,7 +158,11 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
 def _temporary_beside(path: Path) -> tuple[int, str]:
     """Create a temporary file, locked as long as its writer lives, where the disk supports locks."""
     while True:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
+        temporary = str(path.parent / f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+        try:
+            handle = open_handle(Path(temporary), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            continue
         with suppress(OSError):
             lock_file(handle, wait=True)
         if os.fstat(handle).st_nlink:
@@ -158,12 +191,12 @@ def _remove_unless_locked(file: Path) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write UTF-8 text atomically."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write indented, strict JSON atomically."""
+    write_text(path, to_json(content, indent=2) + "\n")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -173,7 +206,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         The JSON object in the file; an empty one where there is no file, or none that can be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        content = parse_json(path.read_text(encoding="utf-8", errors="replace"), finite=False)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

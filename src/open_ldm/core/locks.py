@@ -5,6 +5,8 @@ child. A lock on one byte (lockf) belongs to the process and is not inherited. W
 the open file, and nobody else can read or write a locked byte. A whole file is therefore locked there at one byte far behind
 its content.
 
+A lock of a whole file that a forked child inherits would outlive the process that took it: `keep_from_children` prevents that.
+
 Where Python has neither `fcntl` nor `msvcrt`, nothing is locked: only one process at a time may then write to a folder.
 """
 
@@ -14,9 +16,13 @@ import errno
 import importlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 _BEHIND_THE_CONTENT = 1 << 30
+_kept: set[int] = set()
+"""Handles that a forked child closes at once."""
 _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last one is Windows' after ten seconds
 
 
@@ -45,6 +51,50 @@ def lock_file(handle: int, *, wait: bool) -> bool:
     if not POSIX:
         return lock_byte(handle, _BEHIND_THE_CONTENT, wait=wait)
     return _taken(lambda: _fcntl.flock(handle, _fcntl.LOCK_EX | (0 if wait else _fcntl.LOCK_NB)), wait)
+
+
+def keep_from_children(handle: int) -> None:
+    """Let every process that is forked from now on close this handle at once, so that its lock ends with this process alone.
+
+    The handle must be closed by `close_kept`.
+    """
+    _kept.add(handle)
+
+
+def close_kept(handle: int) -> None:
+    """Close a handle of `keep_from_children`, which ends its lock."""
+    _kept.discard(handle)
+    os.close(handle)
+
+
+def _close_inherited() -> None:
+    """In a forked child: close what belongs to the parent. Closing a copy of a locked handle leaves the lock as it is."""
+    for handle in _kept:
+        with suppress(OSError):
+            os.close(handle)
+    _kept.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
+def process_ended(process: int) -> bool:
+    """Return whether a process of this machine has ended, or only its entry is left; a number that is none counts as ended."""
+    if process <= 0:
+        return True
+    if not POSIX:
+        return False  # asking about a process by signal 0 would end it there
+    with suppress(OSError, IndexError):
+        if (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+            return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False  # it is someone else's, so it is there
+    return False
 
 
 def lock_byte(handle: int, position: int, *, wait: bool) -> bool:

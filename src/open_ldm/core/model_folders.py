@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from pathlib import Path, PurePosixPath
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import hash_file
 
 PACKAGE = "package:"
+ALLOW_CODE = "LDM_ALLOW_CODE"
+"""Environment variable with the models, separated as paths are, that may run code of their own."""
 _CONTENT = (".json", ".txt", ".model", ".safetensors")
 
 
@@ -42,10 +45,40 @@ def find_model_folder(path: str) -> str:
     return str(folder)
 
 
-def content_hash(folder: Path) -> str:
-    """Compute the SHA-256 over a folder's own weights, configs and vocabularies, which identifies a model in any folder."""
+def code_allowed(path: str) -> bool:
+    """Return whether a model may run code of its own: only where the environment names its folder or hub name.
+
+    No recipe can allow it, since recipes are passed on; LDM_ALLOW_CODE is set by who sits at this machine.
+    """
+    return path in os.environ.get(ALLOW_CODE, "").split(os.pathsep)
+
+
+def own_code_error(path: str, what: str, error: Exception) -> ConfigError | None:
+    """Return what to say where a library refused a model with code of its own; None for any other error.
+
+    Args:
+        path: The model, as the setting names it.
+        what: What errors call it.
+        error: What the library raised under `trust_remote_code=False`.
+    """
+    if "trust_remote_code" not in str(error):
+        return None
+    return ConfigError(
+        f"{what} {path!r} brings Python code of its own, which was not run",
+        needed="a model that the library knows by itself",
+        fix=f"if you have read that code and trust it, set {ALLOW_CODE}={path}",
+    )
+
+
+def content_hash(folder: Path, *, code: bool = False) -> str:
+    """Compute the SHA-256 over a folder's own weights, configs and vocabularies, which identifies a model in any folder.
+
+    Args:
+        folder: The model.
+        code: Count its Python files too.
+    """
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in _CONTENT and file.is_file():
+        if file.suffix in (*_CONTENT, *([".py"] if code else [])) and file.is_file():
             digest.update(f"{file.name} {hash_file(file)}\n".encode())
     return digest.hexdigest()

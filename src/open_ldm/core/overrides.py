@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from open_ldm.core.config import YamlLoader, number_if_scientific
-from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.config import number_if_scientific
+from open_ldm.core.errors import ConfigError, cut, nearest
 from open_ldm.core.fields import is_path, is_text, may_be_null, presets_of, types_of_field, types_of_item
+from open_ldm.core.plain_data import PlainDataError, parse_yaml_value
 
 
 def parse_override(text: str, allowed: Sequence[Any] = ()) -> tuple[list[str], Any]:
@@ -30,10 +31,12 @@ def parse_override(text: str, allowed: Sequence[Any] = ()) -> tuple[list[str], A
     if is_text(allowed):
         return keys, _typed_text(value, allowed)
     try:
-        content = yaml.load(value, YamlLoader) if value.strip() else None
-        written = yaml.load(value, yaml.BaseLoader) if value.strip() else None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"the value of override {text!r} is not valid YAML", fix="put it in quotes") from error
+        content = parse_yaml_value(value) if value.strip() else None
+        written = parse_yaml_value(value, as_written=True) if value.strip() else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of override {cut(text)!r} is not valid YAML", fix="put it in quotes") from error
+    except PlainDataError as error:
+        raise ConfigError(f"the value of override {cut(text)!r} cannot be used: {error}") from error
     return keys, number_if_scientific(_with_text(content, written, allowed))
 
 
@@ -41,7 +44,7 @@ def _split(text: str) -> tuple[list[str], str]:
     path, separator, value = text.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        raise ConfigError(f"override {text!r} is not of the form key=value", fix="for example training.batch_size=64")
+        raise ConfigError(f"override {cut(text)!r} is not of the form key=value", fix="for example training.batch_size=64")
     return keys, value
 
 
@@ -99,7 +102,7 @@ def _apply(content: dict[str, Any], text: str, allowed: list[Any], given: set[tu
                 node[position] = parse_override(text, allowed)[1]
             node = node[position]
         elif not isinstance(node, dict):
-            raise ConfigError(f"override {text!r}: {'.'.join(keys[:depth])} is a single value and has no key {name!r}")
+            raise ConfigError(f"override {cut(text)!r}: {'.'.join(keys[:depth])} is a single value and has no key {name!r}")
         else:
             filled = presets_of(allowed, name, node)
             allowed = types_of_field(allowed, name, node)
@@ -136,7 +139,7 @@ def _position(node: list[Any], name: str, keys: Sequence[str]) -> int:
         str(item.get("name") or item.get("column") or item.get("kind")) if isinstance(item, dict) else str(i)
         for i, item in enumerate(node)
     ]
-    raise ConfigError(f"override {'.'.join(keys)}: the list has no item {name!r}", needed=nearest(name, kinds))
+    raise ConfigError(f"override {cut('.'.join(keys))}: the list has no item {cut(name)!r}", needed=nearest(name, kinds))
 
 
 def _deep_copy(value: Any) -> Any:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from open_ldm.core.errors import NonFiniteError
 from open_ldm.core.files import write_bytes
 
 _TEXT_PX = 12
@@ -27,15 +28,20 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def to_pixels(images: Tensor, bits: int = 8) -> Tensor:
-    """Convert float images in [-1, 1], of any shape, to pixels: round(top (x + 1) / 2), clamped; NaN becomes black.
+    """Convert float images in [-1, 1], of any shape, to pixels: round(top (x + 1) / 2), clamped.
 
     Args:
         images: The images.
         bits: 8 for uint8 (top 255), 16 for uint16 (top 65535).
+
+    Raises:
+        NonFiniteError: An image holds NaN or infinity, which no pixel can show.
     """
+    if not torch.isfinite(images).all():
+        raise NonFiniteError("a picture holds NaN or infinity", needed="finite numbers")
     top = 2**bits - 1
     scaled = (images.detach().float() + 1).mul_(top / 2)  # one copy, then in place: fresh memory costs more than the arithmetic
-    rounded = scaled.nan_to_num_(nan=0.0, posinf=float(top), neginf=0.0).clamp_(0, top).round_()
+    rounded = scaled.clamp_(0, top).round_()
     return rounded.to(torch.uint8 if bits == 8 else torch.uint16)
 
 

@@ -10,6 +10,15 @@ from torch import Tensor
 from open_ldm.core.errors import DataError, shortened
 
 
+def vanished_classes(known: Sequence[str], found: Sequence[str]) -> list[str]:
+    """Say, in one line, which classes of a model no picture of a data set has any more; nothing where all are there."""
+    gone = [name for name in known if name not in set(found)] if found else []
+    many = "es" if len(gone) > 1 else ""
+    return (
+        [f"the data has no picture any more of class{many} {shortened(gone, 5)}, which the run goes on knowing"] if gone else []
+    )
+
+
 def order_labels(known: Sequence[str], found: Sequence[str]) -> Tensor:
     """Find a model's label for each class of a data set: classes that come or go must not shift the labels of others.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from open_ldm.core.errors import DataError
 from open_ldm.core.files import hash_file, remove_temporary_files, write_bytes, write_json
+from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.bank import Rows
 from open_ldm.evaluation.features.base import ExtractorId
 from open_ldm.evaluation.moments import Moments
@@ -45,7 +45,7 @@ def save_statistics(folder: Path, statistics: Statistics) -> None:
 def load_statistics(folder: Path) -> Statistics:
     """Load what `save_statistics` wrote. Raises DataError when a file is missing, damaged or not the one described."""
     try:
-        content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"), finite=False)
         if content["sha256"] != hash_file(folder / TENSORS):
             raise DataError(f"{folder / TENSORS} is not the file that {DESCRIPTION} describes", fix="measure it again")
         tensors: dict[str, Tensor] = safetensors.torch.load_file(folder / TENSORS)

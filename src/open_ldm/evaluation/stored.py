@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
+from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.protocol import Result
 
 FILE = "evaluation.json"
@@ -50,7 +50,7 @@ def stored_results(folder: Path) -> list[Stored]:
     if not path.is_file():
         return []
     try:
-        return [Stored.from_json(one) for one in json.loads(path.read_text(encoding="utf-8"))["results"]]
+        return [Stored.from_json(one) for one in parse_json(path.read_text(encoding="utf-8"), finite=False)["results"]]
     except ConfigError as error:
         raise ConfigError(f"{path} cannot be read: {error.problem}", fix=error.fix) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

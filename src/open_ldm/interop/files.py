@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from torch import Tensor
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.core.files import hash_file
 from open_ldm.core.hashes import hash_content
+from open_ldm.core.plain_data import parse_json
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 GROUP_END = "::"
@@ -96,7 +96,7 @@ def _read_folder(folder: Path) -> WeightFile:
             raise ConfigError(f"{holder} holds {min(twice)!r} twice, also in {file.name}", fix="keep one set of the weights")
         state.update(tensors)
     try:
-        config = json.loads((holder / "config.json").read_text())
+        config = parse_json((holder / "config.json").read_text())
     except ValueError as error:
         raise CheckpointError(f"{holder / 'config.json'} is damaged") from error
     hashes = {file.name: hash_file(file) for file in files}

@@ -27,10 +27,12 @@ class Knowledge:
         """Read what `to_json` wrote from a manifest's content.
 
         Raises:
-            CheckpointError: The manifest lacks it.
+            CheckpointError: The manifest lacks it, or it makes no sense.
         """
         try:
             stats = content["latent_stats"]
             return cls(DataFacts.from_json(content["facts"]), LatentStats(tuple(stats["mean"]), tuple(stats["std"])))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise CheckpointError(f"the manifest lacks {error}", needed="a checkpoint written by this program") from error
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error

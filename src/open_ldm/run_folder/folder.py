@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from open_ldm.core.errors import DiskError, RunLockedError
+from open_ldm.core.errors import DiskError, RunLockedError, escaped
 from open_ldm.core.files import open_handle, read_at, remove_temporary_files, write_json, write_text
-from open_ldm.core.locks import lock_file
+from open_ldm.core.locks import close_kept, keep_from_children, lock_file, process_ended
+
+_ENDING_SECONDS = 10.0
+_ASK_EVERY_SECONDS = 0.05
 
 
 class RunFolder:
@@ -53,23 +60,40 @@ class RunFolder:
             self._lock = open_handle(lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise DiskError.of(f"cannot write to run folder {self.path}", error, fix="choose another --out") from error
-        if not _try_lock(self._lock):
-            owner = read_at(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(self._lock)
+        keep_from_children(self._lock)  # data workers may outlive a process that was killed
+        if not _try_lock(self._lock) and not self._locked_once_ended(self._lock):
+            owner = _owner_of(self._lock)
+            ended = ", which has ended but still holds its lock" if owner.ended else ""
+            close_kept(self._lock)
             self._lock = None
             raise RunLockedError(
-                f"run folder {self.path} is in use by {owner}", fix="wait for it to end, or choose another --out"
+                f"run folder {self.path} is in use by {owner.text}{ended}", fix="wait for it to end, or choose another --out"
             )
         remove_temporary_files(self.path)
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
         return self
 
+    def _locked_once_ended(self, lock: int) -> bool:
+        """Wait for the lock of a process that is ending, such as one that was killed a moment ago; returns whether it came."""
+        until = time.monotonic() + _ENDING_SECONDS
+        said = False
+        while _owner_of(lock).ended and time.monotonic() < until:
+            if not said:
+                print(
+                    f"{_owner_of(lock).text} is ending; waiting up to {_ENDING_SECONDS:.0f} s for {self.path}", file=sys.stderr
+                )
+                said = True
+            time.sleep(_ASK_EVERY_SECONDS)
+            if _try_lock(lock):
+                return True
+        return False
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock is not None:
             with suppress(OSError):
                 os.ftruncate(self._lock, 0)
-            os.close(self._lock)
+            close_kept(self._lock)
             self._lock = None
 
     def write_config(self, text: str) -> None:
@@ -90,6 +114,26 @@ class RunFolder:
         """
         content = {"code": code, "reason": reason, "samples_seen": samples_seen, "hint": hint}
         write_json(self.exit, {**content, "stages": list(stages)} if stages else content)
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Who wrote its name into a lock, and whether it is a process of this machine that has ended."""
+
+    text: str
+    ended: bool
+
+
+def _owner_of(lock: int) -> _Owner:
+    text = escaped(read_at(lock, 200, 0).decode(errors="replace").strip())
+    named = re.fullmatch(r"process ([0-9]{1,10}) on (.*)", text)
+    ended = named is not None and named[2] == socket.gethostname() and process_ended(int(named[1]))
+    return _Owner(text or "another process", ended)
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder holds a run: its resolved recipe, or a checkpoint."""
+    return (path / "config.yaml").is_file() or any((path / "checkpoints").glob("samples-*/MANIFEST.json"))
 
 
 def _try_lock(handle: int) -> bool:

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from open_ldm.core.config import parse_yaml
+from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.core.files import read_json_object
 
@@ -137,9 +137,11 @@ def _ended(code: Any, reason: str) -> RunState:
 def _when(time: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(time)
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.astimezone()
+        moment.timestamp()
+    except (ValueError, OverflowError, OSError):  # a year that no clock has
         return None
-    return moment if moment.tzinfo else moment.astimezone()
+    return moment
 
 
 def _previews(run: Path, effective: Sequence[Event]) -> list[Preview]:
@@ -173,7 +175,6 @@ def _text(path: Path) -> str:
 
 def _yaml(text: str) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text, "config.yaml")
+    except ConfigError:
         return {}
-    return content if isinstance(content, dict) else {}

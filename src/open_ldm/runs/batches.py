@@ -95,7 +95,9 @@ def cached_batches(
         StoppedError: A stop signal came while the cache was filled; the same command goes on.
     """
     with build_cache(recipe, source, read_content_hash(source, stop, world, silent=silent), encoders) as cache:
-        CacheFiller(cache, health, stop, world, silent=silent).fill()
+        filler = CacheFiller(cache, health, stop, world, silent=silent)
+        filler.spot_check()
+        filler.fill()
         data = cache.open()
     controls = fit_controls(recipe.conditioning.controls, facts.view)
     reader = CacheReader(data, recipe.training.seed, controls, find_label_order(recipe, facts, source))

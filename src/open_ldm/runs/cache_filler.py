@@ -22,6 +22,9 @@ from open_ldm.runs.build import workers_of
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.recipe import Recipe
 
+_SPOT_BYTES = 128 << 20
+"""Of each section, at every start: a few tenths of a second."""
+
 
 def read_content_hash(source: Source, stop: StopRequest, world: World, *, silent: bool) -> str:
     """Hash all pictures byte for byte and show how far it is.
@@ -97,6 +100,15 @@ class CacheFiller:
         self.world.barrier("the end of encoding")
         self._found_bad(self.cache.open().bad)
         return work
+
+    def spot_check(self) -> None:
+        """Compare a part of what is finished with its hashes; where that shows damage, read the whole cache.
+
+        What is damaged is removed, so that `fill` makes it again. `ldm encode --verify` reads all of it in any case.
+        """
+        if self.world.leads and any(part.section.looks_damaged(_SPOT_BYTES) for part in self.cache.parts):
+            self.drop_damaged()
+        self.world.barrier("the look at the cache")
 
     def drop_damaged(self) -> tuple[str, ...]:
         """Read the whole cache and remove what is damaged, so that it is made again; returns one line for each of it."""

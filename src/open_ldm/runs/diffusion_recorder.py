@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from open_ldm.core.errors import NonFiniteError
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.model.knowledge import Knowledge
@@ -59,7 +60,11 @@ class DiffusionRecorder(RunRecorder):
     def preview(self) -> None:
         """Sample a grid of the same requests every time."""
         started = time.perf_counter()
-        pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+        try:
+            pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+        except NonFiniteError as error:
+            self._warn(f"no preview was made: {error.problem}")
+            return
         path = self.folder.samples / f"{self.samples_seen:012d}.png"
         shown = captions_of(self.requests)
         save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))

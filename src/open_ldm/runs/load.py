@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from open_ldm.checkpoints.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, is_checkpoint, load_checkpoint
+from open_ldm.checkpoints.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, load_checkpoint
+from open_ldm.checkpoints.names import is_checkpoint
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.runs.begun import parsed
 from open_ldm.runs.build import build_generator
 from open_ldm.runs.encoders import load_autoencoder, load_text_encoder
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -79,7 +81,7 @@ def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
         CheckpointError: No checkpoint verifies, or it does not fit its own recipe.
     """
     checkpoint, problems = load_run_checkpoint(path)
-    recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
+    recipe = parsed(recipe_from, checkpoint.content["recipe"], f"{checkpoint.path.name}/MANIFEST.json")
     known = Knowledge.from_json(checkpoint.content)
     machine = set_up_machine(device, recipe.training.dtype)
     model = build_model(recipe.model_spec(known.facts), recipe.training.seed)

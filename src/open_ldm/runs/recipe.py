@@ -27,6 +27,7 @@ from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig, check_slots
 from open_ldm.process.resolution import area
 from open_ldm.run_folder.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
+from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.catalogue import all_packaged, recipe_text
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
@@ -306,8 +307,8 @@ def _own_content(name: str) -> dict[str, Any]:
     if name in all_packaged():
         return parse_yaml(recipe_text(name), f"recipe {name}")
     path = Path(name).expanduser()
-    if path.is_dir() and (path / "config.yaml").is_file():
-        return read_yaml(path / "config.yaml")
+    if (content := resolved_settings(path)) is not None:
+        return content
     if path.is_file():
         return read_yaml(path)
     raise ConfigError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.config import to_yaml
 from open_ldm.core.device import Machine
-from open_ldm.core.errors import DiskError
+from open_ldm.core.errors import DiskError, DiskFullError
 from open_ldm.core.events import EventLog, Progress, duration
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
@@ -184,7 +185,7 @@ class RunRecorder(ABC):
             every=[
                 Every(self.preview_every_samples, self._preview),
                 *self.checks(),
-                Every(training.checkpoint_every_samples, self.save),
+                Every(training.checkpoint_every_samples, self._save_if_room),
             ],
         )
 
@@ -196,6 +197,8 @@ class RunRecorder(ABC):
         seconds = time.perf_counter() - self._started
         reason = "all samples seen" if finished else f"stopped by {self.stop.name or 'another process'} and saved"
         self.event("end", code=code, reason=reason, seconds=round(seconds, 1))
+        if self._events is not None:
+            self._events.flush()
         self.trainer.world.everyone(partial(self._write_last, code, reason), "the last files of the run")
         self._progress.close()
         self.say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
@@ -205,6 +208,22 @@ class RunRecorder(ABC):
         hint = "run the same command again to go on" if code else ""
         self.folder.write_exit(code, reason, self.samples_seen, hint)
         self._write_report()
+
+    def _save_if_room(self) -> None:
+        self._if_room(self.save, "nothing was saved")
+
+    def _if_room(self, action: Callable[[], None], otherwise: str) -> None:
+        """Act; on a full disk training goes on, and what was to be done comes again at the next interval. The end is different.
+
+        Raises:
+            DiskFullError: The disk is full at the end of the run.
+        """
+        try:
+            action()
+        except DiskFullError as error:
+            if self.samples_seen >= self.recipe.training.samples:
+                raise
+            self._warn(f"{otherwise}, since the disk is full ({error.problem}): training goes on and tries again")
 
     def save(self) -> None:
         """Write a checkpoint, then refresh the report unless that was done a moment ago."""
@@ -231,6 +250,9 @@ class RunRecorder(ABC):
         self._reported = time.perf_counter()
 
     def _preview(self) -> None:
+        self._if_room(self._previewed, "no preview was made")
+
+    def _previewed(self) -> None:
         world = self.trainer.world
         with self.trainer.averaged(here=world.leads):
             world.everyone(self.preview, "a preview")
@@ -257,7 +279,8 @@ class RunRecorder(ABC):
         for sample in new:
             self._warn(f"bad sample {sample.id}: {sample.reason} {sample.detail}".rstrip() + " (another one takes its place)")
         if new and self._leads:
-            write_json(self.folder.health, self.health.to_json())
+            with suppress(DiskFullError):  # the log names them all, and the next bad sample writes the file
+                write_json(self.folder.health, self.health.to_json())
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from open_ldm.checkpoints.checkpoint import CheckpointFolder, samples_seen_of
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.core.config import to_yaml, validate
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.overrides import apply_overrides, assignments

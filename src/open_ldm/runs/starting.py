@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from open_ldm.checkpoints.checkpoint import CheckpointFolder
-from open_ldm.core.config import read_yaml
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.plain_data import parse_json
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import begun_clocks
+from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.parallel import whole_tensors
@@ -37,7 +36,7 @@ def load_starting_point(config: InitFromConfig) -> StartingPoint:
     group = "ema" if config.weights == "averaged" else "model"
     path = Path(config.source).expanduser()
     checkpoint, problems = load_run_checkpoint(path, group)
-    recipe = recipe_from(checkpoint.content["recipe"], (), source=f"{checkpoint.path.name}/MANIFEST.json")
+    recipe = parsed(recipe_from, checkpoint.content["recipe"], f"{checkpoint.path.name}/MANIFEST.json")
     return StartingPoint(
         path=path,
         checkpoint=checkpoint.path.name,
@@ -90,9 +89,9 @@ def settle_for_folder(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, Starti
     Raises:
         ConfigError: The folder's run was started from other weights, or is itself what the recipe starts from.
     """
-    if CheckpointFolder(folder.checkpoints).names() and folder.config.is_file():
-        before = recipe_from(content := read_yaml(folder.config), (), source=str(folder.config))
-        if "recipe_schema" not in content:
+    if (begun := begun_settings(folder)) is not None:
+        before = parsed(recipe_from, *begun)
+        if "recipe_schema" not in begun[0]:
             clocks = begun_clocks(recipe.conditioning, before.conditioning)
             recipe = recipe.model_copy(update={"conditioning": clocks})
         _require_same_source(recipe.init_from, before.init_from, folder)
@@ -155,7 +154,7 @@ def _require_same_source(now: InitFromConfig | None, before: InitFromConfig | No
     if now.source == before.source:
         return
     try:
-        known = json.loads(folder.transfer.read_text())["source"]["sha256"]
+        known = parse_json(folder.transfer.read_text())["source"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         known = None
     if known is None or load_starting_point(now).sha256 != known:

@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from open_ldm.checkpoints.checkpoint import CheckpointFolder, samples_seen_of
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.controls.data import survey_for
-from open_ldm.core.config import flattened, read_yaml
+from open_ldm.core.config import flattened
 from open_ldm.core.device import Machine, choose_device
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
+from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import count_bad_samples
+from open_ldm.encoded.labels import vanished_classes
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import cached_batches, live_batches
+from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.build import build_generator, build_trainer, read_facts
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import libraries_of, load_encoders
@@ -168,6 +171,7 @@ def _trained(
     facts = read_facts(recipe, source, seen, known_before, None if start is None else start.settings.spec.facts)
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
+    notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
     if recipe.cache is None:
         batches = live_batches(recipe, source, facts, encoders)
     else:
@@ -222,17 +226,21 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
             longer, never shorter than it is.
     """
     names = CheckpointFolder(folder.checkpoints).names()
-    if not folder.config.is_file() or not names:
+    if not names or (begun := begun_settings(folder)) is None:
         return
     require_length(recipe.training, samples_seen_of(names[0]), folder.path)
-    before = flattened(parse(read_yaml(folder.config), (), source=str(folder.config)).numerics)
+    before = flattened(parsed(parse, *begun).numerics)
     now = flattened(recipe.numerics)
     differing = [name for name in sorted({*before, *now} - {"training.samples"}) if before.get(name) != now.get(name)]
     if differing:
-        shown = ", ".join(f"{name}={before.get(name)} (now {now.get(name)})" for name in differing[:3])
+        shown = ", ".join(f"{name}={_short(before.get(name))} (now {_short(now.get(name))})" for name in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise ConfigError(
             f"run folder {folder.path} was started with {shown}{more}",
             needed="the same settings to go on with it",
             fix="leave the change out, or choose another --out",
         )
+
+
+def _short(value: Any) -> str:
+    return cut(str(value), 24)

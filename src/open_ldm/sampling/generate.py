@@ -14,6 +14,7 @@ from open_ldm.autoencoders import Autoencoder, LatentStats
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core import seeds
 from open_ldm.core.config import Config
+from open_ldm.core.errors import NonFiniteError
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.process.prediction import Denoised
@@ -48,6 +49,47 @@ class SamplingConfig(Config):
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_defaults(self, written(self), _LATER_SETTINGS)
+
+
+class _Watch:
+    """Finds the pictures of a batch that stop being finite, and when, without waiting for the device at every step."""
+
+    def __init__(self, picture_seeds: Sequence[int], steps: int) -> None:
+        self.seeds, self.steps = picture_seeds, steps
+        self._bad: Tensor | None = None
+        self._first: Tensor | None = None
+
+    def denoise(self, denoise: Denoise) -> Denoise:
+        """Look at every estimate, before bounds could hide an infinity."""
+
+        def watched(x_t: Tensor, t: float) -> Denoised:
+            denoised = denoise(x_t, t)
+            bad = ~torch.isfinite(denoised.x_0).flatten(1).all(dim=1)
+            self._bad = bad if self._bad is None else self._bad | bad
+            return denoised
+
+        return watched
+
+    def step(self, number: int) -> None:
+        """Note which pictures were no longer finite in step `number`, from 0."""
+        if self._bad is not None:
+            first = torch.full_like(self._bad, -1, dtype=torch.long) if self._first is None else self._first
+            self._first = torch.where(self._bad & (first < 0), number, first)
+
+    def finite(self, images: Tensor) -> Tensor:
+        """Return decoded images that are finite, as were all estimates on the way. Raises NonFiniteError for others."""
+        first = torch.full((len(images),), -1) if self._first is None else self._first.cpu()
+        decoded = torch.isfinite(images).flatten(1).all(dim=1)
+        bad = ((first >= 0) | ~decoded).nonzero().flatten().tolist()
+        if not bad:
+            return images
+        seed, step = self.seeds[bad[0]], int(first[bad[0]])
+        when = f"from step {step + 1} of {self.steps} on" if step >= 0 else "once it was decoded"
+        others = f", and {len(bad) - 1} more of {len(images)}" if len(bad) > 1 else ""
+        raise NonFiniteError(
+            f"the picture of seed {seed} holds NaN or infinity {when}{others}",
+            fix="lower the guidance scales, or take an older checkpoint whose pictures are good",
+        )
 
 
 class Generator:
@@ -95,20 +137,24 @@ class Generator:
 
         Raises:
             ConfigError: The schedule cannot be sampled in `config.steps` steps so spaced, or guidance leaves no channel out.
+            NonFiniteError: A picture holds NaN or infinity; the error names its seed and the first step.
         """
         finished: list[Tensor] = []
         for start in range(0, len(picture_seeds), config.batch_size):
             stop = min(start + config.batch_size, len(picture_seeds))
             before = len(finished) * config.steps
 
-            def count(step: int, x_0: Tensor, before: int = before) -> None:
+            watch = _Watch(picture_seeds[start:stop], config.steps)
+
+            def count(step: int, x_0: Tensor, before: int = before, watch: _Watch = watch) -> None:
+                watch.step(step)
                 if on_step is not None:
                     on_step(before + step + 1)
 
             unwanted = None if negative is None else negative.rows(start, stop).to(self.device)
             rows = inputs.rows(start, stop).to(self.device)
-            latents = self._latents(rows, unwanted, picture_seeds[start:stop], config, count)
-            finished.append(self.autoencoder.decode(self.stats.denormalise(latents)).float().cpu())
+            latents = self._latents(rows, unwanted, picture_seeds[start:stop], config, watch, count)
+            finished.append(watch.finite(self.autoencoder.decode(self.stats.denormalise(latents)).float().cpu()))
         return torch.cat(finished)
 
     @torch.no_grad()
@@ -118,6 +164,7 @@ class Generator:
         negative: TextTokens | None,
         picture_seeds: Sequence[int],
         config: SamplingConfig,
+        watch: _Watch,
         on_step: Callable[[int, Tensor], None],
     ) -> Tensor:
         shape = (self.model.spec.facts.channels, *self.latent_size)
@@ -128,9 +175,8 @@ class Generator:
 
         start = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
         times = time_grid(self.model.schedule, config.steps, config.spacing, config.time_shift)
-        denoise = self._within_bounds(
-            guided(self.branches_of(inputs, negative, config.guidance.keep_controls), config.guidance, self.model.schedule)
-        )
+        branches = self.branches_of(inputs, negative, config.guidance.keep_controls)
+        denoise = self._within_bounds(watch.denoise(guided(branches, config.guidance, self.model.schedule)))
         return SOLVERS[config.solver](denoise, self.model.schedule, start, times, noise, on_step)
 
     def branches_of(

@@ -24,6 +24,9 @@ from open_ldm.process.prediction import Denoised
 from open_ldm.process.schedules import NETWORK_STEPS, Schedule
 from open_ldm.sampling.solvers import Denoise
 
+MOST_SCALE = 10_000.0
+"""Nothing is seen but the edges of what can be shown long before, and products of larger ones overflow."""
+
 
 class ConstantGuidance(Config):
     """The scales as they are, at every time."""
@@ -59,8 +62,8 @@ class GuidanceConfig(Config):
             without them (PixArt's multi-scale models).
     """
 
-    semantic_scale: float = Field(default=1.0, ge=0)
-    control_scale: float = Field(default=1.0, ge=0)
+    semantic_scale: float = Field(default=1.0, ge=0, le=MOST_SCALE)
+    control_scale: float = Field(default=1.0, ge=0, le=MOST_SCALE)
     interval: tuple[float, float] | None = None
     schedule: GuidanceScheduleConfig = ConstantGuidance()
     channels: int | None = Field(default=None, ge=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.columns import MISSING_NUMBERS
 from open_ldm.sources.near_misses import near_columns
 
 _SEPARATORS = (",", ";", "\t")
 _UNNAMED = "column "
-_WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0+)?")
-"""A whole number; other spellings, such as 01, are names, so that no two become one class."""
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0+)?")
+"""A whole number that a class could have; other spellings, such as 01, are names, so that no two become one class."""
 
 
 def csv_rows(text: str, path: Path, names: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -101,7 +101,7 @@ def _listed(cell: str) -> str | list[Any]:
     """Return a cell with a JSON list of captions as that list, and any other cell as it is."""
     if cell.startswith("["):
         try:
-            content = json.loads(cell)
+            content = parse_json(cell, finite=False)
         except ValueError:
             return cell
         return content if isinstance(content, list) else cell

@@ -24,7 +24,7 @@ def moved(path: str | Path) -> str:
     """Return how to correct a path that does not exist. A run keeps its path as given, and some commands accept no other."""
     if Path(path).expanduser().is_absolute():
         return "check the path"
-    return "start the command in the folder that the path starts from (for a run: where it was trained), or give the full path"
+    return "start the command there (for a run: where it was trained), or give the full path"
 
 
 @dataclass(frozen=True)

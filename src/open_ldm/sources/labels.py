@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from open_ldm.core.errors import DataError
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.health import BUDGET_SHARE
 from open_ldm.data.sample import printable
 
@@ -101,7 +101,7 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import unicodedata
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.core.extras import need
+from open_ldm.core.plain_data import PlainDataError, TwiceError, parse_json
 from open_ldm.data.columns import Columns, Given, flat
 from open_ldm.data.sample import printable
 from open_ldm.sources.captions import decode_text
@@ -25,6 +25,7 @@ ROLES = ("file_name", "text", "label", "original_height", "original_width")
 """What a column can be."""
 
 _MOST_SIDE_PX = 2**31 - 1
+_MOST_ROW_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -208,17 +209,6 @@ def original_size_from(
     return height, width
 
 
-class _TwiceError(ValueError):
-    """A name that a JSON object gives twice, of which Python would keep the last one."""
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise _TwiceError(printable(_twice([name for name, _ in pairs])))
-    return content
-
-
 def _twice(names: Iterable[str]) -> str:
     return next(name for name, count in Counter(names).items() if count > 1)
 
@@ -239,10 +229,10 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
         if not row.strip():
             continue
         try:
-            content = json.loads(row, object_pairs_hook=_each_once)
-        except _TwiceError as error:
-            raise DataError(f"{path} line {line} names {error} twice", fix="keep one of them") from error
-        except (ValueError, RecursionError) as error:
+            content = parse_json(row, most_bytes=_MOST_ROW_BYTES, finite=False)  # NaN is how programs write what is missing
+        except TwiceError as error:
+            raise DataError(f"{path} line {line} names {printable(str(error))} twice", fix="keep one of them") from error
+        except PlainDataError as error:
             raise DataError(f"{path} line {line} is not JSON: {error}", fix="correct that line") from error
         if not isinstance(content, dict):
             raise DataError(f"{path} line {line} contains a {type(content).__name__}", needed="an object with file_name")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from open_ldm.core.errors import DataError
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.columns import Column, Columns, build_column, flat
 from open_ldm.data.sample import BadPicture
 from open_ldm.sources.metadata import ROLES
@@ -56,7 +56,7 @@ class _JsonMembers:
         if not size:
             return {}
         try:
-            content = json.loads(self.read(index, offset, min(size, MOST_JSON_BYTES)))
+            content = parse_json(self.read(index, offset, min(size, MOST_JSON_BYTES)), finite=False)
         except (ValueError, RecursionError):
             return {}
         except BadPicture as verdict:

@@ -2,7 +2,7 @@
 
 Which members are one sample is decided in shard_keys.py. Nothing is extracted. The cache is in the user's cache folder, one
 JSON file per shard. It is used only for the path,
-size and times of change that it was made for; a damaged one is made again.
+size and times of change that it was made for; one whose hash of itself does not fit is made again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import read_at, write_bytes
+from open_ldm.core.hashes import hash_content
+from open_ldm.core.plain_data import parse_json, plain, to_json
 from open_ldm.data import formats
 from open_ldm.data.columns import flat
 from open_ldm.data.sample import printable
@@ -112,14 +114,15 @@ def index_shard(path: Path, rules: ShardRules | None = None) -> ShardIndex:
         rows = [list(asdict(entry).values()) for entry in index.entries]
         rest = {"without_picture": index.without_picture, "ignored": dict(index.ignored), "merged": index.merged}
         rest |= {"names": list(index.names)}
-        write_bytes(cache, json.dumps({**stamp, **rest, "rows": rows}).encode())
+        content = {**stamp, **rest, "rows": rows}
+        write_bytes(cache, to_json({**content, "sha256": hash_content(plain(content))}).encode())
     return index
 
 
 def _from_cache(path: Path, stamp: Mapping[str, Any]) -> ShardIndex | None:
     try:
-        content = json.loads(path.read_bytes())
-        if any(content[name] != value for name, value in stamp.items()):
+        content = parse_json(path.read_bytes())
+        if content.pop("sha256") != hash_content(content) or any(content[name] != value for name, value in stamp.items()):
             return None
         entries = tuple(ShardEntry(*row) for row in content["rows"])
         whole = all(_is_inside(entry, stamp["bytes"]) for entry in entries)
@@ -224,7 +227,7 @@ class _Details:
 
 def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
     try:
-        content = json.loads(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset))
+        content = parse_json(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset), finite=False)
         if not isinstance(content, dict):
             return _Details(fault="unreadable .json")
         whole = flat(content)

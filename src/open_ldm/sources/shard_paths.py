@@ -39,7 +39,7 @@ def find_shards(path: str) -> list[Path]:
         only = f", {absent} for one" if shards else ""
         raise NoSuchPath(
             f"data.source.path {path} matches no file{only}",
-            needed=f"a folder of .tar files or a pattern such as data/train-*.tar{relative_path_hint(path)}",
+            needed=f".tar files, a folder of them or data/train-*.tar{relative_path_hint(path)}",
             fix=moved(path),
         )
     return shards

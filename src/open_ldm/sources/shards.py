@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
 from open_ldm.core.files import StoredPart, open_handle, read_at
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data import pictures
 from open_ldm.data.columns import flat
 from open_ldm.data.content import unreadable
@@ -260,7 +260,7 @@ class ShardsSource:
         try:
             text = decode_text(stored)
             if row["text_is_json"]:
-                content = json.loads(text)
+                content = parse_json(text, finite=False)
                 return captions_from({**flat(content), **content}[self.config.rules.column("text")], "")
             return captions_in(text, self.config.captions)
         except (ValueError, KeyError, TypeError, OpenLdmError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
+from open_ldm.core.plain_data import parse_json, to_json
 from open_ldm.data.holdout import PartName
 from open_ldm.data.shape_words import shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
@@ -188,14 +188,14 @@ def save_strip(path: Path, pixels: Tensor, columns: int, words: Sequence[str | N
     """Save pictures side by side, and a JSON file with their layout and words."""
     save_png(path, grid(pixels, columns, scale=1, gap=0))
     layout = {"columns": columns, "words": [each or "" for each in words], "size_px": list(pixels.shape[-2:])}
-    path.with_suffix(".json").write_text(json.dumps(layout), encoding="utf-8")
+    path.with_suffix(".json").write_text(to_json(layout), encoding="utf-8")
 
 
 def read_strip(path: Path) -> Strip | None:
     """Read what `save_strip` wrote; None when there is no such file."""
     if not path.is_file():
         return None
-    layout = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    layout = parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
     height, width = layout["size_px"]
     with Image.open(path) as image:
         whole = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

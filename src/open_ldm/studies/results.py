@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
+from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.bootstrap import difference_of
 
 # Two-sided 95 % points of Student's t by degrees of freedom; beyond the table by its expansion about the normal's.
@@ -66,7 +66,7 @@ def read_measured(path: Path) -> list[Measured]:
     if not path.is_file():
         return []
     try:
-        return [Measured.from_json(each) for each in json.loads(path.read_text(encoding="utf-8"))]
+        return [Measured.from_json(each) for each in parse_json(path.read_text(encoding="utf-8"), finite=False)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} cannot be read ({type(error).__name__})", fix="delete it and start the study again"

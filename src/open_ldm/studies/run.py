@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.autoencoders import MeasuredStats
-from open_ldm.checkpoints.checkpoint import CheckpointFolder, samples_seen_of
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.commands.devices import Training, train_over
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
@@ -19,6 +20,7 @@ from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
+from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.pages.charts import Format
@@ -276,7 +278,7 @@ class Runner:
     def _accuracy(self, setting: Setting) -> float | None:
         """Of the fitted classifier on held-out pictures."""
         file = self._fitted(setting) / DESCRIPTION
-        return float(json.loads(file.read_text(encoding="utf-8"))["accuracy"]) if file.is_file() else None
+        return float(parse_json(file.read_text(encoding="utf-8"))["accuracy"]) if file.is_file() else None
 
     def _fitted(self, setting: Setting) -> Path:
         return self.out / slug(setting.name) / _FEATURES
@@ -301,7 +303,7 @@ class Runner:
         file = self.out / slug(setting.name) / _STATS
         if not file.is_file():
             return None
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = parse_json(file.read_text(encoding="utf-8"))
         return f"latent_stats={json.dumps(content)}"
 
     def _say(self, text: str) -> None:

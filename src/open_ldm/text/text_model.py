@@ -15,7 +15,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.model_folders import content_hash, find_model_folder
+from open_ldm.core.model_folders import code_allowed, content_hash, find_model_folder, own_code_error
 from open_ldm.text.end_mark import require_end_mark
 from open_ldm.text.tokens import TextTokens
 
@@ -86,7 +86,7 @@ class TextModel:
         folder = Path(self.location)
         if folder.is_dir():
             parts = {folder / self.config.subfolder, folder / self.config.tokenizer_subfolder}
-            content = [content_hash(part) for part in sorted(parts)]
+            content = [content_hash(part, code=code_allowed(self.config.path)) for part in sorted(parts)]
         else:
             content = [self.location, str(getattr(self.network.config, "_commit_hash", None))]
         settings = self.config.model_dump(mode="json", exclude={"path", "subfolder", "tokenizer_subfolder"})
@@ -136,7 +136,7 @@ class TextModel:
 def _load_tokenizer(config: TextModelConfig, location: str) -> Any:
     with _one_line_errors(config), _quiet():
         tokenizer = need("transformers", extra="text").AutoTokenizer.from_pretrained(
-            location, subfolder=config.tokenizer_subfolder
+            location, subfolder=config.tokenizer_subfolder, trust_remote_code=code_allowed(config.path)
         )
     tokenizer.padding_side = tokenizer.truncation_side = "right"  # a caption's own tokens come first
     if tokenizer.pad_token is None:
@@ -148,7 +148,12 @@ def _load_network(config: TextModelConfig, location: str, dtype: torch.dtype) ->
     """Load the text half of a model, from safetensors only. Raises ConfigError when it cannot be loaded or lacks weights."""
     with _one_line_errors(config), _quiet():
         network, info = _class_for(config, location).from_pretrained(
-            location, subfolder=config.subfolder, use_safetensors=True, dtype=dtype, output_loading_info=True
+            location,
+            subfolder=config.subfolder,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
+            trust_remote_code=code_allowed(config.path),
         )
     # transformers fills absent weights with random numbers and only warns. BERT's own pooler is not read here.
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
@@ -163,7 +168,9 @@ def _load_network(config: TextModelConfig, location: str, dtype: torch.dtype) ->
 def _class_for(config: TextModelConfig, location: str) -> Any:
     """Find the transformers class that reads captions alone: CLIP's text half, or an encoder without its decoder."""
     transformers = need("transformers", extra="text")
-    settings = transformers.AutoConfig.from_pretrained(location, subfolder=config.subfolder)
+    settings = transformers.AutoConfig.from_pretrained(
+        location, subfolder=config.subfolder, trust_remote_code=code_allowed(config.path)
+    )
     clip = settings.model_type in _CLIP
     if config.pooled in ("eos", "projected") and not clip:
         raise ConfigError(
@@ -213,6 +220,8 @@ def _one_line_errors(config: TextModelConfig) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        if (own := own_code_error(config.path, "text encoder", error)) is not None:
+            raise own from error
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(
             f"text encoder {config.path!r} cannot be loaded ({reason[:120]})",

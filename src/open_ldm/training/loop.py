@@ -127,7 +127,7 @@ class Loop(Generic[B]):
 
         Raises:
             NonFiniteError: Loss or gradients stayed infinite or NaN after the last good weights were restored twice, or there
-                were none (docs/reliability.md, 3.8).
+                were none, or no update was applied, or not the last one (docs/reliability.md, 3.8).
         """
         config, counters = self.trainer.config, self.trainer.state.counters
         meter = _Meter()
@@ -151,7 +151,20 @@ class Loop(Generic[B]):
                 if _passed(before, counters.samples_seen, hook.samples) or (finished and hook.samples):
                     hook.action()
             meter.since += time.perf_counter() - started
+        self._require_applied()
         return True
+
+    def _require_applied(self) -> None:
+        """Raise NonFiniteError where nothing was learned, or nothing any more at the end: such a run is not done."""
+        counters = self.trainer.state.counters
+        if counters.updates and not counters.skipped_in_row:
+            return
+        failed = f"the last {counters.skipped_in_row} updates" if counters.updates else "all updates"
+        raise NonFiniteError(
+            f"{failed} up to {counters.samples_seen:,} samples were skipped, since loss or gradient was not finite",
+            needed="a last update that is applied",
+            fix="another --out with a lower training.optimizer.learning_rate, or with training.dtype=float32",
+        )
 
     def _read(self) -> tuple[list[B], float]:
         """The encoded micro-batches of one update, and the seconds spent waiting for pictures."""

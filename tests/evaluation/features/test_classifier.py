@@ -95,3 +95,24 @@ def test_data_without_classes_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"the data has 0 classes.*fix: add labels"):
         fit(Unlabelled(100), tmp_path, TINY)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = TINY.model_copy(update={"pictures": 128})
+    whole = fit(SOURCE, tmp_path / "whole", short)
+    monkeypatch.setattr("open_ldm.evaluation.features.fit_progress._SAVE_EVERY_SECONDS", 0.0)
+    shown: list[int] = []
+
+    def interrupt(pictures: int, loss: float) -> None:
+        shown.append(pictures)
+        if pictures == 80:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(SOURCE, tmp_path / "again", short, on_batch=interrupt)
+    other = short.model_copy(update={"learning_rate": 1e-3})
+    assert fit(SOURCE, tmp_path / "other", other, on_batch=lambda *_: None).sha256 != whole.sha256
+    shown.clear()
+    found = fit(SOURCE, tmp_path / "again", short, on_batch=lambda pictures, _: shown.append(pictures))
+    assert shown == [80, 96, 112, 128] and found.sha256 == whole.sha256
+    assert sorted(file.name for file in (tmp_path / "again").iterdir()) == ["classifier.json", "classifier.safetensors"]

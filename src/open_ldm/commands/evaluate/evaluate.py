@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from open_ldm.checkpoints.checkpoint import run_folder_of
+from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation

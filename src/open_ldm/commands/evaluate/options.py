@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +11,10 @@ from pydantic import BaseModel
 
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.config import validate
-from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.errors import ConfigError, cut, nearest
+from open_ldm.core.files import relative_path_hint
 from open_ldm.core.overrides import apply_overrides
+from open_ldm.core.plain_data import PlainDataError, parse_json, parse_yaml_value
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 
@@ -58,9 +59,9 @@ def extractor_from(text: str) -> dict[str, Any]:
     """
     if text.lstrip().startswith("{"):
         try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--extractor {text!r} is not valid YAML", needed="{kind: NAME, ...}") from error
+            content = parse_yaml_value(text)
+        except (yaml.YAMLError, PlainDataError) as error:
+            raise ConfigError(f"--extractor {cut(text)!r} is not valid YAML", needed="{kind: NAME, ...}") from error
         if isinstance(content, dict):
             return content
     if text == "random":
@@ -72,8 +73,10 @@ def extractor_from(text: str) -> dict[str, Any]:
         return {"kind": "clip" if _is_clip(path / "config.json") else "dinov2", "path": str(path)}
     if path.is_file():
         return {"kind": "inception", "path": str(path)}
+    hint = relative_path_hint(path) if "/" in text or "\\" in text else ""
+    problem = "is neither a file nor a folder of a known extractor" if path.exists() else f"is no file and no folder{hint}"
     raise ConfigError(
-        f"--extractor {text!r} is neither a file nor a folder of a known extractor",
+        f"--extractor {cut(text)!r} {problem}",
         needed="a folder of `ldm evaluate fit-features`, Inception's weights file, an image model's folder, or {kind: ...}",
     )
 
@@ -102,7 +105,7 @@ def _control(text: str) -> tuple[str, str]:
 
 def _is_clip(path: Path) -> bool:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(content, Mapping) and "clip" in str(content.get("model_type", ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from open_ldm.core.device import DeviceName
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_pixels
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.holdout import Part, PartName
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
@@ -244,7 +244,7 @@ def _without(source: Source, name: str) -> Source:
 def _sampled(source: Source, folder: Path) -> Source:
     """The pictures that samples.json lists, which are all but the grid unless older ones lie among them."""
     try:
-        content = json.loads((folder / SAMPLES).read_text(encoding="utf-8"))
+        content = parse_json((folder / SAMPLES).read_text(encoding="utf-8"), finite=False)
         listed = {str(picture["file"]) for picture in content["pictures"]}
         exact = {str(picture["numbers"]) for picture in content["pictures"] if "numbers" in picture}
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.errors import ConfigError, DataError, cut
 from open_ldm.core.hashes import hash_content
 from open_ldm.data.holdout import PartName
 from open_ldm.data.sample import Source
@@ -14,6 +14,7 @@ from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.pictures import Pictures, content_of, pictures_of
 from open_ldm.evaluation.reference import load_statistics, save_statistics
 from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect
+from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import all_packaged
 from open_ldm.sources.folder import FolderConfig
@@ -28,17 +29,23 @@ _RULE = 2
 OnPictures = Callable[[int], None]
 
 
-def open_against(against: DataConfig | str | Path, part: PartName = "train") -> Source:
+def open_against(against: DataConfig | str | Path, part: PartName = "train", changes: Sequence[str] = ()) -> Source:
     """Open a recipe's data (by a packaged name, a YAML file or a run folder), a folder of pictures, or tar shards.
 
-    `part`: of data with a holdout. Raises ConfigError when there is no such thing, DataError for unusable content.
+    `part`: of data with a holdout. `changes`: assignments to a recipe.
+
+    Raises ConfigError when there is no such thing, DataError for unusable content.
     """
     if isinstance(against, DataConfig):
         return open_data(against, part)
     name = str(against)
     path = Path(name).expanduser()
-    if name in all_packaged() or path.suffix in (".yaml", ".yml") or (path / "config.yaml").is_file():
-        return open_data(load_any_recipe(name).data, part)
+    if name in all_packaged() or path.suffix in (".yaml", ".yml") or is_run(path):
+        return open_data(load_any_recipe(name, changes).data, part)
+    if changes:
+        raise ConfigError(
+            f"{cut(changes[0])} changes a recipe, and {cut(name)} is pictures", fix="leave it out, or name a recipe"
+        )
     if part != "train":
         raise ConfigError(f"{name} has no held-out part", needed="a recipe or a run folder whose data has a holdout")
     return open_pictures(path)

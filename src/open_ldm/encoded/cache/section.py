@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +18,7 @@ from open_ldm.core.errors import DataError, DiskError
 from open_ldm.core.files import hash_file, open_handle, remove_temporary_files, write_bytes, write_json
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.locks import lock_byte, unlock_byte
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.sample import BadSample
 
 SCHEMA = 1
@@ -165,15 +166,38 @@ class Section:
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         """Read everything and yield each finished shard whose bytes have changed, with what is wrong with it."""
-        known = self.index() or [self._record(shard) for shard in range(self.shards)]
-        for shard, record in enumerate(known):
-            if record is None:
-                continue
-            file = self.file(shard)
-            if _bytes_of(file) != record.bytes:
-                yield shard, f"{self.path.name}/{file.name} is missing or not as long as it was written"
-            elif hash_file(file) != record.sha256:
-                yield shard, f"{self.path.name}/{file.name} is damaged: its SHA-256 is not the one recorded"
+        for shard, record in enumerate(self._records()):
+            if record is not None and (problem := self._problem(shard, record)):
+                yield shard, problem
+
+    def looks_damaged(self, most_bytes: int) -> bool:
+        """Compare the lengths of all finished shards, and the bytes of some, chosen at random, that have `most_bytes` together.
+
+        A section of no more bytes than that is read whole; of a larger one, at least one shard.
+        """
+        known = [(shard, record) for shard, record in enumerate(self._records()) if record is not None]
+        if any(_bytes_of(self.file(shard)) != record.bytes for shard, record in known):
+            return True
+        left = most_bytes
+        for shard, record in random.SystemRandom().sample(known, len(known)):  # which ones changes no number of a run
+            if left <= 0:
+                return False
+            left -= record.bytes
+            if self._problem(shard, record):
+                return True
+        return False
+
+    def _records(self) -> Sequence[ShardRecord | None]:
+        return self.index() or [self._record(shard) for shard in range(self.shards)]
+
+    def _problem(self, shard: int, record: ShardRecord) -> str:
+        """What is wrong with the bytes of a finished shard; empty when nothing is."""
+        file = self.file(shard)
+        if _bytes_of(file) != record.bytes:
+            return f"{self.path.name}/{file.name} is missing or not as long as it was written"
+        if hash_file(file) != record.sha256:
+            return f"{self.path.name}/{file.name} is damaged: its SHA-256 is not the one recorded"
+        return ""
 
     def discard(self, shard: int) -> None:
         """Remove a shard, so that it is missing. Raises DataError when another process is writing it."""
@@ -250,6 +274,6 @@ def _bytes_of(file: Path) -> int:
 def _read_json(file: Path) -> Any:
     """Read a JSON file; None when it does not exist or is not JSON."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import hash_file
+from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.base import ExtractorId, Features, rounded
 from open_ldm.evaluation.features.resize import antialiased, antialiased_rule
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig
@@ -66,7 +66,7 @@ class ClassifierExtractor:
 def _description(folder: Path) -> dict[str, Any]:
     """What `fit` wrote beside the weights, which must be the weights it wrote."""
     try:
-        content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
         stated, found = content["sha256"], hash_file(folder / WEIGHTS)
         _ = content["network"], content["class_names"], content["accuracy"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from open_ldm.core import seeds
 from open_ldm.core.config import Config
 from open_ldm.core.errors import DataError, NonFiniteError
 from open_ldm.core.files import hash_file, write_bytes, write_json
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.pictures import to_images
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, Part, select_part
 from open_ldm.data.label_column import label_by
@@ -28,6 +29,7 @@ from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
 from open_ldm.evaluation.features.base import as_seen
 from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS
+from open_ldm.evaluation.features.fit_progress import FitProgress
 from open_ldm.evaluation.features.resize import coarsened
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
 from open_ldm.sources.loader import read_batches
@@ -91,7 +93,9 @@ def fit(
     """Train on the labelled pictures of a source and write classifier.safetensors and classifier.json into `folder`.
 
     Pictures without a value of the column `config.column` are left out. `on_batch` gets the number of pictures shown so far and
-    the loss. Raises DataError without classes or with too few pictures.
+    the loss. The same call goes on where an interrupted one stopped, to the same weights.
+
+    Raises DataError without classes or with too few pictures.
     """
     config, device = config or FitConfig(), device or torch.device("cpu")
     labelled, centres = (source, None) if config.column is None else label_by(source, config.column, config.bins)
@@ -99,7 +103,9 @@ def fit(
     channels = source.summary.channels or 3
     channels = 3 if channels == 1 else channels  # grey is seen as three equal channels
     network = new_network(config.network, len(labelled.class_names), config.seed, channels).to(device)
-    _train(network, train, config, device, workers, on_batch)
+    about = [config.model_dump(mode="json"), read_fingerprint(source), device.type, torch.__version__]
+    progress = FitProgress(folder, hash_content(about))
+    _train(network, train, config, device, workers, on_batch, progress)
     accuracy = _accuracy(network.eval(), test, config, device, workers)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
@@ -115,13 +121,14 @@ def fit(
         "fit": config.model_dump(mode="json", exclude={"network"}),
     } | ({} if centres is None else {"centres": list(centres)})
     write_json(folder / DESCRIPTION, description)
+    progress.remove()
     return fitted
 
 
 def is_fitted(folder: Path, config: FitConfig) -> bool:
     """Whether `folder` holds a classifier that was fitted by these settings."""
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
         return bool(content["fit"] | {"network": content["network"]} == config.model_dump(mode="json"))
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -154,6 +161,7 @@ def _train(
     device: torch.device,
     workers: int,
     on_batch: Callable[[int, float], None] | None,
+    progress: FitProgress,
 ) -> None:
     """AdamW on cross-entropy, the learning rate rising linearly and then falling as a cosine."""
     size = config.network.size_px
@@ -161,8 +169,9 @@ def _train(
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY)
     starts = range(0, config.pictures, config.batch_size)
     ranges = [range(start, start + config.batch_size) for start in starts]
+    before = progress.restore(network, optimizer)
     for step, batch in enumerate(
-        read_batches(source, transform, seed=config.seed, position_ranges=ranges, workers=workers), start=1
+        read_batches(source, transform, seed=config.seed, position_ranges=ranges[before:], workers=workers), start=before + 1
     ):
         done = step / len(ranges)
         rate = min(1.0, done / _WARM_UP) * (1 + math.cos(math.pi * done)) / 2
@@ -180,6 +189,7 @@ def _train(
             raise NonFiniteError(f"the classifier's loss is {value} at batch {step}", fix="a lower learning_rate")
         if on_batch is not None:
             on_batch(step * config.batch_size, value)
+        progress.save_now_and_then(network, optimizer, step)
 
 
 def _some_shrunk(images: Tensor, least_px: int, seed: int, step: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
+from open_ldm.core.model_folders import code_allowed, own_code_error
 from open_ldm.evaluation.features.base import Features
 from open_ldm.evaluation.features.transformers_model import load_encoder
 from open_ldm.text.end_mark import require_end_mark
@@ -41,8 +42,12 @@ class CLIPExtractor:
         self.model, self.prepare, self.id, self.device = loaded.model, loaded.preparation, loaded.id, device
         self.dim = int(self.model.config.projection_dim)
         try:
-            self._tokenizer: Any = need("transformers", extra="text").AutoTokenizer.from_pretrained(loaded.folder)
+            self._tokenizer: Any = need("transformers", extra="text").AutoTokenizer.from_pretrained(
+                loaded.folder, trust_remote_code=code_allowed(config.path)
+            )
         except (OSError, ValueError, KeyError) as error:
+            if (own := own_code_error(config.path, "clip.path", error)) is not None:
+                raise own from error
             raise ConfigError(
                 f"clip.path={config.path!r} has no usable tokenizer", needed="tokenizer.json beside it"
             ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.model_folders import content_hash
+from open_ldm.core.model_folders import code_allowed, content_hash, own_code_error
+from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.base import ExtractorId, rounded, rounded_pixels
 from open_ldm.evaluation.features.resize import antialiased, antialiased_rule, pillow_bicubic, pillow_rule
 from open_ldm.evaluation.features.weights import find_folder
@@ -82,9 +82,15 @@ def load_encoder(path: str, class_name: str, size_px: int | None, kind: str, dev
     mean, std = _colours(folder, kind)
     try:
         model, found = getattr(transformers, class_name).from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            folder,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            trust_remote_code=code_allowed(path),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if (own := own_code_error(path, f"{kind}.path", error)) is not None:
+            raise own from error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise ConfigError(f"{kind}.path={path!r} cannot be loaded ({reason})", needed=f"a model for {class_name}") from error
     # transformers fills absent weights with random numbers and only warns.
@@ -103,9 +109,9 @@ def _colours(folder: Path, kind: str) -> tuple[tuple[float, ...], tuple[float, .
     """Mean and deviation as the model's own preprocessor states them."""
     try:
         if (folder / _PREPROCESSOR).is_file():
-            content = json.loads((folder / _PREPROCESSOR).read_text(encoding="utf-8"))
+            content = parse_json((folder / _PREPROCESSOR).read_text(encoding="utf-8"))
         else:
-            content = json.loads((folder / _PROCESSOR).read_text(encoding="utf-8"))["image_processor"]
+            content = parse_json((folder / _PROCESSOR).read_text(encoding="utf-8"))["image_processor"]
         return tuple(map(float, content["image_mean"])), tuple(map(float, content["image_std"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(

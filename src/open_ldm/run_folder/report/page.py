@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from open_ldm.core.files import write_text
-from open_ldm.pages.content import Part, Picture, Table, render_page
+from open_ldm.pages.content import Head, Part, Picture, Table, render_page
 from open_ldm.run_folder.history import RunHistory, read_history
 from open_ldm.run_folder.report.commands import commands_part
 from open_ldm.run_folder.report.data import data_part
@@ -21,6 +23,8 @@ from open_ldm.run_folder.report.samples import samples_part
 from open_ldm.run_folder.report.timeline import timeline_part
 from open_ldm.run_folder.report.training import training_part
 from open_ldm.run_folder.report.transfer import transfer_part
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,41 @@ def write_report(run: Path, sections: Sequence[Section] = ()) -> Path:
 
 def render_report(history: RunHistory, sections: Sequence[Section] = ()) -> str:
     """The whole page as HTML."""
-    parts = [
-        samples_part(history),
-        *(Part(added.title, "added.html", added) for added in sections),
-        evaluation_part(history.folder, history.samples_seen),
-        sampled_part(history.folder),
-        transfer_part(history.transfer),
-        training_part(history),
-        held_out_part(history),
-        gates_part(history),
-        data_part(history),
-        timeline_part(history),
-        commands_part(history),
-        files_part(history.folder),
-        recipe_part(history.config_text),
+    makers: list[Callable[[], Part | None]] = [
+        lambda: samples_part(history),
+        *(partial(Part, added.title, "added.html", added) for added in sections),
+        lambda: evaluation_part(history.folder, history.samples_seen),
+        lambda: sampled_part(history.folder),
+        lambda: transfer_part(history.transfer),
+        lambda: training_part(history),
+        lambda: held_out_part(history),
+        lambda: gates_part(history),
+        lambda: data_part(history),
+        lambda: timeline_part(history),
+        lambda: commands_part(history),
+        lambda: files_part(history.folder),
+        lambda: recipe_part(history.config_text),
     ]
-    return render_page(head_of(history), parts, "run report")
+    try:
+        return render_page(head_of(history), [make() for make in makers], "run report")
+    except Exception:  # files of a run may say anything; a good run must not end for what its page cannot show
+        head = _shown(lambda: head_of(history), lambda made: render_page(made, [], ""), Head(history.folder.resolve().name))
+        return render_page(head, [_shown(make, partial(_alone, head), _NOT_SHOWN) for make in makers], "run report")
+
+
+_NOT_SHOWN: Part | None = Part(
+    "A part that cannot be shown", "added.html", Section("", "The files of the run hold something that no run writes.")
+)
+
+
+def _shown(make: Callable[[], T], show: Callable[[T], object], otherwise: T) -> T:
+    """Make a part of the page where it can be made and shown."""
+    try:
+        show(part := make())
+        return part
+    except Exception:
+        return otherwise
+
+
+def _alone(head: Head, part: Part | None) -> str:
+    return render_page(head, [part], "")
