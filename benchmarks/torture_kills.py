@@ -31,7 +31,7 @@ def kill(recipe: Path, mode: str, ranks: int, kills: int, out: Path, seed: int) 
         How many kills there were, how many of them within a save, the most samples that were lost to one, and how many losses
         and tensors differ from the run in one go.
     """
-    whole, killed = out / f"whole-{mode}", out / f"killed-{mode}-{seed}"
+    whole, killed = out / f"whole-{mode}-{kills}", out / f"killed-{mode}-{seed}"
     shutil.rmtree(killed, ignore_errors=True)  # of a torture that was cut short
     changes = [f"parallel.kind={mode}", "parallel.timeout_seconds=60"]
     arguments = [str(recipe), *changes]
