@@ -106,7 +106,7 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     (lambda run: ldm.load_recipe(3), "a int is no recipe"),  # type: ignore[arg-type]
     (lambda run: train(run.path, "training.batch_size=8"), "choose another out"),
     (lambda run: run.evaluate(metrics="fidd"), "metrics.0.kind='fidd' is unknown"),
-    (lambda run: run.evaluate(extractors="nowhere"), "extractors='nowhere' is neither a file nor a folder"),
+    (lambda run: run.evaluate(extractors="nowhere"), "extractors='nowhere' is no file and no folder"),
     (lambda run: run.evaluate(part="all"), "part 'all' is unknown"),  # type: ignore[arg-type]
     (lambda run: ldm.survey("no/such/folder"), "no recipe 'no/such/folder'"),
     (lambda run: ldm.transfer(run, TINY, "init_from.source=x"), "both name a source"),

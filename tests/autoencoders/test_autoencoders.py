@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from open_ldm.autoencoders import IdentityConfig, KLConfig, TinyConfig, build_autoencoder, latent_shape, pretrained
 from open_ldm.autoencoders.channels import with_channels
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import CheckpointError, ConfigError
 from tests.helpers import randn
 
 CPU = torch.device("cpu")
@@ -72,8 +72,9 @@ def test_kl_in_a_subfolder_of_a_repository(tiny: AutoencoderKL, tmp_path: Path) 
     with torch.no_grad():
         torch.testing.assert_close(autoencoder.encode(images).mean, tiny.encode(images).latent_dist.mean)
     fails(tmp_path)
-    with pytest.raises(ConfigError, match=f"{tmp_path}/vea' cannot be loaded"):
+    with pytest.raises(ConfigError) as caught:
         build_autoencoder(KLConfig(path=str(tmp_path), subfolder="vea", channels=5, factor=2), CPU)
+    assert f"{tmp_path}/vea' cannot be loaded" in caught.value.problem
 
 
 def test_kl_is_frozen(folder: Path) -> None:
@@ -89,7 +90,7 @@ def test_kl_with_other_numbers_than_the_recipe(folder: Path, channels: int, fact
 
 
 def fails(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be loaded") as caught:
+    with pytest.raises((ConfigError, CheckpointError), match=r"cannot be (loaded|read)") as caught:
         build_autoencoder(KLConfig(path=str(path), channels=5, factor=2), CPU)
     assert "\n" not in str(caught.value)
 

@@ -273,9 +273,10 @@ def test_wrong_entries_are_told_with_the_sections_to_remove(tmp_path: Path, monk
     with pytest.raises(DataError) as raised:
         encode(made, verify=True, entries=0, silent=True)
     length = made.data.source.length  # type: ignore[union-attr]
-    assert str(raised.value).startswith(f"{length} of {4 * length} entries in {tmp_path}/cache are wrong, the first: ")
-    assert "view 2 of 2: what is stored is not what is made of it now (record)" in str(raised.value)
-    assert f"fix: rm -r {tmp_path}/cache/{wrong}, and encode again; the other sections can stay" in str(raised.value)
+    said = raised.value
+    assert said.problem.startswith(f"{length} of {4 * length} entries in {tmp_path}/cache are wrong, the first: ")
+    assert "view 2 of 2: what is stored is not what is made of it now (record)" in said.problem
+    assert said.fix == f"rm -r {tmp_path}/cache/{wrong}, and encode again; the other sections can stay"
 
 
 def exit_code(arguments: list[str]) -> Any:

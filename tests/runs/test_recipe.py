@@ -31,8 +31,9 @@ def test_pictures_are_a_multiple_of_factor_times_patch(size: str, fits: bool) ->
 
 
 def test_a_folder_of_pictures_is_no_recipe_and_the_error_says_where_it_goes(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"fix: .*data\\.source\\.path={tmp_path}"):
+    with pytest.raises(ConfigError) as caught:
         load_recipe(str(tmp_path))
+    assert f"data.source.path={tmp_path}" in caught.value.fix
     with pytest.raises(ConfigError) as caught:
         load_recipe(str(tmp_path / "nowhere"))
     assert "data.source" not in str(caught.value)

@@ -140,9 +140,10 @@ def test_a_relative_path_is_said_with_the_folder_it_is_taken_from(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as raised:
         FolderConfig(path=Path("data/mine")).open() if kind == "folder" else ShardsConfig(path="data/mine").open()
-    said = str(raised.value)
-    assert "source.path data/mine " in said and f"a relative path starts from this folder, {tmp_path}; fix: start" in said
-    assert "(for a run: where it was trained), or give the full path" in said and "\n" not in said
+    said = raised.value
+    assert "source.path data/mine " in said.problem and f"a relative path starts from this folder, {tmp_path}" in said.needed
+    assert said.fix.startswith("start") and "(for a run: where it was trained), or give the full path" in said.fix
+    assert "\n" not in str(said)
 
 
 BAD_METADATA = {

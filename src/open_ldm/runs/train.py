@@ -167,8 +167,8 @@ def _trained(
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
-    known_before = None if before is None else before.facts
-    facts = read_facts(recipe, source, seen, known_before, None if start is None else start.settings.spec.facts)
+    there = None if start is None else start.settings.spec.facts
+    facts = read_facts(recipe, source, seen, None if before is None else before.facts, there)
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
@@ -185,8 +185,9 @@ def _trained(
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
     plan, shares = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world), trainer.sharing.numerics
-    data, libraries = batches.fingerprint, libraries_of(recipe)
-    traits = fingerprint(machine, world, plan.micro_batch_size, data, recipe.numerics, libraries, shares)
+    traits = fingerprint(
+        machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe), shares
+    )
     recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,

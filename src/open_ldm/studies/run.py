@@ -142,12 +142,6 @@ def require_same_training(job: Job) -> None:
     folder = RunFolder(job.run)
     recipe, _ = settle_for_folder(job.recipe, folder)
     require_same_recipe(recipe, folder, recipe_from)
-    if job.samples_trained >= job.recipe.training.samples + job.recipe.training.batch_size:  # the last batch is a whole one
-        raise ConfigError(
-            f"{job.run} was trained for {job.samples_trained:,} samples",
-            needed=f"{job.recipe.training.samples:,} samples",
-            fix="choose another --out, or remove that folder",
-        )
 
 
 class Runner:
