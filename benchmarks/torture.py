@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ import yaml
 from PIL import Image
 
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.training.state import Counters
 from torture_kills import kill, stop
 
 PARTS = ("matrix", "kills", "disagree", "stop", "memory")
@@ -195,7 +197,9 @@ class Torture:
             for index in range(6):
                 Image.fromarray(numbers.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(folder / f"{index}.png")
             tensors = {group: {"x": torch.full((2,), float(rank))} for group in ("model", "ema", "optimizer")}
-            CheckpointFolder(self.out / f"checkpoints-{rank}").save(8, tensors, {"counters": {}})
+            CheckpointFolder(self.out / f"checkpoints-{rank}").save(
+                8, tensors, {"counters": asdict(Counters(8, 2)), "fingerprint": {}}
+            )
         for size in (2, 3):
             self.cell(f"disagree on {size}", partial(self._disagreed, size, recipe))
 

@@ -100,7 +100,7 @@ def save(job: dict[str, Any], world: World) -> dict[str, Any]:
         run = Training(recipe, job["mode"], world)
         losses, state = run.losses(job["before"]), run.trainer.state
         store = SharedCheckpoints(Path(job["out"]) / f"{job['mode']}-{world.size}-{name}", world, required=REQUIRED)
-        content, shards = {"counters": state.counters_to_json()}, run.trainer.sharing.in_shards
+        content, shards = {"counters": state.counters_to_json(), "fingerprint": {}}, run.trainer.sharing.in_shards
         store.save_of_all(state.counters.samples_seen, state.tensors(), content, shards=shards)
         hashes = run.hashes()
         found[name] = {"losses": losses + run.losses(job["updates"] - job["before"]), "hashes": hashes}

@@ -57,7 +57,7 @@ def save(world: World, out: Path) -> dict[str, Any]:
         trainer, store = trainer_of(name, world), SharedCheckpoints(out / name, world, required=REQUIRED)
         losses = losses_of(trainer, UPDATES)
         seen, counters = trainer.state.counters.samples_seen, trainer.state.counters_to_json()
-        store.save_of_all(seen, trainer.state.tensors(), {"counters": counters}, shards=True)
+        store.save_of_all(seen, trainer.state.tensors(), {"counters": counters, "fingerprint": {}}, shards=True)
         whole = whole_tensors(all_tensors(trainer))
         with trainer.averaged() as average:
             used = dict(average.state_dict())

@@ -72,7 +72,7 @@ def test_three_processes_read_what_two_and_one_saved(saved: Path) -> None:
     for name in NAMES:
         trainer = small_trainer(denoiser=DENOISERS[name])
         run_updates(trainer, 2)
-        counters = {"counters": trainer.state.counters_to_json()}
+        counters = {"counters": trainer.state.counters_to_json(), "fingerprint": {}}
         CheckpointFolder(saved / f"{name}-plain").save(2 * BATCH_SIZE, trainer.state.tensors(), counters)
         tensors = {key: tensor.contiguous() for key, tensor in all_tensors(trainer).items()}
         save_file(tensors, saved / f"{name}-plain.safetensors")
