@@ -19,16 +19,18 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
-from open_ldm.data.health import count_bad_samples
+from open_ldm.data.health import Health, count_bad_samples
+from open_ldm.data.sample import Source
 from open_ldm.encoded.labels import vanished_classes
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.model.spec import DataFacts
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
-from open_ldm.runs.batches import cached_batches, live_batches
+from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.build import build_generator, build_trainer, read_facts
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
-from open_ldm.runs.encoders import libraries_of, load_encoders
+from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
@@ -172,12 +174,7 @@ def _trained(
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
-    if recipe.cache is None:
-        batches = live_batches(recipe, source, facts, encoders)
-    else:
-        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
-        health.write(folder.health, writes=world.leads)
-    batches.agree(world)
+    batches = _batches(recipe, source, facts, encoders, health, context, silent=silent)
     known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
     trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
@@ -212,6 +209,20 @@ def _trained(
         loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
         code = recorder.end(finished=loop.run())
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
+
+
+def _batches(
+    recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders, health: Health, context: RunContext, *, silent: bool
+) -> Batches:
+    """Open what the run reads, the same for every process: pictures, or the cache once it is whole."""
+    folder, world = context.folder, context.world
+    if recipe.cache is None:
+        batches = live_batches(recipe, source, facts, encoders)
+    else:
+        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
+        health.write(folder.health, writes=world.leads)
+    batches.agree(world)
+    return batches
 
 
 def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:
