@@ -1,6 +1,6 @@
 """A killed run goes on bit-equal: losses and the hashes of weights, average and optimiser.
 
-LDM_KILLS sets the number of kills per denoiser (default 3, for a quick suite; 20 was run for the record).
+LDM_KILLS sets the number of kills per denoiser (default 2, for a quick suite; 20 was run for the record).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from tests.runs.tiny import DENOISERS, TINY, last_seen, losses, tiny_recipe
 from tests.started import Program, start
 
-KILLS = int(os.environ.get("LDM_KILLS", "3"))
+KILLS = int(os.environ.get("LDM_KILLS", "2"))
 PATIENCE_SECONDS = 300
 
 

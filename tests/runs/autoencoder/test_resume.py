@@ -15,7 +15,7 @@ from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import losses
 from tests.started import start
 
-KILLS = int(os.environ.get("LDM_KILLS", "3"))
+KILLS = int(os.environ.get("LDM_KILLS", "2"))
 
 
 def hashes(run: Path) -> dict[str, str]:
