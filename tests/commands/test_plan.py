@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from open_ldm.autoencoders import LatentStats
 from open_ldm.cli.main import main
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.plan import plan
+from open_ldm.commands.plan.inputs import made_batch
 from open_ldm.commands.plan.memory import Memory, kept_by, kept_for_backward, memory_of
 from open_ldm.commands.plan.plan import micro_batches
+from open_ldm.core.device import Machine
+from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.model.diffusion import build_model
+from open_ldm.model.knowledge import Knowledge
+from open_ldm.runs.build import build_trainer
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.training.settings import TrainingConfig
 from tests.runs.tiny import DENOISERS, tiny_recipe
@@ -23,6 +31,33 @@ from tests.runs.tiny import DENOISERS, tiny_recipe
 
 def recipe(folder: Path, *changes: str) -> Recipe:
     return load_recipe(str(tiny_recipe(folder)), changes)
+
+
+def bytes_in_graph(model: nn.Module, losses: torch.Tensor) -> int:
+    """What the nodes of an autograd graph hold, besides parameters, each storage once: torch's own list of it."""
+    found: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    waiting: list[Any] = [losses.grad_fn]
+    seen = set()
+    while waiting:
+        if (node := waiting.pop()) is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+        held = [getattr(node, name) for name in dir(node) if name.startswith("_saved_") or name == "saved_tensors"]
+        for tensor in [one for each in held for one in (each if isinstance(each, tuple | list) else [each])]:
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage()).data_ptr() not in own:
+                found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+def test_a_real_pass_keeps_what_its_graph_holds(tmp_path: Path) -> None:
+    run = dry_run(recipe(tmp_path, *DENOISERS["dit"]))
+    model = build_model(run.recipe.model_spec(run.facts), 0)
+    known = Knowledge(run.facts, LatentStats((0.0,) * 3, (1.0,) * 3))
+    trainer = build_trainer(run.recipe, known, Machine(torch.device("cpu"), torch.float32), World())
+    losses = trainer.losses(made_batch(run.recipe, 0, 3, torch.device("cpu")))
+    assert kept_by(model, run.recipe, 3) == bytes_in_graph(trainer.state.model, losses)
 
 
 @pytest.mark.parametrize("denoiser", DENOISERS)
@@ -55,6 +90,7 @@ def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(tmp_pat
     assert timed.seconds == pytest.approx(96 / timed.speed.samples_per_second)
     assert computed.seconds == pytest.approx(48 / computed.speed.samples_per_second)
     assert (timed.micro_batch, computed.micro_batch, computed.largest) == (4, 2, 2)
+    assert "2 x 1.00 GB that are not here, computing as cpu" in computed.text() and "not here" not in timed.text()
     small = replace(timed, largest=2)
     assert "4 does not fit; fix: training.micro_batch_size=2" in small.text()
     assert "not even one picture fits" in replace(timed, largest=None).text()

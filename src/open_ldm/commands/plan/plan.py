@@ -25,7 +25,7 @@ class Plan:
         parameters: Of the model.
         gmacs: Multiply-adds of one forward pass of one picture, in 10^9.
         devices: How many share the batch, each with a copy of the model.
-        machine: The device that was looked at, in words.
+        machine: The device that was looked at, in words, or the memory that was given for one that is not here.
         memory: Bytes of each device.
         available: Bytes that are free there, or as given; None where unknown.
         micro_batch: Pictures of one forward pass, by the recipe.
@@ -133,9 +133,10 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     )
     available = here if memory_bytes is None else memory_bytes
     largest = None if available is None else memory.largest(sizes, available)
-    return Plan(
-        recipe, run.data, run.parameters, run.gmacs, devices, machine.sentence, memory, available, micro, largest, speed
-    )
+    where = machine.sentence
+    if memory_bytes is not None:
+        where = f"{_size(memory_bytes)} that are not here, computing as {machine.sentence} does"
+    return Plan(recipe, run.data, run.parameters, run.gmacs, devices, where, memory, available, micro, largest, speed)
 
 
 def micro_batches(training: TrainingConfig, devices: int) -> list[int]:
