@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.launch import local_rank
@@ -76,6 +77,13 @@ def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Mac
         chosen = torch.device("cuda", local % torch.cuda.device_count())  # a task of Slurm may see its own device alone
     compute = {"float32": torch.float32, "bf16": torch.bfloat16}.get(dtype) or _fast_dtype(chosen)
     return Machine(chosen, compute)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor to a device without waiting for it: memory that CUDA copies from is pinned first."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def configure_process(machine: Machine, deterministic: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.dropout import draw_kept
 from open_ldm.conditioning.semantic import noise_shape
 from open_ldm.core import seeds
+from open_ldm.core.device import moved
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.process.time_density import TimeDensityConfig, times
 
@@ -54,6 +55,7 @@ class Noising:
     time_density: TimeDensityConfig
     discrete_steps: int | None
     device: torch.device
+    _asked: dict[tuple[int, ...], dict[seeds.Wanted, None]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def draw(self, batch: EncodedBatch) -> ObjectiveInputs:
         """Draw all random numbers of a batch.
@@ -65,7 +67,7 @@ class Noising:
             Normalised latents at one draw of each posterior, a time for each, kept and dropped conditions, padding noise.
         """
         positions, raw = batch.positions, batch.posterior.mean
-        shape = raw.shape[1:]
+        shape = tuple(raw.shape[1:])
         if batch.posterior.std is not None:
             raw = raw + batch.posterior.std * self._to(seeds.normal(self.seed, "posterior", positions, shape))
         kept = draw_kept(self.seed, positions, self.conditioning.semantic_drop, self.conditioning.control_drop)
@@ -83,8 +85,10 @@ class Noising:
             x_0=self.stats.normalise(raw),
             t=self._to(times(self.time_density, u, self.discrete_steps)),
             inputs=inputs.to(self.device),
-            draws=seeds.Draws(self.seed, positions, self.batch_size, self.device),
+            draws=seeds.Draws(
+                self.seed, positions, self.batch_size, self.device, self._asked.setdefault(shape, {})
+            ).drawn(),
         )
 
     def _to(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
+        return moved(tensor, self.device)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from open_ldm.core.errors import NonFiniteError
+from open_ldm.training.ahead import Ahead, depth_ahead
 from open_ldm.training.plan import BatchPlan
 from open_ldm.training.trainer import Trainer, Update
 
@@ -101,6 +102,15 @@ class Encoder(Protocol[B_co]):
         """Encode a batch on the training device."""
 
 
+@dataclass(frozen=True)
+class _Made(Generic[B]):
+    """A micro-batch that is ready to learn from, what it was read as, and how many seconds the reading took."""
+
+    batch: Any
+    ready: B
+    read_seconds: float
+
+
 class Loop(Generic[B]):
     """Runs a trainer to the end of its samples.
 
@@ -110,12 +120,20 @@ class Loop(Generic[B]):
         batches: This process's micro-batches from the trainer's position on, as `encoder` takes them.
         encoder: Encodes them.
         hooks: What is called on the way.
+        depth: How many micro-batches are made ahead by a thread; None for `depth_ahead`.
     """
 
     def __init__(
-        self, trainer: Trainer[Any, B], plan: BatchPlan, batches: Iterator[Any], encoder: Encoder[B], hooks: Hooks
+        self,
+        trainer: Trainer[Any, B],
+        plan: BatchPlan,
+        batches: Iterator[Any],
+        encoder: Encoder[B],
+        hooks: Hooks,
+        depth: int | None = None,
     ) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
+        self.depth = depth_ahead(trainer.device, plan.micro_batches) if depth is None else depth
 
     def run(self) -> bool:
         """Train.
@@ -129,11 +147,25 @@ class Loop(Generic[B]):
             NonFiniteError: Loss or gradients stayed infinite or NaN after the last good weights were restored twice, or there
                 were none, or no update was applied, or not the last one (docs/reliability.md, 3.8).
         """
+        config = self.trainer.config
+        left = -(-(config.samples - self.trainer.state.counters.samples_seen) // config.batch_size)
+        try:
+            with Ahead(self._make, max(0, left) * self.plan.micro_batches, self.depth, self.trainer.device) as ahead:
+                finished = self._updates(ahead)
+        finally:
+            if isinstance(self.batches, Generator):
+                self.batches.close()
+        if finished:
+            self._require_applied()
+        return finished
+
+    def _updates(self, ahead: Ahead[_Made[B]]) -> bool:
+        """Make updates until all samples are seen; False where a stop came before."""
         config, counters = self.trainer.config, self.trainer.state.counters
         meter = _Meter()
         while counters.samples_seen < config.samples:
             before = counters.samples_seen
-            micro_batches, waited = self._read()
+            micro_batches, waited = self._next(ahead)
             stopping = self.trainer.world.any(self.hooks.stop_requested())
             update = self.trainer.update(micro_batches)
             if not update.applied:
@@ -149,9 +181,9 @@ class Loop(Generic[B]):
             started = time.perf_counter()
             for hook in self.hooks.every:
                 if _passed(before, counters.samples_seen, hook.samples) or (finished and hook.samples):
-                    hook.action()
+                    with ahead.paused():
+                        hook.action()
             meter.since += time.perf_counter() - started
-        self._require_applied()
         return True
 
     def _require_applied(self) -> None:
@@ -166,16 +198,23 @@ class Loop(Generic[B]):
             fix="another --out with a lower training.optimizer.learning_rate, or with training.dtype=float32",
         )
 
-    def _read(self) -> tuple[list[B], float]:
-        """The encoded micro-batches of one update, and the seconds spent waiting for pictures."""
-        encoded, waited = [], 0.0
+    def _make(self) -> _Made[B]:
+        """Read the next micro-batch, encode it and draw its random numbers."""
+        started = time.perf_counter()
+        batch = next(self.batches)
+        seconds = time.perf_counter() - started
+        return _Made(batch, self.trainer.prepared(self.encoder.encode(batch)), seconds)
+
+    def _next(self, ahead: Ahead[_Made[B]]) -> tuple[list[B], float]:
+        """The micro-batches of one update, and the seconds spent waiting for pictures."""
+        ready, waited = [], 0.0
         for _ in range(self.plan.micro_batches):
             started = time.perf_counter()
-            batch = next(self.batches)
-            waited += time.perf_counter() - started
-            self.hooks.batch_read(batch)
-            encoded.append(self.encoder.encode(batch))
-        return encoded, waited
+            made = next(ahead)
+            waited += min(made.read_seconds, time.perf_counter() - started)
+            self.hooks.batch_read(made.batch)
+            ready.append(made.ready)
+        return ready, waited
 
     def _not_finite(self, update: Update) -> None:
         """Report a skipped update; after too many, restore the last good weights and go on with the data that follow."""

@@ -15,7 +15,7 @@ from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.distributed import World
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.model.noising import Noising
+from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.model.objective import Objective, ObjectiveConfig
 from open_ldm.training.optimizer import learning_rate_at
 from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, shared, total_norm
@@ -79,6 +79,10 @@ class Trainer(ABC, Generic[M, B]):
     @abstractmethod
     def losses(self, batch: B) -> Tensor:
         """Return the loss of each sample of a micro-batch [B], every draw a function of (seed, position)."""
+
+    def prepared(self, batch: B) -> B:
+        """Return a micro-batch with its random numbers drawn, which may be done ahead and in another thread."""
+        return batch
 
     def update(self, micro_batches: Sequence[B]) -> Update:
         """Make one optimiser step; it is skipped when loss or gradient is not finite (docs/reliability.md, 3.8).
@@ -158,7 +162,7 @@ class Trainer(ABC, Generic[M, B]):
         self.state.ema.update(self.state.counters.updates)
 
 
-class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
+class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch | ObjectiveInputs]):
     """Trains a diffusion model on encoded views."""
 
     def __init__(
@@ -174,7 +178,11 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
         super().__init__(model, Objective(model, objective), config, world, noising.device, parallel, blocks)
         self.noising = noising
 
-    def losses(self, batch: EncodedBatch) -> Tensor:
+    def prepared(self, batch: EncodedBatch | ObjectiveInputs) -> ObjectiveInputs:
+        """Return a micro-batch with its random numbers drawn."""
+        return batch if isinstance(batch, ObjectiveInputs) else self.noising.draw(batch)
+
+    def losses(self, batch: EncodedBatch | ObjectiveInputs) -> Tensor:
         """Return the objective of each view [B] at its drawn time and noise."""
-        losses: Tensor = self.root(self.noising.draw(batch))
+        losses: Tensor = self.root(self.prepared(batch))
         return losses
