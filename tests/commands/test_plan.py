@@ -15,8 +15,6 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.cli.main import main
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.plan import plan
-from open_ldm.commands.plan.inputs import made_batch
-from open_ldm.commands.plan.memory import Memory, kept_by, kept_for_backward, memory_of
 from open_ldm.commands.plan.plan import micro_batches
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
@@ -24,6 +22,8 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.model.diffusion import build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.build import build_trainer
+from open_ldm.runs.made_batch import made_batch
+from open_ldm.runs.memory import Memory, kept_by, kept_for_backward, memory_of
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.training.settings import TrainingConfig
 from tests.runs.tiny import DENOISERS, tiny_recipe

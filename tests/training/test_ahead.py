@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,11 +96,16 @@ def test_leaving_early_ends_the_thread_and_leaks_no_descriptor() -> None:
             raise KeyError("of the training")
 
     once()
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    before = descriptors()
     for _ in range(20):
         once()
     assert not ahead_threads()
-    assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    listed = Path("/proc/self/fd")
+    return len(list(listed.iterdir())) if listed.is_dir() else 0
 
 
 def wait_until(true: object) -> None:

@@ -9,15 +9,16 @@ import torch
 from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
-from open_ldm.conditioning import ConditioningConfig, ConditionInputs
-from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
+from open_ldm.conditioning import ConditioningConfig
+from open_ldm.conditioning.empty import empty_inputs
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.base import SIZES
 from open_ldm.denoisers.unet import UNET_SIZES
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
-from open_ldm.text import HuggingFaceConfig, TextTokens, WordsConfig
+from open_ldm.text import WordsConfig
 from open_ldm.text.padding import PaddingKind
 
 
@@ -62,29 +63,6 @@ def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
             model.predict(x_t, t, inputs)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Count(parameters, counter.get_total_flops() / 2e9)
-
-
-def empty_inputs(conditioning: ConditioningConfig, pictures: int = 1) -> ConditionInputs:
-    """Conditions of so many pictures, of the right shapes: the first class, captions of full length, controls of 0."""
-    semantic = conditioning.semantic
-    text = _empty_text(semantic.encoder, pictures) if isinstance(semantic, TextSemantic) else None
-    shape = noise_shape(semantic)
-    return ConditionInputs(
-        keep_semantic=torch.ones(pictures, dtype=torch.bool),
-        keep_control=torch.ones(pictures, dtype=torch.bool),
-        labels=torch.zeros(pictures, dtype=torch.long) if isinstance(semantic, ClassSemantic) else None,
-        text=text,
-        controls={control.key: torch.zeros(pictures, control.numbers) for control in conditioning.controls},
-        padding_noise=None if shape is None else torch.zeros(pictures, *shape),
-    )
-
-
-def _empty_text(encoder: WordsConfig | HuggingFaceConfig, pictures: int) -> TextTokens:
-    mask = torch.ones(pictures, encoder.length, dtype=torch.bool)
-    if isinstance(encoder, WordsConfig):
-        return TextTokens(torch.zeros(pictures, encoder.length, dtype=torch.long), mask)
-    pooled = torch.zeros(pictures, encoder.pooled_width) if encoder.pooled_width else None
-    return TextTokens(torch.zeros(pictures, encoder.length, encoder.width), mask, pooled)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
+from open_ldm.runs.settled import settle_choices
 from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
@@ -176,15 +177,15 @@ def _trained(
     notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
     batches = _batches(recipe, source, facts, encoders, health, context, silent=silent)
     known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
-    trainer = build_trainer(recipe, known, machine, world)
+    choices = settle_choices(recipe, facts, machine, world, None if checkpoint is None else checkpoint.content["fingerprint"])
+    trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
-    plan, shares = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world), trainer.sharing.numerics
-    traits = fingerprint(
-        machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe), shares
-    )
+    plan, shares = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world), trainer.sharing.numerics
+    libraries, micro = libraries_of(recipe), plan.micro_batch_size
+    traits = fingerprint(machine, world, micro, batches.fingerprint, recipe.numerics, libraries, shares)
     recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,
@@ -196,7 +197,7 @@ def _trained(
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
-        fingerprint=traits,
+        fingerprint={**traits, **choices.traits},
         stop=context.stop,
         silent=silent,
     )
@@ -207,7 +208,9 @@ def _trained(
             recorder.transferred(transferred)
         read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
         loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
-        code = recorder.end(finished=loop.run())
+        with choices.naming_what_fits(micro):
+            finished = loop.run()
+        code = recorder.end(finished=finished)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
 

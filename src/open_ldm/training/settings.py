@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -88,7 +88,8 @@ class TrainingConfig(Config):
         seed: Of all random numbers.
         samples: Length of the training, in pictures.
         batch_size: Pictures per update over all processes.
-        micro_batch_size: Pictures per forward pass and process; null for a process's whole share.
+        micro_batch_size: Pictures per forward pass and process; null for a process's whole share, auto for the largest part of
+            it that fits in memory when the run starts.
         optimizer: AdamW and its learning rate.
         ema: The averaged weights.
         device: Where the model is trained.
@@ -103,7 +104,7 @@ class TrainingConfig(Config):
     seed: int = 0
     samples: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    micro_batch_size: int | None = Field(default=None, ge=1)
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EmaConfig = EmaConfig()
     device: DeviceName = "auto"

@@ -184,5 +184,5 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch | ObjectiveInputs]):
 
     def losses(self, batch: EncodedBatch | ObjectiveInputs) -> Tensor:
         """Return the objective of each view [B] at its drawn time and noise."""
-        losses: Tensor = self.root(self.prepared(batch))
+        losses: Tensor = self.root(self.noising.padded(self.prepared(batch)))
         return losses

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_ldm.commands.dry_run import DryRun
-from open_ldm.commands.plan.memory import Memory, available_bytes, memory_of
 from open_ldm.commands.plan.speed import Speed, assume_speed, measure_speed
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
+from open_ldm.runs.memory import Memory, available_bytes, memory_of
 from open_ldm.runs.recipe import Recipe
+from open_ldm.training.plan import divisors
 from open_ldm.training.settings import TrainingConfig
 
 
@@ -122,17 +123,18 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     recipe, training = run.recipe, run.recipe.training
     machine = set_up_machine(training.device, training.dtype, training.deterministic)
     sizes = micro_batches(training, devices)
-    micro = training.micro_batch_size or sizes[-1]
     memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype)
     here = available_bytes(machine)
+    available = here if memory_bytes is None else memory_bytes
+    largest = None if available is None else memory.largest(sizes, available)
+    wanted = training.micro_batch_size
+    micro = (largest or sizes[0]) if wanted == "auto" else wanted or sizes[-1]
     fits_here = here is None or memory.total(micro) <= here
     speed = (
         measure_speed(recipe, run.facts, machine, micro)
         if measure and fits_here and memory_bytes is None
         else assume_speed(run.gmacs, machine)
     )
-    available = here if memory_bytes is None else memory_bytes
-    largest = None if available is None else memory.largest(sizes, available)
     where = machine.sentence
     if memory_bytes is not None:
         where = f"{_size(memory_bytes)} that are not here, computing as {machine.sentence} does"
@@ -146,8 +148,7 @@ def micro_batches(training: TrainingConfig, devices: int) -> list[int]:
             f"training.batch_size={training.batch_size} cannot be shared by {devices} devices",
             fix="choose a number of devices that divides it",
         )
-    share = training.batch_size // devices
-    return [size for size in range(1, share + 1) if share % size == 0]
+    return divisors(training.batch_size // devices)
 
 
 def _size(count: int) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from open_ldm.autoencoders import LatentStats
-from open_ldm.commands.plan.inputs import made_batch
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import build_trainer
+from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.plan import plan_batches
 

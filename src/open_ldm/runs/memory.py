@@ -11,13 +11,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from open_ldm.autoencoders import LatentStats
-from open_ldm.commands.plan.inputs import made_batch
 from open_ldm.core.device import Machine, host_memory
 from open_ldm.core.seeds import Draws
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective
 from open_ldm.model.spec import DataFacts
+from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
 
 FLOAT32 = 4
