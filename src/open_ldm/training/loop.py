@@ -71,24 +71,26 @@ class _Meter:
     """Sums what the next report averages."""
 
     def __init__(self) -> None:
-        self.loss = self.grad_norm = self.waited = 0.0
-        self.updates = self.applied = self.samples = 0
+        self.loss = self.grad_norm = self.waited = self.rate = 0.0
+        self.applied = self.samples = 0
         self.since = time.perf_counter()
 
-    def add(self, update: Update, samples: int, waited: float) -> None:
-        self.updates += 1
+    def read(self, samples: int, waited: float) -> None:
         self.samples += samples
         self.waited += waited
+
+    def add(self, update: Update) -> None:
+        self.rate = update.learning_rate
         if update.applied:
             self.applied += 1
             self.loss += update.loss
             self.grad_norm += update.grad_norm
 
-    def report(self, samples_seen: int, learning_rate: float) -> Report:
+    def report(self, samples_seen: int) -> Report:
         seconds = max(time.perf_counter() - self.since, 1e-9)
         applied = max(self.applied, 1)
         mean = (self.loss / applied, self.grad_norm / applied) if self.applied else (float("nan"), float("nan"))
-        return Report(samples_seen, *mean, learning_rate, self.samples / seconds, self.waited / seconds)
+        return Report(samples_seen, *mean, self.rate, self.samples / seconds, self.waited / seconds)
 
 
 B = TypeVar("B")
@@ -121,6 +123,7 @@ class Loop(Generic[B]):
         encoder: Encodes them.
         hooks: What is called on the way.
         depth: How many micro-batches are made ahead by a thread; None for `depth_ahead`.
+        lags: Whether the outcome of an update is looked at when the next one has begun; None where that keeps a device busy.
     """
 
     def __init__(
@@ -131,8 +134,10 @@ class Loop(Generic[B]):
         encoder: Encoder[B],
         hooks: Hooks,
         depth: int | None = None,
+        lags: bool | None = None,
     ) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
+        self.lags = trainer.lags if lags is None else lags
         self.depth = depth_ahead(trainer.device, plan.micro_batches) if depth is None else depth
 
     def run(self) -> bool:
@@ -167,14 +172,13 @@ class Loop(Generic[B]):
             before = counters.samples_seen
             micro_batches, waited = self._next(ahead)
             stopping = self.trainer.world.any(self.hooks.stop_requested())
-            update = self.trainer.update(micro_batches)
-            if not update.applied:
-                self._not_finite(update)
-                counters = self.trainer.state.counters
-            meter.add(update, config.batch_size, waited)
+            meter.read(config.batch_size, waited)
+            for update in self._updated(micro_batches, before, stopping):
+                meter.add(update)
+            counters = self.trainer.state.counters
             finished = counters.samples_seen >= config.samples or stopping
             if finished or _passed(before, counters.samples_seen, config.log_every_samples):
-                self.hooks.report(meter.report(counters.samples_seen, update.learning_rate))
+                self.hooks.report(meter.report(counters.samples_seen))
                 meter = _Meter()
             if stopping and counters.samples_seen < config.samples:
                 return False
@@ -198,6 +202,37 @@ class Loop(Generic[B]):
             fix="another --out with a lower training.optimizer.learning_rate, or with training.dtype=float32",
         )
 
+    def _updated(self, micro_batches: list[B], before: int, stopping: bool) -> Iterator[Update]:
+        """Make an update, and give those whose outcome is known by now, with what follows from a skipped one.
+
+        On an accelerator that is the one before, so that the device need not be waited for; where anything is due after this
+        update, it is this one too. A stop comes at any time: what follows from its update then waits for the next one, as it
+        would have without the stop.
+        """
+        if not self.lags:
+            update = self.trainer.update(micro_batches)
+            if not update.applied:
+                self.hooks.not_finite(update)
+                self._judge()
+            yield update
+            return
+        known = self.trainer.begin(micro_batches)
+        if known is not None:
+            yield known
+            if not known.applied:
+                self.hooks.not_finite(known)
+        if self.trainer.state.counters.skipped_in_row:  # by the update before, perhaps before a stop
+            self._judge()
+        seen, config = self.trainer.state.counters.samples_seen, self.trainer.config
+        every = [config.log_every_samples, *(hook.samples for hook in self.hooks.every)]
+        due = seen >= config.samples or any(_passed(before, seen, samples) for samples in every)
+        if (due or stopping) and (last := self.trainer.settle()) is not None:
+            yield last
+            if not last.applied:
+                self.hooks.not_finite(last)
+                if due:
+                    self._judge()
+
     def _make(self) -> _Made[B]:
         """Read the next micro-batch, encode it and draw its random numbers."""
         started = time.perf_counter()
@@ -216,19 +251,20 @@ class Loop(Generic[B]):
             ready.append(made.ready)
         return ready, waited
 
-    def _not_finite(self, update: Update) -> None:
-        """Report a skipped update; after too many, restore the last good weights and go on with the data that follow."""
-        self.hooks.not_finite(update)
+    def _judge(self) -> None:
+        """After too many skipped updates, restore the last good weights and go on with the data that follow."""
         counters = self.trainer.state.counters
         attempted = counters.updates + counters.skipped
         too_many = counters.skipped > max(MAX_SKIPPED_IN_ROW, MAX_SKIPPED_SHARE * attempted)
         if counters.skipped_in_row <= MAX_SKIPPED_IN_ROW and not too_many:
             return
         position, rollbacks = counters.samples_seen, counters.rollbacks + 1
+        row, skipped = counters.skipped_in_row, counters.skipped
+        self.trainer.settle()  # what was begun since is of no use any more
         if rollbacks > MAX_ROLLBACKS or not self.hooks.roll_back():
             raise NonFiniteError(
-                f"the loss or its gradient was not finite for {counters.skipped_in_row} updates in a row"
-                f" at {position:,} samples ({counters.skipped} in all)",
+                f"the loss or its gradient was not finite for {row} updates in a row"
+                f" at {position:,} samples ({skipped} in all)",
                 fix="lower training.optimizer.learning_rate, or set training.dtype=float32",
             )
         # The same data would fail the same way, so the old weights go on with the data after it.

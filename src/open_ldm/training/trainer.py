@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,28 @@ class Update:
     applied: bool
 
 
+class _Begun:
+    """An update that the device may not have finished: its loss and norm are on their way to the host."""
+
+    def __init__(self, loss: Tensor, norm: Tensor, rate: float) -> None:
+        found = torch.stack((loss, norm.to(loss.dtype)))
+        self.rate, self._event = rate, None
+        if found.device.type == "cuda":
+            self._found = torch.empty(2, dtype=found.dtype, pin_memory=True)
+            self._found.copy_(found, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()  # to wait for this alone, and not for what is begun after it
+        else:
+            self._found = found
+
+    def numbers(self) -> tuple[float, float]:
+        """Wait for loss and norm."""
+        if self._event is not None:
+            self._event.synchronize()
+        loss, norm = self._found.tolist()
+        return loss, norm
+
+
 M = TypeVar("M", bound=nn.Module)
 B = TypeVar("B")
 
@@ -75,6 +98,7 @@ class Trainer(ABC, Generic[M, B]):
         self.state = TrainState(model, config, hollow)
         self.config, self.world, self.device = config, world, device
         self._parameters = list(model.parameters())
+        self._begun: _Begun | None = None
 
     @abstractmethod
     def losses(self, batch: B) -> Tensor:
@@ -96,6 +120,45 @@ class Trainer(ABC, Generic[M, B]):
         loss = self._accumulate_gradients(micro_batches)
         self.world.sum_([loss])
         return self._step(loss)
+
+    @property
+    def lags(self) -> bool:
+        """Whether `begin` keeps the device busy where `update` would wait for it; the optimiser of shards knows no flag."""
+        return self.device.type == "cuda" and not self.sharing.in_shards
+
+    def begin(self, micro_batches: Sequence[B]) -> Update | None:
+        """Begin an update like `update`, without waiting for it: where it is not finite, the device leaves all weights alone.
+
+        Args:
+            micro_batches: This process's share of a global batch.
+
+        Returns:
+            What became of the update before; None after `settle`. It is looked at while the device computes the gradients of
+            this one, and the averaged weights follow it then.
+        """
+        loss = self._accumulate_gradients(micro_batches)
+        self.world.sum_([loss])
+        before = self.settle()
+        norm = total_norm(self._gradients())
+        counters, optimizer = self.state.counters, self.state.optimizer
+        counters.samples_seen += self.config.batch_size
+        rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
+        optimizer.found_inf = 1 - (torch.isfinite(loss) & torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        self._optimize(norm, rate)
+        del optimizer.found_inf  # type: ignore[attr-defined]
+        optimizer.zero_grad(set_to_none=True)
+        self._begun = _Begun(loss, norm, rate)
+        return before
+
+    def settle(self) -> Update | None:
+        """Wait for the update that was begun last, count it and let the average follow; None where there is none."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return None
+        loss, norm = begun.numbers()
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        self._count(finite)
+        return Update(loss, norm, begun.rate, finite)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint. Raises CheckpointError where that belongs to another model."""
@@ -128,11 +191,8 @@ class Trainer(ABC, Generic[M, B]):
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if finite:
-            self._apply(norm, rate)
-            counters.skipped_in_row = 0
-        else:
-            counters.skipped += 1
-            counters.skipped_in_row += 1
+            self._optimize(norm, rate)
+        self._count(finite)
         self.state.optimizer.zero_grad(set_to_none=True)
         return Update(float(loss), float(norm), rate, finite)
 
@@ -152,14 +212,23 @@ class Trainer(ABC, Generic[M, B]):
                 parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
-    def _apply(self, norm: Tensor, rate: float) -> None:
+    def _count(self, applied: bool) -> None:
+        """Count an update, and let the averaged weights follow one that was applied."""
+        counters = self.state.counters
+        if not applied:
+            counters.skipped += 1
+            counters.skipped_in_row += 1
+            return
+        counters.updates += 1
+        counters.skipped_in_row = 0
+        self.state.ema.update(counters.updates)
+
+    def _optimize(self, norm: Tensor, rate: float) -> None:
         if self.config.optimizer.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.optimizer.clip_norm, norm)
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
         self.state.optimizer.step()
-        self.state.counters.updates += 1
-        self.state.ema.update(self.state.counters.updates)
 
 
 class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch | ObjectiveInputs]):
