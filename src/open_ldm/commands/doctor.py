@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 
 import open_ldm
-from open_ldm.commands.plan.speed import matrix_speed
 from open_ldm.core.device import choose_device, configure_process, cpu_flags, host_memory
 from open_ldm.core.extras import DISTRIBUTION
 from open_ldm.core.known_traps import traps_in
+from open_ldm.core.peak import matrix_speed
 
 Level = Literal["ok", "note", "slow", "wrong"]
 _DISK_MB = 32

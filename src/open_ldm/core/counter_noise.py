@@ -67,7 +67,7 @@ def normal(seed: int, purpose: str, positions: Sequence[int], shape: Sequence[in
     place = torch.arange(words, device=device).unsqueeze(0)
     rows = max(1, _MOST_COUNTERS // max(words, 1))
     for begin in range(0, len(positions), rows):
-        low, high = halves[begin : begin + rows].split(1, dim=1)
+        low, high = halves[begin : begin + rows, :1], halves[begin : begin + rows, 1:]
         a, b, c, d = philox((place, torch.zeros_like(place), low, high), number)
         pairs = torch.stack((*_box_muller(a, b), *_box_muller(c, d)), dim=2)
         out[begin : begin + rows] = pairs.flatten(1)[:, :places]

@@ -156,3 +156,22 @@ def host_memory() -> tuple[int, int] | None:
     except (OSError, KeyError, ValueError):
         return None
     return free, total
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Return the bytes of memory that a CUDA card has, or the machine for a CPU; None where that is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    memory = host_memory() if device.type == "cpu" else None
+    return None if memory is None else memory[1]
+
+
+def most_memory(device: torch.device) -> int | None:
+    """Return the most bytes that tensors took on a CUDA card so far, or this process on the machine; None where unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, ValueError):
+        return None

@@ -23,6 +23,7 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
+from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import TrainingRecipe
 from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
@@ -51,6 +52,7 @@ class RunRecorder(ABC):
         stop: The signal that ends the run.
         silent: No progress is shown.
         last_loss: Mean loss of the last report; None before the first.
+        reach: Tells the share of the device's peak, time left and memory; None where that is not told.
     """
 
     folder: RunFolder
@@ -62,6 +64,7 @@ class RunRecorder(ABC):
     stop: StopRequest
     silent: bool
     last_loss: float | None = None
+    reach: Reach | None = None
     _started: float = field(default_factory=time.perf_counter)
     _reported: float = field(default_factory=time.perf_counter)
     _bad: list[BadSample] = field(default_factory=list)
@@ -260,11 +263,15 @@ class RunRecorder(ABC):
     def _report(self, report: Report) -> None:
         if self.trainer.world.size > 1:
             self._count_bad()
+        reach, rate = self.reach, report.samples_per_second
+        if reach is not None and self.last_loss is None:
+            self.say(reach.sentence(rate, max(0, self.recipe.training.samples - report.samples_seen)))
+        share = reach.share(rate) if reach is not None and self._leads else None
         self.last_loss = report.loss
-        fields = asdict(report)
+        fields = asdict(report) | ({} if share is None else {"peak_share": round(share, 4)})
         fields.pop("samples_seen")
         self.event("train", **fields)
-        self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
+        self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share, peak_share=share)
 
     def _batch_read(self, batch: Batch | EncodedBatch) -> None:
         self._bad.extend(batch.bad)

@@ -33,8 +33,9 @@ from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
+from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
-from open_ldm.runs.settled import settle_choices
+from open_ldm.runs.settled import Settled, settle_choices
 from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
@@ -200,6 +201,7 @@ def _trained(
         fingerprint={**traits, **choices.traits},
         stop=context.stop,
         silent=silent,
+        reach=_reach(recipe, known, context, choices, watched=not silent),
     )
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
@@ -212,6 +214,12 @@ def _trained(
             finished = loop.run()
         code = recorder.end(finished=finished)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
+
+
+def _reach(recipe: Recipe, known: Knowledge, context: RunContext, choices: Settled, *, watched: bool) -> Reach:
+    spec, machine = recipe.model_spec(known.facts), context.machine
+    counted = watched or machine.device.type != "cpu"
+    return Reach(spec, recipe.latent_shape[1:], machine, context.world.size, counted, choices.said)
 
 
 def _batches(
