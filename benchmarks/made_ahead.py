@@ -61,6 +61,8 @@ class _State:
 class Waiting:
     """In place of a trainer: it draws what the objective draws, and then waits for a device that computes."""
 
+    lags = False
+
     def __init__(self, noising: Noising, config: TrainingConfig, device_seconds: float) -> None:
         self.noising, self.config, self.device, self.world = noising, config, noising.device, World()
         self.state, self.device_seconds = _State(Counters()), device_seconds

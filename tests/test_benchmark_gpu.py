@@ -83,3 +83,12 @@ def test_wheels_are_what_is_needed_and_not_there(benchmark: ModuleType) -> None:
     fewer = gpu_wheels.needed(roots, have=["Pydantic_Core", "typer", "diffusers"])
     assert "pydantic" in fewer and not {"pydantic-core", "typer", "diffusers"} & set(fewer)
     assert gpu_wheels.pins()["safetensors"]
+
+
+def test_what_is_made_ahead_is_counted(benchmark: ModuleType, tmp_path: Path) -> None:
+    import made_ahead
+
+    file = tmp_path / "ahead.json"
+    small = ["--batch", "2", "--updates", "3", "--rounds", "1", "--tokens", "3", "8", "--device-ms", "1"]
+    made_ahead.main([*small, "--json", str(file)])
+    assert [row["depth"] for row in json.loads(file.read_text())] == [0, 2]

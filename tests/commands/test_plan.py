@@ -87,6 +87,7 @@ def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(tmp_pat
     run = dry_run(recipe(tmp_path))
     timed, computed = plan(run), plan(run, devices=2, memory_bytes=10**9)
     assert timed.speed.measured and not computed.speed.measured
+    assert computed.memory.program == 0 < timed.memory.program and "the program" in timed.text()
     assert timed.seconds == pytest.approx(96 / timed.speed.samples_per_second)
     assert computed.seconds == pytest.approx(48 / computed.speed.samples_per_second)
     assert (timed.micro_batch, computed.micro_batch, computed.largest) == (4, 2, 2)

@@ -170,8 +170,17 @@ def most_memory(device: torch.device) -> int | None:
     """Return the most bytes that tensors took on a CUDA card so far, or this process on the machine; None where unknown."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    return _own_memory("VmHWM")
+
+
+def resident_memory() -> int | None:
+    """Return the bytes of the machine's memory that this process takes now, as Linux tells them; None elsewhere."""
+    return _own_memory("VmRSS")
+
+
+def _own_memory(row: str) -> int | None:
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{row}:"))
     except (OSError, StopIteration, ValueError):
         return None

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from open_ldm.autoencoders import LatentStats
-from open_ldm.core.device import Machine, host_memory
+from open_ldm.core.device import Machine, host_memory, resident_memory
 from open_ldm.core.seeds import Draws
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
@@ -21,6 +21,8 @@ from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
 
 FLOAT32 = 4
+PROGRAM_GROWS = 130_000_000
+"""Bytes that the program grows by while it trains on a CPU: code of kernels, the report. Measured, x86-64, torch 2.13."""
 KEPT_FREE = 0.1
 """Share of a device's memory that a plan leaves for what it cannot see: workspaces of kernels, fragments, the program."""
 
@@ -36,6 +38,7 @@ class Memory:
         average: The averaged weights.
         copies: What is kept for the backward pass whatever the number of pictures, such as weights in 16 bits.
         picture: What is kept for the backward pass of each picture.
+        program: The program itself, on a CPU, whose memory it shares.
     """
 
     weights: int
@@ -44,10 +47,11 @@ class Memory:
     average: int
     copies: int
     picture: int
+    program: int = 0
 
     def total(self, micro_batch: int) -> int:
         """Return the bytes with so many pictures in a forward pass."""
-        fixed = self.weights + self.gradients + self.optimizer + self.average + self.copies
+        fixed = self.weights + self.gradients + self.optimizer + self.average + self.copies + self.program
         return fixed + micro_batch * self.picture
 
     def largest(self, sizes: Sequence[int], available: int) -> int | None:
@@ -60,7 +64,7 @@ class Memory:
         return asdict(self)
 
 
-def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: torch.dtype) -> Memory:
+def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: torch.dtype, program: int = 0) -> Memory:
     """Count what a training holds; nothing of the model's size is allocated.
 
     What is kept for the backward pass grows linearly with the number of pictures, so that two numbers of them tell all others.
@@ -70,10 +74,11 @@ def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: 
         facts: What the model knows of the data.
         parameters: Of the model.
         compute_dtype: Of matrix products.
+        program: As `program_bytes`.
     """
     one, two = (kept_for_backward(recipe, facts, pictures, compute_dtype) for pictures in (1, 2))
     weights = FLOAT32 * parameters
-    return Memory(weights, weights, 2 * weights, weights, copies=max(0, 2 * one - two), picture=two - one)
+    return Memory(weights, weights, 2 * weights, weights, max(0, 2 * one - two), two - one, program)
 
 
 def kept_for_backward(recipe: Recipe, facts: DataFacts, pictures: int, compute_dtype: torch.dtype) -> int:
@@ -131,9 +136,14 @@ def _noising(recipe: Recipe, model: DiffusionModel) -> Noising:
     )
 
 
+def program_bytes(machine: Machine) -> int:
+    """Return what the program itself will take of a CPU's memory: what it takes now, and what it loads while it trains."""
+    return (resident_memory() or 0) + PROGRAM_GROWS if machine.device.type == "cpu" else 0
+
+
 def available_bytes(machine: Machine) -> int | None:
-    """Return the memory that is free on a device, or of its host where it is a CPU; None where that is not known."""
+    """Return the memory that is free on a device, or of its host for a CPU, as if this program were not there; None unknown."""
     if machine.device.type == "cuda":
         return int(torch.cuda.mem_get_info(machine.device)[0])
     memory = host_memory()
-    return None if memory is None else memory[0]
+    return None if memory is None else memory[0] + (resident_memory() or 0)

@@ -16,7 +16,7 @@ from open_ldm.core.errors import OutOfMemoryError, cut, exit_code_of
 from open_ldm.core.launch import processes_here
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.memory import Memory, available_bytes, memory_of
+from open_ldm.runs.memory import Memory, available_bytes, memory_of, program_bytes
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.parallel import choose_sharing
 from open_ldm.training.plan import divisors, plan_batches
@@ -91,7 +91,7 @@ def settle_choices(
     counted = noise is not None and machine.device.type != "cpu" if saved is None else saved.get("padding_noise") == COUNTED
     counted = world.gathered(counted, "the padding noise")[0]
     wanted, free = recipe.training.micro_batch_size, _free(machine)
-    memory = partial(_memory, recipe, facts, machine, world)
+    memory = partial(_memory, recipe, facts, machine, world, program_bytes(machine))
     if wanted != "auto":
         return Settled(counted, wanted, free, memory)
     sizes = divisors(plan_batches(recipe.training.batch_size, None, world).micro_batch_size)
@@ -112,11 +112,11 @@ def _free(machine: Machine) -> int | None:
     return free if free is None or machine.device.type != "cpu" else free // processes_here()
 
 
-def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) -> Memory:
+def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, world: World, program: int) -> Memory:
     """What a process holds of the training, of which it may have a shard."""
     with torch.device("meta"):
         model = DiffusionModel(recipe.model_spec(facts))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sharing = choose_sharing(recipe.parallel, model, world, machine.device)
     shards = world.size // sharing.replicate if sharing.in_shards else 1
-    return memory_of(recipe, facts, parameters // shards, machine.compute_dtype)
+    return memory_of(recipe, facts, parameters // shards, machine.compute_dtype, program)

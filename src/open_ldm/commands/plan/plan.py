@@ -10,7 +10,7 @@ from open_ldm.commands.plan.speed import Speed, assume_speed, measure_speed
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
-from open_ldm.runs.memory import Memory, available_bytes, memory_of
+from open_ldm.runs.memory import Memory, available_bytes, memory_of, program_bytes
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.plan import divisors
 from open_ldm.training.settings import TrainingConfig
@@ -66,7 +66,7 @@ class Plan:
             f"model        {self.parameters:,} parameters, {self.gmacs:.2f} GMACs a picture",
             f"device       {self.devices} x {self.machine}",
             f"memory       weights {_size(m.weights)}, gradients {_size(m.gradients)}, optimiser {_size(m.optimizer)},"
-            f" average {_size(m.average)}",
+            f" average {_size(m.average)}" + (f", the program {_size(m.program)}" if m.program else ""),
             f"             for the backward pass {_size(m.copies)}, and {_size(m.picture)} a picture"
             f" x {self.micro_batch} = {_size(m.picture * self.micro_batch)}",
             f"             in all {_size(m.total(self.micro_batch))}{fits}",
@@ -123,7 +123,8 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     recipe, training = run.recipe, run.recipe.training
     machine = set_up_machine(training.device, training.dtype, training.deterministic)
     sizes = micro_batches(training, devices)
-    memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype)
+    program = program_bytes(machine) if memory_bytes is None else 0
+    memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype, program)
     here = available_bytes(machine)
     available = here if memory_bytes is None else memory_bytes
     largest = None if available is None else memory.largest(sizes, available)
