@@ -50,7 +50,7 @@ class _Begun:
         if found.device.type == "cuda":
             self._found = torch.empty(2, dtype=found.dtype, pin_memory=True)
             self._found.copy_(found, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()  # to wait for this alone, and not for what is begun after it
         else:
             self._found = found
