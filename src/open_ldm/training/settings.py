@@ -81,6 +81,16 @@ class Parallel(Config):
         return without_defaults(self, written(self), ("parallel",))
 
 
+class EveryBlock(Config):
+    """The last of every so many blocks."""
+
+    every: int = Field(ge=1)
+
+
+Recompute = Literal["none", "blocks"] | EveryBlock
+"""Which blocks compute again in the backward pass what they would keep for it otherwise."""
+
+
 class TrainingConfig(Config):
     """Settings of a training run.
 
@@ -98,6 +108,8 @@ class TrainingConfig(Config):
         checkpoint_every_samples: How often the run is saved, besides at the end.
         deterministic: Only kernels that give the same bits every time: CUDA needs it for a bit-equal resume, CPUs do not.
         keep_checkpoints: How many of the newest good ones stay.
+        recompute: Which blocks of the network are computed again in the backward pass, which saves memory and takes time: `none`,
+            `blocks` (all), or {every: N}, the last of every N. The numbers stay the same.
     """
 
     seed: int = 0
@@ -113,6 +125,11 @@ class TrainingConfig(Config):
     checkpoint_every_samples: int = Field(ge=1)
     deterministic: bool = False
     keep_checkpoints: int = Field(default=2, ge=2)
+    recompute: Recompute = "none"
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("recompute",))
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingConfig:

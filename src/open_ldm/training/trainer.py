@@ -19,6 +19,7 @@ from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective, ObjectiveConfig
 from open_ldm.training.optimizer import learning_rate_at
 from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, shared, total_norm
+from open_ldm.training.recompute import recompute, recomputed_blocks
 from open_ldm.training.settings import ParallelConfig, TrainingConfig
 from open_ldm.training.state import TrainState
 
@@ -75,6 +76,8 @@ class Trainer(ABC, Generic[M, B]):
         self.state = TrainState(model, config, hollow)
         self.config, self.world, self.device = config, world, device
         self._parameters = list(model.parameters())
+        for block in recomputed_blocks(blocks, config.recompute):  # behind the average, which is a copy
+            recompute(block)
 
     @abstractmethod
     def losses(self, batch: B) -> Tensor:

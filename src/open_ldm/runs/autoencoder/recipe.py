@@ -64,6 +64,12 @@ class AutoencoderRecipe(Parallel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> AutoencoderRecipe:
+        if self.training.recompute != "none":
+            raise ValueError("training.recompute has no effect on an autoencoder, which has no blocks; needed: none")
+        return self
+
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training; what is held out does, what is shown does not."""
