@@ -12,6 +12,7 @@ from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
+from open_ldm.runs.compiling import SETTLED, Compiling
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import captions_of, sample_previews
 from open_ldm.runs.recipe import Recipe
@@ -37,6 +38,8 @@ class DiffusionRecorder(RunRecorder):
     requests: Sequence[SampleRequest]
     text_encoder: TextEncoder | None
     held_out: HeldOutPictures | None = None
+    compiling: Compiling = Compiling()
+    _recompilations: int = 0
 
     @property
     def network(self) -> str:
@@ -44,8 +47,20 @@ class DiffusionRecorder(RunRecorder):
         return self.recipe.denoiser.kind
 
     def knowledge(self) -> Mapping[str, Any]:
-        """Return what was learned of the data before training."""
-        return self.known.to_json()
+        """Return what was learned of the data before training, and what the run settled on."""
+        settled = self.compiling.settled
+        return self.known.to_json() | ({SETTLED: dict(settled)} if settled else {})
+
+    def how_it_computes(self) -> Sequence[str]:
+        """Say whether blocks are compiled."""
+        return [self.compiling.sentence] if self.compiling.sentence else []
+
+    def while_it_computes(self) -> None:
+        """Say that blocks were compiled again, which nothing should make necessary."""
+        count = 0 if self.trainer.compiler is None else self.trainer.compiler.recompilations
+        if count > self._recompilations:
+            self._recompilations = count
+            self._warn(f"{count} graphs were compiled again after the first update; training.compile=off avoids the wait")
 
     def transferred(self, started: Started) -> None:
         """Show and write the receipt of a run that starts from another, and save: from here on it needs that one no more."""

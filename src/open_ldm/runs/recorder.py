@@ -79,6 +79,13 @@ class RunRecorder(ABC):
     def preview(self) -> None:
         """Show how far training has got; this is called in the leading process alone."""
 
+    def how_it_computes(self) -> Sequence[str]:
+        """Return what else to say of how the run computes, one line each."""
+        return ()
+
+    def while_it_computes(self) -> None:
+        """Look at the trainer when losses are reported."""
+
     def sections(self) -> Sequence[Section]:
         """Return the parts of the report that only this kind of run has."""
         return ()
@@ -135,6 +142,8 @@ class RunRecorder(ABC):
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
+        for line in self.how_it_computes():
+            self.say(line)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
@@ -264,6 +273,7 @@ class RunRecorder(ABC):
         fields = asdict(report)
         fields.pop("samples_seen")
         self.event("train", **fields)
+        self.while_it_computes()
         self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
 
     def _batch_read(self, batch: Batch | EncodedBatch) -> None:
@@ -284,6 +294,11 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
+        if update.rescaled:
+            scale = self.trainer.state.counters.loss_scale
+            self.event("loss_scale", scale=scale)
+            self.say(f"update skipped at {self.samples_seen:,} samples: an fp16 gradient overflowed, the loss scale is {scale:,} now")
+            return
         self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
         self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
 

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from open_ldm.core.errors import cut
 from open_ldm.core.nested import leaves
+from open_ldm.training.compile_check import Call, difference, run_once, with_random_weights
 from open_ldm.training.settings import Compile
 
 AUTO_PARAMETERS = 20_000_000
@@ -25,6 +27,7 @@ AUTO_CAPABILITY = (7, 0)
 """Of a CUDA card. Triton, by which torch compiles for one, knows none below."""
 
 Backend = Callable[[torch.fx.GraphModule, Sequence[Tensor]], Callable[..., Any]]
+_REASON_LETTERS = 120
 
 
 def wants_compiled(setting: Compile, device: torch.device, parameters: int) -> bool:
@@ -49,20 +52,20 @@ class Compiler:
     Attributes:
         backend: Makes code of a graph; torch's own by default.
         graphs: How many graphs were compiled.
-        expected: How many of them were wanted. More are recompilations, which cost time in the middle of a training.
-        seconds: Time they took, in which a graph's backward pass may be missing.
+        expected: How many of them were compiled before the end of the first update; None until then.
+        seconds: Time that compiling and running them for the first time took.
     """
 
     backend: Backend | None = None
     graphs: int = 0
-    expected: int = 0
+    expected: int | None = None
     seconds: float = 0.0
     _shared: dict[tuple[object, ...], Callable[..., Any]] = field(default_factory=dict)
 
     @property
     def recompilations(self) -> int:
-        """Graphs beyond those that were wanted."""
-        return max(0, self.graphs - self.expected)
+        """Graphs that were compiled after the first update, in the middle of a training."""
+        return 0 if self.expected is None else self.graphs - self.expected
 
     def forward_of(self, block: Any) -> CompiledForward:
         """Return what computes the block's forward pass; it is compiled when it is first called."""
@@ -73,13 +76,46 @@ class Compiler:
             self._shared[kind] = torch.compile(function, backend=self._compile, fullgraph=True, dynamic=False)
         return CompiledForward(partial(type(block).forward, block), partial(self._shared[kind], block))
 
+    def updated(self) -> None:
+        """Note that an update was made: whatever is compiled from now on comes late."""
+        self.expected = self.graphs if self.expected is None else self.expected
+
+    def try_out(
+        self, blocks: Sequence[nn.Module], calls: Sequence[Call], dtype: torch.dtype, device: torch.device, *, check: bool
+    ) -> str:
+        """Compile one block of each kind, and run it forwards and backwards.
+
+        Args:
+            blocks: Of the denoiser; they may have no values, and are not changed.
+            calls: What each of them is called with.
+            dtype: Of matrix products.
+            device: Where they compute.
+            check: Compare them with the blocks as written.
+
+        Returns:
+            Why they cannot be used, in words; empty where they can.
+        """
+        first: dict[tuple[object, ...], tuple[nn.Module, Call]] = {}
+        for block, call in zip(blocks, calls, strict=True):
+            first.setdefault(kind_of(block), (block, call))
+        for block, call in first.values():
+            twin = with_random_weights(block, device)
+            started = time.perf_counter()
+            try:
+                run_once(compiled := self.forward_of(twin), twin, call)
+            except Exception as error:  # whatever a compiler fails with, training can do without it
+                inner = getattr(error, "inner_exception", error)  # what a backend failed with, under torch's own words
+                reason = next((line for line in str(inner).splitlines() if line.strip()), type(inner).__name__)
+                return f"torch cannot compile {type(block).__name__} here ({cut(reason, _REASON_LETTERS)})"
+            finally:
+                self.seconds += time.perf_counter() - started
+            if check and (problem := difference(twin, compiled, call, dtype)):
+                return f"compiled, {type(block).__name__} is wrong: {problem}"
+        return ""
+
     def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
-        started = time.perf_counter()
-        try:
-            backend: Any = self.backend or torch._dynamo.lookup_backend("inductor")
-            compiled: Callable[..., Any] = backend(graph, inputs)
-        finally:
-            self.seconds += time.perf_counter() - started
+        backend: Any = self.backend or torch._dynamo.lookup_backend("inductor")
+        compiled: Callable[..., Any] = backend(graph, inputs)
         self.graphs += 1
         return compiled
 
@@ -99,8 +135,8 @@ class CompiledForward:
 
 
 def kind_of(block: nn.Module) -> tuple[object, ...]:
-    """Return what blocks have in common that share compiled code: their class and the shapes of their parameters."""
-    return type(block).__qualname__, *((name, tuple(parameter.shape)) for name, parameter in block.named_parameters())
+    """Return what blocks have in common that share compiled code: what they compute, and the shapes of their parameters."""
+    return type(block).forward, *((name, tuple(parameter.shape)) for name, parameter in block.named_parameters())
 
 
 def _with_own_code(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -142,7 +142,7 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
         ConfigError: The batch cannot be shared by so many devices, or the recipe's device is not here.
     """
     recipe, training = run.recipe, run.recipe.training
-    machine = set_up_machine(training.device, training.dtype, training.deterministic)
+    machine = set_up_machine(training.device, training.dtype, training.deterministic, scaled=True)
     sizes = micro_batches(training, devices)
     micro = training.micro_batch_size or sizes[-1]
     memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype)

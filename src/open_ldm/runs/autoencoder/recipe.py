@@ -66,8 +66,9 @@ class AutoencoderRecipe(Parallel):
 
     @model_validator(mode="after")
     def _every_setting_is_read(self) -> AutoencoderRecipe:
-        if self.training.recompute != "none":
-            raise ValueError("training.recompute has no effect on an autoencoder, which has no blocks; needed: none")
+        for name, default in (("recompute", "none"), ("compile", "auto")):
+            if getattr(self.training, name) != default:
+                raise ValueError(f"training.{name} has no effect on an autoencoder, which has no blocks; needed: {default}")
         return self
 
     @property
