@@ -70,8 +70,11 @@ def updates_in(run: Path) -> list[tuple[int, Any]]:
     """(samples seen, loss) of every update that counts."""
     if not (run / "events.jsonl").is_file():
         return []
-    return [(event.samples_seen, event.fields["loss"]) for event in effective_events(read_events(run / "events.jsonl"))
-            if event.name == "train"]
+    return [
+        (event.samples_seen, event.fields["loss"])
+        for event in effective_events(read_events(run / "events.jsonl"))
+        if event.name == "train"
+    ]
 
 
 def hashes(run: Path) -> dict[str, str]:

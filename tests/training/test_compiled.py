@@ -1,7 +1,7 @@
 """Compiled blocks: shared graphs, one shape, a check that finds a wrong compiler, and training without one.
 
-A backend that makes no code of a graph stands for torch's own, which takes half a minute of the C++ compiler for a network. That
-one is used where LDM_COMPILE is set, and in benchmarks/modes.py.
+A backend that makes no code of a graph stands for torch's own, which takes half a minute of the C++ compiler for a network.
+That one is used where LDM_COMPILE is set, and in benchmarks/modes.py.
 """
 
 from __future__ import annotations
@@ -117,11 +117,16 @@ def test_auto_goes_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_setting_is_read_as_it_is_written() -> None:
     recipe = load_recipe("demo", ["training.compile=on"])
-    assert recipe.training.compile == "on" and load_recipe("demo", ["training={samples: 9, batch_size: 4, "
-        "checkpoint_every_samples: 9, compile: off}"]).training.compile == "off"
+    assert (
+        recipe.training.compile == "on"
+        and load_recipe(
+            "demo", ["training={samples: 9, batch_size: 4, checkpoint_every_samples: 9, compile: off}"]
+        ).training.compile
+        == "off"
+    )
     assert recipe.numerics == load_recipe("demo").numerics
     assert "compile" not in load_recipe("demo").model_dump(mode="json")["training"]
-    with pytest.raises(ConfigError, match="training.compile has no effect on an autoencoder"):
+    with pytest.raises(ConfigError, match=r"training\.compile has no effect on an autoencoder"):
         load_autoencoder_recipe("photos-autoencoder", ["training.compile=off"])
 
 

@@ -148,7 +148,8 @@ def test_auto_takes_fp16_for_training_alone_and_where_bf16_is_missing(monkeypatc
     assert dtype(scaled=True) == torch.float32
     has["bf16"] = True
     assert dtype(scaled=True) == torch.bfloat16
-    assert choose_device("cpu", "fp16") == Machine(CPU, torch.float16) and choose_device("cpu", "fp16").sentence.endswith("fp16")
+    here = choose_device("cpu", "fp16")
+    assert here == Machine(CPU, torch.float16) and here.sentence.endswith("threads), fp16")
 
 
 def test_a_run_begun_in_float32_stays_in_it() -> None:

@@ -76,5 +76,5 @@ def test_it_is_no_part_of_a_runs_numbers_and_refused_where_nothing_reads_it() ->
     assert plain.numerics == again.numerics
     assert "recompute" not in plain.model_dump(mode="json")["training"]
     assert load_recipe("demo", ["training.recompute.every=2"]) == again
-    with pytest.raises(ConfigError, match="training.recompute has no effect on an autoencoder"):
+    with pytest.raises(ConfigError, match=r"training\.recompute has no effect on an autoencoder"):
         load_autoencoder_recipe("photos-autoencoder", ["training.recompute=blocks"])

@@ -32,13 +32,11 @@ class Compiling:
     sentence: str = ""
 
 
-def compile_blocks(
-    trainer: DiffusionTrainer, plan: BatchPlan, batches: Batches, saved: Mapping[str, Any] | None
-) -> Compiling:
+def compile_blocks(trainer: DiffusionTrainer, plan: BatchPlan, batches: Batches, saved: Mapping[str, Any] | None) -> Compiling:
     """Compile a trainer's blocks where the run wants that.
 
-    A new run compares compiled blocks with those as written, and settles on the result. A run that goes on keeps what it settled
-    on, unless its setting changed.
+    A new run compares compiled blocks with those as written, and settles on the result. A run that goes on keeps what it
+    settled on, unless its setting changed.
 
     Args:
         trainer: At the position where training goes on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from open_ldm.core.errors import NonFiniteError
@@ -38,8 +38,9 @@ class DiffusionRecorder(RunRecorder):
     requests: Sequence[SampleRequest]
     text_encoder: TextEncoder | None
     held_out: HeldOutPictures | None = None
-    compiling: Compiling = Compiling()
+    compiling: Compiling = field(default_factory=Compiling)
     _recompilations: int = 0
+    _said_attention: bool = False
 
     @property
     def network(self) -> str:
@@ -56,7 +57,10 @@ class DiffusionRecorder(RunRecorder):
         return [self.compiling.sentence] if self.compiling.sentence else []
 
     def while_it_computes(self) -> None:
-        """Say that blocks were compiled again, which nothing should make necessary."""
+        """Say once how attention is computed, and whenever blocks were compiled again, which nothing should make necessary."""
+        if not self._said_attention and self.trainer.attentions.sentence:
+            self._said_attention = True
+            self.say(self.trainer.attentions.sentence)
         count = 0 if self.trainer.compiler is None else self.trainer.compiler.recompilations
         if count > self._recompilations:
             self._recompilations = count

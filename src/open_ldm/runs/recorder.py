@@ -84,7 +84,8 @@ class RunRecorder(ABC):
         return ()
 
     def while_it_computes(self) -> None:
-        """Look at the trainer when losses are reported."""
+        """Look at the trainer when losses are reported; by default there is nothing to see."""
+        return
 
     def sections(self) -> Sequence[Section]:
         """Return the parts of the report that only this kind of run has."""
@@ -297,7 +298,9 @@ class RunRecorder(ABC):
         if update.rescaled:
             scale = self.trainer.state.counters.loss_scale
             self.event("loss_scale", scale=scale)
-            self.say(f"update skipped at {self.samples_seen:,} samples: an fp16 gradient overflowed, the loss scale is {scale:,} now")
+            self.say(
+                f"update skipped at {self.samples_seen:,} samples: an fp16 gradient overflowed; loss scale {scale:,} from here"
+            )
             return
         self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
         self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")

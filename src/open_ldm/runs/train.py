@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -184,18 +185,9 @@ def _trained(
         trainer.restore(checkpoint)
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
-    plan, shares = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world), trainer.sharing.numerics
-    compiling = compile_blocks(trainer, plan, batches, saved)
-    traits = fingerprint(
-        machine,
-        world,
-        plan.micro_batch_size,
-        batches.fingerprint,
-        recipe.numerics,
-        libraries_of(recipe),
-        shares,
-        compiled=compiling.in_use,
-    )
+    plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
+    compiling, micro = compile_blocks(trainer, plan, batches, saved), plan.micro_batch_size
+    facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
     recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,
@@ -207,7 +199,7 @@ def _trained(
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
-        fingerprint=traits,
+        fingerprint=facts_of(trainer.sharing.numerics, compiled=compiling.in_use),
         compiling=compiling,
         stop=context.stop,
         silent=silent,

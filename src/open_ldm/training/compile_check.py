@@ -1,7 +1,7 @@
 """Comparing a compiled block with the same block as written, on one batch: what it returns and every gradient.
 
-A compiler may be wrong without an error (pytorch/pytorch#191433: sums of float32 embeddings before a norm). The block has random
-weights here: those that start at zero would hide what lies behind them.
+A compiler may be wrong without an error (pytorch/pytorch#191433: sums of float32 embeddings before a norm). The block has
+random weights here: those that start at zero would hide what lies behind them.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def with_random_weights(block: nn.Module, device: torch.device) -> Any:
 def difference(block: Any, compiled: Callable[..., Any], call: Call, dtype: torch.dtype) -> str:
     """Compare a block's compiled forward pass with the one as written.
 
-    The error of both against float32 is measured, relative to the norm of each tensor. The compiled one may have twice the other's
-    and one rounding more.
+    The error of both against float32 is measured, relative to the norm of each tensor. The compiled one may have twice the
+    other's and two roundings more.
 
     Args:
         block: As written.

@@ -1,8 +1,8 @@
 """Compiled blocks: torch.compile makes one graph of each block of a denoiser, and equal blocks share it.
 
-Networks are compiled block by block and not as a whole, which takes a fraction of the time and leaves the hooks of DDP and FSDP2
-outside. Shapes are static, so that which kernel runs does not depend on where a run was interrupted: a block is compiled for the
-shape of its first call, and calls of another shape (the shortened sequences of MDTv2's masked pass) compute as without.
+Networks are compiled block by block and not as a whole, which takes a fraction of the time and leaves the hooks of DDP and
+FSDP2 outside. Shapes are static, so that which kernel runs does not depend on where a run was interrupted: a block is compiled
+for the shape of its first call, and calls of another shape (the shortened sequences of MDTv2's masked pass) compute as without.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def wants_compiled(setting: Compile, device: torch.device, parameters: int) -> b
     """Decide whether blocks are compiled; no clock is asked.
 
     Args:
-        setting: `auto` compiles on CUDA cards of compute capability 7.0 or newer, for networks of 20 million parameters or more.
-            On CPUs it does not: the products take most of the time there, and blocks are written with few passes already.
+        setting: `auto` compiles on CUDA cards of compute capability 7.0 or newer, for networks of 20 million parameters or
+            more. On CPUs it does not: products take most of the time there, and blocks are written with few passes already.
         device: Where the network is trained.
         parameters: Of the network.
     """

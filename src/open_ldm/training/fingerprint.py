@@ -67,7 +67,7 @@ def fingerprint(
 
 
 def as_begun(machine: Machine, dtype: DtypeName, saved: Mapping[str, str]) -> Machine:
-    """Choose where a run goes on whose `dtype` is auto: one that was begun in float32 stays in it on a card that takes fp16 by now.
+    """Choose where a run goes on whose `dtype` is auto: one begun in float32 stays in it on a card that takes fp16 by now.
 
     Args:
         machine: As it would be chosen for a new run.

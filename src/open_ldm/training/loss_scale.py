@@ -1,8 +1,9 @@
 """Loss scaling for fp16, whose smallest numbers would lose small gradients (Micikevicius et al. 2018, section 3.2).
 
-The loss is multiplied before the backward pass, and gradients are divided behind it, in float32. Scales are powers of two, so that
-neither rounds. An update whose gradient overflows is skipped, and the scale halved; after 2,000 updates without one it is doubled
-(as torch.amp.GradScaler). Scale and count are counters of the run: a checkpoint holds them, and a resumed run keeps its bits.
+The loss is multiplied before the backward pass, and gradients are divided behind it, in float32. Scales are powers of two, so
+that neither rounds. An update whose gradient overflows is skipped, and the scale halved; after 2,000 updates without one it is
+doubled (as torch.amp.GradScaler). Scale and count are counters of the run: a checkpoint holds them, and a resumed run keeps its
+bits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def scale_of(counters: Counters) -> int:
 
 
 def overflowed(counters: Counters) -> bool:
-    """Halve the scale after an update whose gradient was not finite; False where it cannot become smaller, so that it is no help."""
+    """Halve the scale after an update whose gradient was not finite; False where it was 1, and so not to blame."""
     scale = scale_of(counters)
     counters.loss_scale, counters.updates_at_scale = max(1, scale // 2), 0
     return scale > 1

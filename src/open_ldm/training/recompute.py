@@ -32,7 +32,7 @@ def recomputed_blocks(blocks: Sequence[nn.Module], setting: Recompute) -> list[n
 
 
 def recompute(block: nn.Module) -> None:
-    """Compute a block again in the backward pass. Its tensors keep their names, and a copy of it made before stays as it was."""
+    """Compute a block again in the backward pass. Its tensors keep their names; a copy of it made before stays as it was."""
     # Hooks on the block, such as those by which FSDP2 makes its weights whole, run around this and not again.
     again = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     block.forward = again

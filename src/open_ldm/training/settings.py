@@ -114,8 +114,8 @@ class TrainingConfig(Config):
         checkpoint_every_samples: How often the run is saved, besides at the end.
         deterministic: Only kernels that give the same bits every time: CUDA needs it for a bit-equal resume, CPUs do not.
         keep_checkpoints: How many of the newest good ones stay.
-        recompute: Which blocks of the network are computed again in the backward pass, which saves memory and takes time: `none`,
-            `blocks` (all), or {every: N}, the last of every N. The numbers stay the same.
+        recompute: Which blocks of the network are computed again in the backward pass, which saves memory and takes time:
+            `none`, `blocks` (all), or {every: N}, the last of every N. The numbers stay the same.
         compile: Whether torch compiles the blocks of the network: `auto` does on CUDA cards from compute capability 7.0 on, for
             networks of 20 million parameters or more. What a new run settled on stays with it.
     """

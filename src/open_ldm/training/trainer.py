@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.distributed import World
+from open_ldm.denoisers.attention_kernel import AttentionWatch
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
@@ -202,6 +203,13 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
         scaled = model.denoiser.compute_dtype == torch.float16
         super().__init__(model, Objective(model, objective), config, world, noising.device, parallel, blocks, scaled)
         self.noising = noising
+        self.attentions = AttentionWatch(model.denoiser)
+
+    def update(self, micro_batches: Sequence[EncodedBatch]) -> Update:
+        """See `Trainer.update`; the kernels of attention are looked at in the first one."""
+        update = super().update(micro_batches)
+        self.attentions.close()
+        return update
 
     def compile(self, batch: EncodedBatch, *, check: bool) -> str:
         """Have the blocks compiled; all processes call this together, and agree.
@@ -215,6 +223,7 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
         """
         model, compiler = self.state.model, Compiler()
         calls = record_calls(lambda: self.objective(self.noising.draw(batch)), self.blocks)
+        self.attentions.close()  # compiled code has no place for it
         own = self.state.ema.model.denoiser.block_modules()  # whole ones, whatever the processes share
         problem = compiler.try_out(own, calls, model.denoiser.compute_dtype, self.device, check=check)
         problem = next((each for each in self.world.gathered(problem, "the compiler") if each), "")

@@ -161,7 +161,8 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     where = machine.sentence
     if memory_bytes is not None:
         where = f"{_size(memory_bytes)} that are not here, computing as {machine.sentence} does"
-    return Plan(recipe, run.data, run.parameters, run.gmacs, devices, where, memory, available, micro, largest, recomputed, speed)
+    sizes_that_fit = (micro, largest, recomputed)
+    return Plan(recipe, run.data, run.parameters, run.gmacs, devices, where, memory, available, *sizes_that_fit, speed)
 
 
 def _recomputed_memory(run: DryRun, machine: Machine) -> Memory:
