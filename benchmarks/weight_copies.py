@@ -2,8 +2,9 @@
 
     python benchmarks/weight_copies.py --batch 8
 
-Times a step of each denoiser as it is, and alone what it casts: every matrix to bf16, and its gradient back to float32, as often
-as a step does. The share is the most that copies made once could save; with one forward pass in a step they are made once already.
+Times a step of each denoiser as it is, and alone what it casts: every matrix to bf16, and its gradient back to float32, as
+often as a step does. The share is the most that copies made once could save; with one forward pass in a step they are made once
+already.
 """
 
 from __future__ import annotations

@@ -9,9 +9,15 @@ from typing import Any
 
 def leaves(value: Any) -> Iterator[Any]:
     """Iterate over all that is no list, tuple, mapping or dataclass itself, in order."""
-    found: list[Any] = []
-    with_leaves(value, lambda leaf: found.append(leaf) or leaf)
-    yield from found
+    if isinstance(value, dict):
+        value = list(value.values())
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, one.name) for one in fields(value)]
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from leaves(each)
+    else:
+        yield value
 
 
 def with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:

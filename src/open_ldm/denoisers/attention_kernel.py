@@ -23,7 +23,7 @@ def kernel_of(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias:
     if is_written_out(q, k, bias):
         return "written out"
     choice = torch._fused_sdp_choice(q, k, v, added_to_logits(mask, bias))
-    return next((name for backend, name in _NAMES.items() if int(backend) == choice), f"torch's kernel {choice}")
+    return _NAMES.get(SDPBackend(choice), f"torch's kernel {choice}")
 
 
 class AttentionWatch:

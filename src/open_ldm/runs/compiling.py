@@ -48,7 +48,7 @@ def compile_blocks(trainer: DiffusionTrainer, plan: BatchPlan, batches: Batches,
     kept = saved is not None and TrainingConfig.model_validate(saved["recipe"]["training"]).compile == training.compile
     parameters = sum(parameter.numel() for parameter in trainer.state.model.parameters())
     wanted = _settled(saved) if kept else wants_compiled(training.compile, device, parameters)
-    if not wanted:
+    if not all(trainer.world.gathered(wanted, "whether blocks are compiled")):
         return Compiling()
     start = trainer.state.counters.samples_seen
     (batch,) = batches.read([next(plan.ranges(start))])
