@@ -52,9 +52,11 @@ class DiffusionRecorder(RunRecorder):
         settled = self.compiling.settled
         return self.known.to_json() | ({SETTLED: dict(settled)} if settled else {})
 
-    def how_it_computes(self) -> Sequence[str]:
-        """Say whether blocks are compiled."""
-        return [self.compiling.sentence] if self.compiling.sentence else []
+    def say_compiled(self) -> None:
+        """Say whether blocks are compiled, where that was asked for."""
+        if self.compiling.sentence:
+            self.event("compile", message=self.compiling.sentence)
+            self.say(self.compiling.sentence)
 
     def while_it_computes(self) -> None:
         """Say once how attention is computed, and whenever blocks were compiled again, which nothing should make necessary."""

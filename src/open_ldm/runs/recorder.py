@@ -79,10 +79,6 @@ class RunRecorder(ABC):
     def preview(self) -> None:
         """Show how far training has got; this is called in the leading process alone."""
 
-    def how_it_computes(self) -> Sequence[str]:
-        """Return what else to say of how the run computes, one line each."""
-        return ()
-
     def while_it_computes(self) -> None:
         """Look at the trainer when losses are reported; by default there is nothing to see."""
         return
@@ -143,8 +139,6 @@ class RunRecorder(ABC):
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
-        for line in self.how_it_computes():
-            self.say(line)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
@@ -295,15 +289,13 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
+        why = f"loss {update.loss}, gradient norm {update.grad_norm}"
         if update.rescaled:
-            scale = self.trainer.state.counters.loss_scale
-            self.event("loss_scale", scale=scale)
-            self.say(
-                f"update skipped at {self.samples_seen:,} samples: an fp16 gradient overflowed; loss scale {scale:,} from here"
-            )
-            return
-        self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
-        self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
+            why = f"an fp16 gradient overflowed; loss scale {self.trainer.state.counters.loss_scale:,} from here"
+            self.event("loss_scale", scale=self.trainer.state.counters.loss_scale)
+        else:
+            self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+        self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
         checkpoint, _ = self.store.newest_of_all()

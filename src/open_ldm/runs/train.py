@@ -207,6 +207,7 @@ def _trained(
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
         recorder.begin(seen, captions, machine, command, problems, saved, notes)
+        recorder.say_compiled()
         if transferred is not None:
             recorder.transferred(transferred)
         read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
