@@ -48,7 +48,7 @@ RECIPE: dict[str, Any] = {
         "semantic": {"kind": "text", "encoder": {"kind": "words", "length": 10, "width": 16}},
         "controls": [{"kind": "original_size"}, {"kind": "flip"}],
     },
-    "training": {"samples": 160, "batch_size": 4, "log_every_samples": 4, "checkpoint_every_samples": 16},
+    "training": {"samples": 64, "batch_size": 4, "log_every_samples": 4, "checkpoint_every_samples": 8},
     "preview": {"count": 2},
 }
 
@@ -92,7 +92,7 @@ def cell(denoiser: str, mode: str, folder: Path) -> dict[str, Any]:
     said = finish([*arguments, "--out", str(whole)])
     seconds = time.perf_counter() - started
     killed_at = []
-    for mark in (40, 104):
+    for mark in (20, 44):
         process = start([*arguments, "--out", str(broken)])
         while process.poll() is None and (updates_in(broken) or [(0, 0)])[-1][0] < mark:
             time.sleep(0.02)
@@ -106,7 +106,7 @@ def cell(denoiser: str, mode: str, folder: Path) -> dict[str, Any]:
         "mode": mode,
         "killed_at": killed_at,
         "bitwise": resumes,
-        "same_losses": updates_in(whole) == updates_in(broken) and len(updates_in(whole)) == 40,
+        "same_losses": updates_in(whole) == updates_in(broken) and len(updates_in(whole)) == 16,
         "same_files": hashes(whole) == hashes(broken),
         "compiled": next((line for line in said.splitlines() if "compiled" in line), ""),
         "seconds": round(seconds, 1),
