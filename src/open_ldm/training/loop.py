@@ -180,8 +180,6 @@ class Loop(Generic[B]):
     def _not_finite(self, update: Update) -> None:
         """Report a skipped update; after too many, restore the last good weights and go on with the data that follow."""
         self.hooks.not_finite(update)
-        if update.rescaled:
-            return  # as fp16 does now and then, and no sign of bad numbers
         counters = self.trainer.state.counters
         attempted = counters.updates + counters.skipped
         too_many = counters.skipped > max(MAX_SKIPPED_IN_ROW, MAX_SKIPPED_SHARE * attempted)

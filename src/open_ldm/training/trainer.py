@@ -103,8 +103,6 @@ class Trainer(ABC, Generic[M, B]):
         """
         loss = self._accumulate_gradients(micro_batches)
         self.world.sum_([loss])
-        if self.compiler is not None:
-            self.compiler.updated()
         return self._step(loss)
 
     def _wrap_blocks(self) -> None:
@@ -146,15 +144,14 @@ class Trainer(ABC, Generic[M, B]):
         norm = total_norm(gradients)
         counters.samples_seen += self.config.batch_size
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
-        finite, rescaled = bool(torch.isfinite(loss) & torch.isfinite(norm)), False
+        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        rescaled = self.scaled and not finite and bool(torch.isfinite(loss)) and loss_scale.overflowed(counters)
         if finite:
             self._apply(norm, rate)
             counters.skipped_in_row = 0
             if self.scaled:
                 loss_scale.applied(counters)
-        elif self.scaled and bool(torch.isfinite(loss)) and loss_scale.overflowed(counters):
-            rescaled = True
-        else:
+        elif not rescaled:
             counters.skipped += 1
             counters.skipped_in_row += 1
         self.state.optimizer.zero_grad(set_to_none=True)
@@ -205,12 +202,6 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
         self.noising = noising
         self.attentions = AttentionWatch(model.denoiser)
 
-    def update(self, micro_batches: Sequence[EncodedBatch]) -> Update:
-        """See `Trainer.update`; the kernels of attention are looked at in the first one."""
-        update = super().update(micro_batches)
-        self.attentions.close()
-        return update
-
     def compile(self, batch: EncodedBatch, *, check: bool) -> str:
         """Have the blocks compiled; all processes call this together, and agree.
 
@@ -231,6 +222,13 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
             self.compiler = compiler
             self._wrap_blocks()
         return problem
+
+    def _accumulate_gradients(self, micro_batches: Sequence[EncodedBatch]) -> Tensor:
+        total = super()._accumulate_gradients(micro_batches)
+        self.attentions.close()  # the first update showed all there is to see
+        if self.compiler is not None:
+            self.compiler.updated()
+        return total
 
     def losses(self, batch: EncodedBatch) -> Tensor:
         """Return the objective of each view [B] at its drawn time and noise."""
