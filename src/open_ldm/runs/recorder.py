@@ -23,7 +23,6 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
-from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import TrainingRecipe
 from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
@@ -52,7 +51,6 @@ class RunRecorder(ABC):
         stop: The signal that ends the run.
         silent: No progress is shown.
         last_loss: Mean loss of the last report; None before the first.
-        reach: Tells the share of the device's peak, time left and memory; None where that is not told.
     """
 
     folder: RunFolder
@@ -64,7 +62,6 @@ class RunRecorder(ABC):
     stop: StopRequest
     silent: bool
     last_loss: float | None = None
-    reach: Reach | None = None
     _started: float = field(default_factory=time.perf_counter)
     _reported: float = field(default_factory=time.perf_counter)
     _bad: list[BadSample] = field(default_factory=list)
@@ -81,6 +78,11 @@ class RunRecorder(ABC):
     @abstractmethod
     def preview(self) -> None:
         """Show how far training has got; this is called in the leading process alone."""
+
+    def while_it_computes(self, report: Report) -> dict[str, float]:
+        """Say what shows only while training computes, and return what the event log says besides."""
+        return {}
+        return None
 
     def sections(self) -> Sequence[Section]:
         """Return the parts of the report that only this kind of run has."""
@@ -141,13 +143,7 @@ class RunRecorder(ABC):
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
-            self.event(
-                "start",
-                **facts,
-                parameters=parameters,
-                data=seen.sentence,
-                fingerprint=dict(self.fingerprint),
-            )
+            self.event("start", **facts, parameters=parameters, data=seen.sentence, fingerprint=dict(self.fingerprint))
         else:
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
             self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
@@ -263,15 +259,14 @@ class RunRecorder(ABC):
     def _report(self, report: Report) -> None:
         if self.trainer.world.size > 1:
             self._count_bad()
-        reach, rate = self.reach, report.samples_per_second
-        if reach is not None and self.last_loss is None:
-            self.say(reach.sentence(rate, max(0, self.recipe.training.samples - report.samples_seen)))
-        share = reach.share(rate) if reach is not None and self._leads else None
+        more = self.while_it_computes(report)
         self.last_loss = report.loss
-        fields = asdict(report) | ({} if share is None else {"peak_share": round(share, 4)})
+        fields = asdict(report) | more
         fields.pop("samples_seen")
         self.event("train", **fields)
-        self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share, peak_share=share)
+        self._progress.update(
+            report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share, peak_share=more.get("peak_share")
+        )
 
     def _batch_read(self, batch: Batch | EncodedBatch) -> None:
         self._bad.extend(batch.bad)
@@ -291,8 +286,13 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
-        self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
-        self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
+        why = f"loss {update.loss}, gradient norm {update.grad_norm}"
+        if update.rescaled:
+            why = f"an fp16 gradient overflowed; loss scale {self.trainer.state.counters.loss_scale:,} from here"
+            self.event("loss_scale", scale=self.trainer.state.counters.loss_scale)
+        else:
+            self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+        self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
         checkpoint, _ = self.store.newest_of_all()

@@ -77,7 +77,8 @@ class AutoencoderTrainer(Trainer[KLNetwork, ImageBatch]):
         device: torch.device,
         parallel: ParallelConfig | None = None,
     ) -> None:
-        super().__init__(model, ReconstructionObjective(model, loss), config, world, device, parallel)
+        scaled = model.compute_dtype == torch.float16
+        super().__init__(model, ReconstructionObjective(model, loss), config, world, device, parallel, scaled=scaled)
 
     def prepared(self, batch: ImageBatch) -> ImageBatch:
         """Return a micro-batch with the noise of its posteriors drawn."""
