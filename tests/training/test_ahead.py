@@ -117,9 +117,9 @@ def wait_until(true: object) -> None:
 
 def test_a_cpu_works_ahead_only_with_a_processor_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert (depth_ahead(CPU, 1), depth_ahead(CPU, 2), depth_ahead(CPU, 100)) == (2, 4, 8)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert depth_ahead(CPU, 1) == 0
     assert depth_ahead(torch.device("cuda"), 1) == 2
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)

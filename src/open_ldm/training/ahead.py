@@ -29,15 +29,16 @@ T = TypeVar("T")
 def depth_ahead(device: torch.device, micro_batches: int) -> int:
     """Return how many micro-batches are made ahead; 0 where that would take a processor from the training itself.
 
-    On an accelerator the processor is free while the device computes. On a CPU a thread helps only where torch's threads leave
-    it a processor of its own: with none to spare two teams of threads wait for one another, which costs more than it gains.
+    On an accelerator the processor is free while the device computes. On a CPU a thread helps only where there are twice as many
+    processors as torch's threads, since it computes with a team of as many: two teams on the same processors wait for one
+    another, which costs more than it gains.
 
     Args:
         device: Where the model computes.
         micro_batches: Of one update.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if device.type == "cpu" and usable < processes_here() * (torch.get_num_threads() + 1):
+    if device.type == "cpu" and usable < 2 * processes_here() * torch.get_num_threads():
         return 0
     return min(UPDATES_AHEAD * micro_batches, MOST_AHEAD)
 
