@@ -29,9 +29,9 @@ T = TypeVar("T")
 def depth_ahead(device: torch.device, micro_batches: int) -> int:
     """Return how many micro-batches are made ahead; 0 where that would take a processor from the training itself.
 
-    On an accelerator the processor is free while the device computes. On a CPU a thread helps only where there are twice as many
-    processors as torch's threads, since it computes with a team of as many: two teams on the same processors wait for one
-    another, which costs more than it gains.
+    On an accelerator the processor is free while the device computes. On a CPU a thread helps only where there are twice as
+    many processors as torch's threads, since it computes with a team of as many: two teams on the same processors wait for
+    one another, which costs more than it gains.
 
     Args:
         device: Where the model computes.

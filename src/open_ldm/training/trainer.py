@@ -159,7 +159,7 @@ class Trainer(ABC, Generic[M, B]):
         counters.samples_seen += self.config.batch_size
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
         optimizer.found_inf = 1 - (torch.isfinite(loss) & torch.isfinite(norm)).float()  # type: ignore[attr-defined]
-        self._optimize(norm, rate)
+        self._apply(norm, rate)
         del optimizer.found_inf  # type: ignore[attr-defined]
         optimizer.zero_grad(set_to_none=True)
         self._begun = _Begun(loss, norm, rate)
@@ -217,7 +217,7 @@ class Trainer(ABC, Generic[M, B]):
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
         rescaled = self.scaled and not finite and bool(torch.isfinite(loss)) and loss_scale.overflowed(counters)
         if finite:
-            self._optimize(norm, rate)
+            self._apply(norm, rate)
         if not rescaled:
             self._count(finite)
         if finite and self.scaled:
@@ -253,7 +253,7 @@ class Trainer(ABC, Generic[M, B]):
         counters.skipped_in_row = 0
         self.state.ema.update(counters.updates)
 
-    def _optimize(self, norm: Tensor, rate: float) -> None:
+    def _apply(self, norm: Tensor, rate: float) -> None:
         if self.config.optimizer.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.optimizer.clip_norm, norm)
         for group in self.state.optimizer.param_groups:
