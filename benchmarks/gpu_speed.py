@@ -72,7 +72,7 @@ def step(where: Where, model: ModelName, size: Size, compiled: bool) -> Mapping[
     def both(setting: Setting) -> Any:
         found = build(setting)
         for side in (found.ours, found.peer) if compiled else ():
-            compile_blocks(side.network)
+            compile_blocks(side.network, "aot_eager" if where.toy else "inductor")
         return found
 
     train_step.build = both
@@ -94,12 +94,12 @@ def step(where: Where, model: ModelName, size: Size, compiled: bool) -> Mapping[
     return {**asdict(found), "compiled": compiled, "goal_share": GOALS.get(size), "reached": reached >= GOALS.get(size, 0.0)}
 
 
-def compile_blocks(network: nn.Module) -> None:
+def compile_blocks(network: nn.Module, backend: str) -> None:
     """Compile the repeated blocks of a network, each as one graph; equal ones share their code."""
     for module in network.modules():
         if isinstance(module, nn.ModuleList) and len(module) > 1:
             for block in module:
-                block.compile(dynamic=False)
+                block.compile(dynamic=False, backend=backend)
 
 
 def planned(where: Where) -> DryRun:
