@@ -91,7 +91,7 @@ def settle_choices(
     counted = noise is not None and machine.device.type != "cpu" if saved is None else saved.get("padding_noise") == COUNTED
     counted = world.gathered(counted, "the padding noise")[0]
     wanted, free = recipe.training.micro_batch_size, _free(machine)
-    memory = partial(_memory, recipe, facts, machine, world, program_bytes(machine))
+    memory = partial(_memory, recipe, facts, machine, _shards(recipe, facts, machine, world), program_bytes(machine))
     if wanted != "auto":
         return Settled(counted, wanted, free, memory)
     sizes = divisors(plan_batches(recipe.training.batch_size, None, world).micro_batch_size)
@@ -112,11 +112,18 @@ def _free(machine: Machine) -> int | None:
     return free if free is None or machine.device.type != "cpu" else free // processes_here()
 
 
-def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, world: World, program: int) -> Memory:
-    """What a process holds of the training, of which it may have a shard."""
+def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) -> int:
+    """How many processes hold one model together; all of them find out at the same time."""
+    if world.size == 1:
+        return 1
+    with torch.device("meta"):
+        sharing = choose_sharing(recipe.parallel, DiffusionModel(recipe.model_spec(facts)), world, machine.device)
+    return world.size // sharing.replicate if sharing.in_shards else 1
+
+
+def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, shards: int, program: int) -> Memory:
+    """What a process holds of the training, of which it may have a shard; it asks no other process."""
     with torch.device("meta"):
         model = DiffusionModel(recipe.model_spec(facts))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    sharing = choose_sharing(recipe.parallel, model, world, machine.device)
-    shards = world.size // sharing.replicate if sharing.in_shards else 1
     return memory_of(recipe, facts, parameters // shards, machine.compute_dtype, program)
