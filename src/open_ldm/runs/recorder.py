@@ -82,7 +82,6 @@ class RunRecorder(ABC):
     def while_it_computes(self, report: Report) -> dict[str, float]:
         """Say what shows only while training computes, and return what the event log says besides."""
         return {}
-        return None
 
     def sections(self) -> Sequence[Section]:
         """Return the parts of the report that only this kind of run has."""
