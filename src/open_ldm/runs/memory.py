@@ -24,7 +24,7 @@ from open_ldm.runs.recipe import Recipe
 from open_ldm.training.recompute import recomputed_blocks
 
 FLOAT32 = 4
-PROGRAM_GROWS = 130_000_000
+PROGRAM_GROWS = 90_000_000
 """Bytes that the program grows by while it trains on a CPU: code of kernels, the report. Measured, x86-64, torch 2.13."""
 KEPT_FREE = 0.1
 """Share of a device's memory that a plan leaves for what it cannot see: workspaces of kernels, fragments, the program."""
