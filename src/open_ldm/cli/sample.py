@@ -43,6 +43,8 @@ ClassNames = Annotated[
 ]
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
+Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
@@ -63,7 +65,7 @@ def sample(
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
     start: Annotated[Path | None, typer.Option(help="A picture to start from, noised and denoised again.")] = None,
-    strength: Annotated[float | None, typer.Option(help="Time that it is noised to: 1 leaves nothing of it. [default: 0.6]")] = None,
+    strength: Strength = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sample a sweep of more than 1,000 pictures too.")] = False,
     out: Out = None,
     as_json: Json = False,

@@ -45,10 +45,8 @@ def read_start(run: LoadedRun, picture: Path | bytes) -> StartPicture:
     source = run.recipe.data.source
     files = source.of if isinstance(source, ShrunkConfig) else source
     try:
-        if isinstance(files, PictureFilesConfig):
-            decoded = files.decode(picture)
-        else:
-            decoded = pictures.decode(picture, _MEGAPIXELS)
+        of_files = isinstance(files, PictureFilesConfig)
+        decoded = files.decode(picture) if of_files else pictures.decode(picture, _MEGAPIXELS)
     except BadPicture as error:
         name = picture.name if isinstance(picture, Path) else "the picture"
         detail = f" ({error.detail})" if error.detail else ""
