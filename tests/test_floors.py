@@ -34,6 +34,7 @@ FLOORS = {
     "runs": 11,
     "commands": 12,
     "studies": 13,
+    "studio": 13,
     "api": 13,  # the public Python API: only the command line may know it
     "cli": 14,
 }
