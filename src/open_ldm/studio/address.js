@@ -9,7 +9,7 @@ window.ldmRemember = (name, value, usual) => {
 
 document.addEventListener("click", (event) => {
   const tab = event.target.closest && event.target.closest('[role="tab"]');
-  if (tab && tab.closest(".tabs")) window.ldmRemember("page", tab.textContent.trim().toLowerCase(), "play");
+  if (tab && tab.closest(".tabs")) window.ldmRemember("tab", tab.textContent.trim().toLowerCase(), "play");
 });
 
 // A picture of one's own goes to the page's hidden field as text; nothing is written to a disk.

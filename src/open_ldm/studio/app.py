@@ -96,7 +96,7 @@ def _keep_in_address(gr: Any, blocks: Any, tabs: Any, studio: Studio) -> None:
     def restore(request: gr.Request) -> list[Any]:
         """Return the values that stand in the page's address."""
         query = dict(request.query_params) if request is not None else {}
-        chosen = query.get("page", "")
+        chosen = query.get("tab", "")
         values = [from_query(query, name, component, default) for name, (component, default) in remembered.items()]
         return [gr.update(selected=chosen if chosen in tab_names else tab_names[0]), *values]
 

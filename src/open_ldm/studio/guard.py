@@ -28,6 +28,8 @@ _GET = re.compile(
     rf"|/static/(?:{_NAME}/)*{_NAME}|/gradio_api/(?:info/?|startup-events|app_id/?|queue/data|theme\.css|heartbeat/{_NAME})"
 )
 _POST = re.compile(r"/api/sample|/gradio_api/queue/join|/gradio_api/cancel|/gradio_api/reset/?")
+_OF_OTHER_PAGES = {"page", "deep_link"}
+"""Entries of an address by which the library behind the pages looks for what we do not have, and fails (status 500)."""
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
@@ -79,7 +81,7 @@ class Guard:
             return 421, "the studio is not called by this name"
         if method == "POST" and not _same_origin(headers):
             return 403, "requests of other sites are refused"
-        if allowed.fullmatch(path) is None or ".." in path:
+        if allowed.fullmatch(path) is None or ".." in path or _OF_OTHER_PAGES & parse_qs(_query(scope)).keys():
             return 404, "there is nothing here"
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdecimal() or len(length) > 12 or int(length) > self.most_bytes:
@@ -102,8 +104,12 @@ class Guard:
     def _token_in_query(self, scope: Scope) -> str | None:
         if self.token is None or scope["path"] != "/":
             return None
-        found = parse_qs(scope["query_string"].decode("latin-1")).get(QUERY)
+        found = parse_qs(_query(scope)).get(QUERY)
         return found[0] if found else None
+
+
+def _query(scope: Scope) -> str:
+    return bytes(scope["query_string"]).decode("latin-1")
 
 
 def _host(given: str) -> str:
@@ -119,7 +125,7 @@ def _same_origin(headers: dict[str, str]) -> bool:
 
 def _location(scope: Scope) -> tuple[bytes, bytes]:
     """The page itself without the token in its address, where it would be seen and remembered."""
-    query = parse_qs(scope["query_string"].decode("latin-1"))
+    query = parse_qs(_query(scope))
     query.pop(QUERY, None)
     return b"location", ("/" + (f"?{urlencode(query, doseq=True)}" if query else "")).encode("latin-1", "ignore")
 
