@@ -1,4 +1,4 @@
-"""Two tiny models, barely trained: the studio shows whatever a model samples."""
+"""Tiny models, barely trained, with no weight left at its constant start, so that every control changes the picture."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from open_ldm.checkpoints.checkpoint import FOR_SAMPLING, CheckpointFolder
+from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from open_ldm.studio.device_queue import Job
 from open_ldm.studio.models import Models
+from tests.helpers import randomise
 from tests.runs.tiny import DENOISERS, tiny_recipe
 
 
 def trained(folder: Path, name: str, *overrides: str) -> Path:
     recipe = load_recipe(str(tiny_recipe(folder)), ["training.samples=8", "preview.count=1", f"name={name}", *overrides])
-    assert train(recipe, folder / name, silent=True, command=["ldm", "train", "tiny"]).code == 0
-    return folder / name
+    run = folder / name
+    assert train(recipe, run, silent=True, command=["ldm", "train", "tiny"]).code == 0
+    loaded, folder_of = load_model(run, "cpu"), CheckpointFolder(run / "checkpoints", required=FOR_SAMPLING)
+    content = {
+        key: value for key, value in folder_of.newest(())[0].content.items() if key not in ("schema", "files", "samples_seen")
+    }
+    folder_of.save(9, {"ema": randomise(loaded.model).state_dict()}, content)
+    return run
 
 
 @pytest.fixture(scope="session")

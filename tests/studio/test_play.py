@@ -35,7 +35,14 @@ def test_the_png_is_the_one_that_ldm_sample_writes(models: Models, improved: Pat
     controls = {"size": "48x64", "crop": "2,3", "flip": "1", "aspect": "4:3"}
     found = asked(models, controls=controls, seed=5, count=2, steps=4, solver="heun", semantic_scale=3.0, control_scale=1.5)
     options = SampleOptions(
-        prompts=("a red circle",), controls=controls, count=2, seed=5, steps=4, solver="heun", semantic_scale=3.0, control_scale=1.5
+        prompts=("a red circle",),
+        controls=controls,
+        count=2,
+        seed=5,
+        steps=4,
+        solver="heun",
+        semantic_scale=3.0,
+        control_scale=1.5,
     )
     written = sample(open_run(improved, "cpu"), options, silent=True).save(tmp_path / "out")
     assert [one.png for one in found.pictures] == [path.read_bytes() for path in written.pictures]

@@ -21,6 +21,7 @@ from open_ldm.core.pictures import to_pixels
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest, class_at, label_of
+from open_ldm.sampling.solvers import OnStep
 from open_ldm.sampling.start import Start
 from open_ldm.text import TextEncoder
 
@@ -218,6 +219,7 @@ def sample_images(
     on_step: Callable[[int], None] | None = None,
     negative: str | None = None,
     start: Start | None = None,
+    on_estimate: OnStep | None = None,
 ) -> Tensor:
     """Sample one picture per request.
 
@@ -228,13 +230,14 @@ def sample_images(
         on_step: Called with the number of solver steps done, over all batches.
         negative: A prompt that guidance leads away from.
         start: The picture to start from, instead of noise.
+        on_estimate: As `Generator.images`.
 
     Returns:
         Images float32 [N, C, H, W] in about [-1, 1].
     """
     inputs = run.build_inputs(requests)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
-    return run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted, start)
+    return run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted, start, on_estimate)
 
 
 def sample_pixels(

@@ -28,3 +28,10 @@ document.addEventListener("change", (event) => {
   reader.onload = () => put("data:image/any;base64," + reader.result.split(",")[1]);
   reader.readAsDataURL(file);
 });
+
+// The scrubber of the page Denoise shows one of the frames beside it.
+document.addEventListener("input", (event) => {
+  if (!event.target.dataset || !event.target.dataset.ldmScrub) return;
+  const frames = event.target.closest(".ldm-frames").querySelectorAll(".ldm-frame");
+  frames.forEach((frame, number) => { frame.hidden = number !== Number(event.target.value); });
+});

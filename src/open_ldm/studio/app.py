@@ -12,14 +12,21 @@ from open_ldm.studio.api import add_routes
 from open_ldm.studio.device_queue import DeviceQueue
 from open_ldm.studio.guard import Guard
 from open_ldm.studio.models import Models
-from open_ldm.studio.pages import play_page
+from open_ldm.studio.pages import compare_page, controls_page, data_page, denoise_page, play_page, runs_page
 from open_ldm.studio.pages.base import Studio, from_query
 from open_ldm.studio.trainings import Trainings
 
 TITLE = "open-ldm studio"
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
-PAGES = {"Play": play_page.build}
+PAGES = {
+    "Play": play_page.build,
+    "Controls": controls_page.build,
+    "Runs": runs_page.build,
+    "Compare": compare_page.build,
+    "Data": data_page.build,
+    "Denoise": denoise_page.build,
+}
 
 
 def import_gradio() -> Any:
@@ -102,7 +109,9 @@ def _keep_in_address(gr: Any, blocks: Any, tabs: Any, studio: Studio) -> None:
 
     restore.__annotations__ = {"request": gr.Request}
     outputs = [tabs, *(component for component, _ in remembered.values())]
-    blocks.load(restore, None, outputs, api_visibility="private", show_progress="hidden")
+    opened = blocks.load(restore, None, outputs, api_visibility="private", show_progress="hidden")
+    for handler, inputs, shown in studio.loading:
+        opened.then(handler, inputs, shown, api_visibility="private", show_progress="hidden")
 
 
 def _resource(name: str) -> str:

@@ -111,7 +111,9 @@ def token_of(options: StudioOptions) -> str | None:
     """Return the token that requests need: that of the option or the environment, one made up for other hosts, or None."""
     given = options.token or os.environ.get(TOKEN) or None
     if given is not None and (len(given) < 16 or not given.isascii() or not given.replace("-", "").replace("_", "").isalnum()):
-        raise ConfigError("the token cannot be used", needed="at least 16 letters, digits, - or _", fix="leave it out to get one")
+        raise ConfigError(
+            "the token cannot be used", needed="at least 16 letters, digits, - or _", fix="leave it out to get one"
+        )
     return given or (None if options.is_local else secrets.token_urlsafe(24))
 
 
@@ -125,7 +127,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
         found.listen(1024)
     except (OSError, OverflowError) as error:
         found.close()
-        raise ConfigError(f"cannot listen at {host}:{port}: {error}", fix="another --port, or --port 0 for any free one") from error
+        raise ConfigError(
+            f"cannot listen at {host}:{port}: {error}", fix="another --port, or --port 0 for any free one"
+        ) from error
     return found
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.run_folder.folder import RunFolder, owner_of
 from open_ldm.run_folder.history import RunHistory, read_history
@@ -64,15 +65,16 @@ class Trainings:
             raise ConfigError(f"there is no run {name!r}", needed=nearest(name, self.names))
         return self.runs[name]
 
-    def history(self, name: str) -> RunHistory:
+    @staticmethod
+    def history_of(path: Path) -> RunHistory:
         """Read what a run tells, of its last stage that has begun."""
-        folder = self.folder(name)
+        folder = run_folder_of(path)
         begun = [part.path for part in RunFolder(folder).parts if part.events.is_file()]
         return read_history(begun[-1] if begun else folder)
 
-    def is_running(self, name: str) -> bool:
-        """Return whether a process of this machine trains the run now."""
-        return self._process(name) is not None
+    def trains(self, path: Path) -> bool:
+        """Return whether a process of this machine trains a run now."""
+        return self._process(run_folder_of(path)) is not None
 
     def start(self, name: str) -> str:
         """Start a run, or go on with it; returns what is done, in words.
@@ -81,9 +83,9 @@ class Trainings:
             ConfigError: It runs already, has ended, or was begun by a command that this page does not repeat.
         """
         folder = self.folder(name)
-        if self.is_running(name):
+        if self.trains(folder):
             raise ConfigError(f"{name} is being trained already", fix="stop it first")
-        training = self.recipes.get(name) or _goes_on(name, folder, self.history(name))
+        training = self.recipes.get(name) or _goes_on(name, folder, self.history_of(folder))
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / _LOG).open("ab") as log:
             child = subprocess.Popen(
@@ -98,17 +100,17 @@ class Trainings:
 
     def stop(self, name: str) -> str:
         """Ask the process that trains a run to save and end. Raises ConfigError where none of this machine does."""
-        process = self._process(name)
+        process = self._process(self.folder(name))
         if process is None:
             raise ConfigError(f"no process of this machine trains {name}", fix="start it first")
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)
         return f"asked process {process} to save and stop"
 
-    def _process(self, name: str) -> int | None:
+    def _process(self, folder: Path) -> int | None:
         for child in self._children:
             child.poll()  # or an ended one would stay as an entry
-        return owner_of(self.folder(name))
+        return owner_of(folder)
 
 
 def training_of(recipe: str, overrides: Sequence[str], out: Path) -> Training:

@@ -16,6 +16,8 @@ from open_ldm.studio.trainings import Trainings
 
 Shown = tuple[str, str]
 """HTML of the status, and HTML of the result."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+"""How a handler is bound that shows its own progress; all of them wait in our queue, not in the library's."""
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Studio:
         trainings: What may be started.
         queue: Of the device.
         remembered: Components whose values stand in the address, by their name there, with their defaults.
+        loading: What is shown once these values are there: handler, inputs, outputs.
     """
 
     gr: Any
@@ -37,11 +40,16 @@ class Studio:
     trainings: Trainings
     queue: DeviceQueue
     remembered: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    loading: list[tuple[Any, Any, Any]] = field(default_factory=list)
 
     def remember(self, name: str, component: Any) -> Any:
         """Let the value of a component stand in the page's address under a name, where it is not the default."""
         self.remembered[name] = component, component.value
         return component
+
+    def on_load(self, handler: Any, inputs: Any, outputs: Any) -> None:
+        """Call a handler when the page has been opened and what stands in its address has been read."""
+        self.loading.append((handler, inputs, outputs))
 
     async def run(
         self, work: Callable[[Job[Any]], Any], show: Callable[[Any], Markup], keep: Callable[[], Any]
@@ -71,8 +79,15 @@ class Studio:
         return start, cancel
 
     def cancels(self, button: Any, event: Any, shown: Any) -> None:
-        """Let a button cancel what an event began."""
-        button.click(lambda: status("cancelled"), None, shown, cancels=[event], queue=False, api_visibility="private")
+        """Let a button cancel what an event, or one of several, began."""
+        button.click(
+            lambda: status("cancelled"),
+            None,
+            shown,
+            cancels=event if isinstance(event, list) else [event],
+            queue=False,
+            api_visibility="private",
+        )
 
 
 def restored(text: str, default: Any) -> Any:

@@ -16,7 +16,7 @@ from open_ldm.sampling.generate import SolverName
 from open_ldm.studio.limits import LIMITS
 from open_ldm.studio.markup import pictures, status
 from open_ldm.studio.models import ModelFacts
-from open_ldm.studio.pages.base import Studio
+from open_ldm.studio.pages.base import QUIET, Studio
 from open_ldm.studio.play import MOST_SEED, PlayRequest, play
 from open_ldm.studio.widgets import Check, Choice, Part, Slider, Widget, widgets_of
 
@@ -91,13 +91,10 @@ def build(studio: Studio) -> None:
     inputs = [seed, count, start, strength, *(one for form in forms for one in form.inputs)]
     first = sample.click(_next_seed, [seed, lock], seed, api_visibility="private", show_progress="hidden")
     prompts = [form.shows.submit for form in forms if form.facts.semantic == "text"]
-    events = [first.then(_sampling(studio, forms), [model, model, *inputs], [said, found], **_QUIET)]
-    events += [enter(_sampling(studio, forms), [model, model, *inputs], [said, found], **_QUIET) for enter in prompts]
-    events.append(again.click(_sampling(studio, forms), [model, other, *inputs], [said, beside], **_QUIET))
+    events = [first.then(_sampling(studio, forms), [model, model, *inputs], [said, found], **QUIET)]
+    events += [enter(_sampling(studio, forms), [model, model, *inputs], [said, found], **QUIET) for enter in prompts]
+    events.append(again.click(_sampling(studio, forms), [model, other, *inputs], [said, beside], **QUIET))
     cancel.click(lambda: status("cancelled"), None, said, cancels=events, queue=False, api_visibility="private")
-
-
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
 
 def _next_seed(seed: float | None, lock: bool) -> int:
