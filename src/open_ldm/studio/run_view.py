@@ -1,4 +1,4 @@
-"""Runs: what a run tells while it trains, as HTML: loss over its recipe's reference, by noise level, throughput, samples, events."""
+"""Runs: what a run tells while it trains, as HTML: its curves over its recipe's reference, samples and events."""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ def nearest_html(found: Nearest) -> Markup:
     cells += [
         figure(picture(one.png, f"training picture {one.id}"), f"{one.id}, {one.distance:.3f} away") for one in found.neighbours
     ]
-    words = f"Root mean square of pixels averaged to 16 x 16, among the first {found.looked_at:,} training pictures (0: equal, 1: black to white)."
+    words = "Root mean square of pixels averaged to 16 x 16 (0: equal, 1: black to white), among the first "
+    words += f"{found.looked_at:,} training pictures."
     return row("Nearest training pictures", cells) + note(words)
 
 
