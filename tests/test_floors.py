@@ -39,7 +39,7 @@ FLOORS = {
     "cli": 14,
 }
 PUBLIC = {f"open_ldm.{name}" for name in open_ldm.__all__ if name != "__version__"}
-RESOURCES = {"recipes"}  # packaged YAML, no code
+RESOURCES = {"recipes", "demo_models"}  # packaged YAML and weights, no code
 FILE_LINES = 320
 FUNCTION_LINES = 60
 

@@ -22,7 +22,7 @@ def trained(folder: Path, name: str, *overrides: str) -> Path:
     assert train(recipe, run, silent=True, command=["ldm", "train", "tiny"]).code == 0
     loaded, folder_of = load_model(run, "cpu"), CheckpointFolder(run / "checkpoints", required=FOR_SAMPLING)
     content = {
-        key: value for key, value in folder_of.newest(())[0].content.items() if key not in ("schema", "files", "samples_seen")
+        key: value for key, value in folder_of.newest(())[0].content.items() if key in ("recipe", "facts", "latent_stats")
     }
     folder_of.save(9, {"ema": randomise(loaded.model).state_dict()}, content)
     return run

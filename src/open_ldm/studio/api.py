@@ -19,9 +19,10 @@ from open_ldm.studio.play import Played, PlayRequest, play
 from open_ldm.studio.widgets import Check, Choice, Part, Slider, widgets_of
 
 
-def runs_content(models: Models) -> dict[str, Any]:
-    """Return what `/api/runs` answers: every model with what it can be asked for, and where its run stands."""
-    return {"version": __version__, "runs": [_run_content(models, name) for name in models.names]}
+def runs_content(models: Models, queue: DeviceQueue) -> dict[str, Any]:
+    """Return what `/api/runs` answers: every model with what it can be asked for, where its run stands, and how many wait."""
+    runs = [_run_content(models, name) for name in models.names]
+    return {"version": __version__, "jobs": queue.length, "runs": runs}
 
 
 def sample_content(found: Played) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def add_routes(app: Any, models: Models, queue: DeviceQueue) -> None:
 
     def runs() -> Any:
         """List the models."""
-        return answer(runs_content(models))
+        return answer(runs_content(models, queue))
 
     def schema() -> Any:
         """Describe a request."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from open_ldm.checkpoints.checkpoint import FOR_SAMPLING, CheckpointFolder
 from open_ldm.checkpoints.files import read_manifest
@@ -22,6 +23,8 @@ from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.studio.limits import LIMITS
 
 DEMO_MODELS = ("entangled", "improved")
+DEMO_BYTES = 4_000_000
+"""That the demo's models may have together, as data of the package."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,12 @@ class Models:
 
     def facts(self, name: str) -> ModelFacts | None:
         """Read what is known of a model; None where it has no checkpoint yet, or none that can be read."""
-        checkpoint = newest_checkpoint(self.path(name))
-        if checkpoint is None:
+        found = newest_manifest(self.path(name))
+        if found is None:
             return None
-        try:
-            content = read_manifest(checkpoint, FOR_SAMPLING)
-            recipe = parsed(recipe_from, content["recipe"], f"{checkpoint.name}/MANIFEST.json")
-            known = Knowledge.from_json(content)
-        except CheckpointError:
-            return None
+        checkpoint, content = found
+        recipe = parsed(recipe_from, content["recipe"], f"{checkpoint.name}/MANIFEST.json")
+        known = Knowledge.from_json(content)
         return ModelFacts(name, recipe, known, int(content["samples_seen"]), self.path(name))
 
     def playable(self) -> list[ModelFacts]:
@@ -88,7 +88,8 @@ class Models:
 
     def load(self, name: str) -> LoadedRun:
         """Load a model, or take it from memory; anew where a newer checkpoint has been saved. Raises as `load_run`."""
-        newest = newest_checkpoint(self.path(name)) or self.path(name)
+        found = newest_manifest(self.path(name))
+        newest = self.path(name) if found is None else found[0]
         if name not in self._loaded or self._loaded[name][0] != newest:
             self._loaded[name] = newest, load_run(self.path(name), self.device)
         self._loaded.move_to_end(name)
@@ -97,14 +98,18 @@ class Models:
         return self._loaded[name][1]
 
 
-def newest_checkpoint(path: Path) -> Path | None:
-    """Return the folder of the newest checkpoint of a run, of its last stage that has one; None before the first."""
+def newest_manifest(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest checkpoint of a run whose manifest can be read, and that; of its last stage that has one."""
     if is_checkpoint(path):
-        return path if path.is_dir() else None
-    for part in reversed(RunFolder(path).parts):
-        names = CheckpointFolder(part.checkpoints, required=FOR_SAMPLING).names()
-        if names:
-            return part.checkpoints / names[0]
+        candidates = [path]
+    else:
+        folders = [CheckpointFolder(part.checkpoints, required=FOR_SAMPLING) for part in reversed(RunFolder(path).parts)]
+        candidates = [folder.root / name for folder in folders for name in folder.names()]
+    for candidate in candidates:
+        try:
+            return candidate, read_manifest(candidate, FOR_SAMPLING)
+        except CheckpointError:
+            continue  # damaged, or being written; loading it says so
     return None
 
 
@@ -112,7 +117,7 @@ def demo_models() -> list[Path]:
     """Return the folders of the demo's two models that come with the package; an empty list where they do not."""
     root = Path(str(resources.files("open_ldm") / "demo_models"))
     found = [root / name for name in DEMO_MODELS]
-    return found if all(newest_checkpoint(path) is not None for path in found) else []
+    return found if all(newest_manifest(path) is not None for path in found) else []
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

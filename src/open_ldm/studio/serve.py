@@ -84,7 +84,7 @@ def serve(options: StudioOptions, say: Callable[[str], None]) -> int:
 
 def opened(options: StudioOptions) -> tuple[Models, Trainings]:
     """Return the models and trainings that the options name. Raises ConfigError for what does not exist."""
-    paths = list(options.runs) or ([] if options.recipes else demo_models())
+    paths = list(options.runs) or demo_models()
     recipes = _recipes(options.recipes)
     for path in paths:
         if not path.is_dir():

@@ -50,7 +50,7 @@ def build(studio: Studio) -> None:
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED)
             studio.remember("compare.seed", seed)
         with gr.Column(scale=5, min_width=300):
-            start, cancel = studio.button_pair("Compare")
+            start, cancel = studio.button_pair("Sample each")
             said = gr.HTML(status())
             found = gr.HTML()
     kept, votes = gr.State(None), gr.State(())

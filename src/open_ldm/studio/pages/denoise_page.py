@@ -39,7 +39,7 @@ def build(studio: Studio) -> None:
             for name, component in (("shows", shows), ("seed", seed), ("steps", steps), ("controls", controls)):
                 studio.remember(f"denoise.{name}", component)
         with gr.Column(scale=4, min_width=300):
-            start, cancel = studio.button_pair("Denoise")
+            start, cancel = studio.button_pair("Show the steps")
             said = gr.HTML(status())
             found = gr.HTML()
     model.input(lambda name: usual.get(name, ""), model, shows, show_progress="hidden", api_visibility="private")
