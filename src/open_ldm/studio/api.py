@@ -9,7 +9,7 @@ from typing import Any
 
 from open_ldm import __version__
 from open_ldm.core.config import validate
-from open_ldm.core.errors import ConfigError, OpenLdmError
+from open_ldm.core.errors import ConfigError, OpenLdmError, error_line
 from open_ldm.core.extras import need
 from open_ldm.core.plain_data import parse_json
 from open_ldm.run_folder.history import read_history
@@ -84,6 +84,8 @@ def add_routes(app: Any, models: Models, queue: DeviceQueue) -> None:
             return answer({"error": error.one_line()}, status_code=400)
         except requests.ClientDisconnect:
             return answer({"error": "the body is too large"}, status_code=413)
+        except Exception as error:  # a fault of this program, or a device without memory
+            return answer({"error": error_line(f"unexpected {type(error).__name__}: {error}")}, status_code=500)
 
     def runs() -> Any:
         """List the models."""

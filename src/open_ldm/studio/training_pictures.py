@@ -99,7 +99,8 @@ class TrainingPictures:
                 source, data.transform, seed, position + number, data.views, measures=measures, columns=columns
             ).view
             rebuilt, decibels = _reconstructed(run, read.pixels)
-            label = None if read.label is None else run.known.facts.class_names[read.label]
+            names = source.class_names
+            label = None if read.label is None or not names else names[read.label]
             facts = facts_of(read.record) | ({"caption": read.caption} if read.caption is not None else {})
             facts |= {"class": label} if label is not None else {}
             whole = boxed(shown(run, source[read.index].pixels), read.record)

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.errors import OpenLdmError, error_line
 from open_ldm.studio.device_queue import CancelledError, DeviceQueue, Job
 from open_ldm.studio.markup import progress, status
 from open_ldm.studio.models import ModelFacts, Models
@@ -70,6 +70,8 @@ class Studio:
             yield status(error.one_line()), keep()
         except OpenLdmError as error:
             yield status(error.one_line(), wrong=True), keep()
+        except Exception as error:  # a fault of this program or a device without memory: the page stays usable and says so
+            yield status(error_line(f"unexpected {type(error).__name__}: {error}"), wrong=True), keep()
 
     def button_pair(self, name: str) -> tuple[Any, Any]:
         """A button that begins something, and one that cancels it."""
