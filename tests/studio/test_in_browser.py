@@ -1,4 +1,4 @@
-"""The studio in headless Chromium: every page is played, every control changed, a job cancelled, and nothing is asked elsewhere.
+"""The studio in headless Chromium: every page is played, every control changed, a job cancelled, nothing asked elsewhere.
 
 With LDM_AXE=axe.min.js (npm pack axe-core) every page is also checked for accessibility.
 """
@@ -28,10 +28,11 @@ PAGES = ("play", "controls", "runs", "compare", "data", "denoise")
 SMALL = ["denoiser.depth=2", "denoiser.width=64", "denoiser.heads=2", "training.samples=640", "data.source.length=400"]
 _SECONDS = 120.0
 _PICTURE = "[...document.querySelectorAll('.ldm-figure img')].some(one => one.offsetParent)"
-_BUTTON = (
-    "[...document.querySelectorAll('button:not([role=tab])')].find(one => one.textContent.trim() === {} && one.offsetParent)"
+_BUTTON = "[...document.querySelectorAll('button:not([role=tab])')].find(b => b.textContent.trim() === {} && b.offsetParent)"
+_CHOSEN = (
+    "[...document.querySelectorAll('[role=tab][aria-selected=true]')].some(t => t.textContent.trim().toLowerCase() === {})"
 )
-_LABELLED = "document.querySelector('input[aria-label={}]')"
+_BOX = "[...document.querySelectorAll('input[type=checkbox]')].filter(one => one.offsetParent)[{}]"
 
 
 @dataclass
@@ -44,9 +45,7 @@ class Studio:
 
     def open(self, page: str, width: int = 1280, theme: Theme = "light", query: str = "") -> Opened:
         opened = self.tab.open(f"{self.address}/?tab={page}{query}", width, theme=theme)
-        self.wait(
-            f"[...document.querySelectorAll('[role=tab][aria-selected=true]')].some(t => t.textContent.trim().toLowerCase() === {page!r})"
-        )
+        self.wait(_CHOSEN.format(json.dumps(page)))
         return opened
 
     def wait(self, expression: str) -> Any:
@@ -134,9 +133,7 @@ def test_every_control_of_play_changes_the_address_and_comes_back_with_it(studio
         studio.wait(f"window.location.search !== {json.dumps(before)}")
     for box in range(2):
         before = studio.tab.evaluate("window.location.search")
-        studio.tab.evaluate(
-            f"[...document.querySelectorAll('input[type=checkbox]')].filter(one => one.offsetParent)[{box}].click()"
-        )
+        studio.tab.evaluate(f"({_BOX.format(box)}).click()")
         studio.wait(f"window.location.search !== {json.dumps(before)}")
     address = studio.tab.evaluate("window.location.search")
     assert "improved.size.0=13" in address and "improved.flip.0=true" in address and "lock=false" in address
