@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -72,9 +73,10 @@ def add_routes(app: Any, models: Models, queue: DeviceQueue) -> None:
         try:
             asked = request_of(await request.body())
             job = queue.submit(lambda job: play(models, asked, job))
-            async for _ in queue.follow(job):
-                if await request.is_disconnected():
-                    break
+            async with aclosing(queue.follow(job)) as following:
+                async for _ in following:
+                    if await request.is_disconnected():
+                        break
             return answer(sample_content(job.future.result(timeout=0)))
         except BusyError as error:
             return answer({"error": error.one_line()}, status_code=503)

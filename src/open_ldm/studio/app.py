@@ -19,6 +19,19 @@ from open_ldm.studio.trainings import Trainings
 TITLE = "open-ldm studio"
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
+_COLOURS = {
+    "body_text_color_subdued": "#565a63",
+    "body_text_color_subdued_dark": "#b9bec8",
+    "block_info_text_color": "#565a63",
+    "block_info_text_color_dark": "#b9bec8",
+    "block_label_text_color": "#44474f",
+    "block_title_text_color": "#44474f",
+    "button_primary_background_fill": "#1d4ed8",
+    "button_primary_background_fill_hover": "#1e40af",
+    "button_primary_background_fill_dark": "#1d4ed8",
+    "button_primary_background_fill_hover_dark": "#1e40af",
+}
+"""Those of the theme have too little contrast for small text (WCAG 2.2 asks for 4.5 to 1)."""
 PAGES = {
     "Play": play_page.build,
     "Controls": controls_page.build,
@@ -85,7 +98,7 @@ def build_app(
         pwa=False,
         mcp_server=False,
         enable_monitoring=False,
-        theme=gr.themes.Base(font=list(_FONT), font_mono=list(_MONO), primary_hue="blue"),
+        theme=gr.themes.Base(font=list(_FONT), font_mono=list(_MONO), primary_hue="blue").set(**_COLOURS),
         css=style,
         head=f"<script>{script}</script>",
     )

@@ -124,9 +124,10 @@ class DeviceQueue:
     async def follow(self, job: Job[Any]) -> AsyncIterator[Progress]:
         """Yield where a job stands until it has ended. Whoever stops listening, or goes away, cancels it."""
         try:
+            ended = asyncio.wrap_future(job.future)
             while not job.future.done():
                 yield self.progress(job)
-                await asyncio.wait([asyncio.wrap_future(job.future)], timeout=_LOOK_EVERY_SECONDS)
+                await asyncio.wait([ended], timeout=_LOOK_EVERY_SECONDS)
         finally:
             if not job.future.done():
                 self.cancel(job)
@@ -137,6 +138,7 @@ class DeviceQueue:
                 while not self._waiting:
                     self._changed.wait()
                 job = self._working = self._waiting.popleft()
+            job.future.set_running_or_notify_cancel()  # from here on nobody else settles it
             try:
                 job.started = time.monotonic()
                 job.tick(0)

@@ -23,10 +23,10 @@ def picture(png: bytes, alt: str, *, kind: str = "sample") -> Markup:
     return Markup('<img class="ldm-{}" src="{}" alt="{}">').format(kind, data_uri(png), alt)
 
 
-def figure(content: Markup, caption: str = "", *, download: str = "", png: bytes = b"") -> Markup:
+def figure(content: Markup, caption: str = "", *, keep_as: str = "", png: bytes = b"") -> Markup:
     """A picture with words below it, and a link to keep its file."""
-    link = Markup(' <a href="{}" download="{}">PNG</a>').format(data_uri(png), download) if download else Markup()
-    below = Markup("<figcaption>{}{}</figcaption>").format(caption, link) if caption or download else Markup()
+    link = Markup(' <a href="{}" download="{}">PNG</a>').format(data_uri(png), keep_as) if keep_as else Markup()
+    below = Markup("<figcaption>{}{}</figcaption>").format(caption, link) if caption or keep_as else Markup()
     return Markup('<figure class="ldm-figure">{}{}</figure>').format(content, below)
 
 
@@ -40,7 +40,7 @@ def pictures(found: Played) -> Markup:
 def sample_figure(one: PlayedPicture, model: str) -> Markup:
     """One sampled picture with its seed."""
     alt = f"sample of {model}, seed {one.seed}" + (f": {one.shows}" if one.shows else "")
-    return figure(picture(one.png, alt), f"seed {one.seed}", download=f"{model.replace('/', '-')}-{one.seed}.png", png=one.png)
+    return figure(picture(one.png, alt), f"seed {one.seed}", keep_as=f"{model.replace('/', '-')}-{one.seed}.png", png=one.png)
 
 
 def gallery(cells: Iterable[Markup]) -> Markup:
@@ -50,7 +50,7 @@ def gallery(cells: Iterable[Markup]) -> Markup:
 
 def row(title: str, cells: Iterable[Markup]) -> Markup:
     """Figures in one row that scrolls sideways where it is too long, under a title."""
-    return Markup('<h3>{}</h3><div class="ldm-row" tabindex="0" role="group" aria-label="{}">{}</div>').format(
+    return Markup('<h2 class="ldm-head">{}</h2><div class="ldm-row" tabindex="0" role="group" aria-label="{}">{}</div>').format(
         title, title, Markup().join(cells)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,8 +64,9 @@ class Studio:
         """
         try:
             job = self.queue.submit(work)
-            async for where in self.queue.follow(job):
-                yield progress(where), keep()
+            async with aclosing(self.queue.follow(job)) as following:
+                async for where in following:
+                    yield progress(where), keep()
             yield status("done"), str(show(job.future.result()))
         except CancelledError as error:
             yield status(error.one_line()), keep()
@@ -105,6 +107,8 @@ def restored(text: str, default: Any) -> Any:
                 return int(float(text))
             case float():
                 return float(text)
+            case list():
+                return text[:500].split(",")
             case _:
                 return text[:500]
     except (ValueError, OverflowError):
@@ -119,7 +123,10 @@ def within(component: Any, value: Any, default: Any) -> Any:
         return value if fits else default
     choices = getattr(component, "choices", None)
     if choices is not None:
-        return value if value in [choice[1] for choice in choices] else default
+        known = [choice[1] for choice in choices]
+        if isinstance(value, list):
+            return [one for one in value if one in known] or default
+        return value if value in known else default
     return value
 
 
