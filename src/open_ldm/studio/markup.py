@@ -50,7 +50,7 @@ def gallery(cells: Iterable[Markup]) -> Markup:
 
 def row(title: str, cells: Iterable[Markup]) -> Markup:
     """Figures in one row that scrolls sideways where it is too long, under a title."""
-    return Markup('<h2 class="ldm-head">{}</h2><div class="ldm-row" tabindex="0" role="group" aria-label="{}">{}</div>').format(
+    return Markup('<h2>{}</h2><div class="ldm-row" tabindex="0" role="group" aria-label="{}">{}</div>').format(
         title, title, Markup().join(cells)
     )
 

@@ -76,7 +76,7 @@ def plots(history: RunHistory, reference: ReferenceCurve | None) -> list[Plot]:
 
 def plot_html(plot: Plot) -> Markup:
     """A plot with its title."""
-    return Markup('<h2 class="ldm-head">{}</h2><div class="ldm-plot">{}</div>').format(plot.title, line_plot(plot))
+    return Markup('<h2>{}</h2><div class="ldm-plot">{}</div>').format(plot.title, line_plot(plot))
 
 
 def samples_html(previews: Sequence[Preview]) -> Markup:
@@ -98,7 +98,7 @@ def events_html(events: Sequence[Event]) -> Markup:
     """What happened, the newest first: starts, resumes, rollbacks, warnings, saves, ends."""
     shown = [event for event in events if event.name in _SHOWN_EVENTS][-_EVENTS:]
     rows = [[event.time[11:19], f"{event.samples_seen:,}", event.name, _details(event)] for event in reversed(shown)]
-    return Markup("<h2 class="ldm-head">Events</h2>") + table(["time (UTC)", "samples seen", "event", "details"], rows) if rows else Markup()
+    return Markup("<h2>Events</h2>") + table(["time (UTC)", "samples seen", "event", "details"], rows) if rows else Markup()
 
 
 def _details(event: Event) -> str:

@@ -103,7 +103,7 @@ def compared_html(found: Compared) -> Markup:
     parts = []
     for one in found.models:
         if one.problem:
-            parts.append(Markup("<h2 class="ldm-head">{}</h2>").format(one.model) + note(one.problem))
+            parts.append(Markup("<h2>{}</h2>").format(one.model) + note(one.problem))
             continue
         both = zip(one.pngs, found.request.prompts, strict=True)
         parts.append(row(one.model, [figure(picture(png, f"{one.model}: {prompt}"), prompt) for png, prompt in both]))

@@ -58,7 +58,7 @@ def seen_html(found: Sequence[SeenPicture]) -> Markup:
             figure(picture(one.reconstruction, f"{one.id} through the autoencoder"), f"reconstruction, {one.psnr_db:.1f} dB"),
         ]
         cards.append(
-            Markup('<div class="ldm-card"><h2 class="ldm-head">{}</h2>{}{}</div>').format(one.id, gallery(pictures), facts_html(one.facts))
+            Markup('<div class="ldm-card"><h2>{}</h2>{}{}</div>').format(one.id, gallery(pictures), facts_html(one.facts))
         )
     return Markup().join(cards)
 
@@ -78,7 +78,7 @@ def bad_html(bad: Sequence[tuple[str, str]]) -> Markup:
     """Pictures that could not be used."""
     if not bad:
         return note("No bad pictures were found.")
-    return Markup("<h2 class="ldm-head">Bad pictures</h2>") + table(["reason", "picture"], bad[:_MOST_BAD])
+    return Markup("<h2>Bad pictures</h2>") + table(["reason", "picture"], bad[:_MOST_BAD])
 
 
 def _bad_html(studio: Studio, name: str) -> str:
