@@ -136,10 +136,10 @@ class Run:
         asked = SampleOptions(
             _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
         )
-        settings = {"steps": steps, "solver": solver, "spacing": spacing}
-        scales = {"semantic_scale": semantic_scale, "control_scale": control_scale}
-        picture = None if start is None else Path(start)
-        options = replace(asked, **settings, **scales, start=picture, strength=strength)
+        options = replace(
+            asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale, control_scale=control_scale
+        )
+        options = replace(options, start=None if start is None else Path(start), strength=strength)
         return sampling.sample(self._load(), options, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def read_start(run: LoadedRun, picture: Path | bytes) -> StartPicture:
     source = run.recipe.data.source
     files = source.of if isinstance(source, ShrunkConfig) else source
     try:
-        of_files = isinstance(files, PictureFilesConfig)
-        decoded = files.decode(picture) if of_files else pictures.decode(picture, _MEGAPIXELS)
+        decode = files.decode if isinstance(files, PictureFilesConfig) else partial(pictures.decode, max_megapixels=_MEGAPIXELS)
+        decoded = decode(picture)
     except BadPicture as error:
         name = picture.name if isinstance(picture, Path) else "the picture"
         detail = f" ({error.detail})" if error.detail else ""

@@ -106,7 +106,7 @@ def add_routes(app: Any, models: Models, queue: DeviceQueue) -> None:
 def _run_content(models: Models, name: str) -> Mapping[str, Any]:
     state, facts = read_history(models.path(name)).state, models.facts(name)
     content: dict[str, Any] = {"name": name, "state": state.word, "reason": state.reason}
-    return content if facts is None else content | _model_content(facts)
+    return content if facts is None else {**content, **_model_content(facts)}
 
 
 def _model_content(facts: ModelFacts) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -78,10 +79,10 @@ def compare(models: Models, request: CompareRequest, job: Job[Compared]) -> Comp
             if kind == "none":
                 asked = [SampleRequest(request.seed)] * len(request.prompts)
             else:
-                given = ((), request.prompts) if kind == "class" else (request.prompts, ())
-                asked = requests_from(run, *given, 1, request.seed, {})
+                prompts, classes = ((), request.prompts) if kind == "class" else (request.prompts, ())
+                asked = requests_from(run, prompts, classes, 1, request.seed, {})
             settings = run.recipe.sampling.model_copy(update={"batch_size": LIMITS.pictures})
-            images = sample_images(run, asked, settings, lambda done, before=before: job.tick(before + done))
+            images = sample_images(run, asked, settings, partial(_tick, job, before))
             shown = as_shown(to_pixels(images), run.recipe.data.display)
             found.append(ComparedModel(name, tuple(png_bytes(to_picture(one)) for one in shown)))
         except ConfigError as error:
@@ -163,6 +164,10 @@ def tally(votes: Sequence[Vote]) -> Mapping[str, int]:
         name = vote.preferred or "equal"
         counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def _tick(job: Job[Compared], before: int, done: int) -> None:
+    job.tick(before + done)
 
 
 def _safe(cell: str) -> str:

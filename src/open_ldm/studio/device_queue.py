@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -121,7 +121,7 @@ class DeviceQueue:
         if waits:
             job.future.set_exception(CancelledError("the job was cancelled"))
 
-    async def follow(self, job: Job[Any]) -> AsyncIterator[Progress]:
+    async def follow(self, job: Job[Any]) -> AsyncGenerator[Progress, None]:
         """Yield where a job stands until it has ended. Whoever stops listening, or goes away, cancels it."""
         try:
             ended = asyncio.wrap_future(job.future)

@@ -103,7 +103,7 @@ def _row(
     before = job.done
     images = sample_images(run, requests, settings, lambda done: job.tick(before + done))
     pixels = as_shown(to_pixels(images), run.recipe.data.display)
-    return SweepRow(name, cells_of(control, values, pixels, run), _how(run))
+    return SweepRow(name, cells_of(control, values, list(pixels), run), _how(run))
 
 
 def cells_of(control: str, values: Sequence[str], pixels: Sequence[Tensor], run: LoadedRun) -> tuple[SweepCell, ...]:

@@ -200,7 +200,7 @@ def boxed(picture: Image.Image, record: TransformRecord) -> bytes:
 
 def shown(run: LoadedRun, pixels: object) -> Image.Image:
     """Return stored pixels [H, W, C] of a source as people are shown them."""
-    tensor = torch.from_numpy(pixels).permute(2, 0, 1)  # type: ignore[arg-type]
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     return to_picture(as_shown(to_pixels(to_images(tensor))[None], run.recipe.data.display)[0])
 
 
