@@ -70,6 +70,12 @@ class Progress:
         return f"step {self.done} of {self.total}" if self.total else "working"
 
 
+def _retrieve(ended: asyncio.Future[Any]) -> None:
+    """Take note of an error, which the job itself hands on, or asyncio would print that nobody did."""
+    if not ended.cancelled():
+        ended.exception()
+
+
 class DeviceQueue:
     """The queue of one device, with one thread that works."""
 
@@ -125,6 +131,7 @@ class DeviceQueue:
         """Yield where a job stands until it has ended. Whoever stops listening, or goes away, cancels it."""
         try:
             ended = asyncio.wrap_future(job.future)
+            ended.add_done_callback(_retrieve)
             while not job.future.done():
                 yield self.progress(job)
                 await asyncio.wait([ended], timeout=_LOOK_EVERY_SECONDS)
