@@ -6,6 +6,7 @@ With LDM_AXE=axe.min.js (npm pack axe-core) every page is also checked for acces
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -17,11 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
+from open_ldm.core.events import read_events
+from open_ldm.run_folder.folder import owner_of
+from open_ldm.run_folder.history import read_history
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from tests.browser import Browser, Opened, Theme, browser, find_chromium
+from tests.runs.tiny import TINY
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 PAGES = ("play", "controls", "runs", "compare", "data", "denoise")
@@ -90,13 +98,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def tiny_recipe(folder: Path, samples: int) -> None:
+    training = {**TINY["training"], "samples": samples}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "training": training}))
+
+
 @pytest.fixture(scope="module")
 def studio(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     program = find_chromium()
     if program is None:
         pytest.skip("Chromium is not installed")
-    command = [sys.executable, "-m", "open_ldm", "studio", str(runs / "entangled"), str(runs / "improved"), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    tiny_recipe(runs, samples=1_000_000)
+    command = [sys.executable, "-m", "open_ldm", "studio", "entangled", "improved", "--recipe", "tiny.yaml", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=runs)
     assert process.stdout is not None
     address = process.stdout.readline().partition(" at ")[2].partition("/ ")[0]
     try:
@@ -179,6 +193,43 @@ def test_runs_show_their_curves_and_refuse_what_has_ended(studio: Studio) -> Non
     studio.wait("document.querySelectorAll('#ldm-run svg').length >= 2")
     studio.click("Start or go on")
     studio.wait("[...document.querySelectorAll('.ldm-wrong')].some(one => one.textContent.includes('has finished'))")
+
+
+def test_a_training_begins_and_saves_from_the_page(studio: Studio) -> None:
+    studio.open("runs", query="&run=tiny")
+    studio.wait("document.querySelector('#ldm-run dl')?.textContent.includes('not started')")
+    studio.click("Start or go on")
+    run = studio.runs / "runs" / "tiny"
+    limit = time.monotonic() + _SECONDS
+    while not any(event.name == "train" for event in read_events(run / "events.jsonl")):
+        assert time.monotonic() < limit, (run / "studio.log").read_text()
+        time.sleep(0.2)
+    studio.click("Save and stop")
+    studio.wait("[...document.querySelectorAll('.ldm-status')].some(one => one.textContent.includes('save and stop'))")
+    while owner_of(run) is not None:
+        assert time.monotonic() < limit, "the run did not stop"
+        time.sleep(0.2)
+    studio.click("Look again")
+    studio.wait("document.querySelector('#ldm-run dl').textContent.includes('preempted')")
+    assert read_history(run).state.word == "preempted" and any((run / "checkpoints").iterdir())
+
+
+def test_a_picture_of_ones_own_is_started_from(studio: Studio) -> None:
+    file = studio.runs / "own.png"
+    Image.new("RGB", (48, 40), (20, 160, 60)).save(file)
+    studio.open("play", query="&strength=0.04")
+    header = "[...document.querySelectorAll('button')].find(one => one.textContent.includes('Start from a picture'))"
+    studio.wait(header)
+    studio.tab.evaluate(f"{header}.click()")
+    studio.wait("document.querySelector('[data-ldm-file]') && document.querySelector('#ldm-start textarea, #ldm-start input')")
+    root = studio.tab.call("DOM.getDocument")["root"]["nodeId"]
+    node = studio.tab.call("DOM.querySelector", nodeId=root, selector="[data-ldm-file]")["nodeId"]
+    studio.tab.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+    studio.wait("document.querySelector('#ldm-start textarea, #ldm-start input').value.length > 100")
+    studio.click("Sample")
+    studio.wait(_PICTURE)
+    colour = np.asarray(Image.open(io.BytesIO(studio.pictures()[0])).convert("RGB")).mean((0, 1))
+    assert colour[1] > colour[0] + 40 and colour[1] > colour[2] + 40
 
 
 def test_runs_are_compared_and_voted_on(studio: Studio) -> None:

@@ -47,6 +47,7 @@ def build(studio: Studio) -> None:
                 lines=4,
                 max_length=_TEXT,
             )
+            studio.remember("compare.prompts", prompts)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED)
             studio.remember("compare.seed", seed)
         with gr.Column(scale=5, min_width=300):
