@@ -41,7 +41,7 @@ def test_what_does_not_go_together_is_one_line(
 def test_the_studio_says_what_to_run_where_there_is_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open_ldm.studio.serve.demo_models", lambda: [])
+    monkeypatch.setattr("open_ldm.studio.serve.demo_models", list)
     code, _, err = ldm(capsys, "studio")
     assert code == 2 and "ldm demo" in err and err.count("\n") == 1
     code, _, err = ldm(capsys, "studio", tmp_path / "none")
