@@ -83,7 +83,7 @@ def _denoising(studio: Studio) -> Any:
         facts = by_name.get(name)
         key = None if facts is None else {"text": "prompt", "class": "label"}.get(facts.semantic)
         known = [] if facts is None else [widget.option for widget in widgets_of(facts)]
-        content = {"model": name, "seed": int(seed or 0), "steps": int(steps), **({key: shows} if key else {})}
+        content = {"model": name, "seed": int(seed or 0), "steps": int(steps or 1), **({key: shows} if key else {})}
         try:
             request = validate(
                 PlayRequest, {**content, "controls": controls_in(str(controls)[: LIMITS.text])}, source="the form"

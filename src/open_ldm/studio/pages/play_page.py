@@ -50,7 +50,7 @@ class ModelForm:
             controls[widget.option] = widget.text(mine)
         kind = {"text": "prompt", "class": "label"}.get(self.facts.semantic)
         scales = {"semantic_scale": semantic, "control_scale": control}
-        return {**({kind: shows} if kind else {}), **scales, "steps": int(steps), "solver": solver, "controls": controls}
+        return {**({kind: shows} if kind else {}), **scales, "steps": int(steps or 1), "solver": solver, "controls": controls}
 
 
 def build(studio: Studio) -> None:
@@ -119,7 +119,7 @@ def _sampling(studio: Studio, forms: Sequence[ModelForm]) -> Any:
         asked = by_name[chosen].asked(rest[spans[chosen]])
         known = {widget.option for widget in by_name[model].widgets}
         asked["controls"] = {name: value for name, value in asked["controls"].items() if name in known}
-        content = {**asked, "model": model, "seed": int(seed or 0), "count": int(count)}
+        content = {**asked, "model": model, "seed": int(seed or 0), "count": int(count or 1)}
         if start:
             content |= {"start": start, "strength": strength}
         try:
