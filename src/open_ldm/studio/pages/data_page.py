@@ -20,6 +20,8 @@ from open_ldm.studio.training_pictures import Nearest, SeenPicture, TrainingPict
 _PAGE = 6
 _NEIGHBOURS = 5
 _MOST_BAD = 50
+_EXACT_DB = 80.0
+"""Above it no 8-bit pixel differs."""
 
 
 def build(studio: Studio) -> None:
@@ -55,7 +57,9 @@ def seen_html(found: Sequence[SeenPicture]) -> Markup:
         pictures = [
             figure(picture(one.whole, f"{one.id} as stored, with the box that is cut"), "stored"),
             figure(picture(one.view, f"{one.id} as the trainer sees it"), "view"),
-            figure(picture(one.reconstruction, f"{one.id} through the autoencoder"), f"reconstruction, {one.psnr_db:.1f} dB"),
+            figure(
+                picture(one.reconstruction, f"{one.id} through the autoencoder"), f"reconstruction, {_quality(one.psnr_db)}"
+            ),
         ]
         cards.append(
             Markup('<div class="ldm-card"><h2>{}</h2>{}{}</div>').format(one.id, gallery(pictures), facts_html(one.facts))
@@ -79,6 +83,10 @@ def bad_html(bad: Sequence[tuple[str, str]]) -> Markup:
     if not bad:
         return note("No bad pictures were found.")
     return Markup("<h2>Bad pictures</h2>") + table(["reason", "picture"], bad[:_MOST_BAD])
+
+
+def _quality(psnr_db: float) -> str:
+    return "exact" if psnr_db > _EXACT_DB else f"{psnr_db:.1f} dB"
 
 
 def _bad_html(studio: Studio, name: str) -> str:
