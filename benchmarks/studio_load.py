@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import socket
 import statistics
 import subprocess
 import sys
@@ -63,6 +64,21 @@ def refused(address: str, model: str, request: tuple[str, str, dict[str, str], b
         return True, 0  # hung up on
 
 
+def freed_after_hanging_up(address: str, content: dict[str, Any]) -> float:
+    """Seconds until the device is free again after a client has asked for much and gone away."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    body = json.dumps({**content, "count": 16, "steps": 250, "solver": "heun"}).encode()
+    head = f"POST /api/sample HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + body)
+        while json.loads(asked(address + "/api/runs"))["jobs"] == 0:
+            time.sleep(0.01)
+    begun = time.perf_counter()
+    while json.loads(asked(address + "/api/runs"))["jobs"]:
+        time.sleep(0.01)
+    return time.perf_counter() - begun
+
+
 def memory_mb(process: int) -> float:
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
@@ -99,6 +115,7 @@ def main() -> int:
         with ThreadPoolExecutor(given.requests) as pool:
             waits = sorted(pool.map(one, range(given.requests)))
         took = time.perf_counter() - begun
+        freed = freed_after_hanging_up(address, content)
         verdicts = [refused(address, model["name"], request) for request in HOSTILE]
         alive = len(asked(address + "/"))
         result = {
@@ -109,6 +126,7 @@ def main() -> int:
             "failed": 0,
             "median wait (s)": round(statistics.median(waits), 2),
             "longest wait (s)": round(waits[-1], 2),
+            "device free after a client hung up (s)": round(freed, 2),
             f"hostile requests refused, of {len(HOSTILE)}": sum(one for one, _ in verdicts),
             "their status": [status for _, status in verdicts],
             "answers afterwards": alive > 0,
