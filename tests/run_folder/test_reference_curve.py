@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from open_ldm.core.errors import DataError
 from open_ldm.core.events import EventLog
 from open_ldm.run_folder import reference_curve
 from open_ldm.run_folder.history import RunHistory, read_history
-from open_ldm.run_folder.reference_curve import FOLDER, MOST_BYTES, ReferenceCurve, measured_curve, reference_of
+from open_ldm.run_folder.reference_curve import FOLDER, MOST_BYTES, ReferenceCurve, measured_curve, reference_of, settings_of
 from open_ldm.run_folder.report.training import training_part
 from open_ldm.runs.catalogue import packaged
 
@@ -50,9 +51,21 @@ def test_noise_levels_are_left_out_where_a_seed_has_none(tmp_path: Path) -> None
 def test_the_report_draws_it_under_a_run_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = history(tmp_path, "a", 1.0)
     found = measured_curve([one], "demo-improved", (0,), "abc", "2026-11-29")
-    monkeypatch.setattr("open_ldm.run_folder.report.training.reference_of", lambda name: found if "demo" in name else None)
+    monkeypatch.setattr(reference_curve, "reference_of", lambda name: found if name == "demo-improved" else None)
     part = training_part(one)
     assert part is not None and found.sentence in part.content.loss.caption
+    changed = replace(one, config={**one.config, "denoiser": {"kind": "dit"}})
+    other = training_part(changed)
+    assert other is not None and found.sentence not in other.content.loss.caption
+    with pytest.raises(DataError, match="more than their seeds"):
+        measured_curve([one, changed], "demo-improved", (0, 1), "abc", "2026-11-29")
+
+
+def test_where_the_data_lie_and_seeds_do_not_decide_the_loss() -> None:
+    config = {"data": {"source": {"kind": "folder", "path": "/a"}}, "training": {"seed": 0, "batch_size": 4}}
+    elsewhere = {"data": {"source": {"kind": "folder", "path": "/b"}}, "training": {"seed": 1, "batch_size": 4}}
+    assert settings_of(config) == settings_of(elsewhere)
+    assert settings_of(config) != settings_of({**config, "training": {"seed": 0, "batch_size": 8}})
 
 
 def test_every_reference_is_of_a_packaged_recipe_and_small() -> None:

@@ -12,14 +12,26 @@ from importlib import resources
 from typing import Any
 
 from open_ldm.core.errors import DataError
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.plain_data import parse_json
 from open_ldm.pages.charts import Series
 from open_ldm.pages.curves import smoothed
-from open_ldm.run_folder.history import HELD_OUT, RunHistory
+from open_ldm.run_folder.history import HELD_OUT, RunHistory, lookup
 
 FOLDER = "recipes/reference"
 MOST_BYTES = 20_000
 _POINTS = 60
+_DECIDES = (
+    "data.transform",
+    "autoencoder",
+    "conditioning",
+    "process",
+    "objective",
+    "denoiser",
+    "training.samples",
+    "training.batch_size",
+    "training.optimizer",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class ReferenceCurve:
         machine: Where, in words.
         commit: Of this program.
         date: When.
+        settings: Hash of the settings that decide the loss (`settings_of`); a run with others has another loss.
         loss: Training loss over samples seen.
         levels: Held-out loss by noise level at the end; None where nothing is held out.
     """
@@ -55,6 +68,7 @@ class ReferenceCurve:
     machine: str
     commit: str
     date: str
+    settings: str
     loss: Band
     levels: Band | None = None
 
@@ -67,13 +81,13 @@ class ReferenceCurve:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         content: dict[str, Any] = {"recipe": self.recipe, "seeds": list(self.seeds), "machine": self.machine}
-        content |= {"commit": self.commit, "date": self.date, "loss": _plain(self.loss)}
+        content |= {"commit": self.commit, "date": self.date, "settings": self.settings, "loss": _plain(self.loss)}
         return content if self.levels is None else {**content, "levels": _plain(self.levels)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ReferenceCurve:
         """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        named = {name: str(content[name]) for name in ("recipe", "machine", "commit", "date")}
+        named = {name: str(content[name]) for name in ("recipe", "machine", "commit", "date", "settings")}
         levels = content.get("levels")
         return cls(
             **named,
@@ -81,6 +95,25 @@ class ReferenceCurve:
             loss=_band(content["loss"]),
             levels=None if levels is None else _band(levels),
         )
+
+
+def reference_under(history: RunHistory) -> ReferenceCurve | None:
+    """Return the reference to draw under a run: that of its recipe, unless settings that decide the loss were changed."""
+    found = reference_of(str(history.config.get("name") or ""))
+    return found if found is not None and found.settings == settings_of(history.config) else None
+
+
+def settings_of(config: Mapping[str, Any]) -> str:
+    """Hash what decides the loss of a run: data, views, conditioning, noise, objective, network, batch and optimizer.
+
+    The folder of the data, seeds, and how often something is written are left out.
+    """
+    source = lookup(config, "data.source")
+    kept: dict[str, Any] = {name: lookup(config, name) for name in _DECIDES}
+    kept["data.source"] = (
+        {key: value for key, value in source.items() if key != "path"} if isinstance(source, Mapping) else None
+    )
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def reference_of(recipe: str) -> ReferenceCurve | None:
@@ -99,7 +132,7 @@ def measured_curve(
     """Build the reference from finished runs of a recipe that differ in their seed alone.
 
     Raises:
-        DataError: There is no run, or one has no loss.
+        DataError: There is no run, one has no loss, or they differ in more than their seeds.
     """
     curves = [_smooth_loss(history) for history in histories]
     if not curves or any(len(x) < 2 for x, _ in curves):
@@ -113,7 +146,10 @@ def measured_curve(
     known = [one for one in levels if one is not None]
     same = len(known) == len(histories) and len({tuple(times) for times, _ in known}) == 1
     band = _band_of(known[0][0], [found for _, found in known]) if same else None
-    return ReferenceCurve(recipe, tuple(seeds), machine, commit, date, _band_of(at, values), band)
+    settings = {settings_of(history.config) for history in histories}
+    if len(settings) > 1:
+        raise DataError(f"the runs of {recipe} differ in more than their seeds", needed="runs of the same settings")
+    return ReferenceCurve(recipe, tuple(seeds), machine, commit, date, settings.pop(), _band_of(at, values), band)
 
 
 def levels_of(history: RunHistory, name: str) -> Series | None:

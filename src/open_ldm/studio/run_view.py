@@ -11,7 +11,7 @@ from open_ldm.core.events import Event
 from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.figures import line_plot
 from open_ldm.run_folder.history import HELD_OUT, Preview, RunHistory, lookup
-from open_ldm.run_folder.reference_curve import ReferenceCurve, levels_of, reference_of
+from open_ldm.run_folder.reference_curve import ReferenceCurve, levels_of, reference_under
 from open_ldm.run_folder.report.training import axis_for, curve_of
 from open_ldm.studio.markup import facts, figure, note, picture, row, table
 
@@ -29,7 +29,7 @@ def run_html(history: RunHistory, *, is_running: bool, live: bool = True) -> Mar
         is_running: A process of this machine trains it.
         live: Draw the curves; without it only the words are made, which takes no time.
     """
-    reference = reference_of(str(history.config.get("name") or ""))
+    reference = reference_under(history)
     parts = [run_facts(history, is_running)]
     if live:
         parts += [plot_html(plot) for plot in plots(history, reference)]
