@@ -110,10 +110,9 @@ def settings_of(config: Mapping[str, Any]) -> str:
     """
     source = lookup(config, "data.source")
     kept: dict[str, Any] = {name: lookup(config, name) for name in _DECIDES}
-    kept["data.source"] = (
-        {key: value for key, value in source.items() if key != "path"} if isinstance(source, Mapping) else None
-    )
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    told = source.items() if isinstance(source, Mapping) else ()
+    kept["data.source"] = {key: value for key, value in told if key != "path"}
+    return hash_content(kept)[:16]
 
 
 def reference_of(recipe: str) -> ReferenceCurve | None:
