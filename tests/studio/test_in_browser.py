@@ -137,7 +137,7 @@ def test_the_picture_of_seed_0_is_the_one_of_ldm_sample(studio: Studio, tmp_path
 def test_every_control_of_play_changes_the_address_and_comes_back_with_it(studio: Studio) -> None:
     studio.open("play", query="&model=improved")
     sliders = "[...document.querySelectorAll('input[type=range]')].filter(one => one.offsetParent)"
-    studio.wait(f"{sliders}.length >= 6")
+    studio.wait("[...document.querySelectorAll('label')].some(one => one.textContent.includes('mirrored') && one.offsetParent)")
     count = studio.tab.evaluate(f"{sliders}.length")
     for number in range(count):
         slider = f"{sliders}[{number}]"
