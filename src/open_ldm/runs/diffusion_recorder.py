@@ -20,7 +20,7 @@ from open_ldm.runs.recorder import RunRecorder
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
-from open_ldm.training.loop import Every
+from open_ldm.training.loop import Every, Report
 from open_ldm.training.trainer import DiffusionTrainer
 from open_ldm.transfer_learning.start import Started
 
@@ -58,8 +58,9 @@ class DiffusionRecorder(RunRecorder):
             self.event("compile", message=self.compiling.sentence)
             self.say(self.compiling.sentence)
 
-    def while_it_computes(self) -> None:
-        """Say once how attention is computed, and whenever blocks were compiled again, which nothing should make necessary."""
+    def _report(self, report: Report) -> None:
+        """Report, and say once how attention is computed, and whenever blocks were compiled again, which nothing should make necessary."""
+        super()._report(report)
         if not self._said_attention and self.trainer.attentions.sentence:
             self._said_attention = True
             self.say(self.trainer.attentions.sentence)

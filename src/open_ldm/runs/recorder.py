@@ -79,10 +79,6 @@ class RunRecorder(ABC):
     def preview(self) -> None:
         """Show how far training has got; this is called in the leading process alone."""
 
-    def while_it_computes(self) -> None:
-        """Look at the trainer when losses are reported; by default there is nothing to see."""
-        return
-
     def sections(self) -> Sequence[Section]:
         """Return the parts of the report that only this kind of run has."""
         return ()
@@ -268,7 +264,6 @@ class RunRecorder(ABC):
         fields = asdict(report)
         fields.pop("samples_seen")
         self.event("train", **fields)
-        self.while_it_computes()
         self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
 
     def _batch_read(self, batch: Batch | EncodedBatch) -> None:
@@ -289,12 +284,12 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
-        why = f"loss {update.loss}, gradient norm {update.grad_norm}"
         if update.rescaled:
-            why = f"an fp16 gradient overflowed; loss scale {self.trainer.state.counters.loss_scale:,} from here"
-            self.event("loss_scale", scale=self.trainer.state.counters.loss_scale)
+            self.event("loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
+            why = f"an fp16 gradient overflowed; loss scale {scale:,} from here"
         else:
             self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+            why = f"loss {update.loss}, gradient norm {update.grad_norm}"
         self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
