@@ -59,7 +59,7 @@ class DiffusionRecorder(RunRecorder):
             self.say(self.compiling.sentence)
 
     def _report(self, report: Report) -> None:
-        """Report, and say once how attention is computed, and whenever blocks were compiled again, which nothing should make necessary."""
+        """Report, say once how attention is computed, and whenever blocks were compiled again, which nothing should need."""
         super()._report(report)
         if not self._said_attention and self.trainer.attentions.sentence:
             self._said_attention = True
