@@ -3,9 +3,9 @@
     python benchmarks/recompute.py --updates 9 --json recompute.json
 
 Memory is torch's own count of what its CPU allocator gave out and took back (the profiler's memory events): the most that
-forward and backward pass hold above what lay there before, which is weights, optimiser and the gradients they add to. Times are
-medians of the process's own processor seconds, which other work changes little; the two sides take turns. Losses and weights are
-compared bit by bit at the end.
+forward and backward pass hold above what lay there before, which is weights, optimiser and the gradients they add to. Times
+are medians of the process's own processor seconds, which other work changes little; the two sides take turns. Losses and
+weights are compared bit by bit at the end.
 """
 
 from __future__ import annotations
