@@ -3,8 +3,9 @@
     python benchmarks/recompute.py --updates 9 --json recompute.json
 
 Memory is torch's own count of what its CPU allocator gave out and took back (the profiler's memory events): the most that
-forward and backward pass hold above what lay there before, which is weights, optimiser and the gradients they add to. Times are
-medians; the two sides take turns in one process. Losses and weights are compared bit by bit at the end.
+forward and backward pass hold above what lay there before, which is weights, optimiser and the gradients they add to. Times
+are medians of the process's own processor seconds, which other work changes little; the two sides take turns. Losses and
+weights are compared bit by bit at the end.
 """
 
 from __future__ import annotations
@@ -72,10 +73,10 @@ def measure(kind: str, size: str, batch: int, updates: int, machine: Machine) ->
     losses: dict[str, list[float]] = {how: [] for how in sides}
     for number in range(1 + updates):
         for how, (recipe, trainer, _) in sides.items():
-            started = time.perf_counter()
+            started = time.process_time()
             losses[how].append(update_of(recipe, trainer))
             if number:
-                seconds[how].append(time.perf_counter() - started)
+                seconds[how].append(time.process_time() - started)
     weights = [list(trainer.state.model.parameters()) for _, trainer, _ in sides.values()]
     bytes_of = {how: most_bytes(recipe, trainer) for how, (recipe, trainer, _) in sides.items()}
     return {
