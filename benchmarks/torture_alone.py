@@ -2,7 +2,8 @@
 
 Cells are five denoisers x {pixels, cache} x {accumulation, stages, a start from another run's weights, another average} x
 {0, 1, 3} data workers. The run in one go that a cell is compared with has no workers; that of a transfer is started as people
-start it, with a hash seed of its own, and all others are forked from this process, which has the imports already.
+start it, with a hash seed of its own, and all others are forked from this process, which has the imports already, and draw no
+pages, which would be most of their work.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import matplotlib.figure  # noqa: F401  (what a fork would import again)
 import torch._dynamo
 
 import open_ldm.cli.train
+import open_ldm.runs.recorder
 import open_ldm.runs.stages
 import open_ldm.runs.train  # noqa: F401
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
@@ -38,7 +40,7 @@ from open_ldm.core.locks import lock_file
 STORAGE = ("pixels", "cache")
 FEATURES = ("accumulation", "stages", "transfer", "average")
 WORKERS = (0, 1, 3)
-SAMPLES, BATCH, INTERVAL = 96, 4, 16
+SAMPLES, BATCH, INTERVAL = 64, 4, 8
 TRAINING = {"samples": SAMPLES, "batch_size": BATCH, "checkpoint_every_samples": INTERVAL}
 PATIENCE_SECONDS = 200
 AIMS = ("save", "later", "save", "save", "early", "later", "save", "later", "save", "save", "later", "save")
@@ -66,10 +68,11 @@ class Cell:
         return f"{self.denoiser}, {self.storage}, {self.feature}, {self.workers} workers"
 
 
-def cells(denoisers: Sequence[str]) -> Iterator[Cell]:
-    """All of them."""
-    for denoiser, storage, feature, workers in product(denoisers, STORAGE, FEATURES, WORKERS):
-        yield Cell(denoiser, storage, feature, workers)
+def cells(denoisers: Sequence[str]) -> list[Cell]:
+    """All of them, in an order that is mixed, so that a torture that is cut short has seen of everything."""
+    each = [Cell(*given) for given in product(denoisers, STORAGE, FEATURES, WORKERS)]
+    random.Random(0).shuffle(each)
+    return each
 
 
 def features_of(feature: str, base: Path) -> dict[str, Any]:
@@ -201,6 +204,7 @@ def _forked(arguments: list[str], errors: Path) -> int:
     process = os.fork()
     if process:
         return process
+    open_ldm.runs.recorder.write_report = open_ldm.runs.stages.write_stages_report = _no_page
     with errors.open("wb") as file:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(file.fileno(), 2)
@@ -209,6 +213,10 @@ def _forked(arguments: list[str], errors: Path) -> int:
     except SystemExit as ended:
         os._exit(int(ended.code or 0))
     os._exit(70)
+
+
+def _no_page(*_: Any, **__: Any) -> None:
+    pass
 
 
 def _parts(run: Path) -> list[Path]:
