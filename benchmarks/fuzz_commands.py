@@ -68,7 +68,11 @@ class Commands:
             ["recipes"],
             ["data", "survey", "pictures"],
             ["sample", "run", "--out", "sampled", "--steps", "1", "--count", "1"],
-            ["plan", "tiny.yaml"],
+            ["plan", "tiny.yaml", "--no-measure"],
+            ["transfer", "run", "tiny.yaml", "--dry-run"],
+            ["inspect", "tokens", "run"],
+            ["inspect", "positions"],
+            ["recipes", "--json"],
         ]
 
     def strategy(self) -> st.SearchStrategy[list[str]]:
@@ -76,19 +80,22 @@ class Commands:
         return st.sampled_from(sorted(self._commands)).flatmap(self._of_command)
 
     def _of_command(self, name: str) -> st.SearchStrategy[list[str]]:
-        values = st.sampled_from([*NAMES, *VALUES]) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-        options = [[option] if flag else [option, None] for option, flag in self._commands[name]]
-        given = st.lists(st.sampled_from(options or [["--json"]]), max_size=4, unique_by=tuple)
+        texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+        values = st.sampled_from([*NAMES, *VALUES]) | st.sampled_from(NAMES) | texts
+        options, arguments, any_number = self._commands[name]
+        words = [[option] if flag else [option, None] for option, flag in options]
+        given = st.lists(st.sampled_from(words or [["--json"]]), max_size=3, unique_by=tuple)
         filled = given.flatmap(lambda each: st.tuples(*(st.just(word) if word else values for words in each for word in words)))
-        places = st.lists(st.sampled_from([*NAMES, *CHANGES]) | values, max_size=3)
-        return st.tuples(places, filled).map(lambda each: [*name.split(), *each[0], *each[1]])
+        placed = st.lists(st.sampled_from(NAMES[:4]) | values, min_size=arguments, max_size=arguments)
+        changes = st.lists(st.sampled_from(CHANGES) | values, max_size=2 if any_number else 0)
+        return st.tuples(placed, changes, filled).map(lambda each: [*name.split(), *each[0], *each[1], *each[2]])
 
     def mutated(self, given: list[str], draw: random.Random) -> list[str]:
         """Return a command with another word, one more or one less."""
-        changed = list(given)
+        changed = list(given if draw.random() < 0.5 else draw.choice(self.begun()))
         for _ in range(draw.choice((1, 1, 2))):
             at = draw.randrange(len(changed) + 1)
-            words = [*NAMES, *CHANGES, *VALUES, *(option for option, _ in self._commands.get(" ".join(changed[:1]), ()))]
+            words = [*NAMES, *CHANGES, *VALUES, *(option for option, _ in self._options_of(changed))]
             match draw.randrange(3):
                 case 0:
                     changed.insert(at, draw.choice(words))
@@ -99,6 +106,10 @@ class Commands:
                 case _:
                     changed.append(draw.choice(words))
         return changed if changed[0] not in SLOW else ["recipes"]
+
+    def _options_of(self, given: list[str]) -> list[tuple[str, bool]]:
+        known = next((self._commands[name] for name in (" ".join(given[:2]), given[0]) if name in self._commands), ([], 0, False))
+        return known[0]
 
     def read(self, given: list[str]) -> str | None:
         """Run it."""
@@ -131,7 +142,7 @@ class Commands:
         if len(lines) != 1:
             raise AssertionError(f"exit code {code} with the lines {lines or errors[-500:]}")
         line = lines[0].removeprefix("error: ")
-        if "unexpected " in line or code == 70:
+        if line.startswith("unexpected ") or code == 70:
             raise AssertionError(f"exit code {code}: {line}")
         return line
 
@@ -141,7 +152,7 @@ class Commands:
             option
             for each in _leaves(command)
             for parameter in each.params
-            if parameter.type.name in ("float", "integer", "float range", "integer range")
+            if parameter.param_type_name == "option" and parameter.type.name in ("float", "integer", "float range", "integer range")
             for option in parameter.opts
         }
 
@@ -182,8 +193,8 @@ def _leaves(command: Any) -> Iterator[Any]:
         yield from _leaves(each)
 
 
-def _commands(command: Any, name: str = "") -> Iterator[tuple[str, list[tuple[str, bool]]]]:
-    """Names of all commands, with their options and whether these take no value."""
+def _commands(command: Any, name: str = "") -> Iterator[tuple[str, tuple[list[tuple[str, bool]], int, bool]]]:
+    """Names of all commands, with their options and whether these take no value, how many arguments they need, and if more."""
     for word, each in command.commands.items():
         whole = f"{name} {word}".strip()
         if whole.split()[0] in SLOW:
@@ -192,4 +203,6 @@ def _commands(command: Any, name: str = "") -> Iterator[tuple[str, list[tuple[st
             yield from _commands(each, whole)
         else:
             options = [option for option in each.params if option.param_type_name == "option"]
-            yield whole, [(option.opts[0], bool(option.is_flag)) for option in options]
+            arguments = [argument for argument in each.params if argument.param_type_name == "argument"]
+            needed = sum(argument.nargs == 1 for argument in arguments)
+            yield whole, ([(one.opts[0], bool(one.is_flag)) for one in options], needed, needed < len(arguments))

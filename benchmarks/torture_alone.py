@@ -32,7 +32,7 @@ import open_ldm.runs.recorder
 import open_ldm.runs.stages
 import open_ldm.runs.train  # noqa: F401
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
-from open_ldm.checkpoints.names import samples_seen_of
+from open_ldm.checkpoints.names import PREFIX, samples_seen_of
 from open_ldm.cli.main import main as ldm
 from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.locks import lock_file
@@ -180,7 +180,7 @@ class Attempt:
                 return False
             if wanted():
                 return True
-            time.sleep(0.001)
+            time.sleep(0.002)
         raise RuntimeError(f"{self.run} did not get on")
 
 
@@ -231,9 +231,11 @@ def _checkpoints(run: Path) -> Iterator[str]:
 
 
 def _saved(run: Path) -> int:
-    """Samples that the newest checkpoint of the newest stage has seen; 0 before there is one."""
-    names = CheckpointFolder(_parts(run)[-1] / "checkpoints").names()
-    return samples_seen_of(names[0]) if names else 0
+    """Samples that the newest checkpoint of the newest stage has seen; 0 before there is one. Cheap enough to ask often."""
+    with suppress(FileNotFoundError):
+        names = [name for name in os.listdir(_parts(run)[-1] / "checkpoints") if name.startswith(PREFIX)]
+        return max(map(samples_seen_of, names), default=0)
+    return 0
 
 
 def _seen(run: Path) -> int:
@@ -248,7 +250,9 @@ def _temporary(run: Path) -> bool:
 
 
 def _lines(run: Path) -> int:
-    return sum(len(read_events(part / "events.jsonl")) for part in _parts(run))
+    """Lines of the event logs."""
+    logs = [part / "events.jsonl" for part in _parts(run)]
+    return sum(log.read_bytes().count(b"\n") for log in logs if log.is_file())
 
 
 def _losses(run: Path) -> list[tuple[int, float | None]]:
