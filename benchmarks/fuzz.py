@@ -28,7 +28,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,15 +121,16 @@ def fuzz(kind: Kind, count: int, name: str) -> Found:
     found, lines, draw = Found(Counter(), []), Lines(), random.Random(name)
     pool = kind.begun()
 
-    def one(given_input: Any) -> None:
+    def one(given_input: Any, guided: bool = False) -> None:
         started = time.process_time()
-        with lines:
+        with lines if guided else nullcontext():
             how, words = ending(kind, given_input)
         found.slowest_seconds = max(found.slowest_seconds, time.process_time() - started)
         found.count[how] += 1
         if how not in FINE:
             found.faults.append({"how": how, "input": repr(given_input)[:2000], "words": words})
-        elif lines.new:
+            print(f"  {how}: {found.faults[-1]['input'][:300]}\n      {words[-600:]}", flush=True)
+        elif guided and lines.new:
             pool.append(given_input)
 
     for each in pool.copy():
@@ -137,7 +138,7 @@ def fuzz(kind: Kind, count: int, name: str) -> Found:
             raise RuntimeError(f"a good input of {name} is not accepted: {ended}")
     _drawn(kind.strategy(), count // 2, one)
     for _ in range(count - count // 2):
-        one(kind.mutated(draw.choice(pool[-200:] if draw.random() < 0.7 else pool), draw))
+        one(kind.mutated(draw.choice(pool[-200:] if draw.random() < 0.7 else pool), draw), guided=True)
     return found
 
 
@@ -186,8 +187,6 @@ def main() -> int:
                 table[words] = {**found.count, "slowest_seconds": round(found.slowest_seconds, 2), "faults": found.faults}
             shown = {key: value for key, value in table[words].items() if key != "faults"}
             print(f"{words:<15}{json.dumps(shown)}", flush=True)
-            for fault in table[words]["faults"][:20]:
-                print(f"  {fault['how']}: {fault['input'][:300]}\n      {fault['words'][-600:]}", flush=True)
             if chosen.json:
                 chosen.json.write_text(json.dumps(table, indent=1) + "\n")
     return int(any(each["faults"] for each in table.values()))
