@@ -94,9 +94,9 @@ def kill_cell(cell: Cell, write: Callable[[str, dict[str, Any]], str], out: Path
     short = f"{cell.denoiser}-{cell.storage}"
     base, whole, killed = out / f"base-{short}", out / f"whole-{short}-{cell.feature}", out / f"killed-{seed}"
     recipe = write(f"{short}-{cell.feature}", features_of(cell.feature, base))
-    if cell.feature == "transfer" and not (base / "exit.json").is_file():
+    if cell.feature == "transfer" and not _ended_well(base):
         _in_one_go([write(f"base-{short}", {"training": {**TRAINING, "samples": 2 * INTERVAL}}), *_options(cell, base)])
-    if not (whole / "exit.json").is_file():
+    if not _ended_well(whole):
         _in_one_go([recipe, *_options(cell, whole)], fresh=cell.feature == "transfer")
     shutil.rmtree(killed, ignore_errors=True)  # of a torture that was cut short
     arguments = [recipe, *_options(cell, killed), f"data.workers={cell.workers}"]
@@ -182,6 +182,11 @@ class Attempt:
                 return True
             time.sleep(0.002)
         raise RuntimeError(f"{self.run} did not get on")
+
+
+def _ended_well(run: Path) -> bool:
+    file = run / "exit.json"
+    return file.is_file() and json.loads(file.read_text())["code"] == 0
 
 
 def _options(cell: Cell, run: Path) -> list[str]:
