@@ -27,7 +27,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,19 +154,20 @@ def _drawn(strategy: SearchStrategy[Any], count: int, one: Callable[[Any], None]
     draws()
 
 
-def kinds(folder: Path) -> dict[str, Kind]:
-    """All kinds; what they write goes into `folder`."""
+def kinds(folder: Path, only: Collection[str] | None = None) -> dict[str, Kind]:
+    """All kinds, or `only` some; what they write goes into `folder`."""
     from fuzz_commands import Commands
     from fuzz_files import Metadata, Pictures, Shards
     from fuzz_recipes import Recipes
 
-    return {
-        "recipes": Recipes(folder),
-        "command lines": Commands(folder),
-        "metadata": Metadata(folder),
-        "shards": Shards(folder),
-        "pictures": Pictures(),
+    made: dict[str, Callable[[Path], Kind]] = {
+        "recipes": Recipes,
+        "command lines": Commands,
+        "metadata": Metadata,
+        "shards": Shards,
+        "pictures": lambda _: Pictures(),
     }
+    return {name: make(folder) for name, make in made.items() if not only or name in only}
 
 
 def main() -> int:
@@ -179,9 +180,7 @@ def main() -> int:
     table = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         os.environ["XDG_CACHE_HOME"] = f"{name}/home"
-        for words, kind in kinds(Path(name)).items():
-            if chosen.kinds and words not in chosen.kinds:
-                continue
+        for words, kind in kinds(Path(name), chosen.kinds).items():
             if words not in table:
                 found = fuzz(kind, max(2, round(kind.count * chosen.share)), words)
                 table[words] = {**found.count, "slowest_seconds": round(found.slowest_seconds, 2), "faults": found.faults}
