@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,7 +39,24 @@ CHANGES = (
     *("training.optimizer.betas=[2, 3]", "training.optimizer.learning_rate=-inf", "sampling.steps=0", "preview.count=9e9"),
 )
 VALUES = (
-    *("0", "1", "2", "-1", "0.5", "1e-3", "8x8", "16x16", "0x0", "99999x1", "red circle", "flip=1", "size=8,16", "a=b,c", ":", ","),
+    *(
+        "0",
+        "1",
+        "2",
+        "-1",
+        "0.5",
+        "1e-3",
+        "8x8",
+        "16x16",
+        "0x0",
+        "99999x1",
+        "red circle",
+        "flip=1",
+        "size=8,16",
+        "a=b,c",
+        ":",
+        ",",
+    ),
     *("cpu", "cuda", "float32", "euler", "ddim", "csv", "kid", "fid", "all", "x.png", "out", *NOT_FINITE),
     *(each for each in ODD if isinstance(each, str) and "\0" not in each and "\ud800" not in each),
 )
@@ -108,7 +126,9 @@ class Commands:
         return changed if changed[0] not in SLOW else ["recipes"]
 
     def _options_of(self, given: list[str]) -> list[tuple[str, bool]]:
-        known = next((self._commands[name] for name in (" ".join(given[:2]), given[0]) if name in self._commands), ([], 0, False))
+        known = next(
+            (self._commands[name] for name in (" ".join(given[:2]), given[0]) if name in self._commands), ([], 0, False)
+        )
         return known[0]
 
     def read(self, given: list[str]) -> str | None:
@@ -127,7 +147,7 @@ class Commands:
             return "stopped"
         if code:
             return self._refused(given, code, out.getvalue(), errors.getvalue())
-        for option, value in zip(given, given[1:], strict=False):
+        for option, value in pairwise(given):
             if value.strip().lower() in NOT_FINITE and option in self._numbers():
                 raise NonsenseError(f"{option} {value} was accepted")
         if "--json" in given and out.getvalue().strip():
@@ -152,7 +172,8 @@ class Commands:
             option
             for each in _leaves(command)
             for parameter in each.params
-            if parameter.param_type_name == "option" and parameter.type.name in ("float", "integer", "float range", "integer range")
+            if parameter.param_type_name == "option"
+            and parameter.type.name in ("float", "integer", "float range", "integer range")
             for option in parameter.opts
         }
 

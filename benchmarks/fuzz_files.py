@@ -25,7 +25,14 @@ from open_ldm.sources.shard_index import index_shard
 from open_ldm.sources.shards import ShardsConfig
 
 ROWS: list[dict[str, Any]] = [
-    {"file_name": "0.png", "text": ["a cat", "a pet"], "label": "cat", "original_height": 20, "original_width": 30, "size": 1.5},
+    {
+        "file_name": "0.png",
+        "text": ["a cat", "a pet"],
+        "label": "cat",
+        "original_height": 20,
+        "original_width": 30,
+        "size": 1.5,
+    },
     {"file_name": "1.png", "text": "a ship", "label": "ship", "nested": {"stain": "he", "zoom": 40}},
     {"file_name": "2.png", "label": "cat", "size": None},
 ]
@@ -69,7 +76,8 @@ class Metadata:
 
     def begun(self) -> list[tuple[str, bytes]]:
         """Return good rows in both forms."""
-        csv = "file_name,text,label,original_height,original_width,size\n0.png,a cat,cat,20,30,1.5\n1.png,,ship,,,nan\n2.png,,,,,\n"
+        names = "file_name,text,label,original_height,original_width,size"
+        csv = f"{names}\n0.png,a cat,cat,20,30,1.5\n1.png,,ship,,,nan\n2.png,,,,,\n"
         return [("jsonl", _lines(ROWS)), ("csv", csv.encode()), ("csv", csv.replace(",", ";").encode("utf-16"))]
 
     def strategy(self) -> st.SearchStrategy[tuple[str, bytes]]:
@@ -165,7 +173,9 @@ class Shards:
             st.tuples(st.sampled_from(["0.cls", "0.txt", "0.caption", "0.json", "1.png"]), st.binary(max_size=40)),
             st.tuples(ODD_TEXTS.filter(lambda name: "\0" not in name), st.binary(max_size=8)),
         )
-        return st.lists(files, min_size=1, max_size=5).map(lambda each: _shard([("0.png", _picture(random.Random(2))), *each][-5:]))
+        return st.lists(files, min_size=1, max_size=5).map(
+            lambda each: _shard([("0.png", _picture(random.Random(2))), *each][-5:])
+        )
 
     def mutated(self, given: bytes, draw: random.Random) -> bytes:
         """Return a shard with damage, most of it in the headers."""

@@ -12,7 +12,21 @@ from typing import Any
 import open_ldm
 
 OURS = str(Path(open_ldm.__file__).parent)
-INTERESTING = (b"\0", b"\xff", b"\xff\xd8", b"NaN", b"1e400", b"-1", b"9" * 50, b"[" * 80, b"{", b"}", b'"', b"\\ud800", b"\x1b[2J")
+INTERESTING = (
+    b"\0",
+    b"\xff",
+    b"\xff\xd8",
+    b"NaN",
+    b"1e400",
+    b"-1",
+    b"9" * 50,
+    b"[" * 80,
+    b"{",
+    b"}",
+    b'"',
+    b"\\ud800",
+    b"\x1b[2J",
+)
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 0.0, -0.5, 1e-320, 1e300, float("nan"), float("inf"), float("-inf")),
     *("", " ", "nan", "1e400", "true", "1:30", "0x10", "../../x", "/", "~", "a\0b", "\x1b[2J", "\ud800", "x" * 5000, "é"),

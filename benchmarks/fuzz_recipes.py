@@ -22,7 +22,13 @@ from open_ldm.runs.recipe import load_recipe, recipe_content, recipe_from
 SMALL: dict[str, Any] = {
     "name": "fuzzed",
     "data": {
-        "source": {"kind": "folder", "path": "pictures", "columns": {"label": "stain"}, "channels": 3, "channel_range": [[0, 9]]},
+        "source": {
+            "kind": "folder",
+            "path": "pictures",
+            "columns": {"label": "stain"},
+            "channels": 3,
+            "channel_range": [[0, 9]],
+        },
         "transform": {"size_px": [16, 32], "flip": 0.5, "crop": {"kind": "local", "scale_px": 40}},
         "views": 2,
         "workers": 1,
@@ -140,7 +146,19 @@ def _lost(given: Any, meant: Any, where: str) -> Iterator[str]:
 def _same(given: Any, meant: Any) -> bool:
     """Whether a value is what was written, by type and by number."""
     if isinstance(given, bool) != isinstance(meant, bool):
-        return isinstance(meant, bool) and str(given).lower() in ("0", "1", "0.0", "1.0", "true", "false", "yes", "no", "on", "off", *"tfyn")
+        return isinstance(meant, bool) and str(given).lower() in (
+            "0",
+            "1",
+            "0.0",
+            "1.0",
+            "true",
+            "false",
+            "yes",
+            "no",
+            "on",
+            "off",
+            *"tfyn",
+        )
     if isinstance(meant, int | float) and not isinstance(meant, bool):
         return isinstance(given, str | int | float) and float(given) == meant
     if isinstance(meant, str | PurePath):

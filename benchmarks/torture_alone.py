@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure  # noqa: F401  (what a fork would import again)
-import torch._dynamo
 
 import open_ldm.cli.train
 import open_ldm.runs.recorder
 import open_ldm.runs.stages
-import open_ldm.runs.train  # noqa: F401
+import open_ldm.runs.train
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.checkpoints.names import PREFIX, samples_seen_of
 from open_ldm.cli.main import main as ldm
@@ -232,13 +231,13 @@ def _parts(run: Path) -> list[Path]:
 def _checkpoints(run: Path) -> Iterator[str]:
     for part in _parts(run):
         with suppress(FileNotFoundError):
-            yield from (f"{part.name}/{name}" for name in sorted(os.listdir(part / "checkpoints")))
+            yield from sorted(f"{part.name}/{path.name}" for path in (part / "checkpoints").iterdir())
 
 
 def _saved(run: Path) -> int:
     """Samples that the newest checkpoint of the newest stage has seen; 0 before there is one. Cheap enough to ask often."""
     with suppress(FileNotFoundError):
-        names = [name for name in os.listdir(_parts(run)[-1] / "checkpoints") if name.startswith(PREFIX)]
+        names = [path.name for path in (_parts(run)[-1] / "checkpoints").iterdir() if path.name.startswith(PREFIX)]
         return max(map(samples_seen_of, names), default=0)
     return 0
 
@@ -281,4 +280,3 @@ def _is_free(run: Path) -> bool:
         finally:
             os.close(handle)
     return True
-

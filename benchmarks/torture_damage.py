@@ -5,8 +5,8 @@
 
 A tiny run is trained; then one file at a time is damaged and read as a command would read it:
 
-* `checkpoints`, `manifests`: weights, averages and optimiser, and what describes them. The newest checkpoint must be refused, or
-  be what it was; where it is refused, the older one must be taken.
+* `checkpoints`, `manifests`: weights, averages and optimiser, and what describes them. The newest checkpoint must be refused,
+  or be what it was; where it is refused, the older one must be taken.
 * `caches`: shards, records, index and layout. What training reads afterwards must be what it was.
 * `logs`: the event log. It must be read, and its report be written; one number of it may be another.
 * `indexes`: of a tar shard, in the user's cache folder. The index must be what it was.

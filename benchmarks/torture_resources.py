@@ -8,7 +8,7 @@ Each part trains a tiny run and compares it with one that nothing disturbed, bit
 * `stop`: the process is stopped (SIGSTOP) and continued (SIGCONT), again and again.
 * `clock`: the time of day jumps by a day, a year and back, hundreds of times.
 * `slow`: every open, flush and rename takes up to 300 ms, as on a network's disk.
-* `read-only`: the disk becomes read-only in the middle of training, and again in the middle of a save; the same command goes on.
+* `read-only`: the disk becomes read-only in the middle of training, and of a save; the same command goes on.
 * `steps`: resident memory and open descriptors over 30,000 updates of a model that is as small as can be: medians at 1,000, at
   3,000 and at the end. Memory may grow by 2 %.
 
@@ -34,9 +34,9 @@ from typing import Any
 
 import yaml
 
+from open_ldm.core.events import read_events
 from torture import SMALL, recipe_of
 from torture_alone import BATCH, differing
-from open_ldm.core.events import read_events
 
 SAMPLES, INTERVAL = 160, 16
 STEPS, AFTER_WARM_UP, SHORT = 30_000, 1_000, 3_000
@@ -126,7 +126,9 @@ class Machine:
             try:
                 position = read_events(log)[-1].samples_seen if log.is_file() else 0
                 pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-                seen.append((position, pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{process.pid}/fd"))))
+                seen.append(
+                    (position, pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path(f"/proc/{process.pid}/fd").iterdir())))
+                )
             except (OSError, IndexError):
                 continue
         places = {"1,000": (AFTER_WARM_UP, 2 * AFTER_WARM_UP), "3,000": (SHORT, 2 * SHORT), "end": (0.8 * STEPS, STEPS - 1)}

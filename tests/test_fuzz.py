@@ -75,9 +75,18 @@ def test_what_a_recipe_says_and_does_not_mean_is_nonsense(fuzz: ModuleType, tmp_
 
     meant = recipe_from({**SMALL, "stages": []}, [], source="x")
     assert list(_lost({**SMALL, "stages": []}, meant, "recipe")) == []
-    training = {**SMALL["training"], "samples": 97, "batch_size": True, "seeds": 1, "seed": "0", "ema": {"decay": 0.99, "warmup": 1}}
+    training = {
+        **SMALL["training"],
+        "samples": 97,
+        "batch_size": True,
+        "seeds": 1,
+        "seed": "0",
+        "ema": {"decay": 0.99, "warmup": 1},
+    }
     lost = list(_lost({"training": training}, meant, "recipe"))
-    assert [each.split("=")[0] for each in lost] == [f"recipe.training.{name}" for name in ("samples", "batch_size", "seeds has no meaning")]
+    assert [each.split("=")[0] for each in lost] == [
+        f"recipe.training.{name}" for name in ("samples", "batch_size", "seeds has no meaning")
+    ]
 
 
 def test_mutations_change_something_and_leave_the_original(fuzz: ModuleType) -> None:
@@ -86,7 +95,10 @@ def test_mutations_change_something_and_leave_the_original(fuzz: ModuleType) -> 
 
     draw, tree = random.Random(0), {"a": {"b": [1, 2]}, "c": "text"}
     assert sum(mutated_bytes(b"some content", draw) != b"some content" for _ in range(50)) > 45
-    assert sum(repr(mutated_tree(tree, draw)) != repr(tree) for _ in range(50)) > 40 and tree == {"a": {"b": [1, 2]}, "c": "text"}
+    assert sum(repr(mutated_tree(tree, draw)) != repr(tree) for _ in range(50)) > 40 and tree == {
+        "a": {"b": [1, 2]},
+        "c": "text",
+    }
     lines = Lines()
     for text, new in (("x", True), ("y", False), ("x" * 100, True)):
         with lines:

@@ -11,7 +11,6 @@ from open_ldm.core.device import DeviceName, DtypeName
 from open_ldm.core.distributed import TIMEOUT_SECONDS
 from open_ldm.core.later_settings import without_defaults
 
-
 _Share = Annotated[float, Field(ge=0, lt=1)]
 
 
