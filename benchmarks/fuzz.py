@@ -12,7 +12,7 @@ that reached lines of open_ldm which none before had reached. Each input ends as
 * `traceback`: any other exception; `hang`: more than 10 s of processor time; `nonsense`: accepted against these rules; `line`:
   refused in a line that is too long or moves a cursor.
 
-The exit code is 1 where anything but the first two came. Linux only; a kind that is in the JSON file is not done again.
+The exit code is 1 where anything but the first two came. Linux only; what is in the JSON file already is not done again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +42,8 @@ from open_ldm.core.errors import OpenLdmError
 
 MOST_SECONDS = 10.0
 FINE = ("accepted", "refused")
+WATCHED = 2
+"""Of so many mutations one is watched for the lines that it reaches, which takes three times as long."""
 
 
 class NonsenseError(Exception):
@@ -116,9 +119,9 @@ def limited(seconds: float) -> Any:
         signal.signal(signal.SIGPROF, before)
 
 
-def fuzz(kind: Kind, count: int, name: str) -> Found:
-    """Read so many inputs of a kind, half of them drawn, half of them mutated."""
-    found, lines, draw = Found(Counter(), []), Lines(), random.Random(name)
+def fuzz(kind: Kind, count: int, name: str, piece: int = 0) -> Found:
+    """Read so many inputs of a kind, half of them drawn, half of them mutated; each piece has inputs of its own."""
+    found, lines, draw = Found(Counter(), []), Lines(), random.Random(f"{name} {piece}")
     pool = kind.begun()
 
     def one(given_input: Any, guided: bool = False) -> None:
@@ -136,16 +139,16 @@ def fuzz(kind: Kind, count: int, name: str) -> Found:
     for each in pool.copy():
         if (ended := ending(kind, each))[0] != "accepted":
             raise RuntimeError(f"a good input of {name} is not accepted: {ended}")
-    _drawn(kind.strategy(), count // 2, one)
-    for _ in range(count - count // 2):
-        one(kind.mutated(draw.choice(pool[-200:] if draw.random() < 0.7 else pool), draw), guided=True)
+    _drawn(kind.strategy(), count // 2, one, piece)
+    for number in range(count - count // 2):
+        one(kind.mutated(draw.choice(pool[-200:] if draw.random() < 0.7 else pool), draw), guided=number % WATCHED == 0)
     return found
 
 
-def _drawn(strategy: SearchStrategy[Any], count: int, one: Callable[[Any], None]) -> None:
+def _drawn(strategy: SearchStrategy[Any], count: int, one: Callable[[Any], None], piece: int) -> None:
     checks = list(HealthCheck)
 
-    @seed(18)
+    @seed(18 + piece)
     @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=checks)
     @given(strategy)
     def draws(given_input: Any) -> None:
@@ -175,17 +178,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+")
     parser.add_argument("--share", type=float, default=1.0, help="of the numbers of inputs")
+    parser.add_argument("--pieces", type=int, default=1, help="the inputs of each kind come in so many pieces")
+    parser.add_argument("--piece", type=int, help="only this one, from 0")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     table = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         os.environ["XDG_CACHE_HOME"] = f"{name}/home"
-        for words, kind in kinds(Path(name), chosen.kinds).items():
-            if words not in table:
-                found = fuzz(kind, max(2, round(kind.count * chosen.share)), words)
-                table[words] = {**found.count, "slowest_seconds": round(found.slowest_seconds, 2), "faults": found.faults}
-            shown = {key: value for key, value in table[words].items() if key != "faults"}
-            print(f"{words:<15}{json.dumps(shown)}", flush=True)
+        each = product(
+            kinds(Path(name), chosen.kinds).items(), range(chosen.pieces) if chosen.piece is None else [chosen.piece]
+        )
+        for (words, kind), piece in each:
+            part = words if chosen.pieces == 1 else f"{words}, {piece + 1} of {chosen.pieces}"
+            if part not in table:
+                found = fuzz(kind, max(2, round(kind.count * chosen.share / chosen.pieces)), words, piece)
+                table[part] = {**found.count, "slowest_seconds": round(found.slowest_seconds, 2), "faults": found.faults}
+            shown = {key: value for key, value in table[part].items() if key != "faults"}
+            print(f"{part:<25}{json.dumps(shown)}", flush=True)
             if chosen.json:
                 chosen.json.write_text(json.dumps(table, indent=1) + "\n")
     return int(any(each["faults"] for each in table.values()))
