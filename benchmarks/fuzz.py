@@ -37,17 +37,13 @@ from typing import Any, Protocol
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from fuzz_mutate import Lines
+from fuzz_mutate import Lines, NonsenseError
 from open_ldm.core.errors import OpenLdmError
 
 MOST_SECONDS = 10.0
 FINE = ("accepted", "refused")
 WATCHED = 2
 """Of so many mutations one is watched for the lines that it reaches, which takes three times as long."""
-
-
-class NonsenseError(Exception):
-    """Something was accepted that makes no sense."""
 
 
 class HangError(BaseException):

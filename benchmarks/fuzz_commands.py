@@ -21,8 +21,7 @@ import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
-from fuzz import NonsenseError
-from fuzz_mutate import ODD
+from fuzz_mutate import ODD, NonsenseError
 from open_ldm.cli.main import app
 from open_ldm.cli.main import main as ldm
 from open_ldm.core.errors import ConfigError

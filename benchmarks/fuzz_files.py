@@ -15,8 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from fuzz import NonsenseError
-from fuzz_mutate import ODD, mutated_bytes, mutated_tree
+from fuzz_mutate import ODD, NonsenseError, mutated_bytes, mutated_tree
 from open_ldm.data.columns import Columns
 from open_ldm.data.sample import BadPicture
 from open_ldm.sources.folder import FolderConfig

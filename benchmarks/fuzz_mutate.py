@@ -35,6 +35,10 @@ ODD: tuple[Any, ...] = (
 """Values that no setting expects, of every type that a file can hold. Texts are long or strange, and none of them acts."""
 
 
+class NonsenseError(Exception):
+    """Something was accepted that makes no sense."""
+
+
 class Lines:
     """The lines of open_ldm that ran while this was active, and how many of them are new."""
 

@@ -12,12 +12,12 @@ import yaml
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from fuzz import NonsenseError
-from fuzz_mutate import ODD, mutated_bytes, mutated_tree
+from fuzz_mutate import ODD, NonsenseError, mutated_bytes, mutated_tree
 from open_ldm.core.config import parse_yaml, to_yaml
 from open_ldm.core.plain_data import PlainDataError, parse_yaml_value
 from open_ldm.runs.catalogue import packaged, recipe_text
 from open_ldm.runs.recipe import load_recipe, recipe_content, recipe_from
+from open_ldm.runs.stages import build_stages
 
 SMALL: dict[str, Any] = {
     "name": "fuzzed",
@@ -93,6 +93,7 @@ class Recipes:
         """Load it, and compare what was understood with what stands there."""
         self._file.write_bytes(given)
         recipe = load_recipe(str(self._file))
+        build_stages(recipe, self._file.with_suffix(""))
         json.dumps(recipe.model_dump(mode="json"), allow_nan=False)
         if recipe_from(parse_yaml(to_yaml(recipe), "again"), [], source="again") != recipe:
             raise NonsenseError("it is another recipe when it is written and read again")
@@ -134,8 +135,9 @@ def _lost(given: Any, meant: Any, where: str) -> Iterator[str]:
             else:
                 yield from _lost(value, getattr(meant, key), f"{where}.{key}")
     elif isinstance(meant, Mapping) and isinstance(given, Mapping):
+        spelt = {str(key): value for key, value in meant.items()}
         for key, value in given.items():
-            yield from _lost(value, meant.get(key), f"{where}.{key}")
+            yield from _lost(value, spelt.get(str(key)), f"{where}.{key}")
     elif isinstance(meant, tuple | list) and isinstance(given, list | tuple) and len(meant) == len(given):
         for number, (one, other) in enumerate(zip(given, meant, strict=True)):
             yield from _lost(one, other, f"{where}.{number}")
@@ -160,7 +162,7 @@ def _same(given: Any, meant: Any) -> bool:
             *"tfyn",
         )
     if isinstance(meant, int | float) and not isinstance(meant, bool):
-        return isinstance(given, str | int | float) and float(given) == meant
+        return given == meant or (isinstance(given, str | int | float) and float(given) == meant)
     if isinstance(meant, str | PurePath):
         return str(given) == str(meant) or PurePath(str(given)) == meant
     return bool(given == meant)
