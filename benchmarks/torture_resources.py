@@ -73,10 +73,12 @@ class Machine:
         """Stop and continue."""
         run, draw, stops = self._fresh("stopped"), random.Random(0), 0
         process = self.start(run, "data.workers=1")
+        while process.poll() is None and not (run / "events.jsonl").is_file():
+            time.sleep(0.05)
         while process.poll() is None:
-            time.sleep(draw.uniform(0, 0.2))
+            time.sleep(draw.uniform(0, 0.5))
             process.send_signal(signal.SIGSTOP)
-            time.sleep(draw.choice((0.01, 0.1, 1)))
+            time.sleep(draw.choice((0.01, 0.1, 0.5)))
             process.send_signal(signal.SIGCONT)
             stops += 1
         return self.compared(run, process.returncode, stops=stops)
