@@ -47,12 +47,12 @@ class Lines:
         self.new = 0
 
     def __enter__(self) -> Lines:
-        self.new = 0
+        self.new, self._before = 0, sys.gettrace()
         sys.settrace(self._call)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._before)
 
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
         return self._line if frame.f_code.co_filename.startswith(OURS) else None

@@ -33,6 +33,7 @@ def test_odd_input_is_refused_in_one_line_or_understood(
     fuzz: ModuleType, name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # which it would set for good
     kind = fuzz.kinds(tmp_path, only=[name])[name]
     begun = kind.begun()[:2]
     kind.begun = lambda: begun  # the rest costs seconds
