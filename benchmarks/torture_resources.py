@@ -9,8 +9,8 @@ Each part trains a tiny run and compares it with one that nothing disturbed, bit
 * `clock`: the time of day jumps by a day forth, and in another run by a year back, at every 64th question.
 * `slow`: every open, flush and rename takes up to 300 ms, as on a network's disk.
 * `read-only`: the disk becomes read-only in the middle of training, and of a save; the same command goes on.
-* `steps`: resident memory and open descriptors over 30,000 updates of a model that is as small as can be: medians at 1,000, at
-  3,000 and at the end. Memory may grow by 2 %.
+* `steps`: resident memory and open descriptors over 30,000 updates of a model that is as small as can be: medians from 1,000, from
+  3,000 and over the last tenth. Memory may grow by 2 %.
 
 Clock and disk are those of `torture_disk.c`, which this compiles and loads before the C library. Linux only, with a C compiler.
 A part that is in the JSON file is not done again. The exit code is 1 where anything was lost.
@@ -48,7 +48,8 @@ Found = dict[str, Any]
 class Machine:
     """Runs trainings in one folder."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, steps: int = STEPS) -> None:
+        self.steps_wanted = steps
         self.out, self.library = out, out / "torture_disk.so"
         source = Path(__file__).with_name("torture_disk.c")
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(self.library), str(source), "-ldl"], check=True)
@@ -133,9 +134,12 @@ class Machine:
                 )
             except (OSError, IndexError):
                 continue
-        places = {"1,000": (AFTER_WARM_UP, 2 * AFTER_WARM_UP), "3,000": (SHORT, 2 * SHORT), "end": (0.8 * STEPS, STEPS - 1)}
+        steps = self.steps_wanted
+        places = {"1,000": (AFTER_WARM_UP, 1.5 * AFTER_WARM_UP), f"{steps:,}": (0.9 * steps, steps - 1)}
+        if steps > 2 * SHORT:
+            places["3,000"] = (SHORT, 1.5 * SHORT)
         memory = {name: median(size for at, size, _ in seen if low <= at <= high) for name, (low, high) in places.items()}
-        handles = sorted({count for at, _, count in seen if AFTER_WARM_UP <= at < STEPS})
+        handles = sorted({count for at, _, count in seen if AFTER_WARM_UP <= at < steps})
         growth = max(memory.values()) / memory["1,000"]
         shown = {name: f"{size / 1e6:.1f} MB" for name, size in memory.items()}
         ok = process.returncode == 0 and growth <= MOST_GROWTH and handles[-1] - handles[0] <= 2  # a file that is being written
@@ -143,7 +147,7 @@ class Machine:
 
     def _smallest(self) -> Found:
         smallest = {"kind": "dit", "size": "XS", "patch": 4, "depth": 1, "width": 16, "heads": 1}
-        training = {"samples": STEPS, "batch_size": 1, "log_every_samples": 50, "checkpoint_every_samples": 2_500}
+        training = {"samples": self.steps_wanted, "batch_size": 1, "log_every_samples": 50, "checkpoint_every_samples": 2_500}
         recipe = recipe_of(smallest, **training)
         recipe["conditioning"] = {"semantic": {"kind": "none"}, "controls": []}
         recipe["data"]["transform"] = {"size_px": 8}
@@ -175,12 +179,13 @@ def main() -> int:
     parts = ("stop", "clock", "slow", "read-only", "steps")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--out", type=Path, help="working folder; a temporary one by default")
+    parser.add_argument("--steps", type=int, default=STEPS, help="updates of the part of that name")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     table: dict[str, Found] = json.loads(given.json.read_text()) if given.json and given.json.is_file() else {}
     out = given.out or Path(tempfile.mkdtemp(prefix="torture-"))
     out.mkdir(parents=True, exist_ok=True)
-    machine = Machine(out.resolve())
+    machine = Machine(out.resolve(), given.steps)
     for part in given.parts:
         if part not in table:
             table[part] = getattr(machine, part.replace("-", "_"))()
