@@ -9,8 +9,8 @@ Each part trains a tiny run and compares it with one that nothing disturbed, bit
 * `clock`: the time of day jumps by a day forth, and in another run by a year back, at every 64th question.
 * `slow`: every open, flush and rename takes up to 300 ms, as on a network's disk.
 * `read-only`: the disk becomes read-only in the middle of training, and of a save; the same command goes on.
-* `steps`: resident memory and open descriptors over 30,000 updates of a model that is as small as can be: medians from 1,000, from
-  3,000 and over the last tenth. Memory may grow by 2 %.
+* `steps`: resident memory and open descriptors over 30,000 updates of a model that is as small as can be: medians from 1,000,
+  from 3,000 and over the last tenth. Memory may grow by 2 %.
 
 Clock and disk are those of `torture_disk.c`, which this compiles and loads before the C library. Linux only, with a C compiler.
 A part that is in the JSON file is not done again. The exit code is 1 where anything was lost.
