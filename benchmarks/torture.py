@@ -1,10 +1,13 @@
-"""Several processes under torture: do they compute what one computes, and what becomes of them when one is killed?
+"""Runs under torture: do they compute what they should, and what becomes of them when they are killed?
 
-    python benchmarks/torture.py ranks                                   # everything; hours on a busy machine
+    python benchmarks/torture.py alone --out /tmp/torture                # 120 cells of one process, each killed twice
+    python benchmarks/torture.py ranks                                   # several processes; hours on a busy machine
     python benchmarks/torture.py ranks --parts matrix memory --json torture.json
     python benchmarks/torture.py ranks --parts kills --kills 8 --rounds 7
 
-Processes of one thread each on the CPUs of this machine, by gloo; toy sizes. Parts:
+`alone` (torture_alone.py) kills a run of one process and compares it with a run in one go, bit for bit.
+
+`ranks`: processes of one thread each on the CPUs of this machine, by gloo; toy sizes. Parts:
 
 * `matrix`: five denoisers train with DDP and FSDP2 on 1 to 4 processes (on 4 with HSDP too), save, and go on; each state is
   loaded with each of these. Losses are compared with those of one process, tensors bit for bit.
@@ -28,9 +31,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +46,7 @@ from PIL import Image
 
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.training.state import Counters
+from torture_alone import cells, kill_cell
 from torture_kills import kill, stop
 
 PARTS = ("matrix", "kills", "disagree", "stop", "memory")
@@ -222,6 +228,22 @@ class Torture:
         found = stop(recipe, mode, rank, self.out)
         return {"ok": f"rank {rank} on" in found["reason"] and "stopped by a signal" in found["reason"], **found}
 
+    def alone(self, kills: int, rounds: int) -> None:
+        """Kill a run of one process in every cell; each round is another set of moments."""
+        for number, (round_number, cell) in enumerate(product(range(rounds), cells(list(DENOISERS)))):
+            found = partial(kill_cell, cell, partial(self._of_cell, cell.denoiser), self.out, kills, number)
+            self.cell(f"alone, round {round_number}: {cell.name}", found)
+        total = Counter[str]()
+        for each in self.cells.values():
+            total.update({name: each.get(name, 0) for name in ("kills", "inside a save", "after a checkpoint", "ended before")})
+        print(f"{dict(total)}, cells that did not hold: {sum(not each['ok'] for each in self.cells.values())}")
+
+    def _of_cell(self, denoiser: str, name: str, changes: dict[str, Any]) -> str:
+        given = recipe_of({"kind": denoiser, **DENOISERS[denoiser]}, **changes["training"])
+        path = self.out / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**given, **changes, "training": given["training"]}))
+        return str(path)
+
     def memory(self) -> None:
         recipes = {
             name: self.recipe(f"memory-{name}", shape, batch_size=4) for name, shape in (("small", SMALL), ("large", LARGE))
@@ -237,16 +259,18 @@ class Torture:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["ranks"])
+    parser.add_argument("what", choices=["alone", "ranks"])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--kills", type=int, default=10, help="in each round")
-    parser.add_argument("--rounds", type=int, default=5, help="of kills")
+    parser.add_argument("--kills", type=int, help="in each round; 2 for alone, 10 for ranks")
+    parser.add_argument("--rounds", type=int, help="of kills; 1 for alone, 5 for ranks")
     parser.add_argument("--out", type=Path, help="working folder; a temporary one by default")
     parser.add_argument("--json", type=Path, default=Path("torture.json"))
     given = parser.parse_args(arguments)
     torture = Torture(given.out or Path(tempfile.mkdtemp(prefix="torture-")), given.json)
-    for part in given.parts:
-        torture.kills(given.kills, given.rounds) if part == "kills" else getattr(torture, part)()
+    if given.what == "alone":
+        torture.alone(given.kills or 2, given.rounds or 1)
+    for part in given.parts if given.what == "ranks" else ():
+        torture.kills(given.kills or 10, given.rounds or 5) if part == "kills" else getattr(torture, part)()
     return int(not all(cell["ok"] for cell in torture.cells.values()))
 
 

@@ -11,6 +11,8 @@ from open_ldm.core.device import DeviceName, DtypeName
 from open_ldm.core.distributed import TIMEOUT_SECONDS
 from open_ldm.core.later_settings import without_defaults
 
+_Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class OptimizerConfig(Config):
     """AdamW.
@@ -26,7 +28,7 @@ class OptimizerConfig(Config):
     """
 
     learning_rate: float = Field(default=1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Share, _Share] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_samples: int = Field(default=0, ge=0)
