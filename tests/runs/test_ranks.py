@@ -61,7 +61,10 @@ def test_one_process_samples_and_goes_on_with_a_run_in_shards(tmp_path: Path) ->
     changes += ["data.holdout={share: 0.2}", "held_out={every_samples: 16, pictures: 8}"]
     told = finish(start_processes("open_ldm", ["train", str(given), *changes, "parallel.kind=fsdp", "--out", str(run)], 2))
     assert "2 processes, each with 1/2 of the model (fsdp): parallel.kind=fsdp" in told and "Warning" not in told
-    found = {event.name: event for event in read_events(run / "events.jsonl")}
+    events = read_events(run / "events.jsonl")
+    found = {event.name: event for event in events}
+    saves = [event for event in events if event.name == "checkpoint"]
+    assert [(event.samples_seen, "waited_seconds" in event.fields) for event in saves] == [(8, True), (16, False)]
     assert found["start"].fields["fingerprint"]["gradients"] == "fsdp"
     preview, loss = run / str(found["preview"].fields["file"]), found["held_out"].fields["mean"]
     picture = np.asarray(Image.open(preview)).astype(int)

@@ -62,7 +62,10 @@ class World:
 
     def beside(self) -> World:
         """Return the same processes for use in another thread, with a control group of its own; all call this together."""
-        return self if self.peers is None else replace(self, aside=self.peers.group_beside())
+        if self.peers is None:
+            return self
+        with self.waiting("a group for another thread"):
+            return replace(self, aside=dist.new_group(backend="gloo", timeout=self.peers.timeout))
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, as one message.

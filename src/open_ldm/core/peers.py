@@ -96,11 +96,6 @@ class Peers:
         if error := disagreement("version", [each["versions"] for each in table], self._hosts):
             raise self._settle(Failure.of(error))
 
-    def group_beside(self) -> Any:
-        """Make one more group of gloo; all processes call this together."""
-        with self.waiting("a group for saves"):
-            return dist.new_group(backend="gloo", timeout=self.timeout)
-
     @property
     def hosts(self) -> Sequence[str]:
         """The host of each process."""
@@ -111,10 +106,7 @@ class Peers:
         """Context manager around an exchange; where it breaks, the error says whose fault that is.
 
         An error that is this process's own, such as a lack of memory in a backward pass that exchanges gradients, stays.
-
-        Args:
-            name: What is exchanged, in errors.
-            aside: It goes on beside the main thread, which is the one that ends the process.
+        An exchange `aside` is of another thread than the main one, which ends the process.
         """
         self._me["calls"] += not aside
         try:
