@@ -20,8 +20,8 @@ from open_ldm.core.launch import process_state
 from torture_worker import hashes_of
 
 PATIENCE_SECONDS = 3000
-LONGEST_SECONDS = 1.0
-"""A kill comes so long, at most, after the run has gone on; every other one waits for a save to begin, too."""
+LONGEST_SAMPLES, LONGEST_SECONDS = 100, 0.3
+"""A kill comes after so many samples and then so many seconds at most; every other one waits for a save to begin, too."""
 
 
 def kill(recipe: Path, mode: str, ranks: int, kills: int, out: Path, seed: int) -> dict[str, Any]:
@@ -43,6 +43,9 @@ def kill(recipe: Path, mode: str, ranks: int, kills: int, out: Path, seed: int) 
     launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     numbers, inside, until = random.Random(seed), list[bool](), time.monotonic() + PATIENCE_SECONDS
     while len(inside) < kills and _goes_on(killed, len(inside), launcher, until):
+        mark = _reached(killed) + numbers.uniform(0, LONGEST_SAMPLES)
+        while launcher.poll() is None and _reached(killed) < mark:
+            time.sleep(0.02)
         time.sleep(numbers.uniform(0, LONGEST_SECONDS))
         while len(inside) % 2 and launcher.poll() is None and not _saving(killed):
             time.sleep(0.001)
@@ -68,6 +71,10 @@ def kill(recipe: Path, mode: str, ranks: int, kills: int, out: Path, seed: int) 
 
 def _ended_well(run: Path) -> bool:
     return (run / "exit.json").is_file() and json.loads((run / "exit.json").read_text())["code"] == 0
+
+
+def _reached(run: Path) -> int:
+    return max((event.samples_seen for event in effective_events(read_events(run / "events.jsonl"))), default=0)
 
 
 def _saving(run: Path) -> bool:
