@@ -195,7 +195,7 @@ class Torture:
             self.cell(f"saves {mode} on {size}", partial(self._saved, recipes, mode, size))
 
     def _saved(self, recipes: dict[str, str], mode: str, size: int) -> Cell:
-        found = self.ranks("saves", size, recipes=recipes, mode=mode, rounds=5)
+        found = self.ranks("saves", size, recipes=recipes, mode=mode, rounds=3)
         worst = max(found, key=lambda each: float(each["share"]))
         return {"ok": worst["share"] <= 0.05, **worst}
 
