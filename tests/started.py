@@ -73,6 +73,7 @@ def _run(module: str, arguments: list[str], environment: dict[str, str], errors:
         os.dup2(opened, descriptor)
         os.close(opened)
     sys.argv = [module, *arguments]
+    multiprocessing.set_start_method("fork", force=True)  # as in an interpreter of its own, not the server's
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

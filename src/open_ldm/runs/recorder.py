@@ -280,8 +280,13 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
-        self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
-        self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
+        if update.rescaled:
+            self.event("loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
+            why = f"an fp16 gradient overflowed; loss scale {scale:,} from here"
+        else:
+            self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+            why = f"loss {update.loss}, gradient norm {update.grad_norm}"
+        self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
         self._saving.take(wait=True)
