@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from open_ldm.core.distributed import join_world
 from tests.helpers import DENOISERS
 from tests.training.small_run import CPU, all_tensors, run_updates, settings, small_trainer
 
-ALIKE = ("dit", "unet")
-"""Denoisers whose weights after `BIT_EQUAL_UPDATES` are those of one process that adds the gradients of two."""
+ALIKE = tuple(DENOISERS) if os.environ.get("LDM_ALIKE") == "all" else ("dit", "unet")
+"""Denoisers whose weights after `BIT_EQUAL_UPDATES` are those of one process that adds the gradients of two.
+
+LDM_ALIKE=all takes all of them; two make a quick suite.
+"""
 BIT_EQUAL_UPDATES = 10
 
 

@@ -82,7 +82,7 @@ class DiffusionRecorder(RunRecorder):
         """Show and write the receipt of a run that starts from another, and save: from here on it needs that one no more."""
         self.event("transfer", **started.to_json()["source"], numbers=started.to_json()["numbers"])
         for problem in started.source.problems:
-            self._warn(f"checkpoint of {started.source.path} passed over: {problem}")
+            self.warn(f"checkpoint of {started.source.path} passed over: {problem}")
         self.say(started.text())
         if self._leads:
             write_json(self.folder.transfer, started.to_json())
@@ -94,7 +94,7 @@ class DiffusionRecorder(RunRecorder):
         try:
             pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
         except NonFiniteError as error:
-            self._warn(f"no preview was made: {error.problem}")
+            self.warn(f"no preview was made: {error.problem}")
             return
         path = self.folder.samples / f"{self.samples_seen:012d}.png"
         shown = captions_of(self.requests)
