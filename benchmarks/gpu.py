@@ -64,7 +64,6 @@ class Results:
 def all_cells() -> list[Cell]:
     """Every cell, the most valuable first."""
     import gpu_speed
-
     import gpu_truth
 
     return [Cell("machine", 5, describe), *gpu_truth.cells(), *gpu_speed.cells()]
