@@ -6,22 +6,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
 
 from torch import Tensor
 
 from open_ldm.commands.prompts import read_prompts, sweep_of
 from open_ldm.commands.samples import Samples, Sheet, refuse_older
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
-from open_ldm.core.config import validate
 from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.events import Progress
 from open_ldm.core.pictures import to_pixels
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.sampling.generate import SamplingConfig, SolverName
+from open_ldm.sampling.generate import SamplingConfig, changed_settings
 from open_ldm.sampling.requests import SampleRequest, class_at, label_of
-from open_ldm.sampling.time_grid import Spacing
 from open_ldm.text import TextEncoder
 
 
@@ -241,21 +238,8 @@ def settings_from(
     control_scale: float | None = None,
     spacing: str | None = None,
 ) -> SamplingConfig:
-    """Return the run's sampling settings with the given changes. Raises ConfigError for a value out of range."""
-    for option, given, possible in (("--solver", solver, get_args(SolverName)), ("--spacing", spacing, get_args(Spacing))):
-        if given is not None and given not in possible:
-            raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
-    content = run.recipe.sampling.model_dump()
-    guidance = content["guidance"]
-    guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
-    if guidance["semantic_scale"] == guidance["control_scale"] == 1:
-        content["guidance"] = {}  # without guidance its interval and schedule mean nothing
-    return validate(SamplingConfig, content | _given(steps=steps, solver=solver, spacing=spacing), source="ldm sample")
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Return the options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Return the run's sampling settings with the given changes; errors as `changed_settings`."""
+    return changed_settings(run.recipe.sampling, steps, solver, semantic_scale, control_scale, spacing)
 
 
 def steps_of(sheet: Sheet, settings: SamplingConfig) -> int:

@@ -14,7 +14,7 @@ from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.config import to_yaml
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import DiskError, DiskFullError
-from open_ldm.core.events import EventLog, Progress, duration
+from open_ldm.core.events import Event, EventLog, Progress, duration
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
@@ -23,8 +23,10 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
-from open_ldm.runs.recipe import TrainingRecipe
+from open_ldm.runs.tracked import tracked_run
+from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.text.survey import CaptionSurvey
+from open_ldm.tracking.feed import Feed
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.length import length_change
 from open_ldm.training.loop import Every, Hooks, Report
@@ -94,6 +96,7 @@ class RunRecorder(ABC):
 
     def __enter__(self) -> RunRecorder:
         self._leads = self.trainer.world.leads
+        self._feed = Feed(self.recipe.track if self._leads else (), self.folder.path, self._warn)
         self._events = EventLog(self.folder.events) if self._leads else None
         start = self.trainer.state.counters.samples_seen
         self._progress = Progress(self.recipe.training.samples, start=start, silent=self.silent or not self._leads)
@@ -101,6 +104,7 @@ class RunRecorder(ABC):
 
     def __exit__(self, *error: Any) -> None:
         self._progress.close()
+        self._feed.end(None)
         if self._events is not None:
             self._events.close()
 
@@ -138,7 +142,7 @@ class RunRecorder(ABC):
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
         facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
-            self.event(
+            now = self.event(
                 "start",
                 **facts,
                 parameters=parameters,
@@ -147,9 +151,11 @@ class RunRecorder(ABC):
             )
         else:
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
-            self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
+            now = self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
             self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
             self._say_length(resumed["recipe"]["training"])
+        for line in self._feed.begin(tracked_run(self.recipe, self.folder.path, command), now):
+            self.say(line)
         for note in notes:
             self._warn(note)
         for problem in problems:
@@ -200,6 +206,7 @@ class RunRecorder(ABC):
         if self._events is not None:
             self._events.flush()
         self.trainer.world.everyone(partial(self._write_last, code, reason), "the last files of the run")
+        self._feed.end(code)
         self._progress.close()
         self.say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
         return code
@@ -295,10 +302,13 @@ class RunRecorder(ABC):
         self._warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 
-    def event(self, event: str, /, **fields: Any) -> None:
-        """Append to the run's event log."""
+    def event(self, event: str, /, **fields: Any) -> Event:
+        """Append to the run's event log, then send to its trackers."""
+        written = Event(event, "", self.samples_seen, fields)
         if self._events is not None:
             self._events.write(event, samples_seen=self.samples_seen, **fields)
+            self._feed.event(written)
+        return written
 
     def _warn(self, message: str) -> None:
         self.event("warning", message=message)

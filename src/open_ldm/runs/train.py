@@ -33,10 +33,12 @@ from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
-from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
+from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.starting import settle_for_folder, start_from
+from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
+from open_ldm.tracking import check_trackers
 from open_ldm.training.fingerprint import fingerprint
 from open_ldm.training.length import require_length
 from open_ldm.training.loop import Loop
@@ -132,6 +134,7 @@ def run_in_folder(
         ConfigError: The folder's run was started with settings that give other numbers.
         RunLockedError: Another process writes to the folder.
     """
+    check_trackers(recipe.track)
     world, folder = world_of(recipe), RunFolder(out)
     machine = choose_device(recipe.training.device, recipe.training.dtype)
 
