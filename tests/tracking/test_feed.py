@@ -12,6 +12,9 @@ from pydantic import PrivateAttr, TypeAdapter
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Event, EventLog
 from open_ldm.core.hashes import hash_tensors
+from open_ldm.evaluation.bootstrap import Estimate
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result
+from open_ldm.evaluation.stored import store
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
 from open_ldm.runs.train import train
@@ -160,3 +163,27 @@ def test_a_missing_library_is_named_before_anything_is_made(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "pip install 'open-ldm[track]'" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+class Sulking(Remembered):
+    """Takes nothing of an evaluation."""
+
+    kind: Literal["sulking"] = "sulking"
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if any(name.startswith("evaluation/") for name in values):
+            raise PermissionError("no numbers of that sort")
+        super().scalars(step, values)
+
+
+def test_a_number_that_fails_to_be_sent_moves_no_step_and_is_tried_again(tmp_path: Path) -> None:
+    work(tmp_path, 0, 24, "sulking")
+    result = Result(Estimate("fid", 12.5, 11.0, 14.0, 100), MeasurementProtocol({"metric": "fid"}))
+    store(tmp_path, [result], 8, {}, {})
+    assert len(work(tmp_path, 24, 32, "sulking")) == 1
+    assert steps() == list(range(4, 25, 4))
+    sent = read_sent(tmp_path, ["sulking"], "")["sulking"]
+    assert (sent.missing_from, sent.evaluations) == (25, [])
+    work(tmp_path, 32, 36, "remembered")
+    numbers = [one for one in Remembered.got if one[1].startswith("evaluation/")]
+    assert numbers[0] == (8, f"evaluation/fid/{result.protocol.id}", 12.5)

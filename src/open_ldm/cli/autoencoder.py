@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_recipe, complete_setting
 from open_ldm.cli.options import Json, RunOut, print_json, show
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
@@ -20,9 +21,15 @@ def _group() -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.", autocompletion=complete_recipe),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. network.latent_channels=8.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Changes, e.g. network.latent_channels=8.", autocompletion=complete_setting
+        ),
     ] = None,
     out: RunOut = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,

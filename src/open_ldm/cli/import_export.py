@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from open_ldm.cli.completion import complete_run
 from open_ldm.cli.options import Json, print_json, show
 
 
@@ -35,7 +36,7 @@ def import_(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.", autocompletion=complete_run)],
     name: Annotated[str | None, typer.Argument(metavar="[OWNER/NAME]", help="On the Hub, with --to hub.")] = None,
     to: Annotated[
         Literal["diffusers", "diffusers-network", "hub"],

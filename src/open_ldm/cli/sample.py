@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from open_ldm.cli.completion import complete_run
 from open_ldm.cli.options import Json, Out, print_json, show
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by 
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.", autocompletion=complete_run)],
     controls: Annotated[list[str] | None, typer.Argument(metavar="[CONTROL=VALUE]...", help="{controls}")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A caption; may be given several times.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of captions, one a line; # starts a comment.")] = None,
@@ -70,9 +71,12 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
+    from open_ldm.checkpoints.names import run_folder_of
     from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
     from open_ldm.core.errors import ConfigError
+    from open_ldm.core.files import require_writable
 
+    require_writable(out or run_folder_of(run))  # before anything is loaded
     if labels is not None and not npz:
         raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
     loaded = open_run(run)

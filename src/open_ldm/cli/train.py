@@ -10,25 +10,35 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_recipe, complete_setting
 from open_ldm.cli.options import Json, RunOut, print_json, show
 
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.")
+        str,
+        typer.Argument(
+            help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.",
+            autocompletion=complete_recipe,
+        ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.", autocompletion=complete_setting),
     ] = None,
     out: RunOut = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Train on so many GPUs of this machine, by torchrun.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Train in so many processes on the CPU, by torchrun.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="With --dry-run: data and device may be missing, it is to run elsewhere.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""
     if gpus is not None or processes is not None:
         return _in_processes(recipe, overrides or (), out, gpus, processes, dry_run=dry_run, as_json=as_json)
+    from open_ldm.commands.absent import code_of_absent
     from open_ldm.commands.dry_run import dry_run as build_only
     from open_ldm.commands.dry_run import dry_run_stages, stages_text
     from open_ldm.commands.guess import with_guess
@@ -47,10 +57,11 @@ def train(
             outcomes = dry_run_stages(stages)
             text, content = stages_text(stages, outcomes), {"stages": [each.to_json() for each in outcomes]}
         else:
-            outcome = build_only(resolved)
-            text, content = outcome.text(), outcome.to_json()
+            outcomes = [build_only(resolved)]
+            text, content = outcomes[0].text(), outcomes[0].to_json()
         print_json(content) if as_json else show(text)
-        return 0
+        absent = dict.fromkeys(line for outcome in outcomes for line in outcome.absent)
+        return code_of_absent(list(absent), elsewhere=elsewhere)
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_recipe(resolved, folder, silent=as_json, command=command)
     if not leads():

@@ -16,6 +16,7 @@ from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.events import Progress
 from open_ldm.core.pictures import to_pixels
+from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig, changed_settings
 from open_ldm.sampling.requests import SampleRequest, class_at, label_of
@@ -58,7 +59,7 @@ class SampleOptions:
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     """Load a run, or one checkpoint inside it; warn about damaged newer checkpoints. Raises as `load_run`."""
-    run = load_run(path, device)
+    run = SlowSteps()("loading the model, its autoencoder and its text encoder", load_run, path, device)
     for problem in run.problems:
         print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
     return run

@@ -15,7 +15,7 @@ from open_ldm.autoencoders.pretrained import Pretrained
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.config import Config, validate
-from open_ldm.core.device import DtypeName, choose_device
+from open_ldm.core.device import DtypeName, choose_device, products_of
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_picture, to_pixels
@@ -106,13 +106,14 @@ class Sampler:
         machine = choose_device(where.type, dtype or self.config.dtype)
         self.model.compute_in(machine.compute_dtype)
         encoder = self._text_encoder(text)
-        names = [self._class_name(one) for one in classes]
-        requests = [SampleRequest(seed, shown, controls) for shown in (prompts or names or [None]) for seed in seeds]
-        inputs = build_inputs(requests, self.config.conditioning, self.known.facts, encoder)
-        unwanted = None if negative is None or encoder is None else encoder.encode([negative] * len(requests))
+        named: Sequence[str | None] = [*prompts, *(self._class_name(one) for one in classes)] or [None]
+        requests = [SampleRequest(seed, shown, controls) for shown in named for seed in seeds]
         settings = changed_settings(self.config.sampling, **changes)
         generator = Generator(self.model, self._autoencoder(vae, where), self.known.stats, self.known.facts.latent_size)
-        return generator.images(inputs, [request.seed for request in requests], settings, None, unwanted)
+        with products_of(machine):
+            inputs = build_inputs(requests, self.config.conditioning, self.known.facts, encoder)
+            unwanted = None if negative is None or encoder is None else encoder.encode([negative] * len(requests))
+            return generator.images(inputs, [request.seed for request in requests], settings, None, unwanted)
 
     def pictures(self, images: Tensor) -> list[Image.Image]:
         """Return images as the 8-bit pictures that are shown of them."""

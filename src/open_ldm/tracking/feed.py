@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, cut
@@ -45,6 +46,7 @@ class Feed:
     def __init__(self, trackers: Sequence[Tracker], folder: Path, warn: Callable[[str], None]) -> None:
         self._trackers, self._folder, self._warn, self._training = trackers, folder, warn, ""
         self._before = read_events(folder / EVENTS) if trackers else []
+        self._last = max((event.samples_seen for event in self._before), default=_NOTHING)
         self._lines: list[_Line] = []
         self._sent: dict[str, Sent] = {}
 
@@ -65,16 +67,17 @@ class Feed:
         for tracker in self._trackers:
             sent = self._sent[tracker.kind]
             line = _Line(tracker, sent, {})
-            self._guarded(line, 0 if now is None else now.samples_seen, lambda line=line: self._begun(line, run, now))
+            self._guarded(line, partial(self._begun, line, run, now), self._last + 1)
         self._write()
         self._evaluations()
         return [f"tracked by {line.tracker.kind}: {line.tracker.place}" for line in self._lines]
 
     def event(self, event: Event) -> None:
         """Send an event that was written to the log."""
+        self._last = max(self._last, event.samples_seen)
         if event.name in TRACKED:
             for line in list(self._lines):
-                self._guarded(line, event.samples_seen, lambda line=line: self._send(line, event))
+                self._guarded(line, partial(self._send, line, event), event.samples_seen)
 
     def end(self, code: int | None) -> None:
         """Send the evaluations that came meanwhile, and close; ending twice is harmless."""
@@ -92,10 +95,11 @@ class Feed:
         self._write()
         line.held = self._held(line, first=first)
         self._lines.append(line)
-        line.sent.missing_from = None
         for event in effective_events([*self._before, *([] if now is None else [now])]):
-            if event.name in TRACKED:
+            if event.name in TRACKED and event.samples_seen > line.held[event.name]:
+                line.sent.missing_from = event.samples_seen
                 self._send(line, event)
+        line.sent.missing_from = None
 
     def _held(self, line: _Line, *, first: bool) -> dict[str, int]:
         """The last step of each kind of event that a tracker has."""
@@ -135,13 +139,16 @@ class Feed:
                     continue
                 step, numbers = stored.samples_seen, scalars_of_result(stored)
                 line.sent.evaluations.append(key)
-                if not self._guarded(line, step, lambda line=line, step=step, n=numbers: line.tracker.scalars(step, n)):
+                if not self._guarded(line, partial(line.tracker.scalars, step, numbers), self._last + 1):
                     line.sent.evaluations.remove(key)
                     break
         self._write()
 
-    def _guarded(self, line: _Line, step: int, action: Callable[[], None]) -> bool:
-        """Act; a tracker that fails is left alone from then on, whatever the reason. Returns whether it went well."""
+    def _guarded(self, line: _Line, action: Callable[[], None], step: int) -> bool:
+        """Act; a tracker that fails is left alone from then on, whatever the reason, and misses events from `step` on.
+
+        Returns whether it went well.
+        """
         try:
             action()
         except Exception as error:
