@@ -15,8 +15,10 @@ from open_ldm.core.hashes import hash_tensors
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.evaluation.stored import store
+from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
+from open_ldm.runs.tracked import send_evaluations
 from open_ldm.runs.train import train
 from open_ldm.tracking import TrackedRun, Tracker, Trackers, check_trackers
 from open_ldm.tracking.feed import Feed
@@ -187,3 +189,17 @@ def test_a_number_that_fails_to_be_sent_moves_no_step_and_is_tried_again(tmp_pat
     work(tmp_path, 32, 36, "remembered")
     numbers = [one for one in Remembered.got if one[1].startswith("evaluation/")]
     assert numbers[0] == (8, f"evaluation/fid/{result.protocol.id}", 12.5)
+
+
+def test_what_is_measured_later_is_sent_once(tmp_path: Path) -> None:
+    work(tmp_path, 0, 16, "remembered", code=0)
+    (tmp_path / "config.yaml").write_text("track: [{kind: remembered}]\n")
+    result = Result(Estimate("fid", 12.5, 11.0, 14.0, 100), MeasurementProtocol({"metric": "fid"}))
+    store(tmp_path, [result], 8, {}, {})
+    for _ in range(2):
+        assert send_evaluations(tmp_path) == []
+    name = f"evaluation/fid/{result.protocol.id}"
+    assert [one[:2] for one in Remembered.got[4:]] == [(8, name), (8, f"{name}/low"), (8, f"{name}/high")]
+    with RunFolder(tmp_path):  # a training at work sends them itself, when it ends
+        assert "is in use" in send_evaluations(tmp_path)[0]
+    assert send_evaluations(tmp_path / "no run") == []

@@ -1,6 +1,6 @@
-"""Run by tests in a process of its own: a run's events, written to its log and sent to trackers, up to a kill or to the end.
+"""Run by tests in a process of its own: a run's events, written to its log and sent to trackers, killed once on the way.
 
-python -m tests.tracking.worker FOLDER FIRST LAST kill|end KIND ...
+python -m tests.tracking.worker FOLDER KIND ...
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from open_ldm.core.events import Event, EventLog
+from open_ldm.evaluation.bootstrap import Estimate
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result
+from open_ldm.evaluation.stored import store
 from open_ldm.tracking import TrackedRun, Trackers
 from open_ldm.tracking.feed import Feed
 
 EVERY = 4
+RESULT = Result(Estimate("fid", 12.5, 11.0, 14.0, 100), MeasurementProtocol({"metric": "fid"}))
 
 
 def loss(step: int) -> float:
@@ -38,7 +42,7 @@ def main(folder: Path, first: int, last: int, how: str, kinds: list[str]) -> Non
 
     now = event("resume" if first else "start", first, fingerprint={"recipe": "r", "data": "d"})
     for line in feed.begin(TrackedRun("a run", folder, "", {"training": {"samples": last}}, "c0ffee"), now):
-        print(line)
+        print(line, flush=True)
     for step in range(first + EVERY, last + 1, EVERY):
         feed.event(event("train", step, loss=loss(step), grad_norm=float("nan")))
         if step % 16 == 0:
@@ -51,5 +55,16 @@ def main(folder: Path, first: int, last: int, how: str, kinds: list[str]) -> Non
     feed.end(0)
 
 
+def killed_and_gone_on(folder: Path, kinds: list[str]) -> None:
+    """Work to step 24 in a fork that kills itself; then go on from a checkpoint at 16, once something was measured there."""
+    child = os.fork()  # before anything was computed: no thread is lost
+    if child == 0:
+        main(folder, 0, 24, "kill", kinds)
+    ended = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL
+    store(folder, [RESULT], 16, {}, {})
+    main(folder, 16, 48, "end", kinds)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])
+    killed_and_gone_on(Path(sys.argv[1]), sys.argv[2:])

@@ -11,11 +11,9 @@ def complete_run(incomplete: str) -> list[str]:
     """Run folders that begin so, those below runs/ first; folders on the way to others end in a slash."""
     typed = Path(incomplete)
     inside = typed if incomplete.endswith("/") else typed.parent
-    found = _folders(_RUNS) if not incomplete else []
-    for folder in _folders(inside):
-        name = folder if inside != Path() else folder.removeprefix("./")
-        found.append(name if _is_run(Path(name)) else f"{name}/")
-    return sorted({name for name in found if name.startswith(incomplete)}, key=lambda name: (name.endswith("/"), name))
+    folders = [*(_folders(_RUNS) if not incomplete else []), *_folders(inside)]
+    found = {name if _is_run(Path(name)) else f"{name}/" for name in folders if name.startswith(incomplete)}
+    return sorted(found, key=lambda name: (name.endswith("/"), name))
 
 
 def complete_recipe(incomplete: str) -> list[str]:

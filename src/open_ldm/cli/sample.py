@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from open_ldm.cli.completion import complete_run
-from open_ldm.cli.options import Json, Out, print_json, show
+from open_ldm.cli.options import Json, Out, load_torch, print_json, show
 
 if TYPE_CHECKING:
     from open_ldm.commands.sample import SampleOptions
@@ -71,6 +71,7 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
+    load_torch(silent=as_json)
     from open_ldm.checkpoints.names import run_folder_of
     from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
     from open_ldm.core.errors import ConfigError

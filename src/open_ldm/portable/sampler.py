@@ -103,7 +103,8 @@ class Sampler:
         if prompts and classes:
             raise ConfigError("prompts and classes were given", needed="one of them")
         where = next(self.model.parameters()).device
-        machine = choose_device(where.type, dtype or self.config.dtype)
+        kind: Any = where.type
+        machine = choose_device(kind, dtype or self.config.dtype)
         self.model.compute_in(machine.compute_dtype)
         encoder = self._text_encoder(text)
         named: Sequence[str | None] = [*prompts, *(self._class_name(one) for one in classes)] or [None]

@@ -39,7 +39,7 @@ def push(folder: Path, name: str, *, public: bool = False) -> str:
     Raises:
         HubError: The Hub refused, or could not be reached; the folder stays as it is.
     """
-    hub = need("huggingface_hub", extra="autoencoders")
+    hub = need("huggingface_hub", extra="text")
     try:
         api = hub.HfApi()
         made = api.create_repo(name, private=not public, exist_ok=True)
