@@ -18,6 +18,10 @@ FigureFormat = Literal["svg", "pdf", "png"]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
 RunOut = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME, with the name of the recipe.")]
 
+Elsewhere = Annotated[
+    bool, typer.Option("--elsewhere", help="With --dry-run: data and device may be missing, it is to run elsewhere.")
+]
+
 
 def load_torch(*, silent: bool = False) -> None:
     """Load what every training and sampling needs, which takes seconds on a slow disk: that is then said."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Json, RunOut, load_torch, print_json, show
+from open_ldm.cli.options import Elsewhere, Json, RunOut, load_torch, print_json, show
 
 if TYPE_CHECKING:
     from open_ldm.runs.recipe import Recipe
@@ -33,9 +33,7 @@ def train(
     gpus: Annotated[int | None, typer.Option(min=1, help="Train on so many GPUs of this machine, by torchrun.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Train in so many processes on the CPU, by torchrun.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
-    elsewhere: Annotated[
-        bool, typer.Option("--elsewhere", help="With --dry-run: data and device may be missing, it is to run elsewhere.")
-    ] = False,
+    elsewhere: Elsewhere = False,
     as_json: Json = False,
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""

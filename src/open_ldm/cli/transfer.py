@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_run, complete_setting
-from open_ldm.cli.options import Json, RunOut
+from open_ldm.cli.options import Elsewhere, Json, RunOut
 from open_ldm.cli.train import train
 
 
@@ -36,9 +36,7 @@ def transfer(
     raw: Annotated[bool, typer.Option("--raw", help="Start from the raw weights instead of the averaged ones.")] = False,
     out: RunOut = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would become of every tensor; train nothing.")] = False,
-    elsewhere: Annotated[
-        bool, typer.Option("--elsewhere", help="With --dry-run: data and device may be missing, it is to run elsewhere.")
-    ] = False,
+    elsewhere: Elsewhere = False,
     as_json: Json = False,
 ) -> int:
     """Train a model that starts from another one: other sizes, data, classes, captions, controls or latents.
