@@ -31,7 +31,9 @@ def recipes(
         return 0
     if action != "show" or name is None:
         raise ConfigError(
-            f"ldm recipes {action} {name or ''}".strip() + " is not a command", needed="ldm recipes, or ldm recipes show NAME"
+            f"ldm recipes {action} {name or ''}".strip() + " is not a command",
+            needed="ldm recipes, or ldm recipes show NAME",
+            fix="see ldm recipes --help",
         )
     text = recipe_text(name)
     if as_json:
