@@ -11,6 +11,7 @@ from open_ldm import __version__
 from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.core.config import to_yaml
+from open_ldm.core.errors import escaped
 from open_ldm.core.files import read_json_object, write_text
 from open_ldm.evaluation.stored import FILE, Stored, stored_results
 from open_ldm.pages.charts import Plot
@@ -52,7 +53,7 @@ def write_card(run: Path, loaded: LoadedRun, folder: Path) -> None:
 def _content(loaded: LoadedRun, history: RunHistory, folder: Path) -> dict[str, Any]:
     recipe, facts, semantic = loaded.recipe, loaded.known.facts, loaded.recipe.conditioning.semantic
     names = facts.class_names
-    shown = {"ClassSemantic": f"class_labels={names[0]!r}" if names else "", "TextSemantic": 'prompt="..."'}
+    shown = {"ClassSemantic": f"class_labels={_plain(names[0])!r}" if names else "", "TextSemantic": 'prompt="..."'}
     return {
         "name": recipe.name,
         "version": __version__,
@@ -60,20 +61,29 @@ def _content(loaded: LoadedRun, history: RunHistory, folder: Path) -> dict[str, 
         "call": shown.get(type(semantic).__name__, ""),
         "text_models": (folder / "text_encoder").is_dir(),
         "latents": (folder / "vae").is_dir(),
-        "classes": ", ".join(names[:_SHOWN_CLASSES]) if isinstance(semantic, ClassSemantic) else "",
+        "classes": ", ".join(map(_quoted, names[:_SHOWN_CLASSES])) if isinstance(semantic, ClassSemantic) else "",
         "more_classes": max(0, len(names) - _SHOWN_CLASSES),
-        "controls": [(control.asked_as, control.form) for control in recipe.conditioning.controls],
+        "controls": [(_plain(control.asked_as), _plain(control.form)) for control in recipe.conditioning.controls],
         "size": f"{recipe.data.transform.height_px}x{recipe.data.transform.width_px}",
         "denoiser": recipe.denoiser.kind,
         "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "samples_seen": loaded.samples_seen,
-        "data": str(history.data.get("sentence", "")) or "not recorded",
+        "data": _quoted(str(history.data.get("sentence", "")) or "not recorded"),
         "source": str(lookup(recipe.model_dump(mode="json"), "data.source.kind")),
         "sampling": recipe.sampling,
         "recipe": to_yaml(recipe).strip(),
         "curves": CURVES if (folder / CURVES).is_file() else "",
         "samples": SAMPLES if (folder / SAMPLES).is_file() else "",
     }
+
+
+def _plain(text: str) -> str:
+    """Text of any data on one line, without the signs by which Markdown would be written."""
+    return escaped(text).translate(str.maketrans("`|<>", "'/()"))
+
+
+def _quoted(text: str) -> str:
+    return f"`{_plain(text)}`"
 
 
 def _row(stored: Stored) -> dict[str, Any]:
