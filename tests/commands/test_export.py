@@ -94,7 +94,7 @@ def run_of(name: str, folder: Path, autoencoder: Path, text: Path) -> Path:
     recipe: Recipe = recipe_from(TINY, overrides, source="recipe")
     channels, *size = recipe.latent_shape
     words = ("a", "blue", "circle", "red", "square") if name == "mmdit" else ()
-    classes = () if name in ("mmdit", "pixart") else ("cat", "ship")
+    classes = () if name in ("mmdit", "pixart") else ("cat", "ship", "a|`b`\n<i>")
     view = ViewShape(SIDE, SIDE, 20, columns=COLUMNS if name == "unet" else ())
     facts = DataFacts(channels, view, classes, words, (size[0], size[1]))
     known = Knowledge(facts, LatentStats((0.1,) * channels, (0.7,) * channels))
@@ -163,6 +163,7 @@ def test_what_is_written_beside_the_weights(tmp_path: Path, autoencoder: Path) -
     words = ("to fill in", "runs Python code", "learning_rate", "curves.png", "class_labels='cat'", "trust_remote_code=True")
     for said in (*numbers, *words):
         assert said in card, said
+    assert "a/'b'" in card and "<i>" not in card, "what a class is called writes no Markdown"
     assert (folder / "curves.png").is_file() and "Apache License" in (folder / "LICENSE").read_text()
     source = (folder / "network" / "source" / "denoisers" / "dit.py").read_text()
     assert source.startswith("# Generated from open-ldm") and "from open_ldm." not in source
