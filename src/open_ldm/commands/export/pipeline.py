@@ -53,7 +53,7 @@ def export_pipeline(run: Path, out: Path) -> Path:
     try:
         temporary.mkdir(parents=True)
         index: dict[str, Any] = {"_class_name": ["pipeline", "OpenLdmPipeline"], "_diffusers_version": diffusers.__version__}
-        shutil.copyfile(_CODE / "pipeline.py", temporary / "pipeline.py")
+        shutil.copyfile(_CODE / "for_diffusers" / "pipeline.py", temporary / "pipeline.py")
         _write_network(loaded, temporary / "network")
         _write_scheduler(temporary / "scheduler")
         index |= {"network": ["network", "OpenLdmNetwork"], "scheduler": ["scheduler", "OpenLdmScheduler"]}
