@@ -127,6 +127,7 @@ def sampled_here(run: Path, given: dict[str, Any]) -> torch.Tensor:
     return sample_images(loaded, requests, settings, None, options.negative_prompt)
 
 
+@pytest.mark.timeout(900)  # five exports and a process of its own, on a machine that does other things too
 def test_pipelines_of_all_denoisers_sample_the_same_pictures_without_open_ldm(tmp_path: Path, autoencoder: Path) -> None:
     text = clip_folder(tmp_path / "clip", projected=False)
     wanted, given = {}, {}

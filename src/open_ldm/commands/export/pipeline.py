@@ -63,7 +63,7 @@ def export_pipeline(run: Path, out: Path) -> Path:
         write_text(temporary / "LICENSE", licence())
         write_card(run, loaded, temporary)
         for file in temporary.rglob("*"):
-            if file.is_file():
+            if file.suffix in (".safetensors", ".json"):  # those that libraries wrote
                 obey_umask(file)
         fsync_path(temporary)
         temporary.rename(out)

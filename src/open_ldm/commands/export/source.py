@@ -6,12 +6,12 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import open_ldm
 from open_ldm.core.errors import ConfigError
-from open_ldm.core.files import write_text
 
 _PACKAGE = "open_ldm"
 _ROOT = "open_ldm.portable.sampler"
@@ -39,10 +39,10 @@ def write_source(folder: Path) -> str:
             init = folder / parent / "__init__.py"
             if not init.exists():
                 init.parent.mkdir(parents=True, exist_ok=True)
-                write_text(init, note)
-        write_text(folder / inside, note + _IMPORT.sub(rf"\g<1>{package}", text))
-    write_text(folder / "__init__.py", f'{note}__version__ = "{open_ldm.__version__}"\n')
-    write_text(folder / "LICENSE", licence())
+                init.write_text(note, encoding="utf-8")
+        (folder / inside).write_text(note + _IMPORT.sub(rf"\g<1>{package}", text), encoding="utf-8")
+    (folder / "__init__.py").write_text(f'{note}__version__ = "{open_ldm.__version__}"\n', encoding="utf-8")
+    (folder / "LICENSE").write_text(licence(), encoding="utf-8")
     return package
 
 
@@ -62,6 +62,7 @@ def licence() -> str:
     )
 
 
+@cache
 def _needed() -> dict[str, Path]:
     """The modules that the sampler imports, directly or not, also inside functions: name to path below the package's parent."""
     found: dict[str, Path] = {}
