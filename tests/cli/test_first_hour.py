@@ -117,16 +117,21 @@ def test_a_start_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "job" / "exit.json").is_file(), "a scheduler reads it"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_a_slow_start_says_what_it_waits_for() -> None:
-    def told(seconds: float, *, silent: bool = False) -> str:
-        with redirect_stderr(io.StringIO()) as said:
+    def told(seconds: float, *, silent: bool = False, terminal: bool = True) -> str:
+        with redirect_stderr(Terminal() if terminal else io.StringIO()) as said:
             assert SlowSteps(silent=silent, seconds=seconds)("reading 236 pictures", pow, 2, 5) == 32
             steps = SlowSteps(silent=silent, seconds=seconds)
             steps("reading 236 pictures", time.sleep, 0.3 if seconds < 1 else 0)
         return said.getvalue()
 
     assert told(0.01) == "reading 236 pictures ...\n"
-    assert told(100) == told(0.01, silent=True) == ""
+    assert told(100) == told(0.01, silent=True) == told(0.01, terminal=False) == ""
 
 
 def test_the_tab_key_completes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ _SECONDS = 2.0
 
 
 class SlowSteps:
-    """Calls functions; what takes longer than a moment is named on standard error while it goes on.
+    """Calls functions; what takes longer than a moment is named on the terminal while it goes on.
+
+    Elsewhere nothing is said: a program that reads standard error finds there what it found on a faster machine.
 
     Args:
         silent: Nothing is said.
@@ -27,7 +29,7 @@ class SlowSteps:
         """Return function(*args, **kwargs). `what` is said of it, such as "reading 236 pictures"."""
         timer = threading.Timer(self.seconds, self._say, [what])
         timer.daemon = True
-        if not self.silent:
+        if not self.silent and sys.stderr.isatty():
             timer.start()
         try:
             return function(*args, **kwargs)
