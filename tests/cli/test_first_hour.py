@@ -124,10 +124,16 @@ class Terminal(io.StringIO):
 
 def test_a_slow_start_says_what_it_waits_for() -> None:
     def told(seconds: float, *, silent: bool = False, terminal: bool = True) -> str:
+        heard = seconds < 1 and terminal and not silent
+
+        def slow(number: int) -> int:
+            until = time.monotonic() + 60
+            while heard and not said.getvalue() and time.monotonic() < until:
+                time.sleep(0.01)
+            return number
+
         with redirect_stderr(Terminal() if terminal else io.StringIO()) as said:
-            assert SlowSteps(silent=silent, seconds=seconds)("reading 236 pictures", pow, 2, 5) == 32
-            steps = SlowSteps(silent=silent, seconds=seconds)
-            steps("reading 236 pictures", time.sleep, 0.3 if seconds < 1 else 0)
+            assert SlowSteps(silent=silent, seconds=seconds)("reading 236 pictures", slow, 3) == 3
         return said.getvalue()
 
     assert told(0.01) == "reading 236 pictures ...\n"

@@ -20,7 +20,7 @@ from open_ldm.core.locks import close_kept, keep_from_children, lock_file, proce
 
 _LAUNCHED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 """Environment variables of torchrun and Slurm."""
-_OF_A_FAILED_START = {".lock", "exit.json", "health.json"}
+_OF_A_FAILED_START = {".lock", "exit.json"}
 _ENDING_SECONDS = 10.0
 _ASK_EVERY_SECONDS = 0.05
 
