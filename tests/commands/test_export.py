@@ -16,7 +16,8 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.commands.export.hub import HubError, check_hub_name, push
 from open_ldm.commands.export.pipeline import export_pipeline
-from open_ldm.commands.sample import SampleOptions, check_negative, requests_from, sample_images, settings_from
+from open_ldm.commands.sample import check_negative, requests_from, sample_images
+from open_ldm.commands.sample_options import SampleOptions, settings_from
 from open_ldm.controls import ViewShape
 from open_ldm.controls.column_facts import ColumnFacts
 from open_ldm.core.config import to_yaml

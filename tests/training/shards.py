@@ -43,7 +43,8 @@ REQUIRED = ("counters", "model", "ema", "optimizer")
 
 def trainer_of(name: str, world: World, kind: Literal["ddp", "fsdp"] = "fsdp") -> DiffusionTrainer:
     model = small_model(DENOISERS[name], CONDITIONING)
-    return DiffusionTrainer(model, noising(), ObjectiveConfig(), settings(), world, ParallelConfig(kind=kind))
+    config = settings(recompute="none" if name == "dit" else "blocks")  # changes no bit, so the others need not know
+    return DiffusionTrainer(model, noising(), ObjectiveConfig(), config, world, ParallelConfig(kind=kind))
 
 
 def losses_of(trainer: DiffusionTrainer, count: int) -> list[float]:

@@ -11,7 +11,7 @@ from open_ldm.cli.completion import complete_run
 from open_ldm.cli.options import Json, Out, load_torch, print_json, show
 
 if TYPE_CHECKING:
-    from open_ldm.commands.sample import SampleOptions
+    from open_ldm.commands.sample_options import SampleOptions
     from open_ldm.runs.load import LoadedRun
 
 Labels = Literal["equal", "random"]
@@ -44,6 +44,8 @@ ClassNames = Annotated[
 ]
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
+Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.", autocompletion=complete_run)],
@@ -63,6 +65,8 @@ def sample(
     spacing: Annotated[str | None, typer.Option(help="Of the steps: {spacings}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A picture to start from, noised and denoised again.")] = None,
+    strength: Strength = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sample a sweep of more than 1,000 pictures too.")] = False,
     out: Out = None,
     as_json: Json = False,
@@ -72,14 +76,10 @@ def sample(
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
     load_torch(silent=as_json)
-    from open_ldm.checkpoints.names import run_folder_of
-    from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
-    from open_ldm.core.errors import ConfigError
-    from open_ldm.core.files import require_writable
+    from open_ldm.commands.sample import open_run, prompts_in, read_controls
+    from open_ldm.commands.sample_options import SampleOptions
 
-    require_writable(out or run_folder_of(run))  # before anything is loaded
-    if labels is not None and not npz:
-        raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
+    _refuse(run if out is None else out, labels, npz=npz, starts=start is not None or strength is not None)
     loaded = open_run(run)
     captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
     usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
@@ -98,10 +98,25 @@ def sample(
         control_scale=control_scale,
         spacing=spacing,
         yes=yes,
+        start=start,
+        strength=strength,
     )
     if npz:
         return _array(loaded, options, labels, out, as_json)
     return _pictures(loaded, options, out, as_json)
+
+
+def _refuse(place: Path, labels: Labels | None, *, npz: bool, starts: bool) -> None:
+    """Refuse, before anything is loaded, a place that cannot be written and options that do not go together."""
+    from open_ldm.checkpoints.names import run_folder_of
+    from open_ldm.core.errors import ConfigError
+    from open_ldm.core.files import require_writable
+
+    require_writable(run_folder_of(place))
+    if labels is not None and not npz:
+        raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
+    if npz and starts:
+        raise ConfigError("--start and --strength are not for --npz", fix="leave --npz out")
 
 
 def _pictures(loaded: LoadedRun, options: SampleOptions, out: Path | None, as_json: bool) -> int:

@@ -14,6 +14,8 @@ Events of a training run, with their own fields:
     checkpoint  name, bytes, seconds
     warning     message
     nonfinite   what was infinite or NaN
+    compile     message (which blocks are compiled, or why none)
+    loss_scale  scale (after an fp16 gradient overflowed)
     end         code, reason, seconds
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from open_ldm.core.errors import NonFiniteError
@@ -12,6 +12,7 @@ from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
+from open_ldm.runs.compiling import SETTLED, Compiling
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import captions_of, sample_previews
 from open_ldm.runs.recipe import Recipe
@@ -19,7 +20,7 @@ from open_ldm.runs.recorder import RunRecorder
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
-from open_ldm.training.loop import Every
+from open_ldm.training.loop import Every, Report
 from open_ldm.training.trainer import DiffusionTrainer
 from open_ldm.transfer_learning.start import Started
 
@@ -37,6 +38,9 @@ class DiffusionRecorder(RunRecorder):
     requests: Sequence[SampleRequest]
     text_encoder: TextEncoder | None
     held_out: HeldOutPictures | None = None
+    compiling: Compiling = field(default_factory=Compiling)
+    _recompilations: int = 0
+    _said_attention: bool = False
 
     @property
     def network(self) -> str:
@@ -44,8 +48,26 @@ class DiffusionRecorder(RunRecorder):
         return self.recipe.denoiser.kind
 
     def knowledge(self) -> Mapping[str, Any]:
-        """Return what was learned of the data before training."""
-        return self.known.to_json()
+        """Return what was learned of the data before training, and what the run settled on."""
+        settled = self.compiling.settled
+        return self.known.to_json() | ({SETTLED: dict(settled)} if settled else {})
+
+    def say_compiled(self) -> None:
+        """Say whether blocks are compiled, where that was asked for."""
+        if self.compiling.sentence:
+            self.event("compile", message=self.compiling.sentence)
+            self.say(self.compiling.sentence)
+
+    def _report(self, report: Report) -> None:
+        """Report, say once how attention is computed, and whenever blocks were compiled again, which nothing should need."""
+        super()._report(report)
+        if not self._said_attention and self.trainer.attentions.sentence:
+            self._said_attention = True
+            self.say(self.trainer.attentions.sentence)
+        count = 0 if self.trainer.compiler is None else self.trainer.compiler.recompilations
+        if count > self._recompilations:
+            self._recompilations = count
+            self._warn(f"{count} graphs were compiled again after the first update; training.compile=off avoids the wait")
 
     def transferred(self, started: Started) -> None:
         """Show and write the receipt of a run that starts from another, and save: from here on it needs that one no more."""

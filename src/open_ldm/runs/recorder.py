@@ -189,9 +189,9 @@ class RunRecorder(ABC):
             roll_back=self._roll_back,
             stop_requested=lambda: self.stop.name is not None,
             every=[
-                Every(self.preview_every_samples, self._preview),
+                Every(self.preview_every_samples, partial(self._if_room, self._previewed, "no preview was made")),
                 *self.checks(),
-                Every(training.checkpoint_every_samples, self._save_if_room),
+                Every(training.checkpoint_every_samples, partial(self._if_room, self.save, "nothing was saved")),
             ],
         )
 
@@ -215,9 +215,6 @@ class RunRecorder(ABC):
         hint = "run the same command again to go on" if code else ""
         self.folder.write_exit(code, reason, self.samples_seen, hint)
         self._write_report()
-
-    def _save_if_room(self) -> None:
-        self._if_room(self.save, "nothing was saved")
 
     def _if_room(self, action: Callable[[], None], otherwise: str) -> None:
         """Act; on a full disk training goes on, and what was to be done comes again at the next interval. The end is different.
@@ -256,9 +253,6 @@ class RunRecorder(ABC):
             self._warn(error.one_line())
         self._reported = time.perf_counter()
 
-    def _preview(self) -> None:
-        self._if_room(self._previewed, "no preview was made")
-
     def _previewed(self) -> None:
         world = self.trainer.world
         with self.trainer.averaged(here=world.leads):
@@ -291,8 +285,13 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
-        self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
-        self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
+        if update.rescaled:
+            self.event("loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
+            why = f"an fp16 gradient overflowed; loss scale {scale:,} from here"
+        else:
+            self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+            why = f"loss {update.loss}, gradient norm {update.grad_norm}"
+        self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
         checkpoint, _ = self.store.newest_of_all()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.build import build_generator, build_trainer, read_facts
+from open_ldm.runs.compiling import compile_blocks
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
@@ -40,7 +42,7 @@ from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
 from open_ldm.tracking import check_trackers
-from open_ldm.training.fingerprint import fingerprint
+from open_ldm.training.fingerprint import as_begun, fingerprint
 from open_ldm.training.length import require_length
 from open_ldm.training.loop import Loop
 from open_ldm.training.parallel import require_same_recipe_on_all, world_of
@@ -137,7 +139,7 @@ def run_in_folder(
     """
     check_trackers(recipe.track)
     world, folder = world_of(recipe), RunFolder(out)
-    machine = choose_device(recipe.training.device, recipe.training.dtype)
+    machine = choose_device(recipe.training.device, recipe.training.dtype, scaled=True)
 
     def tell(error: BaseException) -> None:
         reason, fix = reason_and_fix(error)
@@ -174,11 +176,13 @@ def _trained(
     slow = SlowSteps(silent=silent)
     store = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest_of_all()
+    saved = None if checkpoint is None else checkpoint.content
+    machine = as_begun(machine, recipe.training.dtype, saved["fingerprint"] if saved else {})
     source = slow("looking for the pictures", open_data, recipe.data, captions=recipe.conditioning.reads_captions)
     seen = slow(f"reading {len(source):,} pictures", survey_for, recipe.conditioning.controls, source)
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
-    before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
+    before = None if saved is None else Knowledge.from_json(saved)
     there = None if start is None else start.settings.spec.facts
     facts = read_facts(recipe, source, seen, None if before is None else before.facts, there)
     encoders = slow("loading the autoencoder and the text encoder", load_encoders, recipe, source, facts, machine)
@@ -191,10 +195,9 @@ def _trained(
         trainer.restore(checkpoint)
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
-    plan, shares = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world), trainer.sharing.numerics
-    traits = fingerprint(
-        machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe), shares
-    )
+    plan = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world)
+    compiling, micro = compile_blocks(trainer, plan, batches, saved), plan.micro_batch_size
+    facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
     recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,
@@ -206,18 +209,19 @@ def _trained(
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
-        fingerprint=traits,
+        fingerprint=facts_of(trainer.sharing.numerics, compiled=compiling.in_use),
+        compiling=compiling,
         stop=context.stop,
         silent=silent,
     )
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
-        recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content, notes)
+        recorder.begin(seen, captions, machine, command, problems, saved, notes)
+        recorder.say_compiled()
         if transferred is not None:
             recorder.transferred(transferred)
         read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
-        loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
-        code = recorder.end(finished=loop.run())
+        code = recorder.end(finished=Loop(trainer, plan, read, batches.encoder, recorder.hooks()).run())
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
 

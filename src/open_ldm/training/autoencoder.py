@@ -75,7 +75,8 @@ class AutoencoderTrainer(Trainer[KLNetwork, ImageBatch]):
         device: torch.device,
         parallel: ParallelConfig | None = None,
     ) -> None:
-        super().__init__(model, ReconstructionObjective(model, loss), config, world, device, parallel)
+        scaled = model.compute_dtype == torch.float16
+        super().__init__(model, ReconstructionObjective(model, loss), config, world, device, parallel, scaled=scaled)
 
     def losses(self, batch: ImageBatch) -> Tensor:
         """Return the reconstruction loss of each image [B] at one draw of its posterior."""

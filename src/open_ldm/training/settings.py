@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
 from open_ldm.core.device import DeviceName, DtypeName
@@ -81,6 +81,22 @@ class Parallel(Config):
         return without_defaults(self, written(self), ("parallel",))
 
 
+class EveryBlock(Config):
+    """The last of every so many blocks."""
+
+    every: int = Field(ge=1)
+
+
+Recompute = Literal["none", "blocks"] | EveryBlock
+"""Which blocks compute again in the backward pass what they would keep for it otherwise."""
+
+
+Compile = Annotated[
+    Literal["off", "on", "auto"],
+    BeforeValidator(lambda given: ("off", "on")[given] if isinstance(given, bool) else given),  # on and off, as YAML reads them
+]
+
+
 class TrainingConfig(Config):
     """Settings of a training run.
 
@@ -98,6 +114,10 @@ class TrainingConfig(Config):
         checkpoint_every_samples: How often the run is saved, besides at the end.
         deterministic: Only kernels that give the same bits every time: CUDA needs it for a bit-equal resume, CPUs do not.
         keep_checkpoints: How many of the newest good ones stay.
+        recompute: Which blocks of the network are computed again in the backward pass, which saves memory and takes time:
+            `none`, `blocks` (all), or {every: N}, the last of every N. The numbers stay the same.
+        compile: Whether torch compiles the blocks of the network: `auto` does on CUDA cards from compute capability 7.0 on, for
+            networks of 20 million parameters or more. What a new run settled on stays with it.
     """
 
     seed: int = 0
@@ -113,6 +133,12 @@ class TrainingConfig(Config):
     checkpoint_every_samples: int = Field(ge=1)
     deterministic: bool = False
     keep_checkpoints: int = Field(default=2, ge=2)
+    recompute: Recompute = "none"
+    compile: Compile = "auto"
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("recompute", "compile"))
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingConfig:

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.distributed import World
+from open_ldm.denoisers.attention_kernel import AttentionWatch
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective, ObjectiveConfig
+from open_ldm.training import loss_scale
+from open_ldm.training.compile_check import record_calls
+from open_ldm.training.compiled import Compiler
 from open_ldm.training.optimizer import learning_rate_at
-from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, shared, total_norm
+from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, own_parts, shared, total_norm
+from open_ldm.training.recompute import recompute, recomputed_blocks
 from open_ldm.training.settings import ParallelConfig, TrainingConfig
 from open_ldm.training.state import TrainState
 
@@ -32,12 +37,14 @@ class Update:
         grad_norm: 2-norm of the gradient before clipping.
         learning_rate: Of this update.
         applied: False where loss or gradient was not finite, so that no weight was changed.
+        rescaled: Not applied because an fp16 gradient overflowed, which a smaller loss scale prevents.
     """
 
     loss: float
     grad_norm: float
     learning_rate: float
     applied: bool
+    rescaled: bool = False
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -57,6 +64,7 @@ class Trainer(ABC, Generic[M, B]):
         device: Where it lies.
         parallel: How the processes share it.
         blocks: Its repeated parts, in the order of computation.
+        scaled: Scale the loss, because matrix products are fp16.
     """
 
     def __init__(
@@ -68,13 +76,17 @@ class Trainer(ABC, Generic[M, B]):
         device: torch.device,
         parallel: ParallelConfig | None = None,
         blocks: Sequence[nn.Module] = (),
+        scaled: bool = False,
     ) -> None:
         self.sharing = choose_sharing(parallel or ParallelConfig(), model, world, device)
         hollow = hollow_copy(model) if self.sharing.in_shards else None
         self.objective, self.root = objective, shared(objective, blocks, world, self.sharing, device)
         self.state = TrainState(model, config, hollow)
-        self.config, self.world, self.device = config, world, device
+        self.config, self.world, self.device, self.scaled = config, world, device, scaled
         self._parameters = list(model.parameters())
+        self.blocks = list(blocks)
+        self.compiler: Compiler | None = None
+        self._wrap_blocks()  # behind the average, which is a copy
 
     @abstractmethod
     def losses(self, batch: B) -> Tensor:
@@ -92,6 +104,15 @@ class Trainer(ABC, Generic[M, B]):
         loss = self._accumulate_gradients(micro_batches)
         self.world.sum_([loss])
         return self._step(loss)
+
+    def _wrap_blocks(self) -> None:
+        """Have the blocks computed as the settings say, where they are compiled with compiled code."""
+        for block in self.blocks:
+            vars(block).pop("forward", None)  # what was set before; the class has its own
+            if self.compiler is not None:
+                setattr(block, "forward", self.compiler.forward_of(block))  # noqa: B010
+        for block in recomputed_blocks(self.blocks, self.config.recompute):
+            recompute(block)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint. Raises CheckpointError where that belongs to another model."""
@@ -117,28 +138,33 @@ class Trainer(ABC, Generic[M, B]):
 
     def _step(self, loss: Tensor) -> Update:
         """One step of the optimiser by the gradients of the global batch."""
-        gradients = self._gradients()
+        gradients, counters = self._gradients(), self.state.counters
+        if self.scaled:
+            torch._foreach_mul_(own_parts(gradients), 1 / loss_scale.scale_of(counters))
         norm = total_norm(gradients)
-        counters = self.state.counters
         counters.samples_seen += self.config.batch_size
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        rescaled = self.scaled and not finite and bool(torch.isfinite(loss)) and loss_scale.overflowed(counters)
         if finite:
             self._apply(norm, rate)
             counters.skipped_in_row = 0
-        else:
+            if self.scaled:
+                loss_scale.applied(counters)
+        elif not rescaled:
             counters.skipped += 1
             counters.skipped_in_row += 1
         self.state.optimizer.zero_grad(set_to_none=True)
-        return Update(float(loss), float(norm), rate, finite)
+        return Update(float(loss), float(norm), rate, finite, rescaled)
 
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
         total = torch.zeros((), device=self.device)
+        scale = loss_scale.scale_of(self.state.counters) if self.scaled else 1
         for number, batch in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
             with accumulating(self.root, self.sharing, last=last), self.world.waiting("the sum of gradients"):
                 loss = self.losses(batch).sum() / self.config.batch_size
-                torch.autograd.backward(loss)
+                torch.autograd.backward(loss * scale if self.scaled else loss)
             total += loss.detach()
         return total
 
@@ -171,8 +197,38 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
         parallel: ParallelConfig | None = None,
     ) -> None:
         blocks = model.denoiser.block_modules()
-        super().__init__(model, Objective(model, objective), config, world, noising.device, parallel, blocks)
+        scaled = model.denoiser.compute_dtype == torch.float16
+        super().__init__(model, Objective(model, objective), config, world, noising.device, parallel, blocks, scaled)
         self.noising = noising
+        self.attentions = AttentionWatch(model.denoiser)
+
+    def compile(self, batch: EncodedBatch, *, check: bool) -> str:
+        """Have the blocks compiled; all processes call this together, and agree.
+
+        Args:
+            batch: A micro-batch such as training will see.
+            check: Compare compiled blocks with those as written.
+
+        Returns:
+            Why training goes on uncompiled, in words; empty where it is compiled.
+        """
+        model, compiler = self.state.model, Compiler()
+        calls = record_calls(lambda: self.objective(self.noising.draw(batch)), self.blocks)
+        self.attentions.close()  # compiled code has no place for it
+        own = self.state.ema.model.denoiser.block_modules()  # whole ones, whatever the processes share
+        problem = compiler.try_out(own, calls, model.denoiser.compute_dtype, self.device, check=check)
+        problem = next((each for each in self.world.gathered(problem, "the compiler") if each), "")
+        if not problem:
+            self.compiler = compiler
+            self._wrap_blocks()
+        return problem
+
+    def _accumulate_gradients(self, micro_batches: Sequence[EncodedBatch]) -> Tensor:
+        total = super()._accumulate_gradients(micro_batches)
+        self.attentions.close()  # the first update showed all there is to see
+        if self.compiler is not None:
+            self.compiler.updated()
+        return total
 
     def losses(self, batch: EncodedBatch) -> Tensor:
         """Return the objective of each view [B] at its drawn time and noise."""

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from open_ldm.autoencoders import LatentStats
 from open_ldm.commands.plan.inputs import made_batch
 from open_ldm.core.device import Machine, host_memory
+from open_ldm.core.nested import leaves
 from open_ldm.core.seeds import Draws
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
+from open_ldm.training.recompute import recomputed_blocks
 
 FLOAT32 = 4
 KEPT_FREE = 0.1
@@ -87,28 +90,78 @@ def kept_for_backward(recipe: Recipe, facts: DataFacts, pictures: int, compute_d
 def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int) -> int:
     """Count the bytes that autograd keeps between the forward and the backward pass of a micro-batch.
 
-    A storage that several operations keep counts once; the parameters themselves do not count.
+    A storage that several operations keep counts once; the parameters themselves do not count. Blocks that the recipe computes
+    again keep their inputs, and the largest of them counts whole besides, as it does while its backward pass runs.
 
     Args:
         model: Of the recipe.
         recipe: Settled.
         pictures: Of the micro-batch.
     """
-    kept: dict[int, tuple[int, torch.UntypedStorage]] = {}
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes(), storage  # held, so that no other takes its address
-        return tensor
-
+    kept = _Kept({parameter.untyped_storage()._cdata for parameter in model.parameters()})
     noising = _noising(recipe, model)
     batch = noising.draw(made_batch(recipe, 0, pictures, noising.device))
     batch = replace(batch, draws=_WithoutNumbers(**vars(batch.draws)))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with ExitStack() as stack:
+        for block in recomputed_blocks(model.denoiser.block_modules(), recipe.training.recompute):
+            stack.enter_context(kept.recomputing(block))
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor))
         Objective(model, recipe.objective)(batch)
-    return sum(size for size, _ in kept.values())
+    return kept.bytes
+
+
+class _Kept:
+    """What a forward pass keeps: each storage once, and of blocks that are computed again their inputs, and one of them whole.
+
+    Args:
+        own: Addresses of the storages that do not count.
+    """
+
+    def __init__(self, own: set[int]) -> None:
+        self.own = own
+        self._passing: dict[int, torch.UntypedStorage] = {}
+        self._blocks: list[dict[int, torch.UntypedStorage]] = []
+        self._inside = False
+
+    @property
+    def bytes(self) -> int:
+        """The most at a time: the backward pass computes one block again after the other, the last one first."""
+        fixed = sum(storage.nbytes() for storage in self._passing.values())
+        blocks = ([one.nbytes() for at, one in block.items() if at not in self._passing] for block in self._blocks)
+        return fixed + max(map(sum, blocks), default=0)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Count a tensor that autograd keeps."""
+        self._hold(tensor, self._blocks[-1] if self._inside else self._passing)
+        return tensor
+
+    @contextmanager
+    def recomputing(self, block: nn.Module) -> Iterator[None]:
+        """Context manager in which a block counts as one that is computed again."""
+        hooks = (
+            block.register_forward_pre_hook(self._begin, with_kwargs=True),
+            block.register_forward_hook(self._end),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _begin(self, block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        for leaf in leaves([given, named]):
+            if isinstance(leaf, Tensor):
+                self._hold(leaf, self._passing)
+        self._blocks.append({})
+        self._inside = True
+
+    def _end(self, block: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        self._inside = False
+
+    def _hold(self, tensor: Tensor, where: dict[int, torch.UntypedStorage]) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.own:
+            where[storage._cdata] = storage  # held, so that no other takes its address
 
 
 class _WithoutNumbers(Draws):

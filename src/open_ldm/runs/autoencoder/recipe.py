@@ -65,6 +65,13 @@ class AutoencoderRecipe(Tracked):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> AutoencoderRecipe:
+        for name, default in (("recompute", "none"), ("compile", "auto")):
+            if getattr(self.training, name) != default:
+                raise ValueError(f"training.{name} has no effect on an autoencoder, which has no blocks; needed: {default}")
+        return self
+
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training; what is held out does, what is shown does not."""
