@@ -127,6 +127,8 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
     owner |= {normalised(each.name): extra for extra, group in direct().items() if extra not in LIGHT for each in group}
     wrong, seen = [], 0
     for path in sorted((ROOT / "src").rglob("*.py")):
+        if path.parent.name == "for_diffusers":
+            continue  # loaded by diffusers, never by this program
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

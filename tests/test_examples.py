@@ -120,6 +120,47 @@ def test_a_control_of_ones_own_is_one_file(tmp_path: Path) -> None:
     assert "kind: shrunk" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+MLFLOW = """
+import json
+from types import SimpleNamespace
+def _kept(name):
+    return lambda *given, **named: print(json.dumps([name, *map(str, given), named], default=str))
+log_params = log_metrics = log_artifact = end_run = set_tag = set_experiment = set_tracking_uri = None
+for _name in ("log_params", "log_metrics", "log_artifact", "end_run", "set_tag", "set_experiment", "set_tracking_uri"):
+    globals()[_name] = _kept(_name)
+def start_run(run_id=None, run_name=None):
+    print(json.dumps(["start_run", run_id, run_name]))
+    return SimpleNamespace(info=SimpleNamespace(run_id=run_id or "r1"))
+"""
+
+
+def test_a_tracker_of_ones_own_is_one_file(tmp_path: Path) -> None:
+    """Trained twice, the second time for longer: the same run goes on there. MLflow is one that prints what it is told."""
+    (tmp_path / "mlflow.py").write_text(MLFLOW)
+    settings = [*TOY, "data.source.length=40", "conditioning.semantic.encoder.width=16", "training.log_every_samples=8"]
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    told: list[list[list[Any]]] = []
+    for samples in (16, 24):
+        given = " ".join([*settings, f"training.samples={samples}", f"training.preview_every_samples={samples}"])
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "own_tracker.py"],
+            env={**os.environ, "OUT": str(tmp_path / "run"), "SETTINGS": given, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+        told.append([json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")])
+    first, second = told
+    assert ["start_run", None, "run"] in first and ["start_run", "r1", "run"] in second
+    sent = [[call[-1]["step"] for call in calls if call[0] == "log_metrics"] for calls in told]
+    assert sent == [[8, 16], [24]]
+    assert any(call[0] == "log_params" for call in first) and not any(call[0] == "log_params" for call in second)
+    assert any(call[0] == "log_artifact" for call in first) and second[-1][:2] == ["end_run", "FINISHED"]
+    assert (tmp_path / "run" / "config.yaml").read_text().startswith("track:\n- kind: mlflow")
+
+
 def test_metadata_of_ones_own_are_controls(tmp_path: Path) -> None:
     """Everything at toy scale: drawn, encoded, trained, asked for every column, read off, measured, and shown on a sheet."""
     settings = [*TOY[3:], "data.views=1"]

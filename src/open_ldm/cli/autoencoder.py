@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, RunOut, print_json, show
+from open_ldm.cli.completion import complete_recipe, complete_setting
+from open_ldm.cli.options import Elsewhere, Json, RunOut, print_json, show
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
 
@@ -20,16 +21,24 @@ def _group() -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.", autocompletion=complete_recipe),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. network.latent_channels=8.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Changes, e.g. network.latent_channels=8.", autocompletion=complete_setting
+        ),
     ] = None,
     out: RunOut = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
+    elsewhere: Elsewhere = False,
     as_json: Json = False,
 ) -> int:
     """Train a small KL autoencoder; OUT/autoencoder then serves any recipe. The same command again goes on."""
     from open_ldm.autoencoders.export import as_config
+    from open_ldm.commands.absent import code_of_absent
     from open_ldm.commands.autoencoder_dry_run import dry_run as build_only
     from open_ldm.commands.train import default_folder
     from open_ldm.core.launch import leads
@@ -45,7 +54,7 @@ def train(
             print_json(outcome.to_json())
         else:
             show(outcome.text())
-        return 0
+        return code_of_absent(outcome.absent, elsewhere=elsewhere)
     folder = out or default_folder(recipe, resolved.name)
     command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_autoencoder(resolved, folder, silent=as_json, command=command)

@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_run
 from open_ldm.cli.options import Json, print_json, show
 
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders; the first is what others differ from.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN RUN...", help="Run folders; the first is what others differ from.", autocompletion=complete_run
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("compare.html"),
     count: Annotated[int, typer.Option(min=0, help="Pictures sampled from each run, with the same seeds; 0 samples none.")] = 8,

@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_recipe, complete_setting
 from open_ldm.cli.options import Json, print_json, show
 from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(help="What a recipe's data look like.", rich_markup_mode=None)
 
-Recipe = Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")]
+Recipe = Annotated[
+    str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.", autocompletion=complete_recipe)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.", autocompletion=complete_setting)
+]
 
 
 @app.command()
@@ -33,7 +38,11 @@ def stats(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) ->
 @app.command()
 def survey(
     recipe: Annotated[
-        str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.")
+        str,
+        typer.Argument(
+            help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.",
+            autocompletion=complete_recipe,
+        ),
     ],
     overrides: Overrides = None,
     decode: Annotated[

@@ -8,11 +8,15 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_setting
 from open_ldm.cli.options import Json, Out, print_json
 
 
 def demo(
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes.", autocompletion=complete_setting),
+    ] = None,
     out: Out = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Only what the size does, by smaller models: a minute instead of five.")

@@ -8,13 +8,20 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_recipe, complete_setting
 from open_ldm.cli.options import Json, print_json, show
 
 
 def encode(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.", autocompletion=complete_recipe),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. data.views=4 cache.shard_mb=64.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Changes, e.g. data.views=4 cache.shard_mb=64.", autocompletion=complete_setting
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the cache; the same as cache.path=FOLDER.")] = None,
     verify: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_run
 from open_ldm.cli.groups import OWN, WithOwnCommand
 from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.options import Json, Out, print_json, show
@@ -23,7 +24,12 @@ app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored 
 )
 def evaluate(
     given: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="A run folder or checkpoint; a folder or shards of pictures.")
+        Path,
+        typer.Argument(
+            metavar="RUN|FOLDER",
+            help="A run folder or checkpoint; a folder or shards of pictures.",
+            autocompletion=complete_run,
+        ),
     ],
     overrides: Annotated[
         list[str] | None,

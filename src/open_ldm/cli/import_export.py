@@ -1,4 +1,4 @@
-"""`ldm import NAME FILE --out RUN` and `ldm export RUN --to diffusers --out FOLDER`."""
+"""`ldm import NAME FILE --out RUN` and `ldm export RUN --to diffusers|diffusers-network|hub`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from open_ldm.cli.completion import complete_run
 from open_ldm.cli.options import Json, print_json, show
 
 
@@ -35,17 +36,35 @@ def import_(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
-    to: Annotated[Literal["diffusers"], typer.Option("--to", help="The format.")] = "diffusers",
+    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.", autocompletion=complete_run)],
+    name: Annotated[str | None, typer.Argument(metavar="[OWNER/NAME]", help="On the Hub, with --to hub.")] = None,
+    to: Annotated[
+        Literal["diffusers", "diffusers-network", "hub"],
+        typer.Option(
+            "--to",
+            help="diffusers: a whole pipeline, with its code and a model card; hub: the same, pushed to the Hugging Face Hub;"
+            " diffusers-network: weights for a network that diffusers itself has.",
+        ),
+    ] = "diffusers",
     out: Annotated[Path | None, typer.Option("--out", help="Folder to make; RUN-diffusers by default.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="A model made on the Hub is visible to everyone.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Write a run's averaged weights for diffusers' own from_pretrained."""
+    """Write a run's averaged weights as a pipeline for diffusers, or push it to the Hub."""
+    from open_ldm.commands.export.hub import check_hub_name, push
+    from open_ldm.commands.export.pipeline import export_pipeline
     from open_ldm.commands.import_export import beside, export_to_diffusers
+    from open_ldm.core.errors import ConfigError
 
-    folder = export_to_diffusers(run, out or beside(run, to))
+    pushed = check_hub_name(name) if to == "hub" else ""
+    if to != "hub" and (name is not None or public):
+        what = repr(name) if name is not None else "--public"
+        raise ConfigError(f"{what} has no effect with --to {to}", fix="add --to hub, or leave it out")
+    write = export_to_diffusers if to == "diffusers-network" else export_pipeline
+    folder = write(run, out or beside(run, "diffusers" if to == "hub" else to))
+    address = push(folder, pushed, public=public) if pushed else ""
     if as_json:
-        print_json({"folder": str(folder)})
+        print_json({"folder": str(folder), **({"address": address} if address else {})})
     else:
-        show(f"{folder}: see the README.md in it")
+        show(f"{folder}: see the README.md in it" + (f"; pushed to {address}" if address else ""))
     return 0

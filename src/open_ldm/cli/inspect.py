@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_recipe, complete_run, complete_setting
 from open_ldm.cli.options import FigureFormat, Json, Out, print_json, show
 
 Format = Annotated[FigureFormat, typer.Option("--format", help="What plots are written as; PDF and PNG are for print.")]
@@ -18,8 +19,14 @@ app = typer.Typer(
 
 @app.command()
 def schedule(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")] = None,
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.", autocompletion=complete_recipe),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.", autocompletion=complete_setting),
+    ] = None,
     figure_format: Format = "svg",
     out: Out = None,
     as_json: Json = False,
@@ -59,7 +66,10 @@ def positions(
 @app.command()
 def tokens(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders of models that were trained with captions.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Run folders of models that were trained with captions.", autocompletion=complete_run
+        ),
     ],
     pictures: Annotated[int, typer.Option(min=1, max=1024, help="Pictures to measure on.")] = 32,
     figure_format: Format = "svg",

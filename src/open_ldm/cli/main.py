@@ -30,6 +30,7 @@ from open_ldm.cli.study import study
 from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
 from open_ldm.core.errors import ConfigError, OpenLdmError, debugging, exit_code_of
+from open_ldm.core.habits import meant_by
 from open_ldm.core.launch import HOW_TO_LAUNCH, TORCHRUN_OPTIONS, leave_code
 from open_ldm.core.plain_data import to_json
 
@@ -39,7 +40,6 @@ _MAY_BE_EMPTY = ("--prompt", "--negative-prompt", "--sweep", "--class")
 app = typer.Typer(
     name="ldm",
     help="Train latent diffusion models from scratch on your own pictures. --debug anywhere adds the traceback to an error.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -144,7 +144,9 @@ def _usage(message: str, given: Sequence[str]) -> str:
     said = words.replace(": Input should be ", "; needed: ").removesuffix(".")
     if any(option in said for option in TORCHRUN_OPTIONS):
         return f"{said}; fix: {HOW_TO_LAUNCH}"
-    return f"{said}; fix: see {_command_in(given)} --help"
+    option = re.match(r"No such option:? '?(--[\w-]+)", said)
+    meant = meant_by(option[1]) if option else ""
+    return f"{said}{f'; did you mean {meant}?' if meant else ''}; fix: see {_command_in(given)} --help"
 
 
 def _explained(error: Exception, given: Sequence[str]) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -16,6 +17,17 @@ FigureFormat = Literal["svg", "pdf", "png"]
 """What a figure is written as; `pages.figures.Format`, without loading it for a help text."""
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
 RunOut = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/NAME, with the name of the recipe.")]
+
+Elsewhere = Annotated[
+    bool, typer.Option("--elsewhere", help="With --dry-run: data and device may be missing, it is to run elsewhere.")
+]
+
+
+def load_torch(*, silent: bool = False) -> None:
+    """Load what every training and sampling needs, which takes seconds on a slow disk: that is then said."""
+    from open_ldm.core.slow_steps import SlowSteps
+
+    SlowSteps(silent=silent)("loading PyTorch", import_module, "torch")
 
 
 def show(text: str, *, end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:

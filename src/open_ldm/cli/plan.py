@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_recipe, complete_setting
 from open_ldm.cli.options import Json, print_json
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file or a run folder.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A packaged recipe (ldm recipes), a YAML file or a run folder.", autocompletion=complete_recipe),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.", autocompletion=complete_setting),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many devices share the batch.")] = 1,
     memory: Annotated[

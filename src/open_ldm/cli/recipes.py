@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from open_ldm.cli.completion import complete_recipe
 from open_ldm.cli.options import Json, print_json, show
 from open_ldm.core.errors import ConfigError
 
 
 def recipes(
     action: Annotated[str | None, typer.Argument(help="Nothing to list them, or: show")] = None,
-    name: Annotated[str | None, typer.Argument(help="The recipe to show.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The recipe to show.", autocompletion=complete_recipe)] = None,
     as_json: Json = False,
 ) -> int:
     """List the packaged recipes, or show one with its comments."""
@@ -30,7 +31,9 @@ def recipes(
         return 0
     if action != "show" or name is None:
         raise ConfigError(
-            f"ldm recipes {action} {name or ''}".strip() + " is not a command", needed="ldm recipes, or ldm recipes show NAME"
+            f"ldm recipes {action} {name or ''}".strip() + " is not a command",
+            needed="ldm recipes, or ldm recipes show NAME",
+            fix="see ldm recipes --help",
         )
     text = recipe_text(name)
     if as_json:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from open_ldm.cli.options import Json, Out, print_json, show
+from open_ldm.cli.completion import complete_run
+from open_ldm.cli.options import Json, Out, load_torch, print_json, show
 
 if TYPE_CHECKING:
     from open_ldm.commands.sample_options import SampleOptions
@@ -47,7 +48,7 @@ Strength = Annotated[float | None, typer.Option(help="Time that it is noised to,
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.", autocompletion=complete_run)],
     controls: Annotated[list[str] | None, typer.Argument(metavar="[CONTROL=VALUE]...", help="{controls}")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A caption; may be given several times.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of captions, one a line; # starts a comment.")] = None,
@@ -74,14 +75,11 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
+    load_torch(silent=as_json)
     from open_ldm.commands.sample import open_run, prompts_in, read_controls
     from open_ldm.commands.sample_options import SampleOptions
-    from open_ldm.core.errors import ConfigError
 
-    if labels is not None and not npz:
-        raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
-    if npz and (start is not None or strength is not None):
-        raise ConfigError("--start and --strength are not for --npz", fix="leave --npz out")
+    _refuse(run if out is None else out, labels, npz=npz, starts=start is not None or strength is not None)
     loaded = open_run(run)
     captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
     usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
@@ -106,6 +104,19 @@ def sample(
     if npz:
         return _array(loaded, options, labels, out, as_json)
     return _pictures(loaded, options, out, as_json)
+
+
+def _refuse(place: Path, labels: Labels | None, *, npz: bool, starts: bool) -> None:
+    """Refuse, before anything is loaded, a place that cannot be written and options that do not go together."""
+    from open_ldm.checkpoints.names import run_folder_of
+    from open_ldm.core.errors import ConfigError
+    from open_ldm.core.files import require_writable
+
+    require_writable(run_folder_of(place))
+    if labels is not None and not npz:
+        raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
+    if npz and starts:
+        raise ConfigError("--start and --strength are not for --npz", fix="leave --npz out")
 
 
 def _pictures(loaded: LoadedRun, options: SampleOptions, out: Path | None, as_json: bool) -> int:

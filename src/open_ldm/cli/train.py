@@ -6,36 +6,44 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_ldm.cli.options import Json, RunOut, print_json, show
+from open_ldm.cli.completion import complete_recipe, complete_setting
+from open_ldm.cli.options import Elsewhere, Json, RunOut, load_torch, print_json, show
+
+if TYPE_CHECKING:
+    from open_ldm.runs.recipe import Recipe
 
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.")
+        str,
+        typer.Argument(
+            help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.",
+            autocompletion=complete_recipe,
+        ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.", autocompletion=complete_setting),
     ] = None,
     out: RunOut = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Train on so many GPUs of this machine, by torchrun.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Train in so many processes on the CPU, by torchrun.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, build and count; train nothing.")] = False,
+    elsewhere: Elsewhere = False,
     as_json: Json = False,
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""
     if gpus is not None or processes is not None:
         return _in_processes(recipe, overrides or (), out, gpus, processes, dry_run=dry_run, as_json=as_json)
-    from open_ldm.commands.dry_run import dry_run as build_only
-    from open_ldm.commands.dry_run import dry_run_stages, stages_text
+    load_torch(silent=as_json)
     from open_ldm.commands.guess import with_guess
     from open_ldm.commands.train import default_folder, train_recipe
     from open_ldm.core.launch import leads
     from open_ldm.runs.recipe import load_recipe, recipe_notes
-    from open_ldm.runs.stages import build_stages
 
     recipe, overrides = with_guess(recipe, overrides or ())
     for line in recipe_notes(recipe, overrides or ()):
@@ -43,14 +51,7 @@ def train(
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
     if dry_run:
-        if stages := build_stages(resolved, folder):
-            outcomes = dry_run_stages(stages)
-            text, content = stages_text(stages, outcomes), {"stages": [each.to_json() for each in outcomes]}
-        else:
-            outcome = build_only(resolved)
-            text, content = outcome.text(), outcome.to_json()
-        print_json(content) if as_json else show(text)
-        return 0
+        return _built_alone(resolved, folder, elsewhere=elsewhere, as_json=as_json)
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
     result = train_recipe(resolved, folder, silent=as_json, command=command)
     if not leads():
@@ -73,6 +74,25 @@ def train(
             file=sys.stderr,
         )
     return result.code
+
+
+def _built_alone(recipe: Recipe, folder: Path, *, elsewhere: bool, as_json: bool) -> int:
+    """Show what would be trained; returns 65 where it could not be trained here."""
+    from open_ldm.commands.absent import code_of_absent
+    from open_ldm.commands.dry_run import dry_run as build_only
+    from open_ldm.commands.dry_run import dry_run_stages, stages_text
+    from open_ldm.runs.stages import build_stages
+
+    content: dict[str, Any]
+    if stages := build_stages(recipe, folder):
+        outcomes = dry_run_stages(stages)
+        text, content = stages_text(stages, outcomes), {"stages": [each.to_json() for each in outcomes]}
+    else:
+        outcomes = [build_only(recipe)]
+        text, content = outcomes[0].text(), outcomes[0].to_json()
+    print_json(content) if as_json else show(text)
+    absent = dict.fromkeys(line for outcome in outcomes for line in outcome.absent)
+    return code_of_absent(list(absent), elsewhere=elsewhere)
 
 
 def _in_processes(

@@ -7,15 +7,27 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import Json, RunOut
+from open_ldm.cli.completion import complete_recipe, complete_run, complete_setting
+from open_ldm.cli.options import Elsewhere, Json, RunOut
 from open_ldm.cli.train import train
 
 
 def transfer(
-    source: Annotated[Path, typer.Argument(help="A run folder, trained or imported, or one checkpoint inside it.")],
-    recipe: Annotated[str, typer.Argument(help="What to train: a packaged recipe, a YAML file, or a run folder: its recipe.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="A run folder, trained or imported, or one checkpoint inside it.", autocompletion=complete_run),
+    ],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="What to train: a packaged recipe, a YAML file, or a run folder: its recipe.", autocompletion=complete_recipe
+        ),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. init_from.positions=bicubic.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Changes, e.g. init_from.positions=bicubic.", autocompletion=complete_setting
+        ),
     ] = None,
     allow: Annotated[
         list[str] | None,
@@ -24,6 +36,7 @@ def transfer(
     raw: Annotated[bool, typer.Option("--raw", help="Start from the raw weights instead of the averaged ones.")] = False,
     out: RunOut = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would become of every tensor; train nothing.")] = False,
+    elsewhere: Elsewhere = False,
     as_json: Json = False,
 ) -> int:
     """Train a model that starts from another one: other sizes, data, classes, captions, controls or latents.
@@ -33,4 +46,4 @@ def transfer(
     from open_ldm.commands.transfer import overrides_to_start_from
 
     given = overrides_to_start_from(source, overrides or (), allow=allow or (), raw=raw)
-    return train(recipe, given, out, dry_run=dry_run, as_json=as_json)
+    return train(recipe, given, out, dry_run=dry_run, elsewhere=elsewhere, as_json=as_json)

@@ -8,17 +8,23 @@ from typing import Any
 import torch
 
 from open_ldm.autoencoders.network import build_network
+from open_ldm.commands.absent import absent_device
 from open_ldm.core.config import to_yaml
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
+from open_ldm.sources.files import NoSuchPath
+from open_ldm.sources.loader import open_data
+from open_ldm.tracking import check_trackers
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """A recipe that builds. `values_per_latent`: how many numbers of the picture one of the latents stands for."""
+    """A recipe that builds. `values_per_latent`: how many numbers of the picture one of the latents stands for. `absent`: what
+    is not on this machine, one line each."""
 
     recipe: AutoencoderRecipe
     parameters: int
     values_per_latent: float
+    absent: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The resolved recipe, then the counts."""
@@ -36,12 +42,19 @@ class DryRun:
             "recipe": self.recipe.model_dump(mode="json"),
             "parameters": self.parameters,
             "values_per_latent": self.values_per_latent,
+            "absent": list(self.absent),
         }
 
 
 def dry_run(recipe: AutoencoderRecipe) -> DryRun:
-    """Build on the meta device."""
+    """Build on the meta device. Raises what training would raise for data that are there but of no use."""
     network = recipe.network
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in build_network(network, recipe.training.seed).parameters())
-    return DryRun(recipe, parameters, network.factor**2 * network.in_channels / network.latent_channels)
+    check_trackers(recipe.track)
+    absent = absent_device(recipe.training)
+    try:
+        open_data(recipe.data, captions=False)
+    except NoSuchPath as error:
+        absent.insert(0, error.problem)
+    return DryRun(recipe, parameters, network.factor**2 * network.in_channels / network.latent_channels, tuple(absent))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_ldm.autoencoders import LatentStats
+from open_ldm.commands.absent import absent_device
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.controls.data import survey_for
@@ -22,6 +23,7 @@ from open_ldm.runs.starting import settle_if_present, settle_recipe, trained_set
 from open_ldm.sources.files import NoSuchPath
 from open_ldm.sources.loader import open_data
 from open_ldm.text import WordsConfig
+from open_ldm.tracking import check_trackers
 from open_ldm.transfer_learning.expected import skeleton
 from open_ldm.transfer_learning.start import Started, StartingPoint, start_without_numbers
 
@@ -31,7 +33,8 @@ ASSUMED_CLASSES = 1000
 @dataclass(frozen=True)
 class DryRun:
     """A recipe that builds. `data`: what the data set holds, or that it is not here and what was assumed of it. `start`: the
-    run that it starts from, or the name of one that is not here; None when it starts from random numbers."""
+    run that it starts from, or the name of one that is not here; None when it starts from random numbers. `absent`: what is
+    not on this machine, one line each."""
 
     recipe: Recipe
     facts: DataFacts
@@ -39,6 +42,7 @@ class DryRun:
     parameters: int
     gmacs: float
     start: Started | str | None = None
+    absent: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The resolved recipe, then the counts."""
@@ -67,6 +71,7 @@ class DryRun:
             "parameters": self.parameters,
             "gmacs": round(self.gmacs, 3),
             "transfer": self.start.to_json() if isinstance(self.start, Started) else None,
+            "absent": list(self.absent),
         }
 
 
@@ -121,16 +126,21 @@ def _as_it_will_end(stage: Stage, run: DryRun) -> StartingPoint:
 
 
 def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
+    check_trackers(recipe.track)
+    absent = absent_device(recipe.training)
     try:
         pictures = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     except NoSuchPath as error:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
+        absent.insert(0, error.problem)
     else:
         seen = survey_for(recipe.conditioning.controls, pictures, 200)
         there = None if source is None else source.settings.spec.facts
         facts, data = read_facts(recipe, pictures, seen, start=there), seen.sentence
     count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
-    return DryRun(recipe, facts, data, count.parameters, count.gmacs, _start(recipe, facts, source))
+    start = _start(recipe, facts, source)
+    absent += [f"there is no run {start}"] if isinstance(start, str) else []
+    return DryRun(recipe, facts, data, count.parameters, count.gmacs, start, tuple(absent))
 
 
 def _start(recipe: Recipe, facts: DataFacts, source: StartingPoint | None) -> Started | str | None:

@@ -18,6 +18,7 @@ from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.events import Progress
 from open_ldm.core.pictures import to_pixels
+from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest, class_at, label_of
@@ -28,7 +29,7 @@ from open_ldm.text import TextEncoder
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     """Load a run, or one checkpoint inside it; warn about damaged newer checkpoints. Raises as `load_run`."""
-    run = load_run(path, device)
+    run = SlowSteps()("loading the model, its autoencoder and its text encoder", load_run, path, device)
     for problem in run.problems:
         print(f"warning: checkpoint passed over: {problem}", file=sys.stderr)
     return run

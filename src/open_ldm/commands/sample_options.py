@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
 
-from open_ldm.core.config import validate
-from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.errors import ConfigError
 from open_ldm.runs.load import LoadedRun
-from open_ldm.sampling.generate import SamplingConfig, SolverName
-from open_ldm.sampling.time_grid import Spacing
+from open_ldm.sampling.generate import SamplingConfig, changed_settings
 
 
 @dataclass(frozen=True)
@@ -68,18 +65,5 @@ def settings_from(
     control_scale: float | None = None,
     spacing: str | None = None,
 ) -> SamplingConfig:
-    """Return the run's sampling settings with the given changes. Raises ConfigError for a value out of range."""
-    for option, given, possible in (("--solver", solver, get_args(SolverName)), ("--spacing", spacing, get_args(Spacing))):
-        if given is not None and given not in possible:
-            raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
-    content = run.recipe.sampling.model_dump()
-    guidance = content["guidance"]
-    guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
-    if guidance["semantic_scale"] == guidance["control_scale"] == 1:
-        content["guidance"] = {}  # without guidance its interval and schedule mean nothing
-    return validate(SamplingConfig, content | _given(steps=steps, solver=solver, spacing=spacing), source="ldm sample")
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Return the options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Return the run's sampling settings with the given changes; errors as `changed_settings`."""
+    return changed_settings(run.recipe.sampling, steps, solver, semantic_scale, control_scale, spacing)

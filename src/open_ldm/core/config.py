@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from open_ldm.core.errors import ConfigError, cut, nearest
 from open_ldm.core.fields import alternatives, field_names, is_text, names_type, shown_location, types_of_field, types_of_item
+from open_ldm.core.habits import meant_by
 from open_ldm.core.plain_data import MOST_YAML_BYTES, PlainDataError, parse_yaml_value
 
 
@@ -183,6 +184,8 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
     match problem["type"]:
         case "extra_forbidden":
             names = field_names(kind, location[:-1])
+            if len(location) == 1 and (meant := meant_by(dotted)):
+                return f"unknown key {cut(dotted)!r}", f"; did you mean {meant}?"
             return f"unknown key {cut(dotted)!r}", f"; needed: {nearest(str(location[-1]), names)}"
         case "missing":
             return f"key {dotted!r} is missing", "; needed: a value for it"

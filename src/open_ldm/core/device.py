@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -109,6 +111,17 @@ def configure_process(machine: Machine, deterministic: bool = False) -> None:
     torch.backends.cudnn.benchmark = machine.device.type == "cuda" and not deterministic
     if machine.device.type == "cpu":
         _keep_freed_memory()
+
+
+@contextmanager
+def products_of(machine: Machine) -> Iterator[None]:
+    """Context manager in which float32 products are as precise as this program has them; then they are as they were."""
+    before = torch.get_float32_matmul_precision()
+    _set_float32_products(machine.device)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _device(name: DeviceName) -> str:

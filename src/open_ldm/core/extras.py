@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from open_ldm.core.errors import ConfigError
@@ -34,9 +35,19 @@ def need(module: str, *, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != library:
             raise
-        raise MissingExtraError(
-            f"{library} is not installed",
-            needed=f"the extra [{extra}] of {DISTRIBUTION}",
-            fix=f"pip install '{DISTRIBUTION}[{extra}]'",
-        ) from error
+        raise _missing(library, extra) from error
     return importlib.import_module(module)
+
+
+def require(module: str, *, extra: str) -> None:
+    """Raise MissingExtraError where the library of `module` is not installed; nothing is imported. Arguments as `need`."""
+    if importlib.util.find_spec(library := module.partition(".")[0]) is None:
+        raise _missing(library, extra)
+
+
+def _missing(library: str, extra: str) -> MissingExtraError:
+    return MissingExtraError(
+        f"{library} is not installed",
+        needed=f"the extra [{extra}] of {DISTRIBUTION}",
+        fix=f"pip install '{DISTRIBUTION}[{extra}]'",
+    )

@@ -117,6 +117,23 @@ def require_space(folder: Path, size: int) -> None:
         )
 
 
+def require_writable(folder: Path) -> None:
+    """Check that files can be made in a folder that need not exist yet, before an hour is spent on what they will hold.
+
+    Nothing is left behind, and no folder is made.
+
+    Raises:
+        DiskError: They cannot.
+    """
+    there = next((each for each in (folder, *folder.parents) if each.exists()), Path())
+    probe = there / f".{secrets.token_hex(8)}{_TEMPORARY}"
+    try:
+        os.close(open_handle(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        probe.unlink()
+    except OSError as error:
+        raise DiskError.of(f"cannot write to {folder}", error, fix="choose another --out") from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically, as `writing_whole` does.
 

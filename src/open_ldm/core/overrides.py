@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from open_ldm.core.config import number_if_scientific
 from open_ldm.core.errors import ConfigError, cut, nearest
 from open_ldm.core.fields import is_path, is_text, may_be_null, presets_of, types_of_field, types_of_item
+from open_ldm.core.habits import meant_by
 from open_ldm.core.plain_data import PlainDataError, parse_yaml_value
 
 
@@ -44,7 +45,9 @@ def _split(text: str) -> tuple[list[str], str]:
     path, separator, value = text.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        raise ConfigError(f"override {cut(text)!r} is not of the form key=value", fix="for example training.batch_size=64")
+        meant = meant_by(text)
+        fix = f"did you mean {meant}?" if meant else "for example training.batch_size=64"
+        raise ConfigError(f"override {cut(text)!r} is not of the form key=value", fix=fix)
     return keys, value
 
 

@@ -35,6 +35,11 @@ def render(template: str, **context: Any) -> str:
     return environment().get_template(template).render(context)
 
 
+def render_text(template: str, **context: Any) -> str:
+    """The template of a text that is no HTML, such as Markdown, filled with `context`; errors as `render`."""
+    return environment().overlay(autoescape=False).get_template(template).render(context)
+
+
 def count(number: int) -> str:
     """1234567 -> '1,234,567'."""
     return f"{number:,}"

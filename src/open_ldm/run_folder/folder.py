@@ -7,8 +7,8 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,9 @@ from open_ldm.core.errors import DiskError, RunLockedError, escaped
 from open_ldm.core.files import open_handle, read_at, remove_temporary_files, write_json, write_text
 from open_ldm.core.locks import close_kept, keep_from_children, lock_file, process_ended
 
+_LAUNCHED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Environment variables of torchrun and Slurm."""
+_OF_A_FAILED_START = {".lock", "exit.json"}
 _ENDING_SECONDS = 10.0
 _ASK_EVERY_SECONDS = 0.05
 
@@ -114,6 +117,28 @@ class RunFolder:
         """
         content = {"code": code, "reason": reason, "samples_seen": samples_seen, "hint": hint}
         write_json(self.exit, {**content, "stages": list(stages)} if stages else content)
+
+
+@contextmanager
+def nothing_left_if_nothing_began(folder: RunFolder) -> Iterator[None]:
+    """Context manager around a run: a new folder is removed where the run fails before its first event.
+
+    It stays where others look into it for exit.json: under a launcher, and for a stage of a run.
+    """
+    path = folder.path
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    looked_at = any(name in os.environ for name in _LAUNCHED) or path.parent.name == "stages"
+    try:
+        yield
+    except BaseException:
+        if made and not looked_at:
+            with suppress(OSError):
+                if {entry.name for entry in path.iterdir()} <= _OF_A_FAILED_START:
+                    for entry in path.iterdir():
+                        entry.unlink()
+                    for each in made:
+                        each.rmdir()
+        raise
 
 
 @dataclass(frozen=True)

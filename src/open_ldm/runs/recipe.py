@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -18,7 +18,7 @@ from open_ldm.autoencoders import (
 )
 from open_ldm.autoencoders.latent_stats import given
 from open_ldm.conditioning import ConditioningConfig
-from open_ldm.core.config import C, Config, PlainData, parse_yaml, read_yaml, validate
+from open_ldm.core.config import C, Config, parse_yaml, read_yaml, validate
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.denoisers import DenoiserConfig
@@ -29,33 +29,13 @@ from open_ldm.process.resolution import area
 from open_ldm.run_folder.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.catalogue import all_packaged, recipe_text
+from open_ldm.runs.tracked import Tracked
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
 from open_ldm.sources.loader import DataConfig
 from open_ldm.sources.picture_files import drop_index_settings
-from open_ldm.training.settings import Parallel, ParallelConfig, TrainingConfig
+from open_ldm.training.settings import TrainingConfig
 from open_ldm.transfer_learning.settings import InitFromConfig
-
-
-class TrainingRecipe(PlainData, Protocol):
-    """What the recipe of any training run has."""
-
-    @property
-    def name(self) -> str:
-        """Name of the recipe and of its default run folder."""
-
-    @property
-    def training(self) -> TrainingConfig:
-        """Settings of the trainer."""
-
-    @property
-    def parallel(self) -> ParallelConfig:
-        """How several processes work together."""
-
-    @property
-    def numerics(self) -> dict[str, Any]:
-        """The settings that change the numbers of training."""
-
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What a recipe, or a stage of one, may be called: it also names a folder."""
@@ -91,7 +71,7 @@ class HeldOutConfig(Config):
     pictures: int = Field(default=64, ge=2, le=10_000)
 
 
-class Recipe(Parallel):
+class Recipe(Tracked):
     """A run's settings, floor by floor.
 
     Attributes:
@@ -195,7 +175,9 @@ class Recipe(Parallel):
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
-        content = self.model_dump(mode="json", exclude={"name", "stages", "sampling", "preview", "held_out", "parallel"})
+        content = self.model_dump(
+            mode="json", exclude={"name", "stages", "sampling", "preview", "held_out", "parallel", "track"}
+        )
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
                 model.pop("path")  # the encoder's own fingerprint tells whether it is the same

@@ -15,7 +15,7 @@ from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.config import to_yaml
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import DiskError, DiskFullError
-from open_ldm.core.events import EventLog, Progress, duration
+from open_ldm.core.events import Event, EventLog, Progress, duration
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.health import Health
@@ -24,9 +24,11 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
-from open_ldm.runs.recipe import TrainingRecipe
 from open_ldm.runs.saving import Saving
+from open_ldm.runs.tracked import tracked_run
+from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.text.survey import CaptionSurvey
+from open_ldm.tracking.feed import Feed
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.length import length_change
 from open_ldm.training.loop import Every, Hooks, Report
@@ -100,6 +102,7 @@ class RunRecorder(ABC):
 
     def __enter__(self) -> RunRecorder:
         self._leads = self.trainer.world.leads
+        self._feed = Feed(self.recipe.track if self._leads else (), self.folder.path, self.warn)
         self._events = EventLog(self.folder.events) if self._leads else None
         start = self.trainer.state.counters.samples_seen
         self._saving = Saving(self.store, self.trainer, self._content, self)
@@ -110,6 +113,7 @@ class RunRecorder(ABC):
         if error is not None:
             self._saving.leave(error)
         self._progress.close()
+        self._feed.end(None)
         if self._events is not None:
             self._events.close()
 
@@ -145,20 +149,21 @@ class RunRecorder(ABC):
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
-        facts: dict[str, Any] = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
+        samples = self.recipe.training.samples
+        facts: dict[str, Any] = {"argv": list(command), "total_samples": samples, "device": machine.sentence}
         if resumed is None:
-            self.event("start", **facts, parameters=parameters, data=seen.sentence, fingerprint=dict(self.fingerprint))
+            told = {"parameters": parameters, "data": seen.sentence, "fingerprint": dict(self.fingerprint)}
+            now = self.event("start", **facts, **told)
         else:
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
-            self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
+            now = self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
             self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
             self._say_length(resumed["recipe"]["training"])
-        for note in notes:
-            self.warn(note)
-        for problem in problems:
-            self.warn(f"checkpoint passed over: {problem}")
-        for problem in [*seen.problems(), *([] if captions is None else captions.problems())]:
-            self.warn(problem)
+        for line in self._feed.begin(tracked_run(self.recipe, self.folder.path, command), now):
+            self.say(line)
+        passed_over = [f"checkpoint passed over: {problem}" for problem in problems]
+        for warning in [*notes, *passed_over, *seen.problems(), *([] if captions is None else captions.problems())]:
+            self.warn(warning)
         if self.health.bad:
             self.warn(self.health.sentence())
 
@@ -186,7 +191,7 @@ class RunRecorder(ABC):
             roll_back=self._roll_back,
             stop_requested=lambda: self.stop.name is not None,
             every=[
-                Every(self.preview_every_samples, self._preview),
+                Every(self.preview_every_samples, partial(self._saving.if_room, self._previewed, "no preview was made")),
                 *self.checks(),
                 Every(training.checkpoint_every_samples, self._save_if_room),
                 Every(1, self._saving.take),
@@ -204,6 +209,7 @@ class RunRecorder(ABC):
         if self._events is not None:
             self._events.flush()
         self.trainer.world.everyone(partial(self._write_last, code, reason), "the last files of the run")
+        self._feed.end(code)
         self._progress.close()
         self.say(f"{reason} at {self.samples_seen:,} samples after {duration(seconds)}; report: {self.folder.report}")
         return code
@@ -242,9 +248,6 @@ class RunRecorder(ABC):
         except DiskError as error:
             self.warn(error.one_line())
         self._reported = time.perf_counter()
-
-    def _preview(self) -> None:
-        self._saving.if_room(self._previewed, "no preview was made")
 
     def _previewed(self) -> None:
         world = self.trainer.world
@@ -298,10 +301,13 @@ class RunRecorder(ABC):
         self.warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 
-    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> None:
-        """Append to the run's event log, as of `at` samples; None for those that the model has seen now."""
+    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> Event:
+        """Append to the run's event log, then send to its trackers, as of `at` samples; None for those seen by now."""
+        written = Event(event, "", self.samples_seen if at is None else at, fields)
         if self._events is not None:
-            self._events.write(event, samples_seen=self.samples_seen if at is None else at, **fields)
+            self._events.write(event, samples_seen=written.samples_seen, **fields)
+            self._feed.event(written)
+        return written
 
     def warn(self, message: str) -> None:
         """Say what went wrong, and write it down."""

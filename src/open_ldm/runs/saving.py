@@ -20,7 +20,7 @@ _LEAVE_THE_LOST_SECONDS = 5.0
 class Teller(Protocol):
     """What writes events and shows lines, such as the recorder of a run."""
 
-    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> None:
+    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> object:
         """Append to the event log, as of `at` samples."""
 
     def warn(self, message: str) -> None:

@@ -21,6 +21,7 @@ from open_ldm.run_folder.report.stages import write_stages_report
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
 from open_ldm.runs.starting import settle_for_folder, settle_if_present, settle_recipe, sized_settings
 from open_ldm.runs.train import TrainingResult, require_same_recipe, train
+from open_ldm.tracking import check_trackers
 from open_ldm.training.parallel import world_of
 
 
@@ -132,6 +133,7 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
     Raises:
         OpenLdmError: As `train`. exit.json says how the whole and each stage ended.
     """
+    check_trackers(recipe.track)
     world, stages, folder = world_of(recipe), build_stages(recipe, out), RunFolder(out)
     with world.sharing_errors():
         _require_same_stages(stages, folder)

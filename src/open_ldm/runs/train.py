@@ -20,12 +20,13 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
+from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.data.health import Health, count_bad_samples
 from open_ldm.data.sample import Source
 from open_ldm.encoded.labels import vanished_classes
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
-from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.folder import RunFolder, nothing_left_if_nothing_began
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.begun import begun_settings, parsed
@@ -36,11 +37,13 @@ from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.reach import Reach
-from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
+from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.settled import Settled, settle_choices
 from open_ldm.runs.starting import settle_for_folder, start_from
+from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
+from open_ldm.tracking import check_trackers
 from open_ldm.training.fingerprint import as_begun, fingerprint
 from open_ldm.training.length import require_length
 from open_ldm.training.loop import Loop
@@ -137,6 +140,7 @@ def run_in_folder(
         ConfigError: The folder's run was started with settings that give other numbers.
         RunLockedError: Another process writes to the folder.
     """
+    check_trackers(recipe.track)
     world, folder = world_of(recipe), RunFolder(out)
     machine = choose_device(recipe.training.device, recipe.training.dtype, scaled=True)
 
@@ -149,7 +153,12 @@ def run_in_folder(
         require_same_recipe(recipe, folder, parse)  # a refusal leaves the run as it was, its exit.json too
 
     # From here on a signal is remembered until there is something to save.
-    with StopRequest() as stop, world.sharing_errors(), folder if world.leads else nullcontext():
+    with (
+        nothing_left_if_nothing_began(folder),
+        StopRequest() as stop,
+        world.sharing_errors(),
+        folder if world.leads else nullcontext(),
+    ):
         require_same_recipe_on_all(recipe, world)
         world.require_shared(out)
         world.everyone(begin, "the look at the run folder")
@@ -167,22 +176,23 @@ def _trained(
     command: Sequence[str],
 ) -> TrainingResult:
     folder, machine, world, started = context.folder, context.machine, context.world, time.perf_counter()
+    slow = SlowSteps(silent=silent)
     store = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest_of_all()
     saved = None if checkpoint is None else checkpoint.content
     machine = as_begun(machine, recipe.training.dtype, saved["fingerprint"] if saved else {})
-    source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
-    seen = survey_for(recipe.conditioning.controls, source)
+    source = slow("looking for the pictures", open_data, recipe.data, captions=recipe.conditioning.reads_captions)
+    seen = slow(f"reading {len(source):,} pictures", survey_for, recipe.conditioning.controls, source)
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if saved is None else Knowledge.from_json(saved)
     there = None if start is None else start.settings.spec.facts
     facts = read_facts(recipe, source, seen, None if before is None else before.facts, there)
-    encoders = load_encoders(recipe, source, facts, machine)
+    encoders = slow("loading the autoencoder and the text encoder", load_encoders, recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
     batches = _batches(recipe, source, facts, encoders, health, context, silent=silent)
-    known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
+    known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
     choices = settle_choices(recipe, facts, machine, world, saved["fingerprint"] if saved else None)
     trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
     if checkpoint is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -13,8 +13,8 @@ from torch import Tensor
 from open_ldm.autoencoders import Autoencoder, LatentStats
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core import seeds
-from open_ldm.core.config import Config
-from open_ldm.core.errors import NonFiniteError
+from open_ldm.core.config import Config, validate
+from open_ldm.core.errors import ConfigError, NonFiniteError, nearest
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.process.prediction import Denoised
@@ -50,6 +50,31 @@ class SamplingConfig(Config):
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_defaults(self, written(self), _LATER_SETTINGS)
+
+
+def changed_settings(
+    config: SamplingConfig,
+    steps: int | None = None,
+    solver: str | None = None,
+    semantic_scale: float | None = None,
+    control_scale: float | None = None,
+    spacing: str | None = None,
+) -> SamplingConfig:
+    """Return sampling settings with the given changes; None changes nothing. Raises ConfigError for a value out of range."""
+    for option, given, possible in (("--solver", solver, get_args(SolverName)), ("--spacing", spacing, get_args(Spacing))):
+        if given is not None and given not in possible:
+            raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
+    content = config.model_dump()
+    guidance = content["guidance"]
+    guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
+    if guidance["semantic_scale"] == guidance["control_scale"] == 1:
+        content["guidance"] = {}  # without guidance its interval and schedule mean nothing
+    return validate(SamplingConfig, content | _given(steps=steps, solver=solver, spacing=spacing), source="ldm sample")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.stored import store
+from open_ldm.runs.tracked import send_evaluations
 from open_ldm.sources.loader import DataConfig
 
 DEFAULT_METRICS = ("fid", "kid", "precision_recall", "density_coverage")
@@ -115,6 +117,8 @@ def evaluate(
             if folder is None or not world.leads:
                 return found
             written = evaluator.written(found, folder)
+        for problem in send_evaluations(folder):
+            print(f"note: {problem}", file=sys.stderr)
     if out is None:
         refresh_report(folder)
     return written

@@ -12,8 +12,9 @@ from open_ldm.autoencoders.reconstruction import ReconstructionConfig
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.runs.recipe import Recipe, build_config, load_recipe, numerics_of, recipe_content
+from open_ldm.runs.tracked import Tracked
 from open_ldm.sources.loader import DataConfig
-from open_ldm.training.settings import Parallel, TrainingConfig
+from open_ldm.training.settings import TrainingConfig
 
 
 class HeldOutConfig(Config):
@@ -28,7 +29,7 @@ class HeldOutConfig(Config):
     shown: int = Field(default=8, ge=1, le=64)
 
 
-class AutoencoderRecipe(Parallel):
+class AutoencoderRecipe(Tracked):
     """Settings of a run of `ldm autoencoder train`.
 
     Attributes:
@@ -82,7 +83,7 @@ class AutoencoderRecipe(Parallel):
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training; what is held out does, what is shown does not."""
-        content = numerics_of(self.model_dump(mode="json", exclude={"name", "parallel"}), self.training)
+        content = numerics_of(self.model_dump(mode="json", exclude={"name", "parallel", "track"}), self.training)
         content["held_out"].pop("shown")
         return content
 

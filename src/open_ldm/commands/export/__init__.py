@@ -1,0 +1,1 @@
+"""`ldm export`: a run as a pipeline of diffusers, with the code it needs and a model card, here or on the Hub."""

@@ -1,0 +1,117 @@
+"""A run -> a folder that diffusers' DiffusionPipeline loads, with no open-ldm installed."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import uuid
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from open_ldm.autoencoders.pretrained import Pretrained
+from open_ldm.commands.export.card import write_card
+from open_ldm.commands.export.source import licence, write_source
+from open_ldm.controls.own import own_controls
+from open_ldm.core.errors import ConfigError, DiskError
+from open_ldm.core.extras import need
+from open_ldm.core.files import fsync_path, obey_umask, write_json, write_text
+from open_ldm.portable import network as network_code
+from open_ldm.portable import scheduler as scheduler_code
+from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.text import HuggingFaceEncoder
+
+_CODE = Path(network_code.__file__).parent
+_CHANGES = ("steps", "solver", "semantic_scale", "control_scale", "spacing")
+
+
+def export_pipeline(run: Path, out: Path) -> Path:
+    """Write the averaged weights of a run, and all that samples from them, as a pipeline of diffusers.
+
+    Args:
+        run: A run folder, or one checkpoint inside it.
+        out: The folder to make.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: The folder exists, or the model has a control that only the user's program defines.
+        DiskError: It cannot be written.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists already", fix="choose another --out")
+    diffusers = need("diffusers", extra="autoencoders")
+    loaded = load_run(run, "cpu")
+    if own := [control.kind for control in loaded.recipe.conditioning.controls if control.kind in own_controls()]:
+        raise ConfigError(
+            f"the control {own[0]!r} is defined by a program of yours", needed="controls of open-ldm in an export"
+        )
+    temporary = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        index: dict[str, Any] = {"_class_name": ["pipeline", "OpenLdmPipeline"], "_diffusers_version": diffusers.__version__}
+        shutil.copyfile(_CODE / "for_diffusers" / "pipeline.py", temporary / "pipeline.py")
+        _write_network(loaded, temporary / "network")
+        _write_scheduler(temporary / "scheduler")
+        index |= {"network": ["network", "OpenLdmNetwork"], "scheduler": ["scheduler", "OpenLdmScheduler"]}
+        index["vae"] = _write_autoencoder(loaded, temporary / "vae")
+        index["text_encoder"] = _write_text(loaded, temporary / "text_encoder")
+        write_json(temporary / "model_index.json", index)
+        write_text(temporary / "LICENSE", licence())
+        write_card(run, loaded, temporary)
+        for file in temporary.rglob("*"):
+            if file.suffix in (".safetensors", ".json"):  # those that libraries wrote
+                obey_umask(file)
+        fsync_path(temporary)
+        temporary.rename(out)
+    except OSError as error:
+        raise DiskError.of(f"cannot write {out}", error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def _write_network(loaded: LoadedRun, folder: Path) -> None:
+    folder.mkdir()
+    recipe, dumped = loaded.recipe, loaded.recipe.model_dump(mode="json")
+    settings = {name: dumped[name] for name in ("process", "conditioning", "denoiser", "autoencoder", "sampling")}
+    settings["autoencoder"] |= {name: "" for name in ("path", "subfolder") if name in settings["autoencoder"]}
+    content = {
+        "_class_name": "OpenLdmNetwork",
+        "source": write_source(folder / network_code.SOURCE),
+        "samples_seen": loaded.samples_seen,
+        "settings": {**settings, "display": recipe.data.display, "dtype": recipe.training.dtype},
+        **loaded.known.to_json(),
+    }
+    write_json(folder / network_code.CONFIG, content)
+    tensors = {name: tensor.contiguous() for name, tensor in loaded.model.state_dict().items()}
+    save_file(tensors, folder / network_code.WEIGHTS, metadata={"format": "pt"})
+    shutil.copyfile(_CODE / "network.py", folder / "network.py")
+
+
+def _write_scheduler(folder: Path) -> None:
+    scheduler_code.OpenLdmScheduler(dict.fromkeys(_CHANGES)).save_pretrained(str(folder))
+    shutil.copyfile(_CODE / "scheduler.py", folder / "scheduler.py")
+
+
+def _write_autoencoder(loaded: LoadedRun, folder: Path) -> list[str | None]:
+    autoencoder: Any = loaded.generator.autoencoder
+    if not isinstance(autoencoder, Pretrained):
+        return [None, None]
+    autoencoder.network.save_pretrained(folder, safe_serialization=True)
+    return ["diffusers", type(autoencoder.network).__name__]
+
+
+def _write_text(loaded: LoadedRun, folder: Path) -> list[str | None]:
+    encoder = loaded.text_encoder
+    if not isinstance(encoder, HuggingFaceEncoder):
+        return [None, None]
+    with redirect_stderr(io.StringIO()):  # transformers shows a bar for each file
+        for number, model in enumerate(model for group in encoder.groups for model in group):
+            model.network.save_pretrained(folder / f"model-{number:02d}", safe_serialization=True)
+            model.tokenizer.save_pretrained(folder / f"model-{number:02d}")
+    shutil.copyfile(_CODE / "text_encoder.py", folder / "text_encoder.py")
+    return ["text_encoder", "OpenLdmTextEncoder"]

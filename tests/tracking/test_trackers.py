@@ -1,0 +1,97 @@
+"""TensorBoard, W&B (offline) and Trackio, read back by their own readers after a kill -9 in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from open_ldm.tracking.sent import read_sent
+from tests.tracking.worker import EVERY, RESULT, loss
+
+KINDS = ("tensorboard", "wandb", "trackio")
+NUMBER = f"evaluation/fid/{RESULT.protocol.id}"
+Curve = list[tuple[int, float]]
+
+
+def test_a_killed_run_goes_on_without_a_doubled_step(tmp_path: Path) -> None:
+    for library in KINDS:
+        pytest.importorskip(library, reason="the extra [track] is not installed")
+    run, table = tmp_path / "run", tmp_path / "trackio"
+    run.mkdir()
+    said = worked(run, table)
+    assert all(said.count(f"tracked by {kind}: ") == 2 for kind in KINDS) and "failed" not in said
+    names = {kind: one.id for kind, one in read_sent(run, KINDS, "").items()}
+
+    steps = list(range(EVERY, 49, EVERY))
+    whole = [(step, pytest.approx(loss(step))) for step in steps]
+    board = tensorboard_curves(run)
+    rows = wandb_rows(run, names["wandb"])
+    losses, numbers = trackio_curves(table, names["trackio"], "train/loss", NUMBER)
+    for found in (board["train/loss"], curve(rows, "train/loss"), losses):
+        assert found == whole
+    evaluated = [(16, pytest.approx(12.5))]
+    for found in (board[NUMBER], curve(rows, NUMBER), numbers):
+        assert found == evaluated
+    assert "train/grad_norm" not in board  # not a number: a gap, and no point
+    internal = [step for step, _ in rows]
+    assert internal == sorted(set(internal)), "W&B drops rows whose step goes back"
+    assert [row["samples_seen"] for _, row in rows if "preview.path" in row] == [16, 32, 48]
+    assert tensorboard_pictures(run) == [(16, (16, 0, 0)), (32, (32, 0, 0)), (48, (48, 0, 0))]
+
+
+def worked(run: Path, table: Path) -> str:
+    """Work in a process of its own; returns what it said."""
+    arguments = [sys.executable, "-m", "tests.tracking.worker", str(run), *KINDS]
+    environment = {**os.environ, "TRACKIO_DIR": str(table), "WANDB_SILENT": "true"}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def tensorboard_curves(run: Path) -> dict[str, Curve]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(run / "tensorboard"))
+    read.Reload()
+    return {tag: [(one.step, one.value) for one in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def tensorboard_pictures(run: Path) -> list[tuple[int, tuple[int, ...]]]:
+    from io import BytesIO
+
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(run / "tensorboard"))
+    read.Reload()
+    pictures = ((one.step, Image.open(BytesIO(one.encoded_image_string))) for one in read.Images("preview"))
+    return [(step, tuple(int(value) for value in np.asarray(picture)[0, 0])) for step, picture in pictures]
+
+
+def wandb_rows(run: Path, name: str) -> list[tuple[int, dict[str, object]]]:
+    from open_ldm.tracking.wandb_files import rows
+
+    return [(step, dict(row)) for step, row in rows(run / "wandb", name)]
+
+
+def curve(rows: list[tuple[int, dict[str, object]]], name: str) -> Curve:
+    return [(row["samples_seen"], row[name]) for _, row in rows if name in row]  # type: ignore[misc]
+
+
+def trackio_curves(table: Path, run: str, *names: str) -> list[Curve]:
+    """Read in a process of its own: Trackio finds its folder when it is imported."""
+    program = (
+        "import json, sys; from trackio.sqlite_storage import SQLiteStorage as table;"
+        "rows = table.get_logs('open-ldm', sys.argv[1]);"
+        "print(json.dumps([[(row['step'], row[name]) for row in rows if name in row] for name in sys.argv[2:]]))"
+    )
+    arguments = [sys.executable, "-c", program, run, *names]
+    environment = {**os.environ, "TRACKIO_DIR": str(table)}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    return [[(step, value) for step, value in curve] for curve in json.loads(done.stdout.splitlines()[-1])]

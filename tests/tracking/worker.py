@@ -1,0 +1,70 @@
+"""Run by tests in a process of its own: a run's events, written to its log and sent to trackers, killed once on the way.
+
+python -m tests.tracking.worker FOLDER KIND ...
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydantic import TypeAdapter
+
+from open_ldm.core.events import Event, EventLog
+from open_ldm.evaluation.bootstrap import Estimate
+from open_ldm.evaluation.protocol import MeasurementProtocol, Result
+from open_ldm.evaluation.stored import store
+from open_ldm.tracking import TrackedRun, Trackers
+from open_ldm.tracking.feed import Feed
+
+EVERY = 4
+RESULT = Result(Estimate("fid", 12.5, 11.0, 14.0, 100), MeasurementProtocol({"metric": "fid"}))
+
+
+def loss(step: int) -> float:
+    """What a training gives at a step, however often it comes there."""
+    return 1 / (1 + step)
+
+
+def main(folder: Path, first: int, last: int, how: str, kinds: list[str]) -> None:
+    given = [{"kind": kind, **({"mode": "offline"} if kind == "wandb" else {})} for kind in kinds]
+    trackers = TypeAdapter(Trackers).validate_python(given)
+    feed = Feed(trackers, folder, lambda problem: print(problem, flush=True))
+    log = EventLog(folder / "events.jsonl")
+
+    def event(name: str, step: int, **fields: Any) -> Event:
+        log.write(name, samples_seen=step, **fields)
+        return Event(name, "", step, fields)
+
+    now = event("resume" if first else "start", first, fingerprint={"recipe": "r", "data": "d"})
+    for line in feed.begin(TrackedRun("a run", folder, "", {"training": {"samples": last}}, "c0ffee"), now):
+        print(line, flush=True)
+    for step in range(first + EVERY, last + 1, EVERY):
+        feed.event(event("train", step, loss=loss(step), grad_norm=float("nan")))
+        if step % 16 == 0:
+            file = folder / "samples" / f"{step}.png"
+            file.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8), (step, 0, 0)).save(file)
+            feed.event(event("preview", step, file=f"samples/{step}.png", prompts=["a red circle"]))
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    feed.end(0)
+
+
+def killed_and_gone_on(folder: Path, kinds: list[str]) -> None:
+    """Work to step 24 in a fork that kills itself; then go on from a checkpoint at 16, once something was measured there."""
+    child = os.fork()  # before anything was computed: no thread is lost
+    if child == 0:
+        main(folder, 0, 24, "kill", kinds)
+    ended = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL
+    store(folder, [RESULT], 16, {}, {})
+    main(folder, 16, 48, "end", kinds)
+
+
+if __name__ == "__main__":
+    killed_and_gone_on(Path(sys.argv[1]), sys.argv[2:])
