@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,21 @@ import numpy as np
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
 from open_ldm.core.shown import ShownAsText
+from open_ldm.data.bucket_shapes import Shape
+from open_ldm.data.buckets import Buckets, assign
 from open_ldm.data.column_survey import ColumnSurvey, Quantiles, quantiles, survey_columns, unused_columns
 from open_ldm.data.columns import columns_of
 from open_ldm.data.decoded import Decoded, decode_all
 from open_ldm.data.holdout import Groups, HoldoutConfig, divide
 from open_ldm.data.measures import Measure, measure
 from open_ldm.data.sample import BadPicture, BadSample, Source
+from open_ldm.data.transforms import LocalCrop, TransformConfig
 
 _EXAMPLES = 8
 _DECODED = 16
 _MEASURED = 64
 _DARK = 64
+_MUCH_THROWN_AWAY = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class DataSurvey(ShownAsText):
         columns: Columns of metadata that controls read, by name.
         unused: Names of columns that nothing reads.
         groups: How groups of pictures are divided, where they are held out by a column.
+        buckets: The shapes of views of those examined, where they are cut in buckets.
+        thrown_away: Share of a picture's pixels that views of one shape leave out, in the mean; None where it was not asked.
     """
 
     sentence: str
@@ -80,11 +86,14 @@ class DataSurvey(ShownAsText):
     columns: Mapping[str, ColumnSurvey] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     groups: Groups | None = None
+    buckets: Buckets | None = None
+    thrown_away: float | None = None
 
     @property
     def said(self) -> str:
-        """The sentence, and a line that names columns that nothing reads."""
-        return "\n".join(filter(None, [self.sentence, unused_columns(self.unused)]))
+        """The sentence, and lines that tell of buckets and name columns that nothing reads."""
+        shapes = "" if self.buckets is None else self.buckets.sentence()
+        return "\n".join(filter(None, [self.sentence, shapes, unused_columns(self.unused)]))
 
     def problems(self) -> list[str]:
         """Return warnings: dark channels, pictures for which a control is dropped, and a hold-out that leaves a side empty."""
@@ -128,6 +137,9 @@ class DataSurvey(ShownAsText):
             lines.append(f"{'channels reach':<14}" + "".join(f"{value:>9}" for value in self.reach) + "  of 255")
         lines += [f"held out {self.groups.sentence()}"] if self.groups else []
         lines += filter(None, [unused_columns(self.unused)])
+        lines += [] if self.buckets is None else self.buckets.table()
+        if (self.thrown_away or 0) >= _MUCH_THROWN_AWAY:
+            lines.append(f"the crop throws away {100 * self.thrown_away:.0f} % of a picture's pixels; see data.transform.buckets")
         lines += [f"warning: {problem}" for problem in self.problems()]
         lines += [f"caption: {caption}" for caption in self.example_captions]
         lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]
@@ -136,13 +148,15 @@ class DataSurvey(ShownAsText):
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data with the same names; quantiles of what was measured stand beside those of sizes."""
-        content = asdict(self)
+        content = asdict(replace(self, buckets=None))
         content.pop("content")
+        if self.buckets is not None:
+            content["buckets"] = self.buckets.to_json()
         if self.content is None:
             content.pop("decoded")
         else:
             content["files"] = self.content.to_json()
-        for name in ("columns", "unused", "groups"):
+        for name in ("columns", "unused", "groups", "buckets", "thrown_away"):
             if not content[name]:
                 content.pop(name)
         measured = content.pop("measured")
@@ -157,6 +171,7 @@ def survey(
     decode: bool = False,
     columns: Mapping[str, Sequence[str] | None] | None = None,
     holdout: HoldoutConfig | None = None,
+    transform: TransformConfig | None = None,
 ) -> DataSurvey:
     """Examine samples of a data set without decoding RGB pictures, unless something is measured of them or `decode` is set.
 
@@ -167,6 +182,7 @@ def survey(
         decode: Decode every picture as well, which alone finds damage behind the header.
         columns: Columns of metadata that controls read, each with the words that its control lists, or None.
         holdout: How pictures of this source are held out; None where it is a part already.
+        transform: How views are cut, to tell what that throws away.
 
     Raises:
         DataError: The data set is empty, or none of the samples has a readable header.
@@ -207,7 +223,15 @@ def survey(
         columns=survey_columns(source, columns or {}),
         unused=columns_of(source).unused([*(columns or {}), *([groups.by] if groups else [])]),
         groups=groups,
+        buckets=assign(sizes, transform.shapes, transform.base) if transform is not None and transform.buckets else None,
+        thrown_away=_thrown_away(sizes, transform),
     )
+
+
+def _thrown_away(sizes: Sequence[Shape], transform: TransformConfig | None) -> float | None:
+    if transform is None or transform.buckets is not None or isinstance(transform.crop, LocalCrop):
+        return None
+    return assign(sizes, [transform.base], transform.base).thrown_away
 
 
 def spread(length: int, limit: int) -> list[int]:

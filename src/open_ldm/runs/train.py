@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.health import Health, count_bad_samples
 from open_ldm.data.sample import Source
 from open_ldm.encoded.labels import vanished_classes
@@ -34,6 +35,7 @@ from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
@@ -174,7 +176,11 @@ def _trained(
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
-    batches = _batches(recipe, source, facts, encoders, health, context, silent=silent)
+    buckets = buckets_of(recipe.transform, source, world)
+    if buckets is not None:
+        seen, few = replace(seen, buckets=buckets), buckets.small(recipe.training.batch_size)
+        notes = [*notes, *([few] if few else [])]
+    batches = _batches(recipe, source, facts, encoders, buckets, health, context, silent=silent)
     known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
     trainer = build_trainer(recipe, known, machine, world)
     if checkpoint is not None:
@@ -212,14 +218,22 @@ def _trained(
 
 
 def _batches(
-    recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders, health: Health, context: RunContext, *, silent: bool
+    recipe: Recipe,
+    source: Source,
+    facts: DataFacts,
+    encoders: Encoders,
+    buckets: Buckets | None,
+    health: Health,
+    context: RunContext,
+    *,
+    silent: bool,
 ) -> Batches:
     """Open what the run reads, the same for every process: pictures, or the cache once it is whole."""
     folder, world = context.folder, context.world
     if recipe.cache is None:
-        batches = live_batches(recipe, source, facts, encoders)
+        batches = live_batches(recipe, source, facts, encoders, buckets)
     else:
-        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
+        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, buckets, silent=silent)
         health.write(folder.health, writes=world.leads)
     batches.agree(world)
     return batches

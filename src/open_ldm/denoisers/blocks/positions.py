@@ -145,6 +145,19 @@ class Positions(nn.Module):
         return table[top : top + grid[0], left : left + grid[1]].flatten(0, 1)
 
 
+def require_room(config: PositionsConfig, grid: Grid) -> None:
+    """Raise ConfigError for a grid that is larger than a table of fixed size."""
+    match config:
+        case StoredPositions(rows=rows, columns=columns):
+            sides = rows, columns
+        case CentredPositions(side=side):
+            sides = side, side
+        case _:
+            return
+    for whole, size in zip(sides, grid, strict=True):
+        _margin(whole, size)
+
+
 def computed_table(config: ComputedPositions, grid: Grid, width: int) -> Tensor:
     """Compute the position vectors of a grid: [T, width], float64, row by row."""
     if isinstance(config, BicubicPositions):
