@@ -97,6 +97,7 @@ class Run:
         negative_prompt: str | None = None,
         sweep: str | None = None,
         yes: bool = False,
+        view: str | None = None,
         progress: bool = True,
         **controls: str | float,
     ) -> Samples:
@@ -116,6 +117,7 @@ class Run:
             negative_prompt: What guidance leads away from, in place of no caption.
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
             yes: Sample a sweep of more than 1,000 pictures too.
+            view: Shape of the pictures of a model that was trained in buckets: HEIGHTxWIDTH in pixels, or WIDTH:HEIGHT.
             progress: Show a progress line.
             **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
                 `colour="20,45"`, `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
@@ -134,6 +136,8 @@ class Run:
         options = replace(
             asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale, control_scale=control_scale
         )
+        if view is not None:
+            options = replace(options, aspect=view) if ":" in view else replace(options, view_size=view)
         return sampling.sample(self._load(), options, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:

@@ -41,6 +41,10 @@ ArrayLabels = Annotated[
 ClassNames = Annotated[
     list[str] | None, typer.Option("--class", help="A class name, or an index where no name is a number; may be given often.")
 ]
+Size = Annotated[
+    str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of a model trained in buckets: size of the pictures, in pixels.")
+]
+Aspect = Annotated[str | None, typer.Option(metavar="WIDTH:HEIGHT", help="Likewise, by the aspect ratio: 2:1, 3:4, ...")]
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
 
@@ -54,6 +58,8 @@ def sample(
     class_name: ClassNames = None,
     class_index: ClassIndices = None,
     count: Count = None,
+    size: Size = None,
+    aspect: Aspect = None,
     npz: Npz = False,
     labels: ArrayLabels = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
@@ -93,6 +99,8 @@ def sample(
         control_scale=control_scale,
         spacing=spacing,
         yes=yes,
+        view_size=size,
+        aspect=aspect,
     )
     if npz:
         return _array(loaded, options, labels, out, as_json)

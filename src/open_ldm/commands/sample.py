@@ -12,6 +12,7 @@ from torch import Tensor
 
 from open_ldm.commands.prompts import read_prompts, sweep_of
 from open_ldm.commands.samples import Samples, Sheet, refuse_older
+from open_ldm.commands.shape import run_of_shape
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.core.device import DeviceName
@@ -41,6 +42,7 @@ class SampleOptions:
         negative_prompt: What guidance leads away from, instead of the empty caption.
         steps, solver, spacing, semantic_scale, control_scale: As `sampling` in a recipe.
         yes: A sweep may have any number of pictures.
+        view_size, aspect: Shape of the pictures of a model that was trained in buckets: HEIGHTxWIDTH, or WIDTH:HEIGHT.
     """
 
     prompts: tuple[str, ...] = ()
@@ -57,6 +59,8 @@ class SampleOptions:
     control_scale: float | None = None
     spacing: str | None = None
     yes: bool = False
+    view_size: str | None = None
+    aspect: str | None = None
 
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
@@ -89,6 +93,7 @@ def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, 
             needed="one of them",
             fix="leave --prompt, --prompts and --class out",
         )
+    run = run_of_shape(run, options.view_size, options.aspect)
     settings = checked_settings(run, options)
     requests = requests_from(run, options.prompts, classes_of(run, options), options.count, options.seed, options.controls)
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt, yes=options.yes)

@@ -23,7 +23,7 @@ class OriginalSize(Control):
         return float(record.original_height_px), float(record.original_width_px)
 
     def default(self, view: ViewShape) -> tuple[float, ...]:
-        """Return a square of the data's median short side; in buckets a picture of the view's aspect ratio with that short side."""
+        """Return a square of the data's median short side; in buckets a picture of that short side and the view's ratio."""
         short = float(view.typical_original_px)
         if not view.shapes:
             return short, short

@@ -1,15 +1,15 @@
 """The order of samples in buckets: one bucket a global batch, a pure function of (seed, position) with no state to save.
 
 Bucket b of n_b samples is read as an endless order of its own: number j is its sample permutation[b, e](i) with
-(e, i) = divmod(j, n_b). It is cut into batches of B, and by the end of epoch e so many of them have come that all samples have
-been read e + 1 times:
+(e, i) = divmod(j, n_b). It is cut into batches of B, and by the end of epoch e so many of them have come that every sample was
+read e + 1 times:
 
     batches_b(e) = ceil((e + 1) n_b / B) - ceil(e n_b / B)
 
 Where n_b is no multiple of B, the last batch of an epoch is filled from the bucket's next epoch, where what was taken does not
 come again. So after E epochs every sample has come E times, and besides them fewer than B of each bucket once more (several
-times, where a bucket has fewer than B samples: such a bucket has no batch at all in most epochs). Within an epoch the batches of
-all buckets come in the order of one more permutation.
+times, where a bucket has fewer than B samples: such a bucket has no batch at all in most epochs). The batches of all buckets
+come in the order of one more permutation of each epoch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The shapes of buckets: views of several aspect ratios at one area; each picture is cut to the shape that keeps most of it.
+"""The shapes of buckets: views of several aspect ratios at one area. Each picture is cut to the shape that keeps most of it.
 
-With sides in steps of m px, an area of A px holds U = A / m^2 squares of side m. The shapes of constant area are those of r rows
-and floor(U / r) columns of such squares, and the same turned: no other shape within the area has as many rows and more columns.
+With sides in steps of m px, an area of A px holds U = A / m^2 squares of side m. The shapes of constant area are those of r
+rows and floor(U / r) columns of such squares, and the same turned: no other shape within the area is as high and wider.
 None is larger than the square, so that none needs more memory.
 
 A picture of aspect ratio a (width / height) that just covers a view of ratio b keeps the share min(a / b, b / a) of its pixels.

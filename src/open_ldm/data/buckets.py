@@ -54,8 +54,8 @@ class Buckets:
         fullest = self.shapes[counts.index(max(counts))]
         square = "square crop" if self.alone[0] == self.alone[1] else f"crop to {words_of(self.alone)}"
         return (
-            f"{len(used)} of {len(self.shapes)} buckets are used, {words_of(used[0])} to {words_of(used[-1])} px, most pictures in"
-            f" {words_of(fullest)}; {100 * self.thrown_away:.1f} % of a picture's pixels are thrown away"
+            f"{len(used)} of {len(self.shapes)} buckets are used, {words_of(used[0])} to {words_of(used[-1])} px,"
+            f" most pictures in {words_of(fullest)}; {100 * self.thrown_away:.1f} % of a picture's pixels are thrown away"
             f" (by a {square} {100 * self.thrown_away_alone:.1f} %)"
         )
 

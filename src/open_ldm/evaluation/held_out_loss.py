@@ -28,7 +28,8 @@ _NOISE = "held-out noise"
 class HeldOutLoss:
     """mean |prediction - target|^2 over `count` pictures: `levels` at each of `times`, and `mean` over all of them.
 
-    `by_shape` is the mean over the pictures of each shape, by its HEIGHTxWIDTH in px, where they have several. Comparable between models of the same prediction `kind`, noise schedule and latents, on the same pictures and seed.
+    Comparable between models of the same prediction `kind`, noise schedule and latents, on the same pictures and seed. Where
+    the pictures have several shapes, `by_shape` is the mean over those of each, by its HEIGHTxWIDTH in px.
     """
 
     kind: PredictionKind

@@ -114,7 +114,7 @@ def measure_latent_stats(
 
 
 def measured_ranges(recipe: Recipe, config: MeasuredStats) -> list[range]:
-    """Positions of the views that latent statistics are measured on, cut into batches; in buckets each within a global batch."""
+    """Positions of the views that latent statistics are measured on, cut into batches, in buckets each of one global batch."""
     whole = config.pictures if recipe.data.transform.buckets is None else recipe.training.batch_size
     return [
         range(start, min(start + _MEASURED_AT_ONCE, first + whole, config.pictures))

@@ -46,9 +46,7 @@ def read_content_hash(source: Source, stop: StopRequest, world: World, *, silent
     return found
 
 
-def build_cache(
-    recipe: Recipe, source: Source, pictures: str, encoders: Encoders, buckets: Buckets | None = None
-) -> Cache:
+def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoders, buckets: Buckets | None = None) -> Cache:
     """Open the recipe's cache, filled or not; it belongs to exactly these pictures, views and encoders.
 
     Args:

@@ -13,6 +13,7 @@ from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.data.bucket_shapes import Shape
+from open_ldm.data.transforms import TransformConfig
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
@@ -56,6 +57,13 @@ class LoadedRun:
     def shapes(self) -> tuple[Shape, ...]:
         """The shapes of pictures that the model was trained on, the usual one first."""
         return sampled_shapes(self.recipe.transform)
+
+    @property
+    def transform(self) -> TransformConfig:
+        """How views of the shape that the run samples are cut."""
+        view = self.known.facts.view
+        cut = self.recipe.transform
+        return cut if cut.buckets is None else cut.of_shape((view.height_px, view.width_px))
 
     def of_shape(self, shape: Shape) -> LoadedRun:
         """Return the run ready to sample pictures of (height, width) in px, one of its `shapes`."""

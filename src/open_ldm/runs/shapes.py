@@ -54,6 +54,11 @@ def sampled_shapes(transform: TransformConfig) -> tuple[Shape, ...]:
     return (usual, *(shape for shape in shapes if shape != usual))
 
 
+def largest_shape(transform: TransformConfig) -> Shape:
+    """Return the shape of most pixels, of equals the longest."""
+    return max(transform.shapes or (transform.base,), key=lambda shape: (shape[0] * shape[1], max(shape)))
+
+
 def buckets_of(transform: TransformConfig, source: Source, world: World | None = None) -> Buckets | None:
     """Read the sizes of a data set's pictures and find the bucket of each; None for views of one shape.
 

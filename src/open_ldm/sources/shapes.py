@@ -1,7 +1,7 @@
 """Coloured shapes painted on the fly: a data set inside the package with known ground truth for every attribute.
 
 Each picture shows one or two shapes on a light background, at its own original size: the short side is log-uniform in
-20..160 px (or another range) and the aspect ratio 3:4 to 4:3 (or another), so that size, crop, aspect and flip controls vary. With
+20..160 px and the aspect ratio 3:4 to 4:3 (or other ranges), so that size, crop, aspect and flip controls vary. With
 `entangle` they depend on what the picture shows. Everything about picture i follows from (seed, i).
 """
 

@@ -1,8 +1,8 @@
 """How latents of several shapes are stored in one shard, as named columns.
 
-A section whose views all have one shape holds `mean` and, where there is one, `std` [rows, C, h, w]. One of several shapes holds
-`mean.HxW` and `std.HxW` for each shape that occurs, with H and W the sides of the views in pixels, and `row` int32 [rows]: where
-a view's latents are in the tensors of its shape, which its record tells. The record and all else have one entry for each row.
+A section whose views all have one shape holds `mean` and, where there is one, `std` [rows, C, h, w]. One of several shapes has
+`mean.HxW` and `std.HxW` for each shape that occurs, with H and W the sides of the views in pixels, and `row` int32 [rows], the
+place of a view's latents in the tensors of its shape, which its record tells. The record and the rest have one entry a row.
 """
 
 from __future__ import annotations
