@@ -48,7 +48,8 @@ conditioning:
   semantic: {kind: class}
   controls: [{kind: original_size}, {kind: crop}, {kind: flip}, {kind: aspect_ratio}]
 denoiser: {kind: mdtv2, size: XS, patch: 2, depth: 3, width: 32, heads: 2, decode_layers: 1}
-training: {samples: 160, batch_size: 8, dtype: float32, log_every_samples: 8, checkpoint_every_samples: 16, preview_every_samples: 0}
+training:
+  {samples: 160, batch_size: 8, dtype: float32, log_every_samples: 8, checkpoint_every_samples: 16, preview_every_samples: 0}
 """
 
 
@@ -90,7 +91,6 @@ def count_epochs() -> list[dict[str, Any]]:
                 "filling": sum(extra),
                 "most_filling_of_a_bucket": max(extra),
                 "updates_of_several_shapes": sum(len(each) != 1 for each in shapes),
-                "order": hash(tuple(sorted(came.items()))),
             }
         )
     return found
