@@ -2,8 +2,8 @@
 
     python benchmarks/longer.py photos-dit --first 256 --then 512 KEY=VALUE ...
 
-The recipe is trained to `--first` samples and copied. One copy goes on to `--then` in one go. The other is killed (SIGKILL) when
-it has seen three quarters of the new part, and started again.
+The recipe is trained to `--first` samples and copied. One copy goes on to `--then` in one go. The other is killed (SIGKILL)
+when it has seen three quarters of the new part, and started again.
 """
 
 from __future__ import annotations

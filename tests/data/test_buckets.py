@@ -213,7 +213,7 @@ def test_pixels_thrown_away_are_told_beside_the_square_crop() -> None:
     assert buckets.thrown_away == pytest.approx(1 - (1 + 5 / 6 + 1 / 3) / 3)
     assert buckets.sentence().startswith("2 of 2 buckets are used, 16x16 to 12x20 px, most pictures in 16x16; 27.8 % of a")
     assert buckets.sentence().endswith("picture's pixels are thrown away (by a square crop 38.9 %)")
-    assert buckets.small(4).endswith("12x20 (1), 16x16 (3)") and buckets.small(1) == ""
+    assert buckets.small(4)[0].endswith("12x20 (1), 16x16 (3)") and buckets.small(1) == ()
     assert buckets.fingerprint != assign(sizes[:3], buckets.shapes, BASE).fingerprint
 
 

@@ -64,15 +64,15 @@ class Buckets:
         pairs = zip(self.shapes, self.members, strict=True)
         return [self.sentence(), *(f"{words_of(shape):>12}{len(members):>9,} pictures" for shape, members in pairs)]
 
-    def small(self, batch_size: int) -> str:
-        """Name the buckets with fewer pictures than a batch, whose pictures come several times in one; empty without any."""
+    def small(self, batch_size: int) -> tuple[str, ...]:
+        """Write a line that names buckets with fewer pictures than a batch, which come several times in it, or none."""
         counts = [(len(members), shape) for members, shape in zip(self.members, self.shapes, strict=True)]
         few = sorted((count, shape) for count, shape in counts if 0 < count < batch_size)
         if not few:
-            return ""
+            return ()
         shown = ", ".join(f"{words_of(shape)} ({count:,})" for count, shape in few[:4])
         more = f" and {len(few) - 4} more" if len(few) > 4 else ""
-        return f"buckets with fewer pictures than a batch of {batch_size:,}, where they come several times: {shown}{more}"
+        return (f"buckets with fewer pictures than a batch of {batch_size:,}, where they come several times: {shown}{more}",)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data: pictures by shape, and the shares that are thrown away."""

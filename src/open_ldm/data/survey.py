@@ -190,13 +190,8 @@ def survey(
         DataError: The data set is empty, or none of the samples has a readable header.
     """
     chosen = spread(len(source), limit)
-    sizes: list[tuple[int, int]] = []
     bad: list[BadSample] = []
-    for index in chosen:
-        try:
-            sizes.append(source.size_of(index))
-        except BadPicture as verdict:
-            bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
+    sizes = _sizes(source, chosen, bad)
     content = decode_all(source) if decode else None
     if content is not None:
         bad = list(content.bad)
@@ -225,15 +220,28 @@ def survey(
         columns=survey_columns(source, columns or {}),
         unused=columns_of(source).unused([*(columns or {}), *([groups.by] if groups else [])]),
         groups=groups,
-        buckets=assign(sizes, transform.shapes, transform.base) if transform is not None and transform.buckets else None,
-        thrown_away=_thrown_away(sizes, transform),
+        **_cut(sizes, transform),
     )
 
 
-def _thrown_away(sizes: Sequence[Shape], transform: TransformConfig | None) -> float | None:
-    if transform is None or transform.buckets is not None or isinstance(transform.crop, LocalCrop):
-        return None
-    return assign(sizes, [transform.base], transform.base).thrown_away
+def _sizes(source: Source, chosen: Sequence[int], bad: list[BadSample]) -> list[Shape]:
+    """Read (height, width) of the chosen pictures; those whose header cannot be read are added to `bad`."""
+    sizes = []
+    for index in chosen:
+        try:
+            sizes.append(source.size_of(index))
+        except BadPicture as verdict:
+            bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
+    return sizes
+
+
+def _cut(sizes: Sequence[Shape], transform: TransformConfig | None) -> dict[str, Any]:
+    """What a transform does to pictures of these sizes."""
+    if transform is None or isinstance(transform.crop, LocalCrop):
+        return {}
+    if transform.buckets is not None:
+        return {"buckets": assign(sizes, transform.shapes, transform.base)}
+    return {"thrown_away": assign(sizes, [transform.base], transform.base).thrown_away}
 
 
 def spread(length: int, limit: int) -> list[int]:

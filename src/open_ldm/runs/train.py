@@ -175,11 +175,9 @@ def _trained(
     facts = read_facts(recipe, source, seen, None if before is None else before.facts, there)
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
-    notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
     buckets = buckets_of(recipe.transform, source, world)
-    if buckets is not None:
-        seen, few = replace(seen, buckets=buckets), buckets.small(recipe.training.batch_size)
-        notes = [*notes, *([few] if few else [])]
+    seen, few = replace(seen, buckets=buckets), () if buckets is None else buckets.small(recipe.training.batch_size)
+    notes = [*notes, *vanished_classes(facts.class_names, source.class_names), *few]
     batches = _batches(recipe, source, facts, encoders, buckets, health, context, silent=silent)
     known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
     trainer = build_trainer(recipe, known, machine, world)
