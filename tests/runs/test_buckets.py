@@ -80,11 +80,11 @@ def test_a_killed_run_from_a_cache_ends_as_one_from_pictures(whole: Path, tmp_pa
 
 
 def test_the_run_tells_of_its_buckets(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = json.loads((whole / "data.json").read_text())["survey"]["buckets"]
-    assert set(told["pictures"]) == {"16x16", "20x12", "12x20"} and sum(told["pictures"].values()) > 30
+    told = json.loads((whole / "data.json").read_text())["survey"]
+    assert set(told["buckets"]) == {"16x16", "20x12", "12x20"} and sum(told["buckets"].values()) > 30
     assert 0 < told["thrown_away"] < told["thrown_away_by_one_shape"]
     held_out = next(event for event in read_events(whole / "events.jsonl") if event.name == "held_out")
-    assert set(held_out.fields["by_shape"]) == set(told["pictures"])
+    assert set(held_out.fields["by_shape"]) == set(told["buckets"])
     preview = next(event for event in read_events(whole / "events.jsonl") if event.name == "preview")
     assert (whole / str(preview.fields["file"])).is_file()
     assert ended(["data", "survey", str(whole)]) == 0

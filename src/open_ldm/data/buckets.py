@@ -77,7 +77,7 @@ class Buckets:
     def to_json(self) -> dict[str, Any]:
         """Return plain data: pictures by shape, and the shares that are thrown away."""
         return {
-            "pictures": {words_of(shape): len(members) for shape, members in zip(self.shapes, self.members, strict=True)},
+            "buckets": {words_of(shape): len(members) for shape, members in zip(self.shapes, self.members, strict=True)},
             "thrown_away": round(self.thrown_away, 6),
             "thrown_away_by_one_shape": round(self.thrown_away_alone, 6),
         }

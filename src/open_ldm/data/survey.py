@@ -152,8 +152,6 @@ class DataSurvey(ShownAsText):
         """Return plain data with the same names; quantiles of what was measured stand beside those of sizes."""
         content = asdict(replace(self, buckets=None))
         content.pop("content")
-        if self.buckets is not None:
-            content["buckets"] = self.buckets.to_json()
         if self.content is None:
             content.pop("decoded")
         else:
@@ -162,6 +160,7 @@ class DataSurvey(ShownAsText):
             if not content[name]:
                 content.pop(name)
         measured = content.pop("measured")
+        content |= {} if self.buckets is None else self.buckets.to_json()
         return {**content, **{name: found["quantiles"] for name, found in measured.items()}}
 
 
