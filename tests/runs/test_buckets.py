@@ -18,6 +18,7 @@ from open_ldm.core.config import parse_yaml
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import read_events
+from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.load import LoadedRun, load_run
@@ -160,5 +161,7 @@ def test_steps_are_those_of_autoencoder_and_patches(tmp_path: Path) -> None:
     assert recipe(tmp_path, "denoiser.patch=2", "data.transform.size_px=32").transform.shapes[0] == (50, 20)
     with pytest.raises(ConfigError, match="step_px=2; needed: a multiple of 4, which latents and patches need"):
         recipe(tmp_path, "data.transform.buckets={step_px: 2}")
+    with pytest.raises(ConfigError, match="buckets is for denoisers; an autoencoder takes any shape; needed: null"):
+        load_autoencoder_recipe("photos-autoencoder", ["data.transform.buckets={}"])
     with pytest.raises(ConfigError, match="5 tokens a side do not fit a position table of 4"):
         recipe(tmp_path, *DENOISERS["dit"], "denoiser.positions={kind: stored, rows: 4, columns: 4}")
