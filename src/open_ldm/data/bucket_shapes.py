@@ -10,7 +10,6 @@ So it belongs to the shape whose ratio is nearest to its own on a logarithmic sc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -91,22 +90,24 @@ def bucket_shapes(base: Shape, step_px: int, config: BucketsConfig) -> tuple[Sha
             needed="several shapes",
             fix="a larger data.transform.size_px or buckets.longest, or leave data.transform.buckets out",
         )
-    return tuple(sorted(chosen, key=_log))
+    return tuple(sorted(chosen, key=_ratio))
 
 
 def _derived(base: Shape, possible: Sequence[Shape], longest: float) -> list[Shape]:
     chosen = [base]
-    for outwards in (1, -1):
-        last = _log(base)
-        for shape in sorted(possible, key=lambda shape: outwards * _log(shape)):
-            if outwards * (_log(shape) - last) >= math.log(_APART) and abs(_log(shape)) <= math.log(longest):
+    ordered = sorted(possible, key=_ratio)
+    middle = ordered.index(base)
+    for outwards in (ordered[middle + 1 :], ordered[:middle][::-1]):
+        last = base
+        for shape in outwards:
+            if kept_share(last, shape) <= 1 / _APART and max(shape) <= longest * min(shape):
                 chosen.append(shape)
-                last = _log(shape)
+                last = shape
     return chosen
 
 
-def _log(shape: Shape) -> float:
-    return math.log(shape[1] / shape[0])
+def _ratio(shape: Shape) -> float:
+    return shape[1] / shape[0]
 
 
 def words_of(shape: Shape) -> str:
@@ -116,14 +117,20 @@ def words_of(shape: Shape) -> str:
 
 def nearest_shape(size: Shape, shapes: Sequence[Shape]) -> int:
     """Return the number of the shape that keeps most of a picture of (height, width) `size`; the first one of equals."""
-    return nearest_ratio(size[1] / size[0], shapes)
+    return max(range(len(shapes)), key=lambda number: kept_share(size, shapes[number]))
 
 
 def nearest_ratio(ratio: float, shapes: Sequence[Shape]) -> int:
     """Return the number of the shape whose width / height is nearest to a ratio on a logarithmic scale."""
-    return min(range(len(shapes)), key=lambda number: abs(math.log(ratio) - _log(shapes[number])))
+    return max(range(len(shapes)), key=lambda number: _kept(1, ratio, shapes[number]))
 
 
 def kept_share(size: Shape, shape: Shape) -> float:
     """Return the share of a picture's pixels that a view of this shape shows when the picture just covers it."""
-    return math.exp(-abs(_log(size) - _log(shape)))
+    return _kept(*size, shape)
+
+
+def _kept(height: float, width: float, shape: Shape) -> float:
+    """min(a / b, b / a) for the ratios a and b of a picture and a shape: one division, which rounds alike on every machine."""
+    one, other = width * shape[0], height * shape[1]
+    return min(one, other) / max(one, other)

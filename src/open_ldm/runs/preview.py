@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from open_ldm.sampling.requests import SampleRequest, build_inputs
 from open_ldm.text import TextEncoder
 
 PREVIEW_SEED = 1000
+T = TypeVar("T")
 
 
 def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_encoder: TextEncoder | None) -> list[SampleRequest]:
@@ -57,9 +59,10 @@ def sample_previews(
 ) -> list[Tensor]:
     """Sample the requested pictures by the recipe's sampling settings: pixels uint8 [3, H, W] of each, as they are shown.
 
-    In buckets they have the shapes in turn, the usual one first.
+    In buckets they have the shapes in turn, the usual one first; where there are more shapes than pictures, some of them.
     """
-    shapes = sampled_shapes(recipe.transform)
+    usual, *others = sampled_shapes(recipe.transform)
+    shapes = [usual, *evenly(others, len(requests) - 1)]
     shape_at = [shapes[place % len(shapes)] for place in range(len(requests))]
     sampled: dict[int, Tensor] = {}
     for shape in dict.fromkeys(shape_at):
@@ -77,7 +80,7 @@ def captions_of(requests: Sequence[SampleRequest]) -> list[str]:
     return [request.shows or "" for request in requests]
 
 
-def evenly(items: Sequence[str], count: int) -> list[str]:
+def evenly(items: Sequence[T], count: int) -> list[T]:
     """Pick at most `count` items, evenly spaced."""
     number = min(len(items), count)
     return [items[i * len(items) // number] for i in range(number)]
