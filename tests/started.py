@@ -67,6 +67,7 @@ def _run(arguments: list[str], environment: dict[str, str], errors: str) -> None
         os.dup2(opened, descriptor)
         os.close(opened)
     sys.argv = ["ldm", *arguments]
+    multiprocessing.set_start_method("fork", force=True)  # as in an interpreter of its own, not the server's
     from open_ldm.cli.main import main
 
     main()

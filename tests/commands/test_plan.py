@@ -34,8 +34,11 @@ def recipe(folder: Path, *changes: str) -> Recipe:
 
 
 def bytes_in_graph(model: nn.Module, losses: torch.Tensor) -> int:
-    """What the nodes of an autograd graph hold, besides parameters, each storage once: torch's own list of it."""
-    found: dict[int, int] = {}
+    """What the nodes of an autograd graph hold, besides parameters, each storage once: torch's own list of it.
+
+    Python numbers, which an attention written out multiplies by, stand in that list as tensors without dimensions.
+    """
+    found: dict[int, torch.UntypedStorage] = {}
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     waiting: list[Any] = [losses.grad_fn]
     seen = set()
@@ -46,9 +49,9 @@ def bytes_in_graph(model: nn.Module, losses: torch.Tensor) -> int:
         waiting += [before for before, _ in node.next_functions]
         held = [getattr(node, name) for name in dir(node) if name.startswith("_saved_") or name == "saved_tensors"]
         for tensor in [one for each in held for one in (each if isinstance(each, tuple | list) else [each])]:
-            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage()).data_ptr() not in own:
-                found[storage.data_ptr()] = storage.nbytes()
-    return sum(found.values())
+            if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.untyped_storage().data_ptr() not in own:
+                found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+    return sum(storage.nbytes() for storage in found.values())
 
 
 def test_a_real_pass_keeps_what_its_graph_holds(tmp_path: Path) -> None:

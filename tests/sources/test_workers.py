@@ -15,6 +15,9 @@ from open_ldm.core.errors import RunLockedError
 from open_ldm.run_folder import folder as run_folder
 from open_ldm.run_folder.folder import RunFolder
 
+ENDING_SECONDS = 60
+"""How long a machine under load may take to end processes; what does not end on its own does not end in ten times that."""
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked on POSIX alone")
 
 READ = """
@@ -56,6 +59,53 @@ def test_a_killed_run_with_workers_frees_its_folder_within_a_second(tmp_path: Pa
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # the workers, one of which hangs
         process.wait(timeout=10)
+
+
+READ_BY_A_SERVER = """
+import multiprocessing, os, sys, time
+from functools import partial
+from pathlib import Path
+from open_ldm.sources.workers import read_ahead
+
+def read(folder, numbers):
+    (folder / str(os.getpid())).touch()
+    return list(numbers)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("forkserver")
+    for batch in read_ahead(partial(read, Path(sys.argv[1])), ([start] for start in range(10**9)), 2):
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_workers_of_a_fork_server_end_with_the_trainer(tmp_path: Path) -> None:
+    """Such workers are Python 3.14's; their parent is the server, which is alive as long as they are."""
+    program, pids = tmp_path / "program.py", tmp_path / "pids"
+    program.write_text(READ_BY_A_SERVER)
+    pids.mkdir()
+    process = subprocess.Popen([sys.executable, str(program), str(pids)])
+    until = time.monotonic() + ENDING_SECONDS
+    while len(workers := [int(path.name) for path in pids.iterdir()]) < 2:
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait(timeout=10)
+    try:
+        while any(map(_runs, workers)):
+            assert time.monotonic() < until, "workers live on without the trainer"
+            time.sleep(0.05)
+    finally:
+        for worker in filter(_runs, workers):
+            os.kill(worker, signal.SIGKILL)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_the_lock_of_a_process_that_is_ending_is_waited_for(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -82,7 +86,7 @@ def _started(reader: _Reader[T], ranges: Iterable[Sequence[int]], workers: int) 
             collate_fn=_as_read,
             num_workers=workers,
             prefetch_factor=_BATCHES_AHEAD_PER_WORKER,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_live_and_die_with_the_trainer,
             generator=torch.Generator().manual_seed(0),  # else torch draws from the global generator
         )
         return iter(loader)
@@ -106,7 +110,18 @@ def _as_read(batch: Any) -> Any:
     return batch  # already a Batch, or a _Failure
 
 
-def _ignore_signals(_: int) -> None:
-    # A stop signal reaches the whole process group; the trainer decides, and workers end when it closes the iterator.
+def _live_and_die_with_the_trainer(_: int) -> None:
+    """A stop signal reaches the whole process group; the trainer decides, and workers end when it closes the iterator.
+
+    A trainer that is killed closes nothing. torch's workers then look every few seconds whether their parent has changed, and
+    never find out where a fork server is that parent, as from Python 3.14 on: the server lives as long as they do.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_without_the_trainer, name="trainer watch", daemon=True).start()
+
+
+def _end_without_the_trainer() -> None:
+    if (trainer := multiprocessing.parent_process()) is not None:
+        wait([trainer.sentinel])
+        os._exit(1)
