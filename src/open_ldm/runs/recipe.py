@@ -128,17 +128,10 @@ class Recipe(Parallel):
         return of_its_day(content) if isinstance(content, Mapping) else content
 
     @model_validator(mode="after")
-    def _pictures_fit_the_patches(self) -> Recipe:
-        try:
-            require_sizes(self.data.transform, self.autoencoder, self.denoiser)
-        except ConfigError as error:
-            raise ValueError(error.one_line()) from error
-        return self
-
-    @model_validator(mode="after")
     def _parts_fit_one_another(self) -> Recipe:
         sampling = self.sampling
         try:
+            require_sizes(self.data.transform, self.autoencoder, self.denoiser)
             check_slots(self.conditioning, self.denoiser)
             if isinstance(self.latent_stats, GivenStats):
                 given(self.latent_stats, self.autoencoder.channels)
