@@ -162,6 +162,6 @@ def test_steps_are_those_of_autoencoder_and_patches(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="step_px=2; needed: a multiple of 4, which latents and patches need"):
         recipe(tmp_path, "data.transform.buckets={step_px: 2}")
     with pytest.raises(ConfigError, match="buckets is for denoisers; an autoencoder takes any shape; needed: null"):
-        load_autoencoder_recipe("photos-autoencoder", ["data.transform.buckets={}"])
+        load_autoencoder_recipe("photos-autoencoder", ["data.transform.buckets={}", "data.transform.crop={kind: center}"])
     with pytest.raises(ConfigError, match="5 tokens a side do not fit a position table of 4"):
         recipe(tmp_path, *DENOISERS["dit"], "denoiser.positions={kind: stored, rows: 4, columns: 4}")

@@ -138,10 +138,8 @@ class DataSurvey(ShownAsText):
         lines += [f"held out {self.groups.sentence()}"] if self.groups else []
         lines += filter(None, [unused_columns(self.unused)])
         lines += [] if self.buckets is None else self.buckets.table()
-        if (self.thrown_away or 0) >= _MUCH_THROWN_AWAY:
-            lines.append(
-                f"the crop throws away {100 * self.thrown_away:.0f} % of a picture's pixels; see data.transform.buckets"
-            )
+        if (lost := self.thrown_away or 0.0) >= _MUCH_THROWN_AWAY:
+            lines.append(f"the crop throws away {100 * lost:.0f} % of a picture's pixels; see data.transform.buckets")
         lines += [f"warning: {problem}" for problem in self.problems()]
         lines += [f"caption: {caption}" for caption in self.example_captions]
         lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]

@@ -244,8 +244,17 @@ def read_batches(
         DataError: Samples cannot be replaced, or a worker died. Errors raised in a worker arrive as they are.
     """
     columns_of(source).prepare(name for name in columns if name in columns_of(source))  # before processes copy the source
-    kept = {"for_keeps": for_keeps, "measures": measures, "columns": columns}
-    read = partial(read_view, source, transform, seed, views=views, order=order, **kept)
+    read = partial(
+        read_view,
+        source,
+        transform,
+        seed,
+        views=views,
+        for_keeps=for_keeps,
+        measures=measures,
+        columns=columns,
+        order=order,
+    )
     return read_ahead(partial(_read_batch, read), position_ranges, workers)
 
 
