@@ -18,13 +18,14 @@ import torch
 
 from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.cli.main import main
-from open_ldm.commands.demo import caption_groups, run_demo
+from open_ldm.commands.demo import FULL, QUICK, caption_groups, run_demo
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
-from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings, Plan
+from open_ldm.commands.demo.measure import ModelFindings
 from open_ldm.commands.demo.page import next_commands
-from open_ldm.commands.demo.run import BASELINE, IMPROVED, DemoResult
+from open_ldm.commands.demo.run import DemoResult
 from open_ldm.commands.demo.text import demo_text
 from open_ldm.commands.demo.verdict import judge
+from open_ldm.commands.demo.versions import BASELINE, IMPROVED, Version
 from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.data.shape_words import HELD_OUT, shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
@@ -48,12 +49,12 @@ SMALL = [
     "training.dtype=float32",
     "training.device=cpu",
 ]
-FEW = Plan(pictures=16)
+FEW = replace(FULL, pictures=16)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
-    return run_demo(tmp_path_factory.mktemp("demo"), SMALL, silent=True, plan=FEW)
+    return run_demo(tmp_path_factory.mktemp("demo"), SMALL, silent=True, version=FEW)
 
 
 def test_the_demo_writes_its_findings(demo: DemoResult) -> None:
@@ -64,13 +65,15 @@ def test_the_demo_writes_its_findings(demo: DemoResult) -> None:
         assert 0 <= found["models"][name]["content_change"]["value"] <= 1
     assert found["models"][BASELINE]["mirrored"] is None and found["models"][IMPROVED]["mirrored"]["pictures"] == FEW.pictures
     page = demo.page.read_text()
-    assert page.count("data:image/png") == 2 * len(SIZES_PX) + 3 + 2
+    assert page.count("data:image/png") == 2 * len(FEW.sizes_px) + 3 + 2
     assert all(claim.expected in page for claim in demo.claims)
 
 
 def test_the_commands_it_names_run(demo: DemoResult) -> None:
     few = [f"metrics.{name}.pictures=2" for name in ("content_change", "control_effect")]
-    for command, more in zip(next_commands(demo.out / IMPROVED), ([], few, ["--dry-run"]), strict=True):
+    for command, more in zip(
+        next_commands(demo.out / IMPROVED, demo.findings[IMPROVED]), ([], few, ["--dry-run"]), strict=True
+    ):
         assert command.split("--")[0].strip() in demo.page.read_text().replace("<span>", "").replace("</span>", "")
         with pytest.raises(SystemExit) as ended:
             main([*shlex.split(command)[1:], *more])
@@ -78,17 +81,28 @@ def test_the_commands_it_names_run(demo: DemoResult) -> None:
 
 
 def test_the_same_command_goes_on_and_finds_the_same(demo: DemoResult) -> None:
-    again = run_demo(demo.out, SMALL, silent=True, plan=FEW)
+    again = run_demo(demo.out, SMALL, silent=True, version=FEW)
     before, after = (result.to_json() | {"seconds": 0} for result in (demo, again))
     assert before == after
     events = (demo.out / IMPROVED / "events.jsonl").read_text()
     assert events.count('"event": "start"') == 1
 
 
-def test_both_models_see_the_same_drawings() -> None:
-    baseline, improved = load_recipe("demo-entangled"), load_recipe("demo-improved")
+@pytest.mark.parametrize("version", [FULL, QUICK], ids=["full", "quick"])
+def test_both_models_see_the_same_drawings(version: Version) -> None:
+    baseline, improved = [load_recipe(name, version.changes[model]) for model, name in version.recipes.items()]
     same = {"exclude": {"name", "conditioning"}}
     assert baseline.model_dump(**same) == improved.model_dump(**same)  # type: ignore[arg-type]
+
+
+def test_the_quick_demo_shows_that_the_colour_follows_the_size_or_stays(tmp_path: Path) -> None:
+    """It trains for real, on one thread a model; what turns it red is in benchmarks/demo_faults.py."""
+    shown = run_demo(tmp_path, ["training.device=cpu"], silent=True, version=QUICK)
+    assert shown.code == 0
+    baseline, improved = shown.findings[BASELINE], shown.findings[IMPROVED]
+    assert baseline.content_change.low > 0.5 and improved.content_change.high < 0.3
+    assert improved.control_effect.low > 0.25 * baseline.control_effect.value
+    assert improved.place is None and "Left and right" not in shown.page.read_text()
 
 
 def test_held_out_captions_are_never_trained_on() -> None:
@@ -114,14 +128,14 @@ def test_held_out_captions_are_never_trained_on() -> None:
 )
 def test_recipes_that_lack_what_it_shows_are_refused(tmp_path: Path, recipe: str, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        run_demo(tmp_path, [override], recipes={IMPROVED: recipe, BASELINE: recipe})
+        run_demo(tmp_path, [override], version=replace(FULL, recipes={IMPROVED: recipe, BASELINE: recipe}))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the training would not fail")
 def test_a_failed_training_is_told(tmp_path: Path) -> None:
     with pytest.raises(OpenLdmError, match=r"training in .* failed: .*not available on this machine"):
-        run_demo(tmp_path, [*SMALL[:-1], "training.device=cuda"], silent=True, plan=FEW)
+        run_demo(tmp_path, [*SMALL[:-1], "training.device=cuda"], silent=True, version=FEW)
 
 
 def test_a_demo_stopped_by_ctrl_c_has_saved_both_runs(tmp_path: Path) -> None:

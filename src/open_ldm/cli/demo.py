@@ -14,14 +14,17 @@ from open_ldm.cli.options import Json, Out, print_json
 def demo(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes.")] = None,
     out: Out = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only what the size does, by smaller models: a minute instead of five.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Show the paper in five minutes: two models learn the same drawings, entangled and improved, side by side. No download."""
-    from open_ldm.commands.demo import run_demo
+    from open_ldm.commands.demo import FULL, QUICK, run_demo
     from open_ldm.commands.demo.text import demo_text
 
-    folder = out or Path("runs") / "demo"
-    result = run_demo(folder, overrides or (), silent=as_json)
+    version = QUICK if quick else FULL
+    result = run_demo(out or Path("runs") / version.folder, overrides or (), silent=as_json, version=version)
     if as_json:
         print_json(result.to_json())
     else:

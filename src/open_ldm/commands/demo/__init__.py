@@ -2,5 +2,6 @@
 
 from open_ldm.commands.demo.captions import caption_groups
 from open_ldm.commands.demo.run import DemoResult, run_demo
+from open_ldm.commands.demo.versions import FULL, QUICK
 
-__all__ = ["DemoResult", "caption_groups", "run_demo"]
+__all__ = ["FULL", "QUICK", "DemoResult", "caption_groups", "run_demo"]

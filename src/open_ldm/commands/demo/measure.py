@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.commands.demo.captions import UNSEEN, caption_groups, untold_captions
+from open_ldm.commands.demo.versions import Version
 from open_ldm.commands.sample import sample_pixels, settings_from
 from open_ldm.core.events import Progress
 from open_ldm.data.shape_words import shapes_in
@@ -29,22 +30,10 @@ from open_ldm.sampling.requests import SampleRequest
 from open_ldm.sources.loader import open_data, read_batches
 from open_ldm.sources.shapes import ShapesConfig
 
-SIZES_PX = (12, 16, 20, 26, 36, 48)
-"""Positions of the size slider: sides of the original picture."""
 _CONTENT = ("colour",)
 _SEED = 1000
 _REAL_PICTURES = 3000
 _INTERVALS = BootstrapConfig()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many pictures each number rests on, besides the agreement with captions that tell everything."""
-
-    pictures: int = 64
-
-
-USUAL = Plan()
 
 
 @dataclass(frozen=True)
@@ -54,7 +43,7 @@ class ModelFindings:
     Attributes:
         content_change: Share of the seeds whose colour, which no caption told, differs between any two sizes of the original.
         control_effect: How much the size changes detail, 1 as much as in real pictures.
-        place: Share of the pictures, of captions that say left or right, that show it.
+        place: Share of the pictures, of captions that say left or right, that show it; None where the size alone is looked at.
         mirrored: Share of the pictures that flip=1 mirrors; None without that control.
         agreement: Shares of pictures that agree with their caption, by group of captions.
         pixels: The pictures themselves, uint8 [n, 3, H, W], by what they show.
@@ -62,7 +51,7 @@ class ModelFindings:
 
     content_change: Estimate
     control_effect: Estimate
-    place: Estimate
+    place: Estimate | None
     mirrored: Estimate | None
     agreement: Mapping[str, AgreementShares]
     pixels: Mapping[str, Tensor]
@@ -73,31 +62,33 @@ class ModelFindings:
         return {**numbers, "agreement": {name: asdict(shares) for name, shares in self.agreement.items()}}
 
 
-def measure_model(run: LoadedRun, drawings: ShapesConfig, plan: Plan, label: str, *, silent: bool = False) -> ModelFindings:
+def measure_model(
+    run: LoadedRun, drawings: ShapesConfig, version: Version, label: str, *, silent: bool = False
+) -> ModelFindings:
     """Sample from a model of the demo and measure what it samples.
 
     Args:
         run: Trained on drawings with a size control.
         drawings: These drawings.
-        plan: Numbers of pictures.
+        version: Says what is measured, and on how many pictures.
         label: Of the progress.
         silent: No progress is shown.
     """
     flips = any(control.asked_as == "flip" for control in run.recipe.conditioning.controls)
-    untold = untold_captions(drawings, plan.pictures)
-    largest = f"{SIZES_PX[-1]}x{SIZES_PX[-1]}"
-    groups = {name: group for name, group in caption_groups(drawings).items() if name != "two shapes"}
-    total = plan.pictures * (len(SIZES_PX) + flips) + sum(map(len, groups.values()))
+    untold, sizes_px = untold_captions(drawings, version.pictures), version.sizes_px
+    largest = f"{sizes_px[-1]}x{sizes_px[-1]}"
+    groups = {} if version.size_alone else _told_groups(drawings)
+    total = version.pictures * (len(sizes_px) + flips) + sum(map(len, groups.values()))
     with Progress(total, label=label, unit="pictures", silent=silent) as progress:
         draw = _Drawing(run, progress, {"flip": "0"} if flips else {})
-        by_size = {side: draw(untold, size=f"{side}x{side}") for side in SIZES_PX}
+        by_size = {side: draw(untold, size=f"{side}x{side}") for side in sizes_px}
         whole = {name: draw(captions, size=largest) for name, captions in groups.items()}
         flipped = draw(untold, size=largest, flip="1") if flips else None
     return ModelFindings(
         content_change=_content_change(by_size),
         control_effect=_control_effect(run, drawings, by_size),
-        place=_place(by_size[SIZES_PX[-1]], untold),
-        mirrored=None if flipped is None else _mirrored(by_size[SIZES_PX[-1]], flipped),
+        place=None if version.size_alone else _place(by_size[sizes_px[-1]], untold),
+        mirrored=None if flipped is None else _mirrored(by_size[sizes_px[-1]], flipped),
         agreement={name: _agreement(pixels, groups[name]) for name, pixels in whole.items()},
         pixels={
             **{f"size={side}": pixels for side, pixels in by_size.items()},
@@ -105,6 +96,10 @@ def measure_model(run: LoadedRun, drawings: ShapesConfig, plan: Plan, label: str
             **({} if flipped is None else {"flip=1": flipped}),
         },
     )
+
+
+def _told_groups(drawings: ShapesConfig) -> Mapping[str, Sequence[str]]:
+    return {name: group for name, group in caption_groups(drawings).items() if name != "two shapes"}
 
 
 class _Drawing:
@@ -139,7 +134,7 @@ def _control_effect(run: LoadedRun, drawings: ShapesConfig, by_size: Mapping[int
     In the training data small originals are red and large ones blue, which also differ in contrast, and so in detail.
     """
     view = run.recipe.data.transform
-    numbers = [(float(side), float(side)) for side in SIZES_PX]
+    numbers = [(float(side), float(side)) for side in by_size]
     statistic = statistic_of("size", numbers, (view.height_px, view.width_px))
     plain = drawings.model_copy(update={"entangle": None})
     source = open_data(run.recipe.data.model_copy(update={"source": plain}))
@@ -149,7 +144,7 @@ def _control_effect(run: LoadedRun, drawings: ShapesConfig, by_size: Mapping[int
         measured.append(statistic.measure(batch.pixels))
         settings.append(torch.tensor([[each.original_height_px, each.original_width_px] for each in batch.records]))
     near = nearest_value(torch.log2(torch.cat(settings).float()), torch.log2(torch.tensor(numbers)))
-    real = real_statistic(torch.cat(measured), near, [str(side) for side in SIZES_PX])
+    real = real_statistic(torch.cat(measured), near, [str(side) for side in by_size])
     found = {str(side): statistic.measure(pixels) for side, pixels in by_size.items()}
     return estimate_mean("control_effect", slope_effects(found, real.means), _INTERVALS)
 

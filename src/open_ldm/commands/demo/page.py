@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
-from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
+from open_ldm.commands.demo.measure import ModelFindings
 from open_ldm.commands.demo.verdict import BASELINE_CHANGES, FLIP_WORKS, IMPROVED_KEEPS, Claim, in_words
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
@@ -19,7 +19,9 @@ from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.pages.content import Fact, Head, Part, Picture, Table, link_to, render_page
 from open_ldm.sources.shapes import ShapesConfig
 
-_COLUMNS, _SCALE = 4, 4
+_COLUMNS = 4
+_SHOWN_PX = 128
+"""The side that every picture is enlarged to."""
 _ON_THE_SLIDER = 8
 _LEFT_AND_RIGHT = 8
 
@@ -87,11 +89,12 @@ def write_page(
         seconds: What the demo took.
     """
     wrong, colours = [claim for claim in claims if claim.wrong], drawings.colours
+    untold = "half of the captions do not say" if drawings.told_too else "no caption says"
     head = Head(
         title="Improved conditioning, in minutes",
         subtitle=f"Two small models learned the same drawings, whose colour runs from {colours[0]} in the smallest originals to"
-        f" {colours[-1]} in the largest, and half of the captions do not say it. One model is conditioned as in SDXL, the other"
-        " as Berrada et al. (2024) propose.",
+        f" {colours[-1]} in the largest, and {untold} it."
+        " One model is conditioned as in SDXL, the other as Berrada et al. (2024) propose.",
         state="not shown" if wrong else "shown",
         tone="bad" if wrong else "good",
         reason="; ".join(f"{claim.expected}: {claim.found}" for claim in wrong),
@@ -106,43 +109,56 @@ def write_page(
     )
     parts = [
         Part("Move the slider: one noise, one caption, another original size", "demo/slider.html", _slider(baseline, improved)),
-        Part(
-            "Left and right, when views are mirrored at random", "demo/side_by_side.html", _sides(drawings, baseline, improved)
-        ),
-        *(
-            [Part("Shapes in colours never seen together", "demo/side_by_side.html", _unseen(drawings, baseline, improved))]
-            if UNSEEN in improved.pixels
-            else []
-        ),
-        Part("What was claimed, and found", "demo/claims.html", _claims(claims, page.parent / "improved")),
+        *_other_parts(drawings, baseline, improved),
+        Part("What was claimed, and found", "demo/claims.html", _claims(claims, page.parent / "improved", improved)),
     ]
     write_text(page, render_page(head, parts, "open-ldm demo"))
 
 
+def _other_parts(drawings: ShapesConfig, baseline: ModelFindings, improved: ModelFindings) -> Sequence[Part]:
+    """What is looked at besides the size."""
+    parts = []
+    if improved.place is not None:
+        sides = _sides(drawings, baseline, improved)
+        parts.append(Part("Left and right, when views are mirrored at random", "demo/side_by_side.html", sides))
+    if UNSEEN in improved.pixels:
+        unseen = _unseen(drawings, baseline, improved)
+        parts.append(Part("Shapes in colours never seen together", "demo/side_by_side.html", unseen))
+    return parts
+
+
+def _sizes_px(found: ModelFindings) -> Sequence[int]:
+    """The positions of the size slider."""
+    return [int(name.removeprefix("size=")) for name in found.pixels if name.startswith("size=")]
+
+
 def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
+    sizes_px = _sizes_px(improved)
+
     def column(name: str, found: ModelFindings, tone: str) -> Column:
         pictures = [
             Picture("", _grid(found.pixels[f"size={side}"][_chosen(_ON_THE_SLIDER)]), alt=f"{name}, original size {side} px")
-            for side in SIZES_PX
+            for side in sizes_px
         ]
         says = "of the pictures change their colour somewhere along the slider"
         besides = f"Detail changes {_effect(found.control_effect)} times as much as in real pictures of these sizes."
         return Column(name, pictures, in_words(found.content_change), says, tone, besides)
 
     text = (
-        "The size tells the model how large the original picture was: 12 px is blurred, 48 px is sharp. It should change the"
-        " detail, and nothing else. The captions of these pictures name kind, size and place, but no colour."
+        f"The size tells the model how large the original picture was: {sizes_px[0]} px is blurred, {sizes_px[-1]} px is sharp."
+        " It should change the detail, and nothing else. The captions of these pictures name kind, size and place, but no"
+        " colour."
     )
     models = [
         column("entangled", baseline, "bad" if baseline.content_change.low > BASELINE_CHANGES else ""),
         column("improved", improved, "good" if improved.content_change.high < IMPROVED_KEEPS else ""),
     ]
-    return Slider(text, [f"{side}x{side} px" for side in SIZES_PX], models)
+    return Slider(text, [f"{side}x{side} px" for side in sizes_px], models)
 
 
 def _sides(drawings: ShapesConfig, baseline: ModelFindings, improved: ModelFindings) -> Beside:
     captions = untold_captions(drawings, _LEFT_AND_RIGHT)
-    largest = f"size={SIZES_PX[-1]}"
+    largest = f"size={_sizes_px(improved)[-1]}"
 
     def column(name: str, pixels: Tensor, share: Estimate | None, says: str) -> Column:
         picture = Picture("", _grid(pixels[:_LEFT_AND_RIGHT]), alt=f"{name}: {'; '.join(captions)}")
@@ -177,19 +193,20 @@ def _unseen(drawings: ShapesConfig, baseline: ModelFindings, improved: ModelFind
     return Beside(text, [column("entangled", baseline), column("improved", improved)], note)
 
 
-def _claims(claims: Sequence[Claim], improved: Path) -> Claims:
+def _claims(claims: Sequence[Claim], run: Path, improved: ModelFindings) -> Claims:
     rows = [[claim.expected, claim.found, "wrong" if claim.wrong else "ok"] for claim in claims]
     note = (
         "Intervals in brackets are at 95 %. A claim is wrong where its interval lies on the wrong side of its bound. What each"
         " number means: docs/evaluation.md; the drawings: docs/entangled-data.md; the method: docs/method.md."
     )
-    return Claims(Table(rows, ["claim", "found", ""]), note, next_commands(improved))
+    return Claims(Table(rows, ["claim", "found", ""]), note, next_commands(run, improved))
 
 
-def next_commands(run: Path) -> list[str]:
-    """Return commands that go on from the improved model, whose run folder is given."""
+def next_commands(run: Path, found: ModelFindings) -> list[str]:
+    """Return commands that go on from the improved model, of which the run folder and the findings are given."""
+    largest, flip = _sizes_px(found)[-1], "" if found.mirrored is None else " flip=0"
     return [
-        f"ldm sample {shlex.quote(str(run))} --prompt 'a large circle on the left' size=48x48 flip=0",
+        f"ldm sample {shlex.quote(str(run))} --prompt 'a large circle on the left' size={largest}x{largest}{flip}",
         f"ldm evaluate {shlex.quote(str(run))} --metrics content_change,control_effect",
         "ldm study control-parametrisation",
     ]
@@ -201,7 +218,7 @@ def _chosen(count: int) -> list[int]:
 
 
 def _grid(pixels: Tensor) -> bytes:
-    return png_bytes(grid(list(pixels), _COLUMNS, scale=_SCALE, gap=4))
+    return png_bytes(grid(list(pixels), _COLUMNS, scale=_SHOWN_PX // pixels.shape[-1], gap=4))
 
 
 def _effect(found: Estimate) -> str:

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from open_ldm.commands.demo.measure import USUAL, ModelFindings, Plan, measure_model
+from open_ldm.commands.demo.measure import ModelFindings, measure_model
 from open_ldm.commands.demo.page import write_page
 from open_ldm.commands.demo.verdict import Claim, judge
+from open_ldm.commands.demo.versions import BASELINE, FULL, IMPROVED, Version
 from open_ldm.commands.devices import ANY, Training, train_over
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
@@ -22,8 +23,6 @@ from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.shapes import ShapesConfig
 
-BASELINE, IMPROVED = "entangled", "improved"
-RECIPES = {BASELINE: "demo-entangled", IMPROVED: "demo-improved"}
 FINDINGS = "demo.json"
 
 
@@ -42,7 +41,7 @@ class DemoResult:
         """Plain data."""
         return {
             "code": self.code,
-            "runs": {name: str(self.out / name) for name in RECIPES},
+            "runs": {name: str(self.out / name) for name in self.findings},
             "page": str(self.page),
             "seconds": round(self.seconds, 1),
             "models": {name: found.to_json() for name, found in self.findings.items()},
@@ -50,22 +49,14 @@ class DemoResult:
         }
 
 
-def run_demo(
-    out: Path,
-    overrides: Sequence[str] = (),
-    *,
-    silent: bool = False,
-    recipes: Mapping[str, str] | None = None,
-    plan: Plan = USUAL,
-) -> DemoResult:
+def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, version: Version = FULL) -> DemoResult:
     """Train both models (or go on), measure them, and write demo.json and demo.html.
 
     Args:
         out: Folder of the demo; the runs are `out/entangled` and `out/improved`.
         overrides: Changes to both recipes.
         silent: Nothing is printed.
-        recipes: Which recipe is trained as which model, where it is not the packaged one.
-        plan: How many pictures the numbers rest on.
+        version: What is trained and looked at.
 
     Returns:
         What was found; its code is 1 where an interval lies on the wrong side of a claim.
@@ -76,13 +67,14 @@ def run_demo(
         OpenLdmError: A training failed.
     """
     started = time.perf_counter()
-    names = {**RECIPES, **(recipes or {})}
-    resolved = {model: load_recipe(name, overrides) for model, name in names.items()}
-    drawings = {model: _required_shapes(recipe) for model, recipe in resolved.items()}
-    _require_flip(resolved[IMPROVED])
-    _train(out, {model: (names[model], *overrides) for model in resolved}, resolved, silent)
+    changes = {model: (*version.changes[model], *overrides) for model in version.recipes}
+    resolved = {model: load_recipe(name, changes[model]) for model, name in version.recipes.items()}
+    drawings = {model: _required_shapes(recipe, version) for model, recipe in resolved.items()}
+    if not version.size_alone:
+        _require_flip(resolved[IMPROVED])
+    _train(out, {model: (version.recipes[model], *changes[model]) for model in resolved}, resolved, silent)
     findings = {
-        model: measure_model(load_run(out / model), drawings[model], plan, f"sample from {model}", silent=silent)
+        model: measure_model(load_run(out / model), drawings[model], version, f"sample from {model}", silent=silent)
         for model in resolved
     }
     claims = judge(findings[BASELINE], findings[IMPROVED])
@@ -107,14 +99,14 @@ def _train(out: Path, given: Mapping[str, Sequence[str]], recipes: Mapping[str, 
         progress.update(total)
 
 
-def _required_shapes(recipe: Recipe) -> ShapesConfig:
+def _required_shapes(recipe: Recipe, version: Version) -> ShapesConfig:
     source = recipe.data.source
     if not isinstance(source, ShapesConfig):
         raise ConfigError(f"ldm demo needs data.source.kind=shapes, not {source.kind}", fix="use ldm train")
-    if "colour" not in source.untold or not source.told_too:
-        raise ConfigError(
-            "ldm demo needs captions with and without the colour", fix="data.source.untold=[colour] data.source.told_too=true"
-        )
+    if "colour" not in source.untold:
+        raise ConfigError("ldm demo needs captions without the colour", fix="data.source.untold=[colour]")
+    if not (source.told_too or version.size_alone):
+        raise ConfigError("ldm demo needs captions with and without the colour", fix="data.source.told_too=true")
     options = [control.asked_as for control in recipe.conditioning.controls]
     if "size" not in options or not isinstance(recipe.conditioning.semantic, TextSemantic):
         raise ConfigError(f"recipe {recipe.name} lacks what the demo shows", needed="a text condition and the size control")

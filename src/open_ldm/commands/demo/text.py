@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from open_ldm.commands.demo.page import next_commands
-from open_ldm.commands.demo.run import BASELINE, IMPROVED, DemoResult
+from open_ldm.commands.demo.run import DemoResult
 from open_ldm.commands.demo.verdict import in_words
+from open_ldm.commands.demo.versions import BASELINE, IMPROVED
 
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 
@@ -16,9 +17,10 @@ def demo_text(result: DemoResult, *, colour: bool = False) -> str:
     lines.append(_row("colour changes with the size (unwanted)", [in_words(one.content_change) for _, one in models]))
     effects = [f"{one.control_effect.value:.2f}" for _, one in models]
     lines.append(_row("detail changes with the size (wanted, 1 as real)", effects))
-    lines.append(_row("left and right as the caption says", [in_words(one.place) for _, one in models]))
-    mirrored = [in_words(one.mirrored) if one.mirrored else "no such control" for _, one in models]
-    lines.append(_row("flip=1 mirrors", mirrored))
+    if places := [in_words(one.place) for _, one in models if one.place]:
+        lines.append(_row("left and right as the caption says", places))
+        mirrored = [in_words(one.mirrored) if one.mirrored else "no such control" for _, one in models]
+        lines.append(_row("flip=1 mirrors", mirrored))
     for group in models[0][1].agreement:
         shares = [f"{100 * one.agreement[group].all:.0f} %" for _, one in models]
         lines.append(_row(f"all attributes right, {group}", shares))
@@ -29,7 +31,7 @@ def demo_text(result: DemoResult, *, colour: bool = False) -> str:
     lines += [
         "",
         f"page:   {result.page.resolve()}  ({result.seconds:.0f} s)",
-        f"next:   {next_commands(result.out / IMPROVED)[0]}",
+        f"next:   {next_commands(result.out / IMPROVED, result.findings[IMPROVED])[0]}",
     ]
     return "\n".join(lines)
 

@@ -41,8 +41,10 @@ def judge(baseline: ModelFindings, improved: ModelFindings) -> Sequence[Claim]:
             f"{effect.value:.2f} [{effect.low:.2f}, {effect.high:.2f}] of real pictures (entangled: {reference.value:.2f})",
             effect.high < EFFECT_KEPT,
         ),
-        Claim("improved: left and right are right", in_words(improved.place), improved.place.high < FLIP_WORKS),
     ]
+    if improved.place is not None:
+        place = improved.place
+        claims.append(Claim("improved: left and right are right", in_words(place), place.high < FLIP_WORKS))
     if improved.mirrored is not None:
         mirrored = improved.mirrored
         claims.append(Claim("improved: flip=1 mirrors", in_words(mirrored), mirrored.high < FLIP_WORKS))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from open_ldm.studies.declared.data import QUICK, SIZED_SHAPES, SIZES, budget, influence, paper_protocol, protocol
+from open_ldm.studies.declared.data import (
+    SIZED_SHAPES,
+    SIZES,
+    budget,
+    content_change,
+    control_effect,
+    influence,
+    paper_protocol,
+    protocol,
+)
 from open_ldm.studies.study import Arm, Expectation, Setting, Study, Sweep
 
 
@@ -20,6 +29,15 @@ def _arms(semantic: tuple[float, ...], control: tuple[float, ...]) -> dict[str, 
 
 ARMS = _arms((1.0, 2.0, 4.0), (1.0, 2.0))
 MEASURED = protocol("precision_recall", influence(pictures=32), agreement=40, sweeps=(Sweep("size", SIZES),))
+SLIDER = ("12x12", "20x20", "48x48")
+DRAWN_MEASURED = protocol(
+    "precision_recall",
+    content_change(SLIDER, attributes=("colour",), pictures=96),
+    control_effect(SLIDER, pictures=96),
+    agreement=160,
+    sweeps=(Sweep("size", SLIDER),),
+)
+"""On the demo's drawings and gate: at alpha 8 the size did next to nothing under any scale, and kinds were not readable."""
 STUDY = Study(
     name="guidance",
     title="Two guidance scales",
@@ -29,11 +47,13 @@ STUDY = Study(
     expectations=(
         Expectation("2 and 1", "1 and 1", "agreement", "higher"),
         Expectation("2 and 2", "2 and 1", "control_influence", "higher"),
+        Expectation("1 and 2", "1 and 1", "control_effect", "higher"),
+        Expectation("2 and 2", "2 and 1", "control_effect", "higher"),
         Expectation("2 and 2", "2 and 1", "fid"),
     ),
     scales={
         "tiny": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *budget(4000)))],
-        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *QUICK), seeds=3)],
+        "small": [Setting("drawings", "demo-improved", ARMS, DRAWN_MEASURED, ("data.holdout={share: 0.02}",), seeds=3)],
         "paper": [Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", ARMS, paper_protocol("precision_recall"))],
     },
     notes="All arms share one training; an arm is named by its semantic and its control scale.",

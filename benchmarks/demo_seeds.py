@@ -1,0 +1,80 @@
+"""Whether `ldm demo` stays green over seeds and number formats, and turns red under three faults.
+
+    python benchmarks/demo_seeds.py --json seeds.json [--quick-seeds 10] [--full-seeds 3] [--dtypes bf16,float32]
+
+The faults change the improved model alone: its size gate is always open; its controls are dropped in every training picture, so
+that it ignores them; its flip gate is always shut, so that it is not told of mirrored views. The quick demo must see the first
+two, the full one all three. Every demo is a cell; the file is written after each, and the same command goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from open_ldm.commands.demo import FULL, QUICK, run_demo
+from open_ldm.commands.demo.versions import IMPROVED, Version
+from open_ldm.core.files import write_json
+
+OPEN_GATE = "{kind: original_size, gate: {kind: constant}}"
+GATE = "{kind: original_size, gate: {kind: power_cosine, alpha: 2}}"
+SHUT_FLIP = "{kind: flip, gate: {kind: power_cosine, alpha: 1000000}}"
+QUICK_FAULTS = {
+    "gate always 1": f"conditioning.controls=[{OPEN_GATE}]",
+    "control ignored": "conditioning.control_drop=1.0",
+}
+FULL_FAULTS = {
+    "gate always 1": f"conditioning.controls=[{OPEN_GATE}, {{kind: flip}}]",
+    "control ignored": "conditioning.control_drop=1.0",
+    "flip not told": f"conditioning.controls=[{GATE}, {SHUT_FLIP}]",
+}
+
+
+def cells(quick_seeds: int, full_seeds: int, dtypes: list[str]) -> Iterator[tuple[str, Version, list[str], int]]:
+    """Name, version, changes and the wanted exit code of every demo."""
+    for seed in range(quick_seeds):
+        yield f"quick, seed {seed}", QUICK, [f"training.seed={seed}"], 0
+    for fault, change in QUICK_FAULTS.items():
+        yield f"quick, {fault}", _broken(QUICK, change), [], 1
+    for seed in range(full_seeds):
+        for dtype in dtypes:
+            yield f"full, seed {seed}, {dtype}", FULL, [f"training.seed={seed}", f"training.dtype={dtype}"], 0
+    for fault, change in FULL_FAULTS.items() if full_seeds else ():
+        yield f"full, {fault}", _broken(FULL, change), [], 1
+
+
+def _broken(version: Version, change: str) -> Version:
+    return replace(version, changes={**version.changes, IMPROVED: (*version.changes[IMPROVED], change)})
+
+
+def main() -> int:
+    """Run the cells that the file does not hold yet; 1 where any ended with another code than wanted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--quick-seeds", type=int, default=10)
+    parser.add_argument("--full-seeds", type=int, default=3)
+    parser.add_argument("--dtypes", type=lambda text: text.split(","), default=["bf16", "float32"])
+    parser.add_argument("change", nargs="*", help="Further changes to every recipe.")
+    given = parser.parse_args()
+    found: dict[str, dict[str, Any]] = json.loads(given.json.read_text()) if given.json.is_file() else {}
+    for name, version, changes, wanted in cells(given.quick_seeds, given.full_seeds, given.dtypes):
+        if name in found:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            result = run_demo(Path(folder), [*changes, *given.change], silent=True, version=version)
+        models = {model: findings.to_json() for model, findings in result.findings.items()}
+        found[name] = {"code": result.code, "wanted": wanted, "seconds": round(result.seconds), "models": models}
+        write_json(given.json, found)
+        red = [claim.expected for claim in result.claims if claim.wrong]
+        print(f"{name}: code {result.code} (wanted {wanted}), {result.seconds:.0f} s {'; '.join(red)}", flush=True)
+    return int(any(cell["code"] != cell["wanted"] for cell in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The two demos: all of it in minutes, and what the size does in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+BASELINE, IMPROVED = "entangled", "improved"
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a demo trains and measures.
+
+    Attributes:
+        recipes: The packaged recipe of each model.
+        changes: Changes to it, by model.
+        sizes_px: Positions of the size slider: sides of the original picture.
+        pictures: How many pictures each number rests on, besides the agreement with captions that tell everything.
+        size_alone: Only the size is looked at; the rest needs a flip control and captions that say the colour.
+        folder: Where it goes if nobody says, below `runs/`.
+    """
+
+    recipes: Mapping[str, str]
+    changes: Mapping[str, Sequence[str]]
+    sizes_px: tuple[int, ...]
+    pictures: int = 64
+    size_alone: bool = False
+    folder: str = "demo"
+
+
+FULL = Version(
+    recipes={BASELINE: "demo-entangled", IMPROVED: "demo-improved"},
+    changes={BASELINE: (), IMPROVED: ()},
+    sizes_px=(12, 16, 20, 26, 36, 48),
+)
+
+_SMALL = (
+    "data.transform={size_px: 16, crop: {kind: center}}",
+    "denoiser.width=64",
+    "denoiser.depth=3",
+    "denoiser.heads=4",
+    "denoiser.patch=2",
+    "training.samples=12000",
+    "training.optimizer.warmup_samples=1200",
+    "training.ema.decay=0.99",
+    "training.preview_every_samples=0",
+    "training.checkpoint_every_samples=6000",
+    "sampling.solver=dpmpp_2m",
+    "sampling.steps=12",
+)
+QUICK = Version(
+    recipes={BASELINE: "shapes-entangled-baseline", IMPROVED: "shapes-entangled"},
+    changes={
+        BASELINE: _SMALL,
+        IMPROVED: (*_SMALL, "conditioning.controls=[{kind: original_size, gate: {kind: power_cosine, alpha: 2}}]"),
+    },
+    sizes_px=(8, 12, 16, 24, 32),
+    size_alone=True,
+    folder="demo-quick",
+)
+"""Two colours, 16 px, 12,000 drawings. Left and right are not learned in that time."""
