@@ -56,6 +56,7 @@ def test_it_is_read_written_and_read_again() -> None:
         ({"kind": "crop", "weight": 3}, "unknown key 'controls.0.weight'"),
         ({"weight": 3}, "controls.0.kind' is missing"),
         ("stretched", "controls.0"),
+        ({"kind": ["stretched"]}, "controls.0"),
     ],
 )
 def test_mistakes_are_told_with_their_place(control: Any, said: str) -> None:

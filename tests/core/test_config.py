@@ -81,6 +81,21 @@ def test_a_value_of_a_wrong_type_is_named_as_it_was_typed(content: dict[str, Any
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [({"size_px": True}, "size_px=True"), ({"size_px": [8, False]}, "size_px=[8, False]"), ({"share": True}, "share=True")],
+)
+def test_true_is_no_number_although_python_says_so(content: dict[str, Any], where: str) -> None:
+    class Share(Sides):
+        share: float | None = None
+        known: bool = False
+
+    with pytest.raises(ConfigError) as caught:
+        validate(Share, content, source="x")
+    assert str(caught.value) == f"x: {where}; needed: a number, which true and false are not"
+    assert validate(Share, {"known": True, "share": None, "size_px": (8, 1)}, source="x").known
+
+
 def test_the_kind_of_a_union_is_no_part_of_a_name_and_many_problems_stay_short() -> None:
     assert "unknown key 'optimizer.learning_rat'; needed: one of kind, learning_rate" in complaint(
         {"optimizer": {"kind": "adam", "learning_rat": 1}}

@@ -91,6 +91,17 @@ def test_an_error_stays_short_and_keeps_what_is_needed_and_the_fix() -> None:
     assert short == f"/{'a' * 80}/{'b' * 80}; fix: check the path"  # nothing is shortened where there is room
 
 
+@pytest.mark.parametrize("given", ["word " * 100, f"there is no folder /{'a' * 90}/{'b' * 90}", "x" * 400])
+def test_only_what_was_given_is_shortened(given: str) -> None:
+    needed, fix = f"a folder of pictures; a relative path starts from /{'c' * 45}", f"copy /{'d' * 100} first"
+    said = DataError(given, needed=needed, fix=fix).one_line()
+    assert len(said) < 300 and said.endswith(f"; needed: {needed}; fix: {fix}") and " ... " in said
+    assert len(said.split("; needed")[0]) >= 55
+    long = "fix " * 50
+    assert DataError("no pictures", fix=long).one_line() == f"no pictures; fix: {long.strip()}"
+    assert len(DataError(given, needed="n" * 400, fix="f" * 400).one_line()) in range(290, 300)
+
+
 def test_an_error_moves_no_cursor_and_names_the_nearest_of_many() -> None:
     said = str(DataError("key \x1b[2Jx\u202ey\x9b z\u200dw\n\tlast\udc80", needed="a\x07"))
     assert said == r"key \x1b[2Jx\u202ey\x9b z" + "\u200dw last" + r"\udc80; needed: a\x07"

@@ -56,6 +56,13 @@ def test_nesting_that_python_itself_cannot_follow_is_refused(parse: Any) -> None
     assert time.process_time() - started < 5
 
 
+def test_a_time_is_text_and_no_number_of_base_60() -> None:
+    others = "[0, 12, -3, 010, 0x10, 1_6, .5, 1.5e+3, -0.25]"
+    assert parse_yaml_value(others) == yaml.safe_load(others)
+    assert parse_yaml_value("[1:30, 1:30.5, 2024-01-02]") == ["1:30", "1:30.5", "2024-01-02"]
+    assert yaml.safe_load("1:30") == 90  # what the parser would make of it
+
+
 TOO_MUCH_YAML = {
     "nested deeper": "a: [[[[[1]]]]]",
     "more than 3 aliases": "a: &x 1\nb: [*x, *x, *x, *x]",

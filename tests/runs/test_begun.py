@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from open_ldm.api import verbs
 from open_ldm.checkpoints.files import MANIFEST, MANIFEST_SHA256
@@ -17,6 +18,7 @@ from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from tests.runs.tiny import last_seen, tiny_recipe
 
+SHALLOW = ("denoiser.depth=1", "latent_stats.pictures=4")
 SHORT = ("training.samples=16", "preview.count=1", "training.checkpoint_every_samples=8")
 OTHER = ("training.optimizer.learning_rate=0.01", "training.seed=7")
 NAMED = r"started with training.optimizer.learning_rate=0.001 \(now 0.01\), training.seed=0 \(now 7\)"
@@ -76,3 +78,21 @@ def test_a_recipe_of_another_version_is_named_with_65(begun: Path, run: Path) ->
     assert caught.value.exit_code == 65
     with pytest.raises(CheckpointError, match=named):
         train(load_recipe(str(begun / "tiny.yaml"), SHORT), run, silent=True)
+
+
+def test_a_class_that_is_gone_from_the_data_is_said_when_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat", "emu", "ship"):
+        for number in range(4):
+            (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (60 * number, 0, 0)).save(tmp_path / "pictures" / name / f"{number}.png")
+    folder = f"data.source={{kind: folder, path: {tmp_path}/pictures}}"
+    changes = (folder, "conditioning={semantic: {kind: class}, controls: []}", "preview.count=1", *SHALLOW)
+    recipe = str(tiny_recipe(tmp_path))
+    train(load_recipe(recipe, (*changes, "training.samples=4")), tmp_path / "run")
+    assert "no picture" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "pictures" / "emu")
+    train(load_recipe(recipe, (*changes, "training.samples=8")), tmp_path / "run")
+    assert "the data has no picture any more of class emu, which the run goes on knowing" in capsys.readouterr().err
+    assert last_seen(tmp_path / "run") == 8 and load_model(tmp_path / "run").known.facts.class_names == ("cat", "emu", "ship")

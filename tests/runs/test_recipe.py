@@ -105,3 +105,12 @@ def test_a_size_of_the_other_networks_discards_what_it_decides_and_no_more() -> 
     assert unet == UNetConfig(size="B", transformer_depth=2)
     mdtv2 = load_recipe("imagenet256-mdtv2-xl2", ["denoiser.size=S"]).denoiser
     assert isinstance(mdtv2, MDTv2Config) and (mdtv2.decoder_depth, mdtv2.mask_ratio) == (6, 0.3)
+
+
+@pytest.mark.parametrize("betas", ["[0.9, 1]", "[-0.1, 0.999]", "[2, 3]"])
+def test_running_means_that_would_not_be_means_are_refused(betas: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"training\.optimizer\.betas\.[01]=.*; needed: (less than 1|greater than or equal to 0)"
+    ):
+        load_recipe("demo", [f"training.optimizer.betas={betas}"])
+    assert load_recipe("demo", ["training.optimizer.betas=[0, 0.99]"]).training.optimizer.betas == (0, 0.99)

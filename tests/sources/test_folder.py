@@ -112,6 +112,7 @@ def test_classes_json_names_the_numbers(tmp_path: Path, encode: Encode) -> None:
     (tmp_path / "metadata.jsonl").write_text(lines({"file_name": "a.png", "label": 1}))
     (tmp_path / "classes.json").write_text('["cat", "dog", "emu"]')
     assert opened(tmp_path).class_names == ("cat", "dog", "emu")
+    assert "no picture of class cat, emu" in opened(tmp_path).summary.sentence()
 
 
 def refused(path: Path) -> OpenLdmError:

@@ -10,7 +10,7 @@ import typer
 from open_ldm.cli.options import Json, Out, print_json, show
 
 if TYPE_CHECKING:
-    from open_ldm.commands.sample import SampleOptions
+    from open_ldm.commands.sample_options import SampleOptions
     from open_ldm.runs.load import LoadedRun
 
 Labels = Literal["equal", "random"]
@@ -47,6 +47,8 @@ Size = Annotated[
 Aspect = Annotated[str | None, typer.Option(metavar="WIDTH:HEIGHT", help="Likewise, by the aspect ratio: 2:1, 3:4, ...")]
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
+Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
@@ -68,6 +70,8 @@ def sample(
     spacing: Annotated[str | None, typer.Option(help="Of the steps: {spacings}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A picture to start from, noised and denoised again.")] = None,
+    strength: Strength = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sample a sweep of more than 1,000 pictures too.")] = False,
     out: Out = None,
     as_json: Json = False,
@@ -76,12 +80,12 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
-    from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
-    from open_ldm.core.errors import ConfigError
+    from open_ldm.commands.sample import open_run, prompts_in, read_controls
+    from open_ldm.commands.sample_options import SampleOptions
+    from open_ldm.commands.shape import run_of_shape
 
-    if labels is not None and not npz:
-        raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
-    loaded = open_run(run)
+    _refuse_beside_npz(npz, labels, started=start is not None or strength is not None)
+    loaded = run_of_shape(open_run(run), size, aspect)
     captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
     usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
     options = SampleOptions(
@@ -99,12 +103,22 @@ def sample(
         control_scale=control_scale,
         spacing=spacing,
         yes=yes,
-        view_size=size,
-        aspect=aspect,
+        start=start,
+        strength=strength,
     )
     if npz:
         return _array(loaded, options, labels, out, as_json)
     return _pictures(loaded, options, out, as_json)
+
+
+def _refuse_beside_npz(npz: bool, labels: Labels | None, *, started: bool) -> None:
+    """Raise ConfigError for options that have no effect with `--npz`, or without it."""
+    from open_ldm.core.errors import ConfigError
+
+    if labels is not None and not npz:
+        raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
+    if npz and started:
+        raise ConfigError("--start and --strength are not for --npz", fix="leave --npz out")
 
 
 def _pictures(loaded: LoadedRun, options: SampleOptions, out: Path | None, as_json: bool) -> int:

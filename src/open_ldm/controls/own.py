@@ -22,7 +22,7 @@ def read_control(given: Any, packaged: Callable[[Any], Any]) -> Any:
         return packaged(given) if _is_packaged(type(given)) else given
     own = own_controls()
     kind = given.get("kind") if isinstance(given, Mapping) else None
-    if kind not in own:
+    if not isinstance(kind, str) or kind not in own:
         return packaged(given)
     try:
         return own[kind].model_validate(given)

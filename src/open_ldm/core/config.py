@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from open_ldm.core.errors import ConfigError, cut, nearest
-from open_ldm.core.fields import field_names, is_text, names_type, shown_location, types_of_field, types_of_item
+from open_ldm.core.fields import alternatives, field_names, is_text, names_type, shown_location, types_of_field, types_of_item
 from open_ldm.core.plain_data import MOST_YAML_BYTES, PlainDataError, parse_yaml_value
 
 
 class Config(BaseModel):
-    """Base of every config: immutable; an unknown key is an error, and so is NaN or infinity.
+    """Base of every config: immutable; an unknown key is an error, and so is NaN or infinity, or true where a number belongs.
 
     Attributes:
         presets: For each setting that names a preset, the settings whose values the preset gives while they are null. A new
@@ -31,6 +31,25 @@ class Config(BaseModel):
     presets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, content: Any) -> Any:
+        for name in content.keys() & cls.model_fields.keys() if isinstance(content, dict) else ():
+            if _has_truth_for_number(content[name], list(alternatives(cls.model_fields[name].annotation))):
+                raise PydanticCustomError(_TRUTH, "a number, which true and false are not", {"name": name})
+        return content
+
+
+_TRUTH = "truth_for_number"
+
+
+def _has_truth_for_number(value: Any, allowed: Sequence[Any]) -> bool:
+    """Whether true or false stands, also in a list, where there may be a number; pydantic would take 1 and 0 for them."""
+    if isinstance(value, list | tuple):
+        items = types_of_item(allowed)
+        return any(_has_truth_for_number(item, items) for item in value)
+    return isinstance(value, bool) and bool not in allowed and any(one in (int, float) for one in allowed)
 
 
 C = TypeVar("C", bound=Config)
@@ -173,6 +192,9 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
             return f"{dotted}.kind={cut(tag)!r} is unknown", f"; needed: {nearest(tag, tags.split(', '))}"
         case "union_tag_not_found":
             return f"key '{dotted}.kind' is missing", "; needed: kind: NAME"
+        case _ if problem["type"] == _TRUTH:
+            name = problem["ctx"]["name"]
+            return f"{'.'.join(map(str, (*path, name)))}={cut(repr(given[name]))}", f"; needed: {problem['msg']}"
         case _:
             message = problem["msg"].removeprefix("Value error, ")
             if isinstance(given, Mapping) and problem["type"] == "value_error":

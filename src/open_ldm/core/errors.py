@@ -20,8 +20,8 @@ _NEAREST = 5
 _NAME_LENGTH = 30
 _MOST_COMPARED = 200
 """Characters of a wrong name that are compared with the right ones, which takes time by their product."""
-_LEAST = {"problem": 110, "needed": 90, "fix": 80}
-"""Characters that a part of an error keeps, however long the others are."""
+_LEAST = {"problem": 60, "needed": 100, "fix": 120}
+"""Characters that a part of an error keeps, however long the others are; with the words between them they fill a line."""
 _JOINERS = "\u200c\u200d"
 """Unprintable to Python, and yet parts of written words and signs."""
 
@@ -87,6 +87,12 @@ class NonFiniteError(OpenLdmError):
     exit_code = 70
 
 
+class OutOfMemoryError(OpenLdmError):
+    """The device, or the machine, has not enough memory for the training."""
+
+    exit_code = 71
+
+
 class RunLockedError(OpenLdmError):
     """Another process is writing to the same run folder."""
 
@@ -125,6 +131,10 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, DiskFullError) or getattr(error, "errno", None) in _FULL or said
 
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says where the memory of a device, of a POSIX system or of Windows does not do."""
+
+
 def exit_code_of(error: BaseException) -> int:
     """Return the exit code for any error: that of an OpenLdmError, else one by its type (docs/reliability.md section 3.9)."""
     match error:
@@ -139,7 +149,7 @@ def exit_code_of(error: BaseException) -> int:
         case OSError():
             return 74
         case _:
-            return 71 if "out of memory" in str(error).lower() else 70
+            return 71 if any(said in str(error).lower() for said in _OUT_OF_MEMORY) else 70
 
 
 def reason_and_fix(error: BaseException) -> tuple[str, str]:
@@ -174,7 +184,7 @@ def cut(text: str, length: int = GIVEN_LENGTH) -> str:
 
 
 def error_line(problem: str, needed: str = "", fix: str = "") -> str:
-    """Join the parts of an error in one line. Where it would be too long, what was given is shortened in its middle first.
+    """Join the parts of an error in one line. Where it would be too long, what was given is shortened in its middle.
 
     Args:
         problem: What was given, or what went wrong.
@@ -182,7 +192,8 @@ def error_line(problem: str, needed: str = "", fix: str = "") -> str:
         fix: How to fix it.
 
     Returns:
-        At most 299 printable characters; what is needed and the fix are always among them.
+        At most 299 printable characters. What is needed and the fix stay whole as long as 60 characters are left for the
+        problem; beyond that 100 and 120 of them stay.
     """
     given = {"problem": problem, "needed": needed, "fix": fix}
     parts = {name: escaped(" ".join(text.split())) for name, text in given.items() if text.split()}
@@ -190,11 +201,10 @@ def error_line(problem: str, needed: str = "", fix: str = "") -> str:
     def too_long() -> int:
         return len(_joined(parts)) - LINE_LENGTH
 
-    whole = dict(parts)
+    whole = parts.get("problem", "")
     for length in (GIVEN_LENGTH, _SHORTER_LENGTH):
-        for name in [name for name in parts if name != "fix"]:
-            if too_long() > 0:
-                parts[name] = _with_words_cut(whole[name], length)
+        if whole and too_long() > 0:
+            parts["problem"] = _with_words_cut(whole, length)
     for name, least in _LEAST.items():
         if name in parts and (excess := too_long()) > 0:
             parts[name] = cut(parts[name], max(least, len(parts[name]) - excess))

@@ -26,6 +26,13 @@ MOST_VALUES = 200_000
 """Of YAML, every alias counted as what it stands for."""
 MOST_DIGITS = 38
 
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(0b[01_]+|0[0-7_]*|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
+    ),
+}
+"""The numbers of YAML 1.1 but for those of base 60."""
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _YAML_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 """What PyYAML raises besides its own errors, such as for `!!int text`."""
@@ -123,10 +130,10 @@ class _Bounded(yaml.SafeLoader):
 
 
 class YamlLoader(_Bounded):
-    """YAML without dates, which no setting is: 2024-01-02 is text."""
+    """YAML without dates and times, which no setting is: 2024-01-02 is text, and so is 1:30, which YAML 1.1 takes for 90."""
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

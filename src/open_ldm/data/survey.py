@@ -95,6 +95,10 @@ class DataSurvey(ShownAsText):
         shapes = "" if self.buckets is None else self.buckets.sentence()
         return "\n".join(filter(None, [self.sentence, shapes, unused_columns(self.unused)]))
 
+    def few(self, batch_size: int) -> tuple[str, ...]:
+        """Return a line that names buckets with fewer pictures than a batch, or none."""
+        return () if self.buckets is None else self.buckets.small(batch_size)
+
     def problems(self) -> list[str]:
         """Return warnings: dark channels, pictures for which a control is dropped, and a hold-out that leaves a side empty."""
         of_columns = [problem for name, found in self.columns.items() for problem in found.problems(name)]

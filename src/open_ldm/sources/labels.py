@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ class Labels:
     """One index per sample (NO_LABEL where it has no usable label), and the names of the classes.
 
     `class_names` is empty when no sample has a label, or when `said` begins with why the existing labels cannot be used.
-    Otherwise a sample without a label is bad. `said` also names numbers that no sample has.
+    Otherwise a sample without a label is bad. `said` also names the classes, or numbers, that no sample has.
     """
 
     indices: tuple[int, ...]
@@ -58,7 +57,7 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         raise DataError(
             f"{where} mixes labels that are numbers ({numbers[0]}) and names ({words[0]!r})", needed="only one of the two"
         )
-    said = ""
+    said, stated = "", names is not None
     if names is None:
         used = sorted({number for number in numbers if 0 <= number < _MOST_CLASSES})
         largest = used[-1] if used else -1
@@ -74,13 +73,15 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         wrong = next((f", {label!r:.60} is none of the {len(names)} classes" for label in unusable if label is not None), "")
         ignored = f"labels on {len(given) - len(unusable):,} of {len(given):,} ignored{wrong}"
         return Labels((NO_LABEL,) * len(given), (), ignored)
+    if stated:
+        present = set(indices)
+        said = _without_pictures([name for index, name in enumerate(names) if index not in present])
     return Labels(tuple(indices), tuple(names), said)
 
 
 def _gap(used: Sequence[int], where: str) -> str:
     """Name the numbers below the largest label that no sample has; '' when there are none. Raises DataError as above."""
-    missing = 0 if not used else used[-1] + 1 - len(used)
-    if not missing:
+    if not used or used[-1] + 1 == len(used):
         return ""
     if used[-1] > _MOST_GAP * len(used):
         before = f"{used[-2]:,}" if len(used) > 1 else "nothing"
@@ -90,9 +91,12 @@ def _gap(used: Sequence[int], where: str) -> str:
             fix="correct the label, number the classes from 0, or name them in classes.json",
         )
     present = set(used)
-    first = list(itertools.islice((str(number) for number in range(used[-1]) if number not in present), _NAMED))
-    more = f" and {missing - len(first):,} more" if missing > len(first) else ""
-    return f"no picture of class {', '.join(first)}{more}"
+    return _without_pictures([str(number) for number in range(used[-1]) if number not in present])
+
+
+def _without_pictures(classes: Sequence[str]) -> str:
+    more = f" and {len(classes) - _NAMED:,} more" if len(classes) > _NAMED else ""
+    return f"no picture of class {', '.join(classes[:_NAMED])}{more}" if classes else ""
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:
