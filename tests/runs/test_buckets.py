@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from open_ldm.commands.plan.memory import kept_for_backward
 
 from open_ldm.cli.main import main
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
-from open_ldm.commands.plan.memory import kept_for_backward
-from open_ldm.commands.sample import SampleOptions, sample
+from open_ldm.commands.sample import sample
+from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.core.config import parse_yaml
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError

@@ -140,7 +140,7 @@ class Run:
         )
         options = replace(asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale)
         options = replace(options, control_scale=control_scale, start=None if start is None else Path(start), strength=strength)
-        options = replace(options, **({} if view is None else {"aspect" if ":" in view else "view_size": view}))
+        options = _of_view(options, view)
         return sampling.sample(self._load(), options, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:
@@ -203,6 +203,13 @@ def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
     if given is None:
         return ()
     return tuple(map(str, given)) if isinstance(given, Sequence) and not isinstance(given, str) else (str(given),)
+
+
+def _of_view(options: SampleOptions, view: str | None) -> SampleOptions:
+    """The options for pictures of a shape, as `view` says it."""
+    if view is None:
+        return options
+    return replace(options, aspect=view) if ":" in view else replace(options, view_size=view)
 
 
 def _text(value: Any) -> str:

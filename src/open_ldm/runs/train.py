@@ -178,7 +178,7 @@ def _trained(
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if saved is None else Knowledge.from_json(saved)
-    facts = read_facts(recipe, source, seen, before and before.facts, start and start.settings.spec.facts)
+    facts = read_facts(recipe, source, seen, before.facts if before else None, start.settings.spec.facts if start else None)
     encoders = load_encoders(recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     seen = replace(seen, buckets=buckets_of(recipe.transform, source, world))
