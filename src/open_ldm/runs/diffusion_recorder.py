@@ -69,7 +69,7 @@ class DiffusionRecorder(RunRecorder):
         count = 0 if self.trainer.compiler is None else self.trainer.compiler.recompilations
         if count > self._recompilations:
             self._recompilations = count
-            self._warn(f"{count} graphs were compiled again after the first update; training.compile=off avoids the wait")
+            self.warn(f"{count} graphs were compiled again after the first update; training.compile=off avoids the wait")
         if self.reach is None or not self._leads:
             return {}
         rate = report.samples_per_second
@@ -113,5 +113,6 @@ class DiffusionRecorder(RunRecorder):
         started = time.perf_counter()
         with self.trainer.averaged() as model:
             found = self.held_out.loss(model)
-        self.event(HELD_OUT, **found.to_json(), **self.held_out.groups, seconds=round(time.perf_counter() - started, 2))
+        fields: dict[str, Any] = found.to_json() | self.held_out.groups
+        self.event(HELD_OUT, **fields, seconds=round(time.perf_counter() - started, 2))
         self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

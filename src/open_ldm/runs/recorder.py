@@ -145,7 +145,7 @@ class RunRecorder(ABC):
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
-        facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
+        facts: dict[str, Any] = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
             self.event("start", **facts, parameters=parameters, data=seen.sentence, fingerprint=dict(self.fingerprint))
         else:
