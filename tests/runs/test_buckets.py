@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from open_ldm.commands.plan.memory import kept_for_backward
 
 from open_ldm.cli.main import main
 from open_ldm.commands.dry_run import dry_run
@@ -23,6 +22,7 @@ from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.runs.memory import kept_for_backward
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
