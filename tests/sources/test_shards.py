@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.data import pictures
@@ -273,3 +275,19 @@ def test_captions_are_read_from_the_shards_once(shards: Path, monkeypatch: pytes
     again.clear()
     assert source.captions() == first
     assert reads == []
+
+
+def test_a_size_takes_the_head_of_a_file_and_more_only_where_that_is_not_enough(tmp_path: Path, tar: Tar) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8))
+    members = {}
+    for name, options in {"0": {}, "1": {"comment": b"x" * 40_000}}.items():
+        stream = io.BytesIO()
+        noise.save(stream, "JPEG", quality=95, **options)
+        members[f"{name}.jpg"] = stream.getvalue()
+    assert min(map(len, members.values())) > 32_768
+    source = opened(tar(tmp_path / "a.tar", members))
+    read: list[int] = []
+    real = source._read
+    source._read = lambda index, offset, size: (read.append(size), real(index, offset, size))[1]  # type: ignore[method-assign]
+    assert source.size_of(0) == (150, 200) and read == [32_768]
+    assert source.size_of(1) == (150, 200) and read[1:] == [32_768, len(members["1.jpg"])]

@@ -100,6 +100,7 @@ class Run:
         start: str | Path | None = None,
         strength: float | None = None,
         yes: bool = False,
+        view: str | None = None,
         progress: bool = True,
         **controls: str | float,
     ) -> Samples:
@@ -121,6 +122,7 @@ class Run:
             start: A picture file to start from instead of noise.
             strength: Time in (0, 1] that it is noised to, 0.6 by default; 1 leaves nothing of it.
             yes: Sample a sweep of more than 1,000 pictures too.
+            view: Shape of the pictures of a model that was trained in buckets: HEIGHTxWIDTH in pixels, or WIDTH:HEIGHT.
             progress: Show a progress line.
             **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
                 `colour="20,45"`, `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
@@ -136,10 +138,9 @@ class Run:
         asked = SampleOptions(
             _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
         )
-        options = replace(
-            asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale, control_scale=control_scale
-        )
-        options = replace(options, start=None if start is None else Path(start), strength=strength)
+        options = replace(asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale)
+        options = replace(options, control_scale=control_scale, start=None if start is None else Path(start), strength=strength)
+        options = _of_view(options, view)
         return sampling.sample(self._load(), options, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:
@@ -202,6 +203,13 @@ def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
     if given is None:
         return ()
     return tuple(map(str, given)) if isinstance(given, Sequence) and not isinstance(given, str) else (str(given),)
+
+
+def _of_view(options: SampleOptions, view: str | None) -> SampleOptions:
+    """The options for pictures of a shape, as `view` says it."""
+    if view is None:
+        return options
+    return replace(options, aspect=view) if ":" in view else replace(options, view_size=view)
 
 
 def _text(value: Any) -> str:

@@ -88,7 +88,9 @@ def _facts(content: Mapping[str, Any]) -> str:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         return f"does not fit ({cut(where)}: {first['msg'][:60]})"
-    sizes = (facts.channels, *facts.latent_size, facts.view.height_px, facts.view.width_px, facts.view.typical_original_px)
+    view = facts.view
+    sides = (view.height_px, view.width_px, *(side for shape in view.shapes for side in shape))
+    sizes = (facts.channels, *facts.latent_size, *sides, view.typical_original_px)
     return "" if min(sizes) >= 1 and max(sizes) <= _MOST_SIDE else "has a size that no picture has"
 
 

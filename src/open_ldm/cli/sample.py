@@ -42,6 +42,10 @@ ArrayLabels = Annotated[
 ClassNames = Annotated[
     list[str] | None, typer.Option("--class", help="A class name, or an index where no name is a number; may be given often.")
 ]
+Size = Annotated[
+    str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of a model trained in buckets: size of the pictures, in pixels.")
+]
+Aspect = Annotated[str | None, typer.Option(metavar="WIDTH:HEIGHT", help="Likewise, by the aspect ratio: 2:1, 3:4, ...")]
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
 Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
@@ -57,6 +61,8 @@ def sample(
     class_name: ClassNames = None,
     class_index: ClassIndices = None,
     count: Count = None,
+    size: Size = None,
+    aspect: Aspect = None,
     npz: Npz = False,
     labels: ArrayLabels = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
@@ -78,9 +84,10 @@ def sample(
     load_torch(silent=as_json)
     from open_ldm.commands.sample import open_run, prompts_in, read_controls
     from open_ldm.commands.sample_options import SampleOptions
+    from open_ldm.commands.shape import run_of_shape
 
     _refuse(run if out is None else out, labels, npz=npz, starts=start is not None or strength is not None)
-    loaded = open_run(run)
+    loaded = run_of_shape(open_run(run), size, aspect)
     captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
     usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
     options = SampleOptions(

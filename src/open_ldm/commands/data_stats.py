@@ -15,6 +15,7 @@ from open_ldm.data.sample import Batch
 from open_ldm.runs.build import measure_latent_stats
 from open_ldm.runs.encoders import load_autoencoder
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import buckets_of, training_order
 from open_ldm.sources.loader import open_data
 
 
@@ -79,7 +80,9 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
             health.check()
             progress.update(done)
 
-        stats = measure_latent_stats(measured, source, load_autoencoder(recipe, None, machine), machine, count)
+        buckets = buckets_of(recipe.transform, source)
+        order = training_order(source, recipe.training.seed, recipe.training.batch_size, recipe.data.views, buckets)
+        stats = measure_latent_stats(measured, source, load_autoencoder(recipe, None, machine), machine, order, count)
     path = getattr(recipe.autoencoder, "location", "")
     name = f"{recipe.autoencoder.kind} {path}".strip()
     return LatentReport(name, source.summary.sentence(), how.pictures, stats)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from open_ldm.autoencoders import LatentStats
+from open_ldm.autoencoders import LatentStats, latent_shape
 from open_ldm.commands.absent import absent_device
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
@@ -18,6 +18,7 @@ from open_ldm.model.spec import DataFacts
 from open_ldm.run_folder.report.stages import SHOWN, cells_of
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import largest_shape
 from open_ldm.runs.stages import Stage, named_in_errors
 from open_ldm.runs.starting import settle_if_present, settle_recipe, trained_settings
 from open_ldm.sources.files import NoSuchPath
@@ -134,10 +135,11 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
         facts, data = assumed_facts(recipe), f"not here ({error.problem}){_assumption(recipe)}"
         absent.insert(0, error.problem)
     else:
-        seen = survey_for(recipe.conditioning.controls, pictures, 200)
+        seen = survey_for(recipe.conditioning.controls, pictures, 200, transform=recipe.transform)
         there = None if source is None else source.settings.spec.facts
         facts, data = read_facts(recipe, pictures, seen, start=there), seen.sentence
-    count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
+    largest = latent_shape(recipe.autoencoder, *largest_shape(recipe.transform))
+    count = count_model(recipe.model_spec(facts), largest[1:])
     start = _start(recipe, facts, source)
     absent += [f"there is no run {start}"] if isinstance(start, str) else []
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, start, tuple(absent))
@@ -166,7 +168,7 @@ def assumed_facts(recipe: Recipe) -> DataFacts:
     classes = ASSUMED_CLASSES if isinstance(recipe.conditioning.semantic, ClassSemantic) else 0
     return DataFacts(
         channels=recipe.latent_shape[0],
-        view=ViewShape(size.height_px, size.width_px, min(size.height_px, size.width_px)),
+        view=ViewShape(size.height_px, size.width_px, min(size.height_px, size.width_px), shapes=recipe.transform.shapes),
         class_names=tuple(str(index) for index in range(classes)),
         latent_size=recipe.latent_shape[1:],
     )

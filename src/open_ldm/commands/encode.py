@@ -24,6 +24,7 @@ from open_ldm.runs.build import read_facts
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.sources.loader import open_data
 from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 
@@ -131,7 +132,8 @@ def _encode(recipe: Recipe, world: World, stop: StopRequest, compared: int, *, s
     facts = read_facts(recipe, source, seen)
     encoders = load_encoders(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
     pictures = read_content_hash(source, stop, world, silent=silent)
-    with build_cache(recipe, source, pictures, encoders) as cache:
+    buckets = buckets_of(recipe.transform, source, world)
+    with build_cache(recipe, source, pictures, encoders, buckets) as cache:
         filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
         opening = time.perf_counter() - started
         damaged = world.everyone(filler.drop_damaged, "a look at the whole cache") if compared else ()

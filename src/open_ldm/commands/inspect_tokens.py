@@ -73,7 +73,7 @@ def _noised(run: LoadedRun, pictures: int) -> ObjectiveInputs:
     controls = recipe.conditioning.controls
     batches = read_batches(
         source,
-        recipe.data.transform,
+        run.transform,
         seed=_SEED,
         position_ranges=[wanted],
         workers=0,

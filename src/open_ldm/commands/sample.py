@@ -12,6 +12,7 @@ from torch import Tensor
 from open_ldm.commands.prompts import read_prompts, sweep_of
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import Samples, Sheet, refuse_older
+from open_ldm.commands.shape import run_of_shape
 from open_ldm.commands.start_picture import start_of, start_record
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.device import DeviceName
@@ -65,6 +66,7 @@ def sample(
             needed="one of them",
             fix="leave --prompt, --prompts and --class out",
         )
+    run = run_of_shape(run, options.view_size, options.aspect)
     settings = checked_settings(run, options)
     requests = requests_from(run, options.prompts, classes_of(run, options), options.count, options.seed, options.controls)
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt, yes=options.yes)

@@ -23,6 +23,7 @@ from open_ldm.commands.array_file import write_npz
 from open_ldm.commands.sample import check_kind, check_negative, classes_of, sample_pixels
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import SAMPLES
+from open_ldm.commands.shape import run_of_shape
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.display import as_shown
 from open_ldm.core.distributed import World, join_world
@@ -146,6 +147,7 @@ def sample_array(
         StoppedError: A stop signal came (exit code 75); whole parts are kept.
         DiskError: The disk refuses.
     """
+    run = run_of_shape(run, options.view_size, options.aspect)
     with StopRequest() as stop:
         world = join_world(run.machine.device, run.recipe.parallel.timeout_seconds)
         with world.sharing_errors():
@@ -191,8 +193,8 @@ def plan_of(run: LoadedRun, options: SampleOptions, labels: Labels | None = None
     shown = _shown(run, options.prompts, classes_of(run, options))
     if labels is None:
         labels = "equal" if options.prompts else "random"
-    transform = run.recipe.data.transform
-    return ArrayPlan(options.count, options.seed, labels, shown, options, settings, (transform.height_px, transform.width_px))
+    view = run.known.facts.view
+    return ArrayPlan(options.count, options.seed, labels, shown, options, settings, (view.height_px, view.width_px))
 
 
 def _shown(run: LoadedRun, prompts: Sequence[str], classes: Sequence[str]) -> tuple[str | None, ...]:

@@ -29,6 +29,7 @@ class SampleOptions:
         yes: A sweep may have any number of pictures.
         start: A picture to start from, instead of noise.
         strength: The time that it is noised to, in (0, 1]; None for `STRENGTH`.
+        view_size, aspect: Shape of the pictures of a model that was trained in buckets: HEIGHTxWIDTH, or WIDTH:HEIGHT.
     """
 
     prompts: tuple[str, ...] = ()
@@ -47,6 +48,8 @@ class SampleOptions:
     yes: bool = False
     start: Path | bytes | None = None
     strength: float | None = None
+    view_size: str | None = None
+    aspect: str | None = None
 
 
 def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:

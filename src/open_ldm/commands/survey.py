@@ -24,4 +24,6 @@ def survey_data(data: Recipe | AutoencoderRecipe | Path, *, decode: bool = False
     if isinstance(data, Path):
         return survey(open_pictures(data), decode=decode)
     controls = data.conditioning.controls if isinstance(data, Recipe) else ()
-    return survey_for(controls, open_source(data.data.source), decode=decode, holdout=data.data.holdout)
+    transform = data.transform if isinstance(data, Recipe) else data.data.transform
+    source = open_source(data.data.source)
+    return survey_for(controls, source, decode=decode, holdout=data.data.holdout, transform=transform)

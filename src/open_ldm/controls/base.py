@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +31,7 @@ class ViewShape:
         typical_saturation: Median saturation of the pictures in percent; None where no control reads it.
         typical_brightness: Median brightness, likewise.
         columns: What was recorded of the columns of metadata that controls read.
+        shapes: (height, width) of every shape of views in buckets; empty where all have one.
     """
 
     height_px: int
@@ -39,6 +40,7 @@ class ViewShape:
     typical_saturation: float | None = None
     typical_brightness: float | None = None
     columns: tuple[ColumnFacts, ...] = ()
+    shapes: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without what is None or empty."""
@@ -49,7 +51,12 @@ class ViewShape:
     def from_json(cls, content: Mapping[str, Any]) -> ViewShape:
         """Read what `to_json` returned. Raises TypeError for anything else."""
         columns = tuple(ColumnFacts.from_json(column) for column in content.get("columns", ()))
-        return cls(**{**content, "columns": columns})
+        shapes = tuple((shape[0], shape[1]) for shape in content.get("shapes", ()))
+        return cls(**{**content, "columns": columns, "shapes": shapes})
+
+    def of_shape(self, shape: tuple[int, int]) -> ViewShape:
+        """Return the same with views of (height, width)."""
+        return replace(self, height_px=shape[0], width_px=shape[1])
 
     def column(self, name: str) -> ColumnFacts | None:
         """Return what was recorded of a column; None where no control read it."""

@@ -35,12 +35,14 @@ def survey_for(
     *,
     decode: bool = False,
     holdout: HoldoutConfig | None = None,
+    transform: TransformConfig | None = None,
 ) -> DataSurvey:
     """Survey a data set with all that these controls read of it; the other arguments are those of `survey`."""
     listed = {control.column: control.values for control in controls if isinstance(control, Metadata)}
     words = {name: listed.get(name) for name in columns_of_controls(controls)}
     columns = {name: values if isinstance(values, tuple) else None for name, values in words.items()}
-    return survey(source, limit, measures_of(controls), decode=decode, columns=columns, holdout=holdout)
+    measures = measures_of(controls)
+    return survey(source, limit, measures, decode=decode, columns=columns, holdout=holdout, transform=transform)
 
 
 def fit_controls(controls: Sequence[Control], view: ViewShape) -> tuple[Control, ...]:
@@ -110,4 +112,5 @@ def describe_views(controls: Sequence[Control], source: Source, seen: DataSurvey
         typical_saturation=typical.get("saturation"),
         typical_brightness=typical.get("brightness"),
         columns=tuple(facts for control in controls if (facts := control.describe(source)) is not None),
+        shapes=transform.shapes,
     )

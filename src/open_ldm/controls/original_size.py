@@ -23,8 +23,12 @@ class OriginalSize(Control):
         return float(record.original_height_px), float(record.original_width_px)
 
     def default(self, view: ViewShape) -> tuple[float, ...]:
-        """Return a square of the data's median short side."""
-        return float(view.typical_original_px), float(view.typical_original_px)
+        """Return a square of the data's median short side; in buckets a picture of that short side and the view's ratio."""
+        short = float(view.typical_original_px)
+        if not view.shapes:
+            return short, short
+        smaller = min(view.height_px, view.width_px)
+        return short * view.height_px / smaller, short * view.width_px / smaller
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
         """Read `HEIGHTxWIDTH`, two positive numbers."""

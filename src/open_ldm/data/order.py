@@ -6,10 +6,13 @@ Each epoch has a new permutation, by a Feistel network on the numbers below the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol
 
 from open_ldm.core.seeds import key
+from open_ldm.data.bucket_shapes import Shape
+from open_ldm.data.buckets import Buckets
 
 FIXED_VIEWS_SEED = 0
 """Fixed views do not depend on the seed of a run, so runs with other seeds have the same ones and share a cache."""
@@ -37,6 +40,11 @@ def sample_at(seed: int, position: int, length: int) -> int:
     if length < 1 or position < 0:
         raise ValueError(f"no sample at position {position} of {length}")
     epoch, index = divmod(position, length)
+    return permuted(seed, epoch, index, length)
+
+
+def permuted(seed: int, epoch: int, index: int, length: int) -> int:
+    """Compute where the permutation of an epoch sends an index below `length`."""
     keys = _round_keys(seed, epoch)
     half_bits = max(1, ((length - 1).bit_length() + 1) // 2)
     # The network permutes 0..4**half_bits - 1; walking its cycle until back below `length` permutes 0..length - 1.
@@ -60,12 +68,14 @@ class ViewKey:
         view: Its number among the sample's fixed views; None for a view made for one position alone.
         seed: Together with `number` the key of every random number that makes the view.
         number: See `seed`.
+        shape: Its (height, width), where views have several; None for that of the transform.
     """
 
     index: int
     view: int | None
     seed: int
     number: int
+    shape: Shape | None = None
 
 
 def view_at(seed: int, position: int, length: int, views: int | None) -> ViewKey:
@@ -86,7 +96,72 @@ def reserve_at(seed: int, position: int, attempt: int, length: int) -> int:
     return key(seed, f"reserve{attempt}", position) % length
 
 
-@lru_cache(maxsize=64)
+class Order(Protocol):
+    """Which view there is at each position, a pure function without state."""
+
+    def view_at(self, position: int) -> ViewKey:
+        """Return the view at a position."""
+
+    def reserve_at(self, at: ViewKey, attempt: int) -> int:
+        """Return the index of replacement number `attempt` (from 0) for a view of a bad sample."""
+
+
+@dataclass(frozen=True)
+class ShuffledOrder:
+    """The order of `sample_at`: each sample once an epoch, whatever shape its views have.
+
+    Attributes:
+        seed: The run's seed.
+        length: Number of samples.
+        views: Number of fixed views of each sample, used in turn; None for a new one at every position.
+        buckets: The shape of each sample's views; None where all have that of the transform.
+    """
+
+    seed: int
+    length: int
+    views: int | None = None
+    buckets: Buckets | None = None
+
+    def view_at(self, position: int) -> ViewKey:
+        """Return the view at a position."""
+        return shaped(view_at(self.seed, position, self.length, self.views), self.buckets)
+
+    def reserve_at(self, at: ViewKey, attempt: int) -> int:
+        """Return the index of a replacement, one of the same shape."""
+        return reserve_of(at, attempt, self.length, self.buckets)
+
+
+@dataclass(frozen=True)
+class FixedViews:
+    """The fixed views of number `view`, one for each of `length` samples, whose index is the position."""
+
+    view: int
+    length: int
+    buckets: Buckets | None = None
+
+    def view_at(self, position: int) -> ViewKey:
+        """Return the view of the sample with this index."""
+        return shaped(fixed_view(position, self.view, self.length), self.buckets)
+
+    def reserve_at(self, at: ViewKey, attempt: int) -> int:
+        """Return the index of a replacement, one of the same shape."""
+        return reserve_of(at, attempt, self.length, self.buckets)
+
+
+def shaped(at: ViewKey, buckets: Buckets | None) -> ViewKey:
+    """Return the view with the shape that its sample has."""
+    return at if buckets is None else replace(at, shape=buckets.shape_of(at.index))
+
+
+def reserve_of(at: ViewKey, attempt: int, length: int, buckets: Buckets | None) -> int:
+    """Return the index of replacement number `attempt` for a view: of all `length` samples, or of those of its shape."""
+    if buckets is None:
+        return reserve_at(at.seed, at.number, attempt, length)
+    members = buckets.members[buckets.numbers[at.index]]
+    return int(members[reserve_at(at.seed, at.number, attempt, len(members))])
+
+
+@lru_cache(maxsize=256)
 def _round_keys(seed: int, epoch: int) -> tuple[int, ...]:
     return tuple(key(seed, f"order{number}", epoch) for number in range(_ROUNDS))
 

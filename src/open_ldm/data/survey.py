@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,21 @@ import numpy as np
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
 from open_ldm.core.shown import ShownAsText
+from open_ldm.data.bucket_shapes import Shape
+from open_ldm.data.buckets import Buckets, assign
 from open_ldm.data.column_survey import ColumnSurvey, Quantiles, quantiles, survey_columns, unused_columns
 from open_ldm.data.columns import columns_of
 from open_ldm.data.decoded import Decoded, decode_all
 from open_ldm.data.holdout import Groups, HoldoutConfig, divide
 from open_ldm.data.measures import Measure, measure
 from open_ldm.data.sample import BadPicture, BadSample, Source
+from open_ldm.data.transforms import LocalCrop, TransformConfig
 
 _EXAMPLES = 8
 _DECODED = 16
 _MEASURED = 64
 _DARK = 64
+_MUCH_THROWN_AWAY = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class DataSurvey(ShownAsText):
         columns: Columns of metadata that controls read, by name.
         unused: Names of columns that nothing reads.
         groups: How groups of pictures are divided, where they are held out by a column.
+        buckets: The shapes of views of those examined, where they are cut in buckets.
+        thrown_away: Share of a picture's pixels that views of one shape leave out, in the mean; None where it was not asked.
     """
 
     sentence: str
@@ -80,11 +86,18 @@ class DataSurvey(ShownAsText):
     columns: Mapping[str, ColumnSurvey] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     groups: Groups | None = None
+    buckets: Buckets | None = None
+    thrown_away: float | None = None
 
     @property
     def said(self) -> str:
-        """The sentence, and a line that names columns that nothing reads."""
-        return "\n".join(filter(None, [self.sentence, unused_columns(self.unused)]))
+        """The sentence, and lines that tell of buckets and name columns that nothing reads."""
+        shapes = "" if self.buckets is None else self.buckets.sentence()
+        return "\n".join(filter(None, [self.sentence, shapes, unused_columns(self.unused)]))
+
+    def few(self, batch_size: int) -> tuple[str, ...]:
+        """Return a line that names buckets with fewer pictures than a batch, or none."""
+        return () if self.buckets is None else self.buckets.small(batch_size)
 
     def problems(self) -> list[str]:
         """Return warnings: dark channels, pictures for which a control is dropped, and a hold-out that leaves a side empty."""
@@ -128,6 +141,9 @@ class DataSurvey(ShownAsText):
             lines.append(f"{'channels reach':<14}" + "".join(f"{value:>9}" for value in self.reach) + "  of 255")
         lines += [f"held out {self.groups.sentence()}"] if self.groups else []
         lines += filter(None, [unused_columns(self.unused)])
+        lines += [] if self.buckets is None else self.buckets.table()
+        if (lost := self.thrown_away or 0.0) >= _MUCH_THROWN_AWAY:
+            lines.append(f"the crop throws away {100 * lost:.0f} % of a picture's pixels; see data.transform.buckets")
         lines += [f"warning: {problem}" for problem in self.problems()]
         lines += [f"caption: {caption}" for caption in self.example_captions]
         lines += [f"bad: {bad.id}: {bad.reason} {bad.detail}".rstrip() for bad in self.bad[:_EXAMPLES]]
@@ -136,16 +152,17 @@ class DataSurvey(ShownAsText):
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data with the same names; quantiles of what was measured stand beside those of sizes."""
-        content = asdict(self)
+        content = asdict(replace(self, buckets=None))
         content.pop("content")
         if self.content is None:
             content.pop("decoded")
         else:
             content["files"] = self.content.to_json()
-        for name in ("columns", "unused", "groups"):
+        for name in ("columns", "unused", "groups", "buckets", "thrown_away"):
             if not content[name]:
                 content.pop(name)
         measured = content.pop("measured")
+        content |= {} if self.buckets is None else self.buckets.to_json()
         return {**content, **{name: found["quantiles"] for name, found in measured.items()}}
 
 
@@ -157,6 +174,7 @@ def survey(
     decode: bool = False,
     columns: Mapping[str, Sequence[str] | None] | None = None,
     holdout: HoldoutConfig | None = None,
+    transform: TransformConfig | None = None,
 ) -> DataSurvey:
     """Examine samples of a data set without decoding RGB pictures, unless something is measured of them or `decode` is set.
 
@@ -167,18 +185,14 @@ def survey(
         decode: Decode every picture as well, which alone finds damage behind the header.
         columns: Columns of metadata that controls read, each with the words that its control lists, or None.
         holdout: How pictures of this source are held out; None where it is a part already.
+        transform: How views are cut, to tell what that throws away.
 
     Raises:
         DataError: The data set is empty, or none of the samples has a readable header.
     """
     chosen = spread(len(source), limit)
-    sizes: list[tuple[int, int]] = []
     bad: list[BadSample] = []
-    for index in chosen:
-        try:
-            sizes.append(source.size_of(index))
-        except BadPicture as verdict:
-            bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
+    sizes = _sizes(source, chosen, bad)
     content = decode_all(source) if decode else None
     if content is not None:
         bad = list(content.bad)
@@ -207,7 +221,28 @@ def survey(
         columns=survey_columns(source, columns or {}),
         unused=columns_of(source).unused([*(columns or {}), *([groups.by] if groups else [])]),
         groups=groups,
+        **_cut(sizes, transform),
     )
+
+
+def _sizes(source: Source, chosen: Sequence[int], bad: list[BadSample]) -> list[Shape]:
+    """Read (height, width) of the chosen pictures; those whose header cannot be read are added to `bad`."""
+    sizes = []
+    for index in chosen:
+        try:
+            sizes.append(source.size_of(index))
+        except BadPicture as verdict:
+            bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
+    return sizes
+
+
+def _cut(sizes: Sequence[Shape], transform: TransformConfig | None) -> dict[str, Any]:
+    """What a transform does to pictures of these sizes."""
+    if transform is None or isinstance(transform.crop, LocalCrop):
+        return {}
+    if transform.buckets is not None:
+        return {"buckets": assign(sizes, transform.shapes, transform.base)}
+    return {"thrown_away": assign(sizes, [transform.base], transform.base).thrown_away}
 
 
 def spread(length: int, limit: int) -> list[int]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from open_ldm.core.config import Config
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
+from open_ldm.data.bucket_shapes import BucketsConfig, Shape, bucket_shapes
 from open_ldm.data.entangle import RangePart, ViewPreference
 from open_ldm.data.pictures import Pixels
 from open_ldm.data.sample import TransformRecord
@@ -43,7 +44,7 @@ class CenterCrop(Config):
 
 
 Turning = Literal["none", "half", "quarter"]
-_LATER_SETTINGS = ("turn",)
+_LATER_SETTINGS = ("turn", "buckets")
 
 CropConfig = Annotated[GlobalCrop | LocalCrop | CenterCrop, Field(discriminator="kind")]
 
@@ -57,12 +58,15 @@ class TransformConfig(Config):
         flip: Probability of mirroring a view.
         turn: How a view is turned after that, for pictures that have no up: `half` by 0 or 180 degrees, `quarter` by 0, 90, 180
             or 270, each as often. With `quarter` and a flip of 0.5 all 8 symmetries of the square are equally likely.
+        buckets: Views of several aspect ratios at the area of `size_px`, each picture in the one that keeps most of it
+            (data/bucket_shapes.py); null cuts all to `size_px`.
     """
 
     size_px: PositiveInt | tuple[PositiveInt, PositiveInt]
     crop: CropConfig = GlobalCrop()
     flip: float = Field(default=0.0, ge=0, le=1)
     turn: Turning = "none"
+    buckets: BucketsConfig | None = None
 
     @property
     def height_px(self) -> int:
@@ -74,6 +78,35 @@ class TransformConfig(Config):
         """Width of every view."""
         return self.size_px if isinstance(self.size_px, int) else self.size_px[1]
 
+    @property
+    def base(self) -> Shape:
+        """(height, width) of `size_px`."""
+        return self.height_px, self.width_px
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes of views in buckets, from the tallest to the widest; none without buckets.
+
+        Raises:
+            ValueError: `buckets.step_px` is left open, which a recipe settles.
+            ConfigError: The buckets cannot be made.
+        """
+        if self.buckets is None:
+            return ()
+        if self.buckets.step_px is None:
+            raise ValueError("buckets.step_px is left open")
+        return bucket_shapes(self.base, self.buckets.step_px, self.buckets)
+
+    def in_steps(self, step_px: int) -> TransformConfig:
+        """Return the config with the step of its buckets, where it leaves that open."""
+        if self.buckets is None or self.buckets.step_px is not None:
+            return self
+        return self.model_copy(update={"buckets": self.buckets.model_copy(update={"step_px": step_px})})
+
+    def of_shape(self, shape: Shape | None) -> TransformConfig:
+        """Return the config that cuts views of one shape alone; itself for None."""
+        return self if shape is None else self.model_copy(update={"size_px": shape, "buckets": None})
+
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_defaults(self, written(self), _LATER_SETTINGS)
@@ -83,6 +116,19 @@ class TransformConfig(Config):
         if self.turn == "quarter" and self.height_px != self.width_px:
             size = f"{self.height_px}x{self.width_px}"
             raise ValueError(f"turn=quarter of views of {size} px; needed: turn=half, or square views")
+        return self
+
+    @model_validator(mode="after")
+    def _buckets_are_of_whole_pictures(self) -> TransformConfig:
+        if self.buckets is None:
+            return self
+        if isinstance(self.crop, LocalCrop):
+            raise ValueError("buckets keep most of a picture, crop.kind=local a part of it; needed: crop.kind=global or center")
+        if self.turn == "quarter":
+            raise ValueError("turn=quarter of views in buckets, which are not square; needed: turn=half or none")
+        step = self.buckets.step_px or 1
+        if self.height_px % step or self.width_px % step:
+            raise ValueError(f"buckets.step_px={step} does not divide size_px={self.size_px}")
         return self
 
     @model_validator(mode="after")

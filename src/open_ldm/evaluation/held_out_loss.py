@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,13 +28,15 @@ _NOISE = "held-out noise"
 class HeldOutLoss:
     """mean |prediction - target|^2 over `count` pictures: `levels` at each of `times`, and `mean` over all of them.
 
-    Comparable between models of the same prediction `kind`, noise schedule and latents, on the same pictures and seed.
+    Comparable between models of the same prediction `kind`, noise schedule and latents, on the same pictures and seed. Where
+    the pictures have several shapes, `by_shape` is the mean over those of each, by its HEIGHTxWIDTH in px.
     """
 
     kind: PredictionKind
     times: tuple[float, ...]
     levels: tuple[Estimate, ...]
     mean: Estimate
+    by_shape: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -50,6 +52,7 @@ class HeldOutLoss:
             "high": self.mean.high,
             "times": list(self.times),
             "levels": [level.value for level in self.levels],
+            **({"by_shape": dict(self.by_shape)} if self.by_shape else {}),
         }
 
 
@@ -64,6 +67,7 @@ def held_out_loss(
     seed: int = 0,
     bootstrap: BootstrapConfig | None = None,
     world: World | None = None,
+    factor: int = 1,
 ) -> HeldOutLoss:
     """Measure the unweighted loss of every picture at every time, with no condition dropped.
 
@@ -79,6 +83,7 @@ def held_out_loss(
         seed: Of the noise.
         bootstrap: Settings of the intervals.
         world: With several processes, each one passes its own share of the batches and all get the result.
+        factor: Pixels of a picture's side for one of its latents, to name the shapes by.
 
     Raises:
         DataError: There are no pictures.
@@ -91,16 +96,31 @@ def held_out_loss(
     used = tuple(_on_grid(t, model.schedule.discrete_steps) for t in times)
     positions: list[int] = []
     rows: list[Tensor] = []
+    shapes: list[str] = []
     for batch in batches:
         noised = noising.draw(batch)
         rows.append(torch.stack([_losses(model, noised, t) for t in used], dim=1).double().cpu())
         positions += batch.positions
-    together = world.gathered((positions, rows), "held-out losses")
-    gathered = [position for part, _ in together for position in part]
+        height, width = noised.x_0.shape[-2:]
+        shapes += [f"{factor * height}x{factor * width}"] * len(noised.x_0)
+    together = world.gathered((positions, rows, shapes), "held-out losses")
+    gathered = [position for part, _, _ in together for position in part]
     if not gathered:
         raise DataError("there are no pictures for the held-out loss", needed="at least one held-out picture")
-    table = torch.cat([row for _, part in together for row in part])[torch.argsort(torch.tensor(gathered))]
-    return _summary(model.kind, used, table, bootstrap or BootstrapConfig())
+    order = torch.argsort(torch.tensor(gathered))
+    table = torch.cat([row for _, part, _ in together for row in part])[order]
+    shown = [shape for _, _, part in together for shape in part]
+    return replace(
+        _summary(model.kind, used, table, bootstrap or BootstrapConfig()),
+        by_shape=_by_shape(table.mean(dim=1), [shown[place] for place in order.tolist()]),
+    )
+
+
+def _by_shape(means: Tensor, shapes: Sequence[str]) -> dict[str, float]:
+    """Average the pictures' losses [n] by shape; empty where all have one."""
+    if len(names := sorted(set(shapes))) < 2:
+        return {}
+    return {name: float(means[[place for place, shape in enumerate(shapes) if shape == name]].mean()) for name in names}
 
 
 def _losses(model: DiffusionModel, noised: ObjectiveInputs, time: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from open_ldm.conditioning import ConditioningConfig
@@ -57,6 +57,10 @@ class DataFacts:
     latent_size: tuple[int, int] = (32, 32)
     text_encoder: str = ""
     autoencoder: str = ""
+
+    def of_shape(self, shape: tuple[int, int]) -> DataFacts:
+        """Return the same with views of (height, width) in px; the latents of training stay."""
+        return replace(self, view=self.view.of_shape(shape))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a manifest."""

@@ -12,7 +12,9 @@ from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.controls.data import columns_of_controls, fit_controls
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.signals import StopRequest
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.health import Health
 from open_ldm.data.sample import Source
@@ -23,6 +25,7 @@ from open_ldm.runs.build import measure_latent_stats, measured_ranges, read_live
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.encoders import Encoders, build_encoder, find_label_order
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import training_order
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,33 @@ class Batches:
         return world.gathered(self.latent_stats(), "latent statistics")[0]
 
 
-def live_batches(recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders) -> Batches:
+def live_batches(
+    recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders, buckets: Buckets | None = None
+) -> Batches:
     """Batches whose pictures are read and encoded when their turn comes.
 
+    Args:
+        recipe: Says how they are cut.
+        source: The data set.
+        facts: Of the model, which orders the labels.
+        encoders: Loaded.
+        buckets: The shape of each picture's views; None where all have one.
+
     Raises:
-        DataError: The data have classes that the model (`facts`) does not know.
+        DataError: The data have classes that the model does not know.
     """
+    order = training_order(source, recipe.training.seed, recipe.training.batch_size, recipe.data.views, buckets)
     return Batches(
-        fingerprint=read_fingerprint(source, columns_of_controls(recipe.conditioning.controls)),
-        read=partial(read_live, recipe, source),
+        fingerprint=_with_buckets(read_fingerprint(source, columns_of_controls(recipe.conditioning.controls)), buckets),
+        read=partial(read_live, recipe, source, order),
         encoder=build_encoder(recipe, facts, source, encoders),
-        latent_stats=partial(measure_latent_stats, recipe, source, encoders.autoencoder, encoders.machine),
+        latent_stats=partial(measure_latent_stats, recipe, source, encoders.autoencoder, encoders.machine, order),
     )
+
+
+def _with_buckets(fingerprint: str, buckets: Buckets | None) -> str:
+    """Return the hash of the data and of the bucket of each picture."""
+    return fingerprint if buckets is None else hash_content([fingerprint, buckets.fingerprint])
 
 
 def cached_batches(
@@ -72,6 +90,7 @@ def cached_batches(
     health: Health,
     stop: StopRequest,
     world: World,
+    buckets: Buckets | None = None,
     *,
     silent: bool,
 ) -> Batches:
@@ -85,6 +104,7 @@ def cached_batches(
         health: Counts bad samples; those met when the cache was made count as met now.
         stop: Ends the filling.
         world: The processes that fill it together.
+        buckets: As in `live_batches`.
         silent: No progress is shown.
 
     Returns:
@@ -94,19 +114,20 @@ def cached_batches(
         DataError: Too many samples are bad, or the data have classes that the model does not know.
         StoppedError: A stop signal came while the cache was filled; the same command goes on.
     """
-    with build_cache(recipe, source, read_content_hash(source, stop, world, silent=silent), encoders) as cache:
+    with build_cache(recipe, source, read_content_hash(source, stop, world, silent=silent), encoders, buckets) as cache:
         filler = CacheFiller(cache, health, stop, world, silent=silent)
         filler.spot_check()
         filler.fill()
         data = cache.open()
     controls = fit_controls(recipe.conditioning.controls, facts.view)
-    reader = CacheReader(data, recipe.training.seed, controls, find_label_order(recipe, facts, source))
+    order = training_order(source, recipe.training.seed, recipe.training.batch_size, recipe.data.views, buckets)
+    reader = CacheReader(data, recipe.training.seed, controls, find_label_order(recipe, facts, source), order)
     encoder = ToDevice(encoders.machine.device)
     read = partial(reader.batches, threads=workers_of(recipe))
 
     def latent_stats() -> LatentStats:
         if not isinstance(recipe.latent_stats, MeasuredStats):
             return given(recipe.latent_stats, encoders.autoencoder.channels)
-        return measure(encoder.encode(batch).posterior for batch in read(measured_ranges(recipe.latent_stats)))
+        return measure(encoder.encode(batch).posterior for batch in read(measured_ranges(recipe, recipe.latent_stats)))
 
-    return Batches(data.content_hash, read, encoder, latent_stats)
+    return Batches(_with_buckets(data.content_hash, buckets), read, encoder, latent_stats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior
+from open_ldm.autoencoders import Autoencoder, LatentStats, MeasuredStats, Posterior, latent_shape
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls.data import (
@@ -18,6 +18,7 @@ from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images
+from open_ldm.data.order import Order
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.survey import DataSurvey
 from open_ldm.model.diffusion import DiffusionModel, build_model
@@ -25,6 +26,7 @@ from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.noising import Noising
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import sampled_shapes
 from open_ldm.sampling.generate import Generator
 from open_ldm.sources.loader import default_workers, read_batches
 from open_ldm.text import Vocabulary, WordsConfig
@@ -73,7 +75,7 @@ def read_facts(
             )
     if isinstance(semantic, TextSemantic) and isinstance(semantic.encoder, WordsConfig):
         words = Vocabulary.from_captions(source.captions(), semantic.encoder).words
-    view = describe_views(controls, source, survey, recipe.data.transform)
+    view = describe_views(controls, source, survey, recipe.transform)
     view = view if start is None else standardised_as(view, start.view)
     channels, *latent_size = recipe.latent_shape
     return DataFacts(channels, view, names, words, latent_size=(latent_size[0], latent_size[1]))
@@ -84,6 +86,7 @@ def measure_latent_stats(
     source: Source,
     autoencoder: Autoencoder,
     machine: Machine,
+    order: Order,
     on_batch: Callable[[Batch], None] = lambda batch: None,
 ) -> LatentStats:
     """Measure mean and deviation of the raw latents on the first views that training will see, or take those that are given.
@@ -93,6 +96,7 @@ def measure_latent_stats(
         source: The data set.
         autoencoder: Encodes the views.
         machine: Where it runs.
+        order: Of the training.
         on_batch: Called with every batch before it is encoded.
 
     Returns:
@@ -100,7 +104,7 @@ def measure_latent_stats(
     """
     if not isinstance(recipe.latent_stats, MeasuredStats):
         return given(recipe.latent_stats, autoencoder.channels)
-    batches = read_live(recipe, source, measured_ranges(recipe.latent_stats))
+    batches = read_live(recipe, source, order, measured_ranges(recipe, recipe.latent_stats))
 
     def posterior(batch: Batch) -> Posterior:
         on_batch(batch)
@@ -109,17 +113,22 @@ def measure_latent_stats(
     return measure(map(posterior, batches))
 
 
-def measured_ranges(config: MeasuredStats) -> list[range]:
-    """Positions of the views that latent statistics are measured on, cut into batches."""
-    starts = range(0, config.pictures, _MEASURED_AT_ONCE)
-    return [range(start, min(start + _MEASURED_AT_ONCE, config.pictures)) for start in starts]
+def measured_ranges(recipe: Recipe, config: MeasuredStats) -> list[range]:
+    """Positions of the views that latent statistics are measured on, cut into batches, in buckets each of one global batch."""
+    whole = config.pictures if recipe.data.transform.buckets is None else recipe.training.batch_size
+    return [
+        range(start, min(start + _MEASURED_AT_ONCE, first + whole, config.pictures))
+        for first in range(0, config.pictures, whole)
+        for start in range(first, min(first + whole, config.pictures), _MEASURED_AT_ONCE)
+    ]
 
 
-def read_live(recipe: Recipe, source: Source, position_ranges: Iterable[Sequence[int]]) -> Iterator[Batch]:
-    """Read the recipe's views at these positions from their pictures, one batch for each range."""
+def read_live(recipe: Recipe, source: Source, order: Order, position_ranges: Iterable[Sequence[int]]) -> Iterator[Batch]:
+    """Read the recipe's views at these positions of an order from their pictures, one batch for each range."""
     return read_batches(
         source,
-        recipe.data.transform,
+        recipe.transform,
+        order=order,
         seed=recipe.training.seed,
         position_ranges=position_ranges,
         workers=workers_of(recipe),
@@ -167,5 +176,6 @@ def build_trainer(
 def build_generator(
     recipe: Recipe, known: Knowledge, model: DiffusionModel, autoencoder: Autoencoder, machine: Machine
 ) -> Generator:
-    """Build what samples pictures of the recipe's size from a model on a machine's device, which may get its values later."""
-    return Generator(model, autoencoder, known.stats, recipe.latent_shape[1:], machine.device)
+    """Build what samples pictures of the recipe's usual size from a model on a machine's device, which may get values later."""
+    size = latent_shape(recipe.autoencoder, *sampled_shapes(recipe.transform)[0])[1:]
+    return Generator(model, autoencoder, known.stats, size, machine.device)

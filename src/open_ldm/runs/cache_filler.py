@@ -12,6 +12,7 @@ from open_ldm.core.errors import DataError
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.content import content_hash
 from open_ldm.data.health import Health
 from open_ldm.data.sample import BadSample, Source
@@ -45,10 +46,15 @@ def read_content_hash(source: Source, stop: StopRequest, world: World, *, silent
     return found
 
 
-def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoders) -> Cache:
+def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoders, buckets: Buckets | None = None) -> Cache:
     """Open the recipe's cache, filled or not; it belongs to exactly these pictures, views and encoders.
 
-    `pictures` is what `read_content_hash` gave for the data set.
+    Args:
+        recipe: One with a cache.
+        source: The data set.
+        pictures: What `read_content_hash` gave for it.
+        encoders: Loaded.
+        buckets: The shape of each picture's views; None where all have one.
     """
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic
@@ -59,7 +65,7 @@ def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoder
         recipe.cache,
         source,
         pictures,
-        recipe.data.transform,
+        recipe.transform,
         recipe.data.views,
         encoders.autoencoder,
         captions,
@@ -67,6 +73,7 @@ def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoder
         workers_of(recipe),
         measures_of(recipe.conditioning.controls),
         columns_of_controls(recipe.conditioning.controls),
+        buckets,
     )
 
 

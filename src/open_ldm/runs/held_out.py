@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
+from open_ldm.data.bucket_shapes import Shape
 from open_ldm.data.content import content_hash
-from open_ldm.data.order import first_indices
+from open_ldm.data.order import ShuffledOrder, first_indices
 from open_ldm.data.sample import Source
 from open_ldm.encoded.batch import EncodedBatch, LiveEncoder
 from open_ldm.evaluation.bootstrap import BootstrapConfig
@@ -19,6 +20,7 @@ from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.encoders import Encoders, build_encoder
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.sources.loader import open_data, read_batches
 
 _SEED = 0
@@ -72,7 +74,14 @@ class HeldOutPictures:
             The loss at each time and in the mean, the same on every process.
         """
         return held_out_loss(
-            model, self.known.stats, self.recipe.conditioning, self.batches, seed=_SEED, bootstrap=bootstrap, world=self.world
+            model,
+            self.known.stats,
+            self.recipe.conditioning,
+            self.batches,
+            seed=_SEED,
+            bootstrap=bootstrap,
+            world=self.world,
+            factor=self.recipe.autoencoder.factor,
         )
 
     def result(self, found: HeldOutLoss, bootstrap: BootstrapConfig) -> Result:
@@ -82,15 +91,15 @@ class HeldOutPictures:
         """
         stats = self.known.stats
         latents = " ".join(f"{value:.5g}" for value in (*stats.mean, *stats.std))
-        height, width = self.recipe.data.transform.height_px, self.recipe.data.transform.width_px
+        height, width = self.recipe.transform.base
         process, hashes = self.recipe.process, self.source.hashes
         entries = {
             "metric": f"held_out_loss(prediction={found.kind}, times={len(found.times)}, seed={_SEED})",
             "schedule": process.schedule.model_dump_json()
             + ("" if process.resolution is None else f" for {process.resolution.model_dump_json()}"),
             "latents": f"{self.encoders.autoencoder.fingerprint} {latents}",
-            "transform": self.recipe.data.transform.model_dump_json(),
-            "size_px": f"{height}x{width}",
+            "transform": self.recipe.transform.model_dump_json(),
+            "size_px": f"{height}x{width}" + ("" if self.recipe.transform.buckets is None else " in buckets"),
             "n": str(found.count),
             "reference": content_hash(self.source, first_indices(_SEED, self.count, len(self.source)), world=self.world),
             "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
@@ -101,10 +110,25 @@ class HeldOutPictures:
 
     def _encoded(self) -> Iterator[EncodedBatch]:
         encoder: LiveEncoder = build_encoder(self.recipe, self.known.facts, self.source, self.encoders)
-        length = min(self.count, len(self.source))
-        starts = range(self.world.rank * _AT_ONCE, length, self.world.size * _AT_ONCE)
-        ranges = [range(start, min(start + _AT_ONCE, length)) for start in starts]
-        cut, controls = self.recipe.data.transform, self.recipe.conditioning.controls
-        measures, columns = measures_of(controls), columns_of_controls(controls)
-        read = read_batches(self.source, cut, seed=_SEED, position_ranges=ranges, workers=0, measures=measures, columns=columns)
+        controls, buckets = self.recipe.conditioning.controls, buckets_of(self.recipe.transform, self.source, self.world)
+        order = ShuffledOrder(_SEED, len(self.source), buckets=buckets)
+        portions = _portions(order, min(self.count, len(self.source)))
+        read = read_batches(
+            self.source,
+            self.recipe.transform,
+            seed=_SEED,
+            position_ranges=portions[self.world.rank :: self.world.size],
+            workers=0,
+            measures=measures_of(controls),
+            columns=columns_of_controls(controls),
+            order=order,
+        )
         return map(encoder.encode, read)
+
+
+def _portions(order: ShuffledOrder, length: int) -> list[Sequence[int]]:
+    """Cut the first positions of an order into portions of views of one shape."""
+    by_shape: dict[Shape | None, list[int]] = {}
+    for position in range(length):
+        by_shape.setdefault(order.view_at(position).shape, []).append(position)
+    return [own[start : start + _AT_ONCE] for own in by_shape.values() for start in range(0, len(own), _AT_ONCE)]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from open_ldm.autoencoders import latent_shape
 from open_ldm.checkpoints.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, load_checkpoint
 from open_ldm.checkpoints.names import is_checkpoint
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.data.bucket_shapes import Shape
+from open_ldm.data.transforms import TransformConfig
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
@@ -18,6 +21,7 @@ from open_ldm.runs.begun import parsed
 from open_ldm.runs.build import build_generator
 from open_ldm.runs.encoders import load_autoencoder, load_text_encoder
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.runs.shapes import sampled_shapes
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest, build_inputs
 from open_ldm.text import TextEncoder
@@ -48,6 +52,24 @@ class LoadedRun:
     machine: Machine
     text_encoder: TextEncoder | None
     problems: tuple[str, ...]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes of pictures that the model was trained on, the usual one first."""
+        return sampled_shapes(self.recipe.transform)
+
+    @property
+    def transform(self) -> TransformConfig:
+        """How views of the shape that the run samples are cut."""
+        view = self.known.facts.view
+        cut = self.recipe.transform
+        return cut if cut.buckets is None else cut.of_shape((view.height_px, view.width_px))
+
+    def of_shape(self, shape: Shape) -> LoadedRun:
+        """Return the run ready to sample pictures of (height, width) in px, one of its `shapes`."""
+        size = latent_shape(self.recipe.autoencoder, *shape)[1:]
+        known = replace(self.known, facts=self.known.facts.of_shape(shape))
+        return replace(self, known=known, generator=self.generator.of_size(size))
 
     def build_inputs(self, requests: Sequence[SampleRequest]) -> ConditionInputs:
         """Build this model's condition inputs, one row per request; errors as `requests.build_inputs`."""
@@ -99,7 +121,8 @@ def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     recipe, known, machine = loaded.recipe, loaded.known, loaded.machine
     generator = build_generator(recipe, known, loaded.model, load_autoencoder(recipe, known.facts, machine), machine)
     text_encoder = load_text_encoder(recipe, known.facts, machine)
-    return LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
+    run = LoadedRun(path, recipe, known, loaded.model, generator, loaded.samples_seen, machine, text_encoder, loaded.problems)
+    return run if recipe.data.transform.buckets is None else run.of_shape(run.shapes[0])
 
 
 def load_run_checkpoint(path: Path, group: str = "ema") -> tuple[Checkpoint, list[str]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from open_ldm.autoencoders import Posterior
+from open_ldm.autoencoders import Posterior, latent_shape
 from open_ldm.conditioning.empty import empty_inputs
+from open_ldm.data.bucket_shapes import Shape
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import largest_shape
 
 
-def made_batch(recipe: Recipe, start: int, pictures: int, device: torch.device) -> EncodedBatch:
+def made_batch(recipe: Recipe, start: int, pictures: int, device: torch.device, shape: Shape | None = None) -> EncodedBatch:
     """Make a batch as training would read it: latents of noise, the first class, captions of full length.
 
     Args:
@@ -18,11 +20,13 @@ def made_batch(recipe: Recipe, start: int, pictures: int, device: torch.device) 
         start: Position of the first picture.
         pictures: How many.
         device: Where they lie.
+        shape: (height, width) of the views in px; None for the largest shape.
     """
+    latents = latent_shape(recipe.autoencoder, *(shape or largest_shape(recipe.transform)))
     inputs = empty_inputs(recipe.conditioning, pictures).to(device)
     return EncodedBatch(
         positions=tuple(range(start, start + pictures)),
-        posterior=Posterior(torch.zeros(pictures, *recipe.latent_shape, device=device)),
+        posterior=Posterior(torch.zeros(pictures, *latents, device=device)),
         labels=inputs.labels,
         text=inputs.text,
         controls=inputs.controls,

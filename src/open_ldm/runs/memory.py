@@ -15,6 +15,7 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.core.device import Machine, host_memory, resident_memory
 from open_ldm.core.nested import leaves
 from open_ldm.core.seeds import Draws
+from open_ldm.data.bucket_shapes import Shape
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective
@@ -84,15 +85,20 @@ def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: 
     return Memory(weights, weights, 2 * weights, weights, max(0, 2 * one - two), two - one, program)
 
 
-def kept_for_backward(recipe: Recipe, facts: DataFacts, pictures: int, compute_dtype: torch.dtype) -> int:
-    """Count what autograd keeps between forward and backward pass, on fake tensors, which have shapes and no numbers."""
+def kept_for_backward(
+    recipe: Recipe, facts: DataFacts, pictures: int, compute_dtype: torch.dtype, shape: Shape | None = None
+) -> int:
+    """Count what autograd keeps between forward and backward pass, on fake tensors, which have shapes and no numbers.
+
+    `shape` as in `made_batch`.
+    """
     with torch.device("meta"):
         model = DiffusionModel(recipe.model_spec(facts)).compute_in(compute_dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        return kept_by(model.to_empty(device="cpu"), recipe, pictures)
+        return kept_by(model.to_empty(device="cpu"), recipe, pictures, shape)
 
 
-def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int) -> int:
+def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int, shape: Shape | None = None) -> int:
     """Count the bytes that autograd keeps between the forward and the backward pass of a micro-batch.
 
     A storage that several operations keep counts once; the parameters themselves do not count. Blocks that the recipe computes
@@ -102,10 +108,11 @@ def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int) -> int:
         model: Of the recipe.
         recipe: Settled.
         pictures: Of the micro-batch.
+        shape: As in `made_batch`.
     """
     kept = _Kept({parameter.untyped_storage()._cdata for parameter in model.parameters()})
     noising = _noising(recipe, model)
-    batch = noising.draw(made_batch(recipe, 0, pictures, noising.device))
+    batch = noising.draw(made_batch(recipe, 0, pictures, noising.device, shape))
     batch = replace(batch, draws=_WithoutNumbers(**vars(batch.draws)))
     with ExitStack() as stack:
         for block in recomputed_blocks(model.denoiser.block_modules(), recipe.training.recompute):

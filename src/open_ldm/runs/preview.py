@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from torch import Tensor
 
+from open_ldm.autoencoders import latent_shape
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
@@ -13,11 +15,13 @@ from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sample import Source
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.shapes import sampled_shapes
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest, build_inputs
 from open_ldm.text import TextEncoder
 
 PREVIEW_SEED = 1000
+T = TypeVar("T")
 
 
 def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_encoder: TextEncoder | None) -> list[SampleRequest]:
@@ -52,12 +56,23 @@ def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_enco
 
 def sample_previews(
     recipe: Recipe, facts: DataFacts, generator: Generator, requests: Sequence[SampleRequest], text_encoder: TextEncoder | None
-) -> Tensor:
-    """Sample the requested pictures by the recipe's sampling settings: pixels uint8 [N, 3, H, W], as they are shown."""
-    inputs = build_inputs(requests, recipe.conditioning, facts, text_encoder)
-    return as_shown(
-        to_pixels(generator.images(inputs, [request.seed for request in requests], recipe.sampling)), recipe.data.display
-    )
+) -> list[Tensor]:
+    """Sample the requested pictures by the recipe's sampling settings: pixels uint8 [3, H, W] of each, as they are shown.
+
+    In buckets they have the shapes in turn, the usual one first; where there are more shapes than pictures, some of them.
+    """
+    usual, *others = sampled_shapes(recipe.transform)
+    shapes = [usual, *evenly(others, len(requests) - 1)]
+    shape_at = [shapes[place % len(shapes)] for place in range(len(requests))]
+    sampled: dict[int, Tensor] = {}
+    for shape in dict.fromkeys(shape_at):
+        places = [place for place, other in enumerate(shape_at) if other == shape]
+        own = [requests[place] for place in places]
+        inputs = build_inputs(own, recipe.conditioning, facts.of_shape(shape), text_encoder)
+        of_shape = generator.of_size(latent_shape(recipe.autoencoder, *shape)[1:])
+        images = of_shape.images(inputs, [request.seed for request in own], recipe.sampling)
+        sampled |= dict(zip(places, as_shown(to_pixels(images), recipe.data.display), strict=True))
+    return [sampled[place] for place in range(len(requests))]
 
 
 def captions_of(requests: Sequence[SampleRequest]) -> list[str]:
@@ -65,7 +80,7 @@ def captions_of(requests: Sequence[SampleRequest]) -> list[str]:
     return [request.shows or "" for request in requests]
 
 
-def evenly(items: Sequence[str], count: int) -> list[str]:
+def evenly(items: Sequence[T], count: int) -> list[T]:
     """Pick at most `count` items, evenly spaced."""
     number = min(len(items), count)
     return [items[i * len(items) // number] for i in range(number)]

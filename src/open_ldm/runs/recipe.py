@@ -21,6 +21,7 @@ from open_ldm.conditioning import ConditioningConfig
 from open_ldm.core.config import C, Config, parse_yaml, read_yaml, validate
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.overrides import apply_overrides
+from open_ldm.data.transforms import TransformConfig
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.encoded.cache import CacheConfig
 from open_ldm.model.objective import ObjectiveConfig
@@ -29,6 +30,7 @@ from open_ldm.process.resolution import area
 from open_ldm.run_folder.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.catalogue import all_packaged, recipe_text
+from open_ldm.runs.shapes import require_sizes, settled_transform
 from open_ldm.runs.tracked import Tracked
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
@@ -106,22 +108,10 @@ class Recipe(Tracked):
         return of_its_day(content) if isinstance(content, Mapping) else content
 
     @model_validator(mode="after")
-    def _pictures_fit_the_patches(self) -> Recipe:
-        height, width = self.data.transform.height_px, self.data.transform.width_px
-        factor = self.autoencoder.factor
-        side = factor * self.denoiser.side_multiple
-        if height % side or width % side:
-            behind = f" behind an autoencoder of factor {factor}" if factor > 1 else ""
-            raise ValueError(
-                f"pictures of {height}x{width} px cannot be {self.denoiser.side_use}{behind};"
-                f" needed: data.transform.size_px in multiples of {side}"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _parts_fit_one_another(self) -> Recipe:
         sampling = self.sampling
         try:
+            require_sizes(self.data.transform, self.autoencoder, self.denoiser)
             check_slots(self.conditioning, self.denoiser)
             if isinstance(self.latent_stats, GivenStats):
                 given(self.latent_stats, self.autoencoder.channels)
@@ -164,9 +154,14 @@ class Recipe(Tracked):
         return self
 
     @property
+    def transform(self) -> TransformConfig:
+        """How views are cut, with the step of buckets that the autoencoder and the denoiser need."""
+        return settled_transform(self.data.transform, self.autoencoder, self.denoiser)
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents."""
-        return latent_shape(self.autoencoder, self.data.transform.height_px, self.data.transform.width_px)
+        """(channels, height, width) of the latents of views of `size_px`."""
+        return latent_shape(self.autoencoder, *self.data.transform.base)
 
     def model_spec(self, facts: DataFacts) -> ModelSpec:
         """Return the spec of the model that this recipe trains on data of these facts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, e
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.core.slow_steps import SlowSteps
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.health import Health, count_bad_samples
 from open_ldm.data.sample import Source
 from open_ldm.encoded.labels import vanished_classes
@@ -39,6 +40,7 @@ from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.settled import Settled, settle_choices
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.sources.loader import open_data
@@ -186,12 +188,12 @@ def _trained(
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
     before = None if saved is None else Knowledge.from_json(saved)
-    there = None if start is None else start.settings.spec.facts
-    facts = read_facts(recipe, source, seen, None if before is None else before.facts, there)
+    facts = read_facts(recipe, source, seen, before.facts if before else None, start.settings.spec.facts if start else None)
     encoders = slow("loading the autoencoder and the text encoder", load_encoders, recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
-    notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
-    batches = _batches(recipe, source, facts, encoders, health, context, silent=silent)
+    seen = replace(seen, buckets=slow("reading the sizes of pictures", buckets_of, recipe.transform, source, world))
+    notes = [*notes, *vanished_classes(facts.class_names, source.class_names), *seen.few(recipe.training.batch_size)]
+    batches = _batches(recipe, source, facts, encoders, seen.buckets, health, context, silent=silent)
     known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
     choices = settle_choices(recipe, facts, machine, world, saved["fingerprint"] if saved else None)
     trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
@@ -247,14 +249,22 @@ def _reach(
 
 
 def _batches(
-    recipe: Recipe, source: Source, facts: DataFacts, encoders: Encoders, health: Health, context: RunContext, *, silent: bool
+    recipe: Recipe,
+    source: Source,
+    facts: DataFacts,
+    encoders: Encoders,
+    buckets: Buckets | None,
+    health: Health,
+    context: RunContext,
+    *,
+    silent: bool,
 ) -> Batches:
     """Open what the run reads, the same for every process: pictures, or the cache once it is whole."""
     folder, world = context.folder, context.world
     if recipe.cache is None:
-        batches = live_batches(recipe, source, facts, encoders)
+        batches = live_batches(recipe, source, facts, encoders, buckets)
     else:
-        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, silent=silent)
+        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, buckets, silent=silent)
         health.write(folder.health, writes=world.leads)
     batches.agree(world)
     return batches

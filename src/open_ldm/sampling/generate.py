@@ -149,6 +149,10 @@ class Generator:
         self.device = next(model.parameters()).device if device is None else device
         self.bounds = self._latent_bounds()
 
+    def of_size(self, latent_size: tuple[int, int]) -> Generator:
+        """Return a generator of the same model that samples latents of another (height, width)."""
+        return Generator(self.model, self.autoencoder, self.stats, latent_size, self.device)
+
     def images(
         self,
         inputs: ConditionInputs,

@@ -16,11 +16,12 @@ from pydantic import Field, model_validator
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.seeds import key
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.columns import columns_of, with_columns
 from open_ldm.data.content import unreadable
 from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
 from open_ldm.data.measures import Measure, measure, with_measures
-from open_ldm.data.order import ViewKey, fixed_view, reserve_at, view_at
+from open_ldm.data.order import FixedViews, Order, ShuffledOrder, ViewKey
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.sources import SourceConfig, channels_of, check_entangled_views, open_source
@@ -127,6 +128,7 @@ def read_view(
     for_keeps: bool = False,
     measures: Sequence[Measure] = (),
     columns: Sequence[str] = (),
+    order: Order | None = None,
 ) -> ReadView:
     """Read the view for one position of the sample order.
 
@@ -142,28 +144,33 @@ def read_view(
         for_keeps: The result outlives the run, so a picture that the disk does not give is an error.
         measures: What is measured of the picture, for the record.
         columns: Columns of metadata whose values the record gets.
+        order: Which view each position has; None for the shuffled order of `seed` and `views`.
 
     Raises:
         DataError: 64 replacements in a row are bad, or `for_keeps` and a picture cannot be read.
     """
-    at = view_at(seed, position, len(source), views)
-    sample, read = _read(source, transform_config, at, for_keeps, measures, columns)
+    order = order or ShuffledOrder(seed, len(source), views)
+    sample, read = _read(source, transform_config, order, order.view_at(position), for_keeps, measures, columns)
     caption = draw_caption(sample.captions, seed, position, captioned=source.summary.captioned > 0)
     return replace(read, view=replace(read.view, position=position, caption=caption))
 
 
-def read_fixed_view(source: Source, transform_config: TransformConfig, view: int, index: int) -> ReadView:
-    """Read fixed view number `view` of sample `index`, without a caption.
+def read_fixed_view(
+    source: Source, transform_config: TransformConfig, view: int, index: int, buckets: Buckets | None = None
+) -> ReadView:
+    """Read fixed view number `view` of sample `index`, in the shape that `buckets` give it, without a caption.
 
     Raises:
         DataError: A picture cannot be read, or 64 replacements in a row are bad.
     """
-    return _read(source, transform_config, fixed_view(index, view, len(source)), for_keeps=True)[1]
+    order = FixedViews(view, len(source), buckets)
+    return _read(source, transform_config, order, order.view_at(index), for_keeps=True)[1]
 
 
 def _read(
     source: Source,
     transform_config: TransformConfig,
+    order: Order,
     view_key: ViewKey,
     for_keeps: bool,
     measures: Sequence[Measure] = (),
@@ -171,7 +178,7 @@ def _read(
 ) -> tuple[Sample, ReadView]:
     """Read a view, or that of a replacement for a bad sample, without a caption."""
     bad: list[BadSample] = []
-    index = view_key.index
+    index, cut = view_key.index, transform_config.of_shape(view_key.shape)
     while len(bad) <= _MOST_REPLACEMENTS:
         try:
             sample = source[index]
@@ -179,10 +186,10 @@ def _read(
             if verdict.of_disk and for_keeps:
                 raise unreadable(source.sample_id(index), verdict) from verdict
             bad.append(BadSample(source.sample_id(index), verdict.reason, verdict.detail))
-            index = reserve_at(view_key.seed, view_key.number, len(bad) - 1, len(source))
+            index = order.reserve_at(view_key, len(bad) - 1)
             continue
         original_size = (sample.original_height_px, sample.original_width_px)
-        made = transform(sample.pixels, original_size, transform_config, view_key.seed, view_key.number, sample.preference)
+        made = transform(sample.pixels, original_size, cut, view_key.seed, view_key.number, sample.preference)
         record = with_measures(made.record, measure(sample, measures)) if measures else made.record
         record = with_columns(record, columns_of(source), columns, index) if columns else record
         view = View(sample.id, view_key.index, made.pixels, record, sample.label, None, index)
@@ -216,6 +223,7 @@ def read_batches(
     for_keeps: bool = False,
     measures: Sequence[Measure] = (),
     columns: Sequence[str] = (),
+    order: Order | None = None,
 ) -> Iterator[Batch]:
     """Read one Batch per item of `position_ranges`, in order.
 
@@ -223,26 +231,44 @@ def read_batches(
         source: The data set.
         transform: How views are cut.
         seed: The run's seed.
-        position_ranges: Positions of each batch. The iterable may be endless; it is read a few items ahead.
+        position_ranges: Positions of each batch, whose views have one shape. The iterable may be endless; it is read a few
+            items ahead.
         workers: Number of processes that read ahead; 0 reads in this one. They end when the iterator is closed or dropped.
         views: As in `read_view`.
         for_keeps: As in `read_view`.
         measures: As in `read_view`.
         columns: As in `read_view`.
+        order: As in `read_view`.
 
     Raises:
         DataError: Samples cannot be replaced, or a worker died. Errors raised in a worker arrive as they are.
     """
     columns_of(source).prepare(name for name in columns if name in columns_of(source))  # before processes copy the source
-    read = partial(read_view, source, transform, seed, views=views, for_keeps=for_keeps, measures=measures, columns=columns)
+    read = partial(
+        read_view,
+        source,
+        transform,
+        seed,
+        views=views,
+        for_keeps=for_keeps,
+        measures=measures,
+        columns=columns,
+        order=order,
+    )
     return read_ahead(partial(_read_batch, read), position_ranges, workers)
 
 
 def read_fixed_views(
-    source: Source, transform: TransformConfig, view: int, index_ranges: Iterable[Sequence[int]], workers: int
+    source: Source,
+    transform: TransformConfig,
+    view: int,
+    index_ranges: Iterable[Sequence[int]],
+    workers: int,
+    buckets: Buckets | None = None,
 ) -> Iterator[Batch]:
     """Read batches like `read_batches`, of fixed view number `view` of the samples in `index_ranges`."""
-    return read_ahead(partial(_read_batch, partial(read_fixed_view, source, transform, view)), index_ranges, workers)
+    read = partial(read_fixed_view, source, transform, view, buckets=buckets)
+    return read_ahead(partial(_read_batch, read), index_ranges, workers)
 
 
 def _read_batch(read_one: Callable[[int], ReadView], numbers: Sequence[int]) -> Batch:

@@ -1,7 +1,7 @@
 """Coloured shapes painted on the fly: a data set inside the package with known ground truth for every attribute.
 
 Each picture shows one or two shapes on a light background, at its own original size: the short side is log-uniform in
-20..160 px (or another range) and the aspect ratio 3:4 to 4:3, so that size, crop, aspect and flip controls vary. With
+20..160 px and the aspect ratio 3:4 to 4:3 (or other ranges), so that size, crop, aspect and flip controls vary. With
 `entangle` they depend on what the picture shows. Everything about picture i follows from (seed, i).
 """
 
@@ -58,7 +58,7 @@ class ShapesConfig(Config):
     short_side_px: tuple[int, int] = (20, 160)
     colours: tuple[Colour, ...] = COLOURS
     extents: dict[Size, tuple[float, float]] = Field(default=_EXTENTS, min_length=1)
-    longest_aspect: float = Field(default=4 / 3, ge=1, le=4 / 3)
+    longest_aspect: float = Field(default=4 / 3, ge=1, le=4)
     background: tuple[int, int] = (222, 252)
     untold: tuple[Told, ...] = ()
     told_too: bool = False

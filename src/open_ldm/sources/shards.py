@@ -42,6 +42,8 @@ from open_ldm.sources.shard_rows import original_size_in, rows_of
 BAD_CAPTION = "unreadable caption"
 
 _MOST_OPEN_SHARDS = 64
+_HEAD_BYTES, _HEADS_FIRST = 1 << 15, (b"\xff\xd8", b"\x89PNG")
+"""So many bytes tell the size of a picture of these formats, unless they hold much else before it."""
 
 
 class ShardsConfig(PictureFilesConfig):
@@ -190,7 +192,17 @@ class ShardsSource:
         known = original_size_in(row)
         if known is not None and known[0] == known[1]:
             return known
-        content = self._read(index, int(row["offset"]), int(row["size"]))
+        head = self._read(index, int(row["offset"]), min(_HEAD_BYTES, int(row["size"])))
+        if self.config.channels is not None or not head.startswith(_HEADS_FIRST):
+            return self._whole_size(index, known)
+        try:
+            size = self.config.read_size(head)
+        except BadPicture:  # it may need more than the head
+            return self._whole_size(index, known)
+        return size if known is None else self.config.upright(known, head, size)
+
+    def _whole_size(self, index: int, known: tuple[int, int] | None) -> tuple[int, int]:
+        content = self.file_at(index)
         size = self.config.read_size(content)
         return size if known is None else self.config.upright(known, content, size)
 

@@ -29,6 +29,7 @@ from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
@@ -289,7 +290,8 @@ class Runner:
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(recipe.data)
             facts = read_facts(recipe, source, survey_for(recipe.conditioning.controls, source))
-            measured = live_batches(recipe, source, facts, load_encoders(recipe, source, facts, machine)).latent_stats()
+            encoders, buckets = load_encoders(recipe, source, facts, machine), buckets_of(recipe.transform, source)
+            measured = live_batches(recipe, source, facts, encoders, buckets).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return self._kept_stats(setting)
 

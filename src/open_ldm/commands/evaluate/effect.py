@@ -157,7 +157,7 @@ def _real(
     """Measure training views of the data whose own setting is near each value; and the hash of all of them."""
     length = min(len(data), metric.real_pictures)
     ranges = [range(start, min(start + _AT_ONCE, length)) for start in range(0, length, _AT_ONCE)]
-    transform = samples.pictures.run.recipe.data.transform
+    transform = samples.pictures.run.transform
     measured, settings, seen = [], [], PictureSet()
     for batch in read_batches(data, transform, seed=_SEED, position_ranges=ranges, workers=0):
         # Samples are neither mirrored nor turned by default, and in a mirrored view a crop on the left is one on the right.

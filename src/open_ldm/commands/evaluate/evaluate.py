@@ -100,7 +100,7 @@ def evaluate(
         with world.sharing_errors():
             data = None if against is None else open_against(against, part)
             pictures = open_evaluated(given, config, data, part, device)
-            if data is None and isinstance(pictures, SampledPictures):
+            if isinstance(pictures, SampledPictures):
                 data = pictures.data
             if world.size > 1:
                 world.agreed("what is measured", _measured(pictures, data, config))

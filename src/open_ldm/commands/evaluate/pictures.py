@@ -14,6 +14,7 @@ from torch import Tensor
 from open_ldm.commands.evaluate.config import EvaluationConfig, changed
 from open_ldm.commands.evaluate.reference import open_pictures
 from open_ldm.commands.samples import GRID, SAMPLES
+from open_ldm.commands.shape import run_of_shape
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.config import validate
 from open_ldm.core.device import DeviceName
@@ -21,6 +22,7 @@ from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_pixels
 from open_ldm.core.plain_data import parse_json
+from open_ldm.data.bucket_shapes import words_of
 from open_ldm.data.holdout import Part, PartName
 from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
@@ -28,6 +30,7 @@ from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.pictures import Pictures, pictures_of
 from open_ldm.evaluation.protocol import sampling_of
 from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.sources.loader import draw_caption, open_data
@@ -93,8 +96,8 @@ class SampledPictures:
     @property
     def size_px(self) -> tuple[int, int]:
         """Of the run's pictures."""
-        transform = self.run.recipe.data.transform
-        return transform.height_px, transform.width_px
+        view = self.run.known.facts.view
+        return view.height_px, view.width_px
 
     @property
     def display(self) -> tuple[int, int, int] | None:
@@ -201,13 +204,11 @@ def open_evaluated(
         DataError: Stored pictures differ in size.
     """
     if is_run(given):
-        if config.size_px is not None:
-            raise ConfigError("size_px has no effect: a run has its own size", fix="leave it out")
-        run = load_run(given, device)
+        run = _of_size(load_run(given, device), config.size_px)
         content = changed(run.recipe.sampling.model_dump(mode="json"), config.sampling)
         settings = validate(SamplingConfig, content, source="sampling")
         seeds = range(config.seed, config.seed + config.n)
-        shown = open_data(run.recipe.data, part) if data is None else data
+        shown = _of_bucket(run, open_data(run.recipe.data, part) if data is None else data)
         return SampledPictures(run, settings, seeds, config.controls, shown, config.labels == "equal")
     if config.sampling or config.controls or config.seed or config.labels != "random":
         raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control, labels and sampling.* out")
@@ -218,6 +219,31 @@ def open_evaluated(
         return GivenPictures(source, config.n, _common_size(source))
     height, width = (config.size_px, config.size_px) if isinstance(config.size_px, int) else config.size_px
     return GivenPictures(source, config.n, (height, width))
+
+
+def _of_size(run: LoadedRun, size_px: int | tuple[int, int] | None) -> LoadedRun:
+    """The run at one of the shapes that it was trained on, the usual one by default. Raises ConfigError for other sizes."""
+    if size_px is None:
+        return run
+    if len(run.shapes) == 1:
+        raise ConfigError("size_px has no effect: a run has its own size", fix="leave it out")
+    height, width = (size_px, size_px) if isinstance(size_px, int) else size_px
+    return run_of_shape(run, f"{height}x{width}", None)
+
+
+def _of_bucket(run: LoadedRun, data: Source) -> Source:
+    """The pictures that training would cut to the shape that the run samples; all where it was trained on one shape."""
+    buckets = buckets_of(run.recipe.transform, data)
+    if buckets is None:
+        return data
+    view = run.known.facts.view
+    shape = (view.height_px, view.width_px)
+    kept = buckets.members[buckets.shapes.index(shape)].tolist()
+    if not kept:
+        raise DataError(
+            f"no picture of the data belongs to the bucket of {words_of(shape)} px", fix="size_px=[HEIGHT,WIDTH] of another one"
+        )
+    return Part(data, kept, "bucket", f"bucket {words_of(shape)} of {run.recipe.transform.buckets!r}")
 
 
 def is_run(given: Path) -> bool:

@@ -104,7 +104,7 @@ def _real(
     fitted = control.fitted(view)
     length = min(len(data), metric.real_pictures)
     ranges = [range(start, min(start + _AT_ONCE, length)) for start in range(0, length, _AT_ONCE)]
-    transform = samples.pictures.run.recipe.data.transform
+    transform = samples.pictures.run.transform
     read, own, seen = [], [], PictureSet()
     columns = control.columns_read
     for batch in read_batches(data, transform, seed=_SEED, position_ranges=ranges, workers=0, columns=columns):

@@ -17,6 +17,9 @@ from torch.nn import functional as F
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 
+_MOST_KEPT = 16
+"""Grids whose table is kept: more than the shapes of a training in buckets at 512 px."""
+
 Grid = tuple[int, int]
 """Rows and columns of tokens."""
 
@@ -97,7 +100,7 @@ class SizedByGrid(Protocol):
 
 
 class Positions(nn.Module):
-    """A fixed 2-D position table, made for any grid and kept for the last one used. Not trained."""
+    """A fixed 2-D position table, made for any grid and kept for some of the last ones used. Not trained."""
 
     def __init__(self, config: PositionsConfig, width: int) -> None:
         super().__init__()
@@ -106,7 +109,7 @@ class Positions(nn.Module):
         self.config, self.width = config, width
         if isinstance(config, StoredPositions):
             self.register_buffer("table", torch.zeros(config.rows, config.columns, width))
-        self._kept: tuple[tuple[int, int, torch.device], Tensor] | None = None
+        self._kept: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def forward(self, grid: Grid, device: torch.device) -> Tensor:
         """Return the vectors of a grid.
@@ -124,9 +127,11 @@ class Positions(nn.Module):
         if isinstance(self.config, StoredPositions):
             return self._cut(grid)
         key = (*grid, device)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, computed_table(self.config, grid, self.width).float().to(device))
-        return self._kept[1]
+        if key not in self._kept:
+            while len(self._kept) >= _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = computed_table(self.config, grid, self.width).float().to(device)
+        return self._kept[key]
 
     def resize(self, values: Tensor, source: Positions, fresh: Tensor, how: GridChange) -> Tensor:
         """Interpolate a stored table [rows, columns, D] to this one's size; see `SizedByGrid`."""
@@ -143,6 +148,19 @@ class Positions(nn.Module):
         table = self.get_buffer("table")
         top, left = (_margin(whole, size) for whole, size in zip(table.shape[:2], grid, strict=True))
         return table[top : top + grid[0], left : left + grid[1]].flatten(0, 1)
+
+
+def require_room(config: PositionsConfig, grid: Grid) -> None:
+    """Raise ConfigError for a grid that is larger than a table of fixed size."""
+    match config:
+        case StoredPositions(rows=rows, columns=columns):
+            sides = rows, columns
+        case CentredPositions(side=side):
+            sides = side, side
+        case _:
+            return
+    for whole, size in zip(sides, grid, strict=True):
+        _margin(whole, size)
 
 
 def computed_table(config: ComputedPositions, grid: Grid, width: int) -> Tensor:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from open_ldm.autoencoders.base import Autoencoder
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.columns import columns_of
 from open_ldm.data.measures import Measure
 from open_ldm.data.sample import Source
@@ -64,6 +65,7 @@ class Cache:
         workers: Number of processes that read pictures.
         measures: What the model's controls read of whole pictures.
         columns: Columns of metadata that they read.
+        buckets: The shape of each picture's views; None where all have one.
     """
 
     def __init__(
@@ -79,12 +81,13 @@ class Cache:
         workers: int,
         measures: Sequence[Measure] = (),
         columns: Sequence[str] = (),
+        buckets: Buckets | None = None,
     ) -> None:
         self.config, self.source = config, source
         hashes, length = source.hashes, len(source)
         self.latents = []
         for view in range(views):
-            maker = LatentsMaker(source, transform, view, autoencoder, config, device, workers)
+            maker = LatentsMaker(source, transform, view, autoencoder, config, device, workers, buckets)
             plan = latents_plan(pictures, length, transform, view, autoencoder, config)
             section = Section(config.path, plan, self._rows_per_shard(maker), config.batch_size)
             self.latents.append(Part(f"view {view + 1} of {views}", section, maker))

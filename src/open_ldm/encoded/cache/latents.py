@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from open_ldm.autoencoders.base import Autoencoder
 from open_ldm.core.pictures import to_images
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.sample import BadSample, Batch, Source
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.config import DTYPES, CacheConfig
 from open_ldm.encoded.cache.records import record_columns
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
+from open_ldm.encoded.cache.shapes import batches_of_shapes, joined_shapes
 from open_ldm.sources.loader import read_fixed_views
 
 _VIEW_RULE = 1
@@ -42,11 +44,16 @@ def latents_plan(
         "autoencoder": autoencoder.fingerprint,
         "dtype": config.latents,
     }
+    if transform.buckets is not None:
+        made_from["shapes"] = [list(shape) for shape in transform.shapes]
     return SectionPlan("latents", made_from, length)
 
 
 class LatentsMaker:
-    """Makes the shards of one latents section on the autoencoder's `device`; `workers` processes read pictures."""
+    """Makes the shards of one latents section on the autoencoder's `device`; `workers` processes read pictures.
+
+    With `buckets` its views have several shapes (shapes.py).
+    """
 
     def __init__(
         self,
@@ -57,10 +64,11 @@ class LatentsMaker:
         config: CacheConfig,
         device: torch.device,
         workers: int,
+        buckets: Buckets | None = None,
     ) -> None:
         self.source, self.transform, self.view = source, transform, view
         self.autoencoder, self.config = autoencoder, config
-        self.device, self.workers = device, workers
+        self.device, self.workers, self.buckets = device, workers, buckets
 
     def rows_per_shard(self, shard_bytes: int) -> int:
         """Compute how many pictures' means and deviations fit into a shard of so many bytes."""
@@ -68,17 +76,21 @@ class LatentsMaker:
         latent = self.autoencoder.channels * (self.transform.height_px // side) * (self.transform.width_px // side)
         return shard_bytes // (2 * latent * DTYPES[self.config.latents].itemsize)
 
-    def ranges(self, section: Section, shard: int) -> Iterator[range]:
+    def ranges(self, section: Section, shard: int) -> Iterator[Sequence[int]]:
         """Return the batches of a shard. They are always the same, because a picture's last bits can depend on its batch."""
         rows = section.rows_of(shard)
+        if self.buckets is not None:
+            yield from batches_of_shapes(rows, section.batch_size, self.buckets)
+            return
         for start in range(rows.start, rows.stop, section.batch_size):
             yield range(start, min(start + section.batch_size, rows.stop))
 
     def make(self, section: Section, shards: Iterator[int], work: Work) -> Iterator[tuple[int, ShardContent]]:
         """Read, encode and collect the rows of shards; the pictures of following shards are read meanwhile."""
         ranges = (batch for shard in shards for batch in self.ranges(section, shard))
-        batches = read_fixed_views(self.source, self.transform, self.view, ranges, self.workers)
+        batches = read_fixed_views(self.source, self.transform, self.view, ranges, self.workers, self.buckets)
         collected: list[dict[str, Tensor]] = []
+        rows: list[int] = []
         bad: list[BadSample] = []
         while True:
             with work.during("reading"):
@@ -90,11 +102,16 @@ class LatentsMaker:
                 collected.append(self.encode(batch))
             bad.extend(batch.bad)
             work.progressed(len(batch.positions))
-            shard = batch.positions[0] // section.rows_per_shard
-            if batch.positions[-1] == section.rows_of(shard)[-1]:
-                tensors = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
-                yield shard, ShardContent(tensors, tuple(bad))
-                collected, bad = [], []
+            rows += batch.positions
+            shard = rows[0] // section.rows_per_shard
+            if len(rows) == len(section.rows_of(shard)):
+                yield shard, ShardContent(self._joined(collected, rows), tuple(bad))
+                collected, rows, bad = [], [], []
+
+    def _joined(self, parts: Sequence[dict[str, Tensor]], rows: Sequence[int]) -> dict[str, Tensor]:
+        if self.buckets is not None:
+            return joined_shapes(parts, rows)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """Encode a batch as it is stored: mean and std [B, C, h, w], records (records.py), index int64 [B]."""

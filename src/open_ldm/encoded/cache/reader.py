@@ -16,13 +16,14 @@ from open_ldm.controls.base import Control
 from open_ldm.core.device import moved
 from open_ldm.core.hashes import hash_content
 from open_ldm.data.measures import with_measures
-from open_ldm.data.order import view_at
+from open_ldm.data.order import Order, ShuffledOrder
 from open_ldm.data.sample import BadSample, TransformRecord
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.encoded.cache.columns import read_columns
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.records import read_record
 from open_ldm.encoded.cache.samples import NO_LABEL
+from open_ldm.encoded.cache.shapes import dtype_of_latents, latents_in
 from open_ldm.sources.loader import draw_caption_number
 from open_ldm.text.tokens import TextTokens
 
@@ -63,24 +64,33 @@ class CacheReader:
         seed: The run's seed, the key of the order and of the choice of captions.
         controls: The model's controls, fitted to its data.
         label_order: As in `LiveEncoder`.
+        order: Which fixed view each position has; None for the shuffled order of `seed`.
     """
 
-    def __init__(self, data: CachedData, seed: int, controls: Sequence[Control], label_order: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        data: CachedData,
+        seed: int,
+        controls: Sequence[Control],
+        label_order: Tensor | None = None,
+        order: Order | None = None,
+    ) -> None:
         self.data, self.seed, self.controls, self.label_order = data, seed, tuple(controls), label_order
+        self.order = order or ShuffledOrder(seed, data.length, len(data.latents))
 
     def read(self, positions: Sequence[int]) -> EncodedBatch:
-        """Read the batch of these positions, on the CPU, in the stored number formats."""
-        views = [view_at(self.seed, position, self.data.length, len(self.data.latents)) for position in positions]
-        first = self.data.latents[0].first
-        mean = torch.empty((len(positions), *first["mean"].shape[1:]), dtype=first["mean"].dtype)
-        std = torch.empty_like(mean) if "std" in first else None
+        """Read the batch of these positions, whose views have one shape, on the CPU, in the stored number formats."""
+        views = [self.order.view_at(position) for position in positions]
+        places = [self.data.latents[view.view or 0].at(view.index) for view in views]
+        first, deviation = latents_in(*places[0])
+        mean = torch.empty((len(positions), *first.shape), dtype=dtype_of_latents(self.data.latents[0].first))
+        std = None if deviation is None else torch.empty_like(mean)
         means, stds = as_array(mean), None if std is None else as_array(std)
         indices, records = [], []
-        for row, view in enumerate(views):
-            arrays, at = self.data.latents[view.view or 0].at(view.index)
-            means[row] = arrays["mean"][at]
+        for row, (arrays, at) in enumerate(places):
+            means[row], deviation = latents_in(arrays, at)
             if stds is not None:
-                stds[row] = arrays["std"][at]
+                stds[row] = deviation
             indices.append(int(arrays["index"][at]))
             records.append(self._measured(read_record(arrays, at), indices[-1]))
         return EncodedBatch(

@@ -1,8 +1,8 @@
 """How the TransformRecords of views are stored.
 
 The first layout is one tensor `record`, int32 [rows, 9], whose columns are known by their order. It stays the layout of all
-that it can tell, so that no cache changes. Views that may be turned have one column for each field, `record.FIELD`, of its own
-dtype.
+that it can tell, so that no cache changes. Views that may be turned, or have several shapes, have one column for each field,
+`record.FIELD`, of its own dtype.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PREFIX = "record."
 
 def record_columns(records: Sequence[TransformRecord], transform: TransformConfig) -> dict[str, Tensor]:
     """Write the records of views that were cut by `transform` as tensors [rows] or [rows, 9] by name."""
-    if transform.turn != "none":
+    if transform.turn != "none" or transform.buckets is not None:
         return {
             f"{_PREFIX}{name}": torch.tensor([getattr(record, name) for record in records], dtype=dtype)
             for name, dtype in _DTYPES.items()

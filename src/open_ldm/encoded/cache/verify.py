@@ -19,6 +19,7 @@ from open_ldm.encoded.cache.latents import LatentsMaker
 from open_ldm.encoded.cache.mapped import Array, MappedSection, as_array
 from open_ldm.encoded.cache.measures import MeasuresMaker
 from open_ldm.encoded.cache.samples import SamplesMaker
+from open_ldm.encoded.cache.shapes import view_in
 from open_ldm.encoded.cache.text import TextMaker
 from open_ldm.sources.loader import read_fixed_views
 
@@ -120,13 +121,13 @@ def _latents(part: Part, maker: LatentsMaker, stored: MappedSection, rows: Seque
     wanted = set(rows)
     shards = [shard for shard, _ in groupby(rows, lambda row: row // part.section.rows_per_shard)]
     ranges = [batch for shard in shards for batch in maker.ranges(part.section, shard) if not wanted.isdisjoint(batch)]
-    for batch in read_fixed_views(maker.source, maker.transform, maker.view, ranges, maker.workers):
+    for batch in read_fixed_views(maker.source, maker.transform, maker.view, ranges, maker.workers, maker.buckets):
         made = maker.encode(batch)
         for index, row in enumerate(batch.positions):
             if row in wanted:
                 kept, at = stored.at(row)
                 own = {name: tensor[index] for name, tensor in made.items()}
-                yield _Pair(row, own, {name: kept[name][at] for name in kept})
+                yield _Pair(row, own, view_in(kept, at))
 
 
 def _captions(row: int, made: Mapping[str, Tensor], index: int, kept: Mapping[str, Array], at: int) -> Iterator[_Pair]:

@@ -49,6 +49,12 @@ class AutoencoderRecipe(Tracked):
     held_out: HeldOutConfig = HeldOutConfig()
 
     @model_validator(mode="after")
+    def _views_have_one_shape(self) -> AutoencoderRecipe:
+        if self.data.transform.buckets is not None:
+            raise ValueError("data.transform.buckets is for denoisers; an autoencoder takes any shape; needed: null")
+        return self
+
+    @model_validator(mode="after")
     def _pictures_fit(self) -> AutoencoderRecipe:
         height, width, factor = self.data.transform.height_px, self.data.transform.width_px, self.network.factor
         if height % factor or width % factor:
