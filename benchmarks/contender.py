@@ -37,7 +37,7 @@ class Contender:
     """One network with its optimiser. `step` is one whole training step and returns the loss."""
 
     def __init__(self, name: str, network: nn.Module, predict: Callable[[], Tensor], eps: Tensor) -> None:
-        self.name = name
+        self.name, self.network = name, network
         self.parameters = list(network.parameters())
         self._predict, self._eps = predict, eps
         self._optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, fused=True)

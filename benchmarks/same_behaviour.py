@@ -3,12 +3,14 @@
     python benchmarks/same_behaviour.py OLD_CHECKOUT                     # against this checkout
     python benchmarks/same_behaviour.py OLD NEW --out work --json same.json --denoisers dit unet
     python benchmarks/same_behaviour.py OLD --quick                      # mmdit and unet on live pixels, and the words
+    python benchmarks/same_behaviour.py OLD --resume                     # before each release: old run folders alone
 
 Each checkout is driven by its command line alone, side by side in two processes of one thread each, with the Python that
 runs this script. For every denoiser, on pixels drawn live and from a cache: a tiny model is trained, trained again while
 killed (SIGKILL) and started again, sampled and evaluated. Then: classes, an autoencoder and its latents, stages and transfer,
 an export, a study, tables, and the words of all help pages. At last the new checkout samples from, and trains further, copies
-of the run folders that the old one left, as the old one does itself.
+of the run folders that the old one left, as the old one does itself: a checkpoint of the commit before gives the same losses
+and the same last tensors. `--resume` does this alone, for one process and all denoisers, in a few minutes.
 
 Compared are SHA-256 of every tensor and of the files that hold them (weights, averages, optimiser, cache shards, statistics),
 of every PNG; events (kind, position, keys, values), config.yaml, every JSON file and everything printed by --json (keys and
@@ -33,7 +35,7 @@ from pathlib import Path
 
 import yaml
 
-from same_cases import DENOISERS, Case, cases
+from same_cases import DENOISERS, Case, cases, resumed_case
 from same_prints import KINDS, Facts, commands_in, differences_of, facts_of, words_of
 from same_side import FailedError, Side
 
@@ -118,10 +120,11 @@ def _of_pair(key: str, run: str) -> bool:
     return inside != key and of_training
 
 
-def all_rows(sides: Sequence[Side], chosen: Iterable[Case]) -> Iterable[Row]:
-    """One row after the other, as they are known."""
-    yield both(sides, "words", run_words)[0]
-    yield both(sides, "packaged recipes", packaged)[0]
+def all_rows(sides: Sequence[Side], chosen: Iterable[Case], *, words: bool = True) -> Iterable[Row]:
+    """One row after the other, as they are known; those of help pages and packaged recipes with `words`."""
+    if words:
+        yield both(sides, "words", run_words)[0]
+        yield both(sides, "packaged recipes", packaged)[0]
     for case in chosen:
         row, facts = both(sides, case.name, lambda side, case=case: side.run_case(case))  # type: ignore[misc]
         yield row
@@ -144,6 +147,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--denoisers", nargs="+", choices=list(DENOISERS), help="All five by default; with --quick two.")
     parser.add_argument("--cases", nargs="+", help="Only these, by their names in the table.")
     parser.add_argument("--quick", action="store_true", help="Live pixels of the denoisers and the words alone.")
+    parser.add_argument("--resume", action="store_true", help="Run folders of the old checkout alone, gone on with by both.")
     parser.add_argument("--fresh", action="store_true", help="A new Python for every command, which takes twice as long.")
     parser.add_argument("--patience", type=float, default=300.0, help="Seconds that one command may take.")
     options = parser.parse_args(given)
@@ -155,11 +159,12 @@ def main(given: Sequence[str] | None = None) -> int:
             side.root.mkdir(parents=True, exist_ok=True)
             side.copy_source(checkout.resolve())
         denoisers = options.denoisers or (QUICK if options.quick else tuple(DENOISERS))
-        chosen = [case for case in cases(denoisers, options.quick) if not options.cases or case.name in options.cases]
+        every = map(resumed_case, denoisers) if options.resume else cases(denoisers, options.quick)
+        chosen = [case for case in every if not options.cases or case.name in options.cases]
         print(f"{'case':<26}" + "".join(f"{kind:>9}" for kind in KINDS), flush=True)
         rows = []
         try:
-            for row in all_rows(sides, chosen):
+            for row in all_rows(sides, chosen, words=not options.resume):
                 rows.append(row)
                 print(row.line(), flush=True)
         finally:

@@ -125,6 +125,14 @@ def cases(denoisers: Sequence[str], quick: bool) -> Iterator[Case]:
         yield study_case()
 
 
+def resumed_case(kind: str) -> Case:
+    """A run folder that the old checkout leaves, and goes on with."""
+    recipe = recipe_of(kind)
+    recipe.pop("held_out")
+    recipe["training"] |= {"preview_every_samples": 0}
+    return Case(f"{kind}, gone on", (train(),), {"recipe.yaml": recipe}, (longer(),))
+
+
 def denoiser_case(kind: str, *, cached: bool) -> Case:
     """Captions and controls: trained, killed and resumed, sampled, evaluated; on pictures drawn live, or from a cache."""
     content = recipe_of(kind)
@@ -261,10 +269,12 @@ def evaluate(run: str, control: str = "size") -> Step:
 
 def again() -> tuple[Step, ...]:
     """Old run folders: sampled as they are, and trained further."""
-    return (
-        sample(KILLED, f"{KILLED}/drawn/0001"),
-        _step("train", "recipe.yaml", "training.samples=64", "--out", WHOLE),
-    )
+    return sample(KILLED, f"{KILLED}/drawn/0001"), longer()
+
+
+def longer() -> Step:
+    """The recipe of the case goes on from its last checkpoint."""
+    return _step("train", "recipe.yaml", "training.samples=64", "--out", WHOLE)
 
 
 def _step(*arguments: str) -> Step:

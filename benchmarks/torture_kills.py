@@ -19,56 +19,77 @@ from open_ldm.core.events import effective_events, read_events
 from open_ldm.core.launch import process_state
 from torture_worker import hashes_of
 
-PATIENCE_SECONDS = 500
-LONGEST_SECONDS = 4.0
-"""A kill comes so long, at most, after the run has gone on."""
+PATIENCE_SECONDS = 3000
+LONGEST_SAMPLES, LONGEST_SECONDS = 100, 0.3
+"""A kill comes after so many samples and then so many seconds at most; every other one waits for a save to begin, too."""
 
 
 def kill(recipe: Path, mode: str, ranks: int, kills: int, out: Path, seed: int) -> dict[str, Any]:
     """Train twice: in one go, and with a process killed at random moments, which torchrun starts again.
 
     Returns:
-        How many kills there were, how many of them within a save, the most samples that were lost to one, and how many losses
-        and tensors differ from the run in one go.
+        How many kills there were, how many of them within a save, the most samples that were lost to one of these and to one
+        of the others, and which losses and groups of last tensors differ from the run in one go.
     """
     whole, killed = out / f"whole-{mode}-{kills}", out / f"killed-{mode}-{seed}"
     shutil.rmtree(killed, ignore_errors=True)  # of a torture that was cut short
-    changes = [f"parallel.kind={mode}", "parallel.timeout_seconds=60"]
+    changes = [f"parallel.kind={mode}", "parallel.timeout_seconds=120"]
     arguments = [str(recipe), *changes]
-    if not (whole / "exit.json").is_file():
-        command = _torchrun(ranks, 0, [*arguments, "--out", str(whole)])
+    if not _ended_well(whole):
+        shutil.rmtree(whole, ignore_errors=True)
+        command = _launched(ranks, 0, [*arguments, "--out", str(whole)])
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
-    command = _torchrun(ranks, kills, [*arguments, "--out", str(killed)])
+    command = _launched(ranks, kills, [*arguments, "--out", str(killed)])
     launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    numbers, inside, lost, done = random.Random(seed), 0, 0, 0
-    until = time.monotonic() + PATIENCE_SECONDS
-    while done < kills and time.monotonic() < until:
-        if not _goes_on(killed, done, launcher, until):
-            break
+    numbers, inside, until = random.Random(seed), list[bool](), time.monotonic() + PATIENCE_SECONDS
+    while len(inside) < kills and _goes_on(killed, len(inside), launcher, until):
+        mark = _reached(killed) + numbers.uniform(0, LONGEST_SAMPLES)
+        while launcher.poll() is None and _reached(killed) < mark:
+            time.sleep(0.02)
         time.sleep(numbers.uniform(0, LONGEST_SECONDS))
+        while len(inside) % 2 and launcher.poll() is None and not _saving(killed):
+            time.sleep(0.001)
         pids = _workers(launcher.pid)
         if launcher.poll() is not None or len(pids) < ranks:
             break
-        if len(list((killed / "checkpoints").glob(".tmp-*"))):
-            inside += 1
         os.kill(numbers.choice(pids), signal.SIGKILL)
-        done += 1
+        inside.append(_saving(killed))  # no process can end that save any more
     _, errors = launcher.communicate(timeout=PATIENCE_SECONDS)
-    reached = 0
-    for event in read_events(killed / "events.jsonl"):
-        if event.name == "resume":
-            lost = max(lost, reached - event.samples_seen)
-        reached = event.samples_seen
-    differing = _differing(whole, killed)
+    lost = _lost(killed)
     return {
-        "kills": done,
-        "inside_saves": inside,
-        "restarts": sum(event.name == "resume" for event in read_events(killed / "events.jsonl")),
-        "most_samples_lost": lost,
-        "differing": differing,
+        "kills": len(inside),
+        "inside_saves": sum(inside),
+        "restarts": len(lost),
+        "most_lost_inside": max((each for each, saving in zip(lost, inside, strict=False) if saving), default=0),
+        "most_lost_outside": max((each for each, saving in zip(lost, inside, strict=False) if not saving), default=0),
+        "losses": len(_losses(whole)),
+        "differing": _differing(whole, killed),
         "code": launcher.returncode,
         "last_words": errors[-300:] if launcher.returncode else "",
     }
+
+
+def _ended_well(run: Path) -> bool:
+    return (run / "exit.json").is_file() and json.loads((run / "exit.json").read_text())["code"] == 0
+
+
+def _reached(run: Path) -> int:
+    return max((event.samples_seen for event in effective_events(read_events(run / "events.jsonl"))), default=0)
+
+
+def _saving(run: Path) -> bool:
+    return bool(list((run / "checkpoints").glob(".tmp-*")))
+
+
+def _lost(run: Path) -> list[int]:
+    """Samples that had to be seen again, after each start but the first."""
+    found, reached = [], 0
+    for number, event in enumerate(read_events(run / "events.jsonl")):
+        if event.name in ("start", "resume"):
+            found += [reached - event.samples_seen] if number else []
+            reached = event.samples_seen
+        reached = max(reached, event.samples_seen)
+    return found
 
 
 def stop(recipe: Path, mode: str, rank: int, out: Path) -> dict[str, Any]:
@@ -92,9 +113,9 @@ def stop(recipe: Path, mode: str, rank: int, out: Path) -> dict[str, Any]:
     return {"seconds": seconds, "limit": limit, "reason": reason, "code": launcher.returncode}
 
 
-def _torchrun(ranks: int, restarts: int, arguments: Sequence[str]) -> list[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "--max-restarts", str(restarts)]
-    return [sys.executable, *launch, "--monitor-interval", "0.1", "-m", "open_ldm", "train", *arguments]
+def _launched(ranks: int, restarts: int, arguments: Sequence[str]) -> list[str]:
+    launcher = Path(__file__).with_name("torture_launch.py")
+    return [sys.executable, str(launcher), str(ranks), str(restarts), "train", *arguments]
 
 
 def _goes_on(run: Path, resumes: int, launcher: subprocess.Popen[str], until: float) -> bool:
@@ -128,7 +149,9 @@ def _losses(run: Path) -> dict[int, float | None]:
 
 
 def _workers(launcher: int) -> list[int]:
-    return [pid for pid in _children(launcher) if _rank(pid) is not None and process_state(pid) not in ("Z", "X", "")]
+    """The processes that train: what the server of the launcher has forked."""
+    forked = [pid for child in _children(launcher) for pid in _children(child)]
+    return [pid for pid in forked if process_state(pid) not in ("Z", "X", "")]
 
 
 def _children(pid: int) -> list[int]:

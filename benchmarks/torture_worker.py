@@ -1,27 +1,27 @@
-"""One process of several for `torture.py ranks`: trains, saves, loads, disagrees or measures memory, and says what it saw.
-
-RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python benchmarks/torture_worker.py WHAT JOB.json OUT.json
-"""
+"""One process of several for `torture.py ranks`: trains, saves, loads, disagrees or measures, and says what it saw."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import hashlib
 import json
+import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from open_ldm.checkpoints.background import BackgroundSaves
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.controls.data import survey_for
 from open_ldm.core.device import choose_device, configure_process
@@ -204,6 +204,43 @@ def memory(job: dict[str, Any], world: World) -> dict[str, Any]:
     return {**found, "parameters": parameters, "save_seconds": seconds}
 
 
+def saves(job: dict[str, Any], world: World) -> dict[str, Any]:
+    """Seconds of synchronous saves, and those that training waits for saves in the background, in turns; the median of each.
+
+    An update runs beside each save in the background. The first of these also takes memory for the copy of the state.
+    """
+    run = Training(next(iter(job["recipes"].values())), job["mode"], world)
+    run.losses(1)
+    state, shards = run.trainer.state, run.trainer.sharing.in_shards
+    store = SharedCheckpoints(Path(job["out"]) / f"saves-{job['mode']}", world, required=REQUIRED)
+    background, waited, waiting, beside = BackgroundSaves(store), list[float](), list[float](), list[float]()
+    for _ in range(job["rounds"] + 1):
+        content = {"counters": state.counters_to_json(), "fingerprint": {}}
+        world.barrier("a synchronous save")
+        started = time.perf_counter()
+        store.save_of_all(state.counters.samples_seen, state.tensors(), content, shards=shards)
+        waited.append(time.perf_counter() - started)
+        run.losses(1)
+        content = {"counters": state.counters_to_json(), "fingerprint": {}}
+        world.barrier("a save in the background")
+        started = time.perf_counter()
+        assert background.begin(state.counters.samples_seen, state.tensors(), content, shards=shards), background.refusal
+        waiting.append(time.perf_counter() - started)
+        run.losses(1)
+        done = background.ended(wait=True)
+        assert done is not None
+        beside.append(done.seconds)
+    synchronous, copying = median(waited[1:]), median(waiting[1:])
+    return {
+        "share": copying / synchronous,
+        "synchronous_seconds": synchronous,
+        "waiting_seconds": copying,
+        "first_waiting_seconds": waiting[0],
+        "in_background_seconds": median(beside[1:]),
+        "bytes": done.saved.bytes,
+    }
+
+
 def malloc_keeps(trim_bytes: int, mmap_bytes: int) -> None:
     """Tell glibc how much freed memory to keep (mallopt's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD)."""
     library = ctypes.CDLL(None)
@@ -228,13 +265,12 @@ def _status(name: str) -> int:
     return int(re.findall(rf"{name}:\s+(\d+) kB", text)[0]) * 1024
 
 
-def main() -> None:
-    what, job, out = sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3])
+def run_rank(rank: int, given: dict[str, str], what: str, job: Path, out: Path) -> None:
+    """One process of rank `rank`; what it found is written to OUT.RANK.json."""
+    os.environ |= {**given, "RANK": str(rank), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
-    world = world_of(load_recipe(next(iter(job["recipes"].values()))))
-    found = {"save": save, "load": load, "disagree": disagree, "memory": memory}[what](job, world)
+    content = json.loads(job.read_text())
+    world = world_of(load_recipe(next(iter(content["recipes"].values()))))
+    found = {"save": save, "load": load, "disagree": disagree, "memory": memory, "saves": saves}[what](content, world)
     out.with_suffix(f".{world.rank}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+    atexit._run_exitfuncs()  # a fork ends without them

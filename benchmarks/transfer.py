@@ -26,7 +26,8 @@ from torch import Tensor
 
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.commands.demo import caption_groups
-from open_ldm.commands.sample import sample_pixels, settings_from
+from open_ldm.commands.sample import sample_pixels
+from open_ldm.commands.sample_options import settings_from
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.files import write_json, write_text
 from open_ldm.data.sample import Source

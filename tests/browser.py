@@ -62,11 +62,12 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
-    def open(self, page: Path, width_px: int, height_px: int = 900, theme: Theme = "light") -> Opened:
-        """Open a file at that size and wait until it has loaded."""
+    def open(self, page: Path | str, width_px: int, height_px: int = 900, theme: Theme = "light") -> Opened:
+        """Open a file, or an address, at that size and wait until it has loaded."""
         self.call("Emulation.setDeviceMetricsOverride", width=width_px, height=height_px, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-        self._opened, self._url, self._loaded = Opened(), page.resolve().as_uri(), False
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self._opened, self._url, self._loaded = Opened(), url, False
         self.call("Page.navigate", url=self._url)
         limit = time.monotonic() + _SECONDS
         while not self._loaded:

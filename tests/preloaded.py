@@ -4,6 +4,7 @@ import matplotlib.figure  # noqa: F401
 import torch
 import torch._dynamo  # which the first optimizer imports, for half the time of a tiny training
 
+import open_ldm.checkpoints.shards
 import open_ldm.cli.autoencoder
 import open_ldm.cli.encode
 import open_ldm.cli.main

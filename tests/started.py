@@ -1,17 +1,19 @@
-"""`ldm ARGUMENTS` in a process of its own that costs no imports: on Linux it is forked from a server that has them.
+"""Modules in processes of their own that cost no imports: on Linux they are forked from a server that has them.
 
 A fork has the hash seed of its server, so what must hold between two separate starts is also tested with `fresh=True`.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PRELOADED = "tests.preloaded"
@@ -20,14 +22,18 @@ CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" el
 
 
 class Started:
-    """A started command, with the part of subprocess.Popen that tests need; only stderr is kept."""
+    """`python -m MODULE ARGUMENTS`, with the part of subprocess.Popen that tests need; only stderr is kept.
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    `more`: environment variables beside those of this process.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], more: Mapping[str, str] | None = None) -> None:
         if sys.platform == "linux":
             CONTEXT.set_forkserver_preload([PRELOADED])
         handle, self._errors = tempfile.mkstemp(prefix="stderr-")
         os.close(handle)
-        self._process = CONTEXT.Process(target=_run, args=(list(arguments), dict(os.environ), self._errors))
+        environment = {**os.environ, **(more or {})}
+        self._process = CONTEXT.Process(target=_run, args=(module, list(arguments), environment, self._errors))
         self._process.start()
 
     @property
@@ -59,18 +65,19 @@ class Started:
         return b"", Path(self._errors).read_bytes()
 
 
-def _run(arguments: list[str], environment: dict[str, str], errors: str) -> None:
+def _run(module: str, arguments: list[str], environment: dict[str, str], errors: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     for target, descriptor in ((os.devnull, 1), (errors, 2)):
         opened = os.open(target, os.O_WRONLY)
         os.dup2(opened, descriptor)
         os.close(opened)
-    sys.argv = ["ldm", *arguments]
+    sys.argv = [module, *arguments]
     multiprocessing.set_start_method("fork", force=True)  # as in an interpreter of its own, not the server's
-    from open_ldm.cli.main import main
-
-    main()
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # a fork ends without them
 
 
 Program = Started | subprocess.Popen[bytes]
@@ -81,4 +88,4 @@ def start(arguments: Sequence[str], *, fresh: bool = False) -> Program:
     if fresh:
         command = [sys.executable, "-m", "open_ldm", *arguments]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    return Started(arguments)
+    return Started("open_ldm", arguments)

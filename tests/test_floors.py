@@ -34,11 +34,12 @@ FLOORS = {
     "runs": 11,
     "commands": 12,
     "studies": 13,
+    "studio": 13,
     "api": 13,  # the public Python API: only the command line may know it
     "cli": 14,
 }
 PUBLIC = {f"open_ldm.{name}" for name in open_ldm.__all__ if name != "__version__"}
-RESOURCES = {"recipes"}  # packaged YAML, no code
+RESOURCES = {"recipes", "demo_models"}  # packaged YAML and weights, no code
 FILE_LINES = 320
 FUNCTION_LINES = 60
 

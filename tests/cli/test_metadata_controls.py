@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 import open_ldm
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.fit_features import fit_features
-from open_ldm.commands.sample import SampleOptions, sample
+from open_ldm.commands.sample import sample
+from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.controls import Metadata
 from open_ldm.core.events import read_events
 from open_ldm.evaluation.features.classifier import ClassifierConfig, ClassifierExtractor

@@ -17,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from open_ldm.commands.array_file import write_npz
-from open_ldm.commands.sample import SampleOptions, open_run, sample_pixels
+from open_ldm.commands.sample import open_run, sample_pixels
 from open_ldm.commands.sample_array import plan_of, sample_array
+from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.core.errors import DataError
 from tests.cli.conftest import ldm
 

@@ -10,22 +10,25 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from open_ldm.autoencoders import LatentStats
 from open_ldm.cli.main import main
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.plan import plan
-from open_ldm.commands.plan.inputs import made_batch
-from open_ldm.commands.plan.memory import Memory, kept_by, kept_for_backward, memory_of
 from open_ldm.commands.plan.plan import micro_batches
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
+from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.build import build_trainer
+from open_ldm.runs.made_batch import made_batch
+from open_ldm.runs.memory import Memory, kept_by, kept_for_backward, memory_of
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.training.settings import TrainingConfig
+from open_ldm.training.trainer import DiffusionTrainer
 from tests.runs.tiny import DENOISERS, tiny_recipe
 
 
@@ -75,6 +78,34 @@ def test_counted_bytes_are_those_that_a_real_pass_keeps(denoiser: str, dtype: to
     assert memory.total(0) - memory.copies == 20 * run.parameters
 
 
+@pytest.mark.parametrize("denoiser", ["mdtv2", "unet"])
+def test_blocks_computed_again_keep_their_inputs_and_one_block_besides(denoiser: str, tmp_path: Path) -> None:
+    changes = [*DENOISERS[denoiser], "training.recompute=blocks"]
+    run = dry_run(recipe(tmp_path, *changes))
+    known = Knowledge(run.facts, LatentStats((0.0,) * 3, (1.0,) * 3))
+    trainer = build_trainer(run.recipe, known, Machine(torch.device("cpu"), torch.float32), World())
+    batch = made_batch(run.recipe, 0, 4, torch.device("cpu"))
+    counted, plain = (
+        kept_for_backward(each, run.facts, 4, torch.float32) for each in (run.recipe, recipe(tmp_path, *DENOISERS[denoiser]))
+    )
+    # In networks this small the gradients of one block's activations show beside the activations.
+    assert 0.9 < most_bytes(trainer, batch) / counted < 1.5
+    assert counted < 0.75 * plain  # of two or three blocks
+
+
+def most_bytes(trainer: DiffusionTrainer, batch: EncodedBatch) -> int:
+    """The most that forward and backward pass hold, by the allocator, besides the gradients they add to."""
+    trainer._gradients()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        trainer._accumulate_gradients([batch])
+    held, most = 0, 0
+    events = seen.profiler.kineto_results.events()
+    for change in sorted((each for each in events if each.name() == "[memory]"), key=lambda each: each.start_ns()):
+        held += change.nbytes()
+        most = max(most, held)
+    return most
+
+
 def test_the_largest_micro_batch_fits_and_divides() -> None:
     memory = Memory(weights=10, gradients=10, optimizer=20, average=10, copies=0, picture=10)
     assert memory.total(5) == 100
@@ -90,13 +121,27 @@ def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(tmp_pat
     run = dry_run(recipe(tmp_path))
     timed, computed = plan(run), plan(run, devices=2, memory_bytes=10**9)
     assert timed.speed.measured and not computed.speed.measured
+    assert computed.memory.program == 0 < timed.memory.program and "the program" in timed.text()
     assert timed.seconds == pytest.approx(96 / timed.speed.samples_per_second)
     assert computed.seconds == pytest.approx(48 / computed.speed.samples_per_second)
     assert (timed.micro_batch, computed.micro_batch, computed.largest) == (4, 2, 2)
     assert "2 x 1.00 GB that are not here, computing as cpu" in computed.text() and "not here" not in timed.text()
     small = replace(timed, largest=2)
     assert "4 does not fit; fix: training.micro_batch_size=2" in small.text()
-    assert "not even one picture fits" in replace(timed, largest=None).text()
+    assert "not even one picture fits; fix: a smaller" in replace(timed, largest=None).text()
+    assert "fits; fix: training.recompute=blocks\n" in replace(timed, largest=None, largest_recomputed=4).text()
+    both = "fix: training.micro_batch_size=1, or training.recompute=blocks training.micro_batch_size=2"
+    assert both in replace(timed, largest=1, largest_recomputed=2).text()
+
+
+def test_where_a_batch_does_not_fit_a_plan_looks_at_blocks_computed_again(tmp_path: Path) -> None:
+    run = dry_run(recipe(tmp_path))
+    free = int(memory_of(run.recipe, run.facts, run.parameters, torch.float32).total(4) / 0.95)
+    short = plan(run, memory_bytes=free)
+    assert (short.largest, short.largest_recomputed) == (2, 4)
+    again = plan(dry_run(recipe(tmp_path, "training.recompute=blocks")), memory_bytes=free)
+    assert (again.largest, again.largest_recomputed) == (4, None)
+    assert "(blocks computed again)" in again.text() and "computed again" not in short.text()
 
 
 def test_a_plan_is_printed_for_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

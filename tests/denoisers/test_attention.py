@@ -23,7 +23,7 @@ def test_every_kernel_gives_the_same(length: int, masked: bool, rows: int, monke
     wanted = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), added.expand(-1, -1, length, length))
     gradients = torch.autograd.grad(wanted.square().sum(), leaves)
     for written_out in (False, True):
-        monkeypatch.setattr(attention, "_written_out_is_faster", lambda *given, chosen=written_out: chosen)
+        monkeypatch.setattr(attention, "is_written_out", lambda *given, chosen=written_out: chosen)
         found = attention.attend(q, k, v, mask, bias)
         torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
         for ours, theirs in zip(torch.autograd.grad(found.square().sum(), leaves), gradients, strict=True):
@@ -35,7 +35,7 @@ def test_every_kernel_gives_the_same(length: int, masked: bool, rows: int, monke
 def test_a_row_without_keys_gives_zeros_and_no_gradient(
     written_out: bool, biased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "_written_out_is_faster", lambda *given: written_out)
+    monkeypatch.setattr(attention, "is_written_out", lambda *given: written_out)
     q, k, v = (randn(2, 2, 5, 8, seed=seed).requires_grad_() for seed in range(3))
     bias = randn(1, 2, 5, 5, seed=3) if biased else None
     mask = torch.tensor([[False] * 5, [True, True, False, True, False]])
@@ -51,7 +51,7 @@ def test_a_row_without_keys_gives_zeros_and_no_gradient(
 def test_the_weights_are_those_by_which_the_values_are_averaged(
     written_out: bool, biased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "_written_out_is_faster", lambda *given: written_out)
+    monkeypatch.setattr(attention, "is_written_out", lambda *given: written_out)
     q, k, v = (randn(3, 2, length, 8, seed=seed).requires_grad_() for seed, length in enumerate((4, 7, 7)))
     bias = randn(1, 2, 4, 7, seed=3) if biased else None
     mask = torch.tensor([[True] * 7, [False] * 7, [True, False, False, True, True, False, False]])

@@ -49,7 +49,7 @@ def share_by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, b
 def test_shares_are_those_computed_by_hand(
     name: str, dtype: torch.dtype, written_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "_written_out_is_faster", lambda *_: written_out)
+    monkeypatch.setattr(attention, "is_written_out", lambda *_: written_out)
     denoiser = build(name)
     denoiser.compute_dtype = dtype
     expected: list[Tensor] = []
@@ -80,7 +80,7 @@ def test_every_denoiser_is_probed_and_none_is_changed(
     fused: list[int] = []
     kernel = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args, **more: fused.append(1) or kernel(*args, **more))
-    monkeypatch.setattr(attention, "_written_out_is_faster", lambda *_: written_out)
+    monkeypatch.setattr(attention, "is_written_out", lambda *_: written_out)
     denoiser = build(name)
     x, given = randn(2, 3, *size), conditions(name)
     with torch.no_grad():

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from open_ldm.commands.model_table import count_model
 from open_ldm.conditioning import Conditioning, ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.denoisers import DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, Slots, UNetConfig, build_denoiser
+from open_ldm.model.count import count_model
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
 from open_ldm.text.words import WordsConfig
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.runs import stages
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.runs.saving import Saving
 from open_ldm.runs.train import train
 from open_ldm.training.trainer import Trainer
 
@@ -34,6 +36,13 @@ def after(real: Callable[..., Any]) -> Callable[..., Any]:
     return done_and_killed
 
 
+@contextmanager
+def beside(place: AbstractContextManager[Any]) -> Iterator[None]:
+    """With saves in the background, as on an accelerator, of which the place is one."""
+    with mock.patch.object(Saving, "beside", True), place:
+        yield
+
+
 PLACES: dict[str, Callable[[], Any]] = {
     "first receipt": lambda: mock.patch.object(DiffusionRecorder, "transferred", kill),
     "first save": lambda: mock.patch.object(CheckpointFolder, "save", kill),
@@ -41,6 +50,8 @@ PLACES: dict[str, Callable[[], Any]] = {
     "saved": lambda: mock.patch.object(CheckpointFolder, "save", after(CheckpointFolder.save)),
     "first update": lambda: mock.patch.object(Trainer, "_apply", kill),
     "updated": lambda: mock.patch.object(Trainer, "update", after(Trainer.update)),
+    "save beside": lambda: beside(mock.patch.object(Path, "rename", kill)),
+    "saved beside": lambda: beside(mock.patch.object(CheckpointFolder, "save", after(CheckpointFolder.save))),
     "stage change": lambda: mock.patch.object(stages, "write_stages_report", kill),
 }
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from open_ldm.sampling.requests import SampleRequest
 from tests.core.test_world import HOST
 from tests.processes import PATIENCE_SECONDS, finish, start_processes
 from tests.runs.tiny import last_seen, losses, tiny_recipe
+from tests.started import start
 
 
 def write_pictures(folder: Path, seed: int) -> None:
@@ -59,12 +59,12 @@ def test_one_process_samples_and_goes_on_with_a_run_in_shards(tmp_path: Path) ->
     given, run = tiny_recipe(tmp_path), tmp_path / "run"
     changes = ["training.samples=16", "training.checkpoint_every_samples=8", "training.preview_every_samples=16"]
     changes += ["data.holdout={share: 0.2}", "held_out={every_samples: 16, pictures: 8}"]
-    command = [sys.executable, "-m", "open_ldm", "train", str(given), *changes, "parallel.kind=fsdp", "--out", str(run)]
-    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    assert done.returncode == 0, done.stderr
-    assert "2 processes, each with 1/2 of the model (fsdp): parallel.kind=fsdp" in done.stdout + done.stderr
-    assert "Warning" not in done.stdout + done.stderr
-    found = {event.name: event for event in read_events(run / "events.jsonl")}
+    told = finish(start_processes("open_ldm", ["train", str(given), *changes, "parallel.kind=fsdp", "--out", str(run)], 2))
+    assert "2 processes, each with 1/2 of the model (fsdp): parallel.kind=fsdp" in told and "Warning" not in told
+    events = read_events(run / "events.jsonl")
+    found = {event.name: event for event in events}
+    saves = [event for event in events if event.name == "checkpoint"]
+    assert [(event.samples_seen, "waited_seconds" in event.fields) for event in saves] == [(8, True), (16, False)]
     assert found["start"].fields["fingerprint"]["gradients"] == "fsdp"
     preview, loss = run / str(found["preview"].fields["file"]), found["held_out"].fields["mean"]
     picture = np.asarray(Image.open(preview)).astype(int)
@@ -91,15 +91,14 @@ def test_one_process_samples_and_goes_on_with_a_run_in_shards(tmp_path: Path) ->
 def test_whoever_is_left_says_who_was_killed(tmp_path: Path) -> None:
     recipe, run = tiny_recipe(tmp_path), tmp_path / "run"
     changes = ["training.samples=40000", "training.checkpoint_every_samples=40000"]
-    command = [sys.executable, "-m", "open_ldm", "train", str(recipe), *changes, "--out", str(run), "--processes", "2"]
-    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    launcher = start(["train", str(recipe), *changes, "--out", str(run), "--processes", "2"])
     until = time.monotonic() + PATIENCE_SECONDS
     while last_seen(run) < 8:
         assert time.monotonic() < until and launcher.poll() is None
         time.sleep(0.05)
     leader = int((run / ".lock").read_text().split()[1])
     os.kill(leader, signal.SIGKILL)
-    _, errors = launcher.communicate(timeout=PATIENCE_SECONDS)
+    errors = launcher.communicate(timeout=PATIENCE_SECONDS)[1].decode()
     line = f"rank 0 on {HOST} ended without a word: it was killed, perhaps for want of memory"
     assert launcher.returncode == 69 and f"error: {line}" in errors, errors
     for noise in ("Traceback", "RuntimeError", "GLHF", "Connection"):

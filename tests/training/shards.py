@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from open_ldm.checkpoints.background import BackgroundSaves
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import CheckpointError, DiskError
@@ -37,13 +39,14 @@ from tests.training.small_run import (
 
 NAMES = ("dit", "mdtv2")
 """Denoisers; MDTv2 runs its blocks twice in a forward pass."""
-UPDATES, MORE = 4, 3
+UPDATES, MORE = 3, 2
 REQUIRED = ("counters", "model", "ema", "optimizer")
 
 
 def trainer_of(name: str, world: World, kind: Literal["ddp", "fsdp"] = "fsdp") -> DiffusionTrainer:
     model = small_model(DENOISERS[name], CONDITIONING)
-    return DiffusionTrainer(model, noising(), ObjectiveConfig(), settings(), world, ParallelConfig(kind=kind))
+    config = settings(recompute="none" if name == "dit" else "blocks")  # changes no bit, so the others need not know
+    return DiffusionTrainer(model, noising(), ObjectiveConfig(), config, world, ParallelConfig(kind=kind))
 
 
 def losses_of(trainer: DiffusionTrainer, count: int) -> list[float]:
@@ -57,9 +60,14 @@ def save(world: World, out: Path) -> dict[str, Any]:
         trainer, store = trainer_of(name, world), SharedCheckpoints(out / name, world, required=REQUIRED)
         losses = losses_of(trainer, UPDATES)
         seen, counters = trainer.state.counters.samples_seen, trainer.state.counters_to_json()
-        store.save_of_all(seen, trainer.state.tensors(), {"counters": counters, "fingerprint": {}}, shards=True)
         whole = whole_tensors(all_tensors(trainer))
-        with trainer.averaged() as average:
+        if name == NAMES[0]:
+            store.save_of_all(seen, trainer.state.tensors(), {"counters": counters, "fingerprint": {}}, shards=True)
+        else:  # the state of the call, whatever becomes of the model meanwhile
+            whole = {key: tensor.clone() for key, tensor in whole.items()}
+            background = BackgroundSaves(store)
+            assert background.begin(seen, trainer.state.tensors(), {"counters": counters, "fingerprint": {}}, shards=True)
+        with trainer.averaged() as average:  # an exchange of the main thread beside those of a save
             used = dict(average.state_dict())
             same = all(torch.equal(used[key], whole[f"ema.{key}"]) for key in used)
             prediction = average.denoiser is trainer.state.ema.model.denoiser and same
@@ -67,6 +75,10 @@ def save(world: World, out: Path) -> dict[str, Any]:
         if world.leads:
             save_file({key: tensor.contiguous() for key, tensor in whole.items()}, out / f"{name}.safetensors")
         after = losses_of(trainer, MORE)
+        if name != NAMES[0]:
+            done = background.ended(wait=True)
+            assert done is not None and done.samples_seen == seen and done.saved.path.is_dir()
+            assert background.ended() is None
         resumed = trainer_of(name, world)
         restore(resumed, store)
         held = sum(tensor.numel() for tensor in resumed.state.model.parameters())
@@ -78,7 +90,7 @@ def save(world: World, out: Path) -> dict[str, Any]:
             "average": prediction and emptied,
             "share": own / held,
         }
-    found["refused"] = refused(world, out)
+    found["refused"], found["refused_beside"] = refused(world, out), refused_beside(world, out)
     return found
 
 
@@ -100,12 +112,26 @@ def refused(world: World, out: Path) -> str:
     return "nothing"
 
 
+def refused_beside(world: World, out: Path) -> str:
+    """The same in the background: each process hears of it, as of an error of its own, and may begin again."""
+    trainer, background = trainer_of("dit", world), BackgroundSaves(SharedCheckpoints(out / "beside", world, required=REQUIRED))
+    assert background.begin(8, trainer.state.tensors(), {"counters": {}}, shards=True)
+    try:
+        background.ended(wait=True)
+    except DiskError as error:
+        assert background.begin(8, trainer.state.tensors(), {"counters": {}}, shards=True)
+        with suppress(DiskError):
+            background.ended(wait=True)
+        return f"{error.one_line()} {error.of_all}"
+    return "nothing"
+
+
 def load(world: World, out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     kinds: tuple[Literal["ddp", "fsdp"], ...] = ("ddp", "fsdp")
     for name, kind in itertools.product(NAMES, kinds):
+        trainer = trainer_of(name, world, kind)
         for folder in (name, f"{name}-plain"):
-            trainer = trainer_of(name, world, kind)
             restore(trainer, SharedCheckpoints(out / folder, world, required=REQUIRED))
             same = same_bits(whole_tensors(all_tensors(trainer)), load_file(out / f"{folder}.safetensors"))
             found[f"{folder} {kind}"] = same

@@ -53,6 +53,8 @@ def test_shards_train_like_one_process(saved: Path) -> None:
         assert found[name]["share"] + other[name]["share"] == 1 and 0.5 <= found[name]["share"] < 0.55
     assert "could not be written: No space left on device" in found["refused"] and found["refused"].endswith("True []")
     assert found["refused"] == other["refused"]
+    assert "could not be written: No space left on device" in found["refused_beside"]
+    assert found["refused_beside"] == other["refused_beside"] and found["refused_beside"].endswith("False")
 
 
 def test_one_process_reads_what_two_saved(saved: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +27,15 @@ from tests.training.small_run import (
 from tests.training.worker import ALIKE, BIT_EQUAL_UPDATES
 
 UPDATES = 5
+
+
+@pytest.fixture(autouse=True)
+def products_as_in_the_processes() -> Iterator[None]:
+    """A training in this process, of another test, may have chosen other kernels for products, which round otherwise."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 def test_two_processes_train_like_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from open_ldm.commands.evaluate import evaluate as evaluating
 from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.options import choice_of, config_from
 from open_ldm.commands.evaluate.reference import CACHE
+from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.commands.samples import Samples
 from open_ldm.core.config import read_yaml
 from open_ldm.core.device import DeviceName
@@ -96,6 +97,8 @@ class Run:
         control_scale: float | None = None,
         negative_prompt: str | None = None,
         sweep: str | None = None,
+        start: str | Path | None = None,
+        strength: float | None = None,
         yes: bool = False,
         progress: bool = True,
         **controls: str | float,
@@ -115,6 +118,8 @@ class Run:
             control_scale: Guidance towards the controls, at least 0; 1 is none.
             negative_prompt: What guidance leads away from, in place of no caption.
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
+            start: A picture file to start from instead of noise.
+            strength: Time in (0, 1] that it is noised to, 0.6 by default; 1 leaves nothing of it.
             yes: Sample a sweep of more than 1,000 pictures too.
             progress: Show a progress line.
             **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
@@ -128,12 +133,13 @@ class Run:
         """
         count = (4 if sweep is None else 1) if count is None else count
         named = {name: _text(value) for name, value in controls.items()}
-        asked = sampling.SampleOptions(
+        asked = SampleOptions(
             _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
         )
         options = replace(
             asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale, control_scale=control_scale
         )
+        options = replace(options, start=None if start is None else Path(start), strength=strength)
         return sampling.sample(self._load(), options, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:

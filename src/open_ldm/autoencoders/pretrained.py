@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from open_ldm.autoencoders.channels import with_channels
 from open_ldm.autoencoders.signed import check_signed
 from open_ldm.core.config import Config
+from open_ldm.core.device import DTYPES
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
 from open_ldm.core.files import relative_path_hint
 from open_ldm.core.hashes import hash_content, hash_tensors
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.model_folders import find_model_folder
 
-_PIXELS_AT_ONCE = 2**20  # 16 pictures of 256 px: a published KL autoencoder then needs about 3 GB
+_PIXELS_AT_ONCE = 2**20
+"""16 pictures of 256 px, for which a published KL autoencoder needs about 3 GB."""
+_BYTES_FOR_THEM = 16 << 30
+"""Of a card's memory, most of which training needs. It counts whole, used or not, so that a card always encodes alike."""
+_MOST_TIMES = 8
 
 _OF_THE_ENCODER = (
     "act_fn",
@@ -47,6 +53,8 @@ class PretrainedConfig(Config):
         channels: Channels of the latents. It repeats what the autoencoder has, so that a model can be built and its parameters
             counted without loading the autoencoder; `factor` likewise.
         factor: Pixels per latent along each side.
+        dtype: Of convolutions; parameters and latents stay float32. Its latents differ, so a cache of another one is another
+            cache. Published autoencoders overflow fp16 unless they were made for it.
     """
 
     kind: str
@@ -54,6 +62,11 @@ class PretrainedConfig(Config):
     subfolder: str = ""
     channels: int = Field(default=4, ge=1)
     factor: int = Field(default=8, ge=1)
+    dtype: Literal["float32", "bf16", "fp16"] = "float32"
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("dtype",))
 
     @property
     def location(self) -> str:
@@ -62,7 +75,7 @@ class PretrainedConfig(Config):
 
 
 class Pretrained:
-    """A frozen autoencoder of diffusers, in float32 on `device`.
+    """A frozen autoencoder of diffusers, with float32 parameters on `device`; on a card they are channels-last.
 
     An autoencoder of one channel also takes RGB pictures, by `with_channels`, and gives its grey as 3 equal channels.
     """
@@ -79,6 +92,9 @@ class Pretrained:
             )
         self.channels, self.factor = actual
         self.network = network.to(device).eval().requires_grad_(False)
+        if device.type != "cpu":  # there it would change the last bits of caches that exist
+            self.network.to(memory_format=torch.channels_last)
+        self.dtype, self._pixels_at_once = DTYPES[config.dtype], pixels_at_once(device)
 
     @property
     def picture_channels(self) -> int:
@@ -87,29 +103,42 @@ class Pretrained:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the encoder's weights and settings; the decoder does not count, since raw latents do not depend on it."""
+        """Hash of the encoder's weights, settings and dtype; not of the decoder, on which raw latents do not depend."""
         state = self.network.state_dict()
         weights = {name: state[name] for name in state if name.startswith(("encoder.", "quant_conv."))}
         settings = {name: value for name, value in self.network.config.items() if name in _OF_THE_ENCODER}
-        return hash_content([type(self.network).__name__, hash_tensors(weights), settings])
+        dtype = [] if self.dtype == torch.float32 else [str(self.dtype)]  # hashes that exist know of no other
+        return hash_content([type(self.network).__name__, hash_tensors(weights), settings, *dtype])
 
     @torch.no_grad()
     def encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply `encode` to images with the channels that the network reads, a few pictures at a time."""
         images = with_channels(images, self.picture_channels)
-        return _in_portions(encode, images, images.shape[2] * images.shape[3])
+        with self._autocast(images):
+            return self._in_portions(encode, images, images.shape[2] * images.shape[3]).float()
 
     @torch.no_grad()
     def decode(self, raw_latents: Tensor) -> Tensor:
         """Decode raw latents to images in about [-1, 1]: [B, N, H, W] as the network gives them, with grey as RGB."""
         pixels_each = raw_latents.shape[2] * raw_latents.shape[3] * self.factor**2
-        images = _in_portions(lambda portion: self.network.decode(portion).sample, raw_latents, pixels_each)
+        with self._autocast(raw_latents):
+            images = self._in_portions(lambda portion: self.network.decode(portion).sample, raw_latents, pixels_each).float()
         return with_channels(images, 3) if images.shape[1] == 1 else images
 
+    def _autocast(self, tensor: Tensor) -> torch.autocast:
+        return torch.autocast(tensor.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-def _in_portions(compute: Callable[[Tensor], Tensor], batch: Tensor, pixels_each: int) -> Tensor:
-    """Return compute(batch), a few pictures at a time, so that memory does not grow with the batch."""
-    return torch.cat([compute(portion) for portion in torch.split(batch, max(1, _PIXELS_AT_ONCE // pixels_each))])
+    def _in_portions(self, compute: Callable[[Tensor], Tensor], batch: Tensor, pixels_each: int) -> Tensor:
+        """Return compute(batch), a few pictures at a time, so that memory does not grow with the batch."""
+        return torch.cat([compute(portion) for portion in torch.split(batch, max(1, self._pixels_at_once // pixels_each))])
+
+
+def pixels_at_once(device: torch.device) -> int:
+    """Return how many pixels are encoded or decoded together: 16 pictures of 256 px, up to 128 on a card with room for them."""
+    if device.type != "cuda":
+        return _PIXELS_AT_ONCE
+    times = torch.cuda.get_device_properties(device).total_memory // _BYTES_FOR_THEM
+    return int(_PIXELS_AT_ONCE * min(_MOST_TIMES, max(1, times)))
 
 
 def load(class_name: str, config: PretrainedConfig) -> Any:

@@ -13,7 +13,7 @@ from open_ldm.core.events import MOST_SAMPLES
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
 
-COUNTERS = ("samples_seen", "updates", "skipped", "skipped_in_row", "rollbacks")
+COUNTERS = ("samples_seen", "updates", "skipped", "skipped_in_row", "rollbacks", "loss_scale", "updates_at_scale")
 """The counters of a run (training/state.py)."""
 
 

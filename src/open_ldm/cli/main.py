@@ -25,6 +25,7 @@ from open_ldm.cli.models import models
 from open_ldm.cli.plan import plan
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
+from open_ldm.cli.studio import studio
 from open_ldm.cli.study import study
 from open_ldm.cli.train import train
 from open_ldm.cli.transfer import transfer
@@ -47,6 +48,7 @@ app.command()(train)
 app.command()(transfer)
 app.command()(encode)
 app.command(cls=HelpWithLists)(sample)
+app.command()(studio)
 app.command()(study)
 app.command()(compare)
 app.command()(recipes)

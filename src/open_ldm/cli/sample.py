@@ -10,7 +10,7 @@ import typer
 from open_ldm.cli.options import Json, Out, print_json, show
 
 if TYPE_CHECKING:
-    from open_ldm.commands.sample import SampleOptions
+    from open_ldm.commands.sample_options import SampleOptions
     from open_ldm.runs.load import LoadedRun
 
 Labels = Literal["equal", "random"]
@@ -43,6 +43,8 @@ ClassNames = Annotated[
 ]
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
+Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.")],
@@ -62,6 +64,8 @@ def sample(
     spacing: Annotated[str | None, typer.Option(help="Of the steps: {spacings}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A picture to start from, noised and denoised again.")] = None,
+    strength: Strength = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sample a sweep of more than 1,000 pictures too.")] = False,
     out: Out = None,
     as_json: Json = False,
@@ -70,11 +74,14 @@ def sample(
 
     Each prompt's pictures have the seeds SEED, SEED + 1, ...; the same seed starts from the same noise.
     """
-    from open_ldm.commands.sample import SampleOptions, open_run, prompts_in, read_controls
+    from open_ldm.commands.sample import open_run, prompts_in, read_controls
+    from open_ldm.commands.sample_options import SampleOptions
     from open_ldm.core.errors import ConfigError
 
     if labels is not None and not npz:
         raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
+    if npz and (start is not None or strength is not None):
+        raise ConfigError("--start and --strength are not for --npz", fix="leave --npz out")
     loaded = open_run(run)
     captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
     usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
@@ -93,6 +100,8 @@ def sample(
         control_scale=control_scale,
         spacing=spacing,
         yes=yes,
+        start=start,
+        strength=strength,
     )
     if npz:
         return _array(loaded, options, labels, out, as_json)

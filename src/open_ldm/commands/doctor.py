@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 
 import open_ldm
-from open_ldm.commands.plan.speed import matrix_speed
 from open_ldm.core.device import choose_device, configure_process, cpu_flags, host_memory
 from open_ldm.core.extras import DISTRIBUTION
 from open_ldm.core.known_traps import traps_in
+from open_ldm.core.peak import matrix_speed
 
 Level = Literal["ok", "note", "slow", "wrong"]
 _DISK_MB = 32
@@ -87,12 +87,14 @@ def _versions(installed: Mapping[str, str]) -> Finding:
 
 
 def _device() -> Finding:
-    machine = choose_device()
+    machine = choose_device(scaled=True)
     if machine.device.type == "cuda":
         cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         found = "; ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards)
         if machine.compute_dtype is torch.float32:
             return Finding("slow", "device", f"{found}: no bf16, so training uses float32", "a card with bf16 is much faster")
+        if machine.compute_dtype is torch.float16:
+            return Finding("ok", "device", f"{found}: no bf16, so training uses fp16 with loss scaling")
         return Finding("ok", "device", f"{found}, bf16")
     if sys.platform == "linux" and torch.version.cuda is None and Path("/proc/driver/nvidia").exists():
         return Finding(

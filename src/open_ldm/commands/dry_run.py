@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_ldm.autoencoders import LatentStats
-from open_ldm.commands.model_table import count_model
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.controls.data import survey_for
 from open_ldm.core.config import to_yaml
+from open_ldm.model.count import count_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
 from open_ldm.run_folder.report.stages import SHOWN, cells_of

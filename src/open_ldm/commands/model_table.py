@@ -5,28 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter
-from torch.utils.flop_counter import FlopCounterMode
 
-from open_ldm.conditioning import ConditioningConfig, ConditionInputs
-from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
+from open_ldm.conditioning import ConditioningConfig
+from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.base import SIZES
 from open_ldm.denoisers.unet import UNET_SIZES
-from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.count import count_model
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
-from open_ldm.text import HuggingFaceConfig, TextTokens, WordsConfig
+from open_ldm.text import WordsConfig
 from open_ldm.text.padding import PaddingKind
-
-
-@dataclass(frozen=True)
-class Count:
-    """Trainable parameters, and multiply-adds (in 10^9) of one forward pass for one picture without guidance."""
-
-    parameters: int
-    gmacs: float
 
 
 @dataclass(frozen=True)
@@ -43,48 +33,6 @@ class ModelRow:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
-
-
-def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
-    """Build a model on the meta device and count its parameters and the multiply-adds of one forward pass.
-
-    One multiply-add is one MAC; the DiT paper counts its "Gflops" in the same way (Peebles & Xie 2023, Table 1).
-
-    Args:
-        spec: The model.
-        latent_size: (height, width) of the latents.
-    """
-    with torch.device("meta"):
-        model = DiffusionModel(spec).requires_grad_(False)
-        x_t, t = torch.empty(1, spec.facts.channels, *latent_size), torch.empty(1)
-        inputs = empty_inputs(spec.conditioning)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.predict(x_t, t, inputs)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Count(parameters, counter.get_total_flops() / 2e9)
-
-
-def empty_inputs(conditioning: ConditioningConfig, pictures: int = 1) -> ConditionInputs:
-    """Conditions of so many pictures, of the right shapes: the first class, captions of full length, controls of 0."""
-    semantic = conditioning.semantic
-    text = _empty_text(semantic.encoder, pictures) if isinstance(semantic, TextSemantic) else None
-    shape = noise_shape(semantic)
-    return ConditionInputs(
-        keep_semantic=torch.ones(pictures, dtype=torch.bool),
-        keep_control=torch.ones(pictures, dtype=torch.bool),
-        labels=torch.zeros(pictures, dtype=torch.long) if isinstance(semantic, ClassSemantic) else None,
-        text=text,
-        controls={control.key: torch.zeros(pictures, control.numbers) for control in conditioning.controls},
-        padding_noise=None if shape is None else torch.zeros(pictures, *shape),
-    )
-
-
-def _empty_text(encoder: WordsConfig | HuggingFaceConfig, pictures: int) -> TextTokens:
-    mask = torch.ones(pictures, encoder.length, dtype=torch.bool)
-    if isinstance(encoder, WordsConfig):
-        return TextTokens(torch.zeros(pictures, encoder.length, dtype=torch.long), mask)
-    pooled = torch.zeros(pictures, encoder.pooled_width) if encoder.pooled_width else None
-    return TextTokens(torch.zeros(pictures, encoder.length, encoder.width), mask, pooled)
 
 
 @dataclass(frozen=True)

@@ -4,59 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
 
 from torch import Tensor
 
 from open_ldm.commands.prompts import read_prompts, sweep_of
+from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import Samples, Sheet, refuse_older
+from open_ldm.commands.start_picture import start_of, start_record
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
-from open_ldm.core.config import validate
 from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.events import Progress
 from open_ldm.core.pictures import to_pixels
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.sampling.generate import SamplingConfig, SolverName
+from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest, class_at, label_of
-from open_ldm.sampling.time_grid import Spacing
+from open_ldm.sampling.solvers import OnStep
+from open_ldm.sampling.start import Start
 from open_ldm.text import TextEncoder
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """What to sample, and with which settings; None keeps the run's own setting.
-
-    A model takes either prompts or classes, and a sweep excludes both.
-
-    Attributes:
-        prompts, classes: Each gets `count` pictures.
-        class_index: Classes by their index, after those of `classes`.
-        controls: Option -> value, such as size -> 96x96, in the form that `ldm sample` takes.
-        count: Pictures of each prompt or class, at least 1.
-        seed: Of the first picture, at least 0; the next has the next seed. Each prompt starts from this seed again.
-        sweep: One prompt with choices, `a {red,blue} circle`: every variant of it with the same seeds, as a labelled table.
-        negative_prompt: What guidance leads away from, instead of the empty caption.
-        steps, solver, spacing, semantic_scale, control_scale: As `sampling` in a recipe.
-        yes: A sweep may have any number of pictures.
-    """
-
-    prompts: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    class_index: tuple[int, ...] = ()
-    controls: Mapping[str, str] = field(default_factory=dict)
-    count: int = 4
-    seed: int = 0
-    sweep: str | None = None
-    negative_prompt: str | None = None
-    steps: int | None = None
-    solver: str | None = None
-    semantic_scale: float | None = None
-    control_scale: float | None = None
-    spacing: str | None = None
-    yes: bool = False
 
 
 def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
@@ -67,7 +34,14 @@ def open_run(path: Path, device: DeviceName = "auto") -> LoadedRun:
     return run
 
 
-def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, silent: bool = False) -> Samples:
+def sample(
+    run: LoadedRun,
+    options: SampleOptions,
+    *,
+    into: Path | None = None,
+    silent: bool = False,
+    on_step: Callable[[int], None] | None = None,
+) -> Samples:
     """Sample pictures from a run.
 
     Args:
@@ -75,6 +49,7 @@ def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, 
         options: Prompts or classes, controls, seeds and settings.
         into: The folder that the pictures will be written to, which is looked at before any is sampled.
         silent: Show no progress.
+        on_step: Called with the number of solver steps done, of `steps_of`; an error that it raises ends sampling.
 
     Returns:
         The pictures; the same seed starts from the same noise.
@@ -94,11 +69,18 @@ def sample(run: LoadedRun, options: SampleOptions, *, into: Path | None = None, 
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt, yes=options.yes)
     if into is not None:
         refuse_older(into, len(sheet.requests))
+    start = start_of(run, options.start, options.strength)
     for caption in cut_prompts(run, sheet):
         print(f"warning: this caption is too long for the text encoder and was cut: {caption!r}", file=sys.stderr)
     with Progress(steps_of(sheet, settings), label="sample", unit="steps", silent=silent) as progress:
-        images = sample_images(run, sheet.requests, settings, lambda done: progress.update(done), sheet.negative)
-    return Samples.of(run, sheet, settings, images)
+
+        def count(done: int) -> None:
+            progress.update(done)
+            if on_step is not None:
+                on_step(done)
+
+        images = sample_images(run, sheet.requests, settings, count, sheet.negative, start)
+    return Samples.of(run, sheet, settings, images, start_record(options.start, start))
 
 
 def classes_of(run: LoadedRun, options: SampleOptions) -> list[str]:
@@ -107,14 +89,6 @@ def classes_of(run: LoadedRun, options: SampleOptions) -> list[str]:
     if options.class_index and not facts.class_names:
         raise ConfigError("--class-index was given, but this model was not trained with classes", fix="leave it out")
     return [*options.classes, *(class_at(index, facts) for index in options.class_index)]
-
-
-def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:
-    """Return the run's sampling settings with what the options change. Raises ConfigError for a number out of range."""
-    for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
-    return settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale, options.spacing)
 
 
 def requests_from(
@@ -233,31 +207,6 @@ def _default_shown(run: LoadedRun) -> Sequence[str | None]:
     return names if 0 < len(names) <= 32 else [None]
 
 
-def settings_from(
-    run: LoadedRun,
-    steps: int | None = None,
-    solver: str | None = None,
-    semantic_scale: float | None = None,
-    control_scale: float | None = None,
-    spacing: str | None = None,
-) -> SamplingConfig:
-    """Return the run's sampling settings with the given changes. Raises ConfigError for a value out of range."""
-    for option, given, possible in (("--solver", solver, get_args(SolverName)), ("--spacing", spacing, get_args(Spacing))):
-        if given is not None and given not in possible:
-            raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
-    content = run.recipe.sampling.model_dump()
-    guidance = content["guidance"]
-    guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
-    if guidance["semantic_scale"] == guidance["control_scale"] == 1:
-        content["guidance"] = {}  # without guidance its interval and schedule mean nothing
-    return validate(SamplingConfig, content | _given(steps=steps, solver=solver, spacing=spacing), source="ldm sample")
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Return the options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def steps_of(sheet: Sheet, settings: SamplingConfig) -> int:
     """Count the solver steps that `sample_pixels` will report, over all batches."""
     return settings.steps * -(-len(sheet.requests) // settings.batch_size)
@@ -269,6 +218,8 @@ def sample_images(
     settings: SamplingConfig,
     on_step: Callable[[int], None] | None = None,
     negative: str | None = None,
+    start: Start | None = None,
+    on_estimate: OnStep | None = None,
 ) -> Tensor:
     """Sample one picture per request.
 
@@ -278,13 +229,15 @@ def sample_images(
         settings: Solver, steps, guidance and batch size.
         on_step: Called with the number of solver steps done, over all batches.
         negative: A prompt that guidance leads away from.
+        start: The picture to start from, instead of noise.
+        on_estimate: As `Generator.images`.
 
     Returns:
         Images float32 [N, C, H, W] in about [-1, 1].
     """
     inputs = run.build_inputs(requests)
     unwanted = None if negative is None else _encoder(run).encode([negative] * len(requests))
-    return run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted)
+    return run.generator.images(inputs, [request.seed for request in requests], settings, on_step, unwanted, start, on_estimate)
 
 
 def sample_pixels(

@@ -20,14 +20,8 @@ from torch import Tensor
 
 from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.array_file import write_npz
-from open_ldm.commands.sample import (
-    SampleOptions,
-    check_kind,
-    check_negative,
-    checked_settings,
-    classes_of,
-    sample_pixels,
-)
+from open_ldm.commands.sample import check_kind, check_negative, classes_of, sample_pixels
+from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import SAMPLES
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.display import as_shown

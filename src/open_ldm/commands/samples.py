@@ -6,7 +6,7 @@ Pictures of several channels of their own are written twice: as people are shown
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class Samples:
         channels: How many channels the source was given in the recipe; None for RGB.
         display: Which of several channels people are shown as red, green and blue; None shows all of them.
         exact: The pictures in the numbers of the files that were trained on, where these have 16 bits.
+        start: The picture that was started from, for samples.json; None for noise.
     """
 
     run: Path
@@ -105,9 +106,17 @@ class Samples:
     channels: int | None
     display: Sequence[int] | None
     exact: Exact | None = None
+    start: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, run: LoadedRun, sheet: Sheet, settings: SamplingConfig, images: Tensor) -> Samples:
+    def of(
+        cls,
+        run: LoadedRun,
+        sheet: Sheet,
+        settings: SamplingConfig,
+        images: Tensor,
+        start: Mapping[str, Any] | None = None,
+    ) -> Samples:
         """Return images [N, C, H, W] in [-1, 1] as pixels, with what must be known to show and to write them."""
         data = run.recipe.data
         exact, files = None, exact_files_of(data.source)
@@ -115,7 +124,7 @@ class Samples:
             wide = to_pixels(images, bits=16).cpu().numpy()
             exact = Exact([in_file_units(one, files.channel_range) for one in wide], files.channel_names or ())
         pixels, channels = to_pixels(images), channels_of(data.source)
-        return cls(run.path, run.samples_seen, run.problems, sheet, settings, pixels, channels, data.display, exact)
+        return cls(run.path, run.samples_seen, run.problems, sheet, settings, pixels, channels, data.display, exact, start)
 
     @property
     def requests(self) -> tuple[SampleRequest, ...]:
@@ -192,6 +201,7 @@ class Samples:
             "passed_over": list(self.problems),
             "sampling": self.settings.model_dump(mode="json"),
             "negative_prompt": self.sheet.negative,
+            **({} if self.start is None else {"start": dict(self.start)}),
             "pictures": pictures,
         }
 

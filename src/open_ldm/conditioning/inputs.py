@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from open_ldm.core.device import moved
 from open_ldm.text.tokens import TextTokens
 
 Slot = Literal["modulation", "context"]
@@ -55,7 +56,7 @@ class ConditionInputs:
 
     def to(self, device: torch.device) -> ConditionInputs:
         """Move every tensor."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.map(lambda tensor: moved(tensor, device))
 
     def rows(self, start: int, stop: int) -> ConditionInputs:
         """Return the inputs of pictures start to stop - 1."""

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.launch import local_rank
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-DtypeName = Literal["auto", "float32", "bf16"]
+DtypeName = Literal["auto", "float32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FP16_CAPABILITY = (7, 0)
+"""Of a CUDA card: those before it multiply fp16 no faster than float32."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's own numbers, glibc's malloc.h
 
@@ -30,7 +34,7 @@ class Machine:
     @property
     def sentence(self) -> str:
         """The machine in words, such as 'cpu (2 threads), bf16'."""
-        name = {torch.bfloat16: "bf16", torch.float32: "float32"}[self.compute_dtype]
+        name = next(name for name, dtype in DTYPES.items() if dtype == self.compute_dtype)
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {name}"
         if self.device.type == "cpu":
@@ -38,13 +42,16 @@ class Machine:
         return f"{self.device.type}, {name}"
 
 
-def set_up_machine(device: DeviceName = "auto", dtype: DtypeName = "auto", deterministic: bool = False) -> Machine:
+def set_up_machine(
+    device: DeviceName = "auto", dtype: DtypeName = "auto", deterministic: bool = False, *, scaled: bool = False
+) -> Machine:
     """Choose a device and configure this process for it.
 
     Args:
         device: As `choose_device`.
         dtype: As `choose_device`.
         deterministic: As `configure_process`.
+        scaled: As `choose_device`.
 
     Returns:
         The machine that was chosen.
@@ -52,18 +59,20 @@ def set_up_machine(device: DeviceName = "auto", dtype: DtypeName = "auto", deter
     Raises:
         ConfigError: The named device is not on this machine.
     """
-    machine = choose_device(device, dtype)
+    machine = choose_device(device, dtype, scaled=scaled)
     configure_process(machine, deterministic)
     return machine
 
 
-def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Machine:
+def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto", *, scaled: bool = False) -> Machine:
     """Choose where to compute and in which dtype; nothing of the process is changed.
 
     Args:
         device: A device by name; `auto` takes CUDA, else MPS, else the CPU. A process under torchrun or Slurm takes the CUDA
             device of its local rank.
         dtype: The dtype of matrix products; `auto` takes bf16 where the chip multiplies it fast, else float32.
+        scaled: For training, which scales the loss of fp16: `auto` then takes that on CUDA cards without bf16, from compute
+            capability 7.0 on.
 
     Returns:
         The device and the dtype.
@@ -74,8 +83,15 @@ def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Mac
     chosen = torch.device(_device(device))
     if chosen.type == "cuda" and (local := local_rank()) is not None:
         chosen = torch.device("cuda", local % torch.cuda.device_count())  # a task of Slurm may see its own device alone
-    compute = {"float32": torch.float32, "bf16": torch.bfloat16}.get(dtype) or _fast_dtype(chosen)
+    compute = DTYPES.get(dtype) or _fast_dtype(chosen, scaled)
     return Machine(chosen, compute)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor to a device without waiting for it: memory that CUDA copies from is pinned first."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def configure_process(machine: Machine, deterministic: bool = False) -> None:
@@ -89,6 +105,8 @@ def configure_process(machine: Machine, deterministic: bool = False) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
     _set_float32_products(machine.device)
+    # It measures which convolution is fastest, and may measure another one next time.
+    torch.backends.cudnn.benchmark = machine.device.type == "cuda" and not deterministic
     if machine.device.type == "cpu":
         _keep_freed_memory()
 
@@ -103,9 +121,11 @@ def _device(name: DeviceName) -> str:
     return name
 
 
-def _fast_dtype(device: torch.device) -> torch.dtype:
+def _fast_dtype(device: torch.device, scaled: bool) -> torch.dtype:
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float16 if scaled and torch.cuda.get_device_capability(device) >= FP16_CAPABILITY else torch.float32
     if device.type == "cpu" and cpu_flags() & {"avx512_bf16", "amx_bf16"}:
         return torch.bfloat16
     return torch.float32
@@ -148,3 +168,31 @@ def host_memory() -> tuple[int, int] | None:
     except (OSError, KeyError, ValueError):
         return None
     return free, total
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Return the bytes of memory that a CUDA card has, or the machine for a CPU; None where that is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    memory = host_memory() if device.type == "cpu" else None
+    return None if memory is None else memory[1]
+
+
+def most_memory(device: torch.device) -> int | None:
+    """Return the most bytes that tensors took on a CUDA card so far, or this process on the machine; None where unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return _own_memory("VmHWM")
+
+
+def resident_memory() -> int | None:
+    """Return the bytes of the machine's memory that this process takes now, as Linux tells them; None elsewhere."""
+    return _own_memory("VmRSS")
+
+
+def _own_memory(row: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{row}:"))
+    except (OSError, StopIteration, ValueError):
+        return None

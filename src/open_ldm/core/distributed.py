@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -43,11 +43,13 @@ class World:
         rank: Number of this process, 0 to size - 1.
         size: Number of processes.
         peers: Tells what became of the others, and has the control group; None in a world of one.
+        aside: The control group of a thread of its own; see `beside`.
     """
 
     rank: int = 0
     size: int = 1
     peers: Peers | None = field(default=None, repr=False, compare=False)
+    aside: Any = field(default=None, repr=False, compare=False)
 
     @property
     def leads(self) -> bool:
@@ -56,7 +58,14 @@ class World:
 
     def waiting(self, name: str) -> AbstractContextManager[None]:
         """Context manager around an exchange; where that breaks, its error says which process is to blame."""
-        return nullcontext() if self.peers is None else self.peers.waiting(name)
+        return nullcontext() if self.peers is None else self.peers.waiting(name, aside=self.aside is not None)
+
+    def beside(self) -> World:
+        """Return the same processes for use in another thread, with a control group of its own; all call this together."""
+        if self.peers is None:
+            return self
+        with self.waiting("a group for another thread"):
+            return replace(self, aside=dist.new_group(backend="gloo", timeout=self.peers.timeout))
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, as one message.
@@ -211,7 +220,7 @@ class World:
     @property
     def control(self) -> Any:
         """The group for everything but tensors of training; None in a world of one."""
-        return None if self.peers is None else self.peers.control
+        return self.aside or (None if self.peers is None else self.peers.control)
 
     def _require_equal(self, name: str, values: Sequence[Any], kind: type[OpenLdmError], fix: str = "") -> None:
         error = disagreement(name, values, self._hosts)

@@ -87,6 +87,12 @@ class NonFiniteError(OpenLdmError):
     exit_code = 70
 
 
+class OutOfMemoryError(OpenLdmError):
+    """The device, or the machine, has not enough memory for the training."""
+
+    exit_code = 71
+
+
 class RunLockedError(OpenLdmError):
     """Another process is writing to the same run folder."""
 
@@ -125,6 +131,10 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, DiskFullError) or getattr(error, "errno", None) in _FULL or said
 
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says where the memory of a device, of a POSIX system or of Windows does not do."""
+
+
 def exit_code_of(error: BaseException) -> int:
     """Return the exit code for any error: that of an OpenLdmError, else one by its type (docs/reliability.md section 3.9)."""
     match error:
@@ -139,7 +149,7 @@ def exit_code_of(error: BaseException) -> int:
         case OSError():
             return 74
         case _:
-            return 71 if "out of memory" in str(error).lower() else 70
+            return 71 if any(said in str(error).lower() for said in _OUT_OF_MEMORY) else 70
 
 
 def reason_and_fix(error: BaseException) -> tuple[str, str]:

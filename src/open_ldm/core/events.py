@@ -7,13 +7,15 @@ Events of a training run, with their own fields:
     start       argv, parameters, device, data, fingerprint, total_samples
     resume      bitwise ("yes", or "no (threads 2->1)")
     transfer    path, checkpoint, samples_seen_there, weights, sha256, numbers (kept, resampled, new, dropped)
-    train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share
+    train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share, peak_share (where it is counted)
     preview     file (relative to the run folder), prompts or labels, seconds
     reconstruction  pictures, mean_psnr_db, worst_psnr_db, files (autoencoders only)
     held_out    pictures, mean, low, high, times, levels, seconds (loss at each noise level)
     checkpoint  name, bytes, seconds
     warning     message
     nonfinite   what was infinite or NaN
+    compile     message (which blocks are compiled, or why none)
+    loss_scale  scale (after an fp16 gradient overflowed)
     end         code, reason, seconds
 """
 
@@ -171,7 +173,7 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class ProgressLine:
-    """Content of one progress line. `rate` is in `unit` per second, `data_wait_share` in [0, 1]; None means not known."""
+    """Content of one progress line. `rate` is in `unit` per second, shares are in [0, 1]; None means not known."""
 
     label: str
     done: int
@@ -180,6 +182,7 @@ class ProgressLine:
     rate: float | None = None
     loss: float | None = None
     data_wait_share: float | None = None
+    peak_share: float | None = None
 
     def text(self) -> str:
         """Write 'train 12,800/100,000 samples (13 %) · loss 0.2134 · 460 samples/s · data wait 1 % · 3 min 10 s left'."""
@@ -191,6 +194,8 @@ class ProgressLine:
             parts.append(f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s")
         if self.data_wait_share is not None and math.isfinite(self.data_wait_share):
             parts.append(f"data wait {100 * self.data_wait_share:.0f} %")
+        if self.peak_share is not None and math.isfinite(self.peak_share):
+            parts.append(f"{100 * self.peak_share:.0f} % of peak")
         if self.rate and self.done < self.total:
             parts.append(f"{duration((self.total - self.done) / self.rate)} left")
         return " · ".join(parts)
@@ -227,7 +232,14 @@ class Progress:
         self._shown: ProgressLine | None = None
         self._shown_at = -math.inf
 
-    def update(self, done: int, *, loss: float | None = None, data_wait_share: float | None = None) -> None:
+    def update(
+        self,
+        done: int,
+        *,
+        loss: float | None = None,
+        data_wait_share: float | None = None,
+        peak_share: float | None = None,
+    ) -> None:
         """Report that `done` of the total are done. It is cheap to call often: a new line is shown only when one is due."""
         now = self._clock()
         self._history.append((now, done))
@@ -235,7 +247,7 @@ class Progress:
             self._history.popleft()
         then, before = self._history[0]
         rate = (done - before) / (now - then) if now > then and done > before else None
-        self._line = ProgressLine(self.label, done, self.total, self.unit, rate, loss, data_wait_share)
+        self._line = ProgressLine(self.label, done, self.total, self.unit, rate, loss, data_wait_share, peak_share)
         every = _NOTEBOOK_EVERY_SECONDS if self._notebook else _PLAIN_EVERY_SECONDS
         if now - self._shown_at >= (_LIVE_EVERY_SECONDS if self._terminal else every):
             self._show(now)

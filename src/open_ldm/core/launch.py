@@ -77,6 +77,15 @@ def local_rank(environment: Mapping[str, str] | None = None) -> int | None:
     return int(seen.get("SLURM_LOCALID", "0")) if _step_tasks(seen) > 1 else None
 
 
+def processes_here(environment: Mapping[str, str] | None = None) -> int:
+    """Return how many processes of this launch run on this machine; 1 where that is not said."""
+    seen = os.environ if environment is None else environment
+    if (told := seen.get("LOCAL_WORLD_SIZE", "")).isdigit():
+        return max(1, int(told))
+    first = re.match(r"\d+", seen.get("SLURM_TASKS_PER_NODE", "") if _step_tasks(seen) > 1 else "")
+    return max(1, int(first[0])) if first else 1
+
+
 def leads() -> bool:
     """Return whether this process is the one of its launch that prints results."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"

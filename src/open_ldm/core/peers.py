@@ -102,18 +102,20 @@ class Peers:
         return self._hosts
 
     @contextmanager
-    def waiting(self, name: str) -> Iterator[None]:
+    def waiting(self, name: str, *, aside: bool = False) -> Iterator[None]:
         """Context manager around an exchange; where it breaks, the error says whose fault that is.
 
         An error that is this process's own, such as a lack of memory in a backward pass that exchanges gradients, stays.
+        An exchange `aside` is of another thread than the main one, which ends the process.
         """
-        self._me["calls"] += 1
+        self._me["calls"] += not aside
         try:
             yield
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise self._settle(self._found(name, error)) from error
+            failure = self._found(name, error)
+            raise (failure.error() if aside else self._settle(failure)) from error
 
     def tell(self, error: E) -> E | OpenLdmError:
         """Tell the other processes of an error of this one, and wait a moment until they know.

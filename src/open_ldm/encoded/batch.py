@@ -10,6 +10,7 @@ from torch import Tensor
 
 from open_ldm.autoencoders.base import Autoencoder, Posterior
 from open_ldm.controls.base import Control
+from open_ldm.core.device import moved
 from open_ldm.core.pictures import to_images
 from open_ldm.data.sample import BadSample, Batch
 from open_ldm.text import TextEncoder, TextTokens
@@ -71,7 +72,7 @@ class LiveEncoder:
             labels = self.label_order[labels]
         return EncodedBatch(
             positions=batch.positions,
-            posterior=self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True))),
+            posterior=self.autoencoder.encode(to_images(moved(batch.pixels, self.device))),
             labels=labels,
             text=text,
             controls={control.key: control.numbers_of(batch.records) for control in self.controls},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.dropout import draw_kept
 from open_ldm.conditioning.semantic import noise_shape
-from open_ldm.core import seeds
+from open_ldm.core import counter_noise, seeds
+from open_ldm.core.device import moved
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.process.time_density import TimeDensityConfig, times
 
@@ -45,6 +46,7 @@ class Noising:
         time_density: The density that times are drawn from.
         discrete_steps: Number of steps of the noise schedule; None for a continuous one.
         device: The device that the objective is computed on.
+        counted_padding: Padding noise is drawn on that device, by counters (core/counter_noise.py), when a batch is used.
     """
 
     seed: int
@@ -54,6 +56,8 @@ class Noising:
     time_density: TimeDensityConfig
     discrete_steps: int | None
     device: torch.device
+    counted_padding: bool = False
+    _asked: dict[tuple[int, ...], dict[seeds.Wanted, None]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def draw(self, batch: EncodedBatch) -> ObjectiveInputs:
         """Draw all random numbers of a batch.
@@ -62,14 +66,15 @@ class Noising:
             batch: Posteriors [B, C, H, W] of raw latents with their positions and conditions.
 
         Returns:
-            Normalised latents at one draw of each posterior, a time for each, kept and dropped conditions, padding noise.
+            Normalised latents at one draw of each posterior, a time for each, kept and dropped conditions, padding noise unless
+            `padded` adds it.
         """
         positions, raw = batch.positions, batch.posterior.mean
-        shape = raw.shape[1:]
+        shape = tuple(raw.shape[1:])
         if batch.posterior.std is not None:
             raw = raw + batch.posterior.std * self._to(seeds.normal(self.seed, "posterior", positions, shape))
         kept = draw_kept(self.seed, positions, self.conditioning.semantic_drop, self.conditioning.control_drop)
-        noise = noise_shape(self.conditioning.semantic)
+        noise = None if self.counted_padding else noise_shape(self.conditioning.semantic)
         inputs = ConditionInputs(
             keep_semantic=kept.semantic,
             keep_control=kept.control,
@@ -83,8 +88,16 @@ class Noising:
             x_0=self.stats.normalise(raw),
             t=self._to(times(self.time_density, u, self.discrete_steps)),
             inputs=inputs.to(self.device),
-            draws=seeds.Draws(self.seed, positions, self.batch_size, self.device),
+            draws=seeds.Draws(self.seed, positions, self.batch_size, self.device, self._asked.setdefault(shape, {})).drawn(),
         )
 
+    def padded(self, batch: ObjectiveInputs) -> ObjectiveInputs:
+        """Return inputs with their padding noise, where it is drawn when they are used: it would fill the device's memory."""
+        noise = noise_shape(self.conditioning.semantic)
+        if noise is None or not self.counted_padding:
+            return batch
+        drawn = counter_noise.normal(self.seed, "padding", batch.draws.positions, noise, self.device)
+        return replace(batch, inputs=replace(batch.inputs, padding_noise=drawn))
+
     def _to(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
+        return moved(tensor, self.device)

@@ -126,14 +126,33 @@ class _Owner:
 
 def _owner_of(lock: int) -> _Owner:
     text = escaped(read_at(lock, 200, 0).decode(errors="replace").strip())
-    named = re.fullmatch(r"process ([0-9]{1,10}) on (.*)", text)
+    named = _named(lock)
     ended = named is not None and named[2] == socket.gethostname() and process_ended(int(named[1]))
     return _Owner(text or "another process", ended)
+
+
+def owner_of(run: Path) -> int | None:
+    """Return the process of this machine that holds a run's lock; None where nobody does, or one of another machine."""
+    try:
+        handle = open_handle(run / ".lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        named = _named(handle)
+    finally:
+        os.close(handle)
+    here = named is not None and named[2] == socket.gethostname() and not process_ended(int(named[1]))
+    return int(named[1]) if named is not None and here else None
 
 
 def is_run(path: Path) -> bool:
     """Return whether a folder holds a run: its resolved recipe, or a checkpoint."""
     return (path / "config.yaml").is_file() or any((path / "checkpoints").glob("samples-*/MANIFEST.json"))
+
+
+def _named(lock: int) -> re.Match[str] | None:
+    text = escaped(read_at(lock, 200, 0).decode(errors="replace").strip())
+    return re.fullmatch(r"process ([0-9]{1,10}) on (.*)", text)
 
 
 def _try_lock(handle: int) -> bool:

@@ -134,7 +134,9 @@ def workers_of(recipe: Recipe) -> int:
     return default_workers() if recipe.data.workers is None else recipe.data.workers
 
 
-def build_trainer(recipe: Recipe, known: Knowledge, machine: Machine, world: World) -> DiffusionTrainer:
+def build_trainer(
+    recipe: Recipe, known: Knowledge, machine: Machine, world: World, *, counted_padding: bool = False
+) -> DiffusionTrainer:
     """Build the recipe's trainer: initial weights, no sample seen.
 
     Args:
@@ -142,6 +144,7 @@ def build_trainer(recipe: Recipe, known: Knowledge, machine: Machine, world: Wor
         known: What was learned of the data.
         machine: Where the model is put.
         world: The processes that train together.
+        counted_padding: As `Noising`.
 
     Returns:
         A trainer whose weights are a function of `recipe.training.seed` alone.
@@ -156,6 +159,7 @@ def build_trainer(recipe: Recipe, known: Knowledge, machine: Machine, world: Wor
         time_density=recipe.objective.times,
         discrete_steps=model.schedule.discrete_steps,
         device=machine.device,
+        counted_padding=counted_padding,
     )
     return DiffusionTrainer(model, noising, recipe.objective, recipe.training, world, recipe.parallel)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from open_ldm.core.errors import NonFiniteError
@@ -12,14 +12,16 @@ from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
+from open_ldm.runs.compiling import SETTLED, Compiling
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import captions_of, sample_previews
+from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.recorder import RunRecorder
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
-from open_ldm.training.loop import Every
+from open_ldm.training.loop import Every, Report
 from open_ldm.training.trainer import DiffusionTrainer
 from open_ldm.transfer_learning.start import Started
 
@@ -37,6 +39,10 @@ class DiffusionRecorder(RunRecorder):
     requests: Sequence[SampleRequest]
     text_encoder: TextEncoder | None
     held_out: HeldOutPictures | None = None
+    compiling: Compiling = field(default_factory=Compiling)
+    reach: Reach | None = None
+    _recompilations: int = 0
+    _said_attention: bool = False
 
     @property
     def network(self) -> str:
@@ -44,14 +50,39 @@ class DiffusionRecorder(RunRecorder):
         return self.recipe.denoiser.kind
 
     def knowledge(self) -> Mapping[str, Any]:
-        """Return what was learned of the data before training."""
-        return self.known.to_json()
+        """Return what was learned of the data before training, and what the run settled on."""
+        settled = self.compiling.settled
+        return self.known.to_json() | ({SETTLED: dict(settled)} if settled else {})
+
+    def say_compiled(self) -> None:
+        """Say whether blocks are compiled, where that was asked for."""
+        if self.compiling.sentence:
+            self.event("compile", message=self.compiling.sentence)
+            self.say(self.compiling.sentence)
+
+    def while_it_computes(self, report: Report) -> dict[str, float]:
+        """Say once how attention is computed, time left and memory, and whenever blocks were compiled again, which they never
+        should be; return the share of the device's peak, where that is known."""
+        if not self._said_attention and self.trainer.attentions.sentence:
+            self._said_attention = True
+            self.say(self.trainer.attentions.sentence)
+        count = 0 if self.trainer.compiler is None else self.trainer.compiler.recompilations
+        if count > self._recompilations:
+            self._recompilations = count
+            self.warn(f"{count} graphs were compiled again after the first update; training.compile=off avoids the wait")
+        if self.reach is None or not self._leads:
+            return {}
+        rate = report.samples_per_second
+        if self.last_loss is None:
+            self.say(self.reach.sentence(rate, max(0, self.recipe.training.samples - report.samples_seen)))
+        share = self.reach.share(rate)
+        return {} if share is None else {"peak_share": round(share, 4)}
 
     def transferred(self, started: Started) -> None:
         """Show and write the receipt of a run that starts from another, and save: from here on it needs that one no more."""
         self.event("transfer", **started.to_json()["source"], numbers=started.to_json()["numbers"])
         for problem in started.source.problems:
-            self._warn(f"checkpoint of {started.source.path} passed over: {problem}")
+            self.warn(f"checkpoint of {started.source.path} passed over: {problem}")
         self.say(started.text())
         if self._leads:
             write_json(self.folder.transfer, started.to_json())
@@ -63,7 +94,7 @@ class DiffusionRecorder(RunRecorder):
         try:
             pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
         except NonFiniteError as error:
-            self._warn(f"no preview was made: {error.problem}")
+            self.warn(f"no preview was made: {error.problem}")
             return
         path = self.folder.samples / f"{self.samples_seen:012d}.png"
         shown = captions_of(self.requests)
@@ -82,5 +113,6 @@ class DiffusionRecorder(RunRecorder):
         started = time.perf_counter()
         with self.trainer.averaged() as model:
             found = self.held_out.loss(model)
-        self.event(HELD_OUT, **found.to_json(), **self.held_out.groups, seconds=round(time.perf_counter() - started, 2))
+        fields: dict[str, Any] = found.to_json() | self.held_out.groups
+        self.event(HELD_OUT, **fields, seconds=round(time.perf_counter() - started, 2))
         self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")

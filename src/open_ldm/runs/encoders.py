@@ -49,7 +49,8 @@ def load_encoders(recipe: Recipe, source: Source, facts: DataFacts, machine: Mac
 def load_text_encoder(recipe: Recipe, facts: DataFacts, machine: Machine) -> TextEncoder | None:
     """Load the recipe's text encoder.
 
-    Frozen encoders run in float32 on CPUs, where short captions gain nothing from bf16, else in the machine's compute dtype.
+    Frozen encoders run in bf16 where the machine computes in it, and in float32 on CPUs, where short captions gain nothing from
+    bf16, and where it computes in fp16, which T5 overflows.
 
     Args:
         recipe: Names the encoder.
@@ -69,7 +70,8 @@ def load_text_encoder(recipe: Recipe, facts: DataFacts, machine: Machine) -> Tex
     if isinstance(semantic.encoder, WordsConfig):
         encoder = WordsEncoder(Vocabulary(facts.words), semantic.encoder.length)
     else:
-        dtype = torch.float32 if machine.device.type == "cpu" else machine.compute_dtype
+        fast = machine.device.type != "cpu" and machine.compute_dtype == torch.bfloat16
+        dtype = torch.bfloat16 if fast else torch.float32
         encoder = HuggingFaceEncoder(semantic.encoder, machine.device, dtype)
     if facts.text_encoder and facts.text_encoder != encoder.fingerprint:
         raise CheckpointError(

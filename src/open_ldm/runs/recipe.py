@@ -214,6 +214,8 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
     """
     for name in ("device", "dtype", "deterministic", "micro_batch_size"):
         content["training"].pop(name)
+    for name in ("recompute", "compile"):
+        content["training"].pop(name, None)  # written only where it is not the default
     content["data"].pop("workers")
     content["data"].pop("display")
     source = content["data"]["source"]  # the data's own fingerprint tells whether they are the same pictures

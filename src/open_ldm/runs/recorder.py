@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from open_ldm.checkpoints.shared import SharedCheckpoints
@@ -24,6 +25,7 @@ from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
 from open_ldm.runs.recipe import TrainingRecipe
+from open_ldm.runs.saving import Saving
 from open_ldm.text.survey import CaptionSurvey
 from open_ldm.training.fingerprint import compare
 from open_ldm.training.length import length_change
@@ -79,6 +81,10 @@ class RunRecorder(ABC):
     def preview(self) -> None:
         """Show how far training has got; this is called in the leading process alone."""
 
+    def while_it_computes(self, report: Report) -> dict[str, float]:
+        """Say what shows only while training computes, and return what the event log says besides."""
+        return {}
+
     def sections(self) -> Sequence[Section]:
         """Return the parts of the report that only this kind of run has."""
         return ()
@@ -96,10 +102,13 @@ class RunRecorder(ABC):
         self._leads = self.trainer.world.leads
         self._events = EventLog(self.folder.events) if self._leads else None
         start = self.trainer.state.counters.samples_seen
+        self._saving = Saving(self.store, self.trainer, self._content, self)
         self._progress = Progress(self.recipe.training.samples, start=start, silent=self.silent or not self._leads)
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._saving.leave(error)
         self._progress.close()
         if self._events is not None:
             self._events.close()
@@ -136,28 +145,22 @@ class RunRecorder(ABC):
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
-        facts = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
+        facts: dict[str, Any] = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
         if resumed is None:
-            self.event(
-                "start",
-                **facts,
-                parameters=parameters,
-                data=seen.sentence,
-                fingerprint=dict(self.fingerprint),
-            )
+            self.event("start", **facts, parameters=parameters, data=seen.sentence, fingerprint=dict(self.fingerprint))
         else:
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
             self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
             self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
             self._say_length(resumed["recipe"]["training"])
         for note in notes:
-            self._warn(note)
+            self.warn(note)
         for problem in problems:
-            self._warn(f"checkpoint passed over: {problem}")
+            self.warn(f"checkpoint passed over: {problem}")
         for problem in [*seen.problems(), *([] if captions is None else captions.problems())]:
-            self._warn(problem)
+            self.warn(problem)
         if self.health.bad:
-            self._warn(self.health.sentence())
+            self.warn(self.health.sentence())
 
     def _say_length(self, saved: Mapping[str, Any]) -> None:
         """Say that the training has become longer, and what that does to the learning rate."""
@@ -186,6 +189,7 @@ class RunRecorder(ABC):
                 Every(self.preview_every_samples, self._preview),
                 *self.checks(),
                 Every(training.checkpoint_every_samples, self._save_if_room),
+                Every(1, self._saving.take),
             ],
         )
 
@@ -209,35 +213,25 @@ class RunRecorder(ABC):
         self.folder.write_exit(code, reason, self.samples_seen, hint)
         self._write_report()
 
-    def _save_if_room(self) -> None:
-        self._if_room(self.save, "nothing was saved")
-
-    def _if_room(self, action: Callable[[], None], otherwise: str) -> None:
-        """Act; on a full disk training goes on, and what was to be done comes again at the next interval. The end is different.
-
-        Raises:
-            DiskFullError: The disk is full at the end of the run.
-        """
-        try:
-            action()
-        except DiskFullError as error:
-            if self.samples_seen >= self.recipe.training.samples:
-                raise
-            self._warn(f"{otherwise}, since the disk is full ({error.problem}): training goes on and tries again")
-
     def save(self) -> None:
-        """Write a checkpoint, then refresh the report unless that was done a moment ago."""
-        started = time.perf_counter()
-        content = {
+        """Write a checkpoint before training goes on. Raises DiskError where the disk refuses."""
+        self._saving.save()
+        self._refresh_report()
+
+    def _save_if_room(self) -> None:
+        self._saving.if_room(self._saving.begin, "nothing was saved")
+        self._refresh_report()
+
+    def _content(self) -> Mapping[str, Any]:
+        """What a checkpoint's manifest holds besides files."""
+        return {
             "counters": self.trainer.state.counters_to_json(),
             "fingerprint": dict(self.fingerprint),
             "recipe": self.recipe.model_dump(mode="json"),
             **self.knowledge(),
         }
-        tensors, shards = self.trainer.state.tensors(), self.trainer.sharing.in_shards
-        saved = self.store.save_of_all(self.samples_seen, tensors, content, shards=shards)
-        seconds = time.perf_counter() - started
-        self.event("checkpoint", name=saved.path.name, bytes=saved.bytes, seconds=round(seconds, 2))
+
+    def _refresh_report(self) -> None:
         if self._leads and time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
             self._write_report()
 
@@ -246,11 +240,11 @@ class RunRecorder(ABC):
         try:
             write_report(self.folder.path, self.sections())
         except DiskError as error:
-            self._warn(error.one_line())
+            self.warn(error.one_line())
         self._reported = time.perf_counter()
 
     def _preview(self) -> None:
-        self._if_room(self._previewed, "no preview was made")
+        self._saving.if_room(self._previewed, "no preview was made")
 
     def _previewed(self) -> None:
         world = self.trainer.world
@@ -260,11 +254,14 @@ class RunRecorder(ABC):
     def _report(self, report: Report) -> None:
         if self.trainer.world.size > 1:
             self._count_bad()
+        more = self.while_it_computes(report)
         self.last_loss = report.loss
-        fields = asdict(report)
+        fields = asdict(report) | more
         fields.pop("samples_seen")
         self.event("train", **fields)
-        self._progress.update(report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share)
+        self._progress.update(
+            report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share, peak_share=more.get("peak_share")
+        )
 
     def _batch_read(self, batch: Batch | EncodedBatch) -> None:
         self._bad.extend(batch.bad)
@@ -277,30 +274,37 @@ class RunRecorder(ABC):
         self._bad.clear()
         new = self.health.add(found)
         for sample in new:
-            self._warn(f"bad sample {sample.id}: {sample.reason} {sample.detail}".rstrip() + " (another one takes its place)")
+            self.warn(f"bad sample {sample.id}: {sample.reason} {sample.detail}".rstrip() + " (another one takes its place)")
         if new and self._leads:
             with suppress(DiskFullError):  # the log names them all, and the next bad sample writes the file
                 write_json(self.folder.health, self.health.to_json())
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
-        self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
-        self.say(f"update skipped at {self.samples_seen:,} samples: loss {update.loss}, gradient norm {update.grad_norm}")
+        if update.rescaled:
+            self.event("loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
+            why = f"an fp16 gradient overflowed; loss scale {scale:,} from here"
+        else:
+            self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+            why = f"loss {update.loss}, gradient norm {update.grad_norm}"
+        self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
+        self._saving.take(wait=True)
         checkpoint, _ = self.store.newest_of_all()
         if checkpoint is None:
             return False
         self.trainer.restore(checkpoint)
-        self._warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
+        self.warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 
-    def event(self, event: str, /, **fields: Any) -> None:
-        """Append to the run's event log."""
+    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> None:
+        """Append to the run's event log, as of `at` samples; None for those that the model has seen now."""
         if self._events is not None:
-            self._events.write(event, samples_seen=self.samples_seen, **fields)
+            self._events.write(event, samples_seen=self.samples_seen if at is None else at, **fields)
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Say what went wrong, and write it down."""
         self.event("warning", message=message)
         self.say(f"warning: {message}")
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,19 +30,23 @@ from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.build import build_generator, build_trainer, read_facts
+from open_ldm.runs.compiling import compile_blocks
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.preview import preview_requests
+from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, TrainingRecipe, recipe_from
+from open_ldm.runs.settled import Settled, settle_choices
 from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
-from open_ldm.training.fingerprint import fingerprint
+from open_ldm.training.fingerprint import as_begun, fingerprint
 from open_ldm.training.length import require_length
 from open_ldm.training.loop import Loop
 from open_ldm.training.parallel import require_same_recipe_on_all, world_of
-from open_ldm.training.plan import plan_batches
+from open_ldm.training.plan import BatchPlan, plan_batches
+from open_ldm.training.trainer import DiffusionTrainer
 from open_ldm.transfer_learning.start import StartingPoint
 
 
@@ -133,7 +138,7 @@ def run_in_folder(
         RunLockedError: Another process writes to the folder.
     """
     world, folder = world_of(recipe), RunFolder(out)
-    machine = choose_device(recipe.training.device, recipe.training.dtype)
+    machine = choose_device(recipe.training.device, recipe.training.dtype, scaled=True)
 
     def tell(error: BaseException) -> None:
         reason, fix = reason_and_fix(error)
@@ -164,11 +169,13 @@ def _trained(
     folder, machine, world, started = context.folder, context.machine, context.world, time.perf_counter()
     store = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest_of_all()
+    saved = None if checkpoint is None else checkpoint.content
+    machine = as_begun(machine, recipe.training.dtype, saved["fingerprint"] if saved else {})
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     seen = survey_for(recipe.conditioning.controls, source)
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
-    before = None if checkpoint is None else Knowledge.from_json(checkpoint.content)
+    before = None if saved is None else Knowledge.from_json(saved)
     there = None if start is None else start.settings.spec.facts
     facts = read_facts(recipe, source, seen, None if before is None else before.facts, there)
     encoders = load_encoders(recipe, source, facts, machine)
@@ -176,15 +183,15 @@ def _trained(
     notes = [*notes, *vanished_classes(facts.class_names, source.class_names)]
     batches = _batches(recipe, source, facts, encoders, health, context, silent=silent)
     known = Knowledge(facts, batches.stats_of_all(world) if before is None else before.stats)
-    trainer = build_trainer(recipe, known, machine, world)
+    choices = settle_choices(recipe, facts, machine, world, saved["fingerprint"] if saved else None)
+    trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
-    plan, shares = plan_batches(recipe.training.batch_size, recipe.training.micro_batch_size, world), trainer.sharing.numerics
-    traits = fingerprint(
-        machine, world, plan.micro_batch_size, batches.fingerprint, recipe.numerics, libraries_of(recipe), shares
-    )
+    plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world)
+    compiling, micro = compile_blocks(trainer, plan, batches, saved), plan.micro_batch_size
+    facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
     recorder = DiffusionRecorder(
         folder=folder,
         recipe=recipe,
@@ -196,19 +203,37 @@ def _trained(
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
-        fingerprint=traits,
+        fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},
+        compiling=compiling,
         stop=context.stop,
         silent=silent,
+        reach=_reach(recipe, known, trainer, machine, choices, watched=not silent),
     )
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
-        recorder.begin(seen, captions, machine, command, problems, None if checkpoint is None else checkpoint.content, notes)
+        recorder.begin(seen, captions, machine, command, problems, saved, notes)
+        recorder.say_compiled()
         if transferred is not None:
             recorder.transferred(transferred)
-        read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
-        loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
-        code = recorder.end(finished=loop.run())
+        code = _ended(recorder, plan, batches, choices)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
+
+
+def _ended(recorder: DiffusionRecorder, plan: BatchPlan, batches: Batches, choices: Settled) -> int:
+    """Train to the end or to a stop, and return the exit code."""
+    trainer = recorder.trainer
+    read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
+    loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
+    with choices.naming_what_fits(plan.micro_batch_size):
+        finished = loop.run()
+    return recorder.end(finished=finished)
+
+
+def _reach(
+    recipe: Recipe, known: Knowledge, trainer: DiffusionTrainer, machine: Machine, choices: Settled, *, watched: bool
+) -> Reach:
+    spec, counted = recipe.model_spec(known.facts), watched or machine.device.type != "cpu"
+    return Reach(spec, recipe.latent_shape[1:], machine, trainer.world.size, counted, choices.said)
 
 
 def _batches(

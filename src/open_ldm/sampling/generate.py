@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -19,7 +19,8 @@ from open_ldm.core.later_settings import without_defaults
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.process.prediction import Denoised
 from open_ldm.sampling.guidance import Branch, GuidanceConfig, guided
-from open_ldm.sampling.solvers import SOLVERS, Denoise
+from open_ldm.sampling.solvers import SOLVERS, Denoise, OnStep
+from open_ldm.sampling.start import Start
 from open_ldm.sampling.time_grid import Spacing, time_grid
 from open_ldm.text.tokens import TextTokens
 
@@ -92,6 +93,14 @@ class _Watch:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """The times that are visited, and the picture that they begin at, if any."""
+
+    times: Tensor
+    start: Start | None
+
+
 class Generator:
     """Samples pictures from a model.
 
@@ -122,6 +131,8 @@ class Generator:
         config: SamplingConfig,
         on_step: Callable[[int], None] | None = None,
         negative: TextTokens | None = None,
+        start: Start | None = None,
+        on_estimate: OnStep | None = None,
     ) -> Tensor:
         """Sample images.
 
@@ -129,8 +140,11 @@ class Generator:
             inputs: Conditions, one row for each picture.
             picture_seeds: Seed of each picture: of its start, and of the noise of random solvers.
             config: How pictures are sampled.
-            on_step: Called with the number of solver steps that are done, of all batches together.
+            on_step: Called with the number of solver steps that are done, of all batches together; those that a start picture
+                leaves out count as done. An error that it raises ends sampling.
             negative: Captions that guidance leads away from, instead of no caption.
+            start: The picture to start from, instead of noise.
+            on_estimate: Called after each step of a batch with its number, from 0, and the x_0 [B, C, H, W] estimated in it.
 
         Returns:
             Images [B, N, H, W] in about [-1, 1], float32 on the CPU.
@@ -140,21 +154,24 @@ class Generator:
             NonFiniteError: A picture holds NaN or infinity; the error names its seed and the first step.
         """
         finished: list[Tensor] = []
-        for start in range(0, len(picture_seeds), config.batch_size):
-            stop = min(start + config.batch_size, len(picture_seeds))
+        for first in range(0, len(picture_seeds), config.batch_size):
+            stop = min(first + config.batch_size, len(picture_seeds))
             before = len(finished) * config.steps
+            path = self._path(config, start)
+            left_out = config.steps + 1 - len(path.times)
+            watch = _Watch(picture_seeds[first:stop], config.steps)
 
-            watch = _Watch(picture_seeds[start:stop], config.steps)
-
-            def count(step: int, x_0: Tensor, before: int = before, watch: _Watch = watch) -> None:
+            def count(step: int, x_0: Tensor, before: int = before + left_out, watch: _Watch = watch) -> None:
                 watch.step(step)
+                if on_estimate is not None:
+                    on_estimate(step, x_0)
                 if on_step is not None:
                     on_step(before + step + 1)
 
-            unwanted = None if negative is None else negative.rows(start, stop).to(self.device)
-            rows = inputs.rows(start, stop).to(self.device)
-            latents = self._latents(rows, unwanted, picture_seeds[start:stop], config, watch, count)
-            finished.append(watch.finite(self.autoencoder.decode(self.stats.denormalise(latents)).float().cpu()))
+            unwanted = None if negative is None else negative.rows(first, stop).to(self.device)
+            rows = inputs.rows(first, stop).to(self.device)
+            latents = self._latents(rows, unwanted, picture_seeds[first:stop], config, path, watch, count)
+            finished.append(watch.finite(self.decode(latents)))
         return torch.cat(finished)
 
     @torch.no_grad()
@@ -164,8 +181,9 @@ class Generator:
         negative: TextTokens | None,
         picture_seeds: Sequence[int],
         config: SamplingConfig,
+        path: _Path,
         watch: _Watch,
-        on_step: Callable[[int, Tensor], None],
+        on_step: OnStep,
     ) -> Tensor:
         shape = (self.model.spec.facts.channels, *self.latent_size)
 
@@ -173,11 +191,30 @@ class Generator:
             rows = [seeds.normal(seed, "sampling step", [step], shape) for seed in picture_seeds]
             return torch.cat(rows).to(self.device)
 
-        start = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
-        times = time_grid(self.model.schedule, config.steps, config.spacing, config.time_shift)
+        eps = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
+        begin = eps if path.start is None else path.start.noised(eps, self.model.schedule)
         branches = self.branches_of(inputs, negative, config.guidance.keep_controls)
         denoise = self._within_bounds(watch.denoise(guided(branches, config.guidance, self.model.schedule)))
-        return SOLVERS[config.solver](denoise, self.model.schedule, start, times, noise, on_step)
+        return SOLVERS[config.solver](denoise, self.model.schedule, begin, path.times, noise, on_step)
+
+    def _path(self, config: SamplingConfig, start: Start | None) -> _Path:
+        grid = time_grid(self.model.schedule, config.steps, config.spacing, config.time_shift)
+        return _Path(grid if start is None else start.times(grid), start)
+
+    def times(self, config: SamplingConfig, strength: float = 1.0) -> list[float]:
+        """Return the times that sampling visits, decreasing; those of a start picture of that strength are fewer."""
+        start = None if strength == 1 else Start(torch.zeros(1), strength)
+        return [float(t) for t in self._path(config, start).times]
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images [B, N, H, W] in [-1, 1] as latents [B, C, h, w]: the mean of the posterior."""
+        return self.stats.normalise(self.autoencoder.encode(images.to(self.device)).mean)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents [B, C, h, w] to images [B, N, H, W], float32 on the CPU."""
+        return self.autoencoder.decode(self.stats.denormalise(latents)).float().cpu()
 
     def branches_of(
         self, inputs: ConditionInputs, negative: TextTokens | None = None, keep_controls: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from open_ldm.autoencoders.channels import with_channels
 from open_ldm.autoencoders.network import KLNetwork
 from open_ldm.autoencoders.reconstruction import ReconstructionConfig, reconstruction_losses
 from open_ldm.core import seeds
+from open_ldm.core.device import moved
 from open_ldm.core.distributed import World
 from open_ldm.core.pictures import to_images
 from open_ldm.data.sample import Batch
@@ -25,10 +26,12 @@ class ImageBatch:
     Attributes:
         positions: Of each image in the sample order; they key every draw.
         images: [B, N, H, W] in [-1, 1], with as many channels as the network reads.
+        noise: Unit noise [B, C, h, w] of their posteriors, once it is drawn.
     """
 
     positions: tuple[int, ...]
     images: Tensor
+    noise: Tensor | None = None
 
 
 class ImageEncoder:
@@ -39,8 +42,7 @@ class ImageEncoder:
 
     def encode(self, batch: Batch) -> ImageBatch:
         """Return the images of a batch, [B, N, H, W] in [-1, 1]."""
-        pixels = batch.pixels.to(self.device, non_blocking=True)
-        return ImageBatch(batch.positions, with_channels(to_images(pixels), self.channels))
+        return ImageBatch(batch.positions, with_channels(to_images(moved(batch.pixels, self.device)), self.channels))
 
 
 class ReconstructionObjective(nn.Module):
@@ -75,11 +77,17 @@ class AutoencoderTrainer(Trainer[KLNetwork, ImageBatch]):
         device: torch.device,
         parallel: ParallelConfig | None = None,
     ) -> None:
-        super().__init__(model, ReconstructionObjective(model, loss), config, world, device, parallel)
+        scaled = model.compute_dtype == torch.float16
+        super().__init__(model, ReconstructionObjective(model, loss), config, world, device, parallel, scaled=scaled)
+
+    def prepared(self, batch: ImageBatch) -> ImageBatch:
+        """Return a micro-batch with the noise of its posteriors drawn."""
+        if batch.noise is not None:
+            return batch
+        noise = seeds.normal(self.config.seed, "posterior", batch.positions, self.state.model.latent_shape(batch.images))
+        return replace(batch, noise=moved(noise, self.device))
 
     def losses(self, batch: ImageBatch) -> Tensor:
         """Return the reconstruction loss of each image [B] at one draw of its posterior."""
-        shape = self.state.model.latent_shape(batch.images)
-        noise = seeds.normal(self.config.seed, "posterior", batch.positions, shape)
-        losses: Tensor = self.root(batch.images, noise.to(self.device, non_blocking=True))
+        losses: Tensor = self.root(batch.images, self.prepared(batch).noise)
         return losses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 import open_ldm
-from open_ldm.core.device import Machine
+from open_ldm.core.device import DtypeName, Machine
 from open_ldm.core.distributed import World
 
 
@@ -24,6 +25,7 @@ def fingerprint(
     recipe: Mapping[str, Any],
     libraries: Sequence[str] = (),
     gradients: str = "",
+    compiled: bool = False,
 ) -> dict[str, str]:
     """Collect the facts about this process and its run that decide the bits of its numbers.
 
@@ -35,6 +37,7 @@ def fingerprint(
         recipe: The settings that change numbers, as plain data.
         libraries: Distributions whose versions count besides torch's, because a frozen encoder is theirs.
         gradients: How the processes sum gradients and their norm, as `Sharing.numerics`.
+        compiled: Whether blocks are compiled.
 
     Returns:
         {name: value}, all as text.
@@ -58,8 +61,22 @@ def fingerprint(
         "recipe": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
         # Two processes add in one order only. With more, and for the norm of shards, the way of exchange decides the rounding.
         **({"gradients": gradients} if gradients and (world.size > 2 or gradients != "ddp") else {}),
+        **({"compile": "blocks"} if compiled else {}),
         **{name: version(name) for name in libraries},
     }
+
+
+def as_begun(machine: Machine, dtype: DtypeName, saved: Mapping[str, str]) -> Machine:
+    """Choose where a run goes on whose `dtype` is auto: one begun in float32 stays in it on a card that takes fp16 by now.
+
+    Args:
+        machine: As it would be chosen for a new run.
+        dtype: The run's setting.
+        saved: Fingerprint of the checkpoint; empty for a new run.
+    """
+    if dtype == "auto" and machine.compute_dtype == torch.float16 and saved.get("dtype") == "float32":
+        return replace(machine, compute_dtype=torch.float32)
+    return machine
 
 
 def compare(saved: Mapping[str, str], now: Mapping[str, str]) -> str:

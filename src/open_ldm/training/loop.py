@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from open_ldm.core.errors import NonFiniteError
+from open_ldm.training.ahead import Ahead, depth_ahead
 from open_ldm.training.plan import BatchPlan
 from open_ldm.training.trainer import Trainer, Update
 
@@ -70,24 +71,26 @@ class _Meter:
     """Sums what the next report averages."""
 
     def __init__(self) -> None:
-        self.loss = self.grad_norm = self.waited = 0.0
-        self.updates = self.applied = self.samples = 0
+        self.loss = self.grad_norm = self.waited = self.rate = 0.0
+        self.applied = self.samples = 0
         self.since = time.perf_counter()
 
-    def add(self, update: Update, samples: int, waited: float) -> None:
-        self.updates += 1
+    def read(self, samples: int, waited: float) -> None:
         self.samples += samples
         self.waited += waited
+
+    def add(self, update: Update) -> None:
+        self.rate = update.learning_rate
         if update.applied:
             self.applied += 1
             self.loss += update.loss
             self.grad_norm += update.grad_norm
 
-    def report(self, samples_seen: int, learning_rate: float) -> Report:
+    def report(self, samples_seen: int) -> Report:
         seconds = max(time.perf_counter() - self.since, 1e-9)
         applied = max(self.applied, 1)
         mean = (self.loss / applied, self.grad_norm / applied) if self.applied else (float("nan"), float("nan"))
-        return Report(samples_seen, *mean, learning_rate, self.samples / seconds, self.waited / seconds)
+        return Report(samples_seen, *mean, self.rate, self.samples / seconds, self.waited / seconds)
 
 
 B = TypeVar("B")
@@ -101,6 +104,15 @@ class Encoder(Protocol[B_co]):
         """Encode a batch on the training device."""
 
 
+@dataclass(frozen=True)
+class _Made(Generic[B]):
+    """A micro-batch that is ready to learn from, what it was read as, and how many seconds the reading took."""
+
+    batch: Any
+    ready: B
+    read_seconds: float
+
+
 class Loop(Generic[B]):
     """Runs a trainer to the end of its samples.
 
@@ -110,12 +122,23 @@ class Loop(Generic[B]):
         batches: This process's micro-batches from the trainer's position on, as `encoder` takes them.
         encoder: Encodes them.
         hooks: What is called on the way.
+        depth: How many micro-batches are made ahead by a thread; None for `depth_ahead`.
+        lags: Whether the outcome of an update is looked at when the next one has begun; None where that keeps a device busy.
     """
 
     def __init__(
-        self, trainer: Trainer[Any, B], plan: BatchPlan, batches: Iterator[Any], encoder: Encoder[B], hooks: Hooks
+        self,
+        trainer: Trainer[Any, B],
+        plan: BatchPlan,
+        batches: Iterator[Any],
+        encoder: Encoder[B],
+        hooks: Hooks,
+        depth: int | None = None,
+        lags: bool | None = None,
     ) -> None:
         self.trainer, self.plan, self.batches, self.encoder, self.hooks = trainer, plan, batches, encoder, hooks
+        self.lags = trainer.lags if lags is None else lags
+        self.depth = depth_ahead(trainer.device, plan.micro_batches) if depth is None else depth
 
     def run(self) -> bool:
         """Train.
@@ -129,29 +152,42 @@ class Loop(Generic[B]):
             NonFiniteError: Loss or gradients stayed infinite or NaN after the last good weights were restored twice, or there
                 were none, or no update was applied, or not the last one (docs/reliability.md, 3.8).
         """
+        config = self.trainer.config
+        left = -(-(config.samples - self.trainer.state.counters.samples_seen) // config.batch_size)
+        try:
+            with Ahead(self._make, max(0, left) * self.plan.micro_batches, self.depth, self.trainer.device) as ahead:
+                finished = self._updates(ahead)
+        finally:
+            if isinstance(self.batches, Generator):
+                self.batches.close()
+        if finished:
+            self._require_applied()
+        return finished
+
+    def _updates(self, ahead: Ahead[_Made[B]]) -> bool:
+        """Make updates until all samples are seen; False where a stop came before."""
         config, counters = self.trainer.config, self.trainer.state.counters
         meter = _Meter()
         while counters.samples_seen < config.samples:
             before = counters.samples_seen
-            micro_batches, waited = self._read()
+            micro_batches, waited = self._next(ahead)
             stopping = self.trainer.world.any(self.hooks.stop_requested())
-            update = self.trainer.update(micro_batches)
-            if not update.applied:
-                self._not_finite(update)
-                counters = self.trainer.state.counters
-            meter.add(update, config.batch_size, waited)
+            meter.read(config.batch_size, waited)
+            for update in self._updated(micro_batches, before, stopping):
+                meter.add(update)
+            counters = self.trainer.state.counters
             finished = counters.samples_seen >= config.samples or stopping
             if finished or _passed(before, counters.samples_seen, config.log_every_samples):
-                self.hooks.report(meter.report(counters.samples_seen, update.learning_rate))
+                self.hooks.report(meter.report(counters.samples_seen))
                 meter = _Meter()
             if stopping and counters.samples_seen < config.samples:
                 return False
             started = time.perf_counter()
             for hook in self.hooks.every:
                 if _passed(before, counters.samples_seen, hook.samples) or (finished and hook.samples):
-                    hook.action()
+                    with ahead.paused():
+                        hook.action()
             meter.since += time.perf_counter() - started
-        self._require_applied()
         return True
 
     def _require_applied(self) -> None:
@@ -166,30 +202,69 @@ class Loop(Generic[B]):
             fix="another --out with a lower training.optimizer.learning_rate, or with training.dtype=float32",
         )
 
-    def _read(self) -> tuple[list[B], float]:
-        """The encoded micro-batches of one update, and the seconds spent waiting for pictures."""
-        encoded, waited = [], 0.0
+    def _updated(self, micro_batches: list[B], before: int, stopping: bool) -> Iterator[Update]:
+        """Make an update, and give those whose outcome is known by now, with what follows from a skipped one.
+
+        On an accelerator that is the one before, so that the device need not be waited for; where anything is due after this
+        update, it is this one too. A stop comes at any time: what follows from its update then waits for the next one, as it
+        would have without the stop.
+        """
+        if not self.lags:
+            update = self.trainer.update(micro_batches)
+            if not update.applied:
+                self.hooks.not_finite(update)
+                self._judge()
+            yield update
+            return
+        known = self.trainer.begin(micro_batches)
+        if known is not None:
+            yield known
+            if not known.applied:
+                self.hooks.not_finite(known)
+        if self.trainer.state.counters.skipped_in_row:  # by the update before, perhaps before a stop
+            self._judge()
+        seen, config = self.trainer.state.counters.samples_seen, self.trainer.config
+        every = [config.log_every_samples, *(hook.samples for hook in self.hooks.every)]
+        due = seen >= config.samples or any(_passed(before, seen, samples) for samples in every)
+        if (due or stopping) and (last := self.trainer.settle()) is not None:
+            yield last
+            if not last.applied:
+                self.hooks.not_finite(last)
+                if due:
+                    self._judge()
+
+    def _make(self) -> _Made[B]:
+        """Read the next micro-batch, encode it and draw its random numbers."""
+        started = time.perf_counter()
+        batch = next(self.batches)
+        seconds = time.perf_counter() - started
+        return _Made(batch, self.trainer.prepared(self.encoder.encode(batch)), seconds)
+
+    def _next(self, ahead: Ahead[_Made[B]]) -> tuple[list[B], float]:
+        """The micro-batches of one update, and the seconds spent waiting for pictures."""
+        ready, waited = [], 0.0
         for _ in range(self.plan.micro_batches):
             started = time.perf_counter()
-            batch = next(self.batches)
-            waited += time.perf_counter() - started
-            self.hooks.batch_read(batch)
-            encoded.append(self.encoder.encode(batch))
-        return encoded, waited
+            made = next(ahead)
+            waited += min(made.read_seconds, time.perf_counter() - started)
+            self.hooks.batch_read(made.batch)
+            ready.append(made.ready)
+        return ready, waited
 
-    def _not_finite(self, update: Update) -> None:
-        """Report a skipped update; after too many, restore the last good weights and go on with the data that follow."""
-        self.hooks.not_finite(update)
+    def _judge(self) -> None:
+        """After too many skipped updates, restore the last good weights and go on with the data that follow."""
         counters = self.trainer.state.counters
         attempted = counters.updates + counters.skipped
         too_many = counters.skipped > max(MAX_SKIPPED_IN_ROW, MAX_SKIPPED_SHARE * attempted)
         if counters.skipped_in_row <= MAX_SKIPPED_IN_ROW and not too_many:
             return
         position, rollbacks = counters.samples_seen, counters.rollbacks + 1
+        row, skipped = counters.skipped_in_row, counters.skipped
+        self.trainer.settle()  # what was begun since is of no use any more
         if rollbacks > MAX_ROLLBACKS or not self.hooks.roll_back():
             raise NonFiniteError(
-                f"the loss or its gradient was not finite for {counters.skipped_in_row} updates in a row"
-                f" at {position:,} samples ({counters.skipped} in all)",
+                f"the loss or its gradient was not finite for {row} updates in a row"
+                f" at {position:,} samples ({skipped} in all)",
                 fix="lower training.optimizer.learning_rate, or set training.dtype=float32",
             )
         # The same data would fail the same way, so the old weights go on with the data after it.

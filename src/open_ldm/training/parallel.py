@@ -54,7 +54,7 @@ def world_of(recipe: ParallelRecipe) -> World:
         LostProcessError: As `join_world`.
     """
     training = recipe.training
-    machine = set_up_machine(training.device, training.dtype, training.deterministic)
+    machine = set_up_machine(training.device, training.dtype, training.deterministic, scaled=True)
     world = join_world(machine.device, recipe.parallel.timeout_seconds)
     if recipe.parallel.kind == "single" and world.size > 1:
         raise ConfigError(f"parallel.kind=single, and {world.size} processes were started", fix="parallel.kind=auto")

@@ -32,6 +32,11 @@ class BatchPlan:
                 yield range(begin, begin + self.micro_batch_size)
 
 
+def divisors(number: int) -> list[int]:
+    """Return the numbers that divide a number, smallest first."""
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
 def plan_batches(batch_size: int, micro_batch_size: int | None, world: World) -> BatchPlan:
     """Cut a global batch evenly.
 
@@ -55,7 +60,7 @@ def plan_batches(batch_size: int, micro_batch_size: int | None, world: World) ->
     share = batch_size // world.size
     micro = micro_batch_size or share
     if share % micro:
-        legal = [size for size in range(1, share + 1) if share % size == 0]
+        legal = divisors(share)
         raise ConfigError(
             f"training.micro_batch_size={micro} does not divide the {share} pictures of one process",
             needed=f"one of {', '.join(map(str, legal))}",

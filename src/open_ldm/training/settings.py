@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
 from open_ldm.core.device import DeviceName, DtypeName
@@ -83,6 +83,22 @@ class Parallel(Config):
         return without_defaults(self, written(self), ("parallel",))
 
 
+class EveryBlock(Config):
+    """The last of every so many blocks."""
+
+    every: int = Field(ge=1)
+
+
+Recompute = Literal["none", "blocks"] | EveryBlock
+"""Which blocks compute again in the backward pass what they would keep for it otherwise."""
+
+
+Compile = Annotated[
+    Literal["off", "on", "auto"],
+    BeforeValidator(lambda given: ("off", "on")[given] if isinstance(given, bool) else given),  # on and off, as YAML reads them
+]
+
+
 class TrainingConfig(Config):
     """Settings of a training run.
 
@@ -90,7 +106,8 @@ class TrainingConfig(Config):
         seed: Of all random numbers.
         samples: Length of the training, in pictures.
         batch_size: Pictures per update over all processes.
-        micro_batch_size: Pictures per forward pass and process; null for a process's whole share.
+        micro_batch_size: Pictures per forward pass and process; null for a process's whole share, auto for the largest part of
+            it that fits in memory when the run starts.
         optimizer: AdamW and its learning rate.
         ema: The averaged weights.
         device: Where the model is trained.
@@ -100,12 +117,16 @@ class TrainingConfig(Config):
         checkpoint_every_samples: How often the run is saved, besides at the end.
         deterministic: Only kernels that give the same bits every time: CUDA needs it for a bit-equal resume, CPUs do not.
         keep_checkpoints: How many of the newest good ones stay.
+        recompute: Which blocks of the network are computed again in the backward pass, which saves memory and takes time:
+            `none`, `blocks` (all), or {every: N}, the last of every N. The numbers stay the same.
+        compile: Whether torch compiles the blocks of the network: `auto` does on CUDA cards from compute capability 7.0 on, for
+            networks of 20 million parameters or more. What a new run settled on stays with it.
     """
 
     seed: int = 0
     samples: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    micro_batch_size: int | None = Field(default=None, ge=1)
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EmaConfig = EmaConfig()
     device: DeviceName = "auto"
@@ -115,6 +136,12 @@ class TrainingConfig(Config):
     checkpoint_every_samples: int = Field(ge=1)
     deterministic: bool = False
     keep_checkpoints: int = Field(default=2, ge=2)
+    recompute: Recompute = "none"
+    compile: Compile = "auto"
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("recompute", "compile"))
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingConfig:

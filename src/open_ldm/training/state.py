@@ -20,13 +20,25 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass
 class Counters:
-    """Counters of a run. `samples_seen` is the only state of data loading and of every random draw."""
+    """Counters of a run. `samples_seen` is the only state of data loading and of every random draw.
+
+    Attributes:
+        samples_seen: By the model, those of skipped updates among them.
+        updates: That were applied.
+        skipped: Updates whose loss or gradient was not finite.
+        skipped_in_row: Of them, since the last one that was applied.
+        rollbacks: How often the weights of a checkpoint were restored.
+        loss_scale: Factor of the loss in fp16 (training/loss_scale.py); 0 in a run without.
+        updates_at_scale: That were applied since it changed.
+    """
 
     samples_seen: int = 0
     updates: int = 0
     skipped: int = 0
     skipped_in_row: int = 0
     rollbacks: int = 0
+    loss_scale: int = 0
+    updates_at_scale: int = 0
 
 
 class TrainState(Generic[M]):
@@ -56,8 +68,9 @@ class TrainState(Generic[M]):
         }
 
     def counters_to_json(self) -> dict[str, Any]:
-        """Return the counters as plain data for a manifest."""
-        return asdict(self.counters)
+        """Return the counters as plain data for a manifest, without those of a loss scale where there is none."""
+        scaled = ("loss_scale", "updates_at_scale")
+        return {name: count for name, count in asdict(self.counters).items() if self.counters.loss_scale or name not in scaled}
 
     def restore(self, files: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
         """Go back to an earlier state.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,12 +14,17 @@ from torch import Tensor, nn
 
 from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.distributed import World
+from open_ldm.denoisers.attention_kernel import AttentionWatch
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import DiffusionModel
-from open_ldm.model.noising import Noising
+from open_ldm.model.noising import Noising, ObjectiveInputs
 from open_ldm.model.objective import Objective, ObjectiveConfig
+from open_ldm.training import loss_scale
+from open_ldm.training.compile_check import record_calls
+from open_ldm.training.compiled import Compiler
 from open_ldm.training.optimizer import learning_rate_at
-from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, shared, total_norm
+from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, own_parts, shared, total_norm
+from open_ldm.training.recompute import recompute, recomputed_blocks
 from open_ldm.training.settings import ParallelConfig, TrainingConfig
 from open_ldm.training.state import TrainState
 
@@ -32,12 +38,36 @@ class Update:
         grad_norm: 2-norm of the gradient before clipping.
         learning_rate: Of this update.
         applied: False where loss or gradient was not finite, so that no weight was changed.
+        rescaled: Not applied because an fp16 gradient overflowed, which a smaller loss scale prevents.
     """
 
     loss: float
     grad_norm: float
     learning_rate: float
     applied: bool
+    rescaled: bool = False
+
+
+class _Begun:
+    """An update that the device may not have finished: its loss and norm are on their way to the host."""
+
+    def __init__(self, loss: Tensor, norm: Tensor, rate: float) -> None:
+        found = torch.stack((loss, norm.to(loss.dtype)))
+        self.rate, self._event = rate, None
+        if found.device.type == "cuda":
+            self._found = torch.empty(2, dtype=found.dtype, pin_memory=True)
+            self._found.copy_(found, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()  # to wait for this alone, and not for what is begun after it
+        else:
+            self._found = found
+
+    def numbers(self) -> tuple[float, float]:
+        """Wait for loss and norm."""
+        if self._event is not None:
+            self._event.synchronize()
+        loss, norm = self._found.tolist()
+        return loss, norm
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -57,6 +87,7 @@ class Trainer(ABC, Generic[M, B]):
         device: Where it lies.
         parallel: How the processes share it.
         blocks: Its repeated parts, in the order of computation.
+        scaled: Scale the loss, because matrix products are fp16.
     """
 
     def __init__(
@@ -68,17 +99,26 @@ class Trainer(ABC, Generic[M, B]):
         device: torch.device,
         parallel: ParallelConfig | None = None,
         blocks: Sequence[nn.Module] = (),
+        scaled: bool = False,
     ) -> None:
         self.sharing = choose_sharing(parallel or ParallelConfig(), model, world, device)
         hollow = hollow_copy(model) if self.sharing.in_shards else None
         self.objective, self.root = objective, shared(objective, blocks, world, self.sharing, device)
         self.state = TrainState(model, config, hollow)
-        self.config, self.world, self.device = config, world, device
+        self.config, self.world, self.device, self.scaled = config, world, device, scaled
         self._parameters = list(model.parameters())
+        self._begun: _Begun | None = None
+        self.blocks = list(blocks)
+        self.compiler: Compiler | None = None
+        self._wrap_blocks()  # behind the average, which is a copy
 
     @abstractmethod
     def losses(self, batch: B) -> Tensor:
         """Return the loss of each sample of a micro-batch [B], every draw a function of (seed, position)."""
+
+    def prepared(self, batch: B) -> B:
+        """Return a micro-batch with its random numbers drawn, which may be done ahead and in another thread."""
+        return batch
 
     def update(self, micro_batches: Sequence[B]) -> Update:
         """Make one optimiser step; it is skipped when loss or gradient is not finite (docs/reliability.md, 3.8).
@@ -92,6 +132,57 @@ class Trainer(ABC, Generic[M, B]):
         loss = self._accumulate_gradients(micro_batches)
         self.world.sum_([loss])
         return self._step(loss)
+
+    @property
+    def lags(self) -> bool:
+        """Whether `begin` keeps the device busy where `update` would wait for it.
+
+        The optimiser of shards knows no flag, and the loss scale of an update depends on what became of the one before.
+        """
+        return self.device.type == "cuda" and not self.sharing.in_shards and not self.scaled
+
+    def begin(self, micro_batches: Sequence[B]) -> Update | None:
+        """Begin an update like `update`, without waiting for it: where it is not finite, the device leaves all weights alone.
+
+        Args:
+            micro_batches: This process's share of a global batch.
+
+        Returns:
+            What became of the update before; None after `settle`. It is looked at while the device computes the gradients of
+            this one, and the averaged weights follow it then.
+        """
+        loss = self._accumulate_gradients(micro_batches)
+        self.world.sum_([loss])
+        before = self.settle()
+        norm = total_norm(self._gradients())
+        counters, optimizer = self.state.counters, self.state.optimizer
+        counters.samples_seen += self.config.batch_size
+        rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
+        optimizer.found_inf = 1 - (torch.isfinite(loss) & torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        self._apply(norm, rate)
+        del optimizer.found_inf  # type: ignore[attr-defined]
+        optimizer.zero_grad(set_to_none=True)
+        self._begun = _Begun(loss, norm, rate)
+        return before
+
+    def settle(self) -> Update | None:
+        """Wait for the update that was begun last, count it and let the average follow; None where there is none."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return None
+        loss, norm = begun.numbers()
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        self._count(finite)
+        return Update(loss, norm, begun.rate, finite)
+
+    def _wrap_blocks(self) -> None:
+        """Have the blocks computed as the settings say, where they are compiled with compiled code."""
+        for block in self.blocks:
+            vars(block).pop("forward", None)  # what was set before; the class has its own
+            if self.compiler is not None:
+                setattr(block, "forward", self.compiler.forward_of(block))  # noqa: B010
+        for block in recomputed_blocks(self.blocks, self.config.recompute):
+            recompute(block)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint. Raises CheckpointError where that belongs to another model."""
@@ -117,28 +208,31 @@ class Trainer(ABC, Generic[M, B]):
 
     def _step(self, loss: Tensor) -> Update:
         """One step of the optimiser by the gradients of the global batch."""
-        gradients = self._gradients()
+        gradients, counters = self._gradients(), self.state.counters
+        if self.scaled:
+            torch._foreach_mul_(own_parts(gradients), 1 / loss_scale.scale_of(counters))
         norm = total_norm(gradients)
-        counters = self.state.counters
         counters.samples_seen += self.config.batch_size
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        rescaled = self.scaled and not finite and bool(torch.isfinite(loss)) and loss_scale.overflowed(counters)
         if finite:
             self._apply(norm, rate)
-            counters.skipped_in_row = 0
-        else:
-            counters.skipped += 1
-            counters.skipped_in_row += 1
+        if not rescaled:
+            self._count(finite)
+        if finite and self.scaled:
+            loss_scale.applied(counters)
         self.state.optimizer.zero_grad(set_to_none=True)
-        return Update(float(loss), float(norm), rate, finite)
+        return Update(float(loss), float(norm), rate, finite, rescaled)
 
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
         total = torch.zeros((), device=self.device)
+        scale = loss_scale.scale_of(self.state.counters) if self.scaled else 1
         for number, batch in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
             with accumulating(self.root, self.sharing, last=last), self.world.waiting("the sum of gradients"):
                 loss = self.losses(batch).sum() / self.config.batch_size
-                torch.autograd.backward(loss)
+                torch.autograd.backward(loss * scale if self.scaled else loss)
             total += loss.detach()
         return total
 
@@ -148,17 +242,26 @@ class Trainer(ABC, Generic[M, B]):
                 parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
+    def _count(self, applied: bool) -> None:
+        """Count an update, and let the averaged weights follow one that was applied."""
+        counters = self.state.counters
+        if not applied:
+            counters.skipped += 1
+            counters.skipped_in_row += 1
+            return
+        counters.updates += 1
+        counters.skipped_in_row = 0
+        self.state.ema.update(counters.updates)
+
     def _apply(self, norm: Tensor, rate: float) -> None:
         if self.config.optimizer.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.optimizer.clip_norm, norm)
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
         self.state.optimizer.step()
-        self.state.counters.updates += 1
-        self.state.ema.update(self.state.counters.updates)
 
 
-class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
+class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch | ObjectiveInputs]):
     """Trains a diffusion model on encoded views."""
 
     def __init__(
@@ -171,10 +274,44 @@ class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch]):
         parallel: ParallelConfig | None = None,
     ) -> None:
         blocks = model.denoiser.block_modules()
-        super().__init__(model, Objective(model, objective), config, world, noising.device, parallel, blocks)
+        scaled = model.denoiser.compute_dtype == torch.float16
+        super().__init__(model, Objective(model, objective), config, world, noising.device, parallel, blocks, scaled)
         self.noising = noising
+        self.attentions = AttentionWatch(model.denoiser)
 
-    def losses(self, batch: EncodedBatch) -> Tensor:
+    def compile(self, batch: EncodedBatch, *, check: bool) -> str:
+        """Have the blocks compiled; all processes call this together, and agree.
+
+        Args:
+            batch: A micro-batch such as training will see.
+            check: Compare compiled blocks with those as written.
+
+        Returns:
+            Why training goes on uncompiled, in words; empty where it is compiled.
+        """
+        model, compiler = self.state.model, Compiler()
+        calls = record_calls(lambda: self.objective(self.noising.padded(self.noising.draw(batch))), self.blocks)
+        self.attentions.close()  # compiled code has no place for it
+        own = self.state.ema.model.denoiser.block_modules()  # whole ones, whatever the processes share
+        problem = compiler.try_out(own, calls, model.denoiser.compute_dtype, self.device, check=check)
+        problem = next((each for each in self.world.gathered(problem, "the compiler") if each), "")
+        if not problem:
+            self.compiler = compiler
+            self._wrap_blocks()
+        return problem
+
+    def _accumulate_gradients(self, micro_batches: Sequence[EncodedBatch | ObjectiveInputs]) -> Tensor:
+        total = super()._accumulate_gradients(micro_batches)
+        self.attentions.close()  # the first update showed all there is to see
+        if self.compiler is not None:
+            self.compiler.updated()
+        return total
+
+    def prepared(self, batch: EncodedBatch | ObjectiveInputs) -> ObjectiveInputs:
+        """Return a micro-batch with its random numbers drawn."""
+        return batch if isinstance(batch, ObjectiveInputs) else self.noising.draw(batch)
+
+    def losses(self, batch: EncodedBatch | ObjectiveInputs) -> Tensor:
         """Return the objective of each view [B] at its drawn time and noise."""
-        losses: Tensor = self.root(self.noising.draw(batch))
+        losses: Tensor = self.root(self.noising.padded(self.prepared(batch)))
         return losses

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from open_ldm.commands.demo.captions import UNSEEN, caption_groups, untold_captions
 from open_ldm.commands.demo.versions import Version
-from open_ldm.commands.sample import sample_pixels, settings_from
+from open_ldm.commands.sample import sample_pixels
+from open_ldm.commands.sample_options import settings_from
 from open_ldm.core.events import Progress
 from open_ldm.data.shape_words import shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean, estimate_share

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_ldm.commands.dry_run import DryRun
-from open_ldm.commands.plan.memory import Memory, available_bytes, memory_of
 from open_ldm.commands.plan.speed import Speed, assume_speed, measure_speed
-from open_ldm.core.device import set_up_machine
+from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
+from open_ldm.runs.memory import Memory, available_bytes, memory_of, program_bytes
 from open_ldm.runs.recipe import Recipe
-from open_ldm.training.settings import TrainingConfig
+from open_ldm.training.plan import divisors
+from open_ldm.training.settings import EveryBlock, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Plan:
         available: Bytes that are free there, or as given; None where unknown.
         micro_batch: Pictures of one forward pass, by the recipe.
         largest: The largest micro-batch that fits and divides the share of a device; None where not even one picture fits.
+        largest_recomputed: The same with `training.recompute=blocks`; None where that was not asked, or does not fit either.
         speed: Of one device.
     """
 
@@ -43,6 +45,7 @@ class Plan:
     available: int | None
     micro_batch: int
     largest: int | None
+    largest_recomputed: int | None
     speed: Speed
 
     @property
@@ -65,8 +68,8 @@ class Plan:
             f"model        {self.parameters:,} parameters, {self.gmacs:.2f} GMACs a picture",
             f"device       {self.devices} x {self.machine}",
             f"memory       weights {_size(m.weights)}, gradients {_size(m.gradients)}, optimiser {_size(m.optimizer)},"
-            f" average {_size(m.average)}",
-            f"             for the backward pass {_size(m.copies)}, and {_size(m.picture)} a picture"
+            f" average {_size(m.average)}" + (f", the program {_size(m.program)}" if m.program else ""),
+            f"             for the backward pass{self._again()} {_size(m.copies)}, and {_size(m.picture)} a picture"
             f" x {self.micro_batch} = {_size(m.picture * self.micro_batch)}",
             f"             in all {_size(m.total(self.micro_batch))}{fits}",
             f"micro-batch  {self._micro()}",
@@ -79,11 +82,30 @@ class Plan:
     def _micro(self) -> str:
         if self.available is None:
             return f"{self.micro_batch}; how much memory is free is not known here: give --memory"
+        again = self._recomputed()
         if self.largest is None:
-            return "not even one picture fits; fix: a smaller denoiser.size or data.transform.size_px"
+            return f"not even one picture fits; fix: {again or 'a smaller denoiser.size or data.transform.size_px'}"
         if self.largest < self.micro_batch:
-            return f"{self.micro_batch} does not fit; fix: training.micro_batch_size={self.largest}"
+            either = f", or {again}" if again else ""
+            return f"{self.micro_batch} does not fit; fix: training.micro_batch_size={self.largest}{either}"
         return f"{self.micro_batch} fits; {self.largest} is the largest that does"
+
+    def _again(self) -> str:
+        """Which blocks are computed again, in words."""
+        match self.recipe.training.recompute:
+            case "none":
+                return ""
+            case EveryBlock(every=every) if every > 1:
+                return f" (1 block of {every} computed again)"
+            case _:
+                return " (blocks computed again)"
+
+    def _recomputed(self) -> str:
+        """The settings with which blocks that are computed again fit; empty where that is no help."""
+        size = self.largest_recomputed
+        if size is None or size <= (self.largest or 0):
+            return ""
+        return "training.recompute=blocks" + (f" training.micro_batch_size={size}" if size < self.micro_batch else "")
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -97,6 +119,7 @@ class Plan:
             "memory": {**self.memory.to_json(), "total": self.memory.total(self.micro_batch), "available": self.available},
             "micro_batch": self.micro_batch,
             "largest_micro_batch": self.largest,
+            "largest_micro_batch_recomputed": self.largest_recomputed,
             "speed": self.speed.to_json(),
             "samples": self.recipe.training.samples,
             "seconds": round(self.seconds, 1),
@@ -120,23 +143,36 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
         ConfigError: The batch cannot be shared by so many devices, or the recipe's device is not here.
     """
     recipe, training = run.recipe, run.recipe.training
-    machine = set_up_machine(training.device, training.dtype, training.deterministic)
+    machine = set_up_machine(training.device, training.dtype, training.deterministic, scaled=True)
     sizes = micro_batches(training, devices)
-    micro = training.micro_batch_size or sizes[-1]
-    memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype)
+    program = program_bytes(machine) if memory_bytes is None else 0
+    memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype, program)
     here = available_bytes(machine)
+    available = here if memory_bytes is None else memory_bytes
+    largest = None if available is None else memory.largest(sizes, available)
+    wanted = training.micro_batch_size
+    micro = (largest or sizes[0]) if wanted == "auto" else wanted or sizes[-1]
     fits_here = here is None or memory.total(micro) <= here
     speed = (
         measure_speed(recipe, run.facts, machine, micro)
         if measure and fits_here and memory_bytes is None
         else assume_speed(run.gmacs, machine)
     )
-    available = here if memory_bytes is None else memory_bytes
-    largest = None if available is None else memory.largest(sizes, available)
+    recomputed = None
+    if available is not None and (largest or 0) < micro and training.recompute != "blocks":
+        recomputed = _recomputed_memory(run, machine, program).largest([size for size in sizes if size <= micro], available)
     where = machine.sentence
     if memory_bytes is not None:
         where = f"{_size(memory_bytes)} that are not here, computing as {machine.sentence} does"
-    return Plan(recipe, run.data, run.parameters, run.gmacs, devices, where, memory, available, micro, largest, speed)
+    sizes_that_fit = (micro, largest, recomputed)
+    return Plan(recipe, run.data, run.parameters, run.gmacs, devices, where, memory, available, *sizes_that_fit, speed)
+
+
+def _recomputed_memory(run: DryRun, machine: Machine, program: int) -> Memory:
+    """What the training would hold with `training.recompute=blocks`."""
+    training = run.recipe.training.model_copy(update={"recompute": "blocks"})
+    recipe = run.recipe.model_copy(update={"training": training})
+    return memory_of(recipe, run.facts, run.parameters, machine.compute_dtype, program)
 
 
 def micro_batches(training: TrainingConfig, devices: int) -> list[int]:
@@ -146,8 +182,7 @@ def micro_batches(training: TrainingConfig, devices: int) -> list[int]:
             f"training.batch_size={training.batch_size} cannot be shared by {devices} devices",
             fix="choose a number of devices that divides it",
         )
-    share = training.batch_size // devices
-    return [size for size in range(1, share + 1) if share % size == 0]
+    return divisors(training.batch_size // devices)
 
 
 def _size(count: int) -> str:

@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-import torch
-
 from open_ldm.autoencoders import LatentStats
-from open_ldm.commands.plan.inputs import made_batch
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
+from open_ldm.core.peak import matrix_speed, remember_peak
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import build_trainer
+from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.plan import plan_batches
 
@@ -69,20 +68,6 @@ def assume_speed(gmacs: float, machine: Machine) -> Speed:
 
     A backward pass counts as two forward passes; one multiply-add is two operations.
     """
-    products = matrix_speed(machine)
+    products = remember_peak(machine, matrix_speed(machine))
     speed = ASSUMED_SHARE * products / (3 * 2e9 * gmacs)
     return Speed(speed, False, f"by arithmetic, at {ASSUMED_SHARE:.0%} of the matrix speed of {machine.sentence}")
-
-
-def matrix_speed(machine: Machine) -> float:
-    """Measure operations per second of square matrix products in the format that training uses, the best of four."""
-    size = 8192 if machine.device.type == "cuda" else 1024
-    left = torch.rand(size, size, device=machine.device, dtype=machine.compute_dtype)
-    seconds = []
-    for _ in range(4):
-        started = time.perf_counter()
-        left @ left
-        if machine.device.type == "cuda":
-            torch.cuda.synchronize(machine.device)
-        seconds.append(time.perf_counter() - started)
-    return float(2 * size**3 / min(seconds))

@@ -54,12 +54,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Te
         # A softmax over nothing is 0 / 0: an empty row attends to every key, each with a value of zero.
         v = v.masked_fill(empty[:, None, None, None], 0.0)
         mask = mask | empty[:, None]
-    if _written_out_is_faster(q, k, bias):
+    if is_written_out(q, k, bias):
         return _attend_written_out(q, k, v, mask, bias)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added_to_logits(mask, bias))
+
+
+def added_to_logits(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """Return mask and bias, as of `attend`, as torch's kernels take them together."""
     added = None if mask is None else mask[:, None, None, :]
-    if bias is not None:
-        added = bias if added is None else bias.masked_fill(~added, float("-inf"))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=added)
+    if bias is None:
+        return added
+    return bias if added is None else bias.masked_fill(~added, float("-inf"))
 
 
 @torch.no_grad()
@@ -87,7 +92,8 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, bias: Te
     return weights if masked is None else weights.masked_fill(masked, 0.0)  # a row without any key is NaN until here
 
 
-def _written_out_is_faster(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
+def is_written_out(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
+    """Return whether `attend` computes two products with a softmax between them, which is faster here than torch's kernel."""
     if q.device.type != "cpu":
         return False
     if bias is not None and bias.requires_grad:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from open_ldm.autoencoders.base import Posterior
 from open_ldm.controls.base import Control
+from open_ldm.core.device import moved
 from open_ldm.core.hashes import hash_content
 from open_ldm.data.measures import with_measures
 from open_ldm.data.order import view_at
@@ -175,8 +176,8 @@ class ToDevice:
         posterior = Posterior(self._moved(batch.posterior.mean), None if std is None else self._moved(std))
         if text is not None and text.tokens.is_floating_point():
             pooled = None if text.pooled is None else self._moved(text.pooled)
-            text = TextTokens(self._moved(text.tokens), text.mask.to(self.device, non_blocking=True), pooled)
+            text = TextTokens(self._moved(text.tokens), moved(text.mask, self.device), pooled)
         return replace(batch, posterior=posterior, text=text)
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True).float()
+        return moved(tensor, self.device).float()

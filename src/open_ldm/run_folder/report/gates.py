@@ -41,7 +41,7 @@ def gate_plots(history: RunHistory) -> list[Plot]:
             continue
         words = _in_words(gate)
         groups.setdefault(words, []).append(str(lookup(control, "column") or lookup(control, "kind")).replace("_", " "))
-        curves[words] = gamma(gate, _clock_time(gate, schedule, times)).tolist()
+        curves[words] = gamma(gate, clock_time(gate, schedule, times)).tolist()
     named = [(f"{', '.join(names)} ({words})", curves[words]) for words, names in groups.items()]
     log_snr = schedule.log_snr(times).clamp(-12, 12).tolist()
     over_time = [Series(name, times.tolist(), curve) for name, curve in named]
@@ -54,7 +54,8 @@ def gate_plots(history: RunHistory) -> list[Plot]:
     ]
 
 
-def _clock_time(gate: Any, schedule: Schedule, t: torch.Tensor) -> torch.Tensor:
+def clock_time(gate: Any, schedule: Schedule, t: torch.Tensor) -> torch.Tensor:
+    """Return the times of a gate's own clock for times t of a schedule."""
     return t if isinstance(gate, ConstantGate) or gate.clock == "time" else reference_time(schedule, t)
 
 

@@ -11,6 +11,7 @@ from open_ldm.core.events import Event
 from open_ldm.pages.charts import Mark, Plot, Series
 from open_ldm.pages.content import Figure, Part, figure
 from open_ldm.run_folder.history import RunHistory
+from open_ldm.run_folder.reference_curve import reference_under
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,12 @@ def training_part(history: RunHistory) -> Part | None:
         *(Mark(event.samples_seen, f"not finite at {event.samples_seen:,} samples") for event in history.named("nonfinite")),
     ]
     loss = curve_of(train, "loss", "loss", smooth=True)
-    plot = Plot("Loss", "samples seen", "loss", [loss], marks, y_axis=axis_for([loss]), width=690, height=400)
+    reference = reference_under(history)
+    under = [] if reference is None else [reference.loss.series("reference")]
+    plot = Plot("Loss", "samples seen", "loss", [loss, *under], marks, y_axis=axis_for([loss]), width=690, height=400)
     noted = f"Loss: each record faint, running mean strong{', dashed: resumed or not finite' if marks else ''}."
+    if reference is not None:
+        noted += f" Reference, with the band of its seeds: {reference.sentence}."
     small = [
         _small(train, "learning_rate", "Learning rate", "learning rate"),
         _small(train, "samples_per_second", "Throughput", "samples/s"),

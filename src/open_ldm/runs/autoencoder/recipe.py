@@ -64,6 +64,21 @@ class AutoencoderRecipe(Parallel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_left_to_arithmetic(self) -> AutoencoderRecipe:
+        if self.training.micro_batch_size == "auto":
+            raise ValueError(
+                "training.micro_batch_size=auto is for diffusion models; needed: a number, or null for the whole share"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> AutoencoderRecipe:
+        for name, default in (("recompute", "none"), ("compile", "auto")):
+            if getattr(self.training, name) != default:
+                raise ValueError(f"training.{name} has no effect on an autoencoder, which has no blocks; needed: {default}")
+        return self
+
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training; what is held out does, what is shown does not."""

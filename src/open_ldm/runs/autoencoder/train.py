@@ -73,7 +73,8 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     trainer = build_trainer(recipe, context)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    plan = plan_batches(training.batch_size, training.micro_batch_size, world)
+    micro = training.micro_batch_size
+    plan = plan_batches(training.batch_size, None if micro == "auto" else micro, world)
     recorder = AutoencoderRecorder(
         folder=folder,
         recipe=recipe,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from open_ldm.autoencoders import Posterior
-from open_ldm.commands.model_table import empty_inputs
+from open_ldm.conditioning.empty import empty_inputs
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.runs.recipe import Recipe
 

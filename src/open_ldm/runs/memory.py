@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from open_ldm.autoencoders import LatentStats
-from open_ldm.commands.plan.inputs import made_batch
-from open_ldm.core.device import Machine, host_memory
+from open_ldm.core.device import Machine, host_memory, resident_memory
+from open_ldm.core.nested import leaves
 from open_ldm.core.seeds import Draws
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
 from open_ldm.model.objective import Objective
 from open_ldm.model.spec import DataFacts
+from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
+from open_ldm.training.recompute import recomputed_blocks
 
 FLOAT32 = 4
+PROGRAM_GROWS = 90_000_000
+"""Bytes that the program grows by while it trains on a CPU: code of kernels, the report. Measured, x86-64, torch 2.13."""
 KEPT_FREE = 0.1
 """Share of a device's memory that a plan leaves for what it cannot see: workspaces of kernels, fragments, the program."""
 
@@ -36,6 +41,7 @@ class Memory:
         average: The averaged weights.
         copies: What is kept for the backward pass whatever the number of pictures, such as weights in 16 bits.
         picture: What is kept for the backward pass of each picture.
+        program: The program itself, on a CPU, whose memory it shares.
     """
 
     weights: int
@@ -44,10 +50,11 @@ class Memory:
     average: int
     copies: int
     picture: int
+    program: int = 0
 
     def total(self, micro_batch: int) -> int:
         """Return the bytes with so many pictures in a forward pass."""
-        fixed = self.weights + self.gradients + self.optimizer + self.average + self.copies
+        fixed = self.weights + self.gradients + self.optimizer + self.average + self.copies + self.program
         return fixed + micro_batch * self.picture
 
     def largest(self, sizes: Sequence[int], available: int) -> int | None:
@@ -60,7 +67,7 @@ class Memory:
         return asdict(self)
 
 
-def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: torch.dtype) -> Memory:
+def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: torch.dtype, program: int = 0) -> Memory:
     """Count what a training holds; nothing of the model's size is allocated.
 
     What is kept for the backward pass grows linearly with the number of pictures, so that two numbers of them tell all others.
@@ -70,10 +77,11 @@ def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: 
         facts: What the model knows of the data.
         parameters: Of the model.
         compute_dtype: Of matrix products.
+        program: As `program_bytes`.
     """
     one, two = (kept_for_backward(recipe, facts, pictures, compute_dtype) for pictures in (1, 2))
     weights = FLOAT32 * parameters
-    return Memory(weights, weights, 2 * weights, weights, copies=max(0, 2 * one - two), picture=two - one)
+    return Memory(weights, weights, 2 * weights, weights, max(0, 2 * one - two), two - one, program)
 
 
 def kept_for_backward(recipe: Recipe, facts: DataFacts, pictures: int, compute_dtype: torch.dtype) -> int:
@@ -87,28 +95,78 @@ def kept_for_backward(recipe: Recipe, facts: DataFacts, pictures: int, compute_d
 def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int) -> int:
     """Count the bytes that autograd keeps between the forward and the backward pass of a micro-batch.
 
-    A storage that several operations keep counts once; the parameters themselves do not count.
+    A storage that several operations keep counts once; the parameters themselves do not count. Blocks that the recipe computes
+    again keep their inputs, and the largest of them counts whole besides, as it does while its backward pass runs.
 
     Args:
         model: Of the recipe.
         recipe: Settled.
         pictures: Of the micro-batch.
     """
-    kept: dict[int, tuple[int, torch.UntypedStorage]] = {}
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes(), storage  # held, so that no other takes its address
-        return tensor
-
+    kept = _Kept({parameter.untyped_storage()._cdata for parameter in model.parameters()})
     noising = _noising(recipe, model)
     batch = noising.draw(made_batch(recipe, 0, pictures, noising.device))
     batch = replace(batch, draws=_WithoutNumbers(**vars(batch.draws)))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with ExitStack() as stack:
+        for block in recomputed_blocks(model.denoiser.block_modules(), recipe.training.recompute):
+            stack.enter_context(kept.recomputing(block))
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor))
         Objective(model, recipe.objective)(batch)
-    return sum(size for size, _ in kept.values())
+    return kept.bytes
+
+
+class _Kept:
+    """What a forward pass keeps: each storage once, and of blocks that are computed again their inputs, and one of them whole.
+
+    Args:
+        own: Addresses of the storages that do not count.
+    """
+
+    def __init__(self, own: set[int]) -> None:
+        self.own = own
+        self._passing: dict[int, torch.UntypedStorage] = {}
+        self._blocks: list[dict[int, torch.UntypedStorage]] = []
+        self._inside = False
+
+    @property
+    def bytes(self) -> int:
+        """The most at a time: the backward pass computes one block again after the other, the last one first."""
+        fixed = sum(storage.nbytes() for storage in self._passing.values())
+        blocks = ([one.nbytes() for at, one in block.items() if at not in self._passing] for block in self._blocks)
+        return fixed + max(map(sum, blocks), default=0)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Count a tensor that autograd keeps."""
+        self._hold(tensor, self._blocks[-1] if self._inside else self._passing)
+        return tensor
+
+    @contextmanager
+    def recomputing(self, block: nn.Module) -> Iterator[None]:
+        """Context manager in which a block counts as one that is computed again."""
+        hooks = (
+            block.register_forward_pre_hook(self._begin, with_kwargs=True),
+            block.register_forward_hook(self._end),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _begin(self, block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        for leaf in leaves([given, named]):
+            if isinstance(leaf, Tensor):
+                self._hold(leaf, self._passing)
+        self._blocks.append({})
+        self._inside = True
+
+    def _end(self, block: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        self._inside = False
+
+    def _hold(self, tensor: Tensor, where: dict[int, torch.UntypedStorage]) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.own:
+            where[storage._cdata] = storage  # held, so that no other takes its address
 
 
 class _WithoutNumbers(Draws):
@@ -131,9 +189,14 @@ def _noising(recipe: Recipe, model: DiffusionModel) -> Noising:
     )
 
 
+def program_bytes(machine: Machine) -> int:
+    """Return what the program itself will take of a CPU's memory: what it takes now, and what it loads while it trains."""
+    return (resident_memory() or 0) + PROGRAM_GROWS if machine.device.type == "cpu" else 0
+
+
 def available_bytes(machine: Machine) -> int | None:
-    """Return the memory that is free on a device, or of its host where it is a CPU; None where that is not known."""
+    """Return the memory that is free on a device, or of its host for a CPU, as if this program were not there; None unknown."""
     if machine.device.type == "cuda":
         return int(torch.cuda.mem_get_info(machine.device)[0])
     memory = host_memory()
-    return None if memory is None else memory[0]
+    return None if memory is None else memory[0] + (resident_memory() or 0)

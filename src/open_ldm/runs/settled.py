@@ -1,0 +1,129 @@
+"""What a run chooses by looking at its machine: once, when it starts; its manifests keep it, and all processes choose alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from open_ldm.conditioning.semantic import noise_shape
+from open_ldm.core.device import Machine
+from open_ldm.core.distributed import World
+from open_ldm.core.errors import OutOfMemoryError, cut, exit_code_of
+from open_ldm.core.launch import processes_here
+from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.model.spec import DataFacts
+from open_ldm.runs.memory import Memory, available_bytes, memory_of, program_bytes
+from open_ldm.runs.recipe import Recipe
+from open_ldm.training.parallel import choose_sharing
+from open_ldm.training.plan import divisors, plan_batches
+
+COUNTED = "counted"
+"""In a fingerprint: padding noise is drawn by counters on the device. Runs without the entry draw it on the CPU."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A run's choices.
+
+    Attributes:
+        counted_padding: As `Noising`.
+        micro_batch_size: Pictures per forward pass; None for a process's whole share.
+        free: Bytes that were free before; None where that is not known.
+        memory: Counts what the training holds.
+        said: How the size was chosen; empty where the recipe gives it.
+    """
+
+    counted_padding: bool
+    micro_batch_size: int | None
+    free: int | None
+    memory: Callable[[], Memory]
+    said: str = ""
+
+    @contextmanager
+    def naming_what_fits(self, micro_batch_size: int) -> Iterator[None]:
+        """Context manager around a training, whose lack of memory becomes an error that names the micro-batch that fits.
+
+        Raises:
+            OutOfMemoryError: There was not enough memory.
+        """
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if exit_code_of(error) != OutOfMemoryError.exit_code:
+                raise
+            smaller = divisors(micro_batch_size)[:-1]
+            fitting = None if self.free is None else self.memory().largest(smaller, self.free)
+            size = fitting or (smaller[-1] if smaller else None)
+            fix = f"training.micro_batch_size={size}" if size else "a smaller denoiser.size or data.transform.size_px"
+            said = cut(" ".join(str(error).split()))
+            raise OutOfMemoryError(f"out of memory with micro-batches of {micro_batch_size} ({said})", fix=fix) from error
+
+    @property
+    def traits(self) -> dict[str, str]:
+        """What the fingerprint holds of them, besides the micro-batch."""
+        return {"padding_noise": COUNTED} if self.counted_padding else {}
+
+
+def settle_choices(
+    recipe: Recipe, facts: DataFacts, machine: Machine, world: World, saved: Mapping[str, str] | None
+) -> Settled:
+    """Settle what a recipe leaves to the machine; called before the model takes its memory.
+
+    Args:
+        recipe: Settled otherwise.
+        facts: What the model knows of the data.
+        machine: Where this process computes.
+        world: The processes that train together.
+        saved: The fingerprint that the run goes on from; None for a new run.
+
+    Returns:
+        As saved, or for a new run: padding noise by counters on an accelerator, and for `micro_batch_size: auto` the largest
+        one that fits in the memory of every process.
+
+    Raises:
+        ConfigError: The batch cannot be shared by the processes.
+    """
+    noise = noise_shape(recipe.conditioning.semantic)
+    counted = noise is not None and machine.device.type != "cpu" if saved is None else saved.get("padding_noise") == COUNTED
+    counted = world.gathered(counted, "the padding noise")[0]
+    wanted, free = recipe.training.micro_batch_size, _free(machine)
+    memory = partial(_memory, recipe, facts, machine, _shards(recipe, facts, machine, world), program_bytes(machine))
+    if wanted != "auto":
+        return Settled(counted, wanted, free, memory)
+    sizes = divisors(plan_batches(recipe.training.batch_size, None, world).micro_batch_size)
+    if saved is not None and int(saved.get("micro_batch_size", 0)) in sizes:
+        kept = int(saved["micro_batch_size"])
+        return Settled(counted, kept, free, memory, f"micro-batch {kept}, as this run began")
+    largest = None if free is None else memory().largest(sizes, free)
+    chosen = min(world.gathered(largest or sizes[0], "the micro-batch"))
+    fits = "the largest that fits" if largest else "the smallest there is, since not even that fits"
+    why = "how much memory is free is not known here" if free is None else f"{fits} in {free / 1e9:.3g} GB free"
+    said = f"micro-batch {chosen} of {sizes[-1]}: {why}, by the arithmetic of ldm plan"
+    return Settled(counted, chosen, free, memory, said)
+
+
+def _free(machine: Machine) -> int | None:
+    """Bytes that this process may take; those of a CPU's memory are shared by the processes of the machine."""
+    free = available_bytes(machine)
+    return free if free is None or machine.device.type != "cpu" else free // processes_here()
+
+
+def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) -> int:
+    """How many processes hold one model together; all of them find out at the same time."""
+    if world.size == 1:
+        return 1
+    with torch.device("meta"):
+        sharing = choose_sharing(recipe.parallel, DiffusionModel(recipe.model_spec(facts)), world, machine.device)
+    return world.size // sharing.replicate if sharing.in_shards else 1
+
+
+def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, shards: int, program: int) -> Memory:
+    """What a process holds of the training, of which it may have a shard; it asks no other process."""
+    with torch.device("meta"):
+        model = DiffusionModel(recipe.model_spec(facts))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return memory_of(recipe, facts, parameters // shards, machine.compute_dtype, program)

@@ -1,0 +1,64 @@
+"""A run that saves beside training ends as one that waits for its saves does, and so does a killed one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from open_ldm.core.errors import DiskFullError
+from open_ldm.core.events import read_events
+from open_ldm.runs.recipe import load_recipe
+from open_ldm.runs.saving import Saving
+from open_ldm.runs.train import train
+from tests.processes import PATIENCE_SECONDS
+from tests.runs.test_full_disk import Disk
+from tests.runs.tiny import losses, tiny_recipe
+
+SHORT = ["training.samples=32", "training.checkpoint_every_samples=8", "preview.count=1"]
+
+
+def saved(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in (run / "checkpoints").rglob("*.safetensors")}
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A run in one go that waits for its saves; a whole model on the CPU does."""
+    train(load_recipe(str(tiny_recipe(tmp_path)), SHORT), tmp_path / "whole", silent=True)
+    events = [event for event in read_events(tmp_path / "whole" / "events.jsonl") if event.name == "checkpoint"]
+    assert [event.samples_seen for event in events] == [8, 16, 24, 32]
+    assert not any("waited_seconds" in event.fields for event in events)
+    return tmp_path / "whole"
+
+
+def test_saves_beside_training_change_nothing(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, run, full = load_recipe(str(tiny_recipe(tmp_path)), SHORT), tmp_path / "run", tmp_path / "full"
+    monkeypatch.setattr(Saving, "beside", True)
+    train(recipe, run, silent=True)
+    assert losses(run) == losses(whole) and saved(run) == saved(whole)
+    events = [event for event in read_events(run / "events.jsonl") if event.name == "checkpoint"]
+    assert [event.samples_seen for event in events] == [8, 16, 24, 32]  # each as of the state that it saved
+    assert ["waited_seconds" in event.fields for event in events] == [True, True, True, False]  # the last one is waited for
+    with monkeypatch.context() as patched:  # a disk that is full for a while: training goes on and tries again
+        Disk(lambda seen: not 8 <= seen < 20, patched)
+        assert train(recipe, full, silent=True).code == 0
+    told = [event for event in read_events(full / "events.jsonl") if event.name in ("checkpoint", "warning")]
+    assert told[0].text("message").startswith("nothing was saved, since the disk is full (") and told[-1].samples_seen == 32
+    assert losses(full) == losses(whole)
+    with monkeypatch.context() as patched:
+        Disk(lambda seen: seen < 28, patched)
+        with pytest.raises(DiskFullError):
+            train(recipe, tmp_path / "end", silent=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork")
+def test_a_run_killed_in_a_save_beside_it_goes_on_bit_equal(whole: Path, tmp_path: Path) -> None:
+    run, places = tmp_path / "run", ["save beside", "saved beside", "save beside"]
+    command = [sys.executable, "-m", "tests.runs.killed_at", str(tmp_path / "tiny.yaml"), str(run), *places, "--", *SHORT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr
+    assert losses(run) == losses(whole) and saved(run) == saved(whole)
+    assert sum(event.name in ("start", "resume") for event in read_events(run / "events.jsonl")) == 4
