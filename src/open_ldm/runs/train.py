@@ -52,7 +52,7 @@ from open_ldm.training.loop import Loop
 from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 from open_ldm.training.plan import BatchPlan, plan_batches
 from open_ldm.training.trainer import DiffusionTrainer
-from open_ldm.transfer_learning.start import StartingPoint
+from open_ldm.transfer_learning.start import Started, StartingPoint
 
 
 @dataclass(frozen=True)
@@ -224,15 +224,17 @@ def _trained(
     with recorder:
         captions = None if text_encoder is None else survey_captions(text_encoder, source)
         recorder.begin(seen, captions, machine, command, problems, saved, notes)
-        recorder.say_compiled()
-        if transferred is not None:
-            recorder.transferred(transferred)
-        code = _ended(recorder, plan, batches, choices)
+        code = _ended(recorder, transferred, plan, batches, choices)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
 
-def _ended(recorder: DiffusionRecorder, plan: BatchPlan, batches: Batches, choices: Settled) -> int:
-    """Train to the end or to a stop, and return the exit code."""
+def _ended(
+    recorder: DiffusionRecorder, transferred: Started | None, plan: BatchPlan, batches: Batches, choices: Settled
+) -> int:
+    """Say how training begins, train to the end or to a stop, and return the exit code."""
+    recorder.say_compiled()
+    if transferred is not None:
+        recorder.transferred(transferred)
     trainer = recorder.trainer
     read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
     loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
