@@ -145,7 +145,11 @@ class RunRecorder(ABC):
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
-        facts: dict[str, Any] = {"argv": list(command), "total_samples": self.recipe.training.samples, "device": machine.sentence}
+        facts: dict[str, Any] = {
+            "argv": list(command),
+            "total_samples": self.recipe.training.samples,
+            "device": machine.sentence,
+        }
         if resumed is None:
             self.event("start", **facts, parameters=parameters, data=seen.sentence, fingerprint=dict(self.fingerprint))
         else:
@@ -298,10 +302,14 @@ class RunRecorder(ABC):
         self.warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 
-    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> None:
-        """Append to the run's event log, as of `at` samples; None for those that the model has seen now."""
+    def event(self, event: str, /, **fields: Any) -> None:
+        """Append to the run's event log."""
+        self.event_at(self.samples_seen, event, **fields)
+
+    def event_at(self, samples_seen: int, event: str, /, **fields: Any) -> None:
+        """Append to the run's event log, as of so many samples."""
         if self._events is not None:
-            self._events.write(event, samples_seen=self.samples_seen if at is None else at, **fields)
+            self._events.write(event, samples_seen=samples_seen, **fields)
 
     def warn(self, message: str) -> None:
         """Say what went wrong, and write it down."""
