@@ -220,14 +220,12 @@ class RunRecorder(ABC):
     def save(self) -> None:
         """Write a checkpoint before training goes on. Raises DiskError where the disk refuses."""
         self._saving.save()
-        self._refresh_report()
 
     def _save_if_room(self) -> None:
         self._saving.if_room(self._saving.begin, "nothing was saved")
         self._refresh_report()
 
     def _content(self) -> Mapping[str, Any]:
-        """What a checkpoint's manifest holds besides files."""
         return {
             "counters": self.trainer.state.counters_to_json(),
             "fingerprint": dict(self.fingerprint),
@@ -307,7 +305,7 @@ class RunRecorder(ABC):
         self.event_at(self.samples_seen, event, **fields)
 
     def event_at(self, samples_seen: int, event: str, /, **fields: Any) -> None:
-        """Append to the run's event log, as of so many samples."""
+        """The same, as of so many samples."""
         if self._events is not None:
             self._events.write(event, samples_seen=samples_seen, **fields)
 
