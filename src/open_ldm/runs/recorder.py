@@ -222,14 +222,12 @@ class RunRecorder(ABC):
     def save(self) -> None:
         """Write a checkpoint before training goes on. Raises DiskError where the disk refuses."""
         self._saving.save()
-        self._refresh_report()
 
     def _save_if_room(self) -> None:
         self._saving.if_room(self._saving.begin, "nothing was saved")
         self._refresh_report()
 
     def _content(self) -> Mapping[str, Any]:
-        """What a checkpoint's manifest holds besides files."""
         return {
             "counters": self.trainer.state.counters_to_json(),
             "fingerprint": dict(self.fingerprint),
@@ -259,9 +257,7 @@ class RunRecorder(ABC):
             self._count_bad()
         more = self.while_it_computes(report)
         self.last_loss = report.loss
-        fields = asdict(report) | more
-        fields.pop("samples_seen")
-        self.event("train", **fields)
+        self.event("train", **{name: value for name, value in (asdict(report) | more).items() if name != "samples_seen"})
         self._progress.update(
             report.samples_seen, loss=report.loss, data_wait_share=report.data_wait_share, peak_share=more.get("peak_share")
         )
@@ -301,13 +297,16 @@ class RunRecorder(ABC):
         self.warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 
-    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> Event:
-        """Append to the run's event log, then send to its trackers, as of `at` samples; None for those seen by now."""
-        written = Event(event, "", self.samples_seen if at is None else at, fields)
+    def event(self, event: str, /, **fields: Any) -> Event:
+        """Append to the run's event log, then send to its trackers."""
+        return self.event_at(self.samples_seen, event, **fields)
+
+    def event_at(self, samples_seen: int, event: str, /, **fields: Any) -> Event:
+        """Do the same as of another position than the model's."""
         if self._events is not None:
-            self._events.write(event, samples_seen=written.samples_seen, **fields)
-            self._feed.event(written)
-        return written
+            self._events.write(event, samples_seen=samples_seen, **fields)
+            self._feed.event(Event(event, "", samples_seen, fields))
+        return Event(event, "", samples_seen, fields)
 
     def warn(self, message: str) -> None:
         """Say what went wrong, and write it down."""

@@ -20,8 +20,8 @@ _LEAVE_THE_LOST_SECONDS = 5.0
 class Teller(Protocol):
     """What writes events and shows lines, such as the recorder of a run."""
 
-    def event(self, event: str, /, *, at: int | None = None, **fields: Any) -> object:
-        """Append to the event log, as of `at` samples."""
+    def event_at(self, samples_seen: int, event: str, /, **fields: Any) -> object:
+        """Append to the event log, as of so many samples."""
 
     def warn(self, message: str) -> None:
         """Say and write down what went wrong."""
@@ -126,4 +126,4 @@ class Saving:
         fields = {"name": done.saved.path.name, "bytes": done.saved.bytes, "seconds": round(done.seconds, 2)}
         if done.waited_seconds < done.seconds:
             fields["waited_seconds"] = round(done.waited_seconds, 3)
-        self._teller.event("checkpoint", at=done.samples_seen, **fields)
+        self._teller.event_at(done.samples_seen, "checkpoint", **fields)
