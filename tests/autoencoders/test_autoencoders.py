@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from open_ldm.autoencoders import IdentityConfig, KLConfig, TinyConfig, build_autoencoder, latent_shape, pretrained
+from open_ldm.autoencoders import IdentityConfig, KLConfig, TinyConfig, build_autoencoder, latent_shape
 from open_ldm.autoencoders.channels import with_channels
 from open_ldm.core.errors import CheckpointError, ConfigError
 from tests.helpers import randn
@@ -187,7 +187,7 @@ def test_a_large_batch_is_done_in_portions(folder: Path, monkeypatch: pytest.Mon
     images = randn(5, 3, 8, 8)
     whole = autoencoder.encode(images)
     decoded = autoencoder.decode(whole.mean)
-    monkeypatch.setattr(pretrained, "_PIXELS_AT_ONCE", 2 * 8 * 8)
+    monkeypatch.setattr(autoencoder, "_pixels_at_once", 2 * 8 * 8)
     sizes: list[int] = []
     decode = autoencoder.network.decode
     monkeypatch.setattr(autoencoder.network, "decode", lambda portion: sizes.append(len(portion)) or decode(portion))

@@ -14,8 +14,9 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.autoencoders.reconstruct import Reconstructions, psnr_db
 from open_ldm.commands.compare import compare_runs
 from open_ldm.commands.compare_page import SampledGrid, write_page
+from open_ldm.commands.demo import FULL
 from open_ldm.commands.demo.captions import UNSEEN
-from open_ldm.commands.demo.measure import SIZES_PX, ModelFindings
+from open_ldm.commands.demo.measure import ModelFindings
 from open_ldm.commands.demo.page import write_page as write_demo
 from open_ldm.commands.demo.verdict import judge
 from open_ldm.evaluation.bootstrap import Estimate
@@ -149,7 +150,7 @@ def demo(folder: Path) -> Path:
     """A finished demo in which one claim is wrong."""
     pixels = torch.stack([shape_pixels(index) for index in range(16)])
     shares = {UNSEEN: AgreementShares(32, 0.91, 0.87, 0.95, 0.8, 0.99, 0.7)}
-    pictures = {**{f"size={side}": pixels for side in SIZES_PX}, UNSEEN: pixels, "flip=1": pixels.flip(-1)}
+    pictures = {**{f"size={side}": pixels for side in FULL.sizes_px}, UNSEEN: pixels, "flip=1": pixels.flip(-1)}
 
     def share(value: float) -> Estimate:
         return Estimate("share", value, max(0.0, value - 0.06), min(1.0, value + 0.06), 96)

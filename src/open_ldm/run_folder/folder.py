@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from open_ldm.core.errors import DiskError, RunLockedError, escaped
+from open_ldm.core.errors import DiskError, RunLockedError, StoppedError, escaped
 from open_ldm.core.files import open_handle, read_at, remove_temporary_files, write_json, write_text
 from open_ldm.core.locks import close_kept, keep_from_children, lock_file, process_ended
 
@@ -123,13 +123,16 @@ class RunFolder:
 def nothing_left_if_nothing_began(folder: RunFolder) -> Iterator[None]:
     """Context manager around a run: a new folder is removed where the run fails before its first event.
 
-    It stays where others look into it for exit.json: under a launcher, and for a stage of a run.
+    It stays after a stop signal, which is no failure, and where others look into it for exit.json: under a launcher, and for a
+    stage of a run.
     """
     path = folder.path
     made = [each for each in (path, *path.parents) if not each.exists()]
     looked_at = any(name in os.environ for name in _LAUNCHED) or path.parent.name == "stages"
     try:
         yield
+    except StoppedError:
+        raise
     except BaseException:
         if made and not looked_at:
             with suppress(OSError):
