@@ -1,4 +1,5 @@
 # make demo: set up and see it work.   make test: set up, then every check and test.   make bench: speed against peers.
+# While you work: make quick (the lower floors, no trainings, about a minute).
 # Beside the rest, each for its own: make browser (pages in Chromium), make docs (the site), make wheel (the built package).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -6,7 +7,7 @@ SETUP := .venv/.set-up
 SETUP_DOCS := .venv/.set-up-docs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check browser docs wheel bench clean
+.PHONY: setup demo test quick check browser docs wheel bench clean
 
 setup: $(SETUP)
 
@@ -35,6 +36,11 @@ check: $(SETUP)
 # One process a core: every test runs on one thread, and files stay whole, since their tests share fixtures.
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+QUICK := $(addprefix tests/,core data controls process conditioning model sampling text pages test_floors.py test_docs.py)
+
+quick: $(SETUP)
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/core/test_world.py $(QUICK)
 
 browser: $(SETUP)
 	$(BIN)/python -m pytest -m browser
