@@ -17,7 +17,7 @@ from PIL import Image
 
 from fuzz_mutate import ODD, NonsenseError, mutated_bytes, mutated_tree
 from open_ldm.data.columns import Columns
-from open_ldm.data.sample import BadPicture
+from open_ldm.data.sample import BadPicture, Source
 from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.metadata import read_metadata
 from open_ldm.sources.shard_index import index_shard
@@ -59,7 +59,7 @@ def _check_columns(columns: Columns, rows: int) -> None:
 
 def _bad(verdicts: list[BadPicture], rows: int) -> str | None:
     """The line of a source of which no picture can be read."""
-    return str(verdicts[0])[:299] if len(verdicts) == rows else None
+    return str(verdicts[0])[:299] if verdicts and len(verdicts) == rows else None
 
 
 class Metadata:
@@ -109,19 +109,25 @@ class Metadata:
         file.write_bytes(content)
         rows = read_metadata(file).rows
         source = FolderConfig(path=self._folder).open()
-        _check_columns(source.columns, len(source))
-        verdicts = []
-        for index in range(len(source)):
-            try:
-                _check_sample(source[index], source.class_names)
-            except BadPicture as verdict:
-                verdicts.append(verdict)
+        verdict = _looked_through(source)
         file.unlink()
         again = self._folder / "metadata.jsonl"
         again.write_bytes(_lines([_as_json(row) for row in rows]))
         if read_metadata(again).rows != rows:
             raise NonsenseError("rows are others when they are written and read again")
-        return _bad(verdicts, len(source))
+        return verdict
+
+
+def _looked_through(source: Source) -> str | None:
+    """Check the columns and every sample; what the bad ones say where all are bad."""
+    _check_columns(source.columns, len(source))
+    verdicts = []
+    for index in range(len(source)):
+        try:
+            _check_sample(source[index], source.class_names)
+        except BadPicture as verdict:
+            verdicts.append(verdict)
+    return _bad(verdicts, len(source))
 
 
 def _as_json(row: Any) -> dict[str, Any]:
@@ -194,15 +200,7 @@ class Shards:
         index = index_shard(file)
         if index_shard(file) != index:
             raise NonsenseError("the index is another when it is read again")
-        source = ShardsConfig(path=str(file)).open()
-        _check_columns(source.columns, len(source))
-        verdicts = []
-        for number in range(len(source)):
-            try:
-                _check_sample(source[number], source.class_names)
-            except BadPicture as verdict:
-                verdicts.append(verdict)
-        return _bad(verdicts, len(source))
+        return _looked_through(ShardsConfig(path=str(file)).open())
 
 
 def _shard(members: Mapping[str, bytes] | list[tuple[str, bytes]], form: int = tarfile.PAX_FORMAT) -> bytes:

@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpu import Results
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.fit_features import fit_features
-from open_ldm.core.files import write_json
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.runs.recipe import load_recipe
@@ -36,18 +36,6 @@ ARMS: Mapping[str, str] = {
 NET = ("denoiser={kind: dit, size: S, patch: 2}", "training.batch_size=256", "training.optimizer.learning_rate=1e-3")
 TOY = ("denoiser={kind: dit, size: XS, patch: 4}", "training.batch_size=32", "data.workers=0")
 SIZES = ("8x8", "16x16", "32x32")
-
-
-class Cells:
-    """Results by cell, in a file that is written anew after each."""
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.found = file, dict[str, Any]()
-
-    def add(self, name: str, content: Mapping[str, Any]) -> None:
-        self.found[name] = dict(content)
-        write_json(self.file, self.found)
-        print(name, content, flush=True)
 
 
 def samples_in(seconds: float, recipe: str, changes: Sequence[str], out: Path, batch: int) -> int:
@@ -101,7 +89,7 @@ def main() -> None:
     net, pictures, fitted = (TOY, 32, 640) if args.toy else (NET, 5000, 40_000)
     arm_seconds, class_seconds = (4, 4) if args.toy else (args.arm_seconds, args.class_seconds)
     batch = 32 if args.toy else 256
-    cells = Cells(args.out / "RESULTS.json")
+    cells = Results(args.out / "RESULTS.json")
 
     entangled = (*net, f"data.source.of.path={args.data}")
     reader = FitConfig(pictures=fitted, shrunk_to_px=8)
