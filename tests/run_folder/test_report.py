@@ -329,3 +329,9 @@ def test_refreshing_makes_no_page_where_there_is_none(run: Path) -> None:
     (run / "report.html").unlink()
     (run / "report.html").mkdir()
     refresh_report(run)  # nothing is raised
+
+
+def test_weights_without_a_history_say_so_and_how_many_samples_they_saw(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "samples-000000012000").mkdir(parents=True)
+    history = read_history(tmp_path)
+    assert (history.state.word, history.samples_seen) == ("weights alone", 12_000)

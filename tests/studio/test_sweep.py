@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.evaluation.readers import ShapesReader
 from open_ldm.studio.models import Models
 from open_ldm.studio.play import PlayRequest, play
 from open_ldm.studio.sweep import changes_in_drawings, changes_of_layout, difference_png, sweep
@@ -33,6 +34,17 @@ def test_drawings_are_read_and_what_the_control_is_there_to_change_is_left_out()
     assert changes_in_drawings("size", ["8x8", "64x64"], [same, other])[1] == ("colour: red → blue", True)
     assert not changes_in_drawings("flip", ["0", "1"], [same, drawing(RED, False)])[1][1]
     assert changes_in_drawings("size", ["8x8", "64x64"], [same, drawing(RED, False)])[1][1]
+
+
+def test_a_kind_that_a_coarse_picture_hides_is_no_change() -> None:
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    inside = (rows >= 8) & (rows < 24) & ((columns - 8.5).abs() < (rows - 7) / 2)
+    triangle = torch.where(inside, torch.tensor(RED)[:, None, None], 240).to(torch.uint8)
+    other = drawing(RED, True)
+    first, second = (ShapesReader().read(one[None])[0] for one in (triangle, other))
+    assert {name for name in first if first[name] != second[name]} == {"kind"}
+    assert changes_in_drawings("size", ["8x8", "64x64"], [triangle, other])[1] == ("content stays", False)
+    assert changes_in_drawings("aspect", ["1", "2"], [triangle, other])[1][1]  # where pictures stay sharp, kinds count
 
 
 def test_layout_is_compared_where_nobody_reads() -> None:

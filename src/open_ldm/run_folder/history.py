@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from open_ldm.checkpoints.names import is_checkpoint, samples_seen_of
 from open_ldm.core.config import parse_yaml
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Event, effective_events, read_events
@@ -71,8 +72,10 @@ class RunHistory:
 
     @property
     def samples_seen(self) -> int:
-        """Samples the model has learned from."""
-        return max((event.samples_seen for event in self.effective), default=0)
+        """Samples the model has learned from; of weights without a history, those that the newest checkpoint names."""
+        if self.events:
+            return max((event.samples_seen for event in self.effective), default=0)
+        return max(_checkpointed(self.folder), default=0)
 
 
 def read_history(run: Path) -> RunHistory:
@@ -92,7 +95,7 @@ def read_history(run: Path) -> RunHistory:
         health=health if isinstance(health, dict) else read_json_object(run / "health.json"),
         transfer=read_json_object(run / "transfer.json"),
         previews=_previews(run, effective),
-        state=_state(events, run / "exit.json"),
+        state=_state(events, run),
     )
 
 
@@ -114,7 +117,13 @@ def busy_seconds(events: Sequence[Event]) -> float:
     return total
 
 
-def _state(events: Sequence[Event], exit_file: Path) -> RunState:
+def _checkpointed(run: Path) -> list[int]:
+    """Samples seen by each checkpoint of a run folder, by their names."""
+    return [samples_seen_of(path.name) for path in (run / "checkpoints").glob("*") if is_checkpoint(path)]
+
+
+def _state(events: Sequence[Event], run: Path) -> RunState:
+    exit_file = run / "exit.json"
     ended = events[-1] if events and events[-1].name == "end" else None
     if ended is not None:
         return _ended(ended.fields.get("code"), ended.text("reason"))
@@ -123,7 +132,11 @@ def _state(events: Sequence[Event], exit_file: Path) -> RunState:
     # An exit.json older than the log was left by an earlier process: the run has gone on since.
     if verdict and (newest is None or exit_file.stat().st_mtime >= newest.timestamp()):
         return _ended(verdict.get("code"), str(verdict.get("reason") or ""))
-    return RunState("running", "busy") if events else RunState("not started", "waiting")
+    if events:
+        return RunState("running", "busy")
+    if _checkpointed(run):
+        return RunState("weights alone", "waiting", "nothing is here of the training that made them")
+    return RunState("not started", "waiting")
 
 
 def _ended(code: Any, reason: str) -> RunState:

@@ -15,8 +15,8 @@ from open_ldm.commands.sample_options import checked_settings
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.pictures import png_bytes, to_picture, to_pixels
-from open_ldm.evaluation.metrics.content_change import FLIP, compared_attributes
-from open_ldm.evaluation.readers import ShapesReader
+from open_ldm.evaluation.metrics.content_change import FLIP, SIZE, compared_attributes
+from open_ldm.evaluation.readers import READ_WHEN_COARSE, ShapesReader
 from open_ldm.evaluation.readers.base import Reading, mirrored
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.requests import SampleRequest
@@ -103,7 +103,7 @@ def _row(
     before = job.done
     images = sample_images(run, requests, settings, lambda done: job.tick(before + done))
     pixels = as_shown(to_pixels(images), run.recipe.data.display)
-    return SweepRow(name, cells_of(control, values, list(pixels), run), _how(run))
+    return SweepRow(name, cells_of(control, values, list(pixels), run), _how(control, run))
 
 
 def cells_of(control: str, values: Sequence[str], pixels: Sequence[Tensor], run: LoadedRun) -> tuple[SweepCell, ...]:
@@ -130,7 +130,7 @@ def cells_of(control: str, values: Sequence[str], pixels: Sequence[Tensor], run:
 def changes_in_drawings(control: str, values: Sequence[str], pixels: Sequence[Tensor]) -> list[tuple[str, bool]]:
     """Read drawings by rules: for each, what it shows otherwise than the first, in words, and whether anything does."""
     reader = ShapesReader()
-    names = compared_attributes(control, reader, None)
+    names = compared_attributes(control, reader, READ_WHEN_COARSE if control == SIZE else None)
     readings = reader.read(torch.stack(list(pixels)))
     aligned = [
         mirrored(reading) if control == FLIP and value != values[0] else reading
@@ -175,7 +175,9 @@ def _is_drawing(run: LoadedRun) -> bool:
     return isinstance(run.recipe.data.source, ShapesConfig) and run.known.facts.channels == 3
 
 
-def _how(run: LoadedRun) -> str:
+def _how(control: str, run: LoadedRun) -> str:
     if _is_drawing(run):
-        return "content as rules read it from drawings, without what the control is there to change"
+        touched = "what the control is there to change"
+        left_out = "kinds, which nobody reads off a coarse picture" if control == SIZE else touched
+        return f"content as rules read it from drawings, without {left_out}"
     return "layout: mean difference on a grid of 4 x 4 cells"

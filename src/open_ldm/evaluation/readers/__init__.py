@@ -8,11 +8,12 @@ from pydantic import Field
 
 from open_ldm.evaluation.readers.base import Reader, Reading, mirrored
 from open_ldm.evaluation.readers.classifier import ClassifierReader, ClassifierReaderConfig
-from open_ldm.evaluation.readers.shapes import ShapesReader, ShapesReaderConfig
+from open_ldm.evaluation.readers.shapes import READ_WHEN_COARSE, ShapesReader, ShapesReaderConfig
 
 ReaderConfig = Annotated[ShapesReaderConfig | ClassifierReaderConfig, Field(discriminator="kind")]
 
 __all__ = [
+    "READ_WHEN_COARSE",
     "ClassifierReader",
     "ClassifierReaderConfig",
     "Reader",

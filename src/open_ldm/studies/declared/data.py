@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from open_ldm.evaluation.features.classifier_fit import FitConfig
+from open_ldm.evaluation.readers import READ_WHEN_COARSE
 from open_ldm.studies.study import Protocol
 
 CIFAR10 = "../shared/data/cifar10/train-*.tar"
@@ -30,8 +31,6 @@ ENTANGLED_SIZES = ("8x8", "16x16", "32x32")
 SIZES = ("8x8", "16x16", "32x32", "64x64", "128x128")
 """The paper's 64 to 1024 px for 256 px pictures, at 32 px."""
 SMALL_SIZES = ("8x8", "16x16")
-READ_WHEN_COARSE = ("colour", "place", "size", "count")
-"""Attributes of shapes that are still read at 8 px; kinds are not: one real picture in five is read as another kind there."""
 
 UNGUIDED: Mapping[str, Any] = {"solver": "dpmpp_2m", "steps": 12, "guidance": {"semantic_scale": 1.0}}
 FEATURES = FitConfig(pictures=12_000)
