@@ -137,3 +137,10 @@ def test_no_other_place_reads_or_writes_json_and_yaml_by_itself() -> None:
             text = file.read_text(encoding="utf-8")
             assert not any(call in text for call in ("yaml.load(", "yaml.safe_load(", "json.load(")), file
             assert "json.loads(" not in text.replace("json.loads(json.dumps(", ""), file
+
+
+@pytest.mark.parametrize(
+    "text", ["-.5", "+.5", "-.5e-3", ".5", "1.5", "-1.5", "+.inf", "1:30", "0o7", "12e3", "1e400", "yes", "~", "-"]
+)
+def test_text_that_looks_like_a_number_is_read_back_as_text(text: str) -> None:
+    assert parse_yaml_value(yaml.safe_dump({"a": text})) == {"a": text}

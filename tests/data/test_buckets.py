@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from open_ldm.controls import AspectRatio, Crop, OriginalSize, ViewShape
 from open_ldm.core.config import validate
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.bucket_order import BucketOrder
 from open_ldm.data.bucket_shapes import BucketsConfig, Shape, bucket_shapes, kept_share, nearest_shape, shapes_of_area
-from open_ldm.data.buckets import Buckets, assign
+from open_ldm.data.buckets import Buckets, assign, find_buckets
 from open_ldm.data.order import permuted
 from open_ldm.data.sample import BadPicture, Sample, SourceSummary
 from open_ldm.data.transforms import CenterCrop, TransformConfig, plan_view
@@ -40,6 +40,7 @@ class Pictures:
 
     class_names = ()
     fingerprint = ""
+    of_disk = False
 
     def __init__(self, length: int, bad: tuple[int, ...] = ()) -> None:
         ratios = np.exp(np.random.default_rng(1).uniform(-np.log(3), np.log(3), length))
@@ -56,6 +57,11 @@ class Pictures:
 
     def sample_id(self, index: int) -> str:
         return str(index)
+
+    def size_of(self, index: int) -> Shape:
+        if index in self.bad:
+            raise BadPicture("not a picture", of_disk=self.of_disk)
+        return self.sizes[index]
 
     def size_or_none(self, index: int) -> Shape | None:
         return None if index in self.bad else self.sizes[index]
@@ -229,3 +235,13 @@ def test_controls_say_what_a_view_of_a_bucket_is() -> None:
     assert AspectRatio(measure="height_over_width").default(view) == (10 / 24,)
     assert Crop().read("5,6", view) == (500, 250)
     assert OriginalSize().default(ViewShape(10, 24, 50)) == (50, 50)  # one shape: as before
+
+
+def test_a_header_that_is_no_picture_joins_the_fullest_and_one_that_the_disk_withholds_ends_the_start() -> None:
+    """Another time it would be read, and the picture would be in another bucket of the same run."""
+    source, shapes = Pictures(40, bad=(3,)), ((12, 20), (16, 16), (20, 12))
+    found = find_buckets(source, shapes, BASE)  # type: ignore[arg-type]
+    assert found.numbers[3] == np.bincount(found.numbers).argmax()
+    source.of_disk = True
+    with pytest.raises(DataError, match="picture 3 cannot be read now"):
+        find_buckets(source, shapes, BASE)  # type: ignore[arg-type]

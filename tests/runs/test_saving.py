@@ -13,6 +13,7 @@ from open_ldm.core.events import read_events
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.saving import Saving
 from open_ldm.runs.train import train
+from open_ldm.training.trainer import Trainer
 from tests.processes import PATIENCE_SECONDS
 from tests.runs.test_full_disk import Disk
 from tests.runs.tiny import losses, tiny_recipe
@@ -52,6 +53,16 @@ def test_saves_beside_training_change_nothing(whole: Path, tmp_path: Path, monke
         Disk(lambda seen: seen < 28, patched)
         with pytest.raises(DiskFullError):
             train(recipe, tmp_path / "end", silent=True)
+
+
+def test_nothing_that_a_run_does_after_each_update_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA: the outcome of an update is known when the next one has begun, or where something is due after it."""
+    begin, known = Trainer.begin, []
+    monkeypatch.setattr(Trainer, "lags", True)
+    monkeypatch.setattr(Trainer, "begin", lambda self, batches: known.append(begin(self, batches)) or known[-1])
+    seldom = ["training.log_every_samples=16", "training.checkpoint_every_samples=16", "training.preview_every_samples=0"]
+    train(load_recipe(str(tiny_recipe(tmp_path)), [*SHORT, *seldom]), tmp_path / "run", silent=True)
+    assert [update is None for update in known] == [True, *[False] * 3] * 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,3 +126,25 @@ def test_the_lock_of_a_process_that_is_ending_is_waited_for(
         monkeypatch.setattr(run_folder.time, "sleep", lambda _: held.__exit__(None, None, None))
         with RunFolder(tmp_path):
             assert f"process {os.getpid()}" in (tmp_path / ".lock").read_text()
+
+
+def test_nobody_owns_a_lock_that_is_free(tmp_path: Path) -> None:
+    """A killed run leaves its number behind, which another process has by now; the studio would stop that one."""
+    with RunFolder(tmp_path):
+        (tmp_path / ".lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        assert run_folder.owner_of(tmp_path) == os.getpid()
+    (tmp_path / ".lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    assert run_folder.owner_of(tmp_path) is None
+
+
+def test_a_second_start_leaves_the_folder_of_the_first(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    second = run_folder.nothing_left_if_nothing_began(RunFolder(run))
+    second.__enter__()  # it has looked before the first made the folder
+    with RunFolder(run), pytest.raises(RunLockedError):
+        try:
+            RunFolder(run).__enter__()
+        except RunLockedError as error:
+            second.__exit__(type(error), error, error.__traceback__)
+            raise
+    assert (run / ".lock").is_file()

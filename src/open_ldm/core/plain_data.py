@@ -29,10 +29,10 @@ MOST_DIGITS = 38
 _NUMBERS = {
     "tag:yaml.org,2002:int": re.compile(r"[-+]?(0b[01_]+|0[0-7_]*|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"),
     "tag:yaml.org,2002:float": re.compile(
-        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.(inf|Inf|INF))$|\.[0-9][0-9_]*([eE][-+][0-9]+)?$|\.(nan|NaN|NAN)$"
     ),
 }
-"""The numbers of YAML 1.1 but for those of base 60."""
+"""The numbers of YAML 1.1 but for those of base 60, as PyYAML knows them: what it writes without quotes must stay text."""
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _YAML_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 """What PyYAML raises besides its own errors, such as for `!!int text`."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from open_ldm.core.distributed import World
 from open_ldm.data.bucket_shapes import Shape, kept_share, nearest_shape, words_of
-from open_ldm.data.sample import BadPicture, Source
+from open_ldm.data.sample import BadPicture, Source, unreadable
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +110,9 @@ def find_buckets(source: Source, shapes: Sequence[Shape], alone: Shape, world: W
         shapes: The shapes.
         alone: See `Buckets`.
         world: The processes that work together.
+
+    Raises:
+        DataError: The disk does not give a picture.
     """
     world = world or World()
     bounds = [rank * len(source) // world.size for rank in range(world.size + 1)]
@@ -120,5 +123,7 @@ def find_buckets(source: Source, shapes: Sequence[Shape], alone: Shape, world: W
 def _size_of(source: Source, index: int) -> Shape | None:
     try:
         return source.size_of(index)
-    except BadPicture:
+    except BadPicture as verdict:
+        if verdict.of_disk:  # which may pass, and then the picture would move to another bucket in the middle of a run
+            raise unreadable(source.sample_id(index), verdict) from verdict
         return None

@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import DataError
 from open_ldm.data.columns import columns_of
-from open_ldm.data.sample import BadPicture, Source
+from open_ldm.data.sample import BadPicture, Source, unreadable
 from open_ldm.data.survey import spread
 
 _SAMPLED = 64
@@ -64,12 +63,3 @@ def read_fingerprint(source: Source, columns: Sequence[str] = ()) -> str:
     values = columns_of(source).hash_of(columns)
     said = (source.fingerprint, seen, values) if values else (source.fingerprint, seen)
     return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
-
-
-def unreadable(sample_id: str, verdict: BadPicture) -> DataError:
-    """Return the error for a picture that the disk does not give, where the result is kept and must not lack it."""
-    return DataError(
-        f"picture {sample_id} cannot be read now ({verdict})",
-        needed="every picture readable, since the results are kept",
-        fix="check the disk and its permissions and run the same command again, or remove the file from the data",
-    )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from open_ldm.core.errors import DataError
 from open_ldm.data.entangle import ViewPreference
 
 UNKNOWN = math.nan
@@ -244,6 +245,15 @@ class BadPicture(Exception):  # noqa: N818 - it describes a picture, not a fault
         self.reason, self.of_disk = reason, of_disk
         self.detail = printable(detail)
         super().__init__(f"{reason}: {self.detail}" if detail else reason)
+
+
+def unreadable(sample_id: str, verdict: BadPicture) -> DataError:
+    """Return the error for a picture that the disk does not give, where the result is kept and must not lack it."""
+    return DataError(
+        f"picture {sample_id} cannot be read now ({verdict})",
+        needed="every picture readable, since the results are kept",
+        fix="check the disk and its permissions and run the same command again, or remove the file from the data",
+    )
 
 
 def collate(views: list[View], bad: tuple[BadSample, ...] = ()) -> Batch:

@@ -123,15 +123,15 @@ class RunFolder:
 def nothing_left_if_nothing_began(folder: RunFolder) -> Iterator[None]:
     """Context manager around a run: a new folder is removed where the run fails before its first event.
 
-    It stays after a stop signal, which is no failure, and where others look into it for exit.json: under a launcher, and for a
-    stage of a run.
+    It stays after a stop signal, which is no failure, where another process holds it, and where others look into it for
+    exit.json: under a launcher, and for a stage of a run.
     """
     path = folder.path
     made = [each for each in (path, *path.parents) if not each.exists()]
     looked_at = any(name in os.environ for name in _LAUNCHED) or path.parent.name == "stages"
     try:
         yield
-    except StoppedError:
+    except (StoppedError, RunLockedError):
         raise
     except BaseException:
         if made and not looked_at:
@@ -162,11 +162,12 @@ def _owner_of(lock: int) -> _Owner:
 def owner_of(run: Path) -> int | None:
     """Return the process of this machine that holds a run's lock; None where nobody does, or one of another machine."""
     try:
-        handle = open_handle(run / ".lock", os.O_RDONLY)
+        handle = open_handle(run / ".lock", os.O_RDWR)
     except OSError:
         return None
     try:
-        named = _named(handle)
+        # The name alone may be that of a process that was killed, whose number another one has by now.
+        named = None if _try_lock(handle) else _named(handle)
     finally:
         os.close(handle)
     here = named is not None and named[2] == socket.gethostname() and not process_ended(int(named[1]))

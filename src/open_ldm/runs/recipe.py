@@ -30,7 +30,7 @@ from open_ldm.process.resolution import area
 from open_ldm.run_folder.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
 from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.catalogue import all_packaged, recipe_text
-from open_ldm.runs.shapes import require_sizes, settled_transform
+from open_ldm.runs.shapes import require_one_shape, require_sizes, settled_transform
 from open_ldm.runs.tracked import Tracked
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
@@ -112,6 +112,7 @@ class Recipe(Tracked):
         sampling = self.sampling
         try:
             require_sizes(self.data.transform, self.autoencoder, self.denoiser)
+            require_one_shape(self.data.transform, self.training.compile)
             check_slots(self.conditioning, self.denoiser)
             if isinstance(self.latent_stats, GivenStats):
                 given(self.latent_stats, self.autoencoder.channels)

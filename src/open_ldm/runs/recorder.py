@@ -190,11 +190,11 @@ class RunRecorder(ABC):
             not_finite=self._not_finite,
             roll_back=self._roll_back,
             stop_requested=lambda: self.stop.name is not None,
+            after_update=self._saving.take,
             every=[
                 Every(self.preview_every_samples, partial(self._saving.if_room, self._previewed, "no preview was made")),
                 *self.checks(),
                 Every(training.checkpoint_every_samples, self._save_if_room),
-                Every(1, self._saving.take),
             ],
         )
 

@@ -47,6 +47,19 @@ def require_sizes(transform: TransformConfig, autoencoder: AutoencoderConfig, de
             require_room(positions, (rows // denoiser.side_multiple, columns // denoiser.side_multiple))
 
 
+def require_one_shape(transform: TransformConfig, compiled: str) -> None:
+    """Refuse to compile blocks where views have several shapes.
+
+    A block is compiled for the first shape that its process meets. A run that goes on meets another one first, and would
+    compute other last bits.
+
+    Raises:
+        ValueError: `training.compile` is on, and there are buckets.
+    """
+    if transform.buckets is not None and compiled == "on":
+        raise ValueError("training.compile=on is not for data.transform.buckets; needed: training.compile=off")
+
+
 def sampled_shapes(transform: TransformConfig) -> tuple[Shape, ...]:
     """Return the shapes that a model of these views samples, the one it samples by default first: that nearest to `size_px`."""
     shapes = transform.shapes or (transform.base,)

@@ -32,7 +32,7 @@ from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
 from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.build import build_generator, build_trainer, read_facts
-from open_ldm.runs.compiling import compile_blocks
+from open_ldm.runs.compiling import Compiling, compile_blocks
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
@@ -202,7 +202,8 @@ def _trained(
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
     plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world)
-    compiling, micro = compile_blocks(trainer, plan, batches, saved), plan.micro_batch_size
+    compiling = Compiling() if seen.buckets else compile_blocks(trainer, plan, batches, saved)
+    micro = plan.micro_batch_size
     facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
     recorder = DiffusionRecorder(
         folder=folder,

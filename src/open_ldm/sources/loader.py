@@ -18,11 +18,10 @@ from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.seeds import key
 from open_ldm.data.buckets import Buckets
 from open_ldm.data.columns import columns_of, with_columns
-from open_ldm.data.content import unreadable
 from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
 from open_ldm.data.measures import Measure, measure, with_measures
 from open_ldm.data.order import FixedViews, Order, ShuffledOrder, ViewKey
-from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate
+from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate, unreadable
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.sources import SourceConfig, channels_of, check_entangled_views, open_source
 from open_ldm.sources.workers import read_ahead

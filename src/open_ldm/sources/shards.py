@@ -23,9 +23,8 @@ from open_ldm.core.files import StoredPart, open_handle, read_at
 from open_ldm.core.plain_data import parse_json
 from open_ldm.data import pictures
 from open_ldm.data.columns import flat
-from open_ldm.data.content import unreadable
 from open_ldm.data.ome import Ome, attributes_in, read_ome
-from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
+from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable, unreadable
 from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.sources.digests import StoredPicture, read_digests
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels

@@ -37,6 +37,8 @@ def depth_ahead(device: torch.device, micro_batches: int) -> int:
         device: Where the model computes.
         micro_batches: Of one update.
     """
+    if device.type not in ("cpu", "cuda"):  # two threads that compute on MPS end the process (pytorch#197805)
+        return 0
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device.type == "cpu" and usable < 2 * processes_here() * torch.get_num_threads():
         return 0
@@ -89,12 +91,13 @@ class Ahead(Generic[T]):
         if self._given == self._count:
             raise StopIteration
         first, self._given = self._given == 0, self._given + 1
-        if first or self._thread is None:
-            item = self._make()
-            if first and self._thread is not None:
-                _leave_workers_to_their_reader()
-                self._thread.start()
+        if first and self._thread is not None:
+            with _children_as_before():
+                item = self._make()
+            self._thread.start()
             return item
+        if self._thread is None:
+            return self._make()
         made = self._made.get()
         if isinstance(made, _Failed):
             raise made.error
@@ -122,7 +125,16 @@ class Ahead(Generic[T]):
             self._made.put(_Failed(error))
 
 
-def _leave_workers_to_their_reader() -> None:
-    """Take back torch's handler of ended workers, which raises in the main thread, amid an update; the reader finds out too."""
-    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+@contextmanager
+def _children_as_before() -> Iterator[None]:
+    """Put the handler of ended processes back that torch replaces where it starts workers.
+
+    Its own raises in the main thread, amid an update; whoever reads from the workers finds out too.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)

@@ -56,6 +56,7 @@ class Hooks:
         not_finite: Called with an update that was skipped.
         roll_back: Restores the last good state; returns False where there is none.
         stop_requested: Whether this process has been asked to stop.
+        after_update: Called after every update, while the next one may be under way; it neither waits nor uses the device.
         every: Further actions and how often.
     """
 
@@ -64,6 +65,7 @@ class Hooks:
     not_finite: Callable[[Update], None]
     roll_back: Callable[[], bool]
     stop_requested: Callable[[], bool]
+    after_update: Callable[[], None] = lambda: None
     every: list[Every] = field(default_factory=list)
 
 
@@ -175,6 +177,7 @@ class Loop(Generic[B]):
             meter.read(config.batch_size, waited)
             for update in self._updated(micro_batches, before, stopping):
                 meter.add(update)
+            self.hooks.after_update()
             counters = self.trainer.state.counters
             finished = counters.samples_seen >= config.samples or stopping
             if finished or _passed(before, counters.samples_seen, config.log_every_samples):

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from open_ldm.data.content import unreadable
 from open_ldm.data.measures import RULES, Measure, measure
-from open_ldm.data.sample import UNKNOWN, BadPicture, Source
+from open_ldm.data.sample import UNKNOWN, BadPicture, Source, unreadable
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
 from open_ldm.sources.workers import read_ahead

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
 from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder
 from open_ldm.sources.loader import default_workers, open_data, read_batches
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
-from open_ldm.training.fingerprint import fingerprint
+from open_ldm.training.fingerprint import as_begun, fingerprint
 from open_ldm.training.loop import Loop
 from open_ldm.training.plan import plan_batches
 
@@ -61,10 +62,11 @@ def train_autoencoder(
 
 def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, command: Sequence[str]) -> TrainingResult:
     started = time.perf_counter()
-    folder, machine, world = context.folder, context.machine, context.world
-    training = recipe.training
+    folder, world, training = context.folder, context.world, recipe.training
     store = SharedCheckpoints(folder.checkpoints, world, training.keep_checkpoints, REQUIRED)
     checkpoint, problems = store.newest_of_all()
+    machine = as_begun(context.machine, training.dtype, checkpoint.content["fingerprint"] if checkpoint else {})
+    context = replace(context, machine=machine)
     source = open_data(recipe.data, captions=False)
     seen = survey(source)
     world.agreed("data", data := read_fingerprint(source), DataError)
