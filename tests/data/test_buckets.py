@@ -245,3 +245,9 @@ def test_a_header_that_is_no_picture_joins_the_fullest_and_one_that_the_disk_wit
     source.of_disk = True
     with pytest.raises(DataError, match="picture 3 cannot be read now"):
         find_buckets(source, shapes, BASE)  # type: ignore[arg-type]
+
+
+def test_a_ratio_that_no_shape_meets_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"buckets.ratios 2: the nearest shape is 12x20 px") as refused:
+        bucket_shapes(BASE, 4, BucketsConfig(ratios=(1, 2)))
+    assert (refused.value.fix or "").startswith("1.67 instead")

@@ -18,10 +18,10 @@ from open_ldm.studio.run_view import plots, run_html
 from open_ldm.studio.trainings import Trainings, training_of
 
 
-def begun(run: Path, *argv: str, end: int | None = None) -> Path:
+def begun(run: Path, *argv: str, end: int | None = None, **facts: int) -> Path:
     run.mkdir()
     with EventLog(run / "events.jsonl") as log:
-        log.write("start", samples_seen=0, argv=list(argv))
+        log.write("start", samples_seen=0, argv=list(argv), **facts)
         for seen in (4, 8, 12):
             log.write("train", samples_seen=seen, loss=1 / seen, samples_per_second=3.0)
         log.write("held_out", samples_seen=12, mean=0.5, times=[0.2, 0.8], levels=[0.1, 0.9])
@@ -58,13 +58,20 @@ def test_a_recipe_of_the_command_line_is_started_into_its_folder(tmp_path: Path,
     assert started[0][1:] == ["-m", "open_ldm", *training.command[1:]] and training.run.is_dir()
 
 
+def test_a_run_of_several_processes_goes_on_as_it_was_begun(tmp_path: Path, started: list[list[str]]) -> None:
+    """Its command says `ldm train` too, whatever started the processes."""
+    trainings = Trainings({"a": begun(tmp_path / "a", "ldm", "train", "torchrun.yaml", end=75, processes=4)})
+    with pytest.raises(ConfigError, match="begun by 4 processes"):
+        trainings.start("a")
+    assert not started
+
+
 @pytest.mark.parametrize(
     ("argv", "end", "said"),
     [
         (("ldm", "train", "x"), 0, "has finished"),
         (("rm", "-rf", "x"), 75, "not begun by ldm train"),
         (("ldm", "demo"), 75, "not begun by ldm train"),
-        (("ldm", "train", "torchrun"), 75, "not begun by ldm train"),
         ((), 75, "not begun by ldm train"),
     ],
 )

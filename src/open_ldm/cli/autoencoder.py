@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Elsewhere, Json, RunOut, print_json, show
+from open_ldm.cli.options import Elsewhere, Json, RunOut, print_json, require_dry_run, show
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
 
@@ -37,6 +37,7 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a small KL autoencoder; OUT/autoencoder then serves any recipe. The same command again goes on."""
+    require_dry_run(elsewhere=elsewhere, dry_run=dry_run)
     from open_ldm.autoencoders.export import as_config
     from open_ldm.commands.absent import code_of_absent
     from open_ldm.commands.autoencoder_dry_run import dry_run as build_only
@@ -70,8 +71,7 @@ def train(
                 "samples_seen": result.samples_seen,
                 "loss": result.loss,
                 "seconds": round(result.seconds, 1),
-                "mean_psnr_db": checks[-1].mean_psnr_db if checks else None,
-                "worst_psnr_db": checks[-1].worst_psnr_db if checks else None,
+                **{name: getattr(checks[-1], name) if checks else None for name in ("mean_psnr_db", "worst_psnr_db")},
                 "autoencoder": use if checks else None,
             }
         )

@@ -19,7 +19,7 @@ def demo(
     ] = None,
     out: Out = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Only what the size does, by smaller models: a minute instead of five.")
+        bool, typer.Option("--quick", help="Only what the size does, by smaller models: half the time or less.")
     ] = False,
     as_json: Json = False,
 ) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
-from open_ldm.core.errors import escaped
+from open_ldm.core.errors import ConfigError, escaped
 from open_ldm.core.plain_data import to_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -38,3 +38,9 @@ def show(text: str, *, end: str = "\n", file: TextIO | None = None, flush: bool 
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object on standard output."""
     print(to_json(content, default=str))
+
+
+def require_dry_run(*, elsewhere: bool, dry_run: bool) -> None:
+    """Raise ConfigError for `--elsewhere` without `--dry-run`, where it has no effect."""
+    if elsewhere and not dry_run:
+        raise ConfigError("--elsewhere has no effect without --dry-run", fix="add --dry-run, or leave it out")

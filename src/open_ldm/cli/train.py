@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Elsewhere, Json, RunOut, load_torch, print_json, show
+from open_ldm.cli.options import Elsewhere, Json, RunOut, load_torch, print_json, require_dry_run, show
 
 if TYPE_CHECKING:
     from open_ldm.runs.recipe import Recipe
@@ -37,6 +37,7 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""
+    require_dry_run(elsewhere=elsewhere, dry_run=dry_run)
     if gpus is not None or processes is not None:
         return _in_processes(recipe, overrides or (), out, gpus, processes, dry_run=dry_run, as_json=as_json)
     load_torch(silent=as_json)

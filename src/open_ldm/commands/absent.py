@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from open_ldm.core.device import choose_device
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, escaped
 from open_ldm.training.settings import TrainingConfig
 
 
@@ -28,5 +28,6 @@ def code_of_absent(absent: Sequence[str], *, elsewhere: bool) -> int:
     """
     if not absent or elsewhere:
         return 0
-    print(f"error: it would not train here: {'; '.join(absent)[:200]}; fix: --elsewhere, for another machine", file=sys.stderr)
+    lacks = escaped("; ".join(absent)[:200])
+    print(f"error: it would not train here: {lacks}; fix: --elsewhere, for another machine", file=sys.stderr)
     return 65

@@ -137,7 +137,7 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
     else:
         seen = survey_for(recipe.conditioning.controls, pictures, 200, transform=recipe.transform)
         there = None if source is None else source.settings.spec.facts
-        facts, data = read_facts(recipe, pictures, seen, start=there), seen.sentence
+        facts, data = read_facts(recipe, pictures, seen, start=there), seen.said
     largest = latent_shape(recipe.autoencoder, *largest_shape(recipe.transform))
     count = count_model(recipe.model_spec(facts), largest[1:])
     start = _start(recipe, facts, source)

@@ -70,7 +70,7 @@ def bucket_shapes(base: Shape, step_px: int, config: BucketsConfig) -> tuple[Sha
         config: Which ratios are wanted.
 
     Raises:
-        ConfigError: Two given ratios have the same shape, or there is no shape but `base`.
+        ConfigError: A given ratio has no shape within a tenth, two have the same one, or there is no shape but `base`.
     """
     possible = shapes_of_area(base, step_px)
     if config.ratios is None:
@@ -78,6 +78,13 @@ def bucket_shapes(base: Shape, step_px: int, config: BucketsConfig) -> tuple[Sha
     else:
         chosen = [possible[nearest_ratio(ratio, possible)] for ratio in config.ratios]
         for number, shape in enumerate(chosen):
+            ratio = config.ratios[number]
+            if _kept(1, ratio, shape) < 1 / _APART:
+                raise ConfigError(
+                    f"buckets.ratios {ratio:g}: the nearest shape is {words_of(shape)} px, in steps of {step_px} px",
+                    needed="ratios within a tenth of a shape",
+                    fix=f"{_ratio(shape):.3g} instead, or a larger data.transform.size_px",
+                )
             if shape in chosen[:number]:
                 one, other = (f"{config.ratios[index]:g}" for index in (chosen.index(shape), number))
                 raise ConfigError(

@@ -32,7 +32,7 @@ from open_ldm.sources.loader import default_workers, read_batches
 from open_ldm.text import Vocabulary, WordsConfig
 from open_ldm.training.trainer import DiffusionTrainer
 
-_MEASURED_AT_ONCE = 64
+_MEASURED_AT_ONCE, _MEASURED_OF_A_BATCH = 64, 16
 
 
 def read_facts(
@@ -114,13 +114,15 @@ def measure_latent_stats(
 
 
 def measured_ranges(recipe: Recipe, config: MeasuredStats) -> list[range]:
-    """Positions of the views that latent statistics are measured on, cut into batches, in buckets each of one global batch."""
-    whole = config.pictures if recipe.data.transform.buckets is None else recipe.training.batch_size
-    return [
-        range(start, min(start + _MEASURED_AT_ONCE, first + whole, config.pictures))
-        for first in range(0, config.pictures, whole)
-        for start in range(first, min(first + whole, config.pictures), _MEASURED_AT_ONCE)
-    ]
+    """Positions of the views that latent statistics are measured on, cut into batches.
+
+    In buckets they are the first few of each of many global batches: a batch has one shape, and the statistics are for all.
+    """
+    pictures, batch = config.pictures, recipe.training.batch_size
+    if recipe.data.transform.buckets is None:
+        return [range(start, min(start + _MEASURED_AT_ONCE, pictures)) for start in range(0, pictures, _MEASURED_AT_ONCE)]
+    few = min(batch, _MEASURED_OF_A_BATCH)
+    return [range(batch * number, batch * number + few) for number in range(-(-pictures // few))]
 
 
 def read_live(recipe: Recipe, source: Source, order: Order, position_ranges: Iterable[Sequence[int]]) -> Iterator[Batch]:

@@ -151,6 +151,7 @@ class RunRecorder(ABC):
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
         samples = self.recipe.training.samples
         facts: dict[str, Any] = {"argv": list(command), "total_samples": samples, "device": machine.sentence}
+        facts |= {"processes": size} if (size := self.trainer.world.size) > 1 else {}
         if resumed is None:
             told = {"parameters": parameters, "data": seen.sentence, "fingerprint": dict(self.fingerprint)}
             now = self.event("start", **facts, **told)

@@ -7,13 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from pydantic import Field
 
 from open_ldm.commands.sample import requests_from, sample_images
 from open_ldm.core import seeds
-from open_ldm.core.config import Config
+from open_ldm.core.config import Config, flattened
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import png_bytes, to_picture, to_pixels
@@ -60,7 +59,7 @@ class Compared:
 
 def differences(models: Sequence[ModelFacts]) -> list[tuple[str, tuple[str, ...]]]:
     """Return the settings in which the recipes differ, with the value of each run; '-' for one that lacks the setting."""
-    flat = [dict(_flat(one.recipe.model_dump(mode="json"))) for one in models]
+    flat = [{name: str(value) for name, value in flattened(one.recipe.model_dump(mode="json")).items()} for one in models]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     rows = [(key, tuple(one.get(key, "-") for one in flat)) for key in keys if key not in _LEFT_OUT]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
@@ -172,12 +171,3 @@ def _tick(job: Job[Compared], before: int, done: int) -> None:
 
 def _safe(cell: str) -> str:
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t") else cell
-
-
-def _flat(content: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(content, Mapping) and content:
-        return [pair for key, value in content.items() for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))]
-    if isinstance(content, list) and any(isinstance(one, Mapping) for one in content):
-        named = {str(one.get("kind", number)): one for number, one in enumerate(content) if isinstance(one, Mapping)}
-        return [pair for key, value in named.items() for pair in _flat(value, f"{prefix}.{key}")]
-    return [(prefix, str(content))]

@@ -67,7 +67,8 @@ class Guard:
         elif (refused := self._refused(scope)) is not None:
             await _answer(send, *refused)
         elif (given := self._token_in_query(scope)) is not None:
-            await _answer(send, 303, "", (_location(scope), _cookie(given)))
+            right = hmac.compare_digest(given.encode(), self.token.encode()) if self.token else False
+            await _answer(send, 303, "", (_location(scope), *([_cookie(self.token)] if right and self.token else [])))
         else:
             await self.app(scope, _counted(receive, self.most_bytes), _with_headers(send))
 

@@ -19,10 +19,12 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import read_json_object
 from open_ldm.core.pictures import png_bytes, to_images, to_picture, to_pixels
+from open_ldm.data.order import Order
 from open_ldm.data.sample import BadPicture, Source, TransformRecord
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.run_folder.history import lookup
 from open_ldm.runs.load import LoadedRun
+from open_ldm.runs.shapes import buckets_of, training_order
 from open_ldm.sources.loader import open_data, read_view
 from open_ldm.studio.device_queue import Job
 from open_ldm.studio.models import Models
@@ -79,6 +81,7 @@ class TrainingPictures:
     def __init__(self, models: Models) -> None:
         self.models = models
         self._sources: dict[str, Source] = {}
+        self._orders: dict[str, Order] = {}
         self._coarse: OrderedDict[str, Tensor] = OrderedDict()
 
     def seen(self, name: str, position: int, count: int, job: Job[list[SeenPicture]]) -> list[SeenPicture]:
@@ -88,16 +91,15 @@ class TrainingPictures:
             OpenLdmError: The data are not on this machine, or cannot be read.
         """
         run, source = self.models.load(name), self._source(name)
-        controls, data = run.recipe.conditioning.controls, run.recipe.data
+        controls, data, seed = run.recipe.conditioning.controls, run.recipe.data, run.recipe.training.seed
+        cut, order = run.recipe.transform, self._order(name, run, source)
         measures, columns = measures_of(controls), columns_of_controls(controls)
         job.total = count
         found = []
         for number in range(count):
             job.tick(number)
-            seed = run.recipe.training.seed
-            read = read_view(
-                source, data.transform, seed, position + number, data.views, measures=measures, columns=columns
-            ).view
+            at = position + number
+            read = read_view(source, cut, seed, at, data.views, measures=measures, columns=columns, order=order).view
             rebuilt, decibels = _reconstructed(run, read.pixels)
             names = source.class_names
             label = None if read.label is None or not names else names[read.label]
@@ -124,6 +126,13 @@ class TrainingPictures:
         both = zip(order, views, strict=True)
         near = tuple(Neighbour(source.sample_id(index), _png(run, view), float(distances[index])) for index, view in both)
         return Nearest(png, near, len(pictures))
+
+    def _order(self, name: str, run: LoadedRun, source: Source) -> Order:
+        """The order of its training; the sizes of all pictures are read once where views have several shapes."""
+        if name not in self._orders:
+            buckets, training = buckets_of(run.recipe.transform, source), run.recipe.training
+            self._orders[name] = training_order(source, training.seed, training.batch_size, run.recipe.data.views, buckets)
+        return self._orders[name]
 
     def _source(self, name: str) -> Source:
         if name not in self._sources:

@@ -7,7 +7,6 @@ run's lock: the run saves and ends with exit code 75, and goes on from there whe
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -24,7 +23,6 @@ from open_ldm.run_folder.history import RunHistory, read_history
 from open_ldm.run_folder.report.head import command_of
 
 _LOG = "studio.log"
-_TORCHRUN = ("torchrun", "torch.distributed.run")
 
 
 @dataclass(frozen=True)
@@ -121,10 +119,12 @@ def training_of(recipe: str, overrides: Sequence[str], out: Path) -> Training:
 def _goes_on(name: str, folder: Path, history: RunHistory) -> Training:
     begun = next((event for event in history.events if event.name == "start"), None)
     argv = list(command_of(begun)) if begun is not None else []
-    if history.state.word == "finished":
+    if read_history(folder).state.word == "finished":
         raise ConfigError(f"{name} has finished", fix="ldm train with more training.samples goes on")
-    if argv[:2] != ["ldm", "train"] or any(re.search(word, part) for word in _TORCHRUN for part in argv):
+    if argv[:2] != ["ldm", "train"]:
         raise ConfigError(f"{name} was not begun by ldm train on this machine", fix="go on where it was begun")
+    if begun is not None and (processes := begun.number("processes")) is not None:
+        raise ConfigError(f"{name} was begun by {processes:g} processes", fix="go on with it as it was begun")
     return Training(folder, (*_without_out(argv), "--out", str(folder)))
 
 

@@ -194,4 +194,4 @@ def _first(values: Sequence[Value]) -> str:
 
 
 def _number(value: Value) -> str:
-    return f"{float(value):.6g}"
+    return spelt(float(value))
