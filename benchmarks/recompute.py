@@ -56,7 +56,7 @@ def most_bytes(recipe: Recipe, trainer: DiffusionTrainer) -> int:
     batch = made_batch(recipe, 0, recipe.training.batch_size, trainer.device)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         trainer._accumulate_gradients([batch])
-    trainer.state.optimizer.zero_grad(set_to_none=True)
+    trainer.state.optimizer.zero_grad()
     assert seen.profiler is not None and seen.profiler.kineto_results is not None
     changes = [each for each in seen.profiler.kineto_results.events() if each.name() == "[memory]"]
     held = most = 0

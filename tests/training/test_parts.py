@@ -23,7 +23,8 @@ from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.core.signals import StopRequest, process_lives_on
 from open_ldm.training.ema import Ema
 from open_ldm.training.fingerprint import compare, fingerprint
-from open_ldm.training.optimizer import build_optimizer, learning_rate_at, optimizer_tensors, restore_optimizer
+from open_ldm.training.learning_rate import learning_rate_at
+from open_ldm.training.optimizer import Optimizer
 from open_ldm.training.plan import plan_batches
 from open_ldm.training.settings import EmaConfig, OptimizerConfig
 from tests.helpers import batch_at, randn, small_model
@@ -72,45 +73,45 @@ def test_ema_decay_warms_up_only_if_asked() -> None:
     assert [warm.decay_at(n) for n in (1, 8, 10**6)] == pytest.approx([2 / 11, 0.5, 0.5])
 
 
-def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+def step(model: torch.nn.Module, optimizer: Optimizer, seed: int) -> None:
     for number, parameter in enumerate(model.parameters()):
         parameter.grad = randn(*parameter.shape, seed=100 * seed + number)
-    optimizer.step()
+    optimizer.step(1e-4)
 
 
 def test_optimizer_state_round_trip_is_bit_equal() -> None:
     config = OptimizerConfig(weight_decay=0.1)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
-    optimizer = build_optimizer(model, config)
-    assert optimizer_tensors(model, optimizer) == {}
+    optimizer = Optimizer(model, config)
+    assert optimizer.tensors() == {}
     step(model, optimizer, 1)
-    saved = {name: tensor.clone() for name, tensor in optimizer_tensors(model, optimizer).items()}
+    saved = {name: tensor.clone() for name, tensor in optimizer.tensors().items()}
     assert len(saved) == 3 * 4
     assert saved["step.0.weight"].item() == 1
     twin = copy.deepcopy(model)
-    other = build_optimizer(twin, config)
-    restore_optimizer(twin, other, saved)
+    other = Optimizer(twin, config)
+    other.restore(saved)
     for seed in (2, 3):
         step(model, optimizer, seed)
         step(twin, other, seed)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
     assert saved["step.0.weight"].item() == 1  # restoring copies: what was saved is not stepped on
-    restore_optimizer(twin, other, {})
-    assert optimizer_tensors(twin, other) == {}
+    other.restore({})
+    assert other.tensors() == {}
 
 
 @pytest.mark.parametrize("change", ["missing", "extra"])
 def test_optimizer_state_of_another_model_is_refused(change: str) -> None:
     model = torch.nn.Linear(3, 4)
-    optimizer = build_optimizer(model, OptimizerConfig())
+    optimizer = Optimizer(model, OptimizerConfig())
     step(model, optimizer, 1)
-    state: dict[str, Any] = optimizer_tensors(model, optimizer)
+    state: dict[str, Any] = optimizer.tensors()
     if change == "missing":
         del state["exp_avg.bias"]
     else:
         state["exp_avg.other"] = torch.zeros(1)
     with pytest.raises(CheckpointError, match=r"exp_avg\.(bias|other)"):
-        restore_optimizer(model, optimizer, state)
+        optimizer.restore(state)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -71,7 +71,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(monkeypatch: pytest.Monkey
     found = []
     for micro in (8, 4, 1):
         trainer = small_trainer()
-        monkeypatch.setattr(trainer.state.optimizer, "zero_grad", lambda **choices: None)
+        monkeypatch.setattr(trainer.state.optimizer, "zero_grad", lambda: None)
         monkeypatch.setattr(trainer, "_apply", lambda norm, rate: None)
         (update,) = run_updates(trainer, 1, micro)
         gradient = torch.cat([p.grad.flatten() for p in trainer.state.model.parameters() if p.grad is not None])

@@ -66,7 +66,7 @@ def added(denoiser: str) -> dict[str, Tensor]:
             batches = batches_of(plan_batches(BATCH_SIZE, 2, World(rank, 2)), trainer.state.counters.samples_seen)
             loss = trainer._accumulate_gradients([encoder().encode(batch) for batch in islice(batches, BATCH_SIZE // 4)])
             shares.append((loss, [gradient.clone() for gradient in trainer._gradients()]))
-            trainer.state.optimizer.zero_grad(set_to_none=True)
+            trainer.state.optimizer.zero_grad()
         (first_loss, first), (second_loss, second) = shares
         for parameter, one, other in zip(trainer.state.model.parameters(), first, second, strict=True):
             parameter.grad = one + other

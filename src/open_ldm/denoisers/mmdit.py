@@ -38,7 +38,7 @@ class Stream(nn.Module):
         super().__init__()
         self.heads, self.context_pre_only = heads, context_pre_only
         self.modulation = Modulation(width, 2 if context_pre_only else 6)
-        self.qkv = Linear(width, 3 * width)
+        self.qkv = Linear(width, 3 * width, parts=3)
         self.norm_q = RMSNorm(width // heads) if qk_norm else nn.Identity()
         self.norm_k = RMSNorm(width // heads) if qk_norm else nn.Identity()
         if not context_pre_only:

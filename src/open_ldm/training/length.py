@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.training.optimizer import learning_rate_at
+from open_ldm.training.learning_rate import learning_rate_at
 from open_ldm.training.settings import TrainingConfig
 
 

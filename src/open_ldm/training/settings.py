@@ -14,8 +14,21 @@ from open_ldm.core.later_settings import without_defaults
 _Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+class MuonConfig(Config):
+    """Muon for the matrices of the blocks, beside AdamW for all else (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982).
+
+    Attributes:
+        rate: Its learning rate over AdamW's: at 1 an update of an m x n matrix is 0.2 sqrt(max(m, n)) times an orthogonal one,
+            and its root mean square is that of AdamW's (Liu et al. 2025, equation 4).
+        momentum: Of the running mean of gradients, with Nesterov's step.
+    """
+
+    rate: float = Field(default=1.0, gt=0)
+    momentum: _Share = 0.95
+
+
 class OptimizerConfig(Config):
-    """AdamW.
+    """AdamW, and Muon for matrices on request.
 
     Attributes:
         learning_rate: After warm-up.
@@ -25,6 +38,7 @@ class OptimizerConfig(Config):
         warmup_samples: Over these the learning rate rises linearly from 0.
         decay: Its course from there to the end.
         clip_norm: Gradients of a larger 2-norm are scaled down to it; null clips none.
+        muon: How the matrices of the blocks learn; null leaves them to AdamW. Rate, its course and weight decay hold for both.
     """
 
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -34,6 +48,11 @@ class OptimizerConfig(Config):
     warmup_samples: int = Field(default=0, ge=0)
     decay: Literal["constant", "linear", "cosine"] = "constant"
     clip_norm: float | None = Field(default=1.0, gt=0)
+    muon: MuonConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("muon",))
 
 
 class EmaConfig(Config):

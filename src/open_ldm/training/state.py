@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.errors import CheckpointError
 from open_ldm.training.ema import Ema
-from open_ldm.training.optimizer import build_optimizer, empty_state, optimizer_tensors, restore_optimizer
+from open_ldm.training.optimizer import Optimizer
 from open_ldm.training.parallel import fill
 from open_ldm.training.settings import TrainingConfig
 
@@ -51,12 +51,13 @@ class TrainState(Generic[M]):
         model: What is trained.
         config: How.
         hollow: As for `Ema`.
+        blocks: As for `Optimizer`.
     """
 
-    def __init__(self, model: M, config: TrainingConfig, hollow: M | None = None) -> None:
+    def __init__(self, model: M, config: TrainingConfig, hollow: M | None = None, blocks: Sequence[nn.Module] = ()) -> None:
         self.model = model
         self.ema = Ema(model, config.ema, hollow)
-        self.optimizer = build_optimizer(model, config.optimizer)
+        self.optimizer = Optimizer(model, config.optimizer, blocks)
         self.counters = Counters()
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -64,7 +65,7 @@ class TrainState(Generic[M]):
         return {
             "model": dict(self.model.state_dict()),
             "ema": self.ema.tensors(),
-            "optimizer": optimizer_tensors(self.model, self.optimizer),
+            "optimizer": self.optimizer.tensors(),
         }
 
     def counters_to_json(self) -> dict[str, Any]:
@@ -88,7 +89,7 @@ class TrainState(Generic[M]):
             except (RuntimeError, KeyError) as error:
                 first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
                 raise CheckpointError(f"checkpoint does not fit the recipe's model: {first}") from error
-        restore_optimizer(self.model, self.optimizer, files["optimizer"])
+        self.optimizer.restore(files["optimizer"])
         self.counters = Counters(**counters)
 
     def read(self, checkpoint: Checkpoint) -> None:
@@ -101,7 +102,7 @@ class TrainState(Generic[M]):
             CheckpointError: The tensors belong to another model.
         """
         begun = bool(checkpoint.content["files"]["optimizer"]["tensors"])
-        empty_state(self.model, self.optimizer, begun=begun)
+        self.optimizer.empty(begun=begun)
         for group, tensors in self.tensors().items():
             checkpoint.read_into(group, tensors)
         self.counters = Counters(**checkpoint.content["counters"])

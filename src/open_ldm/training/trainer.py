@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.attention_kernel import AttentionWatch
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import DiffusionModel
@@ -22,7 +23,7 @@ from open_ldm.model.objective import Objective, ObjectiveConfig
 from open_ldm.training import loss_scale
 from open_ldm.training.compile_check import record_calls
 from open_ldm.training.compiled import Compiler
-from open_ldm.training.optimizer import learning_rate_at
+from open_ldm.training.learning_rate import learning_rate_at
 from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy, own_parts, shared, total_norm
 from open_ldm.training.recompute import recompute, recomputed_blocks
 from open_ldm.training.settings import ParallelConfig, TrainingConfig
@@ -104,7 +105,13 @@ class Trainer(ABC, Generic[M, B]):
         self.sharing = choose_sharing(parallel or ParallelConfig(), model, world, device)
         hollow = hollow_copy(model) if self.sharing.in_shards else None
         self.objective, self.root = objective, shared(objective, blocks, world, self.sharing, device)
-        self.state = TrainState(model, config, hollow)
+        if self.sharing.in_shards and config.optimizer.muon is not None:
+            raise ConfigError(
+                "training.optimizer.muon with a model in shards",
+                needed="whole matrices on every process",
+                fix="parallel.kind=ddp, or training.optimizer.muon=null",
+            )
+        self.state = TrainState(model, config, hollow, blocks)
         self.config, self.world, self.device, self.scaled = config, world, device, scaled
         self._parameters = list(model.parameters())
         self._begun: _Begun | None = None
@@ -137,9 +144,11 @@ class Trainer(ABC, Generic[M, B]):
     def lags(self) -> bool:
         """Whether `begin` keeps the device busy where `update` would wait for it.
 
-        The optimiser of shards knows no flag, and the loss scale of an update depends on what became of the one before.
+        The optimiser of shards knows no flag, nor does Muon, and the loss scale of an update depends on what became of the one
+        before.
         """
-        return self.device.type == "cuda" and not self.sharing.in_shards and not self.scaled
+        flagged = not self.sharing.in_shards and self.config.optimizer.muon is None
+        return self.device.type == "cuda" and flagged and not self.scaled
 
     def begin(self, micro_batches: Sequence[B]) -> Update | None:
         """Begin an update like `update`, without waiting for it: where it is not finite, the device leaves all weights alone.
@@ -155,13 +164,13 @@ class Trainer(ABC, Generic[M, B]):
         self.world.sum_([loss])
         before = self.settle()
         norm = total_norm(self._gradients())
-        counters, optimizer = self.state.counters, self.state.optimizer
+        counters, optimizer = self.state.counters, self.state.optimizer.adamw
         counters.samples_seen += self.config.batch_size
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
         optimizer.found_inf = 1 - (torch.isfinite(loss) & torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self._apply(norm, rate)
         del optimizer.found_inf  # type: ignore[attr-defined]
-        optimizer.zero_grad(set_to_none=True)
+        self.state.optimizer.zero_grad()
         self._begun = _Begun(loss, norm, rate)
         return before
 
@@ -222,7 +231,7 @@ class Trainer(ABC, Generic[M, B]):
             self._count(finite)
         if finite and self.scaled:
             loss_scale.applied(counters)
-        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.optimizer.zero_grad()
         return Update(float(loss), float(norm), rate, finite, rescaled)
 
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
@@ -256,9 +265,7 @@ class Trainer(ABC, Generic[M, B]):
     def _apply(self, norm: Tensor, rate: float) -> None:
         if self.config.optimizer.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.optimizer.clip_norm, norm)
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = rate
-        self.state.optimizer.step()
+        self.state.optimizer.step(rate)
 
 
 class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch | ObjectiveInputs]):

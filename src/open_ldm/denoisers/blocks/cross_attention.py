@@ -23,7 +23,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.q = Linear(width, width, bias=qkv_bias)
-        self.kv = Linear(context_dim, 2 * width, bias=qkv_bias)
+        self.kv = Linear(context_dim, 2 * width, bias=qkv_bias, parts=2)
         self.proj = Linear(width, width)
         self.attention = Attention()
 

@@ -11,7 +11,14 @@ class Linear(nn.Linear):
 
     Parameters and their gradients stay float32 for the optimiser. A network computes in bf16 by casting its activations once,
     without autocast, which would cast some that are bf16 already.
+
+    Attributes:
+        parts: Matrices that the weight is made of, one above the other, such as 3 for queries, keys and values.
     """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, parts: int = 1) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.parts = parts
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""

@@ -18,7 +18,7 @@ class Modulation(nn.Module):
     def __init__(self, width: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.linear = Linear(width, count * width)
+        self.linear = Linear(width, count * width, parts=count)
 
     def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
         """Compute the vectors.

@@ -37,7 +37,8 @@ class ResidualBlock(nn.Module):
         self.adaptive_norm = adaptive_norm
         self.norm_1 = nn.GroupNorm(groups, inputs, EPSILON)
         self.conv_1 = Conv2d(inputs, outputs)
-        self.modulation = Linear(modulation, outputs * (2 if adaptive_norm == "scale_shift" else 1))
+        parts = 2 if adaptive_norm == "scale_shift" else 1
+        self.modulation = Linear(modulation, parts * outputs, parts=parts)
         self.norm_2 = nn.GroupNorm(groups, outputs, EPSILON)
         self.conv_2 = Conv2d(outputs, outputs)
         self.skip = Pointwise(inputs, outputs) if inputs != outputs else None

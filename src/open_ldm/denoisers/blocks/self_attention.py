@@ -21,7 +21,7 @@ class SelfAttention(nn.Module):
         """
         super().__init__()
         self.heads = heads
-        self.qkv = Linear(width, 3 * width, bias=qkv_bias)
+        self.qkv = Linear(width, 3 * width, bias=qkv_bias, parts=3)
         self.proj = Linear(width, width)
         self.attention = Attention()
 

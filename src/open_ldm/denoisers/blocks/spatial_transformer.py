@@ -20,7 +20,7 @@ class GatedMlp(nn.Module):
 
     def __init__(self, width: int, ratio: int = 4) -> None:
         super().__init__()
-        self.fc1 = Linear(width, 2 * ratio * width)
+        self.fc1 = Linear(width, 2 * ratio * width, parts=2)
         self.fc2 = Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
