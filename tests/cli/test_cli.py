@@ -169,6 +169,12 @@ def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert round(rows["pixart", "XL"]["gmacs"], 2) == 149.05
     assert round(rows["mdtv2", "XL"]["gmacs"], 2) == 129.49
     assert round(rows["unet", "L"]["gmacs"], 2) == 25.24
+    assert rows["unet", "XL"]["memory"]["weights"] == 4 * rows["unet", "XL"]["parameters"]
+    for kind in ("dit", "mmdit", "mdtv2", "pixart", "unet"):
+        kept = [rows[kind, size]["memory"]["picture"] for size in ("XS", "S", "B", "L", "XL")]
+        assert kept[0] == min(kept) and kept[-1] == max(kept)
+    code, out, _ = ldm(capsys, "models")
+    assert code == 0 and " GB" in out and "training in bf16" in out.splitlines()[-1]
 
 
 def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ class Run:
     stop_at: int | None = None
     saved: tuple[Any, Any] | None = None
     told: list[str] = field(default_factory=list)
+    skipped_at: list[int] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
     @property
@@ -108,6 +109,7 @@ class Run:
 
     def not_finite(self, update: Update) -> None:
         self.told.append("skipped")
+        self.skipped_at.append(update.samples_seen // BATCH_SIZE)
 
     def run(self, *, lags: bool = True) -> bool:
         hooks = Hooks(
@@ -137,6 +139,7 @@ def test_a_lagging_training_ends_as_one_that_waits(bad: set[int]) -> None:
         (each.loss, each.grad_norm, each.learning_rate) for each in waiting.reports
     ]
     assert late.told == waiting.told == ["skipped"] * len(bad)
+    assert late.skipped_at == waiting.skipped_at == [number + 1 for number in sorted(bad)]
 
 
 def test_after_too_many_it_goes_back_one_update_later_or_where_something_is_due() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from open_ldm.core.errors import NonFiniteError
 from open_ldm.core.files import write_json
+from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
@@ -111,7 +112,10 @@ class DiffusionRecorder(RunRecorder):
         if self.held_out is None:
             return
         started = time.perf_counter()
-        with self.trainer.averaged() as model:
+        lack = naming_lack_of_memory(
+            "while the held-out loss was measured", lambda: "held_out=null, or a smaller denoiser.size"
+        )
+        with lack, self.trainer.averaged() as model:
             found = self.held_out.loss(model)
         fields: dict[str, Any] = found.to_json() | self.held_out.groups
         self.event(HELD_OUT, **fields, seconds=round(time.perf_counter() - started, 2))

@@ -281,13 +281,14 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
+        seen = update.samples_seen  # of another update, which may have begun since, the counters tell
         if update.rescaled:
-            self.event("loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
+            self.event_at(seen, "loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
             why = f"an fp16 gradient overflowed; loss scale {scale:,} from here"
         else:
-            self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+            self.event_at(seen, "nonfinite", loss=update.loss, grad_norm=update.grad_norm)
             why = f"loss {update.loss}, gradient norm {update.grad_norm}"
-        self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
+        self.say(f"update skipped at {seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
         self._saving.take(wait=True)

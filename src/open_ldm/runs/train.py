@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.checkpoint import Checkpoint, CheckpointFolder
 from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.controls.data import survey_for
 from open_ldm.core.config import flattened
-from open_ldm.core.device import Machine, choose_device
+from open_ldm.core.device import Machine, choose_device, forget_most_memory
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.core.slow_steps import SlowSteps
+from open_ldm.core.threads import keep_threads
 from open_ldm.data.buckets import Buckets
 from open_ldm.data.health import Health, count_bad_samples
 from open_ldm.data.sample import Source
@@ -182,7 +183,8 @@ def _trained(
     store = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest_of_all()
     saved = None if checkpoint is None else checkpoint.content
-    machine = as_begun(machine, recipe.training.dtype, saved["fingerprint"] if saved else {})
+    began = saved["fingerprint"] if saved else {}
+    machine, kept = as_begun(machine, recipe.training.dtype, began), keep_threads(began, context.machine.device)
     source = slow("looking for the pictures", open_data, recipe.data, captions=recipe.conditioning.reads_captions)
     seen = slow(f"reading {len(source):,} pictures", survey_for, recipe.conditioning.controls, source)
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
@@ -192,46 +194,53 @@ def _trained(
     encoders = slow("loading the autoencoder and the text encoder", load_encoders, recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     seen = replace(seen, buckets=slow("reading the sizes of pictures", buckets_of, recipe.transform, source, world))
-    notes = [*notes, *vanished_classes(facts.class_names, source.class_names), *seen.few(recipe.training.batch_size)]
+    vanished = vanished_classes(facts.class_names, source.class_names)
+    notes = [*notes, *kept, *vanished, *seen.few(recipe.training.batch_size)]
     batches = _batches(recipe, source, facts, encoders, seen.buckets, health, context, silent=silent)
     known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
-    choices = settle_choices(recipe, facts, machine, world, saved["fingerprint"] if saved else None)
-    trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
-    transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
-    world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
+    choices = settle_choices(recipe, facts, machine, world, began if saved else None)
     plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world)
-    compiling = Compiling() if seen.buckets else compile_blocks(trainer, plan, batches, saved)
-    micro = plan.micro_batch_size
-    facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
-    recorder = DiffusionRecorder(
-        folder=folder,
-        recipe=recipe,
-        known=known,
-        trainer=trainer,
-        generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine),
-        requests=preview_requests(recipe, known.facts, source, text_encoder),
-        text_encoder=text_encoder,
-        held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
-        health=health,
-        store=store,
-        fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},
-        compiling=compiling,
-        stop=context.stop,
-        silent=silent,
-        reach=_reach(recipe, known, trainer, machine, choices, watched=not silent),
-    )
-    with recorder:
-        captions = None if text_encoder is None else survey_captions(text_encoder, source)
-        recorder.begin(seen, captions, machine, command, problems, saved, notes)
-        code = _ended(recorder, transferred, plan, batches, choices)
+    with choices.naming_what_fits(plan.micro_batch_size):
+        trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
+        transferred = _begin(trainer, recipe, checkpoint, start, known)
+        world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
+        compiling = Compiling() if seen.buckets else compile_blocks(trainer, plan, batches, saved)
+        micro = plan.micro_batch_size
+        facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
+        recorder = DiffusionRecorder(
+            folder=folder,
+            recipe=recipe,
+            known=known,
+            trainer=trainer,
+            generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine),
+            requests=preview_requests(recipe, known.facts, source, text_encoder),
+            text_encoder=text_encoder,
+            held_out=_held_out(recipe, known, encoders, world),
+            health=health,
+            store=store,
+            fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},
+            compiling=compiling,
+            stop=context.stop,
+            silent=silent,
+            reach=_reach(recipe, known, trainer, machine, choices, watched=not silent),
+        )
+        with recorder:
+            captions = None if text_encoder is None else survey_captions(text_encoder, source)
+            recorder.begin(seen, captions, machine, command, problems, saved, notes)
+            code = _ended(recorder, transferred, plan, batches)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
 
-def _ended(
-    recorder: DiffusionRecorder, transferred: Started | None, plan: BatchPlan, batches: Batches, choices: Settled
-) -> int:
+def _begin(
+    trainer: DiffusionTrainer, recipe: Recipe, checkpoint: Checkpoint | None, start: StartingPoint | None, known: Knowledge
+) -> Started | None:
+    """Give a trainer the weights it begins with, where they are not random; those of another run have a receipt."""
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    return start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
+
+
+def _ended(recorder: DiffusionRecorder, transferred: Started | None, plan: BatchPlan, batches: Batches) -> int:
     """Say how training begins, train to the end or to a stop, and return the exit code."""
     recorder.say_compiled()
     if transferred is not None:
@@ -239,9 +248,12 @@ def _ended(
     trainer = recorder.trainer
     read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
     loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
-    with choices.naming_what_fits(plan.micro_batch_size):
-        finished = loop.run()
-    return recorder.end(finished=finished)
+    forget_most_memory(trainer.device)  # what starting took is not what training takes
+    return recorder.end(finished=loop.run())
+
+
+def _held_out(recipe: Recipe, known: Knowledge, encoders: Encoders, world: World) -> HeldOutPictures | None:
+    return None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world)
 
 
 def _reach(

@@ -6,7 +6,6 @@ nothing, because the order, every random number and every replacement are keyed 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from pydantic import Field, model_validator
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.seeds import key
+from open_ldm.core.threads import usable_cores
 from open_ldm.data.buckets import Buckets
 from open_ldm.data.columns import columns_of, with_columns
 from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
@@ -105,8 +105,7 @@ def open_data(config: DataConfig, part: PartName = "train", *, captions: bool = 
 
 def default_workers() -> int:
     """Return half the number of processors that this process may use, at most 8; 0 where there is only one."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, usable // 2)
+    return min(8, usable_cores() // 2)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Update:
         learning_rate: Of this update.
         applied: False where loss or gradient was not finite, so that no weight was changed.
         rescaled: Not applied because an fp16 gradient overflowed, which a smaller loss scale prevents.
+        samples_seen: By the model, with this update.
     """
 
     loss: float
@@ -46,14 +47,15 @@ class Update:
     learning_rate: float
     applied: bool
     rescaled: bool = False
+    samples_seen: int = 0
 
 
 class _Begun:
     """An update that the device may not have finished: its loss and norm are on their way to the host."""
 
-    def __init__(self, loss: Tensor, norm: Tensor, rate: float) -> None:
+    def __init__(self, loss: Tensor, norm: Tensor, rate: float, samples_seen: int) -> None:
         found = torch.stack((loss, norm.to(loss.dtype)))
-        self.rate, self._event = rate, None
+        self.rate, self.samples_seen, self._event = rate, samples_seen, None
         if found.device.type == "cuda":
             self._found = torch.empty(2, dtype=found.dtype, pin_memory=True)
             self._found.copy_(found, non_blocking=True)
@@ -162,7 +164,7 @@ class Trainer(ABC, Generic[M, B]):
         self._apply(norm, rate)
         del optimizer.found_inf  # type: ignore[attr-defined]
         optimizer.zero_grad(set_to_none=True)
-        self._begun = _Begun(loss, norm, rate)
+        self._begun = _Begun(loss, norm, rate, counters.samples_seen)
         return before
 
     def settle(self) -> Update | None:
@@ -173,7 +175,7 @@ class Trainer(ABC, Generic[M, B]):
         loss, norm = begun.numbers()
         finite = math.isfinite(loss) and math.isfinite(norm)
         self._count(finite)
-        return Update(loss, norm, begun.rate, finite)
+        return Update(loss, norm, begun.rate, finite, samples_seen=begun.samples_seen)
 
     def _wrap_blocks(self) -> None:
         """Have the blocks computed as the settings say, where they are compiled with compiled code."""
@@ -223,7 +225,7 @@ class Trainer(ABC, Generic[M, B]):
         if finite and self.scaled:
             loss_scale.applied(counters)
         self.state.optimizer.zero_grad(set_to_none=True)
-        return Update(float(loss), float(norm), rate, finite, rescaled)
+        return Update(float(loss), float(norm), rate, finite, rescaled, counters.samples_seen)
 
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
         total = torch.zeros((), device=self.device)

@@ -12,6 +12,7 @@ from open_ldm.autoencoders.network import build_network
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import DataError
+from open_ldm.core.threads import keep_threads
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.health import count_bad_samples
 from open_ldm.data.holdout import hold_out
@@ -65,7 +66,8 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     folder, world, training = context.folder, context.world, recipe.training
     store = SharedCheckpoints(folder.checkpoints, world, training.keep_checkpoints, REQUIRED)
     checkpoint, problems = store.newest_of_all()
-    machine = as_begun(context.machine, training.dtype, checkpoint.content["fingerprint"] if checkpoint else {})
+    began = checkpoint.content["fingerprint"] if checkpoint else {}
+    machine, kept = as_begun(context.machine, training.dtype, began), keep_threads(began, context.machine.device)
     context = replace(context, machine=machine)
     source = open_data(recipe.data, captions=False)
     seen = survey(source)
@@ -100,7 +102,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     )
     encoder = ImageEncoder(recipe.network.in_channels, machine.device)
     with recorder:
-        recorder.begin(seen, None, machine, command, problems, None if checkpoint is None else checkpoint.content)
+        recorder.begin(seen, None, machine, command, problems, None if checkpoint is None else checkpoint.content, kept)
         code = recorder.end(finished=Loop(trainer, plan, batches, encoder, recorder.hooks()).run())
     seconds = time.perf_counter() - started
     return TrainingResult(code, folder.path, trainer.state.counters.samples_seen, seconds, recorder.last_loss)
