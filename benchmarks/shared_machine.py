@@ -178,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.side:
         return train_by_turns(args.side, args.batch)
+    if args.rounds < 2:
+        parser.error("quartiles need two rounds")
     wanted = [(AS_TORCH_IS, DEFAULT_SPINS), (OURS, None), *((f"spin {count}", count) for count in args.spins)]
     sides, others = list[Side](), list[float]()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -15,7 +15,7 @@ from open_ldm.denoisers.base import SIZES
 from open_ldm.denoisers.unet import UNET_SIZES
 from open_ldm.model.count import count_model
 from open_ldm.model.spec import DataFacts, ProcessConfig
-from open_ldm.runs.memory import Memory, memory_of
+from open_ldm.runs.memory import Memory, memory_of, weights_and_kin
 from open_ldm.runs.recipe import Recipe
 from open_ldm.text import WordsConfig
 from open_ldm.text.padding import PaddingKind
@@ -31,7 +31,7 @@ class ModelRow:
         patch: Latents of a side of a token; 1 for the UNet.
         parameters: Of the whole model.
         gmacs: Multiply-adds of one forward pass of one picture, in 10^9.
-        memory: What a training in bf16 holds, by the arithmetic of `ldm plan`.
+        memory: What a training holds, by the arithmetic of `ldm plan`; what pictures add, in bf16, where that was asked.
         setting: The latents and conditions it was counted for.
     """
 
@@ -84,12 +84,18 @@ PUBLISHED = {
 """By the denoiser's kind, in the order of the table. MDTv2's masked pass of a training step comes on top of its row."""
 
 
-def model_table() -> list[ModelRow]:
-    """Count every denoiser in every named size, with the conditions it was published with."""
-    return [_row(kind, size) for kind in PUBLISHED for size in (UNET_SIZES if kind == "unet" else SIZES)]
+def model_table(*, pictures: bool = False) -> list[ModelRow]:
+    """Count every denoiser in every named size, with the conditions it was published with.
+
+    Args:
+        pictures: Count the memory of pictures too, by a forward pass of each model without numbers: seconds for each.
+    """
+    kinds = [(kind, size) for kind in PUBLISHED for size in (UNET_SIZES if kind == "unet" else SIZES)]
+    return [count_row(kind, size, pictures=pictures) for kind, size in kinds]
 
 
-def _row(kind: str, size: str) -> ModelRow:
+def count_row(kind: str, size: str, *, pictures: bool = False) -> ModelRow:
+    """Count one denoiser in one size; `pictures` as in `model_table`."""
     published = PUBLISHED[kind]
     classes = () if published.words else _CLASSES
     facts = DataFacts(4, ViewShape(_SIZE_PX, _SIZE_PX, _SIZE_PX), class_names=classes, words=published.words)
@@ -105,6 +111,7 @@ def _row(kind: str, size: str) -> ModelRow:
         }
     )
     count = count_model(recipe.model_spec(facts), recipe.latent_shape[1:])
-    memory = memory_of(recipe, facts, count.parameters, torch.bfloat16)
+    parameters = count.parameters
+    memory = memory_of(recipe, facts, parameters, torch.bfloat16) if pictures else weights_and_kin(parameters)
     patch = getattr(recipe.denoiser, "patch", 1)
     return ModelRow(kind, size, patch, count.parameters, count.gmacs, memory, published.setting)

@@ -6,6 +6,9 @@ before there was a number, and lacks the settings that came later: they are fill
     schema    what changed
     1         no number was written; gates read the bare t
     2         gates have a `clock`, by default the noise level
+
+What a recipe leaves to the machine (`device`, `dtype`, `compile`, `micro_batch_size`: `auto`) is no number of it. It is settled
+when a run begins and stays with that run; a new run of a stored recipe takes what `auto` means by then.
 """
 
 from __future__ import annotations

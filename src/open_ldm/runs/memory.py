@@ -101,6 +101,12 @@ class Memory:
         return asdict(self)
 
 
+def weights_and_kin(parameters: int) -> Memory:
+    """Count what a training holds whatever the number of pictures, but for copies."""
+    weights = FLOAT32 * parameters
+    return Memory(weights, weights, 2 * weights, weights, 0, 0)
+
+
 def memory_of(
     recipe: Recipe,
     facts: DataFacts,
@@ -122,8 +128,8 @@ def memory_of(
         waiting: How many pictures wait.
     """
     (one, ready), (two, _) = (_counted(recipe, facts, number, compute_dtype, None, waiting.counted) for number in (1, 2))
-    weights = FLOAT32 * parameters
-    return Memory(weights, weights, 2 * weights, weights, max(0, 2 * one - two), two - one, program, ready, waiting)
+    activations = {"copies": max(0, 2 * one - two), "picture": two - one}
+    return replace(weights_and_kin(parameters), **activations, program=program, ready=ready, waiting=waiting)
 
 
 def kept_for_backward(
