@@ -147,7 +147,8 @@ def test_a_run_keeps_the_threads_it_began_with(tmp_path: Path, monkeypatch: pyte
     finally:
         torch.set_num_threads(began)
     told = [event for event in read_events(tmp_path / "run" / "events.jsonl") if event.name in ("resume", "warning")]
-    assert told[0].text("bitwise") == "yes" and f"{began} threads, with which this run began" in told[1].text("message")
+    assert told[0].text("bitwise") == "yes"
+    assert any(f"{began} threads, with which this run began" in event.text("message") for event in told[1:])
 
 
 def lacking(*given: object, **named: object) -> None:
@@ -159,7 +160,7 @@ def lacking(*given: object, **named: object) -> None:
     [
         ((DiffusionTrainer, "restore"), "training.micro_batch_size=2"),
         ((DiffusionTrainer, "losses"), "training.micro_batch_size=2"),
-        ((IdentityAutoencoder, "decode"), "sampling.batch_size=2, or of ldm sample --batch 2"),
+        ((IdentityAutoencoder, "decode"), "sampling.batch_size=2, or ldm sample --batch 2"),
         ((HeldOutPictures, "loss"), "held_out=null, or a smaller denoiser.size"),
     ],
     ids=["weights", "update", "preview", "evaluation"],

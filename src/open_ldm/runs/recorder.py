@@ -24,7 +24,7 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
-from open_ldm.runs.saving import Saving
+from open_ldm.runs.saving import Saving, is_due
 from open_ldm.runs.tracked import tracked_run
 from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.text.survey import CaptionSurvey
@@ -281,18 +281,17 @@ class RunRecorder(ABC):
         self.health.check()
 
     def _not_finite(self, update: Update) -> None:
-        seen = update.samples_seen  # of another update, which may have begun since, the counters tell
         if update.rescaled:
-            self.event_at(seen, "loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
+            self.event_at(update.samples_seen, "loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
             why = f"an fp16 gradient overflowed; loss scale {scale:,} from here"
         else:
-            self.event_at(seen, "nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+            self.event_at(update.samples_seen, "nonfinite", loss=update.loss, grad_norm=update.grad_norm)
             why = f"loss {update.loss}, gradient norm {update.grad_norm}"
-        self.say(f"update skipped at {seen:,} samples: {why}")
+        self.say(f"update skipped at {update.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
         self._saving.take(wait=True)
-        checkpoint, _ = self.store.newest_of_all()
+        checkpoint, _ = self.store.newest_of_all(partial(is_due, self.recipe.training))  # as without a stop in between
         if checkpoint is None:
             return False
         self.trainer.restore(checkpoint)

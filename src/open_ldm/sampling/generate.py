@@ -125,7 +125,7 @@ class _Watch:
 def _fewer(pictures: int) -> str:
     if pictures == 1:
         return "a device with more memory"
-    return f"sampling.batch_size={pictures // 2}, or of ldm sample --batch {pictures // 2}"
+    return f"sampling.batch_size={pictures // 2}, or ldm sample --batch {pictures // 2}"
 
 
 @dataclass(frozen=True, eq=False)
