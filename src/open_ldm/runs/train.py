@@ -36,6 +36,7 @@ from open_ldm.runs.compiling import Compiling, compile_blocks
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
+from open_ldm.runs.on_the_way import OnTheWay
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -213,6 +214,7 @@ def _trained(
         generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine),
         requests=preview_requests(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
+        on_the_way=_on_the_way(recipe, known, source, trainer, encoders, context),
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
         health=health,
         store=store,
@@ -242,6 +244,15 @@ def _ended(
     with choices.naming_what_fits(plan.micro_batch_size):
         finished = loop.run()
     return recorder.end(finished=finished)
+
+
+def _on_the_way(
+    recipe: Recipe, known: Knowledge, source: Source, trainer: DiffusionTrainer, encoders: Encoders, context: RunContext
+) -> OnTheWay | None:
+    if recipe.evaluation is None:
+        return None
+    generator = build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, context.machine)
+    return OnTheWay(recipe, known, source, generator, encoders.text, context.folder.path)
 
 
 def _reach(
