@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -149,9 +150,8 @@ class RunRecorder(ABC):
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
-        samples = self.recipe.training.samples
-        facts: dict[str, Any] = {"argv": list(command), "total_samples": samples, "device": machine.sentence}
-        facts |= {"processes": size} if (size := self.trainer.world.size) > 1 else {}
+        facts: dict[str, Any] = {"argv": list(command), "cwd": Path.cwd(), "total_samples": self.recipe.training.samples}
+        facts |= {"device": machine.sentence} | ({"processes": size} if (size := self.trainer.world.size) > 1 else {})
         if resumed is None:
             told = {"parameters": parameters, "data": seen.sentence, "fingerprint": dict(self.fingerprint)}
             now = self.event("start", **facts, **told)

@@ -36,7 +36,8 @@ from open_ldm.runs.build import build_generator, build_trainer, read_facts
 from open_ldm.runs.compiling import Compiling, compile_blocks
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
-from open_ldm.runs.held_out import HeldOutPictures
+from open_ldm.runs.held_out import held_out_of
+from open_ldm.runs.on_the_way import on_the_way_of
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -194,8 +195,7 @@ def _trained(
     encoders = slow("loading the autoencoder and the text encoder", load_encoders, recipe, source, facts, machine)
     facts, text_encoder = encoders.sign(facts), encoders.text
     seen = replace(seen, buckets=slow("reading the sizes of pictures", buckets_of, recipe.transform, source, world))
-    vanished = vanished_classes(facts.class_names, source.class_names)
-    notes = [*notes, *kept, *vanished, *seen.few(recipe.training.batch_size)]
+    notes = [*notes, *kept, *vanished_classes(facts.class_names, source.class_names), *seen.few(recipe.training.batch_size)]
     batches = _batches(recipe, source, facts, encoders, seen.buckets, health, context, silent=silent)
     known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
     choices = settle_choices(recipe, facts, machine, world, began if saved else None)
@@ -205,6 +205,7 @@ def _trained(
         transferred = _begin(trainer, recipe, checkpoint, start, known)
         world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
         compiling = Compiling() if seen.buckets else compile_blocks(trainer, plan, batches, saved)
+        generator = build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine)
         micro = plan.micro_batch_size
         facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
         recorder = DiffusionRecorder(
@@ -212,10 +213,11 @@ def _trained(
             recipe=recipe,
             known=known,
             trainer=trainer,
-            generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine),
+            generator=generator,
             requests=preview_requests(recipe, known.facts, source, text_encoder),
             text_encoder=text_encoder,
-            held_out=_held_out(recipe, known, encoders, world),
+            on_the_way=on_the_way_of(recipe, known, source, generator, text_encoder, folder),
+            held_out=held_out_of(recipe, known, encoders, world),
             health=health,
             store=store,
             fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},
@@ -225,8 +227,7 @@ def _trained(
             reach=_reach(recipe, known, trainer, machine, choices, watched=not silent),
         )
         with recorder:
-            captions = None if text_encoder is None else survey_captions(text_encoder, source)
-            recorder.begin(seen, captions, machine, command, problems, saved, notes)
+            recorder.begin(seen, survey_captions(text_encoder, source), machine, command, problems, saved, notes)
             code = _ended(recorder, transferred, plan, batches)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
@@ -250,10 +251,6 @@ def _ended(recorder: DiffusionRecorder, transferred: Started | None, plan: Batch
     loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
     forget_most_memory(trainer.device)  # what starting took is not what training takes
     return recorder.end(finished=loop.run())
-
-
-def _held_out(recipe: Recipe, known: Knowledge, encoders: Encoders, world: World) -> HeldOutPictures | None:
-    return None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world)
 
 
 def _reach(

@@ -40,8 +40,10 @@ class CaptionSurvey:
         return asdict(self)
 
 
-def survey_captions(encoder: TextEncoder, source: Source, limit: int = 2000) -> CaptionSurvey:
-    """Examine up to `limit` captions, spread evenly over all of the source."""
+def survey_captions(encoder: TextEncoder | None, source: Source, limit: int = 2000) -> CaptionSurvey | None:
+    """Examine up to `limit` captions, spread evenly over all of the source; None without an encoder."""
+    if encoder is None:
+        return None
     captions = source.captions()
     examined = [captions[index] for index in spread(len(captions), limit)]
     summary = source.summary
