@@ -86,7 +86,7 @@ class Recipe(Tracked):
     """
 
     name: str = Field(pattern=NAME)
-    recipe_schema: Literal[2] = SCHEMA
+    recipe_schema: Literal[3] = SCHEMA
     init_from: InitFromConfig | None = None
     stages: tuple[dict[str, Any], ...] = ()
     data: DataConfig

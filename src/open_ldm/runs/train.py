@@ -36,6 +36,7 @@ from open_ldm.runs.compiling import Compiling, compile_blocks
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
 from open_ldm.runs.held_out import HeldOutPictures
+from open_ldm.runs.ordering import settle_order, tell_order
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -178,12 +179,12 @@ def _trained(
     command: Sequence[str],
 ) -> TrainingResult:
     folder, machine, world, started = context.folder, context.machine, context.world, time.perf_counter()
-    slow = SlowSteps(silent=silent)
-    store = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints)
+    store, slow = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints), SlowSteps(silent=silent)
     checkpoint, problems = store.newest_of_all()
     saved = None if checkpoint is None else checkpoint.content
     machine = as_begun(machine, recipe.training.dtype, saved["fingerprint"] if saved else {})
     source = slow("looking for the pictures", open_data, recipe.data, captions=recipe.conditioning.reads_captions)
+    recipe, order = settle_order(recipe, source, begun=checkpoint is not None)
     seen = slow(f"reading {len(source):,} pictures", survey_for, recipe.conditioning.controls, source)
     health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
     # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
@@ -201,7 +202,7 @@ def _trained(
         trainer.restore(checkpoint)
     transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
     world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
-    plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world)
+    plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world, strided=order.windowed)
     compiling = Compiling() if seen.buckets else compile_blocks(trainer, plan, batches, saved)
     micro = plan.micro_batch_size
     facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
@@ -214,6 +215,7 @@ def _trained(
         requests=preview_requests(recipe, known.facts, source, text_encoder),
         text_encoder=text_encoder,
         held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
+        order=tell_order(recipe, source, order),
         health=health,
         store=store,
         fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},
@@ -233,6 +235,7 @@ def _ended(
     recorder: DiffusionRecorder, transferred: Started | None, plan: BatchPlan, batches: Batches, choices: Settled
 ) -> int:
     """Say how training begins, train to the end or to a stop, and return the exit code."""
+    recorder.say_order()
     recorder.say_compiled()
     if transferred is not None:
         recorder.transferred(transferred)
