@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from open_ldm.data.sample import Source
-from open_ldm.data.survey import spread
+from open_ldm.data.survey import some_captions, spread
 from open_ldm.text.base import TextEncoder
 
 
@@ -41,8 +41,8 @@ class CaptionSurvey:
 
 
 def survey_captions(encoder: TextEncoder, source: Source, limit: int = 2000) -> CaptionSurvey:
-    """Examine up to `limit` captions, spread evenly over all of the source."""
-    captions = source.captions()
+    """Examine up to `limit` captions, spread evenly over all of the source, or over `some_captions` of a large one."""
+    captions = some_captions(source)
     examined = [captions[index] for index in spread(len(captions), limit)]
     summary = source.summary
     return CaptionSurvey(summary.pictures, summary.pictures - summary.captioned, len(examined), sum(encoder.cut(examined)))
