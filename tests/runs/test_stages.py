@@ -18,10 +18,11 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import assignments
 from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.process.resolution import ResolutionConfig
+from open_ldm.runs.context import TrainingResult
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.stages import build_stages, plan_stages, train_stages
-from open_ldm.runs.train import TrainingResult, train
+from open_ldm.runs.train import train
 from open_ldm.transfer_learning.receipt import Receipt
 from open_ldm.transfer_learning.start import Started
 from tests.run_folder.test_report import Page

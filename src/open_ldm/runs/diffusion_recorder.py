@@ -18,6 +18,7 @@ from open_ldm.run_folder.report.on_the_way import ON_THE_WAY
 from open_ldm.runs.compiling import SETTLED, Compiling
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.on_the_way import OnTheWay
+from open_ldm.runs.ordering import OrderTold
 from open_ldm.runs.preview import captions_of, sample_previews
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe
@@ -44,6 +45,7 @@ class DiffusionRecorder(RunRecorder):
     text_encoder: TextEncoder | None
     held_out: HeldOutPictures | None = None
     on_the_way: OnTheWay | None = None
+    order: OrderTold | None = None
     compiling: Compiling = field(default_factory=Compiling)
     reach: Reach | None = None
     _recompilations: int = 0
@@ -59,6 +61,14 @@ class DiffusionRecorder(RunRecorder):
         """Return what was learned of the data before training, and what the run settled on."""
         settled = self.compiling.settled
         return self.known.to_json() | ({SETTLED: dict(settled)} if settled else {})
+
+    def say_order(self) -> None:
+        """Say in which order samples are read, and of a windowed one how it mixes the classes."""
+        if self.order is None:
+            return
+        if self.order.windowed:
+            self.event("order", message=self.order.sentence)
+        self.say(self.order.sentence)
 
     def say_compiled(self) -> None:
         """Say whether blocks are compiled, where that was asked for."""

@@ -102,7 +102,7 @@ class Recipe(Tracked):
 
     later_settings: ClassVar[tuple[str, ...]] = ("parallel", "track", "evaluation")
     name: str = Field(pattern=NAME)
-    recipe_schema: Literal[2] = SCHEMA
+    recipe_schema: Literal[3] = SCHEMA
     init_from: InitFromConfig | None = None
     stages: tuple[dict[str, Any], ...] = ()
     data: DataConfig

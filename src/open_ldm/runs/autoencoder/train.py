@@ -20,7 +20,8 @@ from open_ldm.data.sample import Source
 from open_ldm.data.survey import survey
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
-from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder
+from open_ldm.runs.context import RunContext, TrainingResult
+from open_ldm.runs.train import run_in_folder
 from open_ldm.sources.loader import default_workers, open_data, read_batches
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from open_ldm.training.fingerprint import as_begun, fingerprint
