@@ -66,6 +66,7 @@ def test_values_of_different_protocols_are_not_compared_and_the_difference_is_na
     assert compared(capsys, one, two, "--count", 0, "--out", tmp_path / "c.html")["not_compared"] == []
 
 
+@pytest.mark.charts
 def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
     runs: tuple[Path, Path], class_run: Path, capsys: Any, tmp_path: Path
 ) -> None:
