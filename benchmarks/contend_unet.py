@@ -9,7 +9,6 @@ from contender import CHANNELS, CLASSES, Comparison, Contender, Setting, as_peop
 from open_ldm.conditioning import ConditioningConfig, Conditions
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import ViewShape
-from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import Slots, UNetConfig, build_denoiser
 from open_ldm.interop.unet import UNetFamily
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig
@@ -19,8 +18,6 @@ TOKEN_WIDTH = 512
 
 def unet(setting: Setting, x_t: Tensor, eps: Tensor, t: Tensor) -> Comparison:
     """Both sides on the same class tokens."""
-    if setting.size == "XL":
-        raise ConfigError("the UNet has no size XL", needed="XS, S, B or L")
     config, device, steps = UNetConfig(size=setting.size), x_t.device, t * 999
     context = torch.randn(setting.batch, 1, TOKEN_WIDTH, device=device)
     conditions = Conditions(torch.zeros(setting.batch, config.modulation_dim, device=device), context)

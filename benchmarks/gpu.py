@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,11 +85,12 @@ def describe(where: Where) -> dict[str, Any]:
     }
 
 
-def measured(cell: Cell, where: Where) -> dict[str, Any]:
-    """The figures of a cell and its seconds, or what went wrong."""
+def measured(cell: Cell, where: Where, left: float) -> dict[str, Any]:
+    """The figures of a cell and its seconds, or what went wrong; `left`: seconds that it may take."""
     started = time.perf_counter()
     try:
-        found = dict(cell.measure(where))
+        with ended_after(left):
+            found = dict(cell.measure(where))
     except Exception as error:  # a cell must not take the others with it
         traceback.print_exc()
         found = {"failed": f"{type(error).__name__}: {error}"[:500]}
@@ -95,6 +98,22 @@ def measured(cell: Cell, where: Where) -> dict[str, Any]:
     if where.device.type == "cuda":
         torch.cuda.empty_cache()
     return {**found, "seconds": round(time.perf_counter() - started, 2)}
+
+
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """Context manager in which a cell that takes longer fails with TimeoutError: the limit holds for a slow compiler too."""
+
+    def end(number: int, frame: object) -> None:
+        raise TimeoutError("no time is left")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.cells and not cell.name.startswith(tuple(args.cells)):
             continue
         left = args.limit - (time.perf_counter() - started)
-        results.add(cell.name, {"left_out": f"{left:.0f} s left"} if left < cell.seconds else measured(cell, where))
+        results.add(cell.name, {"left_out": f"{left:.0f} s left"} if left < cell.seconds else measured(cell, where, left))
     return int(any("failed" in found for found in results.found.values()))
 
 

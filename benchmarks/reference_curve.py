@@ -2,12 +2,14 @@
 
 ldm train demo-improved training.seed=0 --out runs/s0; ldm train demo-improved training.seed=1 --out runs/s1
 python benchmarks/reference_curve.py demo-improved runs/s0 runs/s1
+python benchmarks/reference_curve.py demo-quick-improved runs/q0 runs/q1     # another file name, where settings were changed
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,31 +17,45 @@ from open_ldm.core.errors import DataError, OpenLdmError
 from open_ldm.core.plain_data import to_json
 from open_ldm.run_folder.history import lookup, read_history
 from open_ldm.run_folder.reference_curve import FOLDER, MOST_BYTES, measured_curve
+from open_ldm.runs.catalogue import packaged
 
 PACKAGE = Path(__file__).parents[1] / "src" / "open_ldm" / FOLDER
+
+
+def processor() -> str:
+    """Name of the processor, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def main() -> int:
     if len(sys.argv) < 3:
         print(__doc__, file=sys.stderr)
         return 2
-    recipe, runs = sys.argv[1], [Path(run) for run in sys.argv[2:]]
+    name, runs = sys.argv[1], [Path(run) for run in sys.argv[2:]]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     try:
         histories = [read_history(run) for run in runs]
+        recipe = str(histories[0].config.get("name"))
         wrong = [one.folder.name for one in histories if one.config.get("name") != recipe or one.state.word != "finished"]
-        if wrong:
-            raise DataError(f"{wrong[0]} is no finished run of {recipe}", needed="finished runs of the recipe itself")
+        if wrong or recipe not in packaged():
+            raise DataError(
+                f"{(wrong or [recipe])[0]} is no finished run of one recipe", needed="finished runs of a packaged one"
+            )
         seeds = [int(lookup(one.config, "training.seed") or 0) for one in histories]
         found = measured_curve(histories, recipe, seeds, commit, datetime.now(UTC).date().isoformat())
+        found = replace(found, machine=", ".join(filter(None, [found.machine, processor()])))
     except OpenLdmError as error:
         print(f"error: {error.one_line()}", file=sys.stderr)
         return error.exit_code
     text = to_json(found.to_json()) + "\n"
     assert len(text) <= MOST_BYTES, len(text)
     PACKAGE.mkdir(parents=True, exist_ok=True)
-    (PACKAGE / f"{recipe}.json").write_text(text, encoding="utf-8")
-    print(f"{PACKAGE / recipe}.json: {len(text):,} bytes; {found.sentence}")
+    (PACKAGE / f"{name}.json").write_text(text, encoding="utf-8")
+    print(f"{PACKAGE / name}.json: {len(text):,} bytes; {found.sentence}")
     return 0
 
 

@@ -64,8 +64,7 @@ class Browser:
 
     def open(self, page: Path | str, width_px: int, height_px: int = 900, theme: Theme = "light") -> Opened:
         """Open a file, or an address, at that size and wait until it has loaded."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width_px, height=height_px, deviceScaleFactor=1, mobile=False)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        self.show(width_px, height_px, theme)
         url = page if isinstance(page, str) else page.resolve().as_uri()
         self._opened, self._url, self._loaded = Opened(), url, False
         self.call("Page.navigate", url=self._url)
@@ -74,6 +73,11 @@ class Browser:
             self._receive(limit)
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return self._opened
+
+    def show(self, width_px: int, height_px: int = 900, theme: Theme = "light") -> None:
+        """Show the page that is open at that size and in that theme."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width_px, height=height_px, deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited. Raises AssertionError when it throws."""

@@ -13,6 +13,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import longest_first
+from tests.sketches import _drawn, _sketched  # noqa: F401
 from tests.without_browser import pytest_collection_modifyitems, pytest_unconfigure  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +24,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples everywhere, whatever an earlier run found or left behind, and no clock decides.
 hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With the order of tests/longest_first.py."""
+    longest_first.pytest_configure(config)
+    config.pluginmanager.register(longest_first)
 
 
 @pytest.fixture(scope="session", autouse=True)

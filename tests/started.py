@@ -16,24 +16,31 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests import sketches
+
 PRELOADED = "tests.preloaded"
 
 CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
 class Started:
-    """`python -m MODULE ARGUMENTS`, with the part of subprocess.Popen that tests need; only stderr is kept.
+    """`python -m MODULE ARGUMENTS`, or `python MODULE` for the path of a program, with the part of subprocess.Popen that
+    tests need.
 
-    `more`: environment variables beside those of this process.
+    `more`: environment variables beside those of this process; those of PYTHONPATH are found. `log`: takes what is written
+    to both streams, at its end.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str] = (), more: Mapping[str, str] | None = None, *, log: Path | None = None
+    ) -> None:
         if sys.platform == "linux":
             CONTEXT.set_forkserver_preload([PRELOADED])
-        handle, self._errors = tempfile.mkstemp(prefix="stderr-")
-        os.close(handle)
+        self._streams = [str(log)] * 2 if log else [_empty_file("stdout-"), _empty_file("stderr-")]
         environment = {**os.environ, **(more or {})}
-        self._process = CONTEXT.Process(target=_run, args=(module, list(arguments), environment, self._errors))
+        self._process = CONTEXT.Process(
+            target=_run, args=(module, list(arguments), environment, self._streams, sketches.sketching())
+        )
         self._process.start()
 
     @property
@@ -62,20 +69,33 @@ class Started:
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
         self.wait(timeout)
-        return b"", Path(self._errors).read_bytes()
+        output, errors = (Path(stream).read_bytes() for stream in self._streams)
+        return output, errors
 
 
-def _run(module: str, arguments: list[str], environment: dict[str, str], errors: str) -> None:
+def _empty_file(prefix: str) -> str:
+    handle, name = tempfile.mkstemp(prefix=prefix)
+    os.close(handle)
+    return name
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str], streams: list[str], sketched: bool) -> None:
     os.environ.clear()
     os.environ.update(environment)
-    for target, descriptor in ((os.devnull, 1), (errors, 2)):
-        opened = os.open(target, os.O_WRONLY)
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+    for descriptor, target in enumerate(streams, start=1):
+        opened = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(opened, descriptor)
         os.close(opened)
     sys.argv = [module, *arguments]
+    if sketched:
+        sketches.start_sketching()
     multiprocessing.set_start_method("fork", force=True)  # as in an interpreter of its own, not the server's
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if module.endswith(".py"):
+            runpy.run_path(module, run_name="__main__")
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # a fork ends without them
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -44,14 +45,17 @@ def test_cells_are_written_one_by_one_and_a_failure_stops_none(
         raise RuntimeError("no such kernel")
 
     cell = benchmark.Cell
-    monkeypatch.setattr(
-        benchmark, "all_cells", lambda: [cell("a", 1, good), cell("b", 1, bad), cell("c", 1, good), cell("d", 1e9, good)]
-    )
+    cells = [cell("a", 1, good), cell("b", 1, bad), cell("c", 1, good), cell("d", 1e9, good)]
+    monkeypatch.setattr(benchmark, "all_cells", lambda: cells)
     assert benchmark.main(["--out", str(tmp_path), "--device", "cpu", "--toy"]) == 1
     found = results(tmp_path)
     assert found["a"]["figure"] == found["c"]["figure"] == 7 and seen == [0, 2]
     assert found["b"]["failed"] == "RuntimeError: no such kernel"
     assert "s left" in str(found["d"]["left_out"])
+    cells[:] = [cell("slow", 0, lambda where: time.sleep(60)), cell("after", 1, good)]
+    assert benchmark.main(["--out", str(tmp_path / "slow"), "--device", "cpu", "--toy", "--limit", "0.2"]) == 1
+    found = results(tmp_path / "slow")
+    assert found["slow"]["failed"] == "TimeoutError: no time is left" and "s left" in str(found["after"]["left_out"])
 
 
 def test_the_machine_and_encoding_run_at_toy_size(benchmark: ModuleType, tmp_path: Path) -> None:

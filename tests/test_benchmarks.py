@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,3 +117,23 @@ def test_operations_are_counted_with_attention(train_step: ModuleType) -> None:
     blocks = 4 * 3 * 2 * batch * tokens * per_token  # four blocks, forward and two backward products, two operations each
     modulation = 4 * 3 * 2 * batch * 6 * D * D
     assert blocks + modulation < train_step._flops(both.ours) < 1.5 * (blocks + modulation)  # the rest: time and patches
+
+
+def test_the_shared_machine_benchmark_reports_ratios_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/proc/stat").exists():
+        pytest.skip("it reads /proc")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import shared_machine
+
+    sys.modules.pop("shared_machine", None)
+    assert shared_machine.interval(range(15)) == (7, 3, 11)  # by ranks: 4 and 12 of 15
+    assert shared_machine.interval([5.0, 1.0, 3.0]) == (3.0, 1.0, 5.0)
+    sides = [shared_machine.Side(name, None, None, rates={"quiet": quiet, "shared": shared}) for name, quiet, shared in SIDES]
+    found = shared_machine.report(sides, [0.0, 0.4, 0.1])
+    assert found["others_cores"] == 0.1 and found["most_others_cores"] == 0.4
+    assert found["sides"]["b"]["shared_of_quiet"][0] == 0.5 and found["sides"]["b"]["quiet_of_first"] == [0.9, 0.8, 1.0]
+    whole, ours = shared_machine.processor_seconds({os.getsid(0)})
+    assert whole >= ours > 0
+
+
+SIDES = [("a", [100.0, 200.0, 300.0], [10.0, 20.0, 30.0]), ("b", [90.0, 160.0, 300.0], [45.0, 80.0, 150.0])]

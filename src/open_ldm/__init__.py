@@ -10,6 +10,10 @@ The names below are loaded when they are first used, so that the import itself t
 
 __version__ = "0.1.0"
 
+from open_ldm.core.waiting import wait_briefly as _wait_briefly
+
+_wait_briefly()  # before torch is loaded
+
 TYPE_CHECKING = False  # type checkers take it for true by its name; typing itself costs more time than all else here
 
 if TYPE_CHECKING:

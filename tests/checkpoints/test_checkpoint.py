@@ -372,3 +372,17 @@ def test_weights_have_the_permissions_of_every_new_file(mask: int, tmp_path: Pat
     files = [*saved.path.iterdir(), tmp_path / "run.json"]
     assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
     assert load_checkpoint(saved.path)
+
+
+def test_a_preferred_checkpoint_comes_before_a_newer_one_as_long_as_it_verifies(folder: CheckpointFolder) -> None:
+    folder.keep = 3
+    folder.save(230, files_at(3), {**RUN, "note": "of a stop"})
+
+    def newest(every: int) -> tuple[object, int]:
+        found, problems = folder.newest(preferred=lambda seen: seen % every == 0)
+        assert found is not None
+        return found.content["samples_seen"], len(problems)
+
+    assert newest(100) == (200, 0) and newest(7) == (230, 0)
+    (folder.root / "samples-000000000200" / "model.safetensors").write_bytes(b"damaged")
+    assert newest(100) == (100, 1) and newest(200) == (230, 1)

@@ -15,6 +15,7 @@ from open_ldm.autoencoders import GivenStats
 from open_ldm.autoencoders.latent_stats import given
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.pictures import open_evaluated
+from open_ldm.commands.model_table import count_row
 from open_ldm.core.pictures import to_images
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.runs.load import load_run
@@ -169,6 +170,10 @@ def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert round(rows["pixart", "XL"]["gmacs"], 2) == 149.05
     assert round(rows["mdtv2", "XL"]["gmacs"], 2) == 129.49
     assert round(rows["unet", "L"]["gmacs"], 2) == 25.24
+    assert (rows["unet", "XL"]["parameters"], round(rows["unet", "XL"]["gmacs"], 2)) == (708_305_924, 44.74)
+    memory = rows["unet", "XL"]["memory"]
+    assert memory["weights"] + memory["gradients"] + memory["optimizer"] + memory["average"] == 20 * 708_305_924
+    assert memory["picture"] == 0 < count_row("dit", "XS", pictures=True).memory.picture
 
 
 def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.evaluation.stored import store, stored_results
 from tests.cli.conftest import ldm
 
+FILES = ("report.html", "config.yaml", "evaluation.json")
 ALIKE = {"metric": "kid", "n": "100", "extractor.name": "random"}
 
 
@@ -65,6 +66,7 @@ def test_values_of_different_protocols_are_not_compared_and_the_difference_is_na
     assert compared(capsys, one, two, "--count", 0, "--out", tmp_path / "c.html")["not_compared"] == []
 
 
+@pytest.mark.charts
 def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
     runs: tuple[Path, Path], class_run: Path, capsys: Any, tmp_path: Path
 ) -> None:
@@ -78,8 +80,29 @@ def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
     assert "could not be sampled" in page and "knows no class" in page  # a class model cannot be asked for captions
     assert not re.search(r"<script|<link|src=\"(?!data:)", page) and "<b>kid" not in page
     links = re.findall(r"href=\"([^#\"]+)\"", page)
-    assert set(links) == {"a/run/report.html", "b/run/report.html", os.path.relpath(class_run / "report.html", tmp_path)}
+    of_class = [os.path.relpath(class_run / name, tmp_path) for name in ("report.html", "config.yaml", "evaluation.json")]
+    assert set(links) >= {"a/run/report.html", "b/run/report.html", *of_class[:2], "a/run/evaluation.json"}
+    assert set(links) <= {f"{name}/run/{file}" for name in "ab" for file in FILES} | set(of_class)
+    assert page.index("What differs") < page.index("Values") and "conditioning.semantic.kind" in page
+    assert found["differing"]["conditioning.semantic.kind"] == ["text", "text", "class"]
     assert page.count("<svg") >= 2
+
+
+def test_what_differs_comes_first_and_names_the_runs(runs: tuple[Path, Path], capsys: Any, tmp_path: Path) -> None:
+    config = runs[1] / "config.yaml"
+    config.write_text(config.read_text().replace("learning_rate: 0.001", "learning_rate: 0.5"))
+    code, out, _ = ldm(capsys, "compare", *runs, "--count", 0, "--out", tmp_path / "c.html")
+    assert code == 0 and out.splitlines()[0].split() == [
+        "settings",
+        "that",
+        "differ",
+        "a/run",
+        "(learning_rate=0.001)",
+        "b/run",
+        "(learning_rate=0.5)",
+    ]
+    assert out.splitlines()[1].split() == ["training.optimizer.learning_rate", "0.001", "0.5"]
+    assert "a/run (learning_rate=0.001)" in (tmp_path / "c.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from open_ldm.commands.evaluate.config import AnyMetric, EvaluationConfig, Influ
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import OTHER_NOISE
+from open_ldm.commands.evaluate.options import fit_config_from
 from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
 from open_ldm.commands.evaluate.reference import open_against
 from open_ldm.core.distributed import World
@@ -351,8 +353,28 @@ def test_bad_input_is_told_in_one_line(case: Any, code: int, said: str, capsys: 
     assert all("pictures (" in line for line in error.strip().splitlines()[:-1])  # progress
 
 
-def test_without_an_extractor_the_error_says_how_to_make_one(capsys: Any, text_run: Path) -> None:
-    code, _, error = ldm(capsys, "evaluate", text_run)
+def test_a_run_without_an_extractor_is_measured_by_features_of_its_own_data(
+    capsys: Any, class_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = fit_config_from([*FIT, "batch_size=8"])
+    monkeypatch.setattr("open_ldm.commands.evaluate.evaluator.FIT", quick)
+    common = ("--n", 12, "--cache", tmp_path / "cache", "--out", tmp_path / "out", "--metrics", "fid,kid")
+    run = shutil.copytree(class_run, tmp_path / "run")
+    for _ in range(2):
+        code, out, error = ldm(capsys, "evaluate", run, *common)
+        assert code == 0 and "no --extractor was given: features of a small classifier" in error and "kid" in out
+        written = (run / "features" / "classifier.safetensors").stat().st_mtime_ns
+    assert (run / "features" / "classifier.safetensors").stat().st_mtime_ns == written
+    few = fit_config_from(["batch_size=999"])
+    monkeypatch.setattr("open_ldm.commands.evaluate.evaluator.FIT", few)
+    shutil.rmtree(run / "features")
+    code, out, error = ldm(capsys, "evaluate", run, "--metrics", "kid", *common[:-2])
+    assert code == 0 and "untrained network" in error and "random" in out
+
+
+def test_pictures_without_an_extractor_are_refused_with_how_to_make_one(capsys: Any, tmp_path: Path) -> None:
+    given = folder_of(noise(12), tmp_path / "given")
+    code, _, error = ldm(capsys, "evaluate", given, "--against", given)
     assert code == 2 and "ldm evaluate fit-features DATA" in error and len(error.strip().splitlines()) == 1
 
 

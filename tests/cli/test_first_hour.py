@@ -23,6 +23,7 @@ from open_ldm.core.habits import HABITS, meant_by
 from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.runs.recipe import load_recipe, recipe_from
 from open_ldm.runs.train import train
+from open_ldm.studio.api import request_of
 from tests.cli.conftest import ldm
 from tests.runs.tiny import TINY, tiny_recipe
 
@@ -64,7 +65,28 @@ def test_words_of_other_trainers_are_answered(capsys: pytest.CaptureFixture[str]
         assert code == 2 and said in err and len(err.splitlines()) == 1, (word, err)
     code, _, err = ldm(capsys, "sample", tmp_path, "--gpus", 2)
     assert code == 2 and "did you mean ldm train --gpus N" in err and "see ldm sample --help" in err
-    assert meant_by("magnification") == ""
+    assert meant_by("magnification", lambda _: True) == ""
+
+
+def test_only_what_the_place_takes_is_offered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for command, meant in (
+        (("sample", tmp_path, "--lr", 1), ""),
+        (("sample", tmp_path, "--wandb"), ""),
+        (("sample", tmp_path, "--cfg-scale", 3), "--semantic-scale"),
+        (("sample", tmp_path, "--output-dir", "x"), "--out FOLDER"),
+        (("autoencoder", "train", "photos-autoencoder", "--cfg-scale", 3), ""),
+        (("autoencoder", "train", "photos-autoencoder", "--lr", 3), "training.optimizer.learning_rate=..."),
+        (("evaluate", tmp_path, "resume"), ""),
+        (("evaluate", tmp_path, "lr=1"), ""),
+        (("plan", "demo", "--bs", 2), "training.batch_size=..."),
+    ):
+        code, _, err = ldm(capsys, *command)
+        assert code == 2 and len(err.splitlines()) == 1, err
+        assert f"did you mean {meant}?" in err if meant else "did you mean training" not in err and "same command" not in err, (
+            err
+        )
+    with pytest.raises(ConfigError, match=r"unknown key 'batch_size'; needed: ((?!training).)*$"):
+        request_of(b'{"model": "a", "batch_size": 3}')
 
 
 def test_what_is_answered_is_there() -> None:

@@ -19,6 +19,7 @@ def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(json.loads(out)["studies"]) == set(STUDIES)
 
 
+@pytest.mark.charts
 def test_a_study_of_figures_needs_no_training(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, _ = ldm(capsys, "study", "gate-curves", "--out", tmp_path)
     page = (tmp_path / "study.html").read_text()

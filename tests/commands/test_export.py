@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from open_ldm.autoencoders import LatentStats
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.commands.export.hub import HubError, check_hub_name, push
 from open_ldm.commands.export.pipeline import export_pipeline
+from open_ldm.commands.export.private import without_places
 from open_ldm.commands.sample import check_negative, requests_from, sample_images
 from open_ldm.commands.sample_options import SampleOptions, settings_from
 from open_ldm.controls import ViewShape
@@ -29,6 +31,7 @@ from open_ldm.evaluation.stored import store
 from open_ldm.model.diffusion import build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
+from open_ldm.portable.network import OpenLdmNetwork
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, recipe_from
 from tests.blocked import run_without
@@ -176,6 +179,44 @@ def test_what_is_written_beside_the_weights(tmp_path: Path, autoencoder: Path) -
     )
     with pytest.raises(ConfigError, match="exists already"):
         export_pipeline(run, folder)
+
+
+def test_no_path_of_this_machine_is_written(tmp_path: Path, autoencoder: Path) -> None:
+    text = clip_folder(tmp_path / "clip", projected=False)
+    run = run_of("pixart", tmp_path, autoencoder, text)
+    recipe = yaml.safe_load((run / "config.yaml").read_text())
+    assert str(text) in str(recipe) and str(autoencoder) in str(recipe)
+    folder = export_pipeline(run, tmp_path / "out")
+    for file in folder.rglob("*"):
+        if file.is_file():
+            assert str(tmp_path.parent).encode() not in file.read_bytes(), file
+    assert "path: not exported" in (folder / "README.md").read_text()
+    content = {"source": {"path": "a/b", "of": [{"path": "c"}], "files": ["/d", "e.png"]}, "path": None, "_name_or_path": "~/f"}
+    kept = {"source": {"path": "-", "of": [{"path": "-"}], "files": ["-", "e.png"]}, "path": None, "_name_or_path": "-"}
+    assert without_places(content, "-") == kept
+
+
+def test_an_exported_model_refuses_what_ldm_sample_refuses(tmp_path: Path, autoencoder: Path) -> None:
+    folder = export_pipeline(run_of("mmdit", tmp_path, autoencoder, tmp_path), tmp_path / "text") / "network"
+    classes = export_pipeline(run_of("unet", tmp_path, autoencoder, tmp_path), tmp_path / "classes") / "network"
+
+    def asked(network: Path, prompts: tuple[str, ...] = (), labels: tuple[str, ...] = (), **given: Any) -> torch.Tensor:
+        loaded = OpenLdmNetwork(network).sampler
+        return loaded.sample(prompts, labels, [0], {}, given.pop("changes", {}), **given)
+
+    for network, given, said in (
+        (folder, {"prompts": ("red",), "negative": " "}, "negative_prompt is empty"),
+        (folder, {"prompts": ("red",), "negative": "zebra"}, "zebra"),
+        (folder, {"prompts": ("red",), "negative": "blue", "changes": {"semantic_scale": 1.0}}, "no effect without guidance"),
+        (folder, {"labels": ("cat",)}, "class_labels was given, but this model"),
+        (classes, {"prompts": ("red",)}, "prompt was given, but this model .*class_labels='cat'"),
+        (classes, {"labels": ("cat",), "negative": "blue"}, "negative_prompt was given, but this model"),
+    ):
+        with pytest.raises(Exception, match=said):
+            asked(network, **given)
+    assert OpenLdmNetwork(folder, torch.float16).dtype_name == "fp16"
+    with pytest.raises(ValueError, match=r"torch.float64 is not known"):
+        OpenLdmNetwork(folder, torch.float64)
 
 
 class Hub(BaseHTTPRequestHandler):

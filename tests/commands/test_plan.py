@@ -20,14 +20,15 @@ from open_ldm.commands.plan.plan import micro_batches
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.nested import leaves
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.build import build_trainer
 from open_ldm.runs.made_batch import made_batch
-from open_ldm.runs.memory import Memory, kept_by, kept_for_backward, memory_of
+from open_ldm.runs.memory import Memory, Waiting, kept_by, kept_for_backward, memory_of
 from open_ldm.runs.recipe import Recipe, load_recipe
-from open_ldm.training.settings import TrainingConfig
+from open_ldm.training.settings import MuonConfig, OptimizerConfig, TrainingConfig
 from open_ldm.training.trainer import DiffusionTrainer
 from tests.runs.tiny import DENOISERS, tiny_recipe
 
@@ -136,7 +137,7 @@ def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(tmp_pat
 
 def test_where_a_batch_does_not_fit_a_plan_looks_at_blocks_computed_again(tmp_path: Path) -> None:
     run = dry_run(recipe(tmp_path))
-    free = int(memory_of(run.recipe, run.facts, run.parameters, torch.float32).total(4) / 0.95)
+    free = int(plan(run, memory_bytes=10**9).memory.total(4) / 0.95)
     short = plan(run, memory_bytes=free)
     assert (short.largest, short.largest_recomputed) == (2, 4)
     again = plan(dry_run(recipe(tmp_path, "training.recompute=blocks")), memory_bytes=free)
@@ -156,3 +157,45 @@ def test_a_plan_is_printed_for_every_stage(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         main(["plan", str(path), "--no-measure"])
     assert "micro-batch  4 fits; 4 is the largest that does" in capsys.readouterr().out
+
+
+def test_muon_keeps_one_running_mean_of_a_matrix(tmp_path: Path) -> None:
+    run = dry_run(recipe(tmp_path).model_copy(deep=True))
+    training = run.recipe.training.model_copy(update={"optimizer": OptimizerConfig(muon=MuonConfig())})
+    with_muon = run.recipe.model_copy(update={"training": training})
+    known = Knowledge(run.facts, LatentStats((0.0,) * 3, (1.0,) * 3))
+    trainer = build_trainer(with_muon, known, Machine(torch.device("cpu"), torch.float32), World())
+    trainer.update([made_batch(with_muon, 0, with_muon.training.batch_size, torch.device("cpu"))])
+    held = sum(tensor.nbytes for name, tensor in trainer.state.optimizer.tensors().items() if not name.startswith("step."))
+    assert memory_of(with_muon, run.facts, run.parameters, torch.float32).optimizer == held
+    assert memory_of(run.recipe, run.facts, run.parameters, torch.float32).optimizer > held
+
+
+def test_pictures_that_wait_are_counted(tmp_path: Path) -> None:
+    run = dry_run(recipe(tmp_path))
+    known = Knowledge(run.facts, LatentStats((0.0,) * 3, (1.0,) * 3))
+    trainer = build_trainer(run.recipe, known, Machine(torch.device("cpu"), torch.float32), World())
+    trainer.losses(made_batch(run.recipe, 0, 1, torch.device("cpu")))  # what is asked for is drawn ahead from here on
+    ready = trainer.prepared(made_batch(run.recipe, 1, 1, torch.device("cpu")))
+    bytes_each = sum(leaf.nbytes for leaf in leaves(ready) if isinstance(leaf, torch.Tensor))
+
+    def memory(waiting: Waiting) -> Memory:
+        return memory_of(run.recipe, run.facts, run.parameters, torch.float32, waiting=waiting)
+
+    here, ahead = memory(Waiting(4)), memory(Waiting(4, ahead=True))
+    assert here.ready == bytes_each and here.waits(2) == 4 * bytes_each and memory(Waiting()).waits(2) == 0
+    assert ahead.waits(4) == 12 * bytes_each and Waiting(64, ahead=True).pictures(2) == 64 + 8 * 2
+    assert ahead.total(2) - here.total(2) == 8 * bytes_each
+    noise = 4 * 10 * 16  # of a caption of ten tokens, drawn when it is used
+    assert memory(Waiting(4, counted=True)).ready == bytes_each - noise
+    elsewhere = plan(run, memory_bytes=10**9)
+    assert elsewhere.memory.waits(4) == 12 * (bytes_each - noise) and "that wait for their turn 0.1 MB" in elsewhere.text()
+
+
+@pytest.mark.parametrize(("problem", "said"), [("", ", blocks compiled"), ("no compiler", "; no compiler: uncompiled")])
+def test_updates_are_timed_as_they_would_be_computed(
+    problem: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DiffusionTrainer, "compile", lambda trainer, batch, check: problem)
+    assert plan(dry_run(recipe(tmp_path, "training.compile=on"))).speed.said.endswith(said)
+    assert plan(dry_run(recipe(tmp_path))).speed.said.endswith("float32")

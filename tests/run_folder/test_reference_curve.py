@@ -13,7 +13,16 @@ from open_ldm.core.errors import DataError
 from open_ldm.core.events import EventLog
 from open_ldm.run_folder import reference_curve
 from open_ldm.run_folder.history import RunHistory, read_history
-from open_ldm.run_folder.reference_curve import FOLDER, MOST_BYTES, ReferenceCurve, measured_curve, reference_of, settings_of
+from open_ldm.run_folder.reference_curve import (
+    FOLDER,
+    MOST_BYTES,
+    ReferenceCurve,
+    all_references,
+    measured_curve,
+    references_of,
+    settings_of,
+)
+from open_ldm.run_folder.report.held_out import held_out_part
 from open_ldm.run_folder.report.training import training_part
 from open_ldm.runs.catalogue import packaged
 
@@ -51,9 +60,11 @@ def test_noise_levels_are_left_out_where_a_seed_has_none(tmp_path: Path) -> None
 def test_the_report_draws_it_under_a_run_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = history(tmp_path, "a", 1.0)
     found = measured_curve([one], "demo-improved", (0,), "abc", "2026-11-29")
-    monkeypatch.setattr(reference_curve, "reference_of", lambda name: found if name == "demo-improved" else None)
+    monkeypatch.setattr(reference_curve, "all_references", lambda: (replace(found, settings="other"), found))
     part = training_part(one)
     assert part is not None and found.sentence in part.content.loss.caption
+    held_out = held_out_part(one)
+    assert held_out is not None and found.sentence in held_out.content[-1].caption, "the loss by noise level has one too"
     changed = replace(one, config={**one.config, "denoiser": {"kind": "dit"}})
     other = training_part(changed)
     assert other is not None and found.sentence not in other.content.loss.caption
@@ -72,10 +83,9 @@ def test_every_reference_is_of_a_packaged_recipe_and_small() -> None:
     folder = Path(str(resources.files("open_ldm") / FOLDER))
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     for file in files:
-        assert file.stem in packaged() and file.stat().st_size <= MOST_BYTES
-        found = reference_of(file.stem)
-        assert found is not None and found.recipe == file.stem
+        assert file.stat().st_size <= MOST_BYTES
+    assert len(all_references()) == len(files) and {one.recipe for one in all_references()} <= set(packaged())
 
 
-def test_no_name_leads_out_of_the_folder() -> None:
-    assert reference_curve.reference_of("../demo") is None and reference_of("no-such-recipe") is None
+def test_a_recipe_that_was_not_run_has_none() -> None:
+    assert references_of("../demo") == references_of("no-such-recipe") == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_ldm.core.device import Machine, device_memory, most_memory
+from open_ldm.core.device import Machine, device_memory, forget_most_memory, most_memory
 from open_ldm.core.events import ProgressLine, read_events
 from open_ldm.model.count import count_model
 from open_ldm.runs import reach
@@ -53,3 +53,14 @@ def test_a_watched_run_writes_its_share(
     assert len(shares) == 2 and all(share is not None and 0 <= share < 1 for share in shares)
     shown = capsys.readouterr().err
     assert shown.count(" left; memory ") == 1 and "% of peak" in shown
+
+
+def test_the_most_memory_is_that_of_training_alone() -> None:
+    large = torch.ones(100_000_000)
+    with_it = most_memory(CPU.device)
+    del large
+    forget_most_memory(CPU.device)
+    without = most_memory(CPU.device)
+    if with_it is None or without is None or without == with_it:
+        pytest.skip("this system does not tell, or does not forget")
+    assert with_it - without > 300_000_000

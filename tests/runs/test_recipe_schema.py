@@ -138,3 +138,14 @@ def test_alpha_without_clock_is_told(tmp_path: Path, gate: str, overrides: tuple
     )
     assert [line.split()[3] for line in recipe_notes(str(own), overrides)] == told
     assert recipe_notes("demo") == []
+
+
+def test_what_is_left_to_the_machine_is_as_today_for_a_new_run_of_a_stored_recipe(tmp_path: Path) -> None:
+    """`auto` names no number format and no compiler; what it means is settled when a run begins, and stays with that run."""
+    content = yaml.safe_load(to_yaml(load_recipe("demo")))
+    assert not {"compile", "recompute"} & set(content["training"]) and content["training"]["dtype"] == "auto"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    stored = load_recipe(str(tmp_path / "config.yaml"))
+    assert (stored.training.compile, stored.training.recompute) == ("auto", "none")
+    chosen = load_recipe(str(tmp_path / "config.yaml"), ["training.compile=off", "training.dtype=float32"])
+    assert chosen.numerics == stored.numerics

@@ -11,14 +11,18 @@ import pytest
 import torch
 
 from open_ldm.autoencoders import LatentStats
+from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.commands.dry_run import dry_run
+from open_ldm.core import threads
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import OutOfMemoryError
+from open_ldm.core.events import read_events
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.noising import ObjectiveInputs
 from open_ldm.runs import settled
 from open_ldm.runs.build import build_trainer
+from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.memory import Memory
 from open_ldm.runs.recipe import load_recipe
@@ -126,3 +130,51 @@ def test_lack_of_memory_names_the_size_that_fits(error: Exception) -> None:
 def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="shapes differ"), Settled(False, 4, 90, lambda: MEMORY).naming_what_fits(4):
         raise RuntimeError("shapes differ")
+
+
+def test_a_run_keeps_the_threads_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(str(tiny_recipe(tmp_path)), ["training.samples=8", "preview.count=1"])
+    train(recipe, tmp_path / "run", silent=True)
+    began = int(saved(tmp_path / "run")["threads"])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "usable_cores", lambda: began + 1)
+    torch.set_num_threads(began + 1)
+    try:
+        longer = load_recipe(str(tiny_recipe(tmp_path)), ["training.samples=12", "preview.count=1"])
+        train(longer, tmp_path / "run", silent=True)
+        assert torch.get_num_threads() == began
+    finally:
+        torch.set_num_threads(began)
+    told = [event for event in read_events(tmp_path / "run" / "events.jsonl") if event.name in ("resume", "warning")]
+    assert told[0].text("bitwise") == "yes"
+    assert any(f"{began} threads, with which this run began" in event.text("message") for event in told[1:])
+
+
+def lacking(*given: object, **named: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("where", "fix"),
+    [
+        ((DiffusionTrainer, "restore"), "training.micro_batch_size=2"),
+        ((DiffusionTrainer, "losses"), "training.micro_batch_size=2"),
+        ((IdentityAutoencoder, "decode"), "sampling.batch_size=2, or ldm sample --batch 2"),
+        ((HeldOutPictures, "loss"), "held_out=null, or a smaller denoiser.size"),
+    ],
+    ids=["weights", "update", "preview", "evaluation"],
+)
+def test_lack_of_memory_is_named_wherever_it_comes(
+    where: tuple[type, str], fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["data.holdout={share: 0.2}", "held_out={every_samples: 16}", "training.preview_every_samples=16"]
+    recipe = load_recipe(str(tiny_recipe(tmp_path)), [*changes, "training.samples=16"])
+    if where[1] == "restore":
+        train(recipe, tmp_path / "run", silent=True)
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemoryError, match="out of memory") as raised:
+        patch.setattr(*where, lacking)
+        train(recipe, tmp_path / "run", silent=True)
+    assert raised.value.fix == fix and raised.value.exit_code == 71
+    exit_file = json.loads((tmp_path / "run" / "exit.json").read_text())
+    assert exit_file["code"] == 71 and exit_file["hint"] == fix

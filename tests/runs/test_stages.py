@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,14 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import assignments
 from open_ldm.denoisers.blocks.positions import ResampledPositions
 from open_ldm.process.resolution import ResolutionConfig
+from open_ldm.runs.context import TrainingResult
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.stages import build_stages, plan_stages, train_stages
-from open_ldm.runs.train import TrainingResult, train
+from open_ldm.runs.train import train
 from open_ldm.transfer_learning.receipt import Receipt
 from open_ldm.transfer_learning.start import Started
+from tests import processes
 from tests.run_folder.test_report import Page
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import TINY, losses
@@ -238,6 +238,7 @@ def test_whatever_ends_a_stage_is_told_of_the_whole(
     assert json.loads((tmp_path / "run" / "exit.json").read_text())["code"] == 0
 
 
+@pytest.mark.charts
 def test_held_out_losses_stand_on_one_axis(tmp_path: Path) -> None:
     held_out = ["data.holdout={share: 0.2}", "held_out={every_samples: 8, pictures: 4}"]
     train_stages(staged(tmp_path, *held_out), tmp_path / "run", silent=True)
@@ -313,17 +314,8 @@ def test_no_stage_starts_from_an_older_checkpoint_than_the_last_one(run: Path, t
 @pytest.mark.timeout(600)
 def test_kills_between_two_stages_change_nothing(run: Path, tmp_path: Path) -> None:
     places = ["stage change", "first receipt", "first save", "rename", "first update"]
-    command = [
-        sys.executable,
-        "-m",
-        "tests.runs.killed_at",
-        str(recipe_file(tmp_path)),
-        str(tmp_path / "broken"),
-        *places,
-        "--",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
+    given = [str(recipe_file(tmp_path)), str(tmp_path / "broken"), *places, "--"]
+    processes.finish([processes.Started("tests.runs.killed_at", given)])
     for stage, end in (("1-small", 16), ("2-large", 24)):
         assert losses(tmp_path / "broken" / "stages" / stage) == losses(run / "stages" / stage)
         assert hashes(tmp_path / "broken", stage, end) == hashes(run, stage, end)

@@ -14,10 +14,13 @@ from PIL import Image
 
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError
 from open_ldm.data import pictures
+from open_ldm.data.holdout import Part
 from open_ldm.data.sample import BadPicture
 from open_ldm.sources import shard_index
 from open_ldm.sources.labels import BAD_LABEL
+from open_ldm.sources.shapes import ShapesConfig
 from open_ldm.sources.shards import BAD_CAPTION, ShardsConfig, ShardsSource
+from open_ldm.sources.shrunk import ShrunkConfig
 
 Encode = Callable[..., bytes]
 Tar = Callable[..., Path]
@@ -291,3 +294,15 @@ def test_a_size_takes_the_head_of_a_file_and_more_only_where_that_is_not_enough(
     source._read = lambda index, offset, size: (read.append(size), real(index, offset, size))[1]  # type: ignore[method-assign]
     assert source.size_of(0) == (150, 200) and read == [32_768]
     assert source.size_of(1) == (150, 200) and read[1:] == [32_768, len(members["1.jpg"])]
+
+
+def test_sizes_of_shards_and_of_their_parts(shards: Path) -> None:
+    source = opened(shards)
+    assert source.shard_sizes.tolist() == [3, 3]
+    sizes = Part(source, [1, 2, 5], "train", "").shard_sizes
+    assert sizes is not None and sizes.tolist() == [2, 1]
+    assert Part(ShapesConfig(length=4).open(), [1], "train", "").shard_sizes is None
+    shrunk = ShrunkConfig.model_validate(
+        {"kind": "shrunk", "of": {"kind": "shards", "path": str(shards)}, "short_side_px": [8, 9]}
+    )
+    assert shrunk.open().shard_sizes.tolist() == [3, 3]

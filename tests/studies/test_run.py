@@ -13,7 +13,7 @@ import pytest
 
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.evaluation.features.classifier_fit import is_fitted
-from open_ldm.runs.train import TrainingResult
+from open_ldm.runs.context import TrainingResult
 from open_ldm.studies import run as studies_run
 from open_ldm.studies.found import METRICS, StudyFound
 from open_ldm.studies.measure import read_strip

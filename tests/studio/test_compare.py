@@ -35,9 +35,9 @@ def found() -> Compared:
 
 
 def test_only_the_settings_that_differ_are_named(models: Models) -> None:
-    rows = dict(differences(models.playable()))
+    rows = {one.setting: one.values for one in differences(models.playable())}
     assert rows["conditioning.controls.original_size.gate.kind"] == ("constant", "power_cosine")
-    assert rows["conditioning.controls.flip.kind"] == ("-", "flip")
+    assert rows["conditioning.controls.flip.kind"] == ("–", "flip")
     assert "training.samples" not in rows and "name" not in rows
 
 

@@ -79,6 +79,7 @@ def test_a_start_picture_is_the_one_of_ldm_sample(models: Models, improved: Path
         ({"start": "/etc/passwd"}, "base64"),
         ({"start": base64.b64encode(b"no picture").decode()}, "not a picture"),
         ({"strength": 0.0}, "strength"),
+        ({"strength": 0.5}, "strength has no effect without start"),
         ({"out": "x"}, "out"),
     ],
 )

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -30,19 +30,26 @@ def begun(run: Path, *argv: str, end: int | None = None, **facts: int) -> Path:
     return run
 
 
+class Started:
+    """A process that only says what it was asked for."""
+
+    commands: ClassVar[list[list[str]]] = []
+    folders: ClassVar[list[Path | None]] = []
+
+    def __init__(self, command: list[str], *, cwd: Path | None, **_: Any) -> None:
+        self.commands.append(command)
+        self.folders.append(cwd)
+
+    def poll(self) -> None:
+        return None
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    commands: list[list[str]] = []
-
-    class Child:
-        def __init__(self, command: list[str], **_: Any) -> None:
-            commands.append(command)
-
-        def poll(self) -> None:
-            return None
-
-    monkeypatch.setattr(subprocess, "Popen", Child)
-    return commands
+    Started.commands.clear()
+    Started.folders.clear()
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    return Started.commands
 
 
 def test_a_run_goes_on_by_the_command_that_began_it(tmp_path: Path, started: list[list[str]]) -> None:
@@ -50,6 +57,33 @@ def test_a_run_goes_on_by_the_command_that_began_it(tmp_path: Path, started: lis
     said = Trainings({"a": run}).start("a")
     assert started[0][1:] == ["-m", "open_ldm", "train", "x.yaml", "training.samples=9", "--out", str(run)]
     assert said.startswith("started: ldm train x.yaml") and (run / "studio.log").is_file()
+
+
+def test_a_run_begun_elsewhere_goes_on_from_there_by_its_newest_command(tmp_path: Path, started: list[list[str]]) -> None:
+    run = begun(tmp_path / "a", "ldm", "train", "x.yaml", end=75)
+    (tmp_path / "work").mkdir()
+    with EventLog(run / "events.jsonl") as log:
+        log.write("resume", samples_seen=12, argv=["ldm", "train", "x.yaml", "training.samples=99"], cwd=tmp_path / "work")
+        log.write("end", samples_seen=12, code=75, reason="stopped")
+    Trainings({"a": run}).start("a")
+    assert started[0][3:] == ["train", "x.yaml", "training.samples=99", "--out", str(run.resolve())]
+    assert Started.folders == [tmp_path / "work"]
+    (tmp_path / "work").rmdir()
+    with pytest.raises(ConfigError, match="begun in a folder that is not here"):
+        Trainings({"a": run}).start("a")
+
+
+def test_there_is_something_new_of_a_run_when_its_log_grows_or_its_process_begins_or_ends(tmp_path: Path) -> None:
+    run = begun(tmp_path / "a", "ldm", "train", "x", end=75)
+    trainings = Trainings({"a": run})
+    first = trainings.sign(run)
+    assert trainings.sign(run) == first
+    with RunFolder(run):
+        assert trainings.sign(run) != first
+    assert trainings.sign(run) == first
+    with EventLog(run / "events.jsonl") as log:  # by a process of another machine, say
+        log.write("train", samples_seen=16, loss=0.1)
+    assert trainings.sign(run) != first
 
 
 def test_a_recipe_of_the_command_line_is_started_into_its_folder(tmp_path: Path, started: list[list[str]]) -> None:

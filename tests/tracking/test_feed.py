@@ -23,6 +23,7 @@ from open_ldm.runs.train import train
 from open_ldm.tracking import TrackedRun, Tracker, Trackers, check_trackers
 from open_ldm.tracking.feed import Feed
 from open_ldm.tracking.sent import read_sent
+from open_ldm.tracking.tensorboard import TensorBoard
 from tests.blocked import run_without
 from tests.runs.tiny import TINY, tiny_recipe
 
@@ -167,6 +168,75 @@ def test_a_missing_library_is_named_before_anything_is_made(tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
+def test_what_fails_at_a_step_is_told_from_what_was_taken_there(tmp_path: Path) -> None:
+    (tmp_path / "at.png").write_bytes(b"")
+
+    def previewed(folder: Path, first: int, last: int, kind: str) -> list[str]:
+        warned: list[str] = []
+        feed = Feed(TypeAdapter(Trackers).validate_python([kind]), folder, warned.append)
+        with EventLog(folder / "events.jsonl") as log:
+            for event in (Event("resume" if first else "start", "", first), *_steps(first, last)):
+                log.write(event.name, samples_seen=event.samples_seen, **event.fields)
+                if event.name in ("start", "resume"):
+                    feed.begin(TrackedRun("run", folder, "", {}), event)
+                else:
+                    feed.event(event)
+        return warned
+
+    assert len(previewed(tmp_path, 0, 12, "blind")) == 1
+    Blind.blind = False
+    assert previewed(tmp_path, 12, 16, "blind") == []
+    assert steps() == [4, 8, 12, 16], "the loss of step 4 was taken before the preview failed"
+    assert [step for step, name, _ in Remembered.got if name == "preview"] == [4, 8, 12, 16]
+
+
+def _steps(first: int, last: int) -> list[Event]:
+    found = []
+    for step in range(first + 4, last + 1, 4):
+        found += [Event("train", "", step, {"loss": float(step)}), Event("preview", "", step, {"file": "at.png"})]
+    return found
+
+
+def test_one_that_was_left_out_for_a_while_gets_that_too(tmp_path: Path) -> None:
+    work(tmp_path, 0, 8, "remembered")
+    work(tmp_path, 8, 16)
+    work(tmp_path, 16, 24, "remembered")
+    assert steps() == [4, 8, 12, 16, 20, 24]
+
+
+def test_tensorboard_is_asked_what_it_has_of_each_curve(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra [track] is not installed")
+    kept = []
+    for number, values in enumerate(({"a": 1.0, "b": 1.0}, {"a": 2.0})):
+        board = TensorBoard()
+        kept.append(board.begin(TrackedRun("run", tmp_path, kept[0] if kept else "", {})))
+        assert _curves(board) == ({"a": 4, "b": 4} if number else {})
+        board.scalars(4 + number, values)
+        board.end(0)
+    assert kept[0] == kept[1]
+    again, another = TensorBoard(), TensorBoard()
+    again.begin(TrackedRun("run", tmp_path, kept[0], {}))
+    assert _curves(again) == {"a": 5, "b": 4}
+    another.begin(TrackedRun("run", tmp_path, "events.out.tfevents.99999999999.here.1.0", {}))
+    assert another.held() == {}, "files of an earlier training of the folder do not count"
+
+
+def _curves(board: TensorBoard) -> dict[str, int]:
+    return {name: step for name, step in board.held().items() if name in ("a", "b")}
+
+
+class Blind(Remembered):
+    """Takes no pictures for a while."""
+
+    kind: Literal["blind"] = "blind"
+    blind: ClassVar[bool] = True
+
+    def picture(self, step: int, name: str, file: Path, captions: Sequence[str]) -> None:
+        if self.blind:
+            raise TimeoutError("the server is asleep")
+        super().picture(step, name, file, captions)
+
+
 class Sulking(Remembered):
     """Takes nothing of an evaluation."""
 
@@ -185,7 +255,7 @@ def test_a_number_that_fails_to_be_sent_moves_no_step_and_is_tried_again(tmp_pat
     assert len(work(tmp_path, 24, 32, "sulking")) == 1
     assert steps() == list(range(4, 25, 4))
     sent = read_sent(tmp_path, ["sulking"], "")["sulking"]
-    assert (sent.missing_from, sent.evaluations) == (25, [])
+    assert (sent.until, sent.evaluations) == ({"train/loss": 24}, [])
     work(tmp_path, 32, 36, "remembered")
     numbers = [one for one in Remembered.got if one[1].startswith("evaluation/")]
     assert numbers[0] == (8, f"evaluation/fid/{result.protocol.id}", 12.5)

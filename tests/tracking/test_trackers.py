@@ -1,4 +1,4 @@
-"""TensorBoard, W&B (offline) and Trackio, read back by their own readers after a kill -9 in the middle."""
+"""TensorBoard, W&B (offline) and Trackio, read back by their own readers after a kill -9, or a failure, in the middle."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ NUMBER = f"evaluation/fid/{RESULT.protocol.id}"
 Curve = list[tuple[int, float]]
 
 
-def test_a_killed_run_goes_on_without_a_doubled_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["killed", "failed"])
+def test_an_interrupted_run_goes_on_and_no_point_is_lost_or_doubled(tmp_path: Path, how: str) -> None:
     for library in KINDS:
         pytest.importorskip(library, reason="the extra [track] is not installed")
     run, table = tmp_path / "run", tmp_path / "trackio"
     run.mkdir()
-    said = worked(run, table)
-    assert all(said.count(f"tracked by {kind}: ") == 2 for kind in KINDS) and "failed" not in said
+    said = worked(run, table, how)
+    assert all(said.count(f"tracked by {kind}: ") == 2 for kind in KINDS)
+    assert said.count("failed and is sent nothing more") == (0 if how == "killed" else 3)
     names = {kind: one.id for kind, one in read_sent(run, KINDS, "").items()}
 
     steps = list(range(EVERY, 49, EVERY))
@@ -38,6 +40,7 @@ def test_a_killed_run_goes_on_without_a_doubled_step(tmp_path: Path) -> None:
     evaluated = [(16, pytest.approx(12.5))]
     for found in (board[NUMBER], curve(rows, NUMBER), numbers):
         assert found == evaluated
+    assert [step for step, _ in board["train/learning_rate"]] == steps
     assert "train/grad_norm" not in board  # not a number: a gap, and no point
     internal = [step for step, _ in rows]
     assert internal == sorted(set(internal)), "W&B drops rows whose step goes back"
@@ -45,9 +48,9 @@ def test_a_killed_run_goes_on_without_a_doubled_step(tmp_path: Path) -> None:
     assert tensorboard_pictures(run) == [(16, (16, 0, 0)), (32, (32, 0, 0)), (48, (48, 0, 0))]
 
 
-def worked(run: Path, table: Path) -> str:
+def worked(run: Path, table: Path, how: str) -> str:
     """Work in a process of its own; returns what it said."""
-    arguments = [sys.executable, "-m", "tests.tracking.worker", str(run), *KINDS]
+    arguments = [sys.executable, "-m", "tests.tracking.worker", str(run), how, *KINDS]
     environment = {**os.environ, "TRACKIO_DIR": str(table), "WANDB_SILENT": "true"}
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,9 @@
-"""Run by tests in a process of its own: a run's events, written to its log and sent to trackers, killed once on the way.
+"""Run by tests in a process of its own: a run's events, written to its log and sent to trackers, interrupted once on the way.
 
-python -m tests.tracking.worker FOLDER KIND ...
+python -m tests.tracking.worker FOLDER killed|failed KIND ...
+
+"killed": the first process kills itself. "failed": in the first process each tracker takes the loss of step 16 and fails at
+its preview, is sent nothing more, and the process ends by itself.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ def loss(step: int) -> float:
 def main(folder: Path, first: int, last: int, how: str, kinds: list[str]) -> None:
     given = [{"kind": kind, **({"mode": "offline"} if kind == "wandb" else {})} for kind in kinds]
     trackers = TypeAdapter(Trackers).validate_python(given)
+    if how == "fail":
+        for tracker in trackers:
+            object.__setattr__(tracker, "picture", _failing)
     feed = Feed(trackers, folder, lambda problem: print(problem, flush=True))
     log = EventLog(folder / "events.jsonl")
 
@@ -44,7 +50,7 @@ def main(folder: Path, first: int, last: int, how: str, kinds: list[str]) -> Non
     for line in feed.begin(TrackedRun("a run", folder, "", {"training": {"samples": last}}, "c0ffee"), now):
         print(line, flush=True)
     for step in range(first + EVERY, last + 1, EVERY):
-        feed.event(event("train", step, loss=loss(step), grad_norm=float("nan")))
+        feed.event(event("train", step, loss=loss(step), grad_norm=float("nan"), learning_rate=0.5))
         if step % 16 == 0:
             file = folder / "samples" / f"{step}.png"
             file.parent.mkdir(exist_ok=True)
@@ -55,16 +61,21 @@ def main(folder: Path, first: int, last: int, how: str, kinds: list[str]) -> Non
     feed.end(0)
 
 
-def killed_and_gone_on(folder: Path, kinds: list[str]) -> None:
-    """Work to step 24 in a fork that kills itself; then go on from a checkpoint at 16, once something was measured there."""
+def _failing(*_: Any) -> None:
+    raise TimeoutError("the server is asleep")
+
+
+def interrupted_and_gone_on(folder: Path, how: str, kinds: list[str]) -> None:
+    """Work to step 24 in a fork that is interrupted; then go on from a checkpoint at 16, once something was measured there."""
     child = os.fork()  # before anything was computed: no thread is lost
     if child == 0:
-        main(folder, 0, 24, "kill", kinds)
+        main(folder, 0, 24, "kill" if how == "killed" else "fail", kinds)
+        sys.exit(0)
     ended = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL
+    assert (os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL) if how == "killed" else ended == 0
     store(folder, [RESULT], 16, {}, {})
     main(folder, 16, 48, "end", kinds)
 
 
 if __name__ == "__main__":
-    killed_and_gone_on(Path(sys.argv[1]), sys.argv[2:])
+    interrupted_and_gone_on(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -24,7 +24,8 @@ from open_ldm.process.time_density import LogitNormalTimes
 from open_ldm.text import Vocabulary, WordsEncoder
 from open_ldm.training.plan import BatchPlan, plan_batches
 from open_ldm.training.settings import EmaConfig, OptimizerConfig, TrainingConfig
-from open_ldm.training.trainer import DiffusionTrainer, Trainer, Update
+from open_ldm.training.trainer import DiffusionTrainer, Trainer
+from open_ldm.training.update import Update
 from tests.helpers import SMALL_DIT, SMALL_WORDS, WORDS, batch_at, small_model
 
 CPU = torch.device("cpu")

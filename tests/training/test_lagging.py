@@ -15,7 +15,8 @@ from open_ldm.core.seeds import Draws
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.training.loop import Every, Hooks, Loop, Report
 from open_ldm.training.plan import plan_batches
-from open_ldm.training.trainer import DiffusionTrainer, Update
+from open_ldm.training.trainer import DiffusionTrainer
+from open_ldm.training.update import Update
 from tests.helpers import DENOISERS
 from tests.training.small_run import (
     BATCH_SIZE,
@@ -90,6 +91,7 @@ class Run:
     stop_at: int | None = None
     saved: tuple[Any, Any] | None = None
     told: list[str] = field(default_factory=list)
+    skipped_at: list[int] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
     @property
@@ -108,6 +110,7 @@ class Run:
 
     def not_finite(self, update: Update) -> None:
         self.told.append("skipped")
+        self.skipped_at.append(update.samples_seen // BATCH_SIZE)
 
     def run(self, *, lags: bool = True) -> bool:
         hooks = Hooks(
@@ -137,6 +140,7 @@ def test_a_lagging_training_ends_as_one_that_waits(bad: set[int]) -> None:
         (each.loss, each.grad_norm, each.learning_rate) for each in waiting.reports
     ]
     assert late.told == waiting.told == ["skipped"] * len(bad)
+    assert late.skipped_at == waiting.skipped_at == [number + 1 for number in sorted(bad)]
 
 
 def test_after_too_many_it_goes_back_one_update_later_or_where_something_is_due() -> None:

@@ -13,7 +13,7 @@ from open_ldm.data.sample import Batch
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.training.loop import Every, Hooks, Loop, Report
 from open_ldm.training.plan import plan_batches
-from open_ldm.training.trainer import Update
+from open_ldm.training.update import Update
 from tests.training.small_run import (
     BATCH_SIZE,
     all_tensors,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,11 @@ from open_ldm.checkpoints.files import (
     read_manifest,
     sha256_of_content,
 )
-from open_ldm.checkpoints.names import PREFIX, is_checkpoint
+from open_ldm.checkpoints.names import PREFIX, is_checkpoint, samples_seen_of
 from open_ldm.core.errors import CheckpointError, DiskError
 from open_ldm.core.files import fsync_path, hash_file, obey_umask, require_space, write_json
 
+Preferred = Callable[[int], bool]
 REQUIRED = ("recipe", "counters", "facts", "latent_stats", "model", "ema", "optimizer")
 """What a checkpoint must hold for a run to go on: entries of the manifest, and groups of tensors."""
 FOR_SAMPLING = ("recipe", "facts", "latent_stats", "ema")
@@ -141,20 +142,27 @@ class CheckpointFolder:
         self._prune(final.name)
         return Saved(final, sum(entry["bytes"] for entry in manifest["files"].values()))
 
-    def newest(self, groups: tuple[str, ...] | None = None) -> tuple[Checkpoint | None, list[str]]:
+    def names_by(self, preferred: Preferred | None) -> list[str]:
+        """List names as `names` does, those first whose samples seen are preferred."""
+        return sorted(self.names(), key=lambda name: preferred is not None and not preferred(samples_seen_of(name)))
+
+    def newest(
+        self, groups: tuple[str, ...] | None = None, preferred: Preferred | None = None
+    ) -> tuple[Checkpoint | None, list[str]]:
         """Load the newest checkpoint that verifies.
 
         Args:
             groups: As for `load_checkpoint`.
+            preferred: Of samples seen; others are looked at where no such checkpoint verifies.
 
         Returns:
-            The checkpoint, and one line for each newer one that does not verify; (None, []) when there are none at all.
+            The checkpoint, and one line for each before it that does not verify; (None, []) when there are none at all.
 
         Raises:
             CheckpointError: There are some and none verifies.
         """
         problems: list[str] = []
-        for name in self.names():
+        for name in self.names_by(preferred):
             try:
                 checkpoint = load_checkpoint(self.root / name, groups, self.required)
                 self._damaged.discard(name)

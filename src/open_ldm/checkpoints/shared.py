@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from open_ldm.checkpoints.checkpoint import REQUIRED, Checkpoint, CheckpointFolder, Saved, disk_errors
+from open_ldm.checkpoints.checkpoint import REQUIRED, Checkpoint, CheckpointFolder, Preferred, Saved, disk_errors
 from open_ldm.checkpoints.files import check_share, describe_parts, read_manifest
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, DiskError
@@ -53,15 +53,15 @@ class SharedCheckpoints(CheckpointFolder):
         manifest = {"samples_seen": samples_seen, **content, "files": described}
         return self.world.everyone(lambda: self._published(final, temporary, manifest), "the end of a checkpoint")
 
-    def newest_of_all(self) -> tuple[Checkpoint | None, list[str]]:
-        """Find the newest checkpoint that verifies, the same for all processes; returns and errors as `newest`.
+    def newest_of_all(self, preferred: Preferred | None = None) -> tuple[Checkpoint | None, list[str]]:
+        """Find the newest checkpoint that verifies, the same for all processes; `preferred`, returns and errors as `newest`.
 
         Several processes share the work of verifying, and no tensor is read yet: each reads what it needs by `read_into`.
         """
         if self.world.size == 1:
-            return self.newest()
+            return self.newest(preferred=preferred)
         problems: list[str] = []
-        for name in self.names():
+        for name in self.names_by(preferred):
             checkpoint, problem = self._checked_by_all(name)
             if not problem:
                 self._damaged.discard(name)

@@ -1,4 +1,4 @@
-"""`ldm data stats RECIPE` and `ldm data survey RECIPE`."""
+"""`ldm data stats RECIPE`, `ldm data survey RECIPE` and `ldm data index PATH`."""
 
 from __future__ import annotations
 
@@ -69,4 +69,38 @@ def survey(
         print_json(found.to_json() | ({"duplicates": twice.to_json()} if twice else {}))
     else:
         show("\n".join([found.text(), *([twice.text()] if twice else [])]))
+    return 0
+
+
+@app.command()
+def index(
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of tar shards, a pattern such as 'data/train-*.tar', or a recipe that reads shards.",
+            autocompletion=complete_recipe,
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the source, such as picture=photo.png, or of the recipe."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="I/N", help="Only this share of the shards; the last one writes the table.")
+    ] = None,
+    digests: Annotated[
+        bool, typer.Option("--digests/--no-digests", help="Read pictures for their hashes, which caches are compared by.")
+    ] = True,
+    as_json: Json = False,
+) -> int:
+    """Write an index beside each tar shard and a table of all, from which training starts in seconds on any machine."""
+    from open_ldm.commands.data_index import index_data, shards_of
+    from open_ldm.core.tasks import Task
+
+    share = None if task is None else Task.parse(task)
+    result = index_data(shards_of(path, overrides or ()), share, digests=digests, silent=as_json)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        show(result.text())
     return 0

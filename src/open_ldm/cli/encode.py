@@ -33,16 +33,21 @@ def encode(
             "--entries", min=0, help="Entries of each view, of captions and labels that --verify compares: 16; 0 for all."
         ),
     ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="I/N", help="Begin with this share, as a job of a Slurm array.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Encode pictures and captions once, for many trainings. The same command again goes on where it stopped; several share
     the work."""
     from open_ldm.commands.encode import encode as fill
     from open_ldm.commands.encode import with_cache
+    from open_ldm.core.tasks import Task
     from open_ldm.runs.recipe import load_recipe
 
     resolved = with_cache(partial(load_recipe, recipe), overrides or (), out)
-    result = fill(resolved, verify=verify, entries=entries, silent=as_json)
+    share = None if task is None else Task.parse(task)
+    result = fill(resolved, verify=verify, entries=entries, task=share, silent=as_json)
     if as_json:
         print_json(result.to_json())
     else:

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from open_ldm import __version__
-from open_ldm.cli import autoencoder, data, evaluate, inspect
+from open_ldm.cli import autoencoder, data, evaluate, inspect, publish
 from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
 from open_ldm.cli.doctor import doctor
@@ -36,6 +36,20 @@ from open_ldm.core.plain_data import to_json
 
 _MAY_BE_EMPTY = ("--prompt", "--negative-prompt", "--sweep", "--class")
 """Options of text, for which no text is a value, or has an error of its own."""
+
+_OF_RECIPES = (
+    "train",
+    "transfer",
+    "encode",
+    "plan",
+    "demo",
+    "study",
+    "import",
+    "data survey",
+    "data stats",
+    "inspect schedule",
+)
+"""Commands that take settings of a recipe as KEY=VALUE."""
 
 app = typer.Typer(
     name="ldm",
@@ -61,6 +75,7 @@ app.add_typer(autoencoder.app, name="autoencoder")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(inspect.app, name="inspect")
+app.add_typer(publish.app, name="publish")
 
 
 @app.callback(invoke_without_command=True)
@@ -127,15 +142,37 @@ def _of_all(error: Exception) -> Exception:
     return told_to_all(error)
 
 
-def _command_in(given: Sequence[str]) -> str:
-    """The command that the arguments begin with, such as `ldm data survey`; `ldm` where they name none."""
-    named: list[str] = []
+def _command_in(given: Sequence[str]) -> tuple[str, Any]:
+    """The command that the arguments begin with, such as `ldm data survey`, and what it is; `ldm` where they name none."""
+    named: list[str] = ["ldm"]
     command: Any = typer.main.get_command(app)
     for word in given:
-        if (command := getattr(command, "commands", {}).get(word)) is None:
+        if (inside := getattr(command, "commands", {}).get(word)) is None:
             break
+        command = inside
         named.append(word)
-    return " ".join(["ldm", *named])
+    return " ".join(named), command
+
+
+def _meant_by(option: str, named: str, command: Any) -> str:
+    """What somebody means here who types an option of other trainers; empty for any other, and for what is not taken here."""
+    options = {name for one in getattr(command, "params", ()) for name in getattr(one, "opts", ())}
+    return meant_by(option, lambda wanted: wanted in options if wanted.startswith("--") else _takes(named, wanted))
+
+
+def _takes(named: str, setting: str) -> bool:
+    """Whether a command takes a setting of a recipe as KEY=VALUE."""
+    from open_ldm.core.fields import has_setting
+
+    if named == "ldm autoencoder train":
+        from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
+
+        return has_setting(AutoencoderRecipe, setting)
+    if named.removeprefix("ldm ") not in _OF_RECIPES:
+        return False
+    from open_ldm.runs.recipe import Recipe
+
+    return has_setting(Recipe, setting)
 
 
 def _usage(message: str, given: Sequence[str]) -> str:
@@ -145,8 +182,9 @@ def _usage(message: str, given: Sequence[str]) -> str:
     if any(option in said for option in TORCHRUN_OPTIONS):
         return f"{said}; fix: {HOW_TO_LAUNCH}"
     option = re.match(r"No such option:? '?(--[\w-]+)", said)
-    meant = meant_by(option[1]) if option else ""
-    return f"{said}{f'; did you mean {meant}?' if meant else ''}; fix: see {_command_in(given)} --help"
+    named, command = _command_in(given)
+    meant = _meant_by(option[1], named, command) if option else ""
+    return f"{said}{f'; did you mean {meant}?' if meant else ''}; fix: see {named} --help"
 
 
 def _explained(error: Exception, given: Sequence[str]) -> tuple[str, int]:

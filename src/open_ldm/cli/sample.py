@@ -48,6 +48,7 @@ Size = Annotated[
 Aspect = Annotated[str | None, typer.Option(metavar="WIDTH:HEIGHT", help="Likewise, by the aspect ratio: 2:1, 3:4, ...")]
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
+Batch = Annotated[int | None, typer.Option(min=1, help="Pictures at once: fewer need less memory and change no picture.")]
 Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
 
 
@@ -73,6 +74,7 @@ def sample(
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
     start: Annotated[Path | None, typer.Option(help="A picture to start from, noised and denoised again.")] = None,
     strength: Strength = None,
+    batch: Batch = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sample a sweep of more than 1,000 pictures too.")] = False,
     out: Out = None,
     as_json: Json = False,
@@ -107,10 +109,9 @@ def sample(
         yes=yes,
         start=start,
         strength=strength,
+        batch_size=batch,
     )
-    if npz:
-        return _array(loaded, options, labels, out, as_json)
-    return _pictures(loaded, options, out, as_json)
+    return _array(loaded, options, labels, out, as_json) if npz else _pictures(loaded, options, out, as_json)
 
 
 def _refuse(place: Path, labels: Labels | None, *, npz: bool, starts: bool) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from open_ldm.commands.differing import Differing, differing_settings, names_by_settings
 from open_ldm.commands.evaluate.text import aligned
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, cut
 from open_ldm.evaluation.protocol import Difference, compare
 from open_ldm.evaluation.stored import Stored, stored_results
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.history import HELD_OUT, RunHistory, read_history
 
+_MOST_SETTINGS = 12
+_VALUE_LENGTH = 40
 _HASH = re.compile(r"[0-9a-f]{16,}(/[0-9a-f]{16,})?")
 
 
@@ -70,10 +73,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: only values of one protocol stand side by side; `apart`: what of the same name is not comparable, and why;
-    `notes`: values that are older than the run."""
+    """`differing`: the settings that differ between the recipes; `rows`: only values of one protocol stand side by side;
+    `apart`: what of the same name is not comparable, and why; `notes`: values that are older than the run."""
 
     runs: Sequence[ComparedRun]
+    differing: Sequence[Differing]
     rows: Sequence[Row]
     apart: Sequence[str]
     notes: Sequence[str]
@@ -86,14 +90,25 @@ class Comparison:
             ["held-out loss in training", *(_or_dash(run.held_out_loss, ".4g") for run in self.runs)],
         ]
 
+    def settings(self) -> list[list[str]]:
+        """The settings that differ, with a header."""
+        rows = [[one.setting, *(cut(value, _VALUE_LENGTH) for value in one.values)] for one in self.differing]
+        more = (
+            [[f"{len(rows) - _MOST_SETTINGS} more, in the page", *("" for _ in self.runs)]]
+            if len(rows) > _MOST_SETTINGS
+            else []
+        )
+        said = "settings that differ" if rows else "no setting differs"
+        return [[said, *(run.name for run in self.runs)], *rows[:_MOST_SETTINGS], *more]
+
     def table(self) -> list[list[str]]:
         """Facts, then values, with a header."""
         values = [[f"{row.name} ({row.protocol})", *row.cells()] for row in self.rows]
         return [["", *(run.name for run in self.runs)], *self.facts(), *values]
 
     def text(self) -> str:
-        """For the terminal."""
-        lines = aligned(self.table())
+        """For the terminal: the settings that differ first, then what was measured."""
+        lines = [*aligned(self.settings()), "", *aligned(self.table())]
         if any(difference and difference.clear for row in self.rows for difference in row.differences):
             lines.append("* differs clearly from the first run's: the interval of the difference does not hold 0")
         lines += [f"not compared: {text}" for text in self.apart]
@@ -103,6 +118,7 @@ class Comparison:
         """Plain data."""
         return {
             "runs": [_run_json(run) for run in self.runs],
+            "differing": {one.setting: list(one.values) for one in self.differing},
             "values": [
                 {
                     "name": row.name,
@@ -121,8 +137,10 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
     if len(paths) < 2:
         raise ConfigError(f"{len(paths)} run folders were given", needed="at least two run folders")
     runs = [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
-    rows = _rows(runs)
-    return Comparison(runs, rows, _apart(runs), _old(runs))
+    differing = differing_settings([run.history.config for run in runs])
+    names = names_by_settings([run.name for run in runs], differing)
+    runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    return Comparison(runs, differing, _rows(runs), _apart(runs), _old(runs))
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

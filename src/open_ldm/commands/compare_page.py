@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from open_ldm.commands.compare import ComparedRun, Comparison
+from open_ldm.commands.differing import ABSENT
 from open_ldm.commands.sample import sample_pixels
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import OpenLdmError
@@ -79,6 +80,7 @@ def write_page(found: Comparison, grids: Sequence[SampledGrid], out: Path) -> Pa
     measured = [value.result.protocol for row in found.rows for value in row.values if value is not None]
     shown = protocols(measured)
     parts = [
+        Part("What differs", "compare/values.html", _settings(found, names, out)),
         Part("Values", "compare/values.html", _values(found, names)),
         Part("Training", "figures.html", [_losses(found.runs)]),
         _held_out(found.runs),
@@ -94,6 +96,16 @@ def _report(run: ComparedRun, out: Path) -> Link | None:
     """The run's own page, if there is one."""
     page = run.path / "report.html"
     return link_to(page, out, text=run.name) if page.is_file() else None
+
+
+def _settings(found: Comparison, names: Sequence[str | Link], out: Path) -> Values:
+    """The settings that differ, and each run's files."""
+    rows: list[Sequence[str | Link]] = [[one.setting, *one.values] for one in found.differing]
+    for said, file in (("recipe", "config.yaml"), ("measured", "evaluation.json")):
+        paths = [run.path / file for run in found.runs]
+        rows.append([said, *(link_to(path, out, text=file) if path.is_file() else ABSENT for path in paths)])
+    notes = [] if found.differing else ["No setting differs between the recipes."]
+    return Values(Table(rows, ["", *names]), notes)
 
 
 def _values(found: Comparison, names: Sequence[str | Link]) -> Values:

@@ -14,8 +14,9 @@ from open_ldm.data.health import Health
 from open_ldm.data.sample import Batch
 from open_ldm.runs.build import measure_latent_stats
 from open_ldm.runs.encoders import load_autoencoder
+from open_ldm.runs.ordering import order_of
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.shapes import buckets_of, training_order
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.sources.loader import open_data
 
 
@@ -81,7 +82,7 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
             progress.update(done)
 
         buckets = buckets_of(recipe.transform, source)
-        order = training_order(source, recipe.training.seed, recipe.training.batch_size, recipe.data.views, buckets)
+        order = order_of(recipe, source, buckets)
         stats = measure_latent_stats(measured, source, load_autoencoder(recipe, None, machine), machine, order, count)
     path = getattr(recipe.autoencoder, "location", "")
     name = f"{recipe.autoencoder.kind} {path}".strip()

@@ -15,6 +15,7 @@ import torch
 
 from open_ldm.core.errors import ConfigError, OpenLdmError, StoppedError
 from open_ldm.core.signals import StopRequest
+from open_ldm.core.threads import environment_of
 
 CPU = "cpu"
 ANY = "any"
@@ -62,7 +63,7 @@ def train_over(
         devices: From `devices_of`, or `ANY`.
         trainings: Commands with their run folders.
         say: Called with one line for each training that begins.
-        threads: Of each training, unless OMP_NUM_THREADS says otherwise; None leaves it to torch, which takes every core.
+        threads: Of each training, unless OMP_NUM_THREADS says otherwise; None has each take every core.
         on_look: Called several times a second while trainings run.
 
     Raises:
@@ -70,8 +71,8 @@ def train_over(
         OpenLdmError: A training failed.
         StoppedError: A stop signal came.
     """
-    usual = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    environments = [_environment(device, {**usual, **os.environ}) for device in devices]
+    chosen = {} if threads is None else environment_of(threads)
+    environments = [_environment(device, {**os.environ, **chosen}) for device in devices]
     waiting = list(trainings)
     running: dict[int, tuple[Training, subprocess.Popen[bytes]]] = {}
     failed: list[Training] = []

@@ -21,6 +21,7 @@ from open_ldm.core.device import choose_device, configure_process, cpu_flags, ho
 from open_ldm.core.extras import DISTRIBUTION
 from open_ldm.core.known_traps import traps_in
 from open_ldm.core.peak import matrix_speed
+from open_ldm.core.threads import cgroup_cores, fit_threads, usable_cores
 
 Level = Literal["ok", "note", "slow", "wrong"]
 _DISK_MB = 32
@@ -105,13 +106,17 @@ def _device() -> Finding:
 
 def _processor() -> Iterable[Finding]:
     flags = cpu_flags()
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    fit_threads()
+    allowed = usable_cores()
     threads = torch.get_num_threads()
     has = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    yield Finding(
-        "ok", "processor", f"{allowed} cores for this process, {threads} threads, {', '.join(has) or platform.machine()}"
-    )
-    if threads < allowed and "OMP_NUM_THREADS" in os.environ:
+    limit = "" if cgroup_cores() is None else f" (a cgroup gives the time of {cgroup_cores():g})"
+    found = f"{allowed} cores for this process{limit}, {threads} threads, {', '.join(has) or platform.machine()}"
+    yield Finding("ok", "processor", found)
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() == "active":
+        spins = "OMP_WAIT_POLICY=ACTIVE: threads that wait keep their cores from other programs"
+        yield Finding("slow", "waiting", spins, "unset OMP_WAIT_POLICY")
+    if threads != allowed and "OMP_NUM_THREADS" in os.environ:
         yield Finding(
             "slow", "threads", f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}, {allowed} cores", "unset OMP_NUM_THREADS"
         )

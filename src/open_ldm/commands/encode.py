@@ -16,6 +16,7 @@ from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.events import duration
 from open_ldm.core.shown import ShownAsText
 from open_ldm.core.signals import StopRequest
+from open_ldm.core.tasks import Task
 from open_ldm.data.health import Health
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
@@ -99,13 +100,16 @@ def _path_override(path: Path) -> str:
     return f"cache.path={path}"
 
 
-def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, silent: bool = False) -> EncodingResult:
+def encode(
+    recipe: Recipe, *, verify: bool = False, entries: int | None = None, task: Task | None = None, silent: bool = False
+) -> EncodingResult:
     """Fill the recipe's cache.
 
     Args:
         recipe: One with a cache.
         verify: Read all of the cache and make damaged files again, then compare `entries` of each section with new ones.
         entries: 16 by default, 0 for all.
+        task: Which share of what is missing is made first; what others have yet to begin comes after it.
         silent: Show no progress.
 
     Raises:
@@ -120,10 +124,12 @@ def encode(recipe: Recipe, *, verify: bool = False, entries: int | None = None, 
         with world.sharing_errors():
             require_same_recipe_on_all(recipe, world)
             compared = 0 if not verify else (ENTRIES if entries is None else entries) or _ALL
-            return _encode(recipe, world, stop, compared, silent=silent)
+            return _encode(recipe, world, stop, compared, task, silent=silent)
 
 
-def _encode(recipe: Recipe, world: World, stop: StopRequest, compared: int, *, silent: bool) -> EncodingResult:
+def _encode(
+    recipe: Recipe, world: World, stop: StopRequest, compared: int, task: Task | None, *, silent: bool
+) -> EncodingResult:
     """Fill the recipe's cache. `compared`: how many entries of each section are verified; 0 verifies nothing."""
     started = time.perf_counter()
     machine = choose_device(recipe.training.device, recipe.training.dtype)
@@ -134,7 +140,7 @@ def _encode(recipe: Recipe, world: World, stop: StopRequest, compared: int, *, s
     pictures = read_content_hash(source, stop, world, silent=silent)
     buckets = buckets_of(recipe.transform, source, world)
     with build_cache(recipe, source, pictures, encoders, buckets) as cache:
-        filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent)
+        filler = CacheFiller(cache, Health(len(source)), stop, world, silent=silent, task=task)
         opening = time.perf_counter() - started
         damaged = world.everyone(filler.drop_damaged, "a look at the whole cache") if compared else ()
         world.barrier("the cache")

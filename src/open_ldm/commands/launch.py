@@ -13,6 +13,7 @@ import torch
 
 from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.core.launch import CODES, local_rank
+from open_ldm.core.threads import environment_of, usable_cores
 
 _SHUTDOWN_SECONDS = 600
 """How long torchrun waits for processes that save after a stop signal, before it kills them."""
@@ -36,11 +37,11 @@ def launch(arguments: Sequence[str], *, gpus: int | None = None, processes: int 
         OpenLdmError: torchrun could not start the processes.
     """
     count = _count(gpus, processes)
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, usable_cores() // count)
     where = f"{count} GPUs of this machine" if processes is None else f"the CPU of this machine by gloo, {threads} threads each"
     print(f"{count} processes on {where} (torchrun --nproc-per-node {count} -m open_ldm ...)", file=sys.stderr, flush=True)
     logging.disable(logging.WARNING)  # torchrun tells of every signal, and the processes say how the run ended
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.update(environment_of(threads))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
     with tempfile.TemporaryDirectory(prefix="ldm-") as folder:

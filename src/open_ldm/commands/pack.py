@@ -11,7 +11,8 @@ from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import ConfigError
 from open_ldm.run_folder.folder import RunFolder
-from open_ldm.runs.load import load_model
+from open_ldm.runs.load import LoadedModel, LoadedRun, load_model
+from open_ldm.runs.recipe import Recipe
 
 
 def pack_model(run: Path, out: Path) -> int:
@@ -32,14 +33,26 @@ def pack_model(run: Path, out: Path) -> int:
     if out.exists():
         raise ConfigError(f"{out} exists already", fix="remove it, or choose another folder")
     loaded = load_model(run, "cpu")
+    write_model(loaded, loaded.recipe, out, torch.bfloat16)
+    return size_of(out)
+
+
+def write_model(loaded: LoadedModel | LoadedRun, recipe: Recipe, out: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write averaged weights, what the model learned of its data, and a recipe, as a run folder that `ldm sample` takes.
+
+    Args:
+        loaded: The model.
+        recipe: Its own, or one with other paths.
+        out: The folder to make.
+        dtype: Of the weights.
+    """
     state = loaded.model.state_dict()
-    tensors = {name: one.to(torch.bfloat16) if one.is_floating_point() else one for name, one in state.items()}
-    content = {"recipe": loaded.recipe.model_dump(mode="json"), **loaded.known.to_json()}
+    tensors = {name: one.to(dtype).contiguous() if one.is_floating_point() else one for name, one in state.items()}
+    content = {"recipe": recipe.model_dump(mode="json"), **loaded.known.to_json()}
     folder = RunFolder(out)
     out.mkdir(parents=True)
     CheckpointFolder(folder.checkpoints).save(loaded.samples_seen, {"ema": tensors}, content)
-    folder.write_config(to_yaml(loaded.recipe))
-    return size_of(out)
+    folder.write_config(to_yaml(recipe))
 
 
 def pack_models(runs: Mapping[str, Path], out: Path, most_bytes: int) -> Mapping[str, int]:

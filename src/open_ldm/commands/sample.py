@@ -14,13 +14,14 @@ from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import Samples, Sheet, refuse_older
 from open_ldm.commands.shape import run_of_shape
 from open_ldm.commands.start_picture import start_of, start_record
-from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
+from open_ldm.conditioning.semantic import NoSemantic
 from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.events import Progress
 from open_ldm.core.pictures import to_pixels
 from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.sampling.checks import Asked
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest, class_at, label_of
 from open_ldm.sampling.solvers import OnStep
@@ -113,12 +114,12 @@ def requests_from(
 
 def check_kind(run: LoadedRun, prompts: Sequence[str], classes: Sequence[str]) -> None:
     """Raise ConfigError for prompts to a model without captions, or classes to one without classes."""
-    semantic = run.recipe.conditioning.semantic
-    if prompts:
-        _require_captions(run, "--prompt")
-    if classes and not isinstance(semantic, ClassSemantic):
-        fix = "--prompt TEXT" if isinstance(semantic, TextSemantic) else "leave it out"
-        raise ConfigError("--class was given, but this model was not trained with classes", fix=fix)
+    asked_of(run).check_kind(prompts=bool(prompts), classes=bool(classes))
+
+
+def asked_of(run: LoadedRun) -> Asked:
+    """Return what checks requests to a run."""
+    return Asked(run.recipe.conditioning, run.known.facts)
 
 
 def sheet_of(
@@ -150,7 +151,7 @@ def sheet_of(
         check_negative(run, negative, settings)
     if sweep is None:
         return Sheet(tuple(requests), negative=negative)
-    _require_captions(run, "--sweep")
+    asked_of(run).require_captions("--sweep")
     table = sweep_of(sweep, len(requests), yes=yes)
     for caption in table.captions:
         _encoder(run).check_prompt(caption)
@@ -174,28 +175,13 @@ def cut_prompts(run: LoadedRun, sheet: Sheet) -> list[str]:
 
 def prompts_in(run: LoadedRun, path: Path) -> list[str]:
     """Read the prompts of a file. Raises ConfigError for a model without captions, or naming the line that is wrong."""
-    _require_captions(run, "--prompts")
+    asked_of(run).require_captions("--prompts")
     return read_prompts(path, _encoder(run))
 
 
 def check_negative(run: LoadedRun, negative: str, settings: SamplingConfig) -> None:
     """Raise ConfigError for a negative prompt that the model cannot read, or that has no effect."""
-    _require_captions(run, "--negative-prompt")
-    _encoder(run).check_prompt(negative)
-    if not negative.strip():
-        raise ConfigError(
-            "--negative-prompt is empty",
-            needed="at least one word; without the option guidance leads away from the empty caption",
-        )
-    if settings.guidance.semantic_scale == 1:
-        raise ConfigError("--negative-prompt has no effect without guidance", fix="--semantic-scale 2, or any other but 1")
-
-
-def _require_captions(run: LoadedRun, option: str) -> None:
-    semantic = run.recipe.conditioning.semantic
-    if not isinstance(semantic, TextSemantic):
-        fix = f"--class {run.known.facts.class_names[0]!r}" if isinstance(semantic, ClassSemantic) else "leave it out"
-        raise ConfigError(f"{option} was given, but this model was not trained with captions", fix=fix)
+    asked_of(run).check_negative(negative, run.text_encoder, settings.guidance.semantic_scale)
 
 
 def _encoder(run: LoadedRun) -> TextEncoder:

@@ -26,6 +26,7 @@ class SampleOptions:
         sweep: One prompt with choices, `a {red,blue} circle`: every variant of it with the same seeds, as a labelled table.
         negative_prompt: What guidance leads away from, instead of the empty caption.
         steps, solver, spacing, semantic_scale, control_scale: As `sampling` in a recipe.
+        batch_size: Pictures at once, as there.
         yes: A sweep may have any number of pictures.
         start: A picture to start from, instead of noise.
         strength: The time that it is noised to, in (0, 1]; None for `STRENGTH`.
@@ -45,6 +46,7 @@ class SampleOptions:
     semantic_scale: float | None = None
     control_scale: float | None = None
     spacing: str | None = None
+    batch_size: int | None = None
     yes: bool = False
     start: Path | bytes | None = None
     strength: float | None = None
@@ -57,7 +59,8 @@ def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:
     for name, value, least in (("count", options.count, 1), ("seed", options.seed, 0)):
         if value < least:
             raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
-    return settings_from(run, options.steps, options.solver, options.semantic_scale, options.control_scale, options.spacing)
+    scales = options.semantic_scale, options.control_scale
+    return settings_from(run, options.steps, options.solver, *scales, options.spacing, options.batch_size)
 
 
 def settings_from(
@@ -67,6 +70,7 @@ def settings_from(
     semantic_scale: float | None = None,
     control_scale: float | None = None,
     spacing: str | None = None,
+    batch_size: int | None = None,
 ) -> SamplingConfig:
     """Return the run's sampling settings with the given changes; errors as `changed_settings`."""
-    return changed_settings(run.recipe.sampling, steps, solver, semantic_scale, control_scale, spacing)
+    return changed_settings(run.recipe.sampling, steps, solver, semantic_scale, control_scale, spacing, batch_size)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_ldm.run_folder.folder import is_run
+from open_ldm.runs.context import TrainingResult
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.stages import train_stages
-from open_ldm.runs.train import TrainingResult, train
+from open_ldm.runs.train import train
 
 
 def train_recipe(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:

@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from open_ldm.core.errors import ConfigError, cut, nearest
-from open_ldm.core.fields import alternatives, field_names, is_text, names_type, shown_location, types_of_field, types_of_item
+from open_ldm.core.fields import (
+    alternatives,
+    field_names,
+    has_setting,
+    is_text,
+    names_type,
+    shown_location,
+    types_of_field,
+    types_of_item,
+)
 from open_ldm.core.habits import meant_by
 from open_ldm.core.plain_data import MOST_YAML_BYTES, PlainDataError, parse_yaml_value
 
@@ -184,7 +193,7 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
     match problem["type"]:
         case "extra_forbidden":
             names = field_names(kind, location[:-1])
-            if len(location) == 1 and (meant := meant_by(dotted)):
+            if len(location) == 1 and (meant := meant_in(kind, dotted)):
                 return f"unknown key {cut(dotted)!r}", f"; did you mean {meant}?"
             return f"unknown key {cut(dotted)!r}", f"; needed: {nearest(str(location[-1]), names)}"
         case "missing":
@@ -208,6 +217,12 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
             return f"{dotted or 'recipe'}={type(given).__name__ if long else cut(repr(given))}", _needed(message) + fix
 
 
+def meant_in(kind: type[BaseModel], word: str) -> str:
+    """Return which setting of a config somebody means who types a word of other trainers; empty where it has none."""
+    is_training = has_setting(kind, "training.samples")
+    return meant_by(word, lambda wanted: is_training if wanted.startswith("--") else has_setting(kind, wanted))
+
+
 def _needed(message: str) -> str:
     """Return pydantic's words as what is needed: '; needed: a valid integer'. What a rule of ours says stays as it is."""
     message = re.sub(r"Input is not a valid path for .*", "Input should be a path", message)
@@ -226,7 +241,12 @@ class PlainData(Protocol):
 
 def to_yaml(config: PlainData) -> str:
     """Write the resolved config as YAML in field order; reading it back gives an equal config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return plain_yaml(config.model_dump(mode="json"))
+
+
+def plain_yaml(content: Mapping[str, Any]) -> str:
+    """Write plain data as YAML, in their order."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
 
 
 def flattened(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.launch import local_rank
+from open_ldm.core.threads import fit_threads
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bf16", "fp16"]
@@ -103,6 +104,7 @@ def configure_process(machine: Machine, deterministic: bool = False) -> None:
         machine: Where the process will compute. It decides the precision of float32 products and whether freed memory is kept.
         deterministic: Let torch use only kernels that give the same bits every time.
     """
+    fit_threads()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
@@ -192,10 +194,19 @@ def device_memory(device: torch.device) -> int | None:
 
 
 def most_memory(device: torch.device) -> int | None:
-    """Return the most bytes that tensors took on a CUDA card so far, or this process on the machine; None where unknown."""
+    """Return the most bytes that tensors took on a CUDA card, or this process on the machine, so far; None where unknown."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return _own_memory("VmHWM")
+
+
+def forget_most_memory(device: torch.device) -> None:
+    """Let `most_memory` count from here on, without what came before, such as loading weights; elsewhere nothing happens."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "cpu" and sys.platform == "linux":
+        with suppress(OSError):  # a container may forbid it
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def resident_memory() -> int | None:

@@ -4,13 +4,14 @@ Every line of events.jsonl is one JSON object {"event": NAME, "time": ISO-8601 U
 no NaN and no infinity: they are written as the strings "nan", "inf", "-inf", which `Event.number` reads back as floats.
 
 Events of a training run, with their own fields:
-    start       argv, parameters, device, data, fingerprint, total_samples
-    resume      bitwise ("yes", or "no (threads 2->1)")
+    start       argv, cwd, parameters, device, data, fingerprint, total_samples
+    resume      argv, cwd, bitwise ("yes", or "no (threads 2->1)")
     transfer    path, checkpoint, samples_seen_there, weights, sha256, numbers (kept, resampled, new, dropped)
     train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share, peak_share (where it is counted)
     preview     file (relative to the run folder), prompts or labels, seconds
     reconstruction  pictures, mean_psnr_db, worst_psnr_db, files (autoencoders only)
     held_out    pictures, mean, low, high, times, levels, seconds (loss at each noise level)
+    evaluated   pictures, frechet_distance, nearer, against, training_pictures, features, seconds (samples on the way)
     checkpoint  name, bytes, seconds
     warning     message
     nonfinite   what was infinite or NaN

@@ -96,6 +96,12 @@ def field_names(kind: type[BaseModel], location: Sequence[int | str]) -> list[st
     return sorted({name for candidate in candidates for model in _models_in(candidate) for name in model.model_fields})
 
 
+def has_setting(kind: type[BaseModel], dotted: str) -> bool:
+    """Return whether a config, or one of the kinds that it may have there, has a setting such as "training.batch_size"."""
+    parts = dotted.split(".")
+    return all(part in field_names(kind, parts[:at]) for at, part in enumerate(parts))
+
+
 def shown_location(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[int | str, ...]:
     """Return the place of a problem as a user types it: `denoiser.size`, where pydantic says `denoiser.dit.size`.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 HABITS = {
     "lr": "training.optimizer.learning_rate",
     "learning_rate": "training.optimizer.learning_rate",
@@ -48,33 +50,41 @@ HABITS = {
 }
 """By the word, the setting that means it. A recipe counts samples, neither epochs nor iterations."""
 
+_TRAINING = "training.samples"
+_OUT = "--out"
 _ADVICE = {
-    "wandb": "track=[wandb]",
-    "tensorboard": "track=[tensorboard]",
-    "report_to": "track=[wandb]",
-    "logger": "track=[tensorboard]",
-    "resume": "the same command again, which goes on by itself",
-    "resume_from": "the same command again, which goes on by itself",
-    "resume_from_checkpoint": "the same command again, which goes on by itself",
-    "gpus": "ldm train --gpus N, or torchrun before any command",
-    "num_gpus": "ldm train --gpus N, or torchrun before any command",
-    "nproc_per_node": "ldm train --gpus N",
-    "output_dir": "--out FOLDER",
-    "outdir": "--out FOLDER",
-    "name": "--out runs/NAME",
-    "config": "the recipe as the first argument: ldm train my.yaml",
-    "cfg_file": "the recipe as the first argument: ldm train my.yaml",
+    "wandb": ("track=[wandb]", "track"),
+    "tensorboard": ("track=[tensorboard]", "track"),
+    "report_to": ("track=[wandb]", "track"),
+    "logger": ("track=[tensorboard]", "track"),
+    "resume": ("the same command again, which goes on by itself", _TRAINING),
+    "resume_from": ("the same command again, which goes on by itself", _TRAINING),
+    "resume_from_checkpoint": ("the same command again, which goes on by itself", _TRAINING),
+    "gpus": ("ldm train --gpus N, or torchrun before any command", ""),
+    "num_gpus": ("ldm train --gpus N, or torchrun before any command", ""),
+    "nproc_per_node": ("ldm train --gpus N, or torchrun before any command", ""),
+    "output_dir": ("--out FOLDER", _OUT),
+    "outdir": ("--out FOLDER", _OUT),
+    "name": ("--out runs/NAME", _OUT),
+    "config": ("the recipe as the first argument: ldm train my.yaml", _TRAINING),
+    "cfg_file": ("the recipe as the first argument: ldm train my.yaml", _TRAINING),
 }
+"""By the word, what is advised, and the setting or option without which the advice would be wrong; empty where it never is."""
 
 
-def meant_by(word: str) -> str:
+def meant_by(word: str, takes: Callable[[str], bool]) -> str:
     """Return what somebody means here who types a word of other trainers, as it is typed; empty for any other word.
 
     Args:
         word: A key, or an option such as "--batch-size".
+        takes: Whether the place where it was typed takes a setting, such as "training.batch_size", or an option, as "--out" is.
     """
     plain = word.lstrip("-").replace("-", "_").lower()
     if plain in _ADVICE:
-        return _ADVICE[plain]
-    counted = " (a number of pictures)" if HABITS.get(plain) == "training.samples" else ""
-    return f"{HABITS[plain]}=...{counted}" if plain in HABITS else ""
+        advice, needs = _ADVICE[plain]
+        return advice if not needs or takes(needs) else ""
+    setting = HABITS.get(plain, "")
+    option = f"--{setting.rpartition('.')[2].replace('_', '-')}"
+    if setting and takes(setting):
+        return f"{setting}=...{' (a number of pictures)' if setting == 'training.samples' else ''}"
+    return option if setting and takes(option) else ""

@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from open_ldm.core.config import number_if_scientific
+from open_ldm.core.config import meant_in, number_if_scientific
 from open_ldm.core.errors import ConfigError, cut, nearest
 from open_ldm.core.fields import is_path, is_text, may_be_null, presets_of, types_of_field, types_of_item
-from open_ldm.core.habits import meant_by
 from open_ldm.core.plain_data import PlainDataError, parse_yaml_value
 
 
@@ -41,11 +40,11 @@ def parse_override(text: str, allowed: Sequence[Any] = ()) -> tuple[list[str], A
     return keys, number_if_scientific(_with_text(content, written, allowed))
 
 
-def _split(text: str) -> tuple[list[str], str]:
+def _split(text: str, kind: type[BaseModel] | None = None) -> tuple[list[str], str]:
     path, separator, value = text.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        meant = meant_by(text)
+        meant = "" if kind is None else meant_in(kind, text)
         fix = f"did you mean {meant}?" if meant else "for example training.batch_size=64"
         raise ConfigError(f"override {cut(text)!r} is not of the form key=value", fix=fix)
     return keys, value
@@ -86,7 +85,7 @@ def apply_overrides(
     """
     result: dict[str, Any] = _deep_copy(content)
     texts = list(overrides)
-    given = {tuple(_split(text)[0]) for text in texts}
+    given = {tuple(_split(text, kind)[0]) for text in texts}
     for text in texts:
         _apply(result, text, [] if kind is None else [kind], given)
     return result

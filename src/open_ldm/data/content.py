@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from open_ldm.core.distributed import World
 from open_ldm.data.columns import columns_of
 from open_ldm.data.sample import BadPicture, Source, unreadable
+from open_ldm.data.stored import stored_digests
 from open_ldm.data.survey import spread
 
 _SAMPLED = 64
+_AT_ONCE = 1 << 20
 
 
 def content_hash(
@@ -37,19 +42,40 @@ def content_hash(
     world = world or World()
     wanted = range(len(source)) if indices is None else indices
     bounds = [rank * len(wanted) // world.size for rank in range(world.size + 1)]
-    share = wanted[bounds[world.rank] : bounds[world.rank + 1]]
-    pairs = list(zip(share, source.digests(share, on_pictures), strict=True))
-    lost = [
-        (source.sample_id(index), digest.reason, digest.detail) for index, digest in pairs if isinstance(digest, BadPicture)
-    ]
-    digests = b"".join(digest for _, digest in pairs if isinstance(digest, bytes))
     joined = hashlib.blake2b(repr((source.hashes.pictures, len(wanted))).encode(), digest_size=16)
+    if world.size == 1 and (stored := _hash_of_stored(source, wanted, joined.copy())) is not None:
+        return stored
+    digests, lost = _digests_of(source, wanted[bounds[world.rank] : bounds[world.rank + 1]], on_pictures)
     # Every process raises, so none waits for another.
     for part, lost_there in world.gathered((digests, lost[:1]), "hashes of pictures"):
         for sample_id, reason, detail in lost_there:
             raise unreadable(sample_id, BadPicture(reason, detail, of_disk=True))
         joined.update(part)
     return joined.hexdigest()
+
+
+def _digests_of(
+    source: Source, share: Sequence[int], on_pictures: Callable[[int], None]
+) -> tuple[bytes, list[tuple[str, str, str]]]:
+    """The digests of samples, stored ones or of pictures that are read, and those that cannot be read: id, reason, detail."""
+    stored = stored_digests(source, np.asarray(share, dtype=np.int64))
+    if stored is not None:
+        return stored, []
+    pairs = list(zip(share, source.digests(share, on_pictures), strict=True))
+    lost = [
+        (source.sample_id(index), digest.reason, digest.detail) for index, digest in pairs if isinstance(digest, BadPicture)
+    ]
+    return b"".join(digest for _, digest in pairs if isinstance(digest, bytes)), lost
+
+
+def _hash_of_stored(source: Source, wanted: Sequence[int], joined: Any) -> str | None:
+    """Add to a hash the digests that a source has without reading pictures; None where it lacks one."""
+    for start in range(0, len(wanted), _AT_ONCE):
+        digests = stored_digests(source, np.asarray(wanted[start : start + _AT_ONCE], dtype=np.int64))
+        if digests is None:
+            return None
+        joined.update(digests)
+    return str(joined.hexdigest())
 
 
 def read_fingerprint(source: Source, columns: Sequence[str] = ()) -> str:

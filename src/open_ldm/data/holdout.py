@@ -15,9 +15,12 @@ from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError, nearest
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
+from open_ldm.data.chosen import Chosen
 from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.order import sample_at
+from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
+from open_ldm.data.stored import hold_out_numbers, stored_digests
 
 PartName = Literal["train", "held_out"]
 
@@ -46,6 +49,10 @@ class HoldoutConfig(Config):
     def holds_out(self, name: str) -> bool:
         """Return whether the sample of this id, or the group of this name, belongs to the held-out part."""
         return key(self.seed, f"holdout {name}") < self.share * 2**63
+
+    def holds_out_all(self, numbers: Indices) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return the same for each of the numbers that `holds_out` compares, int64 [n]."""
+        return numbers <= int(np.ceil(self.share * 2**63)) - 1
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,11 @@ class Part:
         groups: How the groups are divided, where pictures are held out by a column.
     """
 
-    def __init__(self, source: Source, indices: Sequence[int], name: str, identity: str, groups: Groups | None = None) -> None:
+    def __init__(
+        self, source: Source, indices: Sequence[int] | Indices, name: str, identity: str, groups: Groups | None = None
+    ) -> None:
         self._source, self.name, self._identity, self.groups = source, name, identity, groups
-        self._indices = np.array(indices, dtype=np.int64)
+        self._indices = Chosen(np.asarray(indices, dtype=np.int64), len(source))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -112,6 +121,12 @@ class Part:
         return replace(whole, pictures=len(self), captioned=captioned, layout=layout)
 
     @property
+    def shard_sizes(self) -> Indices | None:
+        """Number of the part's samples in each shard of the whole data set; None where that has none."""
+        sizes: Indices | None = getattr(self._source, "shard_sizes", None)
+        return None if sizes is None else self._indices.counts(sizes)
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the whole data set's fingerprint and of this part's identity."""
         return hashlib.blake2b(f"{self._source.fingerprint}/{self._identity}".encode(), digest_size=16).hexdigest()
@@ -119,38 +134,42 @@ class Part:
     @cached_property
     def columns(self) -> Columns:
         """Columns of metadata of this part."""
-        return columns_of(self._source).rows(self._indices)
+        return columns_of(self._source).rows(self._indices[np.arange(len(self))])
 
     @property
     def hashes(self) -> IndexHashes:
         """Hashes of this part's index."""
-        return self._source.hashes.of_rows(self._indices.tolist())
+        return self._source.hashes.of_rows(self._indices[np.arange(len(self))])
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the hashes of this part's pictures; see `Source.digests`."""
-        return self._source.digests([int(self._indices[index]) for index in indices], on_pictures)
+        return self._source.digests(self._indices[np.asarray(indices, dtype=np.int64)].tolist(), on_pictures)
+
+    def stored_digests(self, indices: Indices) -> bytes | None:
+        """Return the digests of this part's pictures where the whole data set has them stored."""
+        return stored_digests(self._source, self._indices[indices])
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._source[int(self._indices[index])]
+        return self._source[self._indices.at(index)]
 
     def sample_id(self, index: int) -> str:
         """Return the id of a sample without reading it, as in the whole data set."""
-        return self._source.sample_id(int(self._indices[index]))
+        return self._source.sample_id(self._indices.at(index))
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the original (height, width) in pixels without decoding. Raises BadPicture."""
-        return self._source.size_of(int(self._indices[index]))
+        return self._source.size_of(self._indices.at(index))
 
     def label_of(self, index: int) -> int | None:
         """Return the class of a sample without reading its picture; None when it has none."""
-        return self._source.label_of(int(self._indices[index]))
+        return self._source.label_of(self._indices.at(index))
 
     def captions_of(self, index: int) -> tuple[str, ...]:
         """Return the captions of a sample without reading its picture."""
-        return self._source.captions_of(int(self._indices[index]))
+        return self._source.captions_of(self._indices.at(index))
 
     def captions(self) -> list[str]:
         """Return all captions of this part."""
@@ -168,8 +187,8 @@ def select_part(source: Source, holdout: HoldoutConfig, name: PartName) -> Part:
         ConfigError: The data have no column `holdout.by`.
     """
     held_out, groups = divide(source, holdout)
-    chosen = np.flatnonzero(held_out if name == "held_out" else ~held_out).tolist()
-    if not chosen:
+    chosen = np.flatnonzero(held_out if name == "held_out" else ~held_out)
+    if not len(chosen):
         among = f"{len(source):,} samples" if groups is None else f"{groups.train + groups.held_out:,} groups by {groups.by}"
         raise DataError(
             f"data.holdout.share={holdout.share:g} of {among} leaves none in the part {name}",
@@ -187,6 +206,8 @@ def divide(source: Source, holdout: HoldoutConfig) -> tuple[np.ndarray[Any, np.d
     """
     held_out = np.zeros(len(source), dtype=np.bool_)
     if holdout.by is None:
+        if (numbers := hold_out_numbers(source, holdout.seed)) is not None:
+            return holdout.holds_out_all(numbers), None
         for index in range(len(source)):
             held_out[index] = holdout.holds_out(source.sample_id(index))
         return held_out, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -166,9 +166,9 @@ class IndexHashes:
     captions: str
     labels: str
 
-    def of_rows(self, indices: Iterable[int]) -> IndexHashes:
+    def of_rows(self, indices: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]) -> IndexHashes:
         """Compute the hashes of a part of the source: the samples at `indices`, in that order."""
-        rows = hashlib.blake2b(b"".join(index.to_bytes(8) for index in indices), digest_size=16).hexdigest()
+        rows = hashlib.blake2b(np.asarray(indices, dtype=">i8").tobytes(), digest_size=16).hexdigest()
         return IndexHashes(f"{self.pictures}/{rows}", f"{self.captions}/{rows}", f"{self.labels}/{rows}")
 
 

@@ -30,6 +30,7 @@ from open_ldm.data.transforms import LocalCrop, TransformConfig
 _EXAMPLES = 8
 _DECODED = 16
 _MEASURED = 64
+ALL_CAPTIONS_OF, _CAPTIONED = 1_000_000, 20_000
 _DARK = 64
 _MUCH_THROWN_AWAY = 0.05
 
@@ -201,7 +202,7 @@ def survey(
         reasons = f", the first one: {bad[0].id} ({why})" if bad else ""
         raise DataError(f"none of {len(chosen):,} samples can be read{reasons}", needed="readable pictures")
     heights, widths = np.array(sizes, dtype=np.float64).T
-    captions = list(dict.fromkeys(source.captions()))
+    captions = list(dict.fromkeys(some_captions(source)))
     groups = getattr(source, "groups", None) if holdout is None else divide(source, holdout)[1]
     return DataSurvey(
         sentence=source.summary.sentence(),
@@ -254,6 +255,13 @@ def spread(length: int, limit: int) -> list[int]:
     edges = [index * length // count for index in range(count)] + [length] if count else []
     stretches = enumerate(itertools.pairwise(edges))
     return [start + key(0, "survey", index) % (end - start) for index, (start, end) in stretches]
+
+
+def some_captions(source: Source) -> list[str]:
+    """Return all captions of a source; of more than a million samples, those of 20,000 that are spread over it."""
+    if len(source) <= ALL_CAPTIONS_OF:
+        return source.captions()
+    return [caption for index in spread(len(source), _CAPTIONED) for caption in source.captions_of(index)]
 
 
 def _class_counts(source: Source, chosen: Sequence[int]) -> dict[str, int]:

@@ -43,7 +43,7 @@ class UNetConfig(DenoiserSettings):
     }
 
     kind: Literal["unet"] = "unet"
-    size: Literal["XS", "S", "B", "L"] = "B"
+    size: Literal["XS", "S", "B", "L", "XL"] = "B"
     model_channels: int | None = Field(default=None, ge=4, multiple_of=2)
     multipliers: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     blocks_per_level: int | None = Field(default=None, ge=1)
@@ -133,8 +133,12 @@ UNET_SIZES = {
     "S": UNetGeometry(96, (1, 2, 4), 2, (1, 2, 4), heads=None, head_dim=32),
     "B": UNetGeometry(160, (1, 2, 4), 2, (1, 2, 4), heads=None, head_dim=32),
     "L": UNetGeometry(192, (1, 2, 3, 5), 2, (2, 4, 8), heads=1, head_dim=None),
+    "XL": UNetGeometry(256, (1, 2, 3, 5), 2, (2, 4, 8), heads=None, head_dim=64),
 }
-"""L is LDM-4-G. Fewer groups in XS: where a group is one channel, its norm undoes the shift that the modulation gave it."""
+"""L is LDM-4-G. XL is not published: L a third wider, which makes it as large as DiT-XL, with heads of 64 as SDXL has them.
+
+Fewer groups in XS: where a group is one channel, its norm undoes the shift that the modulation gave it.
+"""
 
 
 @dataclass(frozen=True)

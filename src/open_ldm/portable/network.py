@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 CONFIG, WEIGHTS, SOURCE = "config.json", "diffusion_pytorch_model.safetensors", "source"
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bf16"}
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class OpenLdmNetwork(torch.nn.Module):
@@ -26,7 +26,9 @@ class OpenLdmNetwork(torch.nn.Module):
         super().__init__()
         self.folder = folder
         self.settings: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        self.dtype_name = None if torch_dtype is None else DTYPES.get(torch_dtype)
+        if torch_dtype is not None and torch_dtype not in DTYPES:
+            raise ValueError(f"torch_dtype={torch_dtype} is not known; needed: one of {', '.join(map(str, DTYPES))}")
+        self.dtype_name = None if torch_dtype is None else DTYPES[torch_dtype]
         package = self.settings["source"]
         load_source(package, folder / SOURCE)
         kind: Any = importlib.import_module(f"{package}.portable.sampler").Sampler

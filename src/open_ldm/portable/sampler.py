@@ -23,6 +23,7 @@ from open_ldm.denoisers import DenoiserConfig
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import ModelSpec, ProcessConfig
+from open_ldm.sampling.checks import PIPELINE, Asked
 from open_ldm.sampling.generate import Generator, SamplingConfig, changed_settings
 from open_ldm.sampling.requests import SampleRequest, build_inputs, class_at, label_of
 from open_ldm.text import HuggingFaceEncoder, TextEncoder, Vocabulary, WordsConfig, WordsEncoder
@@ -99,9 +100,12 @@ class Sampler:
 
         Returns:
             Images float32 [B, C, H, W] in about [-1, 1].
+
+        Raises:
+            ConfigError: As `ldm sample`: what is asked for is unknown to the model, or has no effect.
         """
-        if prompts and classes:
-            raise ConfigError("prompts and classes were given", needed="one of them")
+        asked = Asked(self.config.conditioning, self.known.facts, PIPELINE)
+        asked.check_kind(prompts=bool(prompts), classes=bool(classes))
         where = next(self.model.parameters()).device
         kind: Any = where.type
         machine = choose_device(kind, dtype or self.config.dtype)
@@ -110,10 +114,12 @@ class Sampler:
         named: Sequence[str | None] = [*prompts, *(self._class_name(one) for one in classes)] or [None]
         requests = [SampleRequest(seed, shown, controls) for shown in named for seed in seeds]
         settings = changed_settings(self.config.sampling, **changes)
+        if negative is not None:
+            asked.check_negative(negative, encoder, settings.guidance.semantic_scale)
         generator = Generator(self.model, self._autoencoder(vae, where), self.known.stats, self.known.facts.latent_size)
         with products_of(machine):
             inputs = build_inputs(requests, self.config.conditioning, self.known.facts, encoder)
-            unwanted = None if negative is None or encoder is None else encoder.encode([negative] * len(requests))
+            unwanted = None if encoder is None or negative is None else encoder.encode([negative] * len(requests))
             return generator.images(inputs, [request.seed for request in requests], settings, None, unwanted)
 
     def pictures(self, images: Tensor) -> list[Image.Image]:

@@ -6,6 +6,10 @@ before there was a number, and lacks the settings that came later: they are fill
     schema    what changed
     1         no number was written; gates read the bare t
     2         gates have a `clock`, by default the noise level
+    3         `data.order` may be windowed, by default for more than a million samples
+
+What a recipe leaves to the machine (`device`, `dtype`, `compile`, `micro_batch_size`: `auto`) is no number of it. It is settled
+when a run begins and stays with that run; a new run of a stored recipe takes what `auto` means by then.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from typing import Any, Literal
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.core.config import parse_yaml
 from open_ldm.core.errors import ConfigError
+from open_ldm.sources.loader import DataConfig
 
-SCHEMA: Literal[2] = 2
+SCHEMA: Literal[3] = 3
 _RESOLVED = frozenset({"init_from", "stages", "autoencoder", "latent_stats", "process", "objective", "sampling", "preview"})
 """Settings that a resolved recipe always spells out, and no one writes all of by hand."""
 
@@ -32,9 +37,14 @@ def of_its_day(content: Mapping[str, Any]) -> dict[str, Any]:
         Plain data in which every later setting has the value that means what the code did then.
     """
     whole = dict(content)
-    if "recipe_schema" in whole or not whole.keys() >= _RESOLVED:
+    written = whole.get("recipe_schema", 1 if whole.keys() >= _RESOLVED else SCHEMA)
+    if written not in range(1, SCHEMA):
         return whole
     whole["recipe_schema"] = SCHEMA
+    if isinstance(data := whole.get("data"), Mapping):
+        whole["data"] = {"order": {"kind": "global"}, **data}
+    if written >= 2:
+        return whole
     if isinstance(stages := whole["stages"], list | tuple):
         whole["stages"] = [_gates_by_time(stage) for stage in stages]
     return dict(_gates_by_time(whole))
@@ -43,10 +53,17 @@ def of_its_day(content: Mapping[str, Any]) -> dict[str, Any]:
 def without_later_defaults(content: dict[str, Any]) -> dict[str, Any]:
     """Remove from plain data, in place, the settings of later schemas that mean what the code did before: hashes stay equal."""
     content.pop("recipe_schema", None)
+    if content["data"].get("order") == {"kind": "global"}:
+        del content["data"]["order"]
     for control in content["conditioning"]["controls"]:
         if control["gate"].get("clock") == "time":
             del control["gate"]["clock"]
     return content
+
+
+def begun_order(now: DataConfig, before: DataConfig) -> DataConfig:
+    """Give the data of a run that goes on the order that it began with, where the recipe leaves that open."""
+    return now if now.order is not None else now.model_copy(update={"order": before.order})
 
 
 def begun_clocks(now: ConditioningConfig, before: ConditioningConfig) -> ConditioningConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -98,9 +99,10 @@ class ReferenceCurve:
 
 
 def reference_under(history: RunHistory) -> ReferenceCurve | None:
-    """Return the reference to draw under a run: that of its recipe, unless settings that decide the loss were changed."""
-    found = reference_of(str(history.config.get("name") or ""))
-    return found if found is not None and found.settings == settings_of(history.config) else None
+    """Return the reference to draw under a run: one of its recipe that was run with the same settings that decide the loss."""
+    known = references_of(str(history.config.get("name") or ""))
+    settings = settings_of(history.config) if known else ""
+    return next((one for one in known if one.settings == settings), None)
 
 
 def settings_of(config: Mapping[str, Any]) -> str:
@@ -115,14 +117,17 @@ def settings_of(config: Mapping[str, Any]) -> str:
     return hash_content(kept)[:16]
 
 
-def reference_of(recipe: str) -> ReferenceCurve | None:
-    """Return the reference of a packaged recipe; None where it was not run, or for a recipe of one's own."""
-    if not recipe.replace("-", "").isalnum():
-        return None
-    file = resources.files("open_ldm") / FOLDER / f"{recipe}.json"
-    if not file.is_file():
-        return None
-    return ReferenceCurve.from_json(parse_json(file.read_text(encoding="utf-8")))
+def references_of(recipe: str) -> list[ReferenceCurve]:
+    """Return the references of a packaged recipe, as it is and as `ldm demo --quick` changes it; none where it was not run."""
+    return [one for one in all_references() if one.recipe == recipe]
+
+
+@cache
+def all_references() -> tuple[ReferenceCurve, ...]:
+    """Read the references that come with the package."""
+    folder = resources.files("open_ldm") / FOLDER
+    files = sorted(file.name for file in folder.iterdir() if file.name.endswith(".json")) if folder.is_dir() else []
+    return tuple(ReferenceCurve.from_json(parse_json((folder / name).read_text(encoding="utf-8"))) for name in files)
 
 
 def measured_curve(

@@ -24,8 +24,8 @@ from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import measure_latent_stats, measured_ranges, read_live, workers_of
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.encoders import Encoders, build_encoder, find_label_order
+from open_ldm.runs.ordering import order_of
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.shapes import training_order
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def live_batches(
     Raises:
         DataError: The data have classes that the model does not know.
     """
-    order = training_order(source, recipe.training.seed, recipe.training.batch_size, recipe.data.views, buckets)
+    order = order_of(recipe, source, buckets)
     return Batches(
         fingerprint=_with_buckets(read_fingerprint(source, columns_of_controls(recipe.conditioning.controls)), buckets),
         read=partial(read_live, recipe, source, order),
@@ -120,7 +120,7 @@ def cached_batches(
         filler.fill()
         data = cache.open()
     controls = fit_controls(recipe.conditioning.controls, facts.view)
-    order = training_order(source, recipe.training.seed, recipe.training.batch_size, recipe.data.views, buckets)
+    order = order_of(recipe, source, buckets)
     reader = CacheReader(data, recipe.training.seed, controls, find_label_order(recipe, facts, source), order)
     encoder = ToDevice(encoders.machine.device)
     read = partial(reader.batches, threads=workers_of(recipe))

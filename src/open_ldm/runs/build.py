@@ -17,6 +17,7 @@ from open_ldm.controls.data import (
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.pictures import to_images
 from open_ldm.data.order import Order
 from open_ldm.data.sample import Batch, Source
@@ -108,7 +109,8 @@ def measure_latent_stats(
 
     def posterior(batch: Batch) -> Posterior:
         on_batch(batch)
-        return autoencoder.encode(to_images(batch.pixels.to(machine.device)))
+        with naming_lack_of_memory("while latents were measured", lambda: "training.device=cpu, or a smaller size_px"):
+            return autoencoder.encode(to_images(batch.pixels.to(machine.device)))
 
     return measure(map(posterior, batches))
 

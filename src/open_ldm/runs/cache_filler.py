@@ -12,6 +12,7 @@ from open_ldm.core.errors import DataError
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
+from open_ldm.core.tasks import Task
 from open_ldm.data.buckets import Buckets
 from open_ldm.data.content import content_hash
 from open_ldm.data.health import Health
@@ -78,10 +79,15 @@ def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoder
 
 
 class CacheFiller:
-    """Fills a cache and shows on the way how far it is, and what had to be replaced or made again."""
+    """Fills a cache and shows on the way how far it is, and what had to be replaced or made again.
 
-    def __init__(self, cache: Cache, health: Health, stop: StopRequest, world: World, *, silent: bool) -> None:
-        self.cache, self.health, self.stop, self.world = cache, health, stop, world
+    With a `task` it begins with that share of what is missing, and then helps with what others have yet to begin.
+    """
+
+    def __init__(
+        self, cache: Cache, health: Health, stop: StopRequest, world: World, *, silent: bool, task: Task | None = None
+    ) -> None:
+        self.cache, self.health, self.stop, self.world, self.task = cache, health, stop, world, task
         self.silent = silent or not world.leads
         self._progress = Progress(1, silent=self.silent)
 
@@ -95,7 +101,7 @@ class CacheFiller:
             DataError: Too many samples are bad.
             StoppedError: A stop signal came.
         """
-        work = Work(found_bad=self._found_bad, stop_requested=lambda: self.stop.name is not None)
+        work = Work(found_bad=self._found_bad, stop_requested=lambda: self.stop.name is not None, task=self.task)
         for part in self.cache.parts:
             rows = part.section.plan.rows
             lacking = sum(len(part.section.rows_of(shard)) for shard in part.section.missing())

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from open_ldm.core.errors import NonFiniteError
+from open_ldm.core.errors import DataError, NonFiniteError
+from open_ldm.core.events import duration
 from open_ldm.core.files import write_json
+from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
+from open_ldm.run_folder.report.on_the_way import ON_THE_WAY
 from open_ldm.runs.compiling import SETTLED, Compiling
 from open_ldm.runs.held_out import HeldOutPictures
+from open_ldm.runs.on_the_way import OnTheWay
+from open_ldm.runs.ordering import OrderTold
 from open_ldm.runs.preview import captions_of, sample_previews
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe
@@ -39,10 +44,13 @@ class DiffusionRecorder(RunRecorder):
     requests: Sequence[SampleRequest]
     text_encoder: TextEncoder | None
     held_out: HeldOutPictures | None = None
+    on_the_way: OnTheWay | None = None
+    order: OrderTold | None = None
     compiling: Compiling = field(default_factory=Compiling)
     reach: Reach | None = None
     _recompilations: int = 0
     _said_attention: bool = False
+    _said_features: bool = False
 
     @property
     def network(self) -> str:
@@ -53,6 +61,14 @@ class DiffusionRecorder(RunRecorder):
         """Return what was learned of the data before training, and what the run settled on."""
         settled = self.compiling.settled
         return self.known.to_json() | ({SETTLED: dict(settled)} if settled else {})
+
+    def say_order(self) -> None:
+        """Say in which order samples are read, and of a windowed one how it mixes the classes."""
+        if self.order is None:
+            return
+        if self.order.windowed:
+            self.event("order", message=self.order.sentence)
+        self.say(self.order.sentence)
 
     def say_compiled(self) -> None:
         """Say whether blocks are compiled, where that was asked for."""
@@ -103,15 +119,46 @@ class DiffusionRecorder(RunRecorder):
         self.event("preview", file=path.relative_to(self.folder.path).as_posix(), prompts=shown, seconds=seconds)
 
     def checks(self) -> Sequence[Every]:
-        """Return the loss on held-out pictures, where the recipe wants it."""
-        return () if self.recipe.held_out is None else (Every(self.recipe.held_out.every_samples, self._held_out),)
+        """Return the loss on held-out pictures, and the look at samples, where the recipe wants them."""
+        held_out, evaluation = self.recipe.held_out, self.recipe.evaluation
+        checks = [] if held_out is None else [Every(held_out.every_samples, self._held_out)]
+        return checks if evaluation is None else [*checks, Every(evaluation.every_samples, self._evaluated)]
+
+    def _evaluated(self) -> None:
+        """Sample from the averaged weights and compare with the training pictures, in the leading process, as previews are."""
+        with self.trainer.averaged(here=self._leads):
+            self.trainer.world.everyone(self._look_at_samples, "the look at samples")
+
+    def _look_at_samples(self) -> None:
+        if (looked := self.on_the_way) is None:
+            return
+        started = time.perf_counter()
+        try:
+            if not self._said_features:
+                self._said_features = True
+                self.say(f"measured on the way by {looked.features.sentence}")
+            found = looked.measure()
+        except (DataError, NonFiniteError) as error:
+            self.warn(f"samples were not measured: {error.one_line()}")
+            return
+        seconds = round(time.perf_counter() - started, 2)
+        fields = {"pictures": self.recipe.evaluation and self.recipe.evaluation.pictures, "training_pictures": looked.looked_at}
+        told = {"features": looked.features.sentence, "against": looked.against}
+        self.event(ON_THE_WAY, **asdict(found), **fields, **told, seconds=seconds)
+        self.say(
+            f"samples: Fréchet distance {found.frechet_distance:.4g}; nearer to a training picture than"
+            f" {looked.against}: {found.nearer:.0%} ({duration(seconds)})"
+        )
 
     def _held_out(self) -> None:
         """Measure the averaged weights, on the same pictures, times and noise every time."""
         if self.held_out is None:
             return
         started = time.perf_counter()
-        with self.trainer.averaged() as model:
+        lack = naming_lack_of_memory(
+            "while the held-out loss was measured", lambda: "held_out=null, or a smaller denoiser.size"
+        )
+        with lack, self.trainer.averaged() as model:
             found = self.held_out.loss(model)
         fields: dict[str, Any] = found.to_json() | self.held_out.groups
         self.event(HELD_OUT, **fields, seconds=round(time.perf_counter() - started, 2))

@@ -14,6 +14,7 @@ from open_ldm.controls.data import fit_controls
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.data.sample import Source
+from open_ldm.data.survey import ALL_CAPTIONS_OF
 from open_ldm.encoded.batch import LiveEncoder
 from open_ldm.encoded.labels import order_labels
 from open_ldm.model.spec import DataFacts
@@ -92,13 +93,17 @@ def libraries_of(recipe: Recipe) -> tuple[str, ...]:
 def remember_tokens(encoder: TextEncoder, recipe: Recipe, source: Source) -> TextEncoder:
     """Make an encoder encode each caption of a data set once, when the tokens of all captions fit in half a gigabyte.
 
+    Those of more than a million samples are not counted, and not kept.
+
     An encoder that is a table of words is returned as it is.
     """
     semantic = recipe.conditioning.semantic
     if not isinstance(semantic, TextSemantic) or isinstance(semantic.encoder, WordsConfig):
         return encoder
     most = _REMEMBERED_BYTES // (4 * semantic.encoder.length * semantic.encoder.width)
-    return RememberingEncoder(encoder) if len(set(source.captions())) <= most else encoder
+    if len(source) > ALL_CAPTIONS_OF or len(set(source.captions())) > most:
+        return encoder
+    return RememberingEncoder(encoder)
 
 
 def build_encoder(

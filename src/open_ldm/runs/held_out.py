@@ -27,6 +27,11 @@ _SEED = 0
 _AT_ONCE = 32
 
 
+def held_out_of(recipe: Recipe, known: Knowledge, encoders: Encoders, world: World) -> HeldOutPictures | None:
+    """Return the held-out pictures; None where the recipe asks for none. Arguments as of `HeldOutPictures`."""
+    return None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world)
+
+
 @dataclass(frozen=True)
 class HeldOutPictures:
     """Pictures that training never sees: the first of the held-out part's shuffled order, always cut in the same way.

@@ -22,6 +22,8 @@ from open_ldm.model.objective import Objective
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
+from open_ldm.training.ahead import MOST_AHEAD, UPDATES_AHEAD, depth_ahead
+from open_ldm.training.muon import matrices_of
 from open_ldm.training.recompute import recomputed_blocks
 
 FLOAT32 = 4
@@ -32,17 +34,43 @@ KEPT_FREE = 0.1
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Pictures that are ready to learn from and lie on the device until their turn comes.
+
+    Attributes:
+        share: Pictures of one update and device, which are all there when it begins; 0 counts none.
+        ahead: Whether a thread makes those of the next updates ready meanwhile (training/ahead.py).
+        counted: Whether their padding noise is drawn when they are used.
+    """
+
+    share: int = 0
+    ahead: bool = False
+    counted: bool = False
+
+    def pictures(self, micro_batch: int) -> int:
+        """Return how many there are at the most."""
+        return self.share + (min(UPDATES_AHEAD * self.share, MOST_AHEAD * micro_batch) if self.ahead else 0)
+
+
+def waiting_on(device: torch.device, share: int) -> Waiting:
+    """Return how many pictures wait on a device that learns from `share` pictures in an update."""
+    return Waiting(share, depth_ahead(device, 1) > 0, device.type != "cpu")
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes that a training holds.
 
     Attributes:
         weights: Float32.
         gradients: Float32.
-        optimizer: The two running means of AdamW.
+        optimizer: The two running means of AdamW, of which Muon keeps one.
         average: The averaged weights.
         copies: What is kept for the backward pass whatever the number of pictures, such as weights in 16 bits.
         picture: What is kept for the backward pass of each picture.
         program: The program itself, on a CPU, whose memory it shares.
+        ready: Of a picture that waits.
+        waiting: How many pictures wait.
     """
 
     weights: int
@@ -52,11 +80,17 @@ class Memory:
     copies: int
     picture: int
     program: int = 0
+    ready: int = 0
+    waiting: Waiting = Waiting()
 
     def total(self, micro_batch: int) -> int:
         """Return the bytes with so many pictures in a forward pass."""
         fixed = self.weights + self.gradients + self.optimizer + self.average + self.copies + self.program
-        return fixed + micro_batch * self.picture
+        return fixed + micro_batch * self.picture + self.waits(micro_batch)
+
+    def waits(self, micro_batch: int) -> int:
+        """Return the bytes of all pictures that wait."""
+        return self.ready * self.waiting.pictures(micro_batch)
 
     def largest(self, sizes: Sequence[int], available: int) -> int | None:
         """Return the largest of these micro-batches that fits into so many bytes; None where none does."""
@@ -68,7 +102,20 @@ class Memory:
         return asdict(self)
 
 
-def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: torch.dtype, program: int = 0) -> Memory:
+def weights_and_kin(parameters: int) -> Memory:
+    """Count what a training holds whatever the number of pictures, but for copies."""
+    weights = FLOAT32 * parameters
+    return Memory(weights, weights, 2 * weights, weights, 0, 0)
+
+
+def memory_of(
+    recipe: Recipe,
+    facts: DataFacts,
+    parameters: int,
+    compute_dtype: torch.dtype,
+    program: int = 0,
+    waiting: Waiting = Waiting(),
+) -> Memory:
     """Count what a training holds; nothing of the model's size is allocated.
 
     What is kept for the backward pass grows linearly with the number of pictures, so that two numbers of them tell all others.
@@ -79,10 +126,20 @@ def memory_of(recipe: Recipe, facts: DataFacts, parameters: int, compute_dtype: 
         parameters: Of the model.
         compute_dtype: Of matrix products.
         program: As `program_bytes`.
+        waiting: How many pictures wait.
     """
-    one, two = (kept_for_backward(recipe, facts, pictures, compute_dtype) for pictures in (1, 2))
-    weights = FLOAT32 * parameters
-    return Memory(weights, weights, 2 * weights, weights, max(0, 2 * one - two), two - one, program)
+    (one, ready), (two, _) = (_counted(recipe, facts, number, compute_dtype, None, waiting.counted) for number in (1, 2))
+    activations = {"copies": max(0, 2 * one - two), "picture": two - one}
+    fixed = weights_and_kin(parameters)
+    moments = fixed.optimizer - (0 if recipe.training.optimizer.muon is None else FLOAT32 * _of_matrices(recipe, facts))
+    return replace(fixed, **activations, optimizer=moments, program=program, ready=ready, waiting=waiting)
+
+
+def _of_matrices(recipe: Recipe, facts: DataFacts) -> int:
+    """Parameters of which Muon keeps one running mean, where AdamW keeps two."""
+    with torch.device("meta"):
+        blocks = DiffusionModel(recipe.model_spec(facts)).denoiser.block_modules()
+    return sum(matrix.numel() for matrix in matrices_of(blocks))
 
 
 def kept_for_backward(
@@ -92,14 +149,27 @@ def kept_for_backward(
 
     `shape` as in `made_batch`.
     """
+    return _counted(recipe, facts, pictures, compute_dtype, shape)[0]
+
+
+def _counted(
+    recipe: Recipe, facts: DataFacts, pictures: int, dtype: torch.dtype, shape: Shape | None, counted: bool = False
+) -> tuple[int, int]:
     with torch.device("meta"):
-        model = DiffusionModel(recipe.model_spec(facts)).compute_in(compute_dtype)
+        model = DiffusionModel(recipe.model_spec(facts)).compute_in(dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        return kept_by(model.to_empty(device="cpu"), recipe, pictures, shape)
+        return kept_and_ready(model.to_empty(device="cpu"), recipe, pictures, shape, counted=counted)
 
 
 def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int, shape: Shape | None = None) -> int:
-    """Count the bytes that autograd keeps between the forward and the backward pass of a micro-batch.
+    """Count what autograd keeps of a micro-batch, as `kept_and_ready`."""
+    return kept_and_ready(model, recipe, pictures, shape)[0]
+
+
+def kept_and_ready(
+    model: DiffusionModel, recipe: Recipe, pictures: int, shape: Shape | None = None, *, counted: bool = False
+) -> tuple[int, int]:
+    """Count the bytes that autograd keeps between the forward and the backward pass of a micro-batch, and of one that waits.
 
     A storage that several operations keep counts once; the parameters themselves do not count. Blocks that the recipe computes
     again keep their inputs, and the largest of them counts whole besides, as it does while its backward pass runs.
@@ -109,17 +179,20 @@ def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int, shape: Shape |
         recipe: Settled.
         pictures: Of the micro-batch.
         shape: As in `made_batch`.
+        counted: As `Waiting`.
     """
     kept = _Kept({parameter.untyped_storage()._cdata for parameter in model.parameters()})
-    noising = _noising(recipe, model)
-    batch = noising.draw(made_batch(recipe, 0, pictures, noising.device, shape))
+    noising = _noising(recipe, model, counted)
+    batch = noising.padded(noising.draw(made_batch(recipe, 0, pictures, noising.device, shape)))
     batch = replace(batch, draws=_WithoutNumbers(**vars(batch.draws)))
     with ExitStack() as stack:
         for block in recomputed_blocks(model.denoiser.block_modules(), recipe.training.recompute):
             stack.enter_context(kept.recomputing(block))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor))
         Objective(model, recipe.objective)(batch)
-    return kept.bytes
+    waits = noising.draw(made_batch(recipe, 0, pictures, noising.device, shape))  # with all that the objective asks for
+    held = {leaf.untyped_storage()._cdata: leaf.untyped_storage() for leaf in leaves(waits) if isinstance(leaf, Tensor)}
+    return kept.bytes, sum(storage.nbytes() for storage in held.values())
 
 
 class _Kept:
@@ -183,7 +256,7 @@ class _WithoutNumbers(Draws):
         return 0.0
 
 
-def _noising(recipe: Recipe, model: DiffusionModel) -> Noising:
+def _noising(recipe: Recipe, model: DiffusionModel, counted: bool) -> Noising:
     channels = recipe.latent_shape[0]
     return Noising(
         seed=0,
@@ -193,6 +266,7 @@ def _noising(recipe: Recipe, model: DiffusionModel) -> Noising:
         time_density=recipe.objective.times,
         discrete_steps=model.schedule.discrete_steps,
         device=torch.device("cpu"),
+        counted_padding=counted,
     )
 
 

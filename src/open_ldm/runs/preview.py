@@ -13,6 +13,7 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_pixels
 from open_ldm.data.sample import Source
+from open_ldm.data.survey import some_captions
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.shapes import sampled_shapes
@@ -48,7 +49,7 @@ def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_enco
     elif isinstance(recipe.conditioning.semantic, ClassSemantic):
         shown = evenly(facts.class_names, recipe.preview.count)
     else:
-        shown = evenly(sorted(set(source.captions())), recipe.preview.count)
+        shown = evenly(sorted(set(some_captions(source))), recipe.preview.count)
     requests = [SampleRequest(PREVIEW_SEED + i, shown[i % len(shown)]) for i in range(recipe.preview.count)]
     build_inputs(requests, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
     return requests

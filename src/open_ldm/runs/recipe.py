@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -73,6 +73,20 @@ class HeldOutConfig(Config):
     pictures: int = Field(default=64, ge=2, le=10_000)
 
 
+class OnTheWayConfig(Config):
+    """What is measured of samples while a run trains: their distance from the data, and whether they repeat training pictures.
+
+    Attributes:
+        every_samples: How often, besides at the end; each time costs as much as sampling `pictures` pictures.
+        pictures: Samples, always from the same seeds; as many held-out pictures are beside them, where there are some.
+        training_pictures: Training pictures among which the nearest is looked for, at most.
+    """
+
+    every_samples: int = Field(ge=1)
+    pictures: int = Field(default=256, ge=80, le=50_000)
+    training_pictures: int = Field(default=10_000, ge=80)
+
+
 class Recipe(Tracked):
     """A run's settings, floor by floor.
 
@@ -83,10 +97,12 @@ class Recipe(Tracked):
         stages: Several trainings, one after the other; each has a `name` and the settings it changes (runs/stages.py).
         cache: Keep what the encoders give on the disk, and train from there; null encodes every batch anew.
         held_out: The loss measured on held-out pictures; null measures none on the way.
+        evaluation: Samples measured on the way; null, the default, since it takes time, measures none.
     """
 
+    later_settings: ClassVar[tuple[str, ...]] = ("parallel", "track", "evaluation")
     name: str = Field(pattern=NAME)
-    recipe_schema: Literal[2] = SCHEMA
+    recipe_schema: Literal[3] = SCHEMA
     init_from: InitFromConfig | None = None
     stages: tuple[dict[str, Any], ...] = ()
     data: DataConfig
@@ -101,6 +117,7 @@ class Recipe(Tracked):
     sampling: SamplingConfig = SamplingConfig()
     preview: PreviewConfig = PreviewConfig()
     held_out: HeldOutConfig | None = None
+    evaluation: OnTheWayConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -172,7 +189,7 @@ class Recipe(Tracked):
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
         content = self.model_dump(
-            mode="json", exclude={"name", "stages", "sampling", "preview", "held_out", "parallel", "track"}
+            mode="json", exclude={"name", "stages", "sampling", "preview", "held_out", "evaluation", "parallel", "track"}
         )
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,7 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
-from open_ldm.runs.saving import Saving
+from open_ldm.runs.saving import Saving, is_due
 from open_ldm.runs.tracked import tracked_run
 from open_ldm.runs.training_recipe import TrainingRecipe
 from open_ldm.text.survey import CaptionSurvey
@@ -33,7 +34,8 @@ from open_ldm.training.fingerprint import compare
 from open_ldm.training.length import length_change
 from open_ldm.training.loop import Every, Hooks, Report
 from open_ldm.training.settings import TrainingConfig
-from open_ldm.training.trainer import Trainer, Update
+from open_ldm.training.trainer import Trainer
+from open_ldm.training.update import Update
 
 _REPORT_EVERY_SECONDS = 30.0
 """A page costs most of a second, which a run that saves every few seconds would notice."""
@@ -149,9 +151,8 @@ class RunRecorder(ABC):
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
         self.trainer.world.everyone(partial(self._write_first, seen, captions), "the first files of the run")
-        samples = self.recipe.training.samples
-        facts: dict[str, Any] = {"argv": list(command), "total_samples": samples, "device": machine.sentence}
-        facts |= {"processes": size} if (size := self.trainer.world.size) > 1 else {}
+        facts: dict[str, Any] = {"argv": list(command), "cwd": Path.cwd(), "total_samples": self.recipe.training.samples}
+        facts |= {"device": machine.sentence} | ({"processes": size} if (size := self.trainer.world.size) > 1 else {})
         if resumed is None:
             told = {"parameters": parameters, "data": seen.sentence, "fingerprint": dict(self.fingerprint)}
             now = self.event("start", **facts, **told)
@@ -282,16 +283,16 @@ class RunRecorder(ABC):
 
     def _not_finite(self, update: Update) -> None:
         if update.rescaled:
-            self.event("loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
+            self.event_at(update.samples_seen, "loss_scale", scale=(scale := self.trainer.state.counters.loss_scale))
             why = f"an fp16 gradient overflowed; loss scale {scale:,} from here"
         else:
-            self.event("nonfinite", loss=update.loss, grad_norm=update.grad_norm)
+            self.event_at(update.samples_seen, "nonfinite", loss=update.loss, grad_norm=update.grad_norm)
             why = f"loss {update.loss}, gradient norm {update.grad_norm}"
-        self.say(f"update skipped at {self.samples_seen:,} samples: {why}")
+        self.say(f"update skipped at {update.samples_seen:,} samples: {why}")
 
     def _roll_back(self) -> bool:
         self._saving.take(wait=True)
-        checkpoint, _ = self.store.newest_of_all()
+        checkpoint, _ = self.store.newest_of_all(partial(is_due, self.recipe.training))  # as without a stop in between
         if checkpoint is None:
             return False
         self.trainer.restore(checkpoint)

@@ -10,6 +10,8 @@ from open_ldm.checkpoints.background import BackgroundSaves, Done
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.errors import DiskFullError
 from open_ldm.core.failure import LostProcessError
+from open_ldm.training.loop import passed
+from open_ldm.training.settings import TrainingConfig
 from open_ldm.training.trainer import Trainer
 
 _LEAVE_SECONDS = 600.0
@@ -127,3 +129,8 @@ class Saving:
         if done.waited_seconds < done.seconds:
             fields["waited_seconds"] = round(done.waited_seconds, 3)
         self._teller.event_at(done.samples_seen, "checkpoint", **fields)
+
+
+def is_due(training: TrainingConfig, samples_seen: int) -> bool:
+    """Return whether a training saves at a position by its interval, and not because it was asked to stop there."""
+    return passed(samples_seen - training.batch_size, samples_seen, training.checkpoint_every_samples)

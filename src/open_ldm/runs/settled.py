@@ -12,11 +12,11 @@ import torch
 from open_ldm.conditioning.semantic import noise_shape
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import OutOfMemoryError, cut, exit_code_of
 from open_ldm.core.launch import processes_here
+from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import DataFacts
-from open_ldm.runs.memory import Memory, available_bytes, memory_of, program_bytes
+from open_ldm.runs.memory import Memory, Waiting, available_bytes, memory_of, program_bytes, waiting_on
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.parallel import choose_sharing
 from open_ldm.training.plan import divisors, plan_batches
@@ -45,22 +45,20 @@ class Settled:
 
     @contextmanager
     def naming_what_fits(self, micro_batch_size: int) -> Iterator[None]:
-        """Context manager around a training, whose lack of memory becomes an error that names the micro-batch that fits.
+        """Context manager around a training, from the building of its model on: lack of memory names the micro-batch that fits.
 
         Raises:
             OutOfMemoryError: There was not enough memory.
         """
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if exit_code_of(error) != OutOfMemoryError.exit_code:
-                raise
+
+        def fix() -> str:
             smaller = divisors(micro_batch_size)[:-1]
             fitting = None if self.free is None else self.memory().largest(smaller, self.free)
             size = fitting or (smaller[-1] if smaller else None)
-            fix = f"training.micro_batch_size={size}" if size else "a smaller denoiser.size or data.transform.size_px"
-            said = cut(" ".join(str(error).split()))
-            raise OutOfMemoryError(f"out of memory with micro-batches of {micro_batch_size} ({said})", fix=fix) from error
+            return f"training.micro_batch_size={size}" if size else "a smaller denoiser.size or data.transform.size_px"
+
+        with naming_lack_of_memory(f"with micro-batches of {micro_batch_size}", fix):
+            yield
 
     @property
     def traits(self) -> dict[str, str]:
@@ -91,7 +89,8 @@ def settle_choices(
     counted = noise is not None and machine.device.type != "cpu" if saved is None else saved.get("padding_noise") == COUNTED
     counted = world.gathered(counted, "the padding noise")[0]
     wanted, free = recipe.training.micro_batch_size, _free(machine)
-    memory = partial(_memory, recipe, facts, machine, _shards(recipe, facts, machine, world), program_bytes(machine))
+    waiting = waiting_on(machine.device, recipe.training.batch_size // world.size)
+    memory = partial(_memory, recipe, facts, machine, _shards(recipe, facts, machine, world), program_bytes(machine), waiting)
     if wanted != "auto":
         return Settled(counted, wanted, free, memory)
     sizes = divisors(plan_batches(recipe.training.batch_size, None, world).micro_batch_size)
@@ -121,9 +120,9 @@ def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) ->
     return world.size // sharing.replicate if sharing.in_shards else 1
 
 
-def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, shards: int, program: int) -> Memory:
+def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, shards: int, program: int, waiting: Waiting) -> Memory:
     """What a process holds of the training, of which it may have a shard; it asks no other process."""
     with torch.device("meta"):
         model = DiffusionModel(recipe.model_spec(facts))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return memory_of(recipe, facts, parameters // shards, machine.compute_dtype, program)
+    return memory_of(recipe, facts, parameters // shards, machine.compute_dtype, program, waiting)

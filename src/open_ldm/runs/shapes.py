@@ -10,8 +10,10 @@ from open_ldm.data.bucket_order import BucketOrder
 from open_ldm.data.bucket_shapes import Shape, nearest_shape
 from open_ldm.data.buckets import Buckets, find_buckets
 from open_ldm.data.order import Order, ShuffledOrder
+from open_ldm.data.order_config import GlobalOrderConfig, WindowedOrderConfig, choose_order
 from open_ldm.data.sample import Source
 from open_ldm.data.transforms import TransformConfig
+from open_ldm.data.windowed_order import WindowedOrder, shard_sizes
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.denoisers.blocks.positions import require_room
 
@@ -85,7 +87,14 @@ def buckets_of(transform: TransformConfig, source: Source, world: World | None =
     return find_buckets(source, transform.shapes, transform.base, world)
 
 
-def training_order(source: Source, seed: int, batch_size: int, views: int | None, buckets: Buckets | None) -> Order:
+def training_order(
+    source: Source,
+    seed: int,
+    batch_size: int,
+    views: int | None,
+    buckets: Buckets | None,
+    config: GlobalOrderConfig | WindowedOrderConfig | None,
+) -> Order:
     """Return the order of a training.
 
     Args:
@@ -94,7 +103,11 @@ def training_order(source: Source, seed: int, batch_size: int, views: int | None
         batch_size: Pictures of a global batch, which are of one bucket.
         views: Number of fixed views; None for new ones.
         buckets: The shape of each picture's views; None where all have one.
+        config: Which order it is; None for what a new run of this recipe would choose.
     """
+    config = choose_order(config, len(source), buckets=buckets is not None).config
+    if isinstance(config, WindowedOrderConfig):
+        return WindowedOrder(seed, shard_sizes(source, config.window), config.streams, config.window, views)
     if buckets is None:
         return ShuffledOrder(seed, len(source), views)
     return BucketOrder(buckets, seed, batch_size, views)

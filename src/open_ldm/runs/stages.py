@@ -18,9 +18,10 @@ from open_ldm.core.overrides import apply_overrides, assignments
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.history import read_history
 from open_ldm.run_folder.report.stages import write_stages_report
+from open_ldm.runs.context import TrainingResult
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
 from open_ldm.runs.starting import settle_for_folder, settle_if_present, settle_recipe, sized_settings
-from open_ldm.runs.train import TrainingResult, require_same_recipe, train
+from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.tracking import check_trackers
 from open_ldm.training.parallel import world_of
 

@@ -9,7 +9,7 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
-from open_ldm.run_folder.recipe_schema import begun_clocks
+from open_ldm.run_folder.recipe_schema import begun_clocks, begun_order
 from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -91,6 +91,7 @@ def settle_for_folder(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, Starti
     """
     if (begun := begun_settings(folder)) is not None:
         before = parsed(recipe_from, *begun)
+        recipe = recipe.model_copy(update={"data": begun_order(recipe.data, before.data)})
         if "recipe_schema" not in begun[0]:
             clocks = begun_clocks(recipe.conditioning, before.conditioning)
             recipe = recipe.model_copy(update={"conditioning": clocks})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
@@ -27,11 +27,12 @@ class Tracked(Parallel):
         track: Trackers, by name or with their settings; none by default, since report.html needs none.
     """
 
+    later_settings: ClassVar[tuple[str, ...]] = ("parallel", "track")
     track: Trackers = ()
 
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, written(self), ("parallel", "track"))
+        return without_defaults(self, written(self), self.later_settings)
 
 
 def tracked_run(recipe: TrainingRecipe, folder: Path, command: Sequence[str]) -> TrackedRun:

@@ -5,45 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.checkpoint import Checkpoint, CheckpointFolder
 from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.checkpoints.shared import SharedCheckpoints
-from open_ldm.controls.data import survey_for
 from open_ldm.core.config import flattened
-from open_ldm.core.device import Machine, choose_device
-from open_ldm.core.distributed import World
+from open_ldm.core.device import Machine, choose_device, forget_most_memory
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, exit_code_of, reason_and_fix
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
-from open_ldm.core.slow_steps import SlowSteps
-from open_ldm.data.buckets import Buckets
-from open_ldm.data.health import Health, count_bad_samples
-from open_ldm.data.sample import Source
-from open_ldm.encoded.labels import vanished_classes
+from open_ldm.core.threads import keep_threads
 from open_ldm.model.knowledge import Knowledge
-from open_ldm.model.spec import DataFacts
 from open_ldm.run_folder.folder import RunFolder, nothing_left_if_nothing_began
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
-from open_ldm.runs.batches import Batches, cached_batches, live_batches
+from open_ldm.runs.batches import Batches
 from open_ldm.runs.begun import begun_settings, parsed
-from open_ldm.runs.build import build_generator, build_trainer, read_facts
+from open_ldm.runs.build import build_generator, build_trainer
 from open_ldm.runs.compiling import Compiling, compile_blocks
+from open_ldm.runs.context import RunContext, TrainingResult
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
-from open_ldm.runs.encoders import Encoders, libraries_of, load_encoders
-from open_ldm.runs.held_out import HeldOutPictures
+from open_ldm.runs.encoders import libraries_of
+from open_ldm.runs.held_out import held_out_of
+from open_ldm.runs.on_the_way import on_the_way_of
+from open_ldm.runs.opened import open_run
+from open_ldm.runs.ordering import tell_order
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.settled import Settled, settle_choices
-from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder, start_from
 from open_ldm.runs.training_recipe import TrainingRecipe
-from open_ldm.sources.loader import open_data
 from open_ldm.text.survey import survey_captions
 from open_ldm.tracking import check_trackers
 from open_ldm.training.fingerprint import as_begun, fingerprint
@@ -53,25 +48,6 @@ from open_ldm.training.parallel import require_same_recipe_on_all, world_of
 from open_ldm.training.plan import BatchPlan, plan_batches
 from open_ldm.training.trainer import DiffusionTrainer
 from open_ldm.transfer_learning.start import Started, StartingPoint
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a run ended.
-
-    Attributes:
-        code: Exit code: 0 done, 75 stopped by a signal and saved.
-        run: The run folder.
-        samples_seen: By the model.
-        seconds: Of this process.
-        loss: Last reported mean loss; None before the first report.
-    """
-
-    code: int
-    run: Path
-    samples_seen: int
-    seconds: float
-    loss: float | None
 
 
 class RecipeParser(Protocol):
@@ -108,20 +84,6 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
         return _trained(settled, start, context, notes, silent=silent or not context.world.leads, command=command)
 
     return run_in_folder(settled, out, recipe_from, body)
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """Where a run writes, on what it computes, with which processes, and whether it has been asked to stop."""
-
-    folder: RunFolder
-    machine: Machine
-    world: World
-    stop: StopRequest
-
-    def ended(self, code: int, samples_seen: int, started: float, loss: float | None) -> TrainingResult:
-        """Say how the run ended; `started` by time.perf_counter()."""
-        return TrainingResult(code, self.folder.path, samples_seen, time.perf_counter() - started, loss)
 
 
 def run_in_folder(
@@ -178,70 +140,70 @@ def _trained(
     command: Sequence[str],
 ) -> TrainingResult:
     folder, machine, world, started = context.folder, context.machine, context.world, time.perf_counter()
-    slow = SlowSteps(silent=silent)
     store = SharedCheckpoints(folder.checkpoints, world, recipe.training.keep_checkpoints)
     checkpoint, problems = store.newest_of_all()
     saved = None if checkpoint is None else checkpoint.content
-    machine = as_begun(machine, recipe.training.dtype, saved["fingerprint"] if saved else {})
-    source = slow("looking for the pictures", open_data, recipe.data, captions=recipe.conditioning.reads_captions)
-    seen = slow(f"reading {len(source):,} pictures", survey_for, recipe.conditioning.controls, source)
-    health = count_bad_samples(folder.health, source, seen.bad, writes=world.leads)
-    # A resumed run keeps what it knew: new pictures must not move its vocabulary or its latents.
-    before = None if saved is None else Knowledge.from_json(saved)
-    facts = read_facts(recipe, source, seen, before.facts if before else None, start.settings.spec.facts if start else None)
-    encoders = slow("loading the autoencoder and the text encoder", load_encoders, recipe, source, facts, machine)
-    facts, text_encoder = encoders.sign(facts), encoders.text
-    seen = replace(seen, buckets=slow("reading the sizes of pictures", buckets_of, recipe.transform, source, world))
-    notes = [*notes, *vanished_classes(facts.class_names, source.class_names), *seen.few(recipe.training.batch_size)]
-    batches = _batches(recipe, source, facts, encoders, seen.buckets, health, context, silent=silent)
-    known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
-    choices = settle_choices(recipe, facts, machine, world, saved["fingerprint"] if saved else None)
-    trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
-    transferred = start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
-    world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
-    plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world)
-    compiling = Compiling() if seen.buckets else compile_blocks(trainer, plan, batches, saved)
-    micro = plan.micro_batch_size
-    facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
-    recorder = DiffusionRecorder(
-        folder=folder,
-        recipe=recipe,
-        known=known,
-        trainer=trainer,
-        generator=build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine),
-        requests=preview_requests(recipe, known.facts, source, text_encoder),
-        text_encoder=text_encoder,
-        held_out=None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world),
-        health=health,
-        store=store,
-        fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},
-        compiling=compiling,
-        stop=context.stop,
-        silent=silent,
-        reach=_reach(recipe, known, trainer, machine, choices, watched=not silent),
-    )
-    with recorder:
-        captions = None if text_encoder is None else survey_captions(text_encoder, source)
-        recorder.begin(seen, captions, machine, command, problems, saved, notes)
-        code = _ended(recorder, transferred, plan, batches, choices)
+    began = saved["fingerprint"] if saved else {}
+    machine, kept = as_begun(machine, recipe.training.dtype, began), keep_threads(began, context.machine.device)
+    opened = open_run(recipe, start, replace(context, machine=machine), saved, silent=silent)
+    recipe, source, known, encoders = opened.recipe, opened.source, opened.known, opened.encoders
+    batches, text_encoder = opened.batches, opened.encoders.text
+    choices = settle_choices(recipe, known.facts, machine, world, began if saved else None)
+    plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world, strided=opened.order.windowed)
+    with choices.naming_what_fits(plan.micro_batch_size):
+        trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
+        transferred = _begin(trainer, recipe, checkpoint, start, known)
+        world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
+        compiling = Compiling() if opened.seen.buckets else compile_blocks(trainer, plan, batches, saved)
+        generator = build_generator(recipe, known, trainer.state.ema.model, encoders.autoencoder, machine)
+        micro = plan.micro_batch_size
+        facts_of = partial(fingerprint, machine, world, micro, batches.fingerprint, recipe.numerics, libraries_of(recipe))
+        recorder = DiffusionRecorder(
+            folder=folder,
+            recipe=recipe,
+            known=known,
+            trainer=trainer,
+            generator=generator,
+            requests=preview_requests(recipe, known.facts, source, text_encoder),
+            text_encoder=text_encoder,
+            on_the_way=on_the_way_of(recipe, known, source, generator, text_encoder, folder),
+            held_out=held_out_of(recipe, known, encoders, world),
+            order=tell_order(recipe, source, opened.order),
+            health=opened.health,
+            store=store,
+            fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},
+            compiling=compiling,
+            stop=context.stop,
+            silent=silent,
+            reach=_reach(recipe, known, trainer, machine, choices, watched=not silent),
+        )
+        with recorder:
+            told = (*notes, *kept, *opened.notes)
+            recorder.begin(opened.seen, survey_captions(text_encoder, source), machine, command, problems, saved, told)
+            code = _ended(recorder, transferred, plan, batches)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
 
-def _ended(
-    recorder: DiffusionRecorder, transferred: Started | None, plan: BatchPlan, batches: Batches, choices: Settled
-) -> int:
+def _begin(
+    trainer: DiffusionTrainer, recipe: Recipe, checkpoint: Checkpoint | None, start: StartingPoint | None, known: Knowledge
+) -> Started | None:
+    """Give a trainer the weights it begins with, where they are not random; those of another run have a receipt."""
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    return start_from(start, recipe, known, trainer.state) if checkpoint is None and start is not None else None
+
+
+def _ended(recorder: DiffusionRecorder, transferred: Started | None, plan: BatchPlan, batches: Batches) -> int:
     """Say how training begins, train to the end or to a stop, and return the exit code."""
+    recorder.say_order()
     recorder.say_compiled()
     if transferred is not None:
         recorder.transferred(transferred)
     trainer = recorder.trainer
     read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
     loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())
-    with choices.naming_what_fits(plan.micro_batch_size):
-        finished = loop.run()
-    return recorder.end(finished=finished)
+    forget_most_memory(trainer.device)  # what starting took is not what training takes
+    return recorder.end(finished=loop.run())
 
 
 def _reach(
@@ -249,28 +211,6 @@ def _reach(
 ) -> Reach:
     spec, counted = recipe.model_spec(known.facts), watched or machine.device.type != "cpu"
     return Reach(spec, recipe.latent_shape[1:], machine, trainer.world.size, counted, choices.said)
-
-
-def _batches(
-    recipe: Recipe,
-    source: Source,
-    facts: DataFacts,
-    encoders: Encoders,
-    buckets: Buckets | None,
-    health: Health,
-    context: RunContext,
-    *,
-    silent: bool,
-) -> Batches:
-    """Open what the run reads, the same for every process: pictures, or the cache once it is whole."""
-    folder, world = context.folder, context.world
-    if recipe.cache is None:
-        batches = live_batches(recipe, source, facts, encoders, buckets)
-    else:
-        batches = cached_batches(recipe, source, facts, encoders, health, context.stop, world, buckets, silent=silent)
-        health.write(folder.health, writes=world.leads)
-    batches.agree(world)
-    return batches
 
 
 def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,6 +17,7 @@ from open_ldm.core import seeds
 from open_ldm.core.config import Config, validate
 from open_ldm.core.errors import ConfigError, NonFiniteError, nearest
 from open_ldm.core.later_settings import without_defaults
+from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.process.prediction import Denoised
 from open_ldm.sampling.guidance import Branch, GuidanceConfig, guided
@@ -59,6 +61,7 @@ def changed_settings(
     semantic_scale: float | None = None,
     control_scale: float | None = None,
     spacing: str | None = None,
+    batch_size: int | None = None,
 ) -> SamplingConfig:
     """Return sampling settings with the given changes; None changes nothing. Raises ConfigError for a value out of range."""
     for option, given, possible in (("--solver", solver, get_args(SolverName)), ("--spacing", spacing, get_args(Spacing))):
@@ -69,7 +72,8 @@ def changed_settings(
     guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
     if guidance["semantic_scale"] == guidance["control_scale"] == 1:
         content["guidance"] = {}  # without guidance its interval and schedule mean nothing
-    return validate(SamplingConfig, content | _given(steps=steps, solver=solver, spacing=spacing), source="ldm sample")
+    content |= _given(steps=steps, solver=solver, spacing=spacing, batch_size=batch_size)
+    return validate(SamplingConfig, content, source="ldm sample")
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -116,6 +120,12 @@ class _Watch:
             f"the picture of seed {seed} holds NaN or infinity {when}{others}",
             fix="lower the guidance scales, or take an older checkpoint whose pictures are good",
         )
+
+
+def _fewer(pictures: int) -> str:
+    if pictures == 1:
+        return "a device with more memory"
+    return f"sampling.batch_size={pictures // 2}, or ldm sample --batch {pictures // 2}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +191,7 @@ class Generator:
         Raises:
             ConfigError: The schedule cannot be sampled in `config.steps` steps so spaced, or guidance leaves no channel out.
             NonFiniteError: A picture holds NaN or infinity; the error names its seed and the first step.
+            OutOfMemoryError: So many pictures do not fit together.
         """
         finished: list[Tensor] = []
         for first in range(0, len(picture_seeds), config.batch_size):
@@ -197,10 +208,12 @@ class Generator:
                 if on_step is not None:
                     on_step(before + step + 1)
 
-            unwanted = None if negative is None else negative.rows(first, stop).to(self.device)
-            rows = inputs.rows(first, stop).to(self.device)
-            latents = self._latents(rows, unwanted, picture_seeds[first:stop], config, path, watch, count)
-            finished.append(watch.finite(self.decode(latents)))
+            with naming_lack_of_memory(f"while {stop - first} pictures were sampled together", partial(_fewer, stop - first)):
+                unwanted = None if negative is None else negative.rows(first, stop).to(self.device)
+                rows = inputs.rows(first, stop).to(self.device)
+                latents = self._latents(rows, unwanted, picture_seeds[first:stop], config, path, watch, count)
+                images = self.decode(latents)
+            finished.append(watch.finite(images))
         return torch.cat(finished)
 
     @torch.no_grad()

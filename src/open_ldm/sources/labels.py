@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,11 +49,36 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         DataError: Some labels are numbers and others are names; or the largest number, without `names`, is over ten times the
             number of distinct ones, so that one wrong number would make thousands of classes.
     """
-    given = [printable(label) if isinstance(label, str) else label for label in given]
+    classes = resolve_classes(Counter(given), names, where)
+    return Labels(tuple(classes.index_of[label] for label in given), classes.names, classes.said)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The index of each label that occurs, NO_LABEL for one that cannot be used; names and `said` as in `Labels`."""
+
+    index_of: Mapping[int | str | None, int]
+    names: tuple[str, ...]
+    said: str = ""
+
+
+def resolve_classes(counts: Mapping[int | str | None, int], names: Sequence[str] | None, where: str) -> Classes:
+    """Do the same as `resolve_labels` from the labels that occur, in the order in which they first do, and how often each does.
+
+    Args:
+        counts: Number of samples of each label.
+        names: As there.
+        where: As there.
+
+    Raises:
+        DataError: As there.
+    """
+    spelled = {label: printable(label) if isinstance(label, str) else label for label in counts}
+    given = list(spelled.values())
     numbers = [label for label in given if isinstance(label, int)]
     words = [label for label in given if isinstance(label, str)]
     if not numbers and not words:
-        return Labels((NO_LABEL,) * len(given), ())
+        return Classes(dict.fromkeys(counts, NO_LABEL), ())
     if numbers and words:
         raise DataError(
             f"{where} mixes labels that are numbers ({numbers[0]}) and names ({words[0]!r})", needed="only one of the two"
@@ -64,19 +90,20 @@ def resolve_labels(given: Sequence[int | str | None], names: Sequence[str] | Non
         said = _gap(used, where)
         names = sorted(set(words)) if words else [str(number) for number in range(largest + 1)]
     index_by_name = {name: index for index, name in enumerate(names)}
-    indices = []
-    for label in given:
-        index = index_by_name.get(label, NO_LABEL) if isinstance(label, str) else label
-        indices.append(index if index is not None and 0 <= index < len(names) else NO_LABEL)
-    unusable = [label for label, index in zip(given, indices, strict=True) if index == NO_LABEL]
-    if len(unusable) > BUDGET_SHARE * len(given):
-        wrong = next((f", {label!r:.60} is none of the {len(names)} classes" for label in unusable if label is not None), "")
-        ignored = f"labels on {len(given) - len(unusable):,} of {len(given):,} ignored{wrong}"
-        return Labels((NO_LABEL,) * len(given), (), ignored)
+    index_of = {}
+    for label, spelling in spelled.items():
+        index = index_by_name.get(spelling, NO_LABEL) if isinstance(spelling, str) else spelling
+        index_of[label] = index if index is not None and 0 <= index < len(names) else NO_LABEL
+    unusable = [label for label, index in index_of.items() if index == NO_LABEL]
+    lost, samples = sum(counts[label] for label in unusable), sum(counts.values())
+    if lost > BUDGET_SHARE * samples:
+        spellings = (spelled[label] for label in unusable if label is not None)
+        wrong = next((f", {label!r:.60} is none of the {len(names)} classes" for label in spellings), "")
+        return Classes(dict.fromkeys(counts, NO_LABEL), (), f"labels on {samples - lost:,} of {samples:,} ignored{wrong}")
     if stated:
-        present = set(indices)
+        present = set(index_of.values())
         said = _without_pictures([name for index, name in enumerate(names) if index not in present])
-    return Labels(tuple(indices), tuple(names), said)
+    return Classes(index_of, tuple(names), said)
 
 
 def _gap(used: Sequence[int], where: str) -> str:

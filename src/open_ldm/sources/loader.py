@@ -6,21 +6,24 @@ nothing, because the order, every random number and every replacement are keyed 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
+from open_ldm.core.threads import usable_cores
 from open_ldm.data.buckets import Buckets
 from open_ldm.data.columns import columns_of, with_columns
 from open_ldm.data.holdout import HoldoutConfig, PartName, select_part
 from open_ldm.data.measures import Measure, measure, with_measures
 from open_ldm.data.order import FixedViews, Order, ShuffledOrder, ViewKey
+from open_ldm.data.order_config import OrderConfig, WindowedOrderConfig
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate, unreadable
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.sources import SourceConfig, channels_of, check_entangled_views, open_source
@@ -38,6 +41,7 @@ class DataConfig(Config):
         transform: How a view is cut from a picture.
         views: Number of fixed views of each picture, used in turn, one per epoch; null cuts a new view at every position. A
             cache contains fixed views.
+        order: In which order training reads the samples; null chooses by their number when a run begins (`choose_order`).
         workers: Number of processes that read; null lets `default_workers` choose.
         display: The channels, counted from 0, that are shown as red, green and blue, for a source with `channels`; null shows
             all of them (core/display.py).
@@ -47,6 +51,7 @@ class DataConfig(Config):
     holdout: HoldoutConfig | None = None
     transform: TransformConfig
     views: int | None = Field(default=None, ge=1, le=10_000)
+    order: OrderConfig | None = None
     workers: int | None = Field(default=None, ge=0, le=256)
     display: tuple[int, int, int] | None = None
 
@@ -58,6 +63,16 @@ class DataConfig(Config):
     def suits(self, channels: int) -> bool:
         """Return whether an autoencoder of so many channels can read the pictures: exactly so many, or RGB as grey."""
         return channels == self.channels or (channels == 1 and channels_of(self.source) is None)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("order",))
+
+    @model_validator(mode="after")
+    def _windows_have_one_shape(self) -> DataConfig:
+        if isinstance(self.order, WindowedOrderConfig) and self.transform.buckets is not None:
+            raise ValueError("order.kind=windowed is not for transform.buckets; needed: order.kind=global, or buckets=null")
+        return self
 
     @model_validator(mode="after")
     def _display_is_there(self) -> DataConfig:
@@ -105,8 +120,7 @@ def open_data(config: DataConfig, part: PartName = "train", *, captions: bool = 
 
 def default_workers() -> int:
     """Return half the number of processors that this process may use, at most 8; 0 where there is only one."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, usable // 2)
+    return min(8, usable_cores() // 2)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,13 @@ from open_ldm.data.sample import printable
 from open_ldm.sources.files import user_cache
 from open_ldm.sources.metadata import label_from, original_size_from
 from open_ldm.sources.shard_keys import PICTURE, Members, Span
+from open_ldm.sources.tar_members import read_members
 
 _VERSION = 5
 _BLOCK = 512
 _TAIL = 1 << 20
 MOST_JSON_BYTES = 1 << 20
+_NEEDLESS, _NEEDLESS_FIRST = ("//", "/./"), ("./", "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,13 @@ class ShardRules:
         return dict(self.columns).get(role, role)
 
 
-def index_shard(path: Path, rules: ShardRules | None = None) -> ShardIndex:
+def index_shard(path: Path, rules: ShardRules | None = None, *, remember: bool = True) -> ShardIndex:
     """Read the index of one shard, from the cache or from its headers.
 
     Args:
         path: The shard.
         rules: How its members are read.
+        remember: Whether an index that had to be read goes into the cache.
 
     Raises:
         DataError: The shard is not an uncompressed tar file, is cut off or damaged, or has two pictures for one key.
@@ -110,6 +113,8 @@ def index_shard(path: Path, rules: ShardRules | None = None) -> ShardIndex:
     if known is not None:
         return known
     index = _read_headers(path, rules)
+    if not remember:
+        return index
     with suppress(DiskError):
         rows = [list(asdict(entry).values()) for entry in index.entries]
         rest = {"without_picture": index.without_picture, "ignored": dict(index.ignored), "merged": index.merged}
@@ -149,17 +154,18 @@ def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
     members = Members(path, rules.suffixes, rules.picture)
     where = printable(str(path))
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
-                name = PurePosixPath(member.name)
-                if not name.name or name.name.startswith("."):
+        with path.open("rb") as file:
+            stored = read_members(path, file.fileno(), os.fstat(file.fileno()).st_size)
+            for name, offset, size, is_file in stored.found:
+                if any(part in name for part in _NEEDLESS) or name.startswith(_NEEDLESS_FIRST):
+                    name = str(PurePosixPath(name))
+                if name.startswith(".", name.rfind("/") + 1) or not name:
                     continue
-                if member.isreg():
-                    members.add(name, Span(member.offset_data, member.size))
-                elif member.islnk() or member.issym():
+                if is_file:
+                    members.add(name, Span(offset, size))
+                else:
                     members.ignored["links"] += 1
-            _check_end(file.fileno(), archive.offset, where)
+            _check_end(file.fileno(), stored.end, where)
             members.join()
             kept = members.by_key
             names: dict[str, None] = {}

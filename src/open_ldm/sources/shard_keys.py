@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from open_ldm.core.errors import DataError
 from open_ldm.data.formats import counted_suffixes
@@ -50,7 +50,7 @@ _OTHER_KINDS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """Where a member's content is in its shard."""
 
@@ -79,14 +79,17 @@ class Members:
     merged: int = 0
     _ending: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: PurePosixPath, span: Span) -> None:
-        """Take in one member. Raises DataError when its key has such a member already."""
+    def add(self, name: str, span: Span) -> None:
+        """Take in one member, by its name without needless slashes. Raises DataError when its key has such a member already."""
+        slash = name.rfind("/") + 1
         if self.picture is None:
-            key, ending = str(name.with_suffix("")), name.suffix.lower()
+            dot = name.rfind(".")
+            dot = dot if slash < dot < len(name) - 1 else len(name)
+            key, ending = name[:dot], name[dot:].lower()
             role = PICTURE if ending in self.suffixes else ending
         else:
-            stem, _, rest = name.name.partition(".")
-            key, ending = str(name.with_name(stem)), f".{rest.lower()}"
+            stem, _, rest = name[slash:].partition(".")
+            key, ending = name[:slash] + stem, f".{rest.lower()}"
             role = PICTURE if ending == f".{self.picture.lower().removeprefix('.')}" else ending
         if role not in ROLES:
             self.ignored[ending] += 1

@@ -11,7 +11,7 @@ from open_ldm.sources.shard_index import ShardEntry
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
 
-_ROW = np.dtype(
+ROW = np.dtype(
     [
         ("shard", "i4"),
         ("label", "i4"),
@@ -25,17 +25,10 @@ _ROW = np.dtype(
         ("original_width", "i4"),
     ]
 )
-_OF_ENTRY = [name for name in _ROW.names or () if name not in ("shard", "label")]
+_OF_ENTRY = [name for name in ROW.names or () if name not in ("shard", "label")]
 
 
 def rows_of(entries: Sequence[ShardEntry], shards: Sequence[int], labels: Sequence[int]) -> Rows:
     """Return a row for each entry, with the number of its shard and the index of its class."""
     pairs = zip(entries, shards, labels, strict=True)
-    return np.array(
-        [(shard, label, *(getattr(entry, name) for name in _OF_ENTRY)) for entry, shard, label in pairs], dtype=_ROW
-    )
-
-
-def original_size_in(row: Any) -> tuple[int, int] | None:
-    """Return the (height, width) that metadata give in a row; None where they give none."""
-    return (int(row["original_height"]), int(row["original_width"])) if row["original_height"] else None
+    return np.array([(shard, label, *(getattr(entry, name) for name in _OF_ENTRY)) for entry, shard, label in pairs], dtype=ROW)

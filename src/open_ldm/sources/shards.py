@@ -7,15 +7,13 @@ names the classes.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import DataError, OpenLdmError, shortened
@@ -24,19 +22,22 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.data import pictures
 from open_ldm.data.columns import flat
 from open_ldm.data.ome import Ome, attributes_in, read_ome
+from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable, unreadable
 from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.sources.digests import StoredPicture, read_digests
-from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, read_class_names, resolve_labels
+from open_ldm.sources.labels import NO_LABEL, read_class_names, resolve_classes
 from open_ldm.sources.metadata import captions_from
 from open_ldm.sources.near_misses import near_columns
 from open_ldm.sources.ome_columns import with_ome
+from open_ldm.sources.open_samples import open_samples
 from open_ldm.sources.picture_files import PictureFilesConfig
 from open_ldm.sources.shard_columns import columns_in
-from open_ldm.sources.shard_index import ShardIndex, ShardRules, index_shard
+from open_ldm.sources.shard_hashes import ShardHashes
+from open_ldm.sources.shard_index import MOST_JSON_BYTES, ShardRules
 from open_ldm.sources.shard_keys import ignored_words
 from open_ldm.sources.shard_paths import find_shards
-from open_ldm.sources.shard_rows import original_size_in, rows_of
+from open_ldm.sources.shard_samples import Row, Told
 
 BAD_CAPTION = "unreadable caption"
 
@@ -77,22 +78,16 @@ class ShardsSource:
         self._captions_matter = True
         self._handles: OrderedDict[int, int] = OrderedDict()
         self._captions: tuple[str, ...] | None = None
-        indices = [index_shard(shard, config.rules) for shard in self._shards]
-        entries = [entry for index in indices for entry in index.entries]
-        if not entries:
-            raise _no_pictures(config, indices)
-        labels = resolve_labels([entry.label for entry in entries], read_class_names(self._shards[0].parent), config.path)
-        self._class_names = labels.class_names
-        self._keys = [entry.key for entry in entries]
-        self._faults = {row: entry.fault for row, entry in enumerate(entries) if entry.fault}
-        shard_of = [number for number, index in enumerate(indices) for _ in index.entries]
-        self._rows = rows_of(entries, shard_of, labels.indices)
-        columns = columns_in(self._read, entries, indices, config.rules)
-        self.columns = with_ome(columns, len(entries), self.ome_at)
-        if labels.class_names:
-            for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
-                self._faults.setdefault(int(row), BAD_LABEL)
-        self._summary = self._summarise(indices, labels.said)
+        self._samples, known = open_samples(self._shards, config.rules)
+        if not len(self._samples):
+            raise _no_pictures(config, self._samples.told.ignored)
+        classes = resolve_classes(self._samples.label_counts, read_class_names(self._shards[0].parent), config.path)
+        self._class_names = classes.names
+        self._samples.settle(classes)
+        self._known = known.get(self._index_hashes.settings, ())
+        columns = columns_in(self._json, len(self._samples), self._samples.told.names, config.rules)
+        self.columns = with_ome(columns, len(self._samples), self.ome_at)
+        self._summary = self._summarise(classes.said)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -105,59 +100,62 @@ class ShardsSource:
         return self._summary
 
     @property
+    def shard_sizes(self) -> Indices:
+        """Number of samples in each shard, int64, in the order of the samples."""
+        return self._samples.sizes
+
+    @property
     def fingerprint(self) -> str:
         """Hash of shard names, keys, labels, captions, and offset and size of every picture; not of its content."""
-        names = [shard.name for shard in self._shards]
-        digest = hashlib.blake2b(repr((names, self._class_names)).encode(), digest_size=16)
-        digest.update("\0".join(map(printable, self._keys)).encode())
-        digest.update(self._rows.tobytes() + self._caption_mode)
-        return digest.hexdigest()
+        return self._known[0] if self._known else self._index_hashes.of_all()
 
     @property
     def hashes(self) -> IndexHashes:
         """Hashes of shard names and keys, with the captions' content."""
-        settings = (sorted(self._faults.items()), self.config.reading)
-        return IndexHashes(
-            pictures=self._hash_of(settings, "original_height", "original_width"),
-            captions=self._hash_of((), "text_hash", "text_is_json") + self._caption_mode.decode(),
-            labels=self._hash_of(self._class_names, "label"),
-        )
+        return IndexHashes(*self._known[1:]) if self._known else self._index_hashes.of_parts()
+
+    def known_hashes(self) -> dict[str, Sequence[str]]:
+        """Compute the hashes of the index for its table, by the settings that they depend on."""
+        parts = self._index_hashes.of_parts()
+        return {self._index_hashes.settings: [self._index_hashes.of_all(), parts.pictures, parts.captions, parts.labels]}
+
+    @property
+    def _index_hashes(self) -> ShardHashes:
+        mode = b"" if self.config.captions == "lines" else self.config.captions.encode()
+        names = [shard.name for shard in self._shards]
+        return ShardHashes(self._samples, names, self._class_names, self.config.reading, mode)
+
+    def stored_digests(self, indices: Indices) -> bytes | None:
+        """Return the digests of samples, 16 bytes each, where the table of shards has them; no picture is read."""
+        return self._samples.digests_of(indices)
+
+    def hold_out_numbers(self, seed: int) -> Indices | None:
+        """Return what a hold-out of this seed compares, for each sample, where the table of shards has it."""
+        return self._samples.hold_out_numbers(seed)
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the BLAKE2b of each picture's bytes, whatever else its shard contains; see `Source.digests`."""
         return read_digests(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
-
-    @property
-    def _caption_mode(self) -> bytes:
-        return b"" if self.config.captions == "lines" else self.config.captions.encode()
 
     def ignore_captions(self) -> None:
         """Take pictures whose captions cannot be read as pictures without any, for a run that reads no captions."""
         self._captions_matter = False
 
     def _stored(self, index: int) -> StoredPicture | None:
-        row = self._rows[index]
-        if index in self._faults:
+        if self._samples.fault(index):
             return None
-        return StoredPicture(self._shards[row["shard"]], int(row["offset"]), int(row["size"]))
-
-    def _hash_of(self, also: object, *columns: str) -> str:
-        stated = ([shard.name for shard in self._shards], also, columns)
-        digest = hashlib.blake2b(repr(stated).encode("utf-8", "backslashreplace"), digest_size=16)
-        digest.update("\0".join(map(printable, self._keys)).encode())
-        for column in ("shard", *columns):
-            digest.update(self._rows[column].tobytes())
-        return digest.hexdigest()
+        row = self._samples.row(index)
+        return StoredPicture(self._shards[row.shard], row.offset, row.size)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
         row = self._usable(index)
-        content = self._read(index, int(row["offset"]), int(row["size"]))
+        content = self._read(index, row.offset, row.size)
         pixels = self.config.decode(content)
         size = (pixels.shape[0], pixels.shape[1])
-        known = original_size_in(row)
+        known = _original_size_in(row)
         height, width = size if known is None else self.config.upright(known, content, size)
         return Sample(
             id=self.sample_id(index),
@@ -173,25 +171,25 @@ class ShardsSource:
     def file_at(self, index: int) -> bytes:
         """Return the bytes of a picture's file. Raises BadPicture."""
         row = self._usable(index)
-        return self._read(index, int(row["offset"]), int(row["size"]))
+        return self._read(index, row.offset, row.size)
 
     def ome_at(self, index: int) -> Ome:
         """Read what a picture's file says of itself, from its header. Raises BadPicture."""
         row = self._usable(index)
-        part = StoredPart(partial(self._read, index), int(row["offset"]), int(row["size"]))
+        part = StoredPart(partial(self._read, index), row.offset, row.size)
         return read_ome(io.BufferedReader(part))
 
     def sample_id(self, index: int) -> str:
         """Return 'SHARD/KEY', the shard without .tar."""
-        return printable(f"{self._shards[self._rows[index]['shard']].stem}/{self._keys[index]}")
+        return printable(f"{self._shards[self._samples.row(index).shard].stem}/{self._samples.key(index)}")
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
         row = self._usable(index)
-        known = original_size_in(row)
+        known = _original_size_in(row)
         if known is not None and known[0] == known[1]:
             return known
-        head = self._read(index, int(row["offset"]), min(_HEAD_BYTES, int(row["size"])))
+        head = self._read(index, row.offset, min(_HEAD_BYTES, row.size))
         if self.config.channels is not None or not head.startswith(_HEADS_FIRST):
             return self._whole_size(index, known)
         try:
@@ -207,7 +205,7 @@ class ShardsSource:
 
     def label_of(self, index: int) -> int | None:
         """Return the class of a picture without reading it; None when it has none."""
-        label = int(self._rows[index]["label"])
+        label = self._samples.row(index).label
         return None if label == NO_LABEL else label
 
     def captions_of(self, index: int) -> tuple[str, ...]:
@@ -236,41 +234,47 @@ class ShardsSource:
         for handle in getattr(self, "_handles", {}).values():
             os.close(handle)
 
-    def _summarise(self, indices: Sequence[ShardIndex], labels: str) -> SourceSummary:
+    def _summarise(self, labels: str) -> SourceSummary:
+        told = self._samples.told
         words = "1 tar shard" if len(self._shards) == 1 else f"{len(self._shards):,} tar shards"
-        without_picture = sum(index.without_picture for index in indices)
-        words += f"; {without_picture:,} keys without a picture ignored" if without_picture else ""
-        words += ignored_words(_ignored(indices), sum(index.merged for index in indices))
+        words += f"; {told.without_picture:,} keys without a picture ignored" if told.without_picture else ""
+        words += ignored_words(told.ignored, told.merged)
         words += f"; {labels}" if labels else ""
-        words += self._unread(indices)
-        captioned = int(np.count_nonzero(self._rows["text_size"]))
-        return SourceSummary(len(self), len(self._class_names), captioned, words, self.config.channels)
+        words += self._unread(told)
+        return SourceSummary(len(self), len(self._class_names), self._samples.captioned, words, self.config.channels)
 
-    def _unread(self, indices: Sequence[ShardIndex]) -> str:
+    def _unread(self, told: Told) -> str:
         """Name what looks like captions or classes and is not read: values in .json, and folders inside the shards."""
-        names = dict.fromkeys(name for index in indices for name in index.names)
-        known = {"text": self._rows["text_size"].any(), "label": self._class_names}
-        missing = [role for role, there in known.items() if not there and self.config.rules.column(role) not in names]
-        near = near_columns(names, {str(role): name for role, name in self.config.columns.items()}, missing)
+        known = {"text": self._samples.captioned, "label": self._class_names}
+        missing = [role for role, there in known.items() if not there and self.config.rules.column(role) not in told.names]
+        near = near_columns(told.names, {str(role): name for role, name in self.config.columns.items()}, missing)
         words = f"; values in .json not read; to read them: {near}" if near else ""
-        folders = {key.partition("/")[0] for key in self._keys if "/" in key}
-        if len(folders) > 1 and not self._class_names:
-            words += f"; {len(folders):,} folders in the shards, which are no classes"
+        if told.folders > 1 and not self._class_names:
+            words += f"; {told.folders:,} folders in the shards, which are no classes"
         return words
 
-    def _usable(self, index: int) -> Any:
-        if index in self._faults:
-            raise BadPicture(self._faults[index], self.sample_id(index))
-        return self._rows[index]
+    def _json(self, index: int) -> bytes:
+        """Read KEY.json of a sample, or as much of it as counts; empty where there is none. Raises BadPicture."""
+        if self._samples.json_places is None:
+            return self._samples.json_of(index) or b""
+        offset, size = self._samples.json_places[index].tolist()
+        return self._read(index, offset, min(size, MOST_JSON_BYTES)) if size else b""
+
+    def _usable(self, index: int) -> Row:
+        if fault := self._samples.fault(index):
+            raise BadPicture(fault, self.sample_id(index))
+        return self._samples.row(index)
 
     def _read_caption(self, index: int) -> tuple[str, ...]:
-        row = self._rows[index]
-        if not row["text_size"]:
+        row = self._samples.row(index)
+        if not row.text_size:
             return ()
-        stored = self._read(index, int(row["text_offset"]), int(row["text_size"]))
+        stored = self._samples.text_of(index)
+        if stored is None:
+            stored = self._read(index, row.text_offset, row.text_size)
         try:
             text = decode_text(stored)
-            if row["text_is_json"]:
+            if row.text_is_json:
                 content = parse_json(text, finite=False)
                 return captions_from({**flat(content), **content}[self.config.rules.column("text")], "")
             return captions_in(text, self.config.captions)
@@ -281,7 +285,7 @@ class ShardsSource:
             raise BadPicture(BAD_CAPTION, f"{self.sample_id(index)}{why}") from error
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
-        shard = int(self._rows[index]["shard"])
+        shard = self._samples.row(index).shard
         content = pictures.with_retries(lambda: read_at(self._handle(shard), size, offset), self.sample_id(index))
         if len(content) != size:
             detail = f"{self.sample_id(index)}: {self._shards[shard].name} became shorter"
@@ -293,17 +297,19 @@ class ShardsSource:
         if shard not in self._handles:
             if len(self._handles) >= _MOST_OPEN_SHARDS:
                 os.close(self._handles.popitem(last=False)[1])
+            self._samples.require_unchanged(shard)
             self._handles[shard] = open_handle(self._shards[shard], os.O_RDONLY)
         self._handles.move_to_end(shard)
         return self._handles[shard]
 
 
-def _ignored(indices: Sequence[ShardIndex]) -> Counter[str]:
-    return sum((Counter(index.ignored) for index in indices), Counter())
-
-
-def _no_pictures(config: ShardsConfig, indices: Sequence[ShardIndex]) -> DataError:
+def _no_pictures(config: ShardsConfig, ignored: Mapping[str, int]) -> DataError:
     endings = config.suffixes if config.picture is None else (f".{config.picture}",)
-    found = shortened([suffix for suffix, _ in _ignored(indices).most_common()], 6)
+    found = shortened([suffix for suffix, _ in Counter(ignored).most_common()], 6)
     needed = f"members named KEY{shortened(endings)}" + (f"; found {found}" if found else "")
     return DataError(f"{config.path} contains no pictures", needed=needed)
+
+
+def _original_size_in(row: Row) -> tuple[int, int] | None:
+    """The (height, width) that metadata give in a row; None where they give none."""
+    return (row.original_height, row.original_width) if row.original_height else None

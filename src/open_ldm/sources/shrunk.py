@@ -16,7 +16,9 @@ from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
 from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.holdout import Part
+from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
+from open_ldm.data.stored import hold_out_numbers, stored_digests
 from open_ldm.data.transforms import resampled
 from open_ldm.sources.categories import Categories, EntangleShrunkConfig, Groups, check_told
 from open_ldm.sources.folder import FolderConfig
@@ -131,6 +133,11 @@ class ShrunkSource:
         return columns_of(self.inner)
 
     @property
+    def shard_sizes(self) -> Indices | None:
+        """Number of samples in each shard of the inner source; None where it has none."""
+        return getattr(self.inner, "shard_sizes", None)
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the inner source's fingerprint and of how it is shrunk."""
         return self._hash(f"{self.inner.fingerprint}{self.config.told_text}")
@@ -150,6 +157,14 @@ class ShrunkSource:
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the hashes of the inner source's pictures; `hashes.pictures` covers how they are shrunk."""
         return self.inner.digests(indices, on_pictures)
+
+    def stored_digests(self, indices: Indices) -> bytes | None:
+        """Return the digests of the inner source's pictures where it has them stored."""
+        return stored_digests(self.inner, indices)
+
+    def hold_out_numbers(self, seed: int) -> Indices | None:
+        """Return what a hold-out of this seed compares, where the inner source has it stored: ids are the same."""
+        return hold_out_numbers(self.inner, seed)
 
     def __len__(self) -> int:
         return len(self.inner)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+
+from markupsafe import Markup
 
 from open_ldm.core.extras import need
 from open_ldm.studio.api import add_routes
@@ -42,6 +45,15 @@ PAGES = {
 }
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is served: which pages, under which title, and whose pages may show it inside themselves beside its own."""
+
+    pages: tuple[str, ...] = tuple(PAGES)
+    title: str = TITLE
+    framed_by: tuple[str, ...] = ()
+
+
 def import_gradio() -> Any:
     """Import Gradio with everything switched off that asks another machine. Raises MissingExtraError."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -50,22 +62,27 @@ def import_gradio() -> Any:
     return need("gradio", extra="studio")
 
 
-def build_blocks(models: Models, trainings: Trainings, queue: DeviceQueue) -> Any:
+def build_blocks(models: Models, trainings: Trainings, queue: DeviceQueue, shown: Shown) -> Any:
     """Build the tabs."""
     gr = import_gradio()
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=shown.title, analytics_enabled=False) as blocks:
         studio = Studio(gr, models, models.playable(), trainings, queue)
-        gr.HTML(f'<h1 class="ldm-title">{TITLE}</h1>')
-        with gr.Tabs(selected="play") as tabs:
-            for name, build in PAGES.items():
+        gr.HTML(str(Markup('<h1 class="ldm-title">{}</h1>').format(shown.title)))
+        with gr.Tabs(selected=shown.pages[0].lower()) as tabs:
+            for name in shown.pages:
                 with gr.Tab(name, id=name.lower()):
-                    build(studio)
-        _keep_in_address(gr, blocks, tabs, studio)
+                    PAGES[name](studio)
+        _keep_in_address(gr, blocks, tabs, studio, shown)
     return blocks
 
 
 def build_app(
-    models: Models, trainings: Trainings, queue: DeviceQueue, token: str | None = None, hosts: tuple[str, ...] = ()
+    models: Models,
+    trainings: Trainings,
+    queue: DeviceQueue,
+    token: str | None = None,
+    hosts: tuple[str, ...] = (),
+    shown: Shown = Shown(),
 ) -> Any:
     """Build the application: pages and API behind the guard.
 
@@ -75,14 +92,15 @@ def build_app(
         queue: Of the device.
         token: That requests need; None for none.
         hosts: Names by which the studio may be called; empty for any.
+        shown: Which pages.
 
     Returns:
         An ASGI application.
     """
     gr, fastapi = import_gradio(), need("fastapi", extra="studio")
-    blocks = build_blocks(models, trainings, queue)
+    blocks = build_blocks(models, trainings, queue, shown)
     blocks.queue(default_concurrency_limit=None, max_size=queue.limits.waiting, api_open=False)
-    app = fastapi.FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url=None)
+    app = fastapi.FastAPI(title=shown.title, docs_url=None, redoc_url=None, openapi_url=None)
     add_routes(app, models, queue)
     style, script = (_resource(name) for name in ("style.css", "address.js"))
     mounted = gr.mount_gradio_app(
@@ -102,16 +120,16 @@ def build_app(
         css=style,
         head=f"<script>{script}</script>",
     )
-    return Guard(mounted, token, hosts)
+    return Guard(mounted, token, hosts, framed_by=shown.framed_by)
 
 
-def _keep_in_address(gr: Any, blocks: Any, tabs: Any, studio: Studio) -> None:
+def _keep_in_address(gr: Any, blocks: Any, tabs: Any, studio: Studio, shown: Shown) -> None:
     """Write what is chosen into the page's address, and read it from there when the page is opened."""
     remembered = studio.remembered
     for name, (component, default) in remembered.items():
         script = f"(value) => {{ window.ldmRemember({json.dumps(name)}, value, {json.dumps(default)}); return []; }}"
         component.change(None, component, None, js=script, api_visibility="private")
-    tab_names = [name.lower() for name in PAGES]
+    tab_names = [name.lower() for name in shown.pages]
 
     def restore(request: gr.Request) -> list[Any]:
         """Return the values that stand in the page's address."""

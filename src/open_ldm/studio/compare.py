@@ -10,9 +10,10 @@ from functools import partial
 
 from pydantic import Field
 
+from open_ldm.commands.differing import Differing, differing_settings
 from open_ldm.commands.sample import requests_from, sample_images
 from open_ldm.core import seeds
-from open_ldm.core.config import Config, flattened
+from open_ldm.core.config import Config
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import png_bytes, to_picture, to_pixels
@@ -22,7 +23,6 @@ from open_ldm.studio.limits import LIMITS
 from open_ldm.studio.models import ModelFacts, Models
 from open_ldm.studio.play import MOST_SEED
 
-_LEFT_OUT = ("name",)
 _VOTES = ("left", "right", "equal")
 
 
@@ -57,12 +57,9 @@ class Compared:
     models: tuple[ComparedModel, ...]
 
 
-def differences(models: Sequence[ModelFacts]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the settings in which the recipes differ, with the value of each run; '-' for one that lacks the setting."""
-    flat = [{name: str(value) for name, value in flattened(one.recipe.model_dump(mode="json")).items()} for one in models]
-    keys = list(dict.fromkeys(key for one in flat for key in one))
-    rows = [(key, tuple(one.get(key, "-") for one in flat)) for key in keys if key not in _LEFT_OUT]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+def differences(models: Sequence[ModelFacts]) -> list[Differing]:
+    """Return the settings in which the recipes differ, with the value of each run."""
+    return differing_settings([one.recipe.model_dump(mode="json") for one in models])
 
 
 def compare(models: Models, request: CompareRequest, job: Job[Compared]) -> Compared:

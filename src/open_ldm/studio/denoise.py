@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from open_ldm.commands.sample import sample_images
+from open_ldm.commands.sample import check_kind, sample_images
 from open_ldm.commands.sample_options import checked_settings
 from open_ldm.commands.start_picture import start_of
 from open_ldm.controls.gate import gamma
 from open_ldm.core.display import as_shown
-from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.pictures import png_bytes, to_picture, to_pixels
 from open_ldm.pages.charts import Plot, Series
 from open_ldm.run_folder.report.gates import clock_time
@@ -52,8 +51,7 @@ def denoise(models: Models, request: PlayRequest, job: Job[Denoised]) -> Denoise
     run = models.load(request.model)
     options = request.options()
     settings = checked_settings(run, options)
-    if options.prompts and run.recipe.conditioning.semantic.kind != "text":
-        raise ConfigError("this model takes no prompt", needed=nearest("", ("a class", "nothing")))
+    check_kind(run, options.prompts, options.classes)
     shown = next(iter((*options.prompts, *options.classes)), None)
     start = start_of(run, options.start, options.strength)
     times = run.generator.times(settings, 1.0 if start is None else start.strength)

@@ -30,16 +30,13 @@ _GET = re.compile(
 _POST = re.compile(r"/api/sample|/gradio_api/queue/join|/gradio_api/cancel|/gradio_api/reset/?")
 _OF_OTHER_PAGES = {"page", "deep_link"}
 """Entries of an address by which the library behind the pages looks for what we do not have, and fails (status 500)."""
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
-    " connect-src 'self' data: blob:; frame-ancestors 'self'; base-uri 'self'; form-action 'self'"
+    " connect-src 'self' data: blob:; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
-_HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Guard:
@@ -51,12 +48,20 @@ class Guard:
         hosts: Names by which the studio may be called; empty for any. A page of another site cannot make a browser ask
             a studio on this machine by a name of its own (DNS rebinding).
         most_bytes: Of a request's body.
+        framed_by: Sites whose pages may show the studio inside themselves, besides its own.
     """
 
     def __init__(
-        self, app: App, token: str | None = None, hosts: Iterable[str] = _LOCAL, most_bytes: int = LIMITS.body_bytes
+        self,
+        app: App,
+        token: str | None = None,
+        hosts: Iterable[str] = LOCAL_NAMES,
+        most_bytes: int = LIMITS.body_bytes,
+        framed_by: Iterable[str] = (),
     ) -> None:
         self.app, self.token, self.hosts, self.most_bytes = app, token, frozenset(hosts), most_bytes
+        policy = " ".join([_POLICY, *framed_by])
+        self.headers: Headers = ((b"content-security-policy", policy.encode()), *_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an error, or hand the request on."""
@@ -65,12 +70,14 @@ class Guard:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif (refused := self._refused(scope)) is not None:
-            await _answer(send, *refused)
+            await _answer(send, self.headers, *refused)
         elif (given := self._token_in_query(scope)) is not None:
             right = hmac.compare_digest(given.encode(), self.token.encode()) if self.token else False
-            await _answer(send, 303, "", (_location(scope), *([_cookie(self.token)] if right and self.token else [])))
+            await _answer(
+                send, self.headers, 303, "", (_location(scope), *([_cookie(self.token)] if right and self.token else []))
+            )
         else:
-            await self.app(scope, _counted(receive, self.most_bytes), _with_headers(send))
+            await self.app(scope, _counted(receive, self.most_bytes), _with_headers(send, self.headers))
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -135,9 +142,9 @@ def _cookie(token: str) -> tuple[bytes, bytes]:
     return b"set-cookie", f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/".encode("latin-1", "ignore")
 
 
-async def _answer(send: Send, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    own = [(b"content-type", b"text/plain; charset=utf-8"), *headers, *_HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": own})
+async def _answer(send: Send, own: Headers, status: int, text: str, more: Headers = ()) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), *more, *own]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
 
 
@@ -154,10 +161,10 @@ def _counted(receive: Receive, most: int) -> Receive:
     return counted
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, headers: Headers) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await send(message)
 
     return sent

@@ -10,8 +10,6 @@ from markupsafe import Markup, escape
 from open_ldm.studio.device_queue import Progress
 from open_ldm.studio.play import Played, PlayedPicture
 
-Cell = tuple[Markup, str]
-
 
 def data_uri(png: bytes) -> str:
     """Return a PNG file as an address that holds it."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from open_ldm.commands.sample import sample, steps_of
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
@@ -67,6 +67,12 @@ class PlayRequest(Config):
             raise ValueError(f"a control has more than {LIMITS.text} characters")
         return given
 
+    @model_validator(mode="after")
+    def _strength_of_something(self) -> PlayRequest:
+        if self.strength is not None and self.start is None:
+            raise ValueError("strength has no effect without start; needed: a start picture, or no strength")
+        return self
+
     def options(self) -> SampleOptions:
         """Return the request as `ldm sample` takes it. Raises ConfigError for a start picture that is no base64."""
         prompt = (self.prompt,) if self.prompt is not None and self.prompt.strip() else ()
@@ -81,7 +87,7 @@ class PlayRequest(Config):
             semantic_scale=self.semantic_scale,
             control_scale=self.control_scale,
             start=None if self.start is None else start_bytes(self.start),
-            strength=None if self.start is None else self.strength,
+            strength=self.strength,
         )
 
 

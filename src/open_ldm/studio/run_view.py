@@ -21,20 +21,12 @@ _PREVIEW_BYTES = 4 << 20
 _SHOWN_EVENTS = ("start", "resume", "length", "warning", "nonfinite", "rollback", "checkpoint", "end")
 
 
-def run_html(history: RunHistory, *, is_running: bool, live: bool = True) -> Markup:
-    """Return a run as HTML.
-
-    Args:
-        history: Of the run.
-        is_running: A process of this machine trains it.
-        live: Draw the curves; without it only the words are made, which takes no time.
-    """
+def run_html(history: RunHistory, *, is_running: bool) -> Markup:
+    """Return a run as HTML; `is_running`: a process of this machine trains it."""
     reference = reference_under(history)
-    parts = [run_facts(history, is_running)]
-    if live:
-        parts += [plot_html(plot) for plot in plots(history, reference)]
-        if reference is not None:
-            parts.append(note(f"Reference, with the band of its seeds: {reference.sentence}."))
+    parts = [run_facts(history, is_running), *(plot_html(plot) for plot in plots(history, reference))]
+    if reference is not None:
+        parts.append(note(f"Reference, with the band of its seeds: {reference.sentence}."))
     parts += [samples_html(history.previews), events_html(history.events)]
     return Markup().join(parts)
 

@@ -17,12 +17,12 @@ from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.studio.app import build_app, import_gradio
 from open_ldm.studio.device_queue import DeviceQueue
+from open_ldm.studio.guard import LOCAL_NAMES
 from open_ldm.studio.models import Models, demo_models
 from open_ldm.studio.trainings import Training, Trainings, training_of
 
 TOKEN = "LDM_STUDIO_TOKEN"
 """Environment variable with the token, which a command line would show to everybody on the machine."""
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StudioOptions:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host in ("127.0.0.1", "localhost", "::1")
+        return (f"[{self.host}]" if ":" in self.host else self.host) in LOCAL_NAMES
 
 
 def serve(options: StudioOptions, say: Callable[[str], None]) -> int:
@@ -70,7 +70,7 @@ def serve(options: StudioOptions, say: Callable[[str], None]) -> int:
     with bound_socket(options.host, options.port) as listening:
         port = listening.getsockname()[1]
         queue = DeviceQueue()
-        app = build_app(models, trainings, queue, token, _LOCAL_NAMES if options.is_local else ())
+        app = build_app(models, trainings, queue, token, LOCAL_NAMES if options.is_local else ())
         config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         shown = f"[{options.host}]" if ":" in options.host else options.host

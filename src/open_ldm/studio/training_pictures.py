@@ -24,7 +24,8 @@ from open_ldm.data.sample import BadPicture, Source, TransformRecord
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.run_folder.history import lookup
 from open_ldm.runs.load import LoadedRun
-from open_ldm.runs.shapes import buckets_of, training_order
+from open_ldm.runs.ordering import order_of
+from open_ldm.runs.shapes import buckets_of
 from open_ldm.sources.loader import open_data, read_view
 from open_ldm.studio.device_queue import Job
 from open_ldm.studio.models import Models
@@ -130,8 +131,7 @@ class TrainingPictures:
     def _order(self, name: str, run: LoadedRun, source: Source) -> Order:
         """The order of its training; the sizes of all pictures are read once where views have several shapes."""
         if name not in self._orders:
-            buckets, training = buckets_of(run.recipe.transform, source), run.recipe.training
-            self._orders[name] = training_order(source, training.seed, training.batch_size, run.recipe.data.views, buckets)
+            self._orders[name] = order_of(run.recipe, source, buckets_of(run.recipe.transform, source))
         return self._orders[name]
 
     def _source(self, name: str) -> Source:

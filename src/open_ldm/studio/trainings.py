@@ -27,10 +27,17 @@ _LOG = "studio.log"
 
 @dataclass(frozen=True)
 class Training:
-    """A run that may be started: its folder, and the command line that begins it or goes on with it."""
+    """A run that may be started.
+
+    Attributes:
+        run: Its folder.
+        command: The command line that begins it or goes on with it.
+        begun_in: The folder from which paths in the command count; None for the one that the studio was started in.
+    """
 
     run: Path
     command: tuple[str, ...]
+    begun_in: Path | None = None
 
     @property
     def sentence(self) -> str:
@@ -70,6 +77,12 @@ class Trainings:
         begun = [part.path for part in RunFolder(folder).parts if part.events.is_file()]
         return read_history(begun[-1] if begun else folder)
 
+    def sign(self, path: Path) -> str:
+        """Return a text that is another one once there is something new to show of a run, wherever it is trained."""
+        parts = [part.events for part in RunFolder(run_folder_of(path)).parts if part.events.is_file()]
+        known = [(part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
+        return f"{path} {known} {self.trains(path)}"
+
     def trains(self, path: Path) -> bool:
         """Return whether a process of this machine trains a run now."""
         return self._process(run_folder_of(path)) is not None
@@ -92,6 +105,7 @@ class Trainings:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                cwd=training.begun_in,
             )
         self._children = [one for one in self._children if one.poll() is None] + [child]
         return f"started: {training.sentence}"
@@ -117,7 +131,7 @@ def training_of(recipe: str, overrides: Sequence[str], out: Path) -> Training:
 
 
 def _goes_on(name: str, folder: Path, history: RunHistory) -> Training:
-    begun = next((event for event in history.events if event.name == "start"), None)
+    begun = next((event for event in reversed(history.events) if event.name in ("start", "resume")), None)
     argv = list(command_of(begun)) if begun is not None else []
     if read_history(folder).state.word == "finished":
         raise ConfigError(f"{name} has finished", fix="ldm train with more training.samples goes on")
@@ -125,7 +139,10 @@ def _goes_on(name: str, folder: Path, history: RunHistory) -> Training:
         raise ConfigError(f"{name} was not begun by ldm train on this machine", fix="go on where it was begun")
     if begun is not None and (processes := begun.number("processes")) is not None:
         raise ConfigError(f"{name} was begun by {processes:g} processes", fix="go on with it as it was begun")
-    return Training(folder, (*_without_out(argv), "--out", str(folder)))
+    begun_in = begun.text("cwd") if begun is not None else ""
+    if begun_in and not Path(begun_in).is_dir():
+        raise ConfigError(f"{name} was begun in a folder that is not here", fix="go on with it where it was begun")
+    return Training(folder, (*_without_out(argv), "--out", str(folder.resolve())), Path(begun_in) if begun_in else None)
 
 
 def _without_out(argv: Sequence[str]) -> list[str]:

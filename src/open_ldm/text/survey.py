@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from open_ldm.data.sample import Source
-from open_ldm.data.survey import spread
+from open_ldm.data.survey import some_captions, spread
 from open_ldm.text.base import TextEncoder
 
 
@@ -40,9 +40,15 @@ class CaptionSurvey:
         return asdict(self)
 
 
-def survey_captions(encoder: TextEncoder, source: Source, limit: int = 2000) -> CaptionSurvey:
-    """Examine up to `limit` captions, spread evenly over all of the source."""
-    captions = source.captions()
+def survey_captions(encoder: TextEncoder | None, source: Source, limit: int = 2000) -> CaptionSurvey | None:
+    """Examine up to `limit` captions, spread evenly over all of the source, or over `some_captions` of a large one.
+
+    Returns:
+        What was found; None without an encoder.
+    """
+    if encoder is None:
+        return None
+    captions = some_captions(source)
     examined = [captions[index] for index in spread(len(captions), limit)]
     summary = source.summary
     return CaptionSurvey(summary.pictures, summary.pictures - summary.captioned, len(examined), sum(encoder.cut(examined)))

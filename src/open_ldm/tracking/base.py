@@ -57,8 +57,13 @@ class Tracker(Config):
     def begin(self, run: TrackedRun) -> str:
         """Begin to track a run, or go on where `run.id` says. Returns the tracker's own name of the run, never empty."""
 
-    def held(self) -> int | None:
-        """Return the last step that is surely kept, where the tracker can tell; None goes by the run's event log."""
+    def held(self) -> Mapping[str, int] | int | None:
+        """Return what is surely kept, once the run has begun, where the tracker can tell.
+
+        Returns:
+            The last step of each curve, by its name; curves without one are not there. Or one step for all of them. None goes
+            by the run's event log, and by what failed before.
+        """
         return None
 
     @abstractmethod

@@ -12,8 +12,8 @@ from open_ldm.core.errors import ConfigError, DiskError, OpenLdmError, cut
 from open_ldm.core.events import Event, effective_events, read_events
 from open_ldm.evaluation.stored import stored_results
 from open_ldm.tracking.base import TrackedRun, Tracker
-from open_ldm.tracking.scalars import PREVIEW, TRACKED, key_of_result, scalars_of, scalars_of_result
-from open_ldm.tracking.sent import Sent, read_sent, write_sent
+from open_ldm.tracking.scalars import PREVIEW, TRACKED, curves_of, key_of_result, scalars_of, scalars_of_result
+from open_ldm.tracking.sent import FILE, Sent, read_sent, write_sent
 
 EVENTS = "events.jsonl"
 _NOTHING = -1
@@ -22,20 +22,21 @@ _REASON_LENGTH = 140
 
 @dataclass
 class _Line:
-    """A tracker at work: what it was sent, and the last step of each kind of event that it holds."""
+    """A tracker at work: what is written down of it, and the last step of each curve that it was sent, by name."""
 
     tracker: Tracker
     sent: Sent
-    held: Mapping[str, int]
+    until: dict[str, int]
 
 
 class Feed:
     """Sends events to trackers.
 
-    The event log is the truth: each event is written there first, and then sent. So a process that goes on knows from the log
-    what was sent, unless a tracker tells itself what it holds (W&B and Trackio, which write later than they are sent to). Work
-    that was lost with a killed process is done again with the same numbers, and is not sent again. What a tracker missed,
-    since it failed or was added later, is sent from the log.
+    The event log is the truth: each event is written there first, and then sent. Each curve is followed on its own, since a
+    tracker may take the loss of a step and fail at its preview. What a tracker has is told by itself where it can (all three
+    of the package on this machine); else everything in the log was sent, but for what failed. Work that was lost with a killed
+    process is done again with the same numbers, and is not sent again. What a tracker missed, since it failed, was left out or
+    was added later, is sent from the log.
 
     Args:
         trackers: Those of the recipe.
@@ -45,8 +46,7 @@ class Feed:
 
     def __init__(self, trackers: Sequence[Tracker], folder: Path, warn: Callable[[str], None]) -> None:
         self._trackers, self._folder, self._warn, self._training = trackers, folder, warn, ""
-        self._before = read_events(folder / EVENTS) if trackers else []
-        self._last = max((event.samples_seen for event in self._before), default=_NOTHING)
+        self._before = read_events(folder / EVENTS) if trackers or (folder / FILE).is_file() else []
         self._lines: list[_Line] = []
         self._sent: dict[str, Sent] = {}
 
@@ -60,24 +60,28 @@ class Feed:
         Returns:
             Where to look, one line for each tracker.
         """
-        if not self._trackers:
-            return []
         self._training = _training_of(now)
-        self._sent = read_sent(self._folder, [tracker.kind for tracker in self._trackers], self._training)
+        kinds = [tracker.kind for tracker in self._trackers]
+        self._sent = read_sent(self._folder, kinds, self._training)
+        if not self._sent:
+            return []
+        for kind, sent in self._sent.items():
+            if kind not in kinds and sent.until is None:  # left out by this process, whose events it will miss
+                sent.until = self._logged()
         for tracker in self._trackers:
             sent = self._sent[tracker.kind]
-            line = _Line(tracker, sent, {})
-            self._guarded(line, partial(self._begun, line, run, now), self._last + 1)
+            first = not sent.id
+            line = _Line(tracker, sent, {} if first else dict(self._logged() if sent.until is None else sent.until))
+            self._guarded(line, partial(self._begun, line, run, now, first=first))
         self._write()
         self._evaluations()
         return [f"tracked by {line.tracker.kind}: {line.tracker.place}" for line in self._lines]
 
     def event(self, event: Event) -> None:
         """Send an event that was written to the log."""
-        self._last = max(self._last, event.samples_seen)
         if event.name in TRACKED:
             for line in list(self._lines):
-                self._guarded(line, partial(self._send, line, event), event.samples_seen)
+                self._guarded(line, partial(self._send, line, event))
 
     def end(self, code: int | None) -> None:
         """Send the evaluations that came meanwhile, and close; ending twice is harmless."""
@@ -89,41 +93,39 @@ class Feed:
             except Exception as error:
                 self._say(line, error)
 
-    def _begun(self, line: _Line, run: TrackedRun, now: Event | None) -> None:
-        first = not line.sent.id
+    def _begun(self, line: _Line, run: TrackedRun, now: Event | None, *, first: bool) -> None:
         line.sent.id = line.tracker.begin(replace(run, id=line.sent.id))
         self._write()
-        line.held = self._held(line, first=first)
+        if not first:
+            line.until = _held(line.tracker.held(), line.until)
         self._lines.append(line)
         for event in effective_events([*self._before, *([] if now is None else [now])]):
-            if event.name in TRACKED and event.samples_seen > line.held[event.name]:
-                line.sent.missing_from = event.samples_seen
-                self._send(line, event)
-        line.sent.missing_from = None
+            self._send(line, event)
+        line.sent.until = None
 
-    def _held(self, line: _Line, *, first: bool) -> dict[str, int]:
-        """The last step of each kind of event that a tracker has."""
-        if first:
-            return dict.fromkeys(TRACKED, _NOTHING)
-        if (told := line.tracker.held()) is not None:
-            return dict.fromkeys(TRACKED, told)
-        last = dict.fromkeys(TRACKED, _NOTHING)
+    def _logged(self) -> dict[str, int]:
+        """The last step of each curve in the event log, as it was before this process."""
+        last: dict[str, int] = {}
         for event in self._before:
-            if event.name in last:
-                last[event.name] = max(last[event.name], event.samples_seen)
-        missing = line.sent.missing_from
-        return last if missing is None else {name: min(step, missing - 1) for name, step in last.items()}
+            for name in curves_of(event):
+                last[name] = max(last.get(name, _NOTHING), event.samples_seen)
+        return last
 
     def _send(self, line: _Line, event: Event) -> None:
-        if event.samples_seen <= line.held[event.name]:
+        """Send what a tracker lacks of an event, and note it once it was taken."""
+        step = event.samples_seen
+        lacking = [name for name in curves_of(event) if step > line.until.get(name, _NOTHING)]
+        if not lacking:
             return
         if event.name == PREVIEW:
             shown = event.fields.get("prompts")
             captions = [str(one) for one in shown] if isinstance(shown, list) else []
             if (file := self._folder / event.text("file")).is_file():
-                line.tracker.picture(event.samples_seen, PREVIEW, file, captions)
-        elif numbers := scalars_of(event):
-            line.tracker.scalars(event.samples_seen, numbers)
+                line.tracker.picture(step, PREVIEW, file, captions)
+        else:
+            numbers = scalars_of(event)
+            line.tracker.scalars(step, {name: numbers[name] for name in lacking})
+        line.until |= dict.fromkeys(lacking, step)
 
     def _evaluations(self) -> None:
         """Send the numbers of evaluation.json that were not sent yet."""
@@ -138,14 +140,13 @@ class Feed:
                 if (key := key_of_result(stored)) in line.sent.evaluations or stored.samples_seen is None:
                     continue
                 step, numbers = stored.samples_seen, scalars_of_result(stored)
-                line.sent.evaluations.append(key)
-                if not self._guarded(line, partial(line.tracker.scalars, step, numbers), self._last + 1):
-                    line.sent.evaluations.remove(key)
+                if not self._guarded(line, partial(line.tracker.scalars, step, numbers)):
                     break
-        self._write()
+                line.sent.evaluations.append(key)
+                self._write()
 
-    def _guarded(self, line: _Line, action: Callable[[], None], step: int) -> bool:
-        """Act; a tracker that fails is left alone from then on, whatever the reason, and misses events from `step` on.
+    def _guarded(self, line: _Line, action: Callable[[], None]) -> bool:
+        """Act; a tracker that fails is left alone from then on, whatever the reason, and what it has is written down.
 
         Returns whether it went well.
         """
@@ -153,8 +154,7 @@ class Feed:
             action()
         except Exception as error:
             self._lines = [other for other in self._lines if other is not line]
-            missing = line.sent.missing_from
-            line.sent.missing_from = step if missing is None else min(step, missing)
+            line.sent.until = dict(line.until)
             self._write()
             self._say(line, error)
             return False
@@ -168,6 +168,18 @@ class Feed:
     def _write(self) -> None:
         with suppress(DiskError):  # the next change writes it again
             write_sent(self._folder, self._sent, self._training)
+
+
+def _held(told: Mapping[str, int] | int | None, known: Mapping[str, int]) -> dict[str, int]:
+    """The last step of each curve that a tracker has, by what it tells and what is known without it.
+
+    One step for all curves does not say which of them failed before.
+    """
+    if told is None:
+        return dict(known)
+    if isinstance(told, int):
+        return {name: min(step, told) for name, step in known.items()}
+    return dict(told)
 
 
 def _training_of(now: Event | None) -> str:

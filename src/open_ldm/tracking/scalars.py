@@ -11,6 +11,7 @@ from open_ldm.evaluation.stored import Stored
 _NUMBERS = {
     "train": ("loss", "grad_norm", "learning_rate", "samples_per_second", "data_wait_share"),
     "held_out": ("mean", "low", "high"),
+    "evaluated": ("frechet_distance", "nearer"),
     "reconstruction": ("mean_psnr_db", "worst_psnr_db"),
 }
 PREVIEW = "preview"
@@ -25,6 +26,13 @@ def scalars_of(event: Event) -> dict[str, float]:
     if event.name == "held_out" and isinstance(levels, list) and isinstance(times, list):
         found |= {f"held_out/at_t_{t:g}": float(level) for t, level in zip(times, levels, strict=False)}
     return _finite(found)
+
+
+def curves_of(event: Event) -> list[str]:
+    """Return the names of what trackers are sent of an event: its finite numbers, or the picture; [] for other events."""
+    if event.name == PREVIEW:
+        return [PREVIEW]
+    return list(scalars_of(event)) if event.name in TRACKED else []
 
 
 def scalars_of_result(stored: Stored) -> dict[str, float]:

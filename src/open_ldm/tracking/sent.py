@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,12 @@ class Sent:
 
     Attributes:
         id: Its own name of the run; empty before it first began.
-        missing_from: The first step that failed to be sent; None where none did.
+        until: The last step of each curve that it was sent, by name, while it lags behind the event log; else None.
         evaluations: The evaluation numbers that it has.
     """
 
     id: str = ""
-    missing_from: int | None = None
+    until: Mapping[str, int] | None = None
     evaluations: list[str] = field(default_factory=list)
 
 
@@ -35,29 +35,27 @@ def read_sent(folder: Path, kinds: Sequence[str], training: str) -> dict[str, Se
         training: What is trained; records of another training, which the folder once began, do not count. Empty: of any.
 
     Returns:
-        By kind, also where nothing was sent yet.
+        By kind: of these, also where nothing was sent yet, and of those that the run had before.
     """
     content = read_json_object(folder / FILE)
     same = not training or content.get("training") == training
     known = content.get("trackers") if same else None
-    return {kind: _sent(known.get(kind) if isinstance(known, dict) else None) for kind in kinds}
+    known = known if isinstance(known, dict) else {}
+    return {kind: _sent(known.get(kind)) for kind in dict.fromkeys([*kinds, *known])}
 
 
 def write_sent(folder: Path, sent: dict[str, Sent], training: str) -> None:
-    """Write what trackers were sent, beside what trackers that this process does not use were sent."""
-    content = read_json_object(folder / FILE)
-    training = training or str(content.get("training", ""))
-    before = content.get("trackers") if content.get("training") == training else None
-    kept = before if isinstance(before, dict) else {}
-    write_json(folder / FILE, {"training": training, "trackers": {**kept, **{kind: asdict(one) for kind, one in sent.items()}}})
+    """Write what trackers were sent, those too that this process does not use."""
+    training = training or str(read_json_object(folder / FILE).get("training", ""))
+    write_json(folder / FILE, {"training": training, "trackers": {kind: asdict(one) for kind, one in sent.items()}})
 
 
 def _sent(content: object) -> Sent:
     if not isinstance(content, dict):
         return Sent()
-    missing, evaluations = content.get("missing_from"), content.get("evaluations")
+    until, evaluations = content.get("until"), content.get("evaluations")
     return Sent(
         str(content.get("id", "")),
-        missing if isinstance(missing, int) else None,
+        {str(name): step for name, step in until.items() if isinstance(step, int)} if isinstance(until, dict) else None,
         [str(one) for one in evaluations] if isinstance(evaluations, list) else [],
     )

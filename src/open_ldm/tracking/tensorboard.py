@@ -25,6 +25,7 @@ class TensorBoard(Tracker):
     library: ClassVar[str] = "tensorboard"
     _writer: Any = PrivateAttr(None)
     _folder: Path | None = PrivateAttr(None)
+    _held: Mapping[str, int] = PrivateAttr({})
 
     @property
     def place(self) -> str:
@@ -32,18 +33,25 @@ class TensorBoard(Tracker):
         return "" if self._folder is None else f"tensorboard --logdir {self._folder}"
 
     def begin(self, run: TrackedRun) -> str:
-        """Open a new file; the recipe and the commit are written once."""
+        """Open a new file; the recipe and the commit are written once. The run is known by the name of its first file."""
         need("tensorboard", extra="track")
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = run.folder / FOLDER
+        before = _files(self._folder)
+        self._held = _last_steps([file for file in before if run.again and _begun(file.name) >= _begun(run.id)])
         self._writer = SummaryWriter(str(self._folder))
+        self._writer.flush()
         if not run.again:
             recipe = yaml.safe_dump(dict(run.recipe), sort_keys=False, allow_unicode=True)
             self._writer.add_text("recipe", f"```yaml\n{recipe}```", 0)
             self._writer.add_text("commit", run.commit or "none", 0)
             self._writer.flush()
-        return FOLDER
+        return run.id or next(file.name for file in _files(self._folder) if file not in before)
+
+    def held(self) -> Mapping[str, int]:
+        """Return the last step of each curve in the files of the run."""
+        return self._held
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one point of each curve."""
@@ -62,3 +70,23 @@ class TensorBoard(Tracker):
     def end(self, code: int | None) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("events.out.tfevents.*"))
+
+
+def _begun(name: str) -> str:
+    """When a file was begun: files of a training that the folder held earlier are older than the run's first."""
+    return name.split(".")[3]
+
+
+def _last_steps(files: Sequence[Path]) -> dict[str, int]:
+    """Read the last step of each curve; a file ends at the first record that is not whole."""
+    loader = need("tensorboard.backend.event_processing.event_file_loader", extra="track").EventFileLoader
+    last: dict[str, int] = {}
+    for file in files:
+        for event in loader(str(file)).Load():
+            for value in event.summary.value:
+                last[value.tag] = max(last.get(value.tag, -1), event.step)
+    return last

@@ -53,13 +53,15 @@ class Trackio(Tracker):
             )
         return name
 
-    def held(self) -> int | None:
-        """Return the last step of the table: rows are written twice a second, so a kill may lose some. None for a Space."""
+    def held(self) -> Mapping[str, int] | None:
+        """Return the last steps in the table: rows are written twice a second, so a kill may lose some. None for a Space."""
         if self.space is not None:
             return None
         table = need("trackio.sqlite_storage", extra="track").SQLiteStorage
-        last = table.get_max_step_for_run(self.project, self._run.name, run_id=self._run.id)
-        return -1 if last is None else int(last)
+        last: dict[str, int] = {}
+        for row in table.get_logs(self.project, self._run.name, run_id=self._run.id):
+            last |= {name: max(last.get(name, -1), int(row["step"])) for name in row}
+        return last
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add a row."""

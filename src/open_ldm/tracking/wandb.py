@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from open_ldm.core.config import flattened
 from open_ldm.core.extras import need
 from open_ldm.tracking.base import TrackedRun, Tracker
-from open_ldm.tracking.wandb_files import last_step
+from open_ldm.tracking.wandb_files import last_steps
 
 CLOCK = "samples_seen"
 """The axis of every curve: a row added later, such as an evaluation of an older checkpoint, has a step of its own behind it."""
@@ -34,7 +34,8 @@ class Wandb(Tracker):
     entity: str | None = None
     mode: Literal["online", "offline"] | None = None
     _run: Any = PrivateAttr(None)
-    _held: int | None = PrivateAttr(None)
+    _held: Mapping[str, int] | int = PrivateAttr({})
+    _begins_after: int = PrivateAttr(-1)
     _last: int = PrivateAttr(-1)
 
     @property
@@ -61,17 +62,20 @@ class Wandb(Tracker):
             settings=wandb.Settings(silent=True, console="off", init_timeout=_WAIT_SECONDS, login_timeout=_WAIT_SECONDS),
         )
         self._run.define_metric("*", step_metric=CLOCK)
-        online = not self._run.offline
-        self._held = int(self._run.step) - 1 if online else last_step(run.folder / "wandb", name)
-        self._last = self._held
+        if self._run.offline:
+            self._begins_after, self._held = last_steps(run.folder / "wandb", name, CLOCK)
+        else:
+            self._begins_after = self._held = int(self._run.step) - 1
+        self._last = self._begins_after
         return name
 
-    def held(self) -> int | None:
-        """Return the last step in the files, or on the server: a killed process loses the rows of its last half minute."""
+    def held(self) -> Mapping[str, int] | int:
+        """Return the last steps in the files, or the last one on the server: a kill loses the rows of the last half minute."""
         return self._held
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a row; a step that goes back would be dropped, so such a row gets the next one, and its true clock."""
+        """Log a row; one whose step goes back, or was written by an earlier process, would be dropped: it gets the next one and
+        its true clock."""
         self._log(step, values)
 
     def picture(self, step: int, name: str, file: Path, captions: Sequence[str]) -> None:
@@ -84,5 +88,5 @@ class Wandb(Tracker):
         self._run.finish(exit_code=0 if code in (0, 75) else 1)
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
-        self._last = max(self._last, step) if step >= self._last else self._last + 1
+        self._last = step if step >= self._last and step > self._begins_after else self._last + 1
         self._run.log({**values, CLOCK: step}, step=self._last)

@@ -18,12 +18,29 @@ from open_ldm.core.plain_data import parse_json
 _FILE_HEADER_BYTES = 7
 _CHUNK = struct.Struct("<IHB")
 _BLOCK_BYTES = 32 << 10
+_PICTURE = ".path"
+"""A picture is a mapping, and this entry of it says that there is one."""
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
-def last_step(folder: Path, run_id: str) -> int:
-    """Return the largest step in the files of a run below `folder`; -1 where there is none."""
-    return max((step for step, _ in rows(folder, run_id)), default=-1)
+def last_steps(folder: Path, run_id: str, clock: str) -> tuple[int, dict[str, int]]:
+    """Read how far the files of a run below `folder` go.
+
+    Args:
+        folder: Where W&B keeps its folders.
+        run_id: Of the run.
+        clock: The value of a row that says where it belongs on a curve.
+
+    Returns:
+        The largest step of a row, -1 where there is none; and the largest clock of each curve, by name.
+    """
+    last, curves = -1, dict[str, int]()
+    for step, values in rows(folder, run_id):
+        last, at = max(last, step), values.get(clock)
+        if isinstance(at, int):
+            names = {name.removesuffix(_PICTURE) for name in values}
+            curves |= {name: max(curves.get(name, -1), at) for name in names}
+    return last, curves
 
 
 def rows(folder: Path, run_id: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -5,7 +5,6 @@ What is made is a function of positions alone, so the thread changes no number, 
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Generic, Self, TypeVar
 import torch
 
 from open_ldm.core.launch import processes_here
+from open_ldm.core.threads import usable_cores
 
 UPDATES_AHEAD = 2
 MOST_AHEAD = 8
@@ -39,8 +39,7 @@ def depth_ahead(device: torch.device, micro_batches: int) -> int:
     """
     if device.type not in ("cpu", "cuda"):  # two threads that compute on MPS end the process (pytorch#197805)
         return 0
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if device.type == "cpu" and usable < 2 * processes_here() * torch.get_num_threads():
+    if device.type == "cpu" and usable_cores() < 2 * processes_here() * torch.get_num_threads():
         return 0
     return min(UPDATES_AHEAD * micro_batches, MOST_AHEAD)
 

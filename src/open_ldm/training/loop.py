@@ -10,7 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from open_ldm.core.errors import NonFiniteError
 from open_ldm.training.ahead import Ahead, depth_ahead
 from open_ldm.training.plan import BatchPlan
-from open_ldm.training.trainer import Trainer, Update
+from open_ldm.training.trainer import Trainer
+from open_ldm.training.update import Update
 
 MAX_SKIPPED_IN_ROW = 3
 MAX_SKIPPED_SHARE = 0.001
@@ -180,14 +181,14 @@ class Loop(Generic[B]):
             self.hooks.after_update()
             counters = self.trainer.state.counters
             finished = counters.samples_seen >= config.samples or stopping
-            if finished or _passed(before, counters.samples_seen, config.log_every_samples):
+            if finished or passed(before, counters.samples_seen, config.log_every_samples):
                 self.hooks.report(meter.report(counters.samples_seen))
                 meter = _Meter()
             if stopping and counters.samples_seen < config.samples:
                 return False
             started = time.perf_counter()
             for hook in self.hooks.every:
-                if _passed(before, counters.samples_seen, hook.samples) or (finished and hook.samples):
+                if passed(before, counters.samples_seen, hook.samples) or (finished and hook.samples):
                     with ahead.paused():
                         hook.action()
             meter.since += time.perf_counter() - started
@@ -228,7 +229,7 @@ class Loop(Generic[B]):
             self._judge()
         seen, config = self.trainer.state.counters.samples_seen, self.trainer.config
         every = [config.log_every_samples, *(hook.samples for hook in self.hooks.every)]
-        due = seen >= config.samples or any(_passed(before, seen, samples) for samples in every)
+        due = seen >= config.samples or any(passed(before, seen, samples) for samples in every)
         if (due or stopping) and (last := self.trainer.settle()) is not None:
             yield last
             if not last.applied:
@@ -275,6 +276,6 @@ class Loop(Generic[B]):
         restored.samples_seen, restored.rollbacks, restored.skipped, restored.skipped_in_row = position, rollbacks, 0, 0
 
 
-def _passed(before: int, now: int, every: int) -> bool:
-    """Whether a multiple of `every` lies in (before, now]."""
+def passed(before: int, now: int, every: int) -> bool:
+    """Return whether a multiple of `every` lies in (before, now]; 0 has none."""
     return every > 0 and before // every != now // every

@@ -28,7 +28,7 @@ class Optimizer:
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, blocks: Sequence[nn.Module] = ()) -> None:
-        self.names = {parameter: name for name, parameter in model.named_parameters()}
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.muon = None if config.muon is None else MatrixOptimizer(matrices_of(blocks), config.muon, config.weight_decay)
         taken = set() if self.muon is None else set(self.muon.matrices)
         self.adamw = torch.optim.AdamW(
@@ -57,16 +57,16 @@ class Optimizer:
         """Return the state as named tensors, not copied.
 
         Returns:
-            {`exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`: tensor} for every parameter NAME of AdamW, {`momentum.NAME`: tensor}
-            for those of Muon; empty before the first update.
+            {`exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`: tensor} for every parameter NAME of AdamW, and
+            {`momentum.NAME`: tensor} for those of Muon; empty before the first update.
         """
         tensors = {}
         for parameter, name in self.names.items():
             for entry in _STATE:
                 if entry in self.adamw.state.get(parameter, {}):
                     tensors[f"{entry}.{name}"] = self.adamw.state[parameter][entry]
-        for parameter, momentum in {} if self.muon is None else self.muon.momenta.items():
-            tensors[f"{_MOMENTUM}.{self.names[parameter]}"] = momentum
+        for matrix, momentum in {} if self.muon is None else self.muon.momenta.items():
+            tensors[f"{_MOMENTUM}.{self.names[matrix]}"] = momentum
         return tensors
 
     def empty(self, *, begun: bool) -> None:

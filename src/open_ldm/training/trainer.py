@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
@@ -28,48 +27,7 @@ from open_ldm.training.parallel import accumulating, choose_sharing, hollow_copy
 from open_ldm.training.recompute import recompute, recomputed_blocks
 from open_ldm.training.settings import ParallelConfig, TrainingConfig
 from open_ldm.training.state import TrainState
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one update reports.
-
-    Attributes:
-        loss: Mean over the global batch.
-        grad_norm: 2-norm of the gradient before clipping.
-        learning_rate: Of this update.
-        applied: False where loss or gradient was not finite, so that no weight was changed.
-        rescaled: Not applied because an fp16 gradient overflowed, which a smaller loss scale prevents.
-    """
-
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    applied: bool
-    rescaled: bool = False
-
-
-class _Begun:
-    """An update that the device may not have finished: its loss and norm are on their way to the host."""
-
-    def __init__(self, loss: Tensor, norm: Tensor, rate: float) -> None:
-        found = torch.stack((loss, norm.to(loss.dtype)))
-        self.rate, self._event = rate, None
-        if found.device.type == "cuda":
-            self._found = torch.empty(2, dtype=found.dtype, pin_memory=True)
-            self._found.copy_(found, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()  # to wait for this alone, and not for what is begun after it
-        else:
-            self._found = found
-
-    def numbers(self) -> tuple[float, float]:
-        """Wait for loss and norm."""
-        if self._event is not None:
-            self._event.synchronize()
-        loss, norm = self._found.tolist()
-        return loss, norm
-
+from open_ldm.training.update import BegunUpdate, Update
 
 M = TypeVar("M", bound=nn.Module)
 B = TypeVar("B")
@@ -114,7 +72,7 @@ class Trainer(ABC, Generic[M, B]):
         self.state = TrainState(model, config, hollow, blocks)
         self.config, self.world, self.device, self.scaled = config, world, device, scaled
         self._parameters = list(model.parameters())
-        self._begun: _Begun | None = None
+        self._begun: BegunUpdate | None = None
         self.blocks = list(blocks)
         self.compiler: Compiler | None = None
         self._wrap_blocks()  # behind the average, which is a copy
@@ -171,7 +129,7 @@ class Trainer(ABC, Generic[M, B]):
         self._apply(norm, rate)
         del optimizer.found_inf  # type: ignore[attr-defined]
         self.state.optimizer.zero_grad()
-        self._begun = _Begun(loss, norm, rate)
+        self._begun = BegunUpdate(loss, norm, rate, counters.samples_seen)
         return before
 
     def settle(self) -> Update | None:
@@ -182,7 +140,7 @@ class Trainer(ABC, Generic[M, B]):
         loss, norm = begun.numbers()
         finite = math.isfinite(loss) and math.isfinite(norm)
         self._count(finite)
-        return Update(loss, norm, begun.rate, finite)
+        return Update(loss, norm, begun.rate, finite, samples_seen=begun.samples_seen)
 
     def _wrap_blocks(self) -> None:
         """Have the blocks computed as the settings say, where they are compiled with compiled code."""
@@ -232,7 +190,7 @@ class Trainer(ABC, Generic[M, B]):
         if finite and self.scaled:
             loss_scale.applied(counters)
         self.state.optimizer.zero_grad()
-        return Update(float(loss), float(norm), rate, finite, rescaled)
+        return Update(float(loss), float(norm), rate, finite, rescaled, counters.samples_seen)
 
     def _accumulate_gradients(self, micro_batches: Sequence[B]) -> Tensor:
         total = torch.zeros((), device=self.device)

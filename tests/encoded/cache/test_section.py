@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from open_ldm.core.errors import DataError, DiskError, StoppedError
+from open_ldm.core.tasks import Task
 from open_ldm.data.sample import BadSample
-from open_ldm.encoded.cache.build import Work, fill
+from open_ldm.encoded.cache import mapped
+from open_ldm.encoded.cache.build import Work, fill, in_turn
+from open_ldm.encoded.cache.config import CacheConfig
 from open_ldm.encoded.cache.mapped import MappedSection
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
 from tests.encoded.cache.small_data import content
@@ -232,3 +235,37 @@ def test_who_waits_for_others_starts_nothing(tmp_path: Path) -> None:
 
     fill(one, shards, Work(stop_requested=look))
     assert started == [[0, 2, 3], [1]] and len(looks) >= 4
+
+
+def test_a_task_begins_with_its_share_and_ends_with_that_of_others(tmp_path: Path) -> None:
+    assert in_turn([0, 2, 3, 4, 7, 9], None, 10) == [0, 2, 3, 4, 7, 9]
+    shares = [in_turn([0, 2, 3, 4, 7, 9], Task(number, 3), 10) for number in (1, 2, 3)]
+    assert shares == [[0, 2, 9, 7, 4, 3], [3, 4, 9, 7, 2, 0], [7, 9, 4, 3, 2, 0]]
+    one, order = section(tmp_path, rows_per_shard=1), []
+
+    def shards(claimed: Iterator[int]) -> Iterator[tuple[int, ShardContent]]:
+        for shard in claimed:
+            order.append(shard)
+            yield shard, made(one.rows_of(shard))
+
+    fill(one, shards, Work(task=Task(2, 2)))
+    assert order == [5, 6, 7, 8, 9, 4, 3, 2, 1, 0] and squares(one) == [row * row for row in range(10)]
+
+
+def test_only_the_files_used_last_stay_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_ldm.encoded.cache.mapped._MOST_MAPPED", 2)
+    one = section(tmp_path, rows_per_shard=1)
+    make(one)
+    opened: list[int] = []
+    read = mapped._tensors
+    monkeypatch.setattr(mapped, "_tensors", lambda of, shard, record: opened.append(shard) or read(of, shard, record))
+    found = MappedSection(one)
+    for row in (1, 2, 1, 3, 1, 2):
+        assert found.at(row)[0]["squares"].tolist() == [row * row]
+    assert opened == [0, 1, 2, 3, 2]
+
+
+def test_files_of_large_sections_are_larger(tmp_path: Path) -> None:
+    config = CacheConfig(path=tmp_path)
+    assert [config.shard_bytes(pictures) for pictures in (1_000_000, 1_000_001)] == [16_000_000, 1_000_000_000]
+    assert CacheConfig(path=tmp_path, shard_mb=0.5).shard_bytes(10**9) == 500_000

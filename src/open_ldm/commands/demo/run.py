@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress, samples_seen_in
 from open_ldm.core.files import write_json
+from open_ldm.core.threads import usable_cores
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
@@ -89,7 +89,7 @@ def _train(out: Path, given: Mapping[str, Sequence[str]], recipes: Mapping[str, 
     """Train all models at the same time, each with its share of the cores: small networks gain little from a second thread."""
     trainings = [Training(out / model, ("ldm", "train", *given[model], "--out", str(out / model))) for model in recipes]
     total = sum(recipe.training.samples for recipe in recipes.values())
-    threads = max(1, (os.cpu_count() or 1) // len(trainings))
+    threads = max(1, usable_cores() // len(trainings))
     with Progress(total, label=f"train {len(trainings)} models", silent=silent) as progress:
 
         def look() -> None:

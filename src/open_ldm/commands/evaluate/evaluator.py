@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.evaluate.config import (
     ContentChangeMetric,
     ControlEffectMetric,
@@ -33,10 +35,11 @@ from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, StoppedEr
 from open_ldm.core.events import Progress
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.sample import Source
-from open_ldm.evaluation.features import FeatureExtractor, build_extractor
+from open_ldm.evaluation.features import FeatureConfig, FeatureExtractor, build_extractor
 from open_ldm.evaluation.features.inception import SPATIAL
 from open_ldm.evaluation.measure import measure
 from open_ldm.evaluation.metrics import Metric, SFIDConfig
+from open_ldm.evaluation.own_features import FIT, FOLDER, OwnFeatures, own_features
 from open_ldm.evaluation.protocol import Result
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.evaluation.stored import store
@@ -116,9 +119,31 @@ class Evaluator:
         return all(isinstance(one, HeldOutMetric) for one in self.config.metrics)
 
     def _extractors(self) -> list[FeatureExtractor]:
-        if not self.config.extractors:
+        given = with_spatial(self.config) if self.config.extractors else [self._own_features()]
+        return [build_extractor(one, self.machine.device) for one in given]
+
+    def _own_features(self) -> FeatureConfig:
+        """Those of a run that names none: of a classifier in its folder, fitted on its training pictures where it is not there.
+
+        The leading process fits; an interrupted fit goes on with the same command.
+        """
+        if not isinstance(self.pictures, SampledPictures):
             raise ConfigError("no feature extractor was given", needed="an extractor for these metrics", fix=NO_EXTRACTOR)
-        return [build_extractor(one, self.machine.device) for one in with_spatial(self.config)]
+        folder, source = run_folder_of(self.pictures.run.path) / FOLDER, open_data(self.pictures.run.recipe.data)
+
+        def fitted() -> OwnFeatures:
+            with Progress(FIT.pictures, label="fit features", unit="pictures", silent=self.silent) as progress:
+
+                def shown(count: int, loss: float) -> None:
+                    progress.update(count, loss=loss)
+                    self.stop.raise_if_requested()
+
+                return own_features(source, folder, device=self.machine.device, on_batch=shown, config=FIT)
+
+        found = self.world.everyone(fitted, "the features of its own data")
+        if self.world.leads:
+            print(f"note: no --extractor was given: {found.sentence}", file=sys.stderr)
+        return found.config
 
     def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
         label = "sample" if isinstance(self.pictures, SampledPictures) else "read"

@@ -24,19 +24,16 @@ from open_ldm.core.pictures import to_pixels
 from open_ldm.core.plain_data import parse_json
 from open_ldm.data.bucket_shapes import words_of
 from open_ldm.data.holdout import Part, PartName
-from open_ldm.data.order import sample_at
 from open_ldm.data.sample import BadPicture, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.evaluation.pictures import Pictures, pictures_of
 from open_ldm.evaluation.protocol import sampling_of
 from open_ldm.runs.load import LoadedRun, load_run
+from open_ldm.runs.on_the_way import shown_as_in
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
-from open_ldm.sources.loader import draw_caption, open_data
-
-_ORDER_SEED = 0
-"""As `pictures_of`: picture i is sampled under the conditions of the reference's picture i."""
+from open_ldm.sources.loader import open_data
 
 
 class EvaluatedPictures(Protocol):
@@ -67,7 +64,7 @@ class EvaluatedPictures(Protocol):
 @dataclass(frozen=True)
 class SampledPictures:
     """Pictures sampled from a run. Picture i, and its class or caption (those of picture i of the shuffled `data`), depend on
-    seed i alone. `equal_labels`: the class is class i of the data, counted round, instead."""
+    seed i alone: they are those of the reference's picture i. `equal_labels`: class i of the data, counted round, instead."""
 
     run: LoadedRun
     settings: SamplingConfig
@@ -146,16 +143,9 @@ class SampledPictures:
         return SampleRequest(seed, self._shows(seed), {**self.controls, **controls})
 
     def _shows(self, seed: int) -> str | None:
-        semantic = self.run.recipe.conditioning.semantic
-        if isinstance(semantic, NoSemantic):
-            return None
         if self.equal_labels:
             return self.data.class_names[seed % len(self.data.class_names)]
-        index = sample_at(_ORDER_SEED, seed, len(self.data))
-        if isinstance(semantic, ClassSemantic):
-            label = self.data.label_of(index)
-            return None if label is None else self.data.class_names[label]
-        return draw_caption(self.data.captions_of(index), _ORDER_SEED, seed, captioned=True)
+        return shown_as_in(self.data, self.run.recipe.conditioning.semantic, seed)
 
     def _conditions(self) -> str:
         semantic = self.run.recipe.conditioning.semantic

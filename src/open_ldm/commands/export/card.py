@@ -9,8 +9,9 @@ from typing import Any
 
 from open_ldm import __version__
 from open_ldm.checkpoints.names import run_folder_of
+from open_ldm.commands.export.private import NOT_EXPORTED, without_places
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
-from open_ldm.core.config import to_yaml
+from open_ldm.core.config import plain_yaml
 from open_ldm.core.errors import escaped
 from open_ldm.core.files import read_json_object, write_text
 from open_ldm.evaluation.stored import FILE, Stored, stored_results
@@ -71,7 +72,7 @@ def _content(loaded: LoadedRun, history: RunHistory, folder: Path) -> dict[str, 
         "data": _quoted(str(history.data.get("sentence", "")) or "not recorded"),
         "source": str(lookup(recipe.model_dump(mode="json"), "data.source.kind")),
         "sampling": recipe.sampling,
-        "recipe": to_yaml(recipe).strip(),
+        "recipe": plain_yaml(without_places(recipe.model_dump(mode="json"), NOT_EXPORTED)).strip(),
         "curves": CURVES if (folder / CURVES).is_file() else "",
         "samples": SAMPLES if (folder / SAMPLES).is_file() else "",
     }

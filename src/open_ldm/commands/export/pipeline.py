@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from open_ldm.autoencoders.pretrained import Pretrained
 from open_ldm.commands.export.card import write_card
+from open_ldm.commands.export.private import leave_out_places, without_places
 from open_ldm.commands.export.source import licence, write_source
 from open_ldm.controls.own import own_controls
 from open_ldm.core.errors import ConfigError, DiskError
@@ -45,10 +46,7 @@ def export_pipeline(run: Path, out: Path) -> Path:
         raise ConfigError(f"{out} exists already", fix="choose another --out")
     diffusers = need("diffusers", extra="autoencoders")
     loaded = load_run(run, "cpu")
-    if own := [control.kind for control in loaded.recipe.conditioning.controls if control.kind in own_controls()]:
-        raise ConfigError(
-            f"the control {own[0]!r} is defined by a program of yours", needed="controls of open-ldm in an export"
-        )
+    refuse_own_controls(loaded)
     temporary = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
@@ -57,8 +55,10 @@ def export_pipeline(run: Path, out: Path) -> Path:
         _write_network(loaded, temporary / "network")
         _write_scheduler(temporary / "scheduler")
         index |= {"network": ["network", "OpenLdmNetwork"], "scheduler": ["scheduler", "OpenLdmScheduler"]}
-        index["vae"] = _write_autoencoder(loaded, temporary / "vae")
+        index["vae"] = write_autoencoder(loaded, temporary / "vae")
         index["text_encoder"] = _write_text(loaded, temporary / "text_encoder")
+        for part in ("vae", "text_encoder"):
+            leave_out_places(temporary / part)
         write_json(temporary / "model_index.json", index)
         write_text(temporary / "LICENSE", licence())
         write_card(run, loaded, temporary)
@@ -74,16 +74,23 @@ def export_pipeline(run: Path, out: Path) -> Path:
     return out
 
 
+def refuse_own_controls(loaded: LoadedRun) -> None:
+    """Raise ConfigError for a model with a control that only the user's program defines: nobody else could sample from it."""
+    if own := [control.kind for control in loaded.recipe.conditioning.controls if control.kind in own_controls()]:
+        raise ConfigError(
+            f"the control {own[0]!r} is defined by a program of yours", needed="controls of open-ldm in an export"
+        )
+
+
 def _write_network(loaded: LoadedRun, folder: Path) -> None:
     folder.mkdir()
     recipe, dumped = loaded.recipe, loaded.recipe.model_dump(mode="json")
     settings = {name: dumped[name] for name in ("process", "conditioning", "denoiser", "autoencoder", "sampling")}
-    settings["autoencoder"] |= {name: "" for name in ("path", "subfolder") if name in settings["autoencoder"]}
     content = {
         "_class_name": "OpenLdmNetwork",
         "source": write_source(folder / network_code.SOURCE),
         "samples_seen": loaded.samples_seen,
-        "settings": {**settings, "display": recipe.data.display, "dtype": recipe.training.dtype},
+        "settings": {**without_places(settings), "display": recipe.data.display, "dtype": recipe.training.dtype},
         **loaded.known.to_json(),
     }
     write_json(folder / network_code.CONFIG, content)
@@ -97,7 +104,8 @@ def _write_scheduler(folder: Path) -> None:
     shutil.copyfile(_CODE / "scheduler.py", folder / "scheduler.py")
 
 
-def _write_autoencoder(loaded: LoadedRun, folder: Path) -> list[str | None]:
+def write_autoencoder(loaded: LoadedRun, folder: Path) -> list[str | None]:
+    """Write a run's autoencoder in diffusers' format; returns library and class, None for a model of pixels."""
     autoencoder: Any = loaded.generator.autoencoder
     if not isinstance(autoencoder, Pretrained):
         return [None, None]
@@ -106,12 +114,19 @@ def _write_autoencoder(loaded: LoadedRun, folder: Path) -> list[str | None]:
 
 
 def _write_text(loaded: LoadedRun, folder: Path) -> list[str | None]:
+    if not write_text_models(loaded, folder):
+        return [None, None]
+    shutil.copyfile(_CODE / "text_encoder.py", folder / "text_encoder.py")
+    return ["text_encoder", "OpenLdmTextEncoder"]
+
+
+def write_text_models(loaded: LoadedRun, folder: Path) -> bool:
+    """Write a run's text models in transformers' format, as model-00, model-01, ...; returns whether it has any."""
     encoder = loaded.text_encoder
     if not isinstance(encoder, HuggingFaceEncoder):
-        return [None, None]
+        return False
     with redirect_stderr(io.StringIO()):  # transformers shows a bar for each file
         for number, model in enumerate(model for group in encoder.groups for model in group):
             model.network.save_pretrained(folder / f"model-{number:02d}", safe_serialization=True)
             model.tokenizer.save_pretrained(folder / f"model-{number:02d}")
-    shutil.copyfile(_CODE / "text_encoder.py", folder / "text_encoder.py")
-    return ["text_encoder", "OpenLdmTextEncoder"]
+    return True

@@ -10,7 +10,7 @@ from open_ldm.commands.plan.speed import Speed, assume_speed, measure_speed
 from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
-from open_ldm.runs.memory import Memory, available_bytes, memory_of, program_bytes
+from open_ldm.runs.memory import Memory, Waiting, available_bytes, memory_of, program_bytes, waiting_on
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.plan import divisors
 from open_ldm.training.settings import EveryBlock, TrainingConfig
@@ -71,6 +71,7 @@ class Plan:
             f" average {_size(m.average)}" + (f", the program {_size(m.program)}" if m.program else ""),
             f"             for the backward pass{self._again()} {_size(m.copies)}, and {_size(m.picture)} a picture"
             f" x {self.micro_batch} = {_size(m.picture * self.micro_batch)}",
+            f"             pictures that wait for their turn {_size(m.waits(self.micro_batch))}",
             f"             in all {_size(m.total(self.micro_batch))}{fits}",
             f"micro-batch  {self._micro()}",
             f"speed        {self.speed.samples_per_second:,.3g} pictures/s a device ({self.speed.said})",
@@ -146,7 +147,8 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     machine = set_up_machine(training.device, training.dtype, training.deterministic, scaled=True)
     sizes = micro_batches(training, devices)
     program = program_bytes(machine) if memory_bytes is None else 0
-    memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype, program)
+    waiting = waiting_on(machine.device, sizes[-1]) if memory_bytes is None else Waiting(sizes[-1], ahead=True, counted=True)
+    memory = memory_of(recipe, run.facts, run.parameters, machine.compute_dtype, program, waiting)
     here = available_bytes(machine)
     available = here if memory_bytes is None else memory_bytes
     largest = None if available is None else memory.largest(sizes, available)
@@ -160,7 +162,9 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     )
     recomputed = None
     if available is not None and (largest or 0) < micro and training.recompute != "blocks":
-        recomputed = _recomputed_memory(run, machine, program).largest([size for size in sizes if size <= micro], available)
+        recomputed = _recomputed_memory(run, machine, program, waiting).largest(
+            [size for size in sizes if size <= micro], available
+        )
     where = machine.sentence
     if memory_bytes is not None:
         where = f"{_size(memory_bytes)} that are not here, computing as {machine.sentence} does"
@@ -168,11 +172,11 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     return Plan(recipe, run.data, run.parameters, run.gmacs, devices, where, memory, available, *sizes_that_fit, speed)
 
 
-def _recomputed_memory(run: DryRun, machine: Machine, program: int) -> Memory:
+def _recomputed_memory(run: DryRun, machine: Machine, program: int, waiting: Waiting) -> Memory:
     """What the training would hold with `training.recompute=blocks`."""
     training = run.recipe.training.model_copy(update={"recompute": "blocks"})
     recipe = run.recipe.model_copy(update={"training": training})
-    return memory_of(recipe, run.facts, run.parameters, machine.compute_dtype, program)
+    return memory_of(recipe, run.facts, run.parameters, machine.compute_dtype, program, waiting)
 
 
 def micro_batches(training: TrainingConfig, devices: int) -> list[int]:

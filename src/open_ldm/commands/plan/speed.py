@@ -11,12 +11,17 @@ from open_ldm.autoencoders import LatentStats
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.peak import matrix_speed, remember_peak
+from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.model.noising import ObjectiveInputs
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import build_trainer
 from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
+from open_ldm.training.ahead import depth_ahead
+from open_ldm.training.compiled import wants_compiled
 from open_ldm.training.plan import plan_batches
+from open_ldm.training.trainer import DiffusionTrainer
 
 UPDATES = 3
 ASSUMED_SHARE = 0.3
@@ -43,24 +48,41 @@ class Speed:
 
 
 def measure_speed(recipe: Recipe, facts: DataFacts, machine: Machine, micro_batch: int) -> Speed:
-    """Time real updates of the recipe's model on made batches; a first one, which is slower, is not counted."""
+    """Time real updates of the recipe's model on made batches, computed as a training would compute them.
+
+    A first one, which is slower, is not counted.
+    """
     channels = recipe.latent_shape[0]
     known = Knowledge(facts, LatentStats((0.0,) * channels, (1.0,) * channels))
     world = World()
-    trainer = build_trainer(recipe, known, machine, world)
+    counted = machine.device.type != "cpu"
+    trainer = build_trainer(recipe, known, machine, world, counted_padding=counted)
+    compiled = _compiled(trainer, recipe, made_batch(recipe, 0, micro_batch, machine.device))
     batches = plan_batches(recipe.training.batch_size, micro_batch, world)
+    ahead = depth_ahead(machine.device, batches.micro_batches) > 0
     seconds = []
     for _ in range(1 + UPDATES):
         start = trainer.state.counters.samples_seen
-        made = [
+        made: list[EncodedBatch | ObjectiveInputs] = [
             made_batch(recipe, start + number * micro_batch, micro_batch, machine.device)
             for number in range(batches.micro_batches)
         ]
+        made = [trainer.prepared(batch) for batch in made] if ahead else made  # then a thread does this meanwhile
         started = time.perf_counter()
         trainer.update(made)  # ends with the loss as a number, so the device has finished
         seconds.append(time.perf_counter() - started)
     speed = recipe.training.batch_size / median(seconds[1:])
-    return Speed(speed, True, f"{UPDATES} updates of {recipe.training.batch_size} timed on {machine.sentence}")
+    return Speed(speed, True, f"{UPDATES} updates of {recipe.training.batch_size} timed on {machine.sentence}{compiled}")
+
+
+def _compiled(trainer: DiffusionTrainer, recipe: Recipe, batch: EncodedBatch) -> str:
+    """Compile the blocks as a training would, without comparing them; returns what to say of it."""
+    parameters = sum(parameter.numel() for parameter in trainer.state.model.parameters())
+    wanted = wants_compiled(recipe.training.compile, trainer.device, parameters)
+    if not wanted or recipe.data.transform.buckets is not None:
+        return ""
+    problem = trainer.compile(batch, check=False)
+    return f"; {problem}: uncompiled" if problem else ", blocks compiled"
 
 
 def assume_speed(gmacs: float, machine: Machine) -> Speed:

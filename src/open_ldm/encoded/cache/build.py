@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from open_ldm.core.errors import StoppedError
+from open_ldm.core.tasks import Task
 from open_ldm.data.sample import BadSample
 from open_ldm.encoded.cache.section import Section, ShardContent
 
-_LOOK_AGAIN_SECONDS = 0.2
+_LOOK_AGAIN_SECONDS, _LOOK_AT_MOST_SECONDS = 0.2, 10.0
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Work:
         seconds: Seconds by kind of work.
         bytes_written: Bytes that this process wrote.
         shards_written: Shards that this process wrote.
+        task: Which share of the missing shards this process makes first; None takes any.
     """
 
     progressed: Callable[[int], None] = lambda rows: None
@@ -36,6 +38,7 @@ class Work:
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_written: int = 0
     shards_written: int = 0
+    task: Task | None = None
 
     @contextmanager
     def during(self, kind: str) -> Iterator[None]:
@@ -64,21 +67,38 @@ def fill(section: Section, make: Callable[[Iterator[int]], Iterator[tuple[int, S
         StoppedError: A stop was requested.
         DiskError: The disk refuses.
     """
-    missing = section.missing()
+    missing = in_turn(section.missing(), work.task, section.shards)
+    wait = _LOOK_AGAIN_SECONDS
     while missing:
         claimed = section.claimed(missing)
         first = next(claimed, None)
         if first is None:
             work.check_stop()
             with work.during("waiting for other processes"):
-                time.sleep(_LOOK_AGAIN_SECONDS)
+                time.sleep(wait)
+            wait = min(2 * wait, _LOOK_AT_MOST_SECONDS)  # each look lists what is missing, on a disk that others use
         else:  # not before, since `make` starts processes that read
+            wait = _LOOK_AGAIN_SECONDS
             with _Writer(section, work) as writer:
                 for shard, content in make(itertools.chain([first], claimed)):
                     work.found_bad(content.bad)
                     writer.put(shard, content)
         missing = [shard for shard in missing if not section.is_done(shard)]
     section.finish()
+
+
+def in_turn(missing: Sequence[int], task: Task | None, shards: int) -> list[int]:
+    """Order missing shards as a task makes them: its own stretch of the section first, then what others have yet to begin.
+
+    Args:
+        missing: Numbers of shards, increasing.
+        task: The task; None for one process, or several that claim whatever comes next.
+        shards: Number of all shards.
+    """
+    if task is None:
+        return list(missing)
+    own = range((task.number - 1) * shards // task.count, task.number * shards // task.count)
+    return [shard for shard in missing if shard in own] + [shard for shard in missing[::-1] if shard not in own]
 
 
 class _Writer:

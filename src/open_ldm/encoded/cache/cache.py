@@ -142,4 +142,4 @@ class Cache:
             part.section.close()
 
     def _rows_per_shard(self, maker: LatentsMaker | TextMaker) -> Callable[[], int]:
-        return partial(maker.rows_per_shard, int(self.config.shard_mb * 1e6))
+        return partial(maker.rows_per_shard, self.config.shard_bytes(len(self.source)))

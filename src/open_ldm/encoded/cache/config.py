@@ -13,6 +13,8 @@ from open_ldm.core.config import Config
 StoredDtype = Literal["float32", "bfloat16"]
 DTYPES: dict[StoredDtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+_SHARD_MB, _LARGE_SHARD_MB, _LARGE = 16.0, 1000.0, 1_000_000
+
 
 class CacheConfig(Config):
     """Where encoded data are kept, and how.
@@ -24,13 +26,18 @@ class CacheConfig(Config):
         latents: Number format of latents: float32 keeps the encoder's output, bfloat16 rounds it to 8 significant bits and
             halves the space.
         tokens: Number format of caption features, likewise.
-        shard_mb: Size of a file in millions of bytes. A killed run loses at most the files that it was making, so small ones
-            suit slow machines, and large ones suit many millions of pictures.
+        shard_mb: Size of a file in millions of bytes; null is 16, and 1,000 for more than a million pictures. A killed run
+            loses at most the files that it was making.
         batch_size: Pictures that are encoded together; it can change the last bits.
     """
 
     path: Path
     latents: StoredDtype = "float32"
     tokens: StoredDtype = "float32"
-    shard_mb: float = Field(default=16.0, gt=0, le=4096)
+    shard_mb: float | None = Field(default=None, gt=0, le=4096)
     batch_size: int = Field(default=16, ge=1)
+
+    def shard_bytes(self, pictures: int) -> int:
+        """Return about how many bytes a file of a section of so many pictures gets."""
+        usual = _SHARD_MB if pictures <= _LARGE else _LARGE_SHARD_MB
+        return int(1e6 * (usual if self.shard_mb is None else self.shard_mb))

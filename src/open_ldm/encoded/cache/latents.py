@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from open_ldm.autoencoders.base import Autoencoder
+from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.pictures import to_images
 from open_ldm.data.buckets import Buckets
 from open_ldm.data.sample import BadSample, Batch, Source
@@ -115,7 +117,9 @@ class LatentsMaker:
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """Encode a batch as it is stored: mean and std [B, C, h, w], records (records.py), index int64 [B]."""
-        posterior = self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True)))
+        count = len(batch.positions)
+        with naming_lack_of_memory(f"while {count} pictures were encoded together", partial(_fewer, count)):
+            posterior = self.autoencoder.encode(to_images(batch.pixels.to(self.device, non_blocking=True)))
         dtype = DTYPES[self.config.latents]
         stored = {
             "mean": posterior.mean.to("cpu", dtype),
@@ -123,3 +127,9 @@ class LatentsMaker:
             "index": torch.tensor(batch.indices, dtype=torch.int64),
         }
         return stored if posterior.std is None else {**stored, "std": posterior.std.to("cpu", dtype)}
+
+
+def _fewer(pictures: int) -> str:
+    if pictures == 1:
+        return "training.device=cpu, or a smaller data.transform.size_px"
+    return f"cache.batch_size={pictures // 2} and another cache.path, since a cache keeps what it was begun with"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,13 @@ class MappedSection:
     def at(self, row: int) -> tuple[Mapping[str, Array], int]:
         """Return the arrays of the shard with this row, and the row's index in them; bfloat16 is given as int16 bits."""
         shard, index = divmod(row, self._rows_per_shard)
-        arrays = self._mapped.get(shard)
+        arrays = self._mapped.pop(shard, None)
         if arrays is None:
             if len(self._mapped) >= _MOST_MAPPED:
-                self._mapped.clear()
+                with suppress(KeyError, StopIteration, RuntimeError):  # another thread may have made room
+                    del self._mapped[next(iter(self._mapped))]  # what has not been used for longest
             arrays = {name: as_array(tensor) for name, tensor in _tensors(self._section, shard, self._records[shard]).items()}
-            self._mapped[shard] = arrays
+        self._mapped[shard] = arrays
         return arrays, index
 
 

@@ -142,16 +142,22 @@ def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
             needed="at least 2 to learn features from",
             fix="add labels, or measure with inception or dinov2",
         )
-    # Groups need a seed of their own: of a part that was held out by the same seed, no group would be left to hold out again.
-    seed = config.seed if config.by is None else seeds.key(config.seed, "fit features")
-    holdout = HoldoutConfig(share=config.held_out, seed=seed, by=config.by)
-    train, test = select_part(source, holdout, "train"), select_part(source, holdout, "held_out")
+    own = seeds.key(config.seed, "fit features")
+    try:
+        train, test = _parts(source, config, config.seed if config.by is None else own)
+    except DataError:  # of a part that was held out by the same seed, nothing is left to hold out again
+        train, test = _parts(source, config, own)
     if len(test) < _LEAST_HELD_OUT or len(train) < config.batch_size:
         raise DataError(
             f"{len(source)} pictures: {len(train)} to learn from, {len(test)} held out",
             needed=f"at least {config.batch_size} and {_LEAST_HELD_OUT}",
         )
     return train, test
+
+
+def _parts(source: Source, config: FitConfig, seed: int) -> tuple[Part, Part]:
+    holdout = HoldoutConfig(share=config.held_out, seed=seed, by=config.by)
+    return select_part(source, holdout, "train"), select_part(source, holdout, "held_out")
 
 
 def _train(

@@ -9,6 +9,7 @@ from open_ldm.core.events import Event
 from open_ldm.pages.charts import Plot, Series
 from open_ldm.pages.content import Part, figure
 from open_ldm.run_folder.history import HELD_OUT, RunHistory
+from open_ldm.run_folder.reference_curve import levels_of, reference_under
 from open_ldm.run_folder.report.training import number_of
 
 _LEVELS = 5
@@ -27,6 +28,11 @@ def held_out_part(history: RunHistory) -> Part | None:
         figure(mean, f"Mean over all noise levels, with its 95 % interval over {count:,.0f} pictures{groups}."),
         figure(levels, "At some noise levels (t = 0: data, 1: noise)."),
     ]
+    reference, newest = reference_under(history), levels_of(history, "this run")
+    if reference is not None and reference.levels is not None and newest is not None:
+        beside = [newest, reference.levels.series("reference")]
+        plot = Plot("At the end, beside the reference", "t (0 = data, 1 = noise)", "loss", beside, width=520, height=300)
+        figures.append(figure(plot, f"Reference, with the band of its seeds: {reference.sentence}."))
     return Part("Held-out pictures", "run/held_out.html", figures)
 
 

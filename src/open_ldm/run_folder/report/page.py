@@ -18,6 +18,7 @@ from open_ldm.run_folder.report.files import files_part, recipe_part
 from open_ldm.run_folder.report.gates import gates_part
 from open_ldm.run_folder.report.head import head_of
 from open_ldm.run_folder.report.held_out import held_out_part
+from open_ldm.run_folder.report.on_the_way import on_the_way_part
 from open_ldm.run_folder.report.sampled import sampled_part
 from open_ldm.run_folder.report.samples import samples_part
 from open_ldm.run_folder.report.timeline import timeline_part
@@ -72,6 +73,7 @@ def render_report(history: RunHistory, sections: Sequence[Section] = ()) -> str:
         lambda: transfer_part(history.transfer),
         lambda: training_part(history),
         lambda: held_out_part(history),
+        lambda: on_the_way_part(history),
         lambda: gates_part(history),
         lambda: data_part(history),
         lambda: timeline_part(history),

@@ -55,6 +55,12 @@ class AutoencoderRecipe(Tracked):
         return self
 
     @model_validator(mode="after")
+    def _order_is_global(self) -> AutoencoderRecipe:
+        if self.data.order is not None and self.data.order.kind != "global":
+            raise ValueError("data.order.kind=windowed is for denoisers; an autoencoder needs fewer pictures; needed: global")
+        return self
+
+    @model_validator(mode="after")
     def _pictures_fit(self) -> AutoencoderRecipe:
         height, width, factor = self.data.transform.height_px, self.data.transform.width_px, self.network.factor
         if height % factor or width % factor:

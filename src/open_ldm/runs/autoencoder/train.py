@@ -12,6 +12,7 @@ from open_ldm.autoencoders.network import build_network
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.device import Machine
 from open_ldm.core.errors import DataError
+from open_ldm.core.threads import keep_threads
 from open_ldm.data.content import read_fingerprint
 from open_ldm.data.health import count_bad_samples
 from open_ldm.data.holdout import hold_out
@@ -19,7 +20,8 @@ from open_ldm.data.sample import Source
 from open_ldm.data.survey import survey
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe, autoencoder_recipe_from
 from open_ldm.runs.autoencoder.recorder import AutoencoderRecorder
-from open_ldm.runs.train import RunContext, TrainingResult, run_in_folder
+from open_ldm.runs.context import RunContext, TrainingResult
+from open_ldm.runs.train import run_in_folder
 from open_ldm.sources.loader import default_workers, open_data, read_batches
 from open_ldm.training.autoencoder import AutoencoderTrainer, ImageBatch, ImageEncoder
 from open_ldm.training.fingerprint import as_begun, fingerprint
@@ -65,7 +67,8 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     folder, world, training = context.folder, context.world, recipe.training
     store = SharedCheckpoints(folder.checkpoints, world, training.keep_checkpoints, REQUIRED)
     checkpoint, problems = store.newest_of_all()
-    machine = as_begun(context.machine, training.dtype, checkpoint.content["fingerprint"] if checkpoint else {})
+    began = checkpoint.content["fingerprint"] if checkpoint else {}
+    machine, kept = as_begun(context.machine, training.dtype, began), keep_threads(began, context.machine.device)
     context = replace(context, machine=machine)
     source = open_data(recipe.data, captions=False)
     seen = survey(source)
@@ -100,7 +103,7 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     )
     encoder = ImageEncoder(recipe.network.in_channels, machine.device)
     with recorder:
-        recorder.begin(seen, None, machine, command, problems, None if checkpoint is None else checkpoint.content)
+        recorder.begin(seen, None, machine, command, problems, None if checkpoint is None else checkpoint.content, kept)
         code = recorder.end(finished=Loop(trainer, plan, batches, encoder, recorder.hooks()).run())
     seconds = time.perf_counter() - started
     return TrainingResult(code, folder.path, trainer.state.counters.samples_seen, seconds, recorder.last_loss)

@@ -96,7 +96,7 @@ def differences_html(playable: Sequence[ModelFacts]) -> Markup:
     if not rows:
         return note("The recipes are equal but for their names.")
     head = ["what differs", *(facts.name for facts in playable)]
-    return table(head, [[key, *(value[:200] for value in values)] for key, values in rows])
+    return table(head, [[row.setting, *(value[:200] for value in row.values)] for row in rows])
 
 
 def compared_html(found: Compared) -> Markup:

@@ -78,7 +78,9 @@ def rows_html(rows: Sequence[SweepRow]) -> Markup:
         changed = sum(cell.changed for cell in one.cells)
         title = f"{one.model}: content changes in {changed} of {len(one.cells) - 1}" if "rules" in one.how else one.model
         parts.append(row(title, cells))
-    return Markup().join([*parts, note(f"Compared with the first picture of the row; {rows[0].how}.")])
+    ways = {one.how: [row.model for row in rows if row.how == one.how] for one in rows}
+    said = [how if len(ways) == 1 else f"{', '.join(models)}: {how}" for how, models in ways.items()]
+    return Markup().join([*parts, note(f"Compared with the first picture of the row; {'; '.join(said)}.")])
 
 
 def _shows(gr: Any, facts: ModelFacts) -> Any:

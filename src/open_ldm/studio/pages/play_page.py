@@ -77,7 +77,7 @@ def build(studio: Studio) -> None:
             sample, cancel = studio.button_pair("Sample")
             said = gr.HTML(status(), elem_id="ldm-play-status")
             found = gr.HTML(elem_id="ldm-play-result")
-            with gr.Row():
+            with gr.Row(visible=len(names) > 1):
                 other = gr.Dropdown(names, value=names[-1], label="Other run")
                 again = gr.Button("Same seed, other run")
             beside = gr.HTML(elem_id="ldm-play-other")
@@ -94,7 +94,7 @@ def build(studio: Studio) -> None:
     events = [first.then(_sampling(studio, forms), [model, model, *inputs], [said, found], **QUIET)]
     events += [enter(_sampling(studio, forms), [model, model, *inputs], [said, found], **QUIET) for enter in prompts]
     events.append(again.click(_sampling(studio, forms), [model, other, *inputs], [said, beside], **QUIET))
-    cancel.click(lambda: status("cancelled"), None, said, cancels=events, queue=False, api_visibility="private")
+    studio.cancels(cancel, events, said)
 
 
 def _next_seed(seed: float | None, lock: bool) -> int:

@@ -1,0 +1,202 @@
+"""The samples of shards, by their numbers: listed in memory from the index of each shard, or mapped from sidecars."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from open_ldm.data.permutation import Indices
+from open_ldm.data.sample import printable
+from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, Classes
+from open_ldm.sources.shard_index import ShardIndex
+from open_ldm.sources.shard_rows import rows_of
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Digest = Any
+"""What hashlib gives."""
+
+
+class Row(NamedTuple):
+    """Where a sample lies, as `shard_rows.ROW`."""
+
+    shard: int
+    label: int
+    offset: int
+    size: int
+    text_offset: int
+    text_size: int
+    text_is_json: bool
+    text_hash: int
+    original_height: int
+    original_width: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of all shards together: members that are not used, names in .json, folders inside the shards."""
+
+    without_picture: int = 0
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    merged: int = 0
+    names: tuple[str, ...] = ()
+    folders: int = 0
+
+
+class ShardSamples(Protocol):
+    """The samples of shards. Before `settle` has given the classes, rows have no labels."""
+
+    told: Told
+
+    def __len__(self) -> int: ...
+
+    @property
+    def sizes(self) -> Indices:
+        """Number of samples in each shard, int64."""
+
+    @property
+    def captioned(self) -> int:
+        """Number of samples with captions."""
+
+    @property
+    def label_counts(self) -> Mapping[int | str | None, int]:
+        """How many samples have each label, in the order in which labels first occur."""
+
+    @property
+    def json_places(self) -> Indices | None:
+        """Offset and size of each KEY.json, int64 [n, 2]; None where `json_of` gives its bytes."""
+
+    def settle(self, classes: Classes) -> None:
+        """Take over what index each label has; without a usable one a sample is bad where there are classes."""
+
+    def row(self, index: int) -> Row:
+        """Return where a sample lies."""
+
+    def key(self, index: int) -> str:
+        """Return the key of a sample, which may hold bytes that are no UTF-8."""
+
+    def fault(self, index: int) -> str:
+        """Say what is wrong with a sample; '' where nothing is known to be."""
+
+    def faults(self) -> list[tuple[int, str]]:
+        """List the numbers and faults of all bad samples, by their numbers."""
+
+    def text_of(self, index: int) -> bytes | None:
+        """Return the caption file of a sample, or the .json with its captions; None where the shard must be read."""
+
+    def json_of(self, index: int) -> bytes | None:
+        """Return the KEY.json of a sample; None where the shard must be read."""
+
+    def digests_of(self, indices: Indices) -> bytes | None:
+        """Return the digests of samples, 16 bytes each, zeros for bad ones; None where they are not known."""
+
+    def hold_out_numbers(self, seed: int) -> Indices | None:
+        """Return the number of each sample that a hold-out of this seed compares; None where they are not known."""
+
+    def require_unchanged(self, shard: int) -> None:
+        """Raise DataError for a shard that is there and is not in the state that its sidecar belongs to."""
+
+    def hash_keys(self, digest: Digest) -> None:
+        """Add all keys to a hash, as printable text with zeros between them."""
+
+    def hash_rows(self, digest: Digest) -> None:
+        """Add all rows to a hash."""
+
+    def hash_column(self, digest: Digest, name: str) -> None:
+        """Add one column of all rows to a hash."""
+
+
+class ListedSamples:
+    """Samples in memory: a row of numbers each, and a key."""
+
+    def __init__(self, indices: Sequence[ShardIndex]) -> None:
+        self._entries = [entry for index in indices for entry in index.entries]
+        self._keys = [entry.key for entry in self._entries]
+        self._shards = [number for number, index in enumerate(indices) for _ in index.entries]
+        self._count = len(indices)
+        self._faults = {row: entry.fault for row, entry in enumerate(self._entries) if entry.fault}
+        self.json_places = np.array([(entry.json_offset, entry.json_size) for entry in self._entries], dtype=np.int64)
+        self.told = Told(
+            sum(index.without_picture for index in indices),
+            sum((Counter(index.ignored) for index in indices), Counter()),
+            sum(index.merged for index in indices),
+            tuple(dict.fromkeys(name for index in indices for name in index.names)),
+            len({key.partition("/")[0] for key in self._keys if "/" in key}),
+        )
+
+    @cached_property
+    def label_counts(self) -> Mapping[int | str | None, int]:
+        """See `ShardSamples`."""
+        return Counter(entry.label for entry in self._entries)
+
+    def settle(self, classes: Classes) -> None:
+        """See `ShardSamples`. What is kept from here on is small."""
+        self._rows = rows_of(self._entries, self._shards, [classes.index_of[entry.label] for entry in self._entries])
+        if classes.names:
+            for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
+                self._faults.setdefault(int(row), BAD_LABEL)
+        self._entries, self._shards = [], []
+
+    @property
+    def sizes(self) -> Indices:
+        """See `ShardSamples`."""
+        return np.bincount(self._rows["shard"], minlength=self._count).astype(np.int64)
+
+    @property
+    def captioned(self) -> int:
+        """See `ShardSamples`."""
+        return int(np.count_nonzero(self._rows["text_size"]))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def row(self, index: int) -> Row:
+        """See `ShardSamples`."""
+        return Row(*self._rows[index].tolist())
+
+    def key(self, index: int) -> str:
+        """See `ShardSamples`."""
+        return self._keys[index]
+
+    def fault(self, index: int) -> str:
+        """See `ShardSamples`."""
+        return self._faults.get(index, "")
+
+    def faults(self) -> list[tuple[int, str]]:
+        """See `ShardSamples`."""
+        return sorted(self._faults.items())
+
+    def text_of(self, index: int) -> bytes | None:
+        """Return None: captions are read from the shard."""
+        return None
+
+    def json_of(self, index: int) -> bytes | None:
+        """Return None: it is read from the shard."""
+        return None
+
+    def digests_of(self, indices: Indices) -> bytes | None:
+        """Return None: pictures are read for their digests."""
+        return None
+
+    def hold_out_numbers(self, seed: int) -> Indices | None:
+        """Return None: they are computed from the ids."""
+        return None
+
+    def require_unchanged(self, shard: int) -> None:
+        """Do nothing: the index was made for the shards as they are."""
+
+    def hash_keys(self, digest: Digest) -> None:
+        """See `ShardSamples`."""
+        digest.update("\0".join(map(printable, self._keys)).encode())
+
+    def hash_rows(self, digest: Digest) -> None:
+        """See `ShardSamples`."""
+        digest.update(self._rows.tobytes())
+
+    def hash_column(self, digest: Digest, name: str) -> None:
+        """See `ShardSamples`."""
+        digest.update(self._rows[name].tobytes())
