@@ -29,6 +29,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import open_ldm  # noqa: F401  (before torch: it sets how threads wait)
+
 AS_TORCH_IS, OURS = "as torch is", "ldm"
 DEFAULT_SPINS = 300_000
 NEIGHBOUR = "while True:\n    pass"
@@ -182,10 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("quartiles need two rounds")
     wanted = [(AS_TORCH_IS, DEFAULT_SPINS), (OURS, None), *((f"spin {count}", count) for count in args.spins)]
     sides, others = list[Side](), list[float]()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # the sides end too
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             for name, spins in wanted:
                 sides.append(start(name, spins, Path(folder), args.batch))
+                print(f"{name}: started, {sides[-1].threads} threads", file=sys.stderr, flush=True)
             compare(sides, args.rounds, args.seconds, others)
         finally:
             for side in sides:

@@ -12,11 +12,11 @@ from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic
 from open_ldm.controls import Flip, OriginalSize
-from open_ldm.core.errors import NonFiniteError
+from open_ldm.core.errors import NonFiniteError, OutOfMemoryError
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ProcessConfig
 from open_ldm.process.schedules import LinearSchedule
-from open_ldm.sampling.generate import Generator, SamplingConfig
+from open_ldm.sampling.generate import Generator, SamplingConfig, changed_settings
 from open_ldm.sampling.guidance import GuidanceConfig
 from open_ldm.sampling.solvers import SOLVERS
 from tests.helpers import inputs_for, small_model
@@ -179,3 +179,13 @@ def test_a_picture_that_its_autoencoder_spoils_is_an_error(monkeypatch: pytest.M
 def test_a_scale_that_is_no_finite_number_is_refused(scale: float) -> None:
     with pytest.raises(ValueError, match=r"finite number|less than or equal to 10000"):
         GuidanceConfig(semantic_scale=scale)
+
+
+def test_too_many_pictures_at_once_name_half_of_them() -> None:
+    drawing = generator()
+    drawing.decode = lambda latents: (_ for _ in ()).throw(MemoryError())  # type: ignore[method-assign,assignment]
+    for count, fix in ((4, "sampling.batch_size=2, or ldm sample --batch 2"), (1, "a device with more memory")):
+        with pytest.raises(OutOfMemoryError, match=f"while {count} pictures were sampled together") as raised:
+            drawing.images(inputs_for(CONDITIONING, count), SEEDS[:count], config(steps=1))
+        assert raised.value.fix == fix
+    assert changed_settings(config(), batch_size=2) == config(batch_size=2)
