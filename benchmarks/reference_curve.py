@@ -7,6 +7,7 @@ python benchmarks/reference_curve.py demo-quick-improved runs/q0 runs/q1     # a
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,11 +33,14 @@ def processor() -> str:
 
 
 def main() -> int:
-    if len(sys.argv) < 3:
-        print(__doc__, file=sys.stderr)
-        return 2
-    name, runs = sys.argv[1], [Path(run) for run in sys.argv[2:]]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--commit", default="HEAD", help="that trained the runs; this one by default")
+    options = parser.parse_args()
+    name, runs = options.name, options.runs
+    revision = ["git", "rev-parse", "--short", options.commit]
+    commit = subprocess.run(revision, capture_output=True, text=True, check=True).stdout.strip()
     try:
         histories = [read_history(run) for run in runs]
         recipe = str(histories[0].config.get("name"))
