@@ -170,18 +170,18 @@ def main() -> None:
     make_shards(given.folder, given.samples)
     first = str(min(given.folder.glob("train-*.tar")))
     figures: dict[str, Any] = {"date": date.today().isoformat(), "processor": processor(), "samples": given.samples}
-    figures["headers"] = {"now": in_a_process("--headers", first)}
+    parts: dict[str, Callable[[], Any]] = {"headers": lambda: in_a_process("--headers", first)}
     if given.before:
-        figures["headers"]["before"] = in_a_process("--headers", first, source=given.before)
-        figures["headers"]["now_again"] = in_a_process("--headers", first)
-    figures["build"] = in_a_process("--built", str(given.folder))
-    figures["open"] = in_a_process("--opened", str(given.folder))
+        parts["headers_before"] = lambda: in_a_process("--headers", first, source=given.before)
+    parts["build"] = lambda: in_a_process("--built", str(given.folder))
+    parts["open"] = lambda: in_a_process("--opened", str(given.folder))
     if given.copies:
-        many = copied(given.folder, given.copies)
-        figures["open_many"] = in_a_process("--opened", str(many))
-    print(json.dumps(figures, indent=1))
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=1) + "\n")
+        parts["open_many"] = lambda: in_a_process("--opened", str(copied(given.folder, given.copies)))
+    for name, measure in parts.items():
+        figures[name] = measure()
+        print(json.dumps({name: figures[name]}), flush=True)
+        if given.json:
+            given.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

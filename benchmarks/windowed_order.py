@@ -1,6 +1,6 @@
 """The windowed order at a billion samples: what it costs, how few shards a process opens, and that it is exact.
 
-    python benchmarks/windowed_order.py --json windowed_order.json
+    python benchmarks/windowed_order.py --json windowed_order.json    # written anew after each part
 
 A billion samples lie in 100,000 shards. For 1, 8, 64 and 512 processes that share batches of 2,048 a few of the processes read
 the order through; each keeps so many shards open that it never opens one twice. Printed are samples per shard opened, shards
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,6 @@ from open_ldm.training.plan import plan_batches
 
 SHARDS, SAMPLES_OF_A_SHARD, BATCH = 100_000, 10_000, 2048
 SAMPLES = SHARDS * SAMPLES_OF_A_SHARD
-POSITIONS = 1_000_000
 RANKS = (1, 8, 64, 512)
 
 
@@ -50,30 +49,42 @@ def processor() -> str:
 def started() -> dict[str, float]:
     """Seconds and megabytes until the first sample of the order is known, in this process."""
     sizes = np.full(SHARDS, SAMPLES_OF_A_SHARD, dtype=np.int64)
+
+    def first_batch(seed: int) -> WindowedOrder:
+        order = WindowedOrder(seed, sizes, streams=1024, window=8192)
+        for position in range(BATCH):
+            order.view_at(position)
+        return order
+
+    clock, used = time.perf_counter(), time.process_time()
+    first_batch(0)
+    seconds, processor_seconds = time.perf_counter() - clock, time.process_time() - used
     tracemalloc.start()
-    begun = time.perf_counter()
-    order = WindowedOrder(0, sizes, streams=1024, window=8192)
-    for position in range(BATCH):
-        order.view_at(position)
-    seconds = time.perf_counter() - begun
+    kept = first_batch(1)
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return {"seconds": round(seconds, 3), "held_mb": round(held / 1e6, 2), "peak_mb": round(peak / 1e6, 2)}
+    return {
+        "seconds": round(seconds, 3),
+        "processor_seconds": round(processor_seconds, 3),
+        "held_mb": round(held / 1e6, 2),
+        "peak_mb": round(peak / 1e6, 2),
+        "samples": kept.length,
+    }
 
 
-def exact(order: WindowedOrder) -> dict[str, Any]:
+def exact(order: WindowedOrder, positions: int) -> dict[str, Any]:
     """Draw positions of three epochs, and find the way back from each sample; equal samples would be equal positions."""
     draw = np.random.default_rng(0)
     wrong, indices = 0, set()
-    for position in draw.integers(0, 3 * SAMPLES, POSITIONS).tolist():
+    for position in draw.integers(0, 3 * SAMPLES, positions).tolist():
         epoch, number = divmod(position, SAMPLES)
         index = order.index_at(epoch, number)
         wrong += not (0 <= index < SAMPLES and order.number_of(epoch, index) == number)
         indices.add((epoch, index))
-    return {"positions": POSITIONS, "wrong": wrong, "distinct": len(indices)}
+    return {"positions": positions, "wrong": wrong, "distinct": len(indices)}
 
 
-def cost(order: Order, samples: int = 200_000) -> float:
+def cost(order: Order, samples: int = 50_000) -> float:
     """Microseconds of processor time for a sample, the least of three rounds; the first sees every stream begin."""
     rounds = []
     for _ in range(3):
@@ -121,31 +132,34 @@ def main() -> None:
     """Print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--positions", type=int, default=1_000_000, help="drawn to check that the order is exact")
+    parser.add_argument("--samples", type=int, default=600_000, help="read by one process, for each number of processes")
     parser.add_argument("--started", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.started:
         print(json.dumps(started()))
         return
-    own = subprocess.run([sys.executable, __file__, "--started"], capture_output=True, text=True, check=True)
-    order, everything = windowed(), ShuffledOrder(0, SAMPLES)
-    long = 600_000
-    figures = {
+    figures: dict[str, Any] = {
         "date": date.today().isoformat(),
         "processor": processor(),
-        "cores": os.cpu_count(),
         "samples": SAMPLES,
         "shards": SHARDS,
         "batch": BATCH,
-        "start": json.loads(own.stdout),
-        "exact": exact(order),
-        "same_for_all_ranks": same_for_all(order),
-        "us_per_sample": {"windowed": cost(order), "global": cost(everything)},
-        "windowed": [openings(order, ranks, strided=True, samples=long) for ranks in RANKS],
-        "global": [openings(everything, ranks, strided=False, samples=50_000) for ranks in RANKS],
     }
-    print(json.dumps(figures, indent=1))
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=1) + "\n")
+    order, everything = windowed(), ShuffledOrder(0, SAMPLES)
+    parts: dict[str, Callable[[], Any]] = {
+        "start": lambda: json.loads(subprocess.check_output([sys.executable, __file__, "--started"])),
+        "us_per_sample": lambda: {"windowed": cost(order), "global": cost(everything)},
+        "same_for_all_ranks": lambda: same_for_all(order),
+        "windowed": lambda: [openings(order, ranks, strided=True, samples=given.samples) for ranks in RANKS],
+        "global": lambda: [openings(everything, ranks, strided=False, samples=given.samples // 10) for ranks in RANKS],
+        "exact": lambda: exact(order, given.positions),
+    }
+    for name, measure in parts.items():
+        figures[name] = measure()
+        print(json.dumps({name: figures[name]}), flush=True)
+        if given.json:
+            given.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

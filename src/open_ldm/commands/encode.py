@@ -6,9 +6,11 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from open_ldm.autoencoders import LatentStats
 from open_ldm.controls.data import survey_for
 from open_ldm.core.device import choose_device
 from open_ldm.core.distributed import World
@@ -21,9 +23,12 @@ from open_ldm.data.health import Health
 from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.verify import Checked, check_entries
+from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
+from open_ldm.runs.cached_source import remember_source
 from open_ldm.runs.encoders import load_encoders
+from open_ldm.runs.held_out import keep_held_out
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.sources.loader import open_data
@@ -119,6 +124,10 @@ def encode(
     """
     if entries is not None and not verify:
         raise ConfigError(f"--entries {entries} has no effect", needed="--verify", fix="add --verify, or leave it out")
+    if recipe.cache is not None and recipe.cache.frozen:
+        raise ConfigError(
+            "cache.frozen=true encodes nothing", fix="leave it out here, and set it where the cache is trained from"
+        )
     with StopRequest() as stop:
         world = world_of(recipe)
         with world.sharing_errors():
@@ -145,6 +154,9 @@ def _encode(
         damaged = world.everyone(filler.drop_damaged, "a look at the whole cache") if compared else ()
         world.barrier("the cache")
         work = filler.fill()
+        world.everyone(partial(remember_source, recipe, source, pictures), "the record of the data")
+        unmeasured = LatentStats((0.0,) * facts.channels, (1.0,) * facts.channels)  # what is kept is raw
+        keep_held_out(recipe, Knowledge(encoders.sign(facts), unmeasured), encoders, world)
         with work.during("comparing"):
             count = min(compared, len(source))
             checked = world.everyone(lambda: check_entries(cache, count), "a comparison of entries") if compared else None

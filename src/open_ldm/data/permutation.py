@@ -41,12 +41,15 @@ class Permutation:
     def at(self, index: int) -> int:
         """Compute where a number goes."""
         low_bits, low_mask, high_mask = self._shape
-        even, odd = self.keys[::2], self.keys[1::2]
         while True:
             high, low = index >> low_bits, index & low_mask
-            for first, second in zip(even, odd, strict=True):
-                high ^= _mixed(low ^ first) & high_mask
-                low ^= _mixed(high ^ second) & low_mask
+            for first, second in self._pairs:  # `_mixed` written out: a training calls this for every sample
+                value = ((low ^ first) * _FIRST) & _MASK_64
+                value = ((value ^ (value >> 32)) * _SECOND) & _MASK_64
+                high ^= (value ^ (value >> 32)) & high_mask
+                value = ((high ^ second) * _FIRST) & _MASK_64
+                value = ((value ^ (value >> 32)) * _SECOND) & _MASK_64
+                low ^= (value ^ (value >> 32)) & low_mask
             index = (high << low_bits) | low
             if index < self.length:
                 return index
@@ -54,10 +57,9 @@ class Permutation:
     def inverse(self, value: int) -> int:
         """Compute what goes to a number."""
         low_bits, low_mask, high_mask = self._shape
-        pairs = list(zip(self.keys[::2], self.keys[1::2], strict=True))[::-1]
         while True:
             high, low = value >> low_bits, value & low_mask
-            for first, second in pairs:
+            for first, second in self._pairs[::-1]:
                 low ^= _mixed(high ^ second) & low_mask
                 high ^= _mixed(low ^ first) & high_mask
             value = (high << low_bits) | low
@@ -74,10 +76,15 @@ class Permutation:
     def _through(self, values: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
         low_bits, low_mask, high_mask = map(np.uint64, self._shape)
         high, low = values >> low_bits, values & low_mask
-        for first, second in zip(self.keys[::2], self.keys[1::2], strict=True):
+        for first, second in self._pairs:
             high ^= _mixed_all(low ^ np.uint64(first)) & high_mask
             low ^= _mixed_all(high ^ np.uint64(second)) & low_mask
         return (high << low_bits) | low
+
+    @cached_property
+    def _pairs(self) -> tuple[tuple[int, int], ...]:
+        """The keys of the rounds that change the high half, and the low half after it."""
+        return tuple(zip(self.keys[::2], self.keys[1::2], strict=True))
 
     @cached_property
     def _shape(self) -> tuple[int, int, int]:

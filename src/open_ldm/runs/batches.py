@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from open_ldm.autoencoders import LatentStats, MeasuredStats
 from open_ldm.autoencoders.latent_stats import given, measure
 from open_ldm.controls.data import columns_of_controls, fit_controls
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import DataError
+from open_ldm.core.errors import DataError, DiskError
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.signals import StopRequest
 from open_ldm.data.buckets import Buckets
@@ -23,6 +24,7 @@ from open_ldm.encoded.cache.reader import CacheReader, ToDevice
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.build import measure_latent_stats, measured_ranges, read_live, workers_of
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
+from open_ldm.runs.cached_source import CachedSource, remember_source
 from open_ldm.runs.encoders import Encoders, build_encoder, find_label_order
 from open_ldm.runs.ordering import order_of
 from open_ldm.runs.recipe import Recipe
@@ -82,6 +84,12 @@ def _with_buckets(fingerprint: str, buckets: Buckets | None) -> str:
     return fingerprint if buckets is None else hash_content([fingerprint, buckets.fingerprint])
 
 
+def _remembered(recipe: Recipe, source: Source, pictures: str) -> None:
+    """Write the record of the data; a cache that cannot be written is read as ever."""
+    with suppress(DiskError):
+        remember_source(recipe, source, pictures)
+
+
 def cached_batches(
     recipe: Recipe,
     source: Source,
@@ -98,7 +106,7 @@ def cached_batches(
 
     Args:
         recipe: Says where the cache lies and what it holds.
-        source: The data set.
+        source: The data set; of one that only the cache remembers, the cache must be whole.
         facts: Of the model, which orders the labels.
         encoders: Loaded.
         health: Counts bad samples; those met when the cache was made count as met now.
@@ -114,10 +122,16 @@ def cached_batches(
         DataError: Too many samples are bad, or the data have classes that the model does not know.
         StoppedError: A stop signal came while the cache was filled; the same command goes on.
     """
-    with build_cache(recipe, source, read_content_hash(source, stop, world, silent=silent), encoders, buckets) as cache:
+    frozen = isinstance(source, CachedSource)
+    pictures = source.pictures if isinstance(source, CachedSource) else read_content_hash(source, stop, world, silent=silent)
+    with build_cache(recipe, source, pictures, encoders, buckets) as cache:
         filler = CacheFiller(cache, health, stop, world, silent=silent)
-        filler.spot_check()
-        filler.fill()
+        if frozen:
+            filler.require_sound()
+        else:
+            filler.spot_check()
+            filler.fill()
+            world.everyone(partial(_remembered, recipe, source, pictures), "the record of the data")
         data = cache.open()
     controls = fit_controls(recipe.conditioning.controls, facts.view)
     order = order_of(recipe, source, buckets)

@@ -26,6 +26,7 @@ from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.noising import Noising
 from open_ldm.model.spec import DataFacts
+from open_ldm.runs.cached_source import require_data_for_facts
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.shapes import sampled_shapes
 from open_ldm.sampling.generate import Generator
@@ -63,6 +64,7 @@ def read_facts(
     if before is not None:
         require_known_categories(controls, before.view, source)
         return before
+    require_data_for_facts(recipe, source)
     semantic = recipe.conditioning.semantic
     names: tuple[str, ...] = ()
     words: tuple[str, ...] = ()

@@ -123,6 +123,21 @@ class CacheFiller:
             self.drop_damaged()
         self.world.barrier("the look at the cache")
 
+    def require_sound(self) -> None:
+        """Look at a part of the cache as `spot_check` does, and remove nothing, since nothing can be made again here.
+
+        Raises:
+            DataError: It is damaged, on every process.
+        """
+
+        def look() -> None:
+            for part in self.cache.parts:
+                if part.section.looks_damaged(_SPOT_BYTES):
+                    raise DataError(f"{part.section.path} is damaged", fix="ldm encode --verify, where the pictures are")
+
+        self.world.everyone(look, "the look at the cache")
+        self._found_bad(self.cache.open().bad)
+
     def drop_damaged(self) -> tuple[str, ...]:
         """Read the whole cache and remove what is damaged, so that it is made again; returns one line for each of it."""
         found = []

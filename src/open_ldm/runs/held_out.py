@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
+from open_ldm.core.errors import DiskError
 from open_ldm.data.bucket_shapes import Shape
+from open_ldm.data.buckets import Buckets
 from open_ldm.data.content import content_hash
 from open_ldm.data.order import ShuffledOrder, first_indices
 from open_ldm.data.sample import Source
@@ -18,18 +23,16 @@ from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
 from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.runs.cached_source import record_of
 from open_ldm.runs.encoders import Encoders, build_encoder
+from open_ldm.runs.kept_held_out import folder_of, keep_batches, kept_batches
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.shapes import buckets_of
+from open_ldm.sources.files import NoSuchPath
 from open_ldm.sources.loader import open_data, read_batches
 
 _SEED = 0
 _AT_ONCE = 32
-
-
-def held_out_of(recipe: Recipe, known: Knowledge, encoders: Encoders, world: World) -> HeldOutPictures | None:
-    """Return the held-out pictures; None where the recipe asks for none. Arguments as of `HeldOutPictures`."""
-    return None if recipe.held_out is None else HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world)
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,72 @@ class HeldOutPictures:
     @property
     def groups(self) -> dict[str, str]:
         """How pictures are held out, where a column decides it, under the name of the entry that says so."""
+        if self.kept is not None:
+            return dict(self._read[1]["groups"])
         groups = getattr(self.source, "groups", None)
         return {} if groups is None else {"groups": groups.sentence()}
 
-    @cached_property
+    @property
     def batches(self) -> list[EncodedBatch]:
         """This process's share of the pictures, encoded."""
-        return list(self._encoded())
+        return self._read[0]
+
+    @cached_property
+    def kept(self) -> Path | None:
+        """Where encoded pictures are read in the place of pictures, which are not at hand; None where they are."""
+        cache = self.recipe.cache
+        if cache is None:
+            return None
+        with suppress(NoSuchPath):
+            if not cache.frozen:
+                _ = self.source
+                return None
+        return self._folder
+
+    def keep(self) -> None:
+        """Encode the pictures and write them into the cache, unless they are read from there. Raises DiskError."""
+        if self.kept is None:
+            numbers = range(self.world.rank, len(self._read[0]) * self.world.size, self.world.size)
+            batches = dict(zip(numbers, self.batches, strict=False))
+            keep_batches(self._folder, batches, {**self._said, "groups": self.groups, "portions": self._portions_of_all})
+
+    @property
+    def _folder(self) -> Path:
+        """Where the encoded pictures of these settings lie in the cache."""
+        assert self.recipe.cache is not None
+        text = self.encoders.text
+        return folder_of(
+            self.recipe.cache.path,
+            {
+                "data": record_of(self.recipe).name,
+                "transform": self.recipe.transform.model_dump(mode="json"),
+                "count": self.count,
+                "seed": _SEED,
+                "encoders": [self.encoders.autoencoder.fingerprint, None if text is None else text.fingerprint],
+                "conditioning": self.recipe.conditioning.model_dump(mode="json"),
+                "facts": self.known.facts.to_json(),
+            },
+        )
+
+    @property
+    def _said(self) -> dict[str, str]:
+        """What the protocol of a measurement says of the pictures."""
+        if self.kept is not None:
+            return {name: str(self._read[1][name]) for name in ("reference", "conditions")}
+        hashes, indices = self.source.hashes, first_indices(_SEED, self.count, len(self.source))
+        return {
+            "reference": content_hash(self.source, indices, world=self.world),
+            "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
+        }
+
+    @cached_property
+    def _read(self) -> tuple[list[EncodedBatch], dict[str, Any]]:
+        """This process's share of the pictures, encoded now or before, and what is said of those encoded before."""
+        if self.kept is None:
+            return list(self._encoded()), {}
+        said = kept_batches(self.kept, [0], self.encoders.machine.device)[1]
+        numbers = range(self.world.rank, int(said["portions"]), self.world.size)
+        return kept_batches(self.kept, numbers, self.encoders.machine.device)[0], said
 
     def loss(self, model: DiffusionModel, bootstrap: BootstrapConfig | None = None) -> HeldOutLoss:
         """Measure the held-out loss of a model of this recipe.
@@ -97,7 +159,7 @@ class HeldOutPictures:
         stats = self.known.stats
         latents = " ".join(f"{value:.5g}" for value in (*stats.mean, *stats.std))
         height, width = self.recipe.transform.base
-        process, hashes = self.recipe.process, self.source.hashes
+        process = self.recipe.process
         entries = {
             "metric": f"held_out_loss(prediction={found.kind}, times={len(found.times)}, seed={_SEED})",
             "schedule": process.schedule.model_dump_json()
@@ -106,8 +168,7 @@ class HeldOutPictures:
             "transform": self.recipe.transform.model_dump_json(),
             "size_px": f"{height}x{width}" + ("" if self.recipe.transform.buckets is None else " in buckets"),
             "n": str(found.count),
-            "reference": content_hash(self.source, first_indices(_SEED, self.count, len(self.source)), world=self.world),
-            "conditions": f"labels {hashes.labels}, captions {hashes.captions}",
+            **self._said,
             "interval": bootstrap.words,
             **self.groups,
         }
@@ -116,8 +177,7 @@ class HeldOutPictures:
     def _encoded(self) -> Iterator[EncodedBatch]:
         encoder: LiveEncoder = build_encoder(self.recipe, self.known.facts, self.source, self.encoders)
         controls, buckets = self.recipe.conditioning.controls, buckets_of(self.recipe.transform, self.source, self.world)
-        order = ShuffledOrder(_SEED, len(self.source), buckets=buckets)
-        portions = _portions(order, min(self.count, len(self.source)))
+        order, portions = self._order(buckets), self._portions(buckets)
         read = read_batches(
             self.source,
             self.recipe.transform,
@@ -129,6 +189,28 @@ class HeldOutPictures:
             order=order,
         )
         return map(encoder.encode, read)
+
+    def _order(self, buckets: Buckets | None) -> ShuffledOrder:
+        return ShuffledOrder(_SEED, len(self.source), buckets=buckets)
+
+    def _portions(self, buckets: Buckets | None) -> list[Sequence[int]]:
+        return _portions(self._order(buckets), min(self.count, len(self.source)))
+
+    @property
+    def _portions_of_all(self) -> int:
+        """Number of portions that all processes read together."""
+        return sum(self.world.gathered(len(self.batches), "portions of held-out pictures"))
+
+
+def keep_held_out(recipe: Recipe, known: Knowledge, encoders: Encoders, world: World) -> HeldOutPictures | None:
+    """Return the held-out pictures of a recipe, which are encoded into its cache now if it has one; None without any."""
+    if recipe.held_out is None:
+        return None
+    pictures = HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world)
+    if recipe.cache is not None:
+        with suppress(DiskError):  # a cache that cannot be written is read as ever
+            pictures.keep()
+    return pictures
 
 
 def _portions(order: ShuffledOrder, length: int) -> list[Sequence[int]]:

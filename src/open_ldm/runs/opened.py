@@ -18,12 +18,12 @@ from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.build import read_facts
+from open_ldm.runs.cached_source import from_latents, open_training_data
 from open_ldm.runs.context import RunContext
 from open_ldm.runs.encoders import Encoders, load_encoders
 from open_ldm.runs.ordering import settle_order
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.shapes import buckets_of
-from open_ldm.sources.loader import open_data
 from open_ldm.transfer_learning.start import StartingPoint
 
 
@@ -68,7 +68,7 @@ def open_run(
         silent: Nothing is printed.
     """
     world, slow = context.world, SlowSteps(silent=silent)
-    source = slow("looking for the pictures", open_data, recipe.data, captions=recipe.conditioning.reads_captions)
+    source = slow("looking for the pictures", open_training_data, recipe)
     recipe, order = settle_order(recipe, source, begun=saved is not None)
     seen = slow(f"reading {len(source):,} pictures", survey_for, recipe.conditioning.controls, source)
     health = count_bad_samples(context.folder.health, source, seen.bad, writes=world.leads)
@@ -80,7 +80,8 @@ def open_run(
     seen = replace(seen, buckets=slow("reading the sizes of pictures", buckets_of, recipe.transform, source, world))
     batches = _batches(recipe, source, facts, encoders, seen.buckets, health, context, silent=silent)
     known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
-    notes = (*vanished_classes(facts.class_names, source.class_names), *seen.few(recipe.training.batch_size))
+    gone = vanished_classes(facts.class_names, source.class_names)
+    notes = (*from_latents(source), *gone, *seen.few(recipe.training.batch_size))
     return Opened(recipe, order, source, seen, health, encoders, batches, known, notes)
 
 

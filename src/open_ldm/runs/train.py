@@ -29,7 +29,7 @@ from open_ldm.runs.compiling import Compiling, compile_blocks
 from open_ldm.runs.context import RunContext, TrainingResult
 from open_ldm.runs.diffusion_recorder import DiffusionRecorder
 from open_ldm.runs.encoders import libraries_of
-from open_ldm.runs.held_out import held_out_of
+from open_ldm.runs.held_out import keep_held_out
 from open_ldm.runs.on_the_way import on_the_way_of
 from open_ldm.runs.opened import open_run
 from open_ldm.runs.ordering import tell_order
@@ -167,7 +167,7 @@ def _trained(
             requests=preview_requests(recipe, known.facts, source, text_encoder),
             text_encoder=text_encoder,
             on_the_way=on_the_way_of(recipe, known, source, generator, text_encoder, folder),
-            held_out=held_out_of(recipe, known, encoders, world),
+            held_out=keep_held_out(recipe, known, encoders, world),
             order=tell_order(recipe, source, opened.order),
             health=opened.health,
             store=store,

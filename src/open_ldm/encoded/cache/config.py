@@ -29,6 +29,7 @@ class CacheConfig(Config):
         shard_mb: Size of a file in millions of bytes; null is 16, and 1,000 for more than a million pictures. A killed run
             loses at most the files that it was making.
         batch_size: Pictures that are encoded together; it can change the last bits.
+        frozen: The cache is used as it is: no picture is looked for, compared or encoded.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class CacheConfig(Config):
     tokens: StoredDtype = "float32"
     shard_mb: float | None = Field(default=None, gt=0, le=4096)
     batch_size: int = Field(default=16, ge=1)
+    frozen: bool = False
 
     def shard_bytes(self, pictures: int) -> int:
         """Return about how many bytes a file of a section of so many pictures gets."""
