@@ -36,6 +36,7 @@ from open_ldm.sampling.requests import SampleRequest
 from open_ldm.sources.loader import open_data
 from open_ldm.training.plan import plan_batches
 from open_ldm.transfer_learning.start import Started
+from tests import processes
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import DENOISERS, TINY, losses, tiny_recipe
 from tests.started import start
@@ -251,9 +252,8 @@ def test_kills_before_the_first_save_and_in_the_first_update_change_nothing(sour
     changes = [f"init_from.source={source}", "data.transform.size_px=32", *SHORT]
     whole, broken = trained(tmp_path, "whole", *changes), tmp_path / "broken"
     places = ["first receipt", "first save", "rename", "first update", "updated", "saved"]
-    command = [sys.executable, "-m", "tests.runs.killed_at", str(tmp_path / "tiny.yaml"), str(broken), *places, "--", *changes]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
+    killed = processes.Started("tests.runs.killed_at", [str(tmp_path / "tiny.yaml"), str(broken), *places, "--", *changes])
+    processes.finish([killed])
     assert losses(broken) == losses(whole) and len(losses(whole)) == 4
     for name, file in at(whole, 16).content["files"].items():
         assert at(broken, 16).content["files"][name]["sha256"] == file["sha256"], name
