@@ -37,8 +37,7 @@ from open_ldm.training.settings import TrainingConfig
 from open_ldm.training.trainer import Trainer
 from open_ldm.training.update import Update
 
-_REPORT_EVERY_SECONDS = 30.0
-"""A page costs most of a second, which a run that saves every few seconds would notice."""
+_REPORT_EVERY_SECONDS = 30.0  # a page costs most of a second, which a run that saves every few seconds would notice
 
 
 @dataclass(kw_only=True)
