@@ -44,6 +44,7 @@ _SMALL = (
     "training.samples=12000",
     "training.optimizer.warmup_samples=1200",
     "training.ema.decay=0.99",
+    "objective.times.mean=0.3",
     "training.preview_every_samples=0",
     "training.checkpoint_every_samples=6000",
     "sampling.solver=dpmpp_2m",
@@ -53,10 +54,14 @@ QUICK = Version(
     recipes={BASELINE: "shapes-entangled-baseline", IMPROVED: "shapes-entangled"},
     changes={
         BASELINE: _SMALL,
-        IMPROVED: (*_SMALL, "conditioning.controls=[{kind: original_size, gate: {kind: power_cosine, alpha: 2}}]"),
+        IMPROVED: (*_SMALL, "conditioning.controls=[{kind: original_size, gate: {kind: power_cosine, alpha: 3}}]"),
     },
     sizes_px=(8, 12, 16, 24, 32),
     size_alone=True,
     folder="demo-quick",
 )
-"""Two colours, 16 px, 12,000 drawings. Left and right are not learned in that time."""
+"""Two colours, 16 px, 12,000 drawings. Left and right are not learned in that time.
+
+So few updates find the size's effect only by chance where most times are noisier than the gate lets it act, and at alpha 2 the
+colour changed in 22 % of the pictures of one seed. Both are measured by `benchmarks/demo_seeds.py`.
+"""
