@@ -12,8 +12,9 @@ import pytest
 
 from tests.conftest import ROOT
 
-CHOSEN = "another_kind or readme_command or bad_pictures"
-"""Of the command line's tests, one that names a packaged recipe and two that train, with no run that others share."""
+CHOSEN = "another_kind or readme_command or bad_pictures or (mistakes and demo)"
+"""Of the command line's tests, one that names a packaged recipe, two that train, and mistakes with a recipe named demo and no
+--out, whose run folder would be the caller's."""
 BEGUN = ROOT / "tests" / "runs" / "begun_before" / "mmdit-pixels" / "run"
 
 

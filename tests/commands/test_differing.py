@@ -26,3 +26,11 @@ def test_runs_are_named_by_one_or_two_settings_in_the_fewest_words() -> None:
     assert names_by_settings(["a", "b"], rows) == ["a (data.seed=1, training.seed=1)", "b (data.seed=2, training.seed=3)"]
     assert names_by_settings(["a", "b"], rows[:1]) == ["a (seed=1)", "b (seed=2)"]
     assert names_by_settings(["a", "b"], []) == names_by_settings(["a", "b"], [*rows, rows[0]]) == ["a", "b"]
+
+
+def test_what_means_the_same_under_another_schema_is_no_difference() -> None:
+    before = {"recipe_schema": 2, "data": {"seed": 1}}
+    now = {"recipe_schema": 3, "data": {"seed": 1, "order": {"kind": "global"}}}
+    assert differing_settings([before, now]) == []
+    (row,) = differing_settings([before, {**now, "data": {"seed": 1, "order": {"kind": "windowed"}}}])
+    assert (row.setting, row.values) == ("data.order.kind", ("global", "windowed"))

@@ -77,8 +77,10 @@ def test_a_process_takes_its_cores_and_a_run_what_it_began_with(machine: dict[st
     assert machine["threads"] == 2 and said.startswith("2 threads, with which this run began; 3 would be used here")
     fit_threads()  # a new run in the same process
     assert machine["threads"] == 3
-    assert [keep_threads(saved, CPU) for saved in ({"threads": "3"}, {}, {"threads": "5"})] == [(), (), ()]
+    assert [keep_threads(saved, CPU) for saved in ({"threads": "3"}, {}, {"threads": "9"})] == [(), (), ()]
     assert machine["threads"] == 3
+    keep_threads({"threads": "8"}, CPU)  # as a run had that began before limits of a cgroup counted
+    assert machine["threads"] == 8
 
 
 def test_what_the_user_says_stays(machine: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ from open_ldm.data.holdout import HoldoutConfig, Part, divide, select_part
 from open_ldm.data.sample import BadPicture
 from open_ldm.sources import shard_index
 from open_ldm.sources.mapped_samples import MappedSamples
-from open_ldm.sources.shard_sidecar import sidecar_of
+from open_ldm.sources.shard_index import index_shard
+from open_ldm.sources.shard_sidecar import Stamp, sidecar_of, write_sidecar
 from open_ldm.sources.shard_table import table_of
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
 
@@ -147,6 +148,15 @@ def test_a_changed_shard_is_refused_and_then_indexed_again(shards: Path) -> None
     assert source.stored_digests(np.arange(COUNT, 2 * COUNT)) is None
     assert index_data(ShardsConfig(path=str(shards)), silent=True).written == 1
     assert opened(shards)[COUNT].pixels.shape == (8, 8, 3)
+
+
+def test_a_shard_that_changes_before_its_sidecar_is_written_is_refused(shards: Path) -> None:
+    shard = shards / "a-0.tar"
+    before, rules = Stamp.of(shard.stat()), ShardsConfig(path=str(shards)).rules
+    index = index_shard(shard, rules, remember=False)
+    shard.write_bytes(shard.read_bytes() + bytes(512))
+    with pytest.raises(DataError, match="changed while it was indexed"):
+        write_sidecar(shard, index, rules, before, digests=False)
 
 
 def test_damage_in_a_sidecar_or_the_table_is_named(shards: Path) -> None:

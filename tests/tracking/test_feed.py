@@ -204,6 +204,15 @@ def test_one_that_was_left_out_for_a_while_gets_that_too(tmp_path: Path) -> None
     assert steps() == [4, 8, 12, 16, 20, 24]
 
 
+def test_processes_that_do_not_lead_write_nothing(tmp_path: Path) -> None:
+    work(tmp_path, 0, 8, "remembered")
+    before = (tmp_path / "tracking.json").read_bytes()
+    assert Feed((), tmp_path, print, leads=False).begin(TrackedRun("run", tmp_path, "", {})) == []
+    assert (tmp_path / "tracking.json").read_bytes() == before
+    Feed((), tmp_path, print).begin(TrackedRun("run", tmp_path, "", {}))
+    assert (tmp_path / "tracking.json").read_bytes() != before, "the leading one notes what was left out"
+
+
 def test_tensorboard_is_asked_what_it_has_of_each_curve(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra [track] is not installed")
     kept = []
@@ -219,6 +228,9 @@ def test_tensorboard_is_asked_what_it_has_of_each_curve(tmp_path: Path) -> None:
     assert _curves(again) == {"a": 5, "b": 4}
     another.begin(TrackedRun("run", tmp_path, "events.out.tfevents.99999999999.here.1.0", {}))
     assert another.held() == {}, "files of an earlier training of the folder do not count"
+    older = TensorBoard()
+    older.begin(TrackedRun("run", tmp_path, "tensorboard", {}))  # as runs were named by the folder before
+    assert _curves(older) == {"a": 5, "b": 4}
 
 
 def _curves(board: TensorBoard) -> dict[str, int]:

@@ -97,8 +97,9 @@ def index_data(config: ShardsConfig, task: Task | None = None, *, digests: bool 
     with Progress(len(own), label="index:", unit="shards", silent=silent) as progress:
         for number, shard in enumerate(own):
             if not _is_indexed(config, shard, digests=digests):
+                before = Stamp.of(shard.stat())
                 index = index_shard(shard, config.rules, remember=False)
-                write_sidecar(shard, index, config.rules, digests=digests)
+                write_sidecar(shard, index, config.rules, before, digests=digests)
                 written, samples = written + 1, samples + len(index.entries)
             progress.update(number + 1)
     missing = sum(not _is_indexed(config, shard, digests=digests) for shard in shards)

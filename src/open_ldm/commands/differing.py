@@ -8,8 +8,9 @@ from typing import Any
 
 from open_ldm.core.config import flattened
 from open_ldm.core.errors import cut
+from open_ldm.run_folder.recipe_schema import of_its_day
 
-_LEFT_OUT = ("name",)
+_LEFT_OUT = ("name", "recipe_schema")
 _MOST_IN_A_NAME = 2
 _VALUE_LENGTH = 24
 ABSENT = "–"
@@ -24,8 +25,11 @@ class Differing:
 
 
 def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[Differing]:
-    """Return the settings in which recipes differ, in the order of the first that has them; a recipe's name is none."""
-    flat = [{name: str(value) for name, value in flattened(dict(one)).items()} for one in configs]
+    """Return the settings in which recipes differ, in the order of the first that has them; a recipe's name is none.
+
+    Recipes of earlier schemas are read with the defaults of their day, so that what means the same is no difference.
+    """
+    flat = [{name: str(value) for name, value in flattened(of_its_day(one)).items()} for one in configs]
     keys = dict.fromkeys(key for one in flat for key in one if key not in _LEFT_OUT)
     rows = [Differing(key, tuple(one.get(key, ABSENT) for one in flat)) for key in keys]
     return [row for row in rows if len(set(row.values)) > 1]

@@ -33,10 +33,14 @@ class _Changed:
 _changed = _Changed()
 
 
+def _cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_cores() -> int:
     """Return how many cores this process may use: those it may run on, or fewer where a cgroup limits its time on them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = cgroup_cores()
+    cores, limit = _cores(), cgroup_cores()
     return cores if limit is None else max(1, min(cores, math.ceil(limit)))
 
 
@@ -101,7 +105,8 @@ def keep_threads(saved: Mapping[str, str], device: torch.device) -> tuple[str, .
     """Let torch have as many threads as a run began with, where this process has so many cores.
 
     Args:
-        saved: The fingerprint that the run goes on from; empty for a new one.
+        saved: The fingerprint that the run goes on from; empty for a new one. Its number stands wherever there are so many
+            cores, also where a cgroup limits their time: a run may have begun before that counted.
         device: Where it trains.
 
     Returns:
@@ -109,7 +114,7 @@ def keep_threads(saved: Mapping[str, str], device: torch.device) -> tuple[str, .
     """
     began, now = saved.get("threads", ""), torch.get_num_threads()
     said = [_LATE] if is_late and device.type == "cpu" and now > 1 else []
-    if not given_threads() and began.isdigit() and 0 < int(began) <= usable_cores() and int(began) != now:
+    if not given_threads() and began.isdigit() and 0 < int(began) <= _cores() and int(began) != now:
         _set(int(began))
         said.append(f"{began} threads, with which this run began; {now} would be used here, and OMP_NUM_THREADS=N gives others")
     return tuple(said)

@@ -258,10 +258,14 @@ def spread(length: int, limit: int) -> list[int]:
 
 
 def some_captions(source: Source) -> list[str]:
-    """Return all captions of a source; of more than a million samples, those of 20,000 that are spread over it."""
+    """Return all captions of a source; of more than a million samples, those of 20,000 that are spread over it.
+
+    Where none of these has one, all are asked for: a cache without its pictures keeps a few, of no sample in particular.
+    """
     if len(source) <= ALL_CAPTIONS_OF:
         return source.captions()
-    return [caption for index in spread(len(source), _CAPTIONED) for caption in source.captions_of(index)]
+    found = [caption for index in spread(len(source), _CAPTIONED) for caption in source.captions_of(index)]
+    return found or source.captions()
 
 
 def _class_counts(source: Source, chosen: Sequence[int]) -> dict[str, int]:

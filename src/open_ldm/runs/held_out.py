@@ -12,6 +12,7 @@ from typing import Any
 from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DiskError
+from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.data.bucket_shapes import Shape
 from open_ldm.data.buckets import Buckets
 from open_ldm.data.content import content_hash
@@ -208,7 +209,8 @@ def keep_held_out(recipe: Recipe, known: Knowledge, encoders: Encoders, world: W
         return None
     pictures = HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world)
     if recipe.cache is not None:
-        with suppress(DiskError):  # a cache that cannot be written is read as ever
+        lack = naming_lack_of_memory("while held-out pictures were encoded", lambda: "held_out=null")
+        with lack, suppress(DiskError):  # a cache that cannot be written is read as ever
             pictures.keep()
     return pictures
 

@@ -20,6 +20,7 @@ from open_ldm.evaluation.pictures import Pictures, pictures_of
 from open_ldm.evaluation.statistics import Statistics, collect
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.runs.cached_source import CachedSource
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest, build_inputs
@@ -45,8 +46,13 @@ def shown_as_in(data: Source, semantic: SemanticConfig, seed: int) -> str | None
 def on_the_way_of(
     recipe: Recipe, known: Knowledge, source: Source, generator: Generator, text_encoder: TextEncoder | None, folder: RunFolder
 ) -> OnTheWay | None:
-    """Return what measures samples on the way; None where the recipe asks for nothing. Arguments as of `OnTheWay`."""
-    return None if recipe.evaluation is None else OnTheWay(recipe, known, source, generator, text_encoder, folder.path)
+    """Return what measures samples on the way; None where the recipe asks for nothing, or only a cache is at hand.
+
+    Arguments as of `OnTheWay`.
+    """
+    if recipe.evaluation is None or isinstance(source, CachedSource):
+        return None
+    return OnTheWay(recipe, known, source, generator, text_encoder, folder.path)
 
 
 @dataclass(frozen=True)

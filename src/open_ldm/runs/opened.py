@@ -18,7 +18,7 @@ from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.build import read_facts
-from open_ldm.runs.cached_source import from_latents, open_training_data
+from open_ldm.runs.cached_source import CachedSource, from_latents, open_training_data
 from open_ldm.runs.context import RunContext
 from open_ldm.runs.encoders import Encoders, load_encoders
 from open_ldm.runs.ordering import settle_order
@@ -69,6 +69,8 @@ def open_run(
     """
     world, slow = context.world, SlowSteps(silent=silent)
     source = slow("looking for the pictures", open_training_data, recipe)
+    remembered = isinstance(source, CachedSource)
+    world.agreed("where the data are", "the cache alone" if remembered else "pictures", fix="cache.frozen=true on all")
     recipe, order = settle_order(recipe, source, begun=saved is not None)
     seen = slow(f"reading {len(source):,} pictures", survey_for, recipe.conditioning.controls, source)
     health = count_bad_samples(context.folder.health, source, seen.bad, writes=world.leads)
@@ -82,6 +84,8 @@ def open_run(
     known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
     gone = vanished_classes(facts.class_names, source.class_names)
     notes = (*from_latents(source), *gone, *seen.few(recipe.training.batch_size))
+    if remembered and recipe.evaluation is not None:
+        notes += ("evaluation: samples are not measured on the way, since the training pictures are not at hand",)
     return Opened(recipe, order, source, seen, health, encoders, batches, known, notes)
 
 

@@ -50,6 +50,8 @@ def preview_requests(recipe: Recipe, facts: DataFacts, source: Source, text_enco
         shown = evenly(facts.class_names, recipe.preview.count)
     else:
         shown = evenly(sorted(set(some_captions(source))), recipe.preview.count)
+        if not shown and recipe.preview.count:
+            raise ConfigError("there is no caption to preview", needed="captions in the data", fix="name some: preview.prompts")
     requests = [SampleRequest(PREVIEW_SEED + i, shown[i % len(shown)]) for i in range(recipe.preview.count)]
     build_inputs(requests, recipe.conditioning, facts, text_encoder)  # an unknown prompt must fail now, not after an hour
     return requests

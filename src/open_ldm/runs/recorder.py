@@ -103,7 +103,7 @@ class RunRecorder(ABC):
 
     def __enter__(self) -> RunRecorder:
         self._leads = self.trainer.world.leads
-        self._feed = Feed(self.recipe.track if self._leads else (), self.folder.path, self.warn)
+        self._feed = Feed(self.recipe.track if self._leads else (), self.folder.path, self.warn, leads=self._leads)
         self._events = EventLog(self.folder.events) if self._leads else None
         start = self.trainer.state.counters.samples_seen
         self._saving = Saving(self.store, self.trainer, self._content, self)

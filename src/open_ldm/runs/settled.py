@@ -54,6 +54,8 @@ class Settled:
         def fix() -> str:
             smaller = divisors(micro_batch_size)[:-1]
             fitting = None if self.free is None else self.memory().largest(smaller, self.free)
+            if self.free is not None and fitting is None:
+                return "training.recompute=blocks, or a smaller denoiser.size or data.transform.size_px"
             size = fitting or (smaller[-1] if smaller else None)
             return f"training.micro_batch_size={size}" if size else "a smaller denoiser.size or data.transform.size_px"
 

@@ -168,7 +168,7 @@ def _trained(
             text_encoder=text_encoder,
             on_the_way=on_the_way_of(recipe, known, source, generator, text_encoder, folder),
             held_out=keep_held_out(recipe, known, encoders, world),
-            order=tell_order(recipe, source, opened.order),
+            order=tell_order(recipe, source, opened.order) if world.leads else None,
             health=opened.health,
             store=store,
             fingerprint={**facts_of(trainer.sharing.numerics, compiled=compiling.in_use), **choices.traits},

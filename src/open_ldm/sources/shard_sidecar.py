@@ -159,13 +159,14 @@ def read_sidecar(shard: Path, rules: ShardRules) -> Sidecar:
         raise damaged(path, str(error) or type(error).__name__) from error
 
 
-def write_sidecar(shard: Path, index: ShardIndex, rules: ShardRules, *, digests: bool) -> None:
+def write_sidecar(shard: Path, index: ShardIndex, rules: ShardRules, before: Stamp, *, digests: bool) -> None:
     """Write the sidecar of a shard.
 
     Args:
         shard: The shard, which is read for captions and, for digests, whole.
         index: Its samples.
         rules: How its members are read.
+        before: What the shard was when its index was begun.
         digests: Whether the hashes of its pictures are computed.
 
     Raises:
@@ -174,8 +175,8 @@ def write_sidecar(shard: Path, index: ShardIndex, rules: ShardRules, *, digests:
     """
     with shard.open("rb") as file:
         stamp = Stamp.of(os.fstat(file.fileno()))
-        columns = _columns(shard, index, file.fileno(), digests=digests)
-        if Stamp.of(os.fstat(file.fileno())) != stamp:
+        columns = _columns(shard, index, file.fileno(), digests=digests) if stamp == before else {}
+        if not before == stamp == Stamp.of(os.fstat(file.fileno())):
             raise DataError(f"shard {shard} changed while it was indexed", fix="run the same command again")
     labels = list(dict.fromkeys(entry.label for entry in index.entries if entry.label is not None))
     numbers = {label: number for number, label in enumerate(labels)}

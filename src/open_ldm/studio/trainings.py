@@ -100,7 +100,7 @@ class Trainings:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / _LOG).open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "open_ldm", *training.command[1:]],
+                [sys.executable, "-P", "-m", "open_ldm", *training.command[1:]],  # -P: no code of the folder it begins in
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -140,7 +140,7 @@ def _goes_on(name: str, folder: Path, history: RunHistory) -> Training:
     if begun is not None and (processes := begun.number("processes")) is not None:
         raise ConfigError(f"{name} was begun by {processes:g} processes", fix="go on with it as it was begun")
     begun_in = begun.text("cwd") if begun is not None else ""
-    if begun_in and not Path(begun_in).is_dir():
+    if begun_in and not (Path(begun_in).is_absolute() and Path(begun_in).is_dir()):
         raise ConfigError(f"{name} was begun in a folder that is not here", fix="go on with it where it was begun")
     return Training(folder, (*_without_out(argv), "--out", str(folder.resolve())), Path(begun_in) if begun_in else None)
 

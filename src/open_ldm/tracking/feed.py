@@ -42,9 +42,11 @@ class Feed:
         trackers: Those of the recipe.
         folder: The run folder, in which this process has written no event yet.
         warn: Is told, once, of a tracker that fails.
+        leads: Whether this process is the one that writes to the folder; the others do nothing.
     """
 
-    def __init__(self, trackers: Sequence[Tracker], folder: Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, trackers: Sequence[Tracker], folder: Path, warn: Callable[[str], None], *, leads: bool = True) -> None:
+        self._leads = leads
         self._trackers, self._folder, self._warn, self._training = trackers, folder, warn, ""
         self._before = read_events(folder / EVENTS) if trackers or (folder / FILE).is_file() else []
         self._lines: list[_Line] = []
@@ -63,7 +65,7 @@ class Feed:
         self._training = _training_of(now)
         kinds = [tracker.kind for tracker in self._trackers]
         self._sent = read_sent(self._folder, kinds, self._training)
-        if not self._sent:
+        if not self._leads or not self._sent:
             return []
         for kind, sent in self._sent.items():
             if kind not in kinds and sent.until is None:  # left out by this process, whose events it will miss

@@ -16,6 +16,7 @@ from open_ldm.tracking.base import TrackedRun, Tracker
 
 FOLDER = "tensorboard"
 """Inside the run folder; each process of the run adds a file to it."""
+_PREFIX = "events.out.tfevents."
 
 
 class TensorBoard(Tracker):
@@ -73,12 +74,15 @@ class TensorBoard(Tracker):
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("events.out.tfevents.*"))
+    return sorted(folder.glob(f"{_PREFIX}*"))
 
 
 def _begun(name: str) -> str:
-    """When a file was begun: files of a training that the folder held earlier are older than the run's first."""
-    return name.split(".")[3]
+    """When a file was begun: files of a training that the folder held earlier are older than the run's first.
+
+    Empty, which counts all files, for a run that was known by the folder alone.
+    """
+    return name.split(".")[3] if name.startswith(_PREFIX) else ""
 
 
 def _last_steps(files: Sequence[Path]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from open_ldm.core.files import write_json
 from open_ldm.core.plain_data import parse_json
 
 _PLACES = ("path", "subfolder", "tokenizer_subfolder", "_name_or_path", "name_or_path")
-"""Settings that say where something lies: of sources, autoencoders, text models, caches, and runs that a run started from."""
+"""Settings that say where something lies: of sources, autoencoders, text models and caches."""
 NOT_EXPORTED = "not exported"
 
 
@@ -25,13 +25,16 @@ def without_places(content: Any, instead: str = "") -> Any:
         The same, with every setting of a name such as `path`, and every text that is a path from the root or home, replaced.
     """
     if isinstance(content, Mapping):
-        return {
-            name: instead if name in _PLACES and isinstance(value, str) and value else without_places(value, instead)
-            for name, value in content.items()
-        }
+        return {name: _without_place(name, value, instead) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [without_places(value, instead) for value in content]
     return instead if isinstance(content, str) and _is_place(content) else content
+
+
+def _without_place(name: str, value: Any, instead: str) -> Any:
+    if name == "init_from":
+        return None  # its source is a run or a file of the machine
+    return instead if name in _PLACES and isinstance(value, str) and value else without_places(value, instead)
 
 
 def leave_out_places(folder: Path) -> None:
@@ -43,4 +46,5 @@ def leave_out_places(folder: Path) -> None:
 
 
 def _is_place(text: str) -> bool:
-    return text.startswith(("/", "~", "./", "../", "\\\\")) or text[1:3] in (":\\", ":/")
+    """Whether a text is a path from the root, home or the working folder; '/' or '~' alone may be a token."""
+    return (text.startswith(("/", "~/", "./", "../", "\\\\")) and len(text) > 3) or text[1:3] in (":\\", ":/")

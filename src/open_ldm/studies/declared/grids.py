@@ -84,7 +84,7 @@ FLIP_GRID = Study(
     name="flip-grid",
     title="Only the mirroring differs",
     shows="figure 7",
-    question="Does a flip control keep left and right of a caption true though half of the training pictures are mirrored?",
+    question="Does a flip control keep left and right of a caption true though some of the training pictures are mirrored?",
     claim="With the mirroring as a condition, a model keeps 'on the left' and 'on the right' true, and mirrors on request.",
     expectations=(
         Expectation("with the control", "without the control", "agreement", "higher"),
