@@ -63,5 +63,5 @@ QUICK = Version(
 """Two colours, 16 px, 12,000 drawings. Left and right are not learned in that time.
 
 So few updates find the size's effect only by chance where most times are noisier than the gate lets it act, and at alpha 2 the
-colour changed in 22 % of the pictures of one seed. Both are measured by `benchmarks/demo_seeds.py`.
+colour changed in 22 % of the pictures of one seed (docs/measurements.md).
 """
