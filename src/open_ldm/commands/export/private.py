@@ -47,4 +47,5 @@ def leave_out_places(folder: Path) -> None:
 
 def _is_place(text: str) -> bool:
     """Whether a text is a path from the root, home or the working folder; '/' or '~' alone may be a token."""
-    return (text.startswith(("/", "~/", "./", "../", "\\\\")) and len(text) > 3) or text[1:3] in (":\\", ":/")
+    rooted = text.startswith(("/", "~/", "./", "../", "\\\\")) or text[1:3] in (":\\", ":/")
+    return rooted and any(map(str.isalnum, text))
