@@ -171,7 +171,7 @@ def test_damage_in_a_sidecar_or_the_table_is_named(shards: Path) -> None:
         source.captions_of(1)
     table = next(shards.glob("shards-*"))
     table.write_bytes(table.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(DataError, match=r"shards-.* is damaged"):
+    with pytest.raises(DataError, match=r"\.index\.safetensors is damaged \(its hash of itself"):
         opened(shards)
     table.unlink()
     assert not isinstance(opened(shards)._samples, MappedSamples)

@@ -55,7 +55,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_a_run_goes_on_by_the_command_that_began_it(tmp_path: Path, started: list[list[str]]) -> None:
     run = begun(tmp_path / "a", "ldm", "train", "x.yaml", "training.samples=9", "--out", "elsewhere", end=75)
     said = Trainings({"a": run}).start("a")
-    assert started[0][1:] == ["-m", "open_ldm", "train", "x.yaml", "training.samples=9", "--out", str(run)]
+    assert started[0][1:] == ["-P", "-m", "open_ldm", "train", "x.yaml", "training.samples=9", "--out", str(run)]
     assert said.startswith("started: ldm train x.yaml") and (run / "studio.log").is_file()
 
 
@@ -66,7 +66,7 @@ def test_a_run_begun_elsewhere_goes_on_from_there_by_its_newest_command(tmp_path
         log.write("resume", samples_seen=12, argv=["ldm", "train", "x.yaml", "training.samples=99"], cwd=tmp_path / "work")
         log.write("end", samples_seen=12, code=75, reason="stopped")
     Trainings({"a": run}).start("a")
-    assert started[0][3:] == ["train", "x.yaml", "training.samples=99", "--out", str(run.resolve())]
+    assert started[0][4:] == ["train", "x.yaml", "training.samples=99", "--out", str(run.resolve())]
     assert Started.folders == [tmp_path / "work"]
     (tmp_path / "work").rmdir()
     with pytest.raises(ConfigError, match="begun in a folder that is not here"):
@@ -89,7 +89,7 @@ def test_there_is_something_new_of_a_run_when_its_log_grows_or_its_process_begin
 def test_a_recipe_of_the_command_line_is_started_into_its_folder(tmp_path: Path, started: list[list[str]]) -> None:
     training = training_of("demo-improved", (), tmp_path / "runs" / "demo-improved")
     Trainings({}, {"demo-improved": training}).start("demo-improved")
-    assert started[0][1:] == ["-m", "open_ldm", *training.command[1:]] and training.run.is_dir()
+    assert started[0][1:] == ["-P", "-m", "open_ldm", *training.command[1:]] and training.run.is_dir()
 
 
 def test_a_run_of_several_processes_goes_on_as_it_was_begun(tmp_path: Path, started: list[list[str]]) -> None:

@@ -55,7 +55,7 @@ class Settled:
             smaller = divisors(micro_batch_size)[:-1]
             fitting = None if self.free is None else self.memory().largest(smaller, self.free)
             if self.free is not None and fitting is None:
-                return "training.recompute=blocks, or a smaller denoiser.size or data.transform.size_px"
+                return "a smaller denoiser.size or data.transform.size_px, or training.recompute=blocks"
             size = fitting or (smaller[-1] if smaller else None)
             return f"training.micro_batch_size={size}" if size else "a smaller denoiser.size or data.transform.size_px"
 
