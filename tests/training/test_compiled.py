@@ -131,7 +131,7 @@ def test_the_setting_is_read_as_it_is_written() -> None:
 
 
 @pytest.mark.skipif("LDM_COMPILE" not in os.environ, reason="half a minute of the C++ compiler; set LDM_COMPILE")
-@pytest.mark.parametrize("name", ["dit"])
+@pytest.mark.parametrize("name", list(DENOISERS))
 def test_a_network_compiled_for_real_trains_as_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, problem = compiling(monkeypatch, None, denoiser=DENOISERS[name])
     assert problem == ""
