@@ -14,7 +14,7 @@ ARMS = ("0.9, 0.95", "0.9, 0.99")
 
 
 def setting(points: int = 1) -> SettingFound:
-    tokens = {name: {"token": [0.5, None], "padding": [0.25, 0.25]} for name in ("attention", "gradient")}
+    tokens = {name: {"token": [0.5, 0.25, None], "padding": [None, 0.25, 0.25]} for name in ("attention", "gradient")}
     measured = [
         Measured(
             arm, seed, samples, {"fid": Value(level + seed, level, level + 2, "p")}, tokens=tokens if arm == ARMS[0] else {}
@@ -52,17 +52,20 @@ def test_pairs_of_settings_are_a_map() -> None:
     assert each.chart.cells == [Cell("0.9", "0.95", 10.5), Cell("0.9", "0.99", 11.5)]
 
 
-def test_places_without_a_token_are_gaps() -> None:
-    attention, _ = token_charts(setting())
-    assert isinstance(attention.chart, Plot)
-    token, padding = attention.chart.series  # of the first seed alone
-    assert token.y[0] == 0.5 and token.y[1] != token.y[1] and list(padding.y) == [0.25, 0.25]
+def test_places_without_a_token_are_gaps_and_words_end_with_the_longest_caption() -> None:
+    words, places, *gradient = token_charts(setting())
+    assert isinstance(words.chart, Plot) and isinstance(places.chart, Plot) and len(gradient) == 2
+    (token,), (padding,) = words.chart.series, places.chart.series  # of the first seed alone
+    assert token.name == padding.name == ARMS[0]
+    assert list(token.y) == [0.5, 0.25]  # ends with the longest caption
+    assert padding.y[0] != padding.y[0] and list(padding.x) == [1, 2, 3] and list(padding.y)[1:] == [0.25, 0.25]
 
 
 def test_every_chart_is_a_file_of_its_own(tmp_path: Path) -> None:
     drawing = Figure("a caption", Plot("gates / of controls", "t", "gamma", [Series("a", [0, 1], [1, 0])]))
     study = Study("s", "S", "a table", "a question?", "a claim", figures=lambda: [drawing], grid=("beta_1", "beta_2"))
     written = save_charts(StudyFound(study, "tiny", (setting(),), ()), tmp_path, "svg")
-    names = ["gates-of-controls", "my-shapes-fid", "my-shapes-map-fid", "my-shapes-attention", "my-shapes-gradient"]
+    tokens = [f"my-shapes-{name}-of-{where}" for name in ("attention", "gradient") for where in ("words", "padding")]
+    names = ["gates-of-controls", "my-shapes-fid", "my-shapes-map-fid", *tokens]
     assert [path.name for path in written] == [f"figure-{name}.svg" for name in names]
     assert all(path.read_text().startswith("<svg") for path in written)

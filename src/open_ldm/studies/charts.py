@@ -75,20 +75,21 @@ def curve_charts(found: SettingFound, study: Study) -> list[StudyChart]:
 
 
 def token_charts(found: SettingFound) -> list[StudyChart]:
-    """Attention and gradient by position in the caption, of the first seed."""
+    """Attention and gradient by position in the caption, of the first seed: words and padding apart, an arm a curve."""
     measured = [each for each in found.measured if each.tokens and each.seed == 0]
     if not measured:
         return []
     charts: list[StudyChart] = []
     for name, title in (("attention", "share of attention"), ("gradient", "share of gradient norm")):
-        series: list[Series] = []
-        for each in measured:
-            for side in ("token", "padding"):
+        for side, where in (("token", "words"), ("padding", "padding")):
+            series: list[Series] = []
+            for each in measured:
                 shares: Sequence[float | None] = each.tokens[name][side]
-                y = [math.nan if value is None else value for value in shares]
-                series.append(Series(f"{each.arm}, {side}", list(range(1, len(y) + 1)), y))
-        plot = Plot(title, "position in the caption", title, series, from_zero=True)
-        charts.append(StudyChart(f"{found.setting.name} {name}", plot))
+                last = max((at for at, value in enumerate(shares, start=1) if value is not None), default=0)
+                y = [math.nan if value is None else value for value in shares[:last]]
+                series.append(Series(each.arm, list(range(1, len(y) + 1)), y))
+            plot = Plot(f"{title}, {where}", "position in the caption", title, series, from_zero=True)
+            charts.append(StudyChart(f"{found.setting.name} {name} of {where}", plot))
     return charts
 
 
