@@ -12,6 +12,7 @@ from open_ldm.core.events import duration, effective_events, read_events
 from open_ldm.core.files import write_json
 from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.pictures import grid, save_png
+from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
 from open_ldm.run_folder.report.on_the_way import ON_THE_WAY
@@ -107,8 +108,10 @@ class DiffusionRecorder(RunRecorder):
     def preview(self) -> None:
         """Sample a grid of the same requests every time."""
         started = time.perf_counter()
+        asked = (self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+        slow = SlowSteps(silent=self.silent, say=self.say)
         try:
-            pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+            pixels = slow(f"training pauses for a preview of {len(self.requests)} pictures", sample_previews, *asked)
         except NonFiniteError as error:
             self.warn(f"no preview was made: {error.problem}")
             return
@@ -154,7 +157,8 @@ class DiffusionRecorder(RunRecorder):
             if not self._said_features:
                 self._said_features = True
                 self.say(f"measured on the way by {looked.features.sentence}")
-            found = looked.measure()
+            slow = SlowSteps(silent=self.silent, say=self.say)
+            found = slow("training pauses for a look at samples", looked.measure)
         except (DataError, NonFiniteError, StoppedError) as error:
             self.warn(f"samples were not measured: {error.one_line()}")
             return
