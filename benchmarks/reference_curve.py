@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from figures import processor
 from open_ldm.core.errors import DataError, OpenLdmError
 from open_ldm.core.plain_data import to_json
 from open_ldm.run_folder.history import lookup, read_history
@@ -21,15 +22,6 @@ from open_ldm.run_folder.reference_curve import FOLDER, MOST_BYTES, measured_cur
 from open_ldm.runs.catalogue import packaged
 
 PACKAGE = Path(__file__).parents[1] / "src" / "open_ldm" / FOLDER
-
-
-def processor() -> str:
-    """Name of the processor, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def main() -> int:

@@ -21,20 +21,15 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from figures import measure_parts
+
 SAMPLES_OF_A_SHARD = 10_000
-
-
-def processor() -> str:
-    """Name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def make_shards(folder: Path, samples: int) -> None:
@@ -169,7 +164,6 @@ def main() -> None:
         return
     make_shards(given.folder, given.samples)
     first = str(min(given.folder.glob("train-*.tar")))
-    figures: dict[str, Any] = {"date": date.today().isoformat(), "processor": processor(), "samples": given.samples}
     parts: dict[str, Callable[[], Any]] = {"headers": lambda: in_a_process("--headers", first)}
     if given.before:
         parts["headers_before"] = lambda: in_a_process("--headers", first, source=given.before)
@@ -177,11 +171,7 @@ def main() -> None:
     parts["open"] = lambda: in_a_process("--opened", str(given.folder))
     if given.copies:
         parts["open_many"] = lambda: in_a_process("--opened", str(copied(given.folder, given.copies)))
-    for name, measure in parts.items():
-        figures[name] = measure()
-        print(json.dumps({name: figures[name]}), flush=True)
-        if given.json:
-            given.json.write_text(json.dumps(figures, indent=1) + "\n")
+    measure_parts(parts, {"samples": given.samples}, given.json)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from contender import MODELS, Comparison, Contender, ModelName, Setting, Size
 from contenders import build
+from figures import processor
 from open_ldm.core.device import DeviceName, DtypeName, set_up_machine
 
 WARM_UP_STEPS = 3
@@ -174,11 +175,7 @@ def measure_all(
 def _processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return device.type
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), device.type)
+    return processor() or device.type
 
 
 def line_of(cell: Cell) -> str:

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from figures import measure_parts
 from open_ldm.core.distributed import World
 from open_ldm.data.order import Order, ShuffledOrder
 from open_ldm.data.windowed_order import WindowedOrder
@@ -37,13 +36,6 @@ RANKS = (1, 8, 64, 512)
 def windowed() -> WindowedOrder:
     """A billion samples in the default streams and windows."""
     return WindowedOrder(0, np.full(SHARDS, SAMPLES_OF_A_SHARD, dtype=np.int64), streams=1024, window=8192)
-
-
-def processor() -> str:
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def started() -> dict[str, float]:
@@ -139,13 +131,6 @@ def main() -> None:
     if given.started:
         print(json.dumps(started()))
         return
-    figures: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "processor": processor(),
-        "samples": SAMPLES,
-        "shards": SHARDS,
-        "batch": BATCH,
-    }
     order, everything = windowed(), ShuffledOrder(0, SAMPLES)
     parts: dict[str, Callable[[], Any]] = {
         "start": lambda: json.loads(subprocess.check_output([sys.executable, __file__, "--started"])),
@@ -155,11 +140,7 @@ def main() -> None:
         "global": lambda: [openings(everything, ranks, strided=False, samples=given.samples // 10) for ranks in RANKS],
         "exact": lambda: exact(order, given.positions),
     }
-    for name, measure in parts.items():
-        figures[name] = measure()
-        print(json.dumps({name: figures[name]}), flush=True)
-        if given.json:
-            given.json.write_text(json.dumps(figures, indent=1) + "\n")
+    measure_parts(parts, {"samples": SAMPLES, "shards": SHARDS, "batch": BATCH}, given.json)
 
 
 if __name__ == "__main__":

@@ -143,12 +143,13 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
         os.dup2(given, _READS)
         os.dup2(answers, _WRITES)
 
+    held = _held_open(_READS, _WRITES)
     with (profile.parent / f"{profile.name}.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(_READS, _WRITES), preexec_fn=connect
         )
-    os.close(given)
-    os.close(answers)
+    for end in (given, answers, *held):
+        os.close(end)
     try:
         opened = Browser(to, back)
         yield opened
@@ -161,6 +162,18 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
             process.kill()
             process.wait(timeout=10)
         os.close(back)
+
+
+def _held_open(*wanted: int) -> list[int]:
+    """Open those of these descriptors that are free: a process can be passed only open ones, and none that Popen uses."""
+    opened: list[int] = []
+    while len(opened) < len(wanted):
+        number = os.open(os.devnull, os.O_RDONLY)
+        if number not in wanted:
+            os.close(number)
+            break
+        opened.append(number)
+    return opened
 
 
 def _high_pipe() -> tuple[int, int]:

@@ -160,6 +160,16 @@ def test_a_slow_start_says_what_it_waits_for() -> None:
 
     assert told(0.01) == "reading 236 pictures ...\n"
     assert told(100) == told(0.01, silent=True) == told(0.01, terminal=False) == ""
+    lines: list[str] = []
+    until = time.monotonic() + 60
+
+    def paused() -> None:
+        while not lines and time.monotonic() < until:
+            time.sleep(0.01)
+
+    with redirect_stderr(Terminal()) as said:
+        SlowSteps(seconds=0.01, say=lines.append)("a pause", paused)
+    assert lines == ["a pause ..."] and not said.getvalue()
 
 
 def test_the_tab_key_completes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_it_samples_what_the_run_samples_with_no_network(tmp_path: Path, autoenc
             assert "frame-ancestors 'self' https://huggingface.co" in page.headers["content-security-policy"]
             tabs = page.read().decode()
         assert '"Play"' in tabs and '"Compare"' not in tabs and "Start or go on" not in tabs
-        asked = urllib.request.Request(f"{address}/api/sample", json.dumps({**given, "model": "model"}).encode())
+        asked = urllib.request.Request(f"{address}/api/sample", json.dumps({**given, "model": "tiny"}).encode())
         with urllib.request.urlopen(asked) as answer:
             found = json.loads(answer.read())
         with pytest.raises(urllib.error.HTTPError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,6 +21,7 @@ from PIL import Image
 
 import open_ldm
 from open_ldm.core.errors import ConfigError
+from open_ldm.pages import drawing, figures
 from open_ldm.pages.charts import FORMATS, Cell, Chart, Forest, HeatMap, Mark, Plot, Row, Series
 from open_ldm.pages.colours import CURVES, INK, ON_DARK
 from open_ldm.pages.curves import Axis
@@ -315,8 +317,23 @@ def test_settings_of_the_user_neither_matter_nor_change() -> None:
     expected = inline(CHARTS[0])
     with matplotlib.rc_context({"font.size": 31, "lines.marker": "s", "svg.fonttype": "path"}):
         before = dict(matplotlib.rcParams)
+        figures._inline.cache_clear()
         assert inline(CHARTS[0]) == expected
         assert dict(matplotlib.rcParams) == before
+
+
+def test_what_has_not_changed_is_plotted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plot(*values: float, title: str = "once") -> Plot:
+        return Plot(title, "x", "y", [Series("s", np.arange(2000.0), [*values, *[1.0] * 1998])])
+
+    figures._inline.cache_clear()
+    plotted: list[int] = []
+    really = drawing.written
+    monkeypatch.setattr(drawing, "written", lambda *asked: plotted.append(1) or really(*asked))
+    first = inline(plot(1.0, 2.0))
+    assert inline(plot(1.0, 2.0)) is first and len(plotted) == 1
+    others = [inline(plot(1.0, 2.5)), inline(plot(1.0, 2.0, title="other")), inline(plot(1.0, 2.0), FOREST)]
+    assert len(plotted) == 4 and len({first, *others}) == 4
 
 
 def test_matplotlib_is_loaded_with_the_first_figure_and_pyplot_never() -> None:

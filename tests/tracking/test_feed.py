@@ -11,6 +11,7 @@ from pydantic import PrivateAttr, TypeAdapter
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Event, EventLog
+from open_ldm.core.files import write_json
 from open_ldm.core.hashes import hash_tensors
 from open_ldm.evaluation.bootstrap import Estimate
 from open_ldm.evaluation.protocol import MeasurementProtocol, Result
@@ -22,7 +23,7 @@ from open_ldm.runs.tracked import send_evaluations
 from open_ldm.runs.train import train
 from open_ldm.tracking import TrackedRun, Tracker, Trackers, check_trackers
 from open_ldm.tracking.feed import Feed
-from open_ldm.tracking.sent import read_sent
+from open_ldm.tracking.sent import FILE, read_sent
 from open_ldm.tracking.tensorboard import TensorBoard
 from tests.blocked import run_without
 from tests.runs.tiny import TINY, tiny_recipe
@@ -111,6 +112,16 @@ def test_a_tracker_that_fails_is_named_once_and_gets_the_rest_from_the_next_proc
     assert "remembered failed" in said and "TimeoutError: the server is asleep" in said and "training goes on" in said
     assert steps() == [4, 8] and Remembered.ends == []
     assert work(tmp_path, 24, 32, "remembered") == []
+    assert steps() == list(range(4, 33, 4))
+
+
+def test_what_an_earlier_version_wrote_of_a_failed_tracker_still_counts(tmp_path: Path) -> None:
+    work(tmp_path, 0, 24, "remembered")
+    record = {"id": "given once", "missing_from": 12, "evaluations": []}
+    write_json(tmp_path / FILE, {"training": "r d", "trackers": {"remembered": record}})
+    work(tmp_path, 24, 28)  # of a process that leaves the tracker out
+    Remembered.got[:] = [one for one in Remembered.got if one[0] < 12]
+    assert work(tmp_path, 28, 32, "remembered") == []
     assert steps() == list(range(4, 33, 4))
 
 

@@ -74,6 +74,9 @@ def train(
             f"all {len(resolved.stages)} stages done, {result.samples_seen:,} samples; report: {folder}/report.html",
             file=sys.stderr,
         )
+    else:
+        run = shlex.quote(str(folder))
+        show(f"next: ldm sample {run}, or ldm studio {run} to play with it in a browser", file=sys.stderr)
     return result.code
 
 

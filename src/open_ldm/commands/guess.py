@@ -83,7 +83,9 @@ def guess(given: str) -> Guess:
     settings = {"kind": config.kind, **config.model_dump(mode="json", exclude_defaults=True)}
     captioned = 2 * source.summary.captioned > len(source)
     name = re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.resolve().name).strip("-.") or "mine"
-    overrides = [f"name={name}", f"data.source={json.dumps(settings, ensure_ascii=False)}"]
+    plain = settings == {"kind": "folder", "path": settings["path"]}  # as the packaged recipes for files have it
+    whole = f"data.source={json.dumps(settings, ensure_ascii=False)}"
+    overrides = [f"name={name}", f"data.source.path={settings['path']}" if plain else whole]
     overrides.append(
         f"data.transform.size_px={max(size for size in _SIZES_PX if size <= max(_SIZES_PX[0], sides[len(sides) // 2]))}"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,9 @@ from open_ldm.autoencoders.latent_stats import given
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.controls import ViewShape
 from open_ldm.core.config import to_yaml
-from open_ldm.core.errors import CheckpointError, ConfigError, DiskError
-from open_ldm.core.files import fsync_path, obey_umask, write_json, write_text
+from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.core.files import write_json, write_text
+from open_ldm.core.new_folder import new_folder, require_new
 from open_ldm.interop.catalogue import FAMILIES, family_of
 from open_ldm.interop.family import Description, Layout
 from open_ldm.interop.files import WeightFile, read_weights
@@ -168,10 +167,9 @@ def beside(run: Path, ending: str) -> Path:
 def export_to_diffusers(run: Path, out: Path) -> Path:
     """Write a run's averaged weights as a folder that diffusers' own from_pretrained loads. Returns the folder.
 
-    Raises ConfigError when diffusers cannot hold something that the model has.
+    Raises ConfigError for a folder in use, or when diffusers cannot hold something that the model has.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already", fix="choose another --out")
+    require_new(out)
     loaded = load_model(run, "cpu")
     family = FAMILIES[loaded.recipe.denoiser.kind]
     model, ours = family.for_export(loaded.recipe.model_spec(loaded.known.facts), loaded.model.state_dict())
@@ -179,9 +177,8 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
     layout = family.key_map(model, "diffusers")
     network.load_state_dict(layout.write(ours))
     beside = {name: tensor.contiguous() for name, tensor in ours.items() if name not in layout.ours}
-    temporary = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        network.save_pretrained(temporary, safe_serialization=True)  # type: ignore[operator]
+    with new_folder(out) as folder:
+        network.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
         about = {
             "run": run.name,
             "samples_seen": loaded.samples_seen,
@@ -189,18 +186,10 @@ def export_to_diffusers(run: Path, out: Path) -> Path:
             "latent_stats": loaded.known.to_json()["latent_stats"],
             "schedule": loaded.recipe.process.model_dump(mode="json"),
         }
-        write_json(temporary / EXPORTED, about)
+        write_json(folder / EXPORTED, about)
         if beside:
-            save_file(beside, temporary / BESIDE)
-        for file in temporary.iterdir():
-            obey_umask(file)
-        write_text(temporary / "README.md", _readme(type(network).__name__, family.notes(model), sorted(beside)))
-        fsync_path(temporary)
-        temporary.rename(out)
-    except OSError as error:
-        raise DiskError.of(f"cannot write {out}", error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            save_file(beside, folder / BESIDE)
+        write_text(folder / "README.md", _readme(type(network).__name__, family.notes(model), sorted(beside)))
     return out
 
 

@@ -10,6 +10,7 @@ import torch
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.new_folder import new_folder, require_new
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.load import LoadedModel, LoadedRun, load_model
 from open_ldm.runs.recipe import Recipe
@@ -28,12 +29,12 @@ def pack_model(run: Path, out: Path) -> int:
         The bytes that were written.
 
     Raises:
-        ConfigError: `out` exists, or there is no such run.
+        ConfigError: `out` is in use, or there is no such run.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already", fix="remove it, or choose another folder")
+    require_new(out)
     loaded = load_model(run, "cpu")
-    write_model(loaded, loaded.recipe, out, torch.bfloat16)
+    with new_folder(out) as folder:
+        write_model(loaded, loaded.recipe, folder, torch.bfloat16)
     return size_of(out)
 
 
@@ -50,7 +51,7 @@ def write_model(loaded: LoadedModel | LoadedRun, recipe: Recipe, out: Path, dtyp
     tensors = {name: one.to(dtype).contiguous() if one.is_floating_point() else one for name, one in state.items()}
     content = {"recipe": recipe.model_dump(mode="json"), **loaded.known.to_json()}
     folder = RunFolder(out)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     CheckpointFolder(folder.checkpoints).save(loaded.samples_seen, {"ema": tensors}, content)
     folder.write_config(to_yaml(recipe))
 

@@ -1,4 +1,4 @@
-"""Saying what a slow start waits for."""
+"""Saying what a slow start, or a pause of a training, waits for."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ class SlowSteps:
     Args:
         silent: Nothing is said.
         seconds: The moment.
+        say: Shows a line; it is called from another thread. None prints to standard error.
     """
 
-    def __init__(self, *, silent: bool = False, seconds: float = _SECONDS) -> None:
-        self.silent, self.seconds = silent, seconds
+    def __init__(self, *, silent: bool = False, seconds: float = _SECONDS, say: Callable[[str], object] | None = None) -> None:
+        self.silent, self.seconds, self._show = silent, seconds, say or _print
 
     def __call__(self, what: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return function(*args, **kwargs). `what` is said of it, such as "reading 236 pictures"."""
-        timer = threading.Timer(self.seconds, self._say, [what])
+        timer = threading.Timer(self.seconds, self._show, [f"{what} ..."])
         timer.daemon = True
         if not self.silent and sys.stderr.isatty():
             timer.start()
@@ -36,5 +37,6 @@ class SlowSteps:
         finally:
             timer.cancel()
 
-    def _say(self, what: str) -> None:
-        print(f"{what} ...", file=sys.stderr, flush=True)
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

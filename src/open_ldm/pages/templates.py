@@ -36,8 +36,8 @@ def render(template: str, **context: Any) -> str:
 
 
 def render_text(template: str, **context: Any) -> str:
-    """The template of a text that is no HTML, such as Markdown, filled with `context`; errors as `render`."""
-    return environment().overlay(autoescape=False).get_template(template).render(context)
+    """The template of a text that is no HTML, such as Markdown, filled with `context`, one line end at the end."""
+    return environment().overlay(autoescape=False).get_template(template).render(context).rstrip("\n") + "\n"
 
 
 def count(number: int) -> str:

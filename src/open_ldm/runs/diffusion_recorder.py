@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from open_ldm.core.errors import DataError, NonFiniteError
-from open_ldm.core.events import duration
+from open_ldm.core.errors import DataError, NonFiniteError, StoppedError
+from open_ldm.core.events import duration, effective_events, read_events
 from open_ldm.core.files import write_json
 from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.pictures import grid, save_png
+from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
 from open_ldm.run_folder.report.on_the_way import ON_THE_WAY
@@ -26,7 +27,7 @@ from open_ldm.runs.recorder import RunRecorder
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
-from open_ldm.training.loop import Every, Report
+from open_ldm.training.loop import Every, Report, passed
 from open_ldm.training.trainer import DiffusionTrainer
 from open_ldm.transfer_learning.start import Started
 
@@ -107,8 +108,10 @@ class DiffusionRecorder(RunRecorder):
     def preview(self) -> None:
         """Sample a grid of the same requests every time."""
         started = time.perf_counter()
+        asked = (self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+        slow = SlowSteps(silent=self.silent, say=self.say)
         try:
-            pixels = sample_previews(self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
+            pixels = slow(f"training pauses for a preview of {len(self.requests)} pictures", sample_previews, *asked)
         except NonFiniteError as error:
             self.warn(f"no preview was made: {error.problem}")
             return
@@ -119,10 +122,27 @@ class DiffusionRecorder(RunRecorder):
         self.event("preview", file=path.relative_to(self.folder.path).as_posix(), prompts=shown, seconds=seconds)
 
     def checks(self) -> Sequence[Every]:
-        """Return the loss on held-out pictures, and the look at samples, where the recipe wants them."""
-        held_out, evaluation = self.recipe.held_out, self.recipe.evaluation
-        checks = [] if held_out is None else [Every(held_out.every_samples, self._held_out)]
-        return checks if evaluation is None else [*checks, Every(evaluation.every_samples, self._evaluated)]
+        """Return the loss on held-out pictures, where the recipe wants it."""
+        held_out = self.recipe.held_out
+        return () if held_out is None else [Every(held_out.every_samples, self._held_out)]
+
+    def long_checks(self) -> Sequence[Every]:
+        """Return the look at samples, where the recipe wants it."""
+        evaluation = self.recipe.evaluation
+        return () if evaluation is None else [Every(evaluation.every_samples, self._evaluated)]
+
+    def make_up(self) -> None:
+        """Look at the samples of a checkpoint that a run goes on from, where one was due and something came in between."""
+        evaluation, seen, training = self.recipe.evaluation, self.samples_seen, self.recipe.training
+        if evaluation is None or not seen:
+            return
+        due = passed(seen - training.batch_size, seen, evaluation.every_samples) or seen >= training.samples
+        if due and not self.trainer.world.everyone(self._has_looked, "a read of the event log"):
+            self._evaluated()
+
+    def _has_looked(self) -> bool:
+        events = effective_events(read_events(self.folder.events))
+        return any(event.name == ON_THE_WAY and event.samples_seen == self.samples_seen for event in events)
 
     def _evaluated(self) -> None:
         """Sample from the averaged weights and compare with the training pictures, in the leading process, as previews are."""
@@ -137,8 +157,9 @@ class DiffusionRecorder(RunRecorder):
             if not self._said_features:
                 self._said_features = True
                 self.say(f"measured on the way by {looked.features.sentence}")
-            found = looked.measure()
-        except (DataError, NonFiniteError) as error:
+            slow = SlowSteps(silent=self.silent, say=self.say)
+            found = slow("training pauses for a look at samples", looked.measure)
+        except (DataError, NonFiniteError, StoppedError) as error:
             self.warn(f"samples were not measured: {error.one_line()}")
             return
         seconds = round(time.perf_counter() - started, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,13 @@ def shown_as_in(data: Source, semantic: SemanticConfig, seed: int) -> str | None
 
 
 def on_the_way_of(
-    recipe: Recipe, known: Knowledge, source: Source, generator: Generator, text_encoder: TextEncoder | None, folder: RunFolder
+    recipe: Recipe,
+    known: Knowledge,
+    source: Source,
+    generator: Generator,
+    text_encoder: TextEncoder | None,
+    folder: RunFolder,
+    interrupt: Callable[[], None],
 ) -> OnTheWay | None:
     """Return what measures samples on the way; None where the recipe asks for nothing, or only a cache is at hand.
 
@@ -52,7 +58,7 @@ def on_the_way_of(
     """
     if recipe.evaluation is None or isinstance(source, CachedSource):
         return None
-    return OnTheWay(recipe, known, source, generator, text_encoder, folder.path)
+    return OnTheWay(recipe, known, source, generator, text_encoder, folder.path, interrupt)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class OnTheWay:
         generator: Of the averaged weights.
         text_encoder: Of a model of captions.
         folder: The run folder, where own features are kept.
+        interrupt: Called now and then; an error that it raises ends the look.
     """
 
     recipe: Recipe
@@ -77,11 +84,13 @@ class OnTheWay:
     generator: Generator
     text_encoder: TextEncoder | None
     folder: Path
+    interrupt: Callable[[], None]
 
     @cached_property
     def features(self) -> OwnFeatures:
         """Fitted on the run's own data where they have classes, unless the run folder holds them."""
-        return own_features(self.source, self.folder / FOLDER, device=self.generator.device, config=FIT)
+        device, folder = self.generator.device, self.folder / FOLDER
+        return own_features(self.source, folder, device=device, config=FIT, on_batch=lambda *_: self.interrupt())
 
     @property
     def against(self) -> str:
@@ -90,7 +99,14 @@ class OnTheWay:
         return "held-out pictures" if held else "training pictures, each beside the others, since none is held out"
 
     def measure(self) -> Memorised:
-        """Sample and compare. Raises DataError where the pictures cannot be compared, NonFiniteError for broken weights."""
+        """Sample and compare.
+
+        Raises:
+            DataError: The pictures cannot be compared.
+            NonFiniteError: The weights are broken.
+            OpenLdmError: What `interrupt` raises. Features that were being fitted are kept as far as they are.
+        """
+        self.interrupt()
         (samples,) = collect(self._sampled(), [self._extractor])
         return memorised(samples, self._training, self._held_out)
 
@@ -119,7 +135,12 @@ class OnTheWay:
     def _read(self, source: Source, count: int) -> Statistics:
         view = self.known.facts.view
         read = pictures_of(source, (view.height_px, view.width_px), count=min(count, len(source)))
-        return collect(read, [self._extractor], capacity=count)[0]
+        return collect(self._unless_interrupted(read), [self._extractor], capacity=count)[0]
+
+    def _unless_interrupted(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
+        for batch in batches:
+            self.interrupt()
+            yield batch
 
     @torch.no_grad()
     def _sampled(self) -> Iterator[Pictures]:
@@ -132,5 +153,6 @@ class OnTheWay:
                 for number in numbers
             ]
             inputs = build_inputs(asked, conditioning, self.known.facts, self.text_encoder)
-            images = self.generator.images(inputs, [one.seed for one in asked], settings)
+            seeds = [one.seed for one in asked]
+            images = self.generator.images(inputs, seeds, settings, on_step=lambda _: self.interrupt())
             yield Pictures(images.float().cpu(), tuple(numbers))

@@ -96,6 +96,10 @@ class RunRecorder(ABC):
         """Return what else is measured on the way, by all processes together."""
         return ()
 
+    def long_checks(self) -> Sequence[Every]:
+        """Return what may take so long that a checkpoint due at the same place comes first."""
+        return ()
+
     @property
     def preview_every_samples(self) -> int:
         """How often previews are made; 0 is never."""
@@ -196,6 +200,7 @@ class RunRecorder(ABC):
                 Every(self.preview_every_samples, partial(self._saving.if_room, self._previewed, "no preview was made")),
                 *self.checks(),
                 Every(training.checkpoint_every_samples, self._save_if_room),
+                *self.long_checks(),
             ],
         )
 

@@ -166,7 +166,7 @@ def _trained(
             generator=generator,
             requests=preview_requests(recipe, known.facts, source, text_encoder),
             text_encoder=text_encoder,
-            on_the_way=on_the_way_of(recipe, known, source, generator, text_encoder, folder),
+            on_the_way=on_the_way_of(recipe, known, source, generator, text_encoder, folder, context.stop.raise_if_requested),
             held_out=keep_held_out(recipe, known, encoders, world),
             order=tell_order(recipe, source, opened.order) if world.leads else None,
             health=opened.health,
@@ -199,6 +199,7 @@ def _ended(recorder: DiffusionRecorder, transferred: Started | None, plan: Batch
     recorder.say_compiled()
     if transferred is not None:
         recorder.transferred(transferred)
+    recorder.make_up()
     trainer = recorder.trainer
     read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
     loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())

@@ -25,7 +25,8 @@ from open_ldm.sources.shape_painting import DrawnShape, Scene, draw
 _EXTENTS: dict[Size, tuple[float, float]] = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
-
+_MOST_TOLD = 100_000
+"""Pictures whose captions are remembered."""
 _LATER_SETTINGS = ("short_side_px", "colours", "extents", "longest_aspect", "background", "untold", "told_too", "entangle")
 
 T = TypeVar("T")
@@ -150,6 +151,7 @@ class ShapesSource:
     def __init__(self, config: ShapesConfig) -> None:
         self.config = config
         self._pairs = config.pairs
+        self._told: dict[int, tuple[str, ...]] = {}
         told = [ShapeWords(colour, kind, "", "").telling(config.untold) for colour in config.colours for kind in KINDS]
         self._class_names = tuple(dict.fromkeys(words.class_name for words in told if words.class_name))
 
@@ -223,8 +225,12 @@ class ShapesSource:
         return self._class_names.index(name) if name else None
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Return the captions of a picture, without painting it."""
-        return self._captions(self.scene(index).shapes)
+        """Return the captions of a picture, without painting it; a start asks for all of them several times."""
+        if (told := self._told.get(index)) is None:
+            told = self._captions(self.scene(index).shapes)
+            if len(self._told) < _MOST_TOLD:
+                self._told[index] = told
+        return told
 
     def _captions(self, shapes: Sequence[ShapeWords]) -> tuple[str, ...]:
         gappy = write_caption(shapes, self.config.untold)

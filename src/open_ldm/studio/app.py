@@ -68,7 +68,7 @@ def build_blocks(models: Models, trainings: Trainings, queue: DeviceQueue, shown
     with gr.Blocks(title=shown.title, analytics_enabled=False) as blocks:
         studio = Studio(gr, models, models.playable(), trainings, queue)
         gr.HTML(str(Markup('<h1 class="ldm-title">{}</h1>').format(shown.title)))
-        with gr.Tabs(selected=shown.pages[0].lower()) as tabs:
+        with gr.Tabs(selected=shown.pages[0].lower(), elem_classes="ldm-one-page" if len(shown.pages) == 1 else "") as tabs:
             for name in shown.pages:
                 with gr.Tab(name, id=name.lower()):
                     PAGES[name](studio)

@@ -50,13 +50,16 @@ class Models:
         paths: Run folders, or checkpoints in them.
         device: Where they are loaded.
         keep: How many stay in memory.
+        names: What they are called; by default after their folders.
 
     Raises:
         ConfigError: The same run is given twice.
     """
 
-    def __init__(self, paths: Sequence[Path], device: DeviceName = "auto", keep: int = LIMITS.loaded) -> None:
-        named = zip(_names(paths), paths, strict=True)
+    def __init__(
+        self, paths: Sequence[Path], device: DeviceName = "auto", keep: int = LIMITS.loaded, names: Sequence[str] = ()
+    ) -> None:
+        named = zip(names or _names(paths), paths, strict=True)
         self.paths: Mapping[str, Path] = dict(named)
         self.device, self._keep = device, keep
         self._loaded: OrderedDict[str, tuple[Path, LoadedRun]] = OrderedDict()

@@ -27,9 +27,9 @@ def serve_space(model: Path, title: str) -> int:
 
     Args:
         model: The folder of the model.
-        title: Of the page.
+        title: Of the page; the model is called so too.
     """
-    models = Models([model])
+    models = Models([model], names=[title])
     import_gradio()
     uvicorn = need("uvicorn", extra="studio")
     on_hub = bool(os.environ.get("SPACE_ID"))

@@ -73,7 +73,7 @@ class Feed:
         for tracker in self._trackers:
             sent = self._sent[tracker.kind]
             first = not sent.id
-            line = _Line(tracker, sent, {} if first else dict(self._logged() if sent.until is None else sent.until))
+            line = _Line(tracker, sent, {} if first else _held(sent.until, self._logged()))
             self._guarded(line, partial(self._begun, line, run, now, first=first))
         self._write()
         self._evaluations()

@@ -17,12 +17,13 @@ class Sent:
 
     Attributes:
         id: Its own name of the run; empty before it first began.
-        until: The last step of each curve that it was sent, by name, while it lags behind the event log; else None.
+        until: The last step of each curve that it was sent, by name, or one step for all of them, while it lags behind the
+            event log; else None.
         evaluations: The evaluation numbers that it has.
     """
 
     id: str = ""
-    until: Mapping[str, int] | None = None
+    until: Mapping[str, int] | int | None = None
     evaluations: list[str] = field(default_factory=list)
 
 
@@ -53,9 +54,18 @@ def write_sent(folder: Path, sent: dict[str, Sent], training: str) -> None:
 def _sent(content: object) -> Sent:
     if not isinstance(content, dict):
         return Sent()
-    until, evaluations = content.get("until"), content.get("evaluations")
+    evaluations = content.get("evaluations")
     return Sent(
         str(content.get("id", "")),
-        {str(name): step for name, step in until.items() if isinstance(step, int)} if isinstance(until, dict) else None,
+        _until(content),
         [str(one) for one in evaluations] if isinstance(evaluations, list) else [],
     )
+
+
+def _until(content: Mapping[str, object]) -> Mapping[str, int] | int | None:
+    until, missing = content.get("until"), content.get("missing_from")
+    if isinstance(until, dict):
+        return {str(name): step for name, step in until.items() if isinstance(step, int)}
+    if until is None and isinstance(missing, int):  # what earlier versions wrote: the first step that failed
+        return missing - 1
+    return until if isinstance(until, int) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import uuid
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from open_ldm.commands.export.card import write_card
 from open_ldm.commands.export.private import leave_out_places, without_places
 from open_ldm.commands.export.source import licence, write_source
 from open_ldm.controls.own import own_controls
-from open_ldm.core.errors import ConfigError, DiskError
+from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.files import fsync_path, obey_umask, write_json, write_text
+from open_ldm.core.files import write_json, write_text
+from open_ldm.core.new_folder import new_folder, require_new
 from open_ldm.portable import network as network_code
 from open_ldm.portable import scheduler as scheduler_code
 from open_ldm.runs.load import LoadedRun, load_run
@@ -39,38 +39,26 @@ def export_pipeline(run: Path, out: Path) -> Path:
         The folder.
 
     Raises:
-        ConfigError: The folder exists, or the model has a control that only the user's program defines.
+        ConfigError: The folder is in use, or the model has a control that only the user's program defines.
         DiskError: It cannot be written.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already", fix="choose another --out")
+    require_new(out)
     diffusers = need("diffusers", extra="autoencoders")
     loaded = load_run(run, "cpu")
     refuse_own_controls(loaded)
-    temporary = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.mkdir(parents=True)
+    with new_folder(out) as folder:
         index: dict[str, Any] = {"_class_name": ["pipeline", "OpenLdmPipeline"], "_diffusers_version": diffusers.__version__}
-        shutil.copyfile(_CODE / "for_diffusers" / "pipeline.py", temporary / "pipeline.py")
-        _write_network(loaded, temporary / "network")
-        _write_scheduler(temporary / "scheduler")
+        shutil.copyfile(_CODE / "for_diffusers" / "pipeline.py", folder / "pipeline.py")
+        _write_network(loaded, folder / "network")
+        _write_scheduler(folder / "scheduler")
         index |= {"network": ["network", "OpenLdmNetwork"], "scheduler": ["scheduler", "OpenLdmScheduler"]}
-        index["vae"] = write_autoencoder(loaded, temporary / "vae")
-        index["text_encoder"] = _write_text(loaded, temporary / "text_encoder")
+        index["vae"] = write_autoencoder(loaded, folder / "vae")
+        index["text_encoder"] = _write_text(loaded, folder / "text_encoder")
         for part in ("vae", "text_encoder"):
-            leave_out_places(temporary / part)
-        write_json(temporary / "model_index.json", index)
-        write_text(temporary / "LICENSE", licence())
-        write_card(run, loaded, temporary)
-        for file in temporary.rglob("*"):
-            if file.suffix in (".safetensors", ".json"):  # those that libraries wrote
-                obey_umask(file)
-        fsync_path(temporary)
-        temporary.rename(out)
-    except OSError as error:
-        raise DiskError.of(f"cannot write {out}", error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            leave_out_places(folder / part)
+        write_json(folder / "model_index.json", index)
+        write_text(folder / "LICENSE", licence())
+        write_card(run, loaded, folder)
     return out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -17,9 +16,10 @@ from open_ldm.commands.export.private import NOT_EXPORTED, leave_out_places, wit
 from open_ldm.commands.export.source import licence
 from open_ldm.commands.pack import write_model
 from open_ldm.conditioning.semantic import TextSemantic
-from open_ldm.core.errors import ConfigError, DiskError
+from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
-from open_ldm.core.files import fsync_path, obey_umask, read_json_object, write_json, write_text
+from open_ldm.core.files import read_json_object, write_json, write_text
+from open_ldm.core.new_folder import new_folder, require_new
 from open_ldm.pages.templates import render_text
 from open_ldm.run_folder.history import lookup
 from open_ldm.runs.load import load_run
@@ -56,41 +56,29 @@ def publish_space(run: Path, out: Path) -> Path:
         The folder.
 
     Raises:
-        ConfigError: The folder exists, or the model has a control that only the user's program defines.
+        ConfigError: The folder is in use, or the model has a control that only the user's program defines.
         DiskError: It cannot be written.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already", fix="choose another --out")
+    require_new(out)
     gradio = need("gradio", extra="studio").__version__
     loaded = load_run(run, "cpu")
     refuse_own_controls(loaded)
-    temporary = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.mkdir(parents=True)
-        has_vae = write_autoencoder(loaded, temporary / VAE) != [None, None]
-        has_text = write_text_models(loaded, temporary / TEXT)
+    with new_folder(out) as folder:
+        has_vae = write_autoencoder(loaded, folder / VAE) != [None, None]
+        has_text = write_text_models(loaded, folder / TEXT)
         for part in (VAE, TEXT):
-            leave_out_places(temporary / part)
-        write_model(loaded, recipe_here(loaded.recipe, has_vae=has_vae, has_text=has_text), temporary / MODEL)
-        write_json(temporary / MODEL / "data.json", {"survey": _survey(run)})
-        shutil.copytree(_PACKAGE, temporary / "open_ldm", ignore=shutil.ignore_patterns(*_NOT_COPIED))
+            leave_out_places(folder / part)
+        write_model(loaded, recipe_here(loaded.recipe, has_vae=has_vae, has_text=has_text), folder / MODEL)
+        write_json(folder / MODEL / "data.json", {"survey": _survey(run)})
+        shutil.copytree(_PACKAGE, folder / "open_ldm", ignore=shutil.ignore_patterns(*_NOT_COPIED))
         title = loaded.recipe.name
-        write_text(temporary / "app.py", _APP.format(version=open_ldm.__version__, model=MODEL, title=title))
+        write_text(folder / "app.py", _APP.format(version=open_ldm.__version__, model=MODEL, title=title))
         needed = "".join(f"{one}\n" for one in _requirements(has_vae=has_vae, has_text=has_text))
-        write_text(temporary / "requirements.txt", needed)
-        write_text(temporary / "LICENSE", licence())
+        write_text(folder / "requirements.txt", needed)
+        write_text(folder / "LICENSE", licence())
         content = {"title": title, "gradio": gradio, "version": open_ldm.__version__, "samples_seen": loaded.samples_seen}
-        kind = "captions" if isinstance(loaded.recipe.conditioning.semantic, TextSemantic) else ""
-        write_text(temporary / "README.md", render_text("space.md", **content, captions=bool(kind)))
-        for file in temporary.rglob("*"):
-            if file.suffix in (".safetensors", ".json"):
-                obey_umask(file)
-        fsync_path(temporary)
-        temporary.rename(out)
-    except OSError as error:
-        raise DiskError.of(f"cannot write {out}", error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        captions = isinstance(loaded.recipe.conditioning.semantic, TextSemantic)
+        write_text(folder / "README.md", render_text("space.md", **content, captions=captions))
     return out
 
 

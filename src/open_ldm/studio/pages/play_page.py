@@ -59,7 +59,8 @@ def build(studio: Studio) -> None:
     names = [facts.name for facts in studio.playable]
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
-            model = studio.remember("model", gr.Dropdown(names, value=names[0], label="Model", elem_id="ldm-model"))
+            chosen = gr.Dropdown(names, value=names[0], label="Model", elem_id="ldm-model", visible=len(names) > 1)
+            model = studio.remember("model", chosen)
             forms = [_model_form(studio, facts, shown=facts.name == names[0]) for facts in studio.playable]
             with gr.Row():
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED, elem_id="ldm-seed")
