@@ -18,6 +18,7 @@ from open_ldm.cli import autoencoder, data, evaluate, inspect, publish
 from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
 from open_ldm.cli.doctor import doctor
+from open_ldm.cli.ema import ema
 from open_ldm.cli.encode import encode
 from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.import_export import export, import_
@@ -62,6 +63,7 @@ app.command()(train)
 app.command()(transfer)
 app.command()(encode)
 app.command(cls=HelpWithLists)(sample)
+app.command()(ema)
 app.command()(studio)
 app.command()(study)
 app.command()(compare)

@@ -211,6 +211,8 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
         content["training"].pop(name)
     for name in ("recompute", "compile"):
         content["training"].pop(name, None)  # written only where it is not the default
+    for name in ("snapshot_every_samples", "keep_snapshots"):
+        content["training"]["ema"].pop(name, None)
     content["data"].pop("workers")
     content["data"].pop("display")
     source = content["data"]["source"]  # the data's own fingerprint tells whether they are the same pictures
