@@ -26,6 +26,7 @@ from open_ldm.cli.models import models
 from open_ldm.cli.plan import plan
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
+from open_ldm.cli.speedrun import speedrun
 from open_ldm.cli.studio import studio
 from open_ldm.cli.study import study
 from open_ldm.cli.train import train
@@ -45,6 +46,7 @@ _OF_RECIPES = (
     "plan",
     "demo",
     "study",
+    "speedrun",
     "import",
     "data survey",
     "data stats",
@@ -66,6 +68,7 @@ app.command(cls=HelpWithLists)(sample)
 app.command()(ema)
 app.command()(studio)
 app.command()(study)
+app.command()(speedrun)
 app.command()(compare)
 app.command()(recipes)
 app.command()(models)
