@@ -135,6 +135,8 @@ class Recipe(Tracked):
                 given(self.latent_stats, self.autoencoder.channels)
             if (sampling.spacing, sampling.time_shift) != ("trailing", 1):
                 time_grid(self.process.build_schedule(), sampling.steps, sampling.spacing, sampling.time_shift)
+            if sampling.guidance.guide_scale != 1:
+                raise ConfigError("sampling.guidance.guide_scale is for ldm sample --guide", needed="1 in a recipe")
         except ConfigError as error:
             raise ValueError(error.one_line()) from error
         return self
