@@ -12,8 +12,10 @@ from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError
 from open_ldm.process.prediction import Denoised, to_eps, to_x_0
 from open_ldm.process.schedules import LinearSchedule, RectifiedFlow, build_schedule
+from open_ldm.sampling.autoguidance import with_guide
 from open_ldm.sampling.guidance import (
     CONDITIONAL,
+    GUIDE,
     SEMANTIC_ONLY,
     UNCONDITIONAL,
     Branch,
@@ -25,6 +27,7 @@ from open_ldm.sampling.guidance import (
     guided,
     scales,
 )
+from open_ldm.sampling.rescale import rescaled
 from tests.process.cases import SCHEDULES
 
 FLOW = RectifiedFlow()
@@ -43,7 +46,7 @@ class Recorder:
         assert len(x_t) == len(needed) * len(X)
         self.calls.append(needed)
         parts = [self.alone(x, branch) for x, branch in zip(x_t.chunk(len(needed)), needed, strict=True)]
-        offset = torch.cat([torch.full(SHAPE, OFFSET[branch]) for branch in needed])
+        offset = torch.cat([torch.full(SHAPE, OFFSET.get(branch, -2.0)) for branch in needed])
         return Denoised(torch.cat(parts), offset)
 
     def alone(self, x: Tensor, branch: Branch) -> Tensor:
@@ -116,10 +119,10 @@ def share_at(config: GuidanceConfig, index: int) -> float:
 
 def test_power_cosine_runs_from_none_to_all() -> None:
     config = GuidanceConfig(semantic_scale=3.8, control_scale=2.0, schedule=PowerCosineGuidance(power=4.0))
-    assert scales(config, 1.0, FLOW) == (1, 1)
-    assert scales(config, 0.0, FLOW) == pytest.approx((3.8, 2.0))
+    assert scales(config, 1.0, FLOW) == (1, 1, 1)
+    assert scales(config, 0.0, FLOW) == pytest.approx((3.8, 2.0, 1.0))
     share = (1 - math.cos(math.pi * 0.75**4)) / 2
-    assert scales(config, 0.25, FLOW) == pytest.approx((1 + 2.8 * share, 1 + share))
+    assert scales(config, 0.25, FLOW) == pytest.approx((1 + 2.8 * share, 1 + share, 1))
     assert share_at(config, 0) == pytest.approx(1) and share_at(config, 999) == pytest.approx(0, abs=1e-12)
     assert share_at(config, 249) == pytest.approx((1 - math.cos(math.pi * 0.751**4)) / 2, rel=1e-12)  # MDTv2's own clock
     _, recorder = run(1.0, semantic_scale=3.8, schedule=PowerCosineGuidance())
@@ -157,3 +160,64 @@ def test_controls_that_stay_leave_no_scale_of_their_own() -> None:
     assert GuidanceConfig(semantic_scale=3, keep_controls=True).keep_controls
     with pytest.raises(ValueError, match="control_scale has no effect"):
         GuidanceConfig(semantic_scale=3, control_scale=2, keep_controls=True)
+
+
+class Weaker(Recorder):
+    """Another model."""
+
+    def alone(self, x: Tensor, branch: Branch) -> Tensor:
+        return torch.cos(2 * x)
+
+
+def autoguided(t: float = 0.5, **config: Any) -> tuple[Denoised, Recorder, Recorder]:
+    own, guide = Recorder(), Weaker()
+    return guided(with_guide(own, guide), GuidanceConfig(**config), FLOW)(X, t), own, guide
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, 3.5])
+def test_autoguidance_leads_away_from_the_guide(scale: float) -> None:
+    found, own, guide = autoguided(guide_scale=scale)
+    model, weaker = Recorder().alone(X, CONDITIONAL), Weaker().alone(X, CONDITIONAL)
+    torch.testing.assert_close(found.x_0, weaker + scale * (model - weaker))
+    assert guide.calls == [(GUIDE,)] and own.calls == ([(CONDITIONAL,)] if scale else [])
+
+
+@pytest.mark.parametrize(("w_s", "w_c"), [(2.5, 1.0), (1.0, 3.0), (3.0, 0.5)])
+def test_autoguidance_adds_to_both_other_scales(w_s: float, w_c: float) -> None:
+    found, own, _ = autoguided(semantic_scale=w_s, control_scale=w_c, guide_scale=2.0)
+    added = Recorder().alone(X, CONDITIONAL) - Weaker().alone(X, CONDITIONAL)
+    torch.testing.assert_close(found.x_0, by_formula(w_s, w_c) + added)
+    assert own.calls[0][0] == CONDITIONAL and found.variance_fraction is not None
+    assert bool((found.variance_fraction == OFFSET[CONDITIONAL]).all())  # the model's own
+
+
+def test_the_guide_is_asked_only_where_guidance_is_on() -> None:
+    found, own, guide = autoguided(t=0.9, guide_scale=2.0, interval=[0.1, 0.8])
+    assert guide.calls == [] and own.calls == [(CONDITIONAL,)]
+    torch.testing.assert_close(found.x_0, Recorder().alone(X, CONDITIONAL))
+    at_noise = scales(GuidanceConfig(guide_scale=3.0, schedule=PowerCosineGuidance()), 1.0, FLOW)
+    assert at_noise == (1, 1, 1)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
+def test_rescaled_guidance_gives_each_picture_its_deviation_back(share: float) -> None:
+    plain, whole = by_formula(4.0, 1.0), run(semantic_scale=4.0, rescale=share)[0].x_0
+    for picture, found, alone in zip(plain, whole, Recorder().alone(X, CONDITIONAL), strict=True):
+        factor = share * alone.std() / picture.std() + 1 - share
+        torch.testing.assert_close(found, picture * factor)
+    if share == 1:
+        torch.testing.assert_close(whole.std((1, 2, 3)), Recorder().alone(X, CONDITIONAL).std((1, 2, 3)))
+    assert not torch.allclose(whole, plain)
+
+
+def test_rescaled_guidance_leaves_unguided_channels_and_flat_pictures_alone() -> None:
+    first = run(semantic_scale=4.0, rescale=1.0, channels=3)[0].x_0
+    torch.testing.assert_close(first[:, 3:], Recorder().alone(X, CONDITIONAL)[:, 3:])
+    assert bool(torch.isfinite(rescaled(torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3), 1.0)).all())
+
+
+def test_later_settings_are_not_written_at_their_defaults_and_need_guidance() -> None:
+    assert not {"guide_scale", "rescale"} & GuidanceConfig(semantic_scale=2).model_dump().keys()
+    assert GuidanceConfig(guide_scale=2.0, rescale=0.5).model_dump()["guide_scale"] == 2
+    with pytest.raises(ValidationError, match="rescale has no effect"):
+        GuidanceConfig(rescale=0.5)

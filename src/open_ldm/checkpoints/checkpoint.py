@@ -135,7 +135,7 @@ class CheckpointFolder:
         for folder in (*filter(Path.is_dir, temporary.iterdir()), temporary):
             fsync_path(folder)
         if final.exists():  # it did not verify, or the run would have gone on from it
-            _remove(final)
+            remove_checkpoint(final)
         temporary.rename(final)
         fsync_path(self.root)
         self._damaged.discard(final.name)
@@ -185,7 +185,7 @@ class CheckpointFolder:
         good = 0
         for name in self.names():
             if good >= self.keep and name != just_written:
-                _remove(self.root / name)
+                remove_checkpoint(self.root / name)
             good += name not in self._damaged
 
 
@@ -242,7 +242,7 @@ def _write_group(path: Path, group: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": hash_file(path), "tensors": describe(tensors)}
 
 
-def _remove(path: Path) -> None:
-    """Remove a checkpoint, manifest first, so that a half-removed one never verifies."""
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint's folder, manifest first, so that a half-removed one never verifies."""
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)

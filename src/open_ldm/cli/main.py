@@ -18,6 +18,7 @@ from open_ldm.cli import autoencoder, data, evaluate, inspect, publish
 from open_ldm.cli.compare import compare
 from open_ldm.cli.demo import demo
 from open_ldm.cli.doctor import doctor
+from open_ldm.cli.ema import ema
 from open_ldm.cli.encode import encode
 from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.import_export import export, import_
@@ -25,6 +26,7 @@ from open_ldm.cli.models import models
 from open_ldm.cli.plan import plan
 from open_ldm.cli.recipes import recipes
 from open_ldm.cli.sample import sample
+from open_ldm.cli.speedrun import speedrun
 from open_ldm.cli.studio import studio
 from open_ldm.cli.study import study
 from open_ldm.cli.train import train
@@ -44,6 +46,7 @@ _OF_RECIPES = (
     "plan",
     "demo",
     "study",
+    "speedrun",
     "import",
     "data survey",
     "data stats",
@@ -62,8 +65,10 @@ app.command()(train)
 app.command()(transfer)
 app.command()(encode)
 app.command(cls=HelpWithLists)(sample)
+app.command()(ema)
 app.command()(studio)
 app.command()(study)
+app.command()(speedrun)
 app.command()(compare)
 app.command()(recipes)
 app.command()(models)

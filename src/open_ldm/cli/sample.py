@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -49,6 +49,14 @@ Aspect = Annotated[str | None, typer.Option(metavar="WIDTH:HEIGHT", help="Likewi
 ClassIndices = Annotated[list[int] | None, typer.Option(min=0, help="A class by its index; may be given often.")]
 
 Batch = Annotated[int | None, typer.Option(min=1, help="Pictures at once: fewer need less memory and change no picture.")]
+Guide = Annotated[
+    Path | None,
+    typer.Option(help="A weaker model to lead away from: an earlier checkpoint, or ldm ema.", autocompletion=complete_run),
+]
+GuideScale = Annotated[float | None, typer.Option(min=0, help="How far, with --guide; 1 is none.")]
+Rescale = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of the contrast that guidance added to be taken back; 0.7, say.")
+]
 Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
 
 
@@ -72,6 +80,9 @@ def sample(
     spacing: Annotated[str | None, typer.Option(help="Of the steps: {spacings}.")] = None,
     semantic_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the caption or class.")] = None,
     control_scale: Annotated[float | None, typer.Option(min=0, help="Guidance towards the controls.")] = None,
+    guide: Guide = None,
+    guide_scale: GuideScale = None,
+    rescale: Rescale = None,
     start: Annotated[Path | None, typer.Option(help="A picture to start from, noised and denoised again.")] = None,
     strength: Strength = None,
     batch: Batch = None,
@@ -92,6 +103,9 @@ def sample(
     loaded = run_of_shape(open_run(run), size, aspect)
     captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
     usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
+    solving: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing, "batch_size": batch}
+    leading: dict[str, Any] = {"semantic_scale": semantic_scale, "control_scale": control_scale, "rescale": rescale}
+    leading |= {"guide": guide, "guide_scale": guide_scale, "start": start, "strength": strength, "yes": yes}
     options = SampleOptions(
         prompts=captions,
         classes=tuple(class_name or ()),
@@ -101,15 +115,8 @@ def sample(
         seed=seed,
         sweep=sweep,
         negative_prompt=negative_prompt,
-        steps=steps,
-        solver=solver,
-        semantic_scale=semantic_scale,
-        control_scale=control_scale,
-        spacing=spacing,
-        yes=yes,
-        start=start,
-        strength=strength,
-        batch_size=batch,
+        **solving,
+        **leading,
     )
     return _array(loaded, options, labels, out, as_json) if npz else _pictures(loaded, options, out, as_json)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from open_ldm.commands.guide import guide_record, guided_run
 from open_ldm.commands.prompts import read_prompts, sweep_of
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import Samples, Sheet, refuse_older
@@ -67,7 +68,7 @@ def sample(
             needed="one of them",
             fix="leave --prompt, --prompts and --class out",
         )
-    run = run_of_shape(run, options.view_size, options.aspect)
+    run = guided_run(run_of_shape(run, options.view_size, options.aspect), options.guide)
     settings = checked_settings(run, options)
     requests = requests_from(run, options.prompts, classes_of(run, options), options.count, options.seed, options.controls)
     sheet = sheet_of(run, settings, requests, options.sweep, options.negative_prompt, yes=options.yes)
@@ -84,7 +85,7 @@ def sample(
                 on_step(done)
 
         images = sample_images(run, sheet.requests, settings, count, sheet.negative, start)
-    return Samples.of(run, sheet, settings, images, start_record(options.start, start))
+    return Samples.of(run, sheet, settings, images, start_record(options.start, start), guide_record(run, options.guide))
 
 
 def classes_of(run: LoadedRun, options: SampleOptions) -> list[str]:

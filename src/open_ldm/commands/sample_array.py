@@ -20,6 +20,7 @@ from torch import Tensor
 
 from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.array_file import write_npz
+from open_ldm.commands.guide import guide_record, guided_run
 from open_ldm.commands.sample import check_kind, check_negative, classes_of, sample_pixels
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import SAMPLES
@@ -85,6 +86,7 @@ class ArrayPlan:
             "weights": hash_tensors(run.model.state_dict()),
             "sampling": self.settings.model_dump(mode="json"),
             "negative_prompt": self.options.negative_prompt,
+            **({} if (guide := guide_record(run, self.options.guide)) is None else {"guide": guide}),
             "array": [self.count, *self.size_px, 3],
             "seed": self.seed,
             "labels": self.labels,
@@ -147,7 +149,7 @@ def sample_array(
         StoppedError: A stop signal came (exit code 75); whole parts are kept.
         DiskError: The disk refuses.
     """
-    run = run_of_shape(run, options.view_size, options.aspect)
+    run = guided_run(run_of_shape(run, options.view_size, options.aspect), options.guide)
     with StopRequest() as stop:
         world = join_world(run.machine.device, run.recipe.parallel.timeout_seconds)
         with world.sharing_errors():

@@ -27,6 +27,8 @@ class SampleOptions:
         negative_prompt: What guidance leads away from, instead of the empty caption.
         steps, solver, spacing, semantic_scale, control_scale: As `sampling` in a recipe.
         batch_size: Pictures at once, as there.
+        guide: A run folder, or one checkpoint, whose model guides this one (sampling/autoguidance.py).
+        guide_scale, rescale: As `sampling.guidance` in a recipe.
         yes: A sweep may have any number of pictures.
         start: A picture to start from, instead of noise.
         strength: The time that it is noised to, in (0, 1]; None for `STRENGTH`.
@@ -52,6 +54,9 @@ class SampleOptions:
     strength: float | None = None
     view_size: str | None = None
     aspect: str | None = None
+    guide: Path | None = None
+    guide_scale: float | None = None
+    rescale: float | None = None
 
 
 def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:
@@ -60,7 +65,26 @@ def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:
         if value < least:
             raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
     scales = options.semantic_scale, options.control_scale
-    return settings_from(run, options.steps, options.solver, *scales, options.spacing, options.batch_size)
+    return changed_settings(
+        run.recipe.sampling,
+        options.steps,
+        options.solver,
+        *scales,
+        options.spacing,
+        options.batch_size,
+        _guide_scale(run, options),
+        options.rescale,
+    )
+
+
+def _guide_scale(run: LoadedRun, options: SampleOptions) -> float | None:
+    """The scale of the guide. Raises ConfigError for a guide without a scale, or a scale without a guide."""
+    scale = run.recipe.sampling.guidance.guide_scale if options.guide_scale is None else options.guide_scale
+    if options.guide is not None and scale == 1:
+        raise ConfigError(f"--guide {options.guide} has no effect while its scale is 1", fix="add --guide-scale 2, say")
+    if options.guide is None and scale != 1:
+        raise ConfigError(f"--guide-scale {scale:g} without a guide", needed="--guide RUN", fix="name one, or leave it out")
+    return options.guide_scale
 
 
 def settings_from(

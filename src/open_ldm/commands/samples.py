@@ -95,6 +95,7 @@ class Samples:
         display: Which of several channels people are shown as red, green and blue; None shows all of them.
         exact: The pictures in the numbers of the files that were trained on, where these have 16 bits.
         start: The picture that was started from, for samples.json; None for noise.
+        guide: The second model of autoguidance, for samples.json; None without one.
     """
 
     run: Path
@@ -107,6 +108,7 @@ class Samples:
     display: Sequence[int] | None
     exact: Exact | None = None
     start: Mapping[str, Any] | None = None
+    guide: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -116,6 +118,7 @@ class Samples:
         settings: SamplingConfig,
         images: Tensor,
         start: Mapping[str, Any] | None = None,
+        guide: Mapping[str, Any] | None = None,
     ) -> Samples:
         """Return images [N, C, H, W] in [-1, 1] as pixels, with what must be known to show and to write them."""
         data = run.recipe.data
@@ -124,7 +127,8 @@ class Samples:
             wide = to_pixels(images, bits=16).cpu().numpy()
             exact = Exact([in_file_units(one, files.channel_range) for one in wide], files.channel_names or ())
         pixels, channels = to_pixels(images), channels_of(data.source)
-        return cls(run.path, run.samples_seen, run.problems, sheet, settings, pixels, channels, data.display, exact, start)
+        made = (sheet, settings, pixels, channels, data.display, exact, start, guide)
+        return cls(run.path, run.samples_seen, run.problems, *made)
 
     @property
     def requests(self) -> tuple[SampleRequest, ...]:
@@ -202,6 +206,7 @@ class Samples:
             "sampling": self.settings.model_dump(mode="json"),
             "negative_prompt": self.sheet.negative,
             **({} if self.start is None else {"start": dict(self.start)}),
+            **({} if self.guide is None else {"guide": dict(self.guide)}),
             "pictures": pictures,
         }
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from open_ldm.core.config import meant_in, number_if_scientific
 from open_ldm.core.errors import ConfigError, cut, nearest
-from open_ldm.core.fields import is_path, is_text, may_be_null, presets_of, types_of_field, types_of_item
+from open_ldm.core.fields import is_path, is_text, may_be_null, presets_of, tag_of, types_of_field, types_of_item
 from open_ldm.core.plain_data import PlainDataError, parse_yaml_value
 
 
@@ -106,15 +106,22 @@ def _apply(content: dict[str, Any], text: str, allowed: list[Any], given: set[tu
         elif not isinstance(node, dict):
             raise ConfigError(f"override {cut(text)!r}: {'.'.join(keys[:depth])} is a single value and has no key {name!r}")
         else:
-            filled = presets_of(allowed, name, node)
+            filled, around = presets_of(allowed, name, node), allowed
             allowed = types_of_field(allowed, name, node)
             if last:
                 value = parse_override(text, allowed)[1]
+                filled += _of_other_kinds(around, node, value) if name == "kind" and "kind" not in node else []
                 _set(node, name, value, [one for one in filled if (*keys[:-1], one) not in given])
                 given.update((*keys, str(inner)) for inner in (value if isinstance(value, dict) else ()))
             elif not isinstance(node.get(name), dict | list):
                 node[name] = {}
             node = node.get(name)
+
+
+def _of_other_kinds(allowed: Iterable[Any], node: Mapping[str, Any], kind: Any) -> list[str]:
+    """Settings of a block that is written without its kind, which the class of `kind` does not have."""
+    chosen = [one for one in allowed if isinstance(one, type) and issubclass(one, BaseModel) and tag_of(one) == kind]
+    return [name for name in node if chosen and not any(name in one.model_fields for one in chosen)]
 
 
 def _set(node: dict[str, Any], name: str, value: Any, filled: Iterable[str]) -> None:

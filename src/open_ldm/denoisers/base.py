@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from open_ldm.conditioning.inputs import Conditions, Slot
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import Draws
 from open_ldm.denoisers.blocks.attention import Attention
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig
+from open_ldm.denoisers.blocks.rms_norm import QkNorm
 
 BOTH_SLOTS: frozenset[Slot] = frozenset({"modulation", "context"})
 
@@ -171,15 +173,24 @@ class DenoiserSettings(Config):
 
 
 class GeometryConfig(DenoiserSettings):
-    """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels."""
+    """Geometry: a named size, any part of which can be overridden. `patch`: side of a patch in latent pixels.
+
+    `qk_norm` rms: queries and keys are normalised per head, for stability in bf16 and at higher learning rates.
+    """
 
     presets: ClassVar[Mapping[str, tuple[str, ...]]] = {"size": ("depth", "width", "heads")}
+    later_settings: ClassVar[tuple[str, ...]] = ("qk_norm",)
 
     size: Literal["XS", "S", "B", "L", "XL"] = "B"
     patch: int = Field(default=2, ge=1, le=32)
     depth: int | None = Field(default=None, ge=1)
     width: int | None = Field(default=None, ge=8)
     heads: int | None = Field(default=None, ge=1)
+    qk_norm: QkNorm = "none"
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), self.later_settings)
 
     @property
     def side_multiple(self) -> int:

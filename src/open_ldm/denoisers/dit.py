@@ -20,6 +20,7 @@ from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, modulated_norm
 from open_ldm.denoisers.blocks.positions import Positions
+from open_ldm.denoisers.blocks.rms_norm import QkNorm
 from open_ldm.denoisers.blocks.self_attention import SelfAttention
 
 
@@ -39,9 +40,9 @@ class DiTConfig(TransformerConfig):
 class DiTBlock(nn.Module):
     """x += gate Attention(norm x); x += gate MLP(norm x), all six vectors from the modulation."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: QkNorm = "none") -> None:
         super().__init__()
-        self.attention = SelfAttention(width, heads)
+        self.attention = SelfAttention(width, heads, qk_norm=qk_norm)
         self.mlp = Mlp(width)
         self.modulation = Modulation(width, 6)
 
@@ -73,7 +74,7 @@ class DiT(Denoiser):
         self.positions = Positions(config.positions, shape.width)
         self.time_embedding = TimeEmbedding(shape.width, config.time_frequency_shift)
         self.context_embedding = Linear(slots.context_dim, shape.width) if slots.context_dim else None
-        self.blocks = nn.ModuleList(DiTBlock(shape.width, shape.heads) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(DiTBlock(shape.width, shape.heads, config.qk_norm) for _ in range(shape.depth))
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)
 

@@ -41,6 +41,7 @@ from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import FinalLayer
 from open_ldm.denoisers.blocks.positions import Grid, GridPositions, computed_table
 from open_ldm.denoisers.blocks.relative_bias import RelativeBias, TokenPairs, token_pairs
+from open_ldm.denoisers.blocks.rms_norm import QkNorm
 from open_ldm.denoisers.dit import DiTBlock
 
 DECODE_LAYERS = {"XS": 2, "S": 6, "B": 4, "L": 4, "XL": 4}
@@ -111,11 +112,11 @@ class Layout:
 class MDTv2Block(nn.Module):
     """A DiT block with relative position bias; one that `has_shortcut` first merges x with the tokens of a shortcut."""
 
-    def __init__(self, width: int, heads: int, grid: Grid, has_shortcut: bool = False) -> None:
+    def __init__(self, width: int, heads: int, grid: Grid, qk_norm: QkNorm, has_shortcut: bool = False) -> None:
         super().__init__()
         self.join = Linear(2 * width, width) if has_shortcut else None
         self.bias = RelativeBias(grid, heads)
-        self.body = DiTBlock(width, heads)
+        self.body = DiTBlock(width, heads, qk_norm)
 
     def forward(self, x: Tensor, vector: Tensor, layout: Layout, shortcut: Tensor | None = None) -> Tensor:
         """Update the residual stream.
@@ -140,10 +141,10 @@ class SideInterpolater(nn.Module):
     """Puts one learned token at every hidden position and lets a block of its own turn it into a guess. Visible tokens are
     returned as they came."""
 
-    def __init__(self, width: int, heads: int, grid: Grid) -> None:
+    def __init__(self, width: int, heads: int, grid: Grid, qk_norm: QkNorm) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
-        self.block = MDTv2Block(width, heads, grid)
+        self.block = MDTv2Block(width, heads, grid, qk_norm)
 
     def forward(self, x: Tensor, visible: Tensor, positions: Tensor, vector: Tensor, layout: Layout) -> Tensor:
         """Fill in the hidden tokens.
@@ -180,11 +181,13 @@ class MDTv2(Denoiser):
         self.time_embedding = TimeEmbedding(shape.width)
         self.context_embedding = Linear(slots.context_dim, shape.width) if slots.context_dim else None
 
+        given = shape.width, shape.heads, grid, config.qk_norm
+
         def blocks(count: int, has_shortcut: bool) -> nn.ModuleList:
-            return nn.ModuleList(MDTv2Block(shape.width, shape.heads, grid, has_shortcut) for _ in range(count))
+            return nn.ModuleList(MDTv2Block(*given, has_shortcut) for _ in range(count))
 
         self.in_blocks, self.out_blocks = blocks(half, has_shortcut=False), blocks(half, has_shortcut=True)
-        self.side = None if config.mask_ratio is None else SideInterpolater(shape.width, shape.heads, grid)
+        self.side = None if config.mask_ratio is None else SideInterpolater(*given)
         self.decoder_blocks = blocks(config.decoder_depth, has_shortcut=True)
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)

@@ -15,17 +15,19 @@ from open_ldm.denoisers.blocks.attention import Attention, merge_heads, split_he
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
-from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, RMSNorm, modulated_norm
+from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, modulated_norm
 from open_ldm.denoisers.blocks.positions import Positions
+from open_ldm.denoisers.blocks.rms_norm import QkNorm, head_norm
 
 
 class MMDiTConfig(TransformerConfig):
-    """mmDiT-{XS,S,B,L,XL}/{patch}. `qk_norm` rms: SD3.5's normalised queries and keys, for stability in bf16."""
+    """mmDiT-{XS,S,B,L,XL}/{patch}. `qk_norm` rms is SD3.5's, with weights for each stream."""
+
+    later_settings: ClassVar[tuple[str, ...]] = ()
 
     reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
 
     kind: Literal["mmdit"] = "mmdit"
-    qk_norm: Literal["none", "rms"] = "none"
 
 
 class Stream(nn.Module):
@@ -34,13 +36,13 @@ class Stream(nn.Module):
     A stream that is `context_pre_only`, the last block's context, only provides q, k and v: nothing reads what it would become.
     """
 
-    def __init__(self, width: int, heads: int, qk_norm: bool, context_pre_only: bool = False) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: QkNorm, context_pre_only: bool = False) -> None:
         super().__init__()
         self.heads, self.context_pre_only = heads, context_pre_only
         self.modulation = Modulation(width, 2 if context_pre_only else 6)
         self.qkv = Linear(width, 3 * width, parts=3)
-        self.norm_q = RMSNorm(width // heads) if qk_norm else nn.Identity()
-        self.norm_k = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.norm_q = head_norm(qk_norm, width, heads)
+        self.norm_k = head_norm(qk_norm, width, heads)
         if not context_pre_only:
             self.proj = Linear(width, width)
             self.mlp = Mlp(width)
@@ -69,7 +71,7 @@ class Stream(nn.Module):
 class JointBlock(nn.Module):
     """One attention over [context, image]; everything else per stream (Esser et al. 2024, figure 2b)."""
 
-    def __init__(self, width: int, heads: int, qk_norm: bool, last: bool) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: QkNorm, last: bool) -> None:
         super().__init__()
         self.image = Stream(width, heads, qk_norm)
         self.context = Stream(width, heads, qk_norm, context_pre_only=last)
@@ -114,7 +116,7 @@ class MMDiT(Denoiser):
         else:
             self.context_embedding = Linear(slots.context_dim, shape.width)
         self.blocks = nn.ModuleList(
-            JointBlock(shape.width, shape.heads, config.qk_norm == "rms", last=i == shape.depth - 1) for i in range(shape.depth)
+            JointBlock(shape.width, shape.heads, config.qk_norm, last=i == shape.depth - 1) for i in range(shape.depth)
         )
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)

@@ -23,6 +23,7 @@ from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import Mlp, Modulation, modulated_norm
 from open_ldm.denoisers.blocks.positions import Positions
+from open_ldm.denoisers.blocks.rms_norm import QkNorm
 from open_ldm.denoisers.blocks.self_attention import SelfAttention
 
 
@@ -30,7 +31,7 @@ class PixArtConfig(TransformerConfig):
     """PixArt-{XS,S,B,L,XL}/{patch}.
 
     `positions`: PixArt's table is {kind: grid, base: B} with B = (patches a side of the trained size) / its `lewei_scale`;
-    32 for the released weights of 256, 512 and 1024 px alike.
+    32 for the released weights of 256, 512 and 1024 px alike. `qk_norm` holds for self- and cross-attention.
     """
 
     reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
@@ -67,11 +68,11 @@ class ContextProjection(nn.Module):
 class PixArtBlock(nn.Module):
     """x += gate Attention(norm x); x += CrossAttention(x, context), neither normed nor gated; x += gate MLP(norm x)."""
 
-    def __init__(self, width: int, heads: int, has_context: bool) -> None:
+    def __init__(self, width: int, heads: int, has_context: bool, qk_norm: QkNorm) -> None:
         super().__init__()
         self.table = Table(6, width)
-        self.attention = SelfAttention(width, heads)
-        self.cross_attention = CrossAttention(width, heads, context_dim=width) if has_context else None
+        self.attention = SelfAttention(width, heads, qk_norm=qk_norm)
+        self.cross_attention = CrossAttention(width, heads, context_dim=width, qk_norm=qk_norm) if has_context else None
         self.mlp = Mlp(width)
 
     def forward(self, x: Tensor, shared: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -122,7 +123,7 @@ class PixArt(Denoiser):
         self.modulation = Modulation(shape.width, 6)
         self.context_projection = ContextProjection(slots.context_dim, shape.width) if slots.context_dim else None
         self.blocks = nn.ModuleList(
-            PixArtBlock(shape.width, shape.heads, has_context=slots.context_dim is not None) for _ in range(shape.depth)
+            PixArtBlock(shape.width, shape.heads, slots.context_dim is not None, config.qk_norm) for _ in range(shape.depth)
         )
         self.final_layer = PixArtFinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)

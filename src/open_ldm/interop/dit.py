@@ -19,6 +19,7 @@ from open_ldm.interop.family import (
     count_blocks,
     geometry,
     refuse_controls,
+    refuse_qk_norm,
     shape_of,
     square_side,
 )
@@ -126,6 +127,7 @@ class DiTFamily(Family):
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
         """Return where each tensor of a DiT lies in a file; see `Family.key_map`."""
         config = _config(spec)
+        refuse_qk_norm(config)
         if layout == "diffusers":
             return diffusers(config, spec.facts.channels)
         height, width = spec.facts.latent_size
@@ -134,6 +136,7 @@ class DiTFamily(Family):
     def peer(self, spec: ModelSpec) -> nn.Module:
         """Build diffusers' `DiTTransformer2DModel`; see `Family.peer`."""
         config = _config(spec)
+        refuse_qk_norm(config)
         refuse_controls(spec)
         if not (isinstance(spec.conditioning.semantic, ClassSemantic) and spec.conditioning.semantic.route == "modulation"):
             raise ConfigError("diffusers' DiT takes a class by modulation alone", fix="sample from the run folder")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from open_ldm.core.errors import CheckpointError, ConfigError
-from open_ldm.denoisers.base import SIZES
+from open_ldm.denoisers.base import SIZES, GeometryConfig
 from open_ldm.interop.files import WeightFile
 from open_ldm.interop.keymap import KeyMap, State
 from open_ldm.model.spec import ModelSpec
@@ -105,6 +105,16 @@ def square_side(tokens: int, name: str) -> int:
     if side * side != tokens:
         raise CheckpointError(f"{name} has {tokens} tokens", needed="a square grid")
     return side
+
+
+def refuse_qk_norm(config: GeometryConfig) -> None:
+    """Raise ConfigError for a model that normalises queries and keys, for whose weights published layouts have no names."""
+    if config.qk_norm != "none":
+        raise ConfigError(
+            f"no published layout of {type(config).__name__.removesuffix('Config')} holds denoiser.qk_norm={config.qk_norm}",
+            needed="a model trained with qk_norm none",
+            fix="sample from the run folder with ldm sample",
+        )
 
 
 def refuse_controls(spec: ModelSpec) -> None:

@@ -17,6 +17,7 @@ from open_ldm.interop.family import (
     Layout,
     count_blocks,
     geometry,
+    refuse_qk_norm,
     shape_of,
     square_side,
 )
@@ -93,6 +94,7 @@ class MDTv2Family(Family):
         if layout == "diffusers":
             self.peer(spec)  # raises: diffusers has none
         assert isinstance(spec.denoiser, MDTv2Config)
+        refuse_qk_norm(spec.denoiser)
         height, width = spec.facts.latent_size
         patch = spec.denoiser.patch
         return original(spec.denoiser, spec.facts.channels, (height // patch, width // patch))

@@ -34,6 +34,7 @@ from open_ldm.interop.family import (
     count_blocks,
     geometry,
     refuse_controls,
+    refuse_qk_norm,
     shape_of,
     square_side,
 )
@@ -178,6 +179,7 @@ class PixArtFamily(Family):
     def key_map(self, spec: ModelSpec, layout: Layout) -> KeyMap:
         """Return where each tensor of a PixArt network lies in a file; see `Family.key_map`."""
         config, semantic = _config(spec), spec.conditioning.semantic
+        refuse_qk_norm(config)
         null_tokens = isinstance(semantic, TextSemantic) and semantic.null_kind == "table"
         multi_scale = bool(spec.conditioning.controls)
         if layout == "diffusers":
@@ -206,6 +208,7 @@ class PixArtFamily(Family):
     def peer(self, spec: ModelSpec) -> nn.Module:
         """Build diffusers' `PixArtTransformer2DModel`; see `Family.peer`."""
         config, shape, semantic = _config(spec), _config(spec).geometry, spec.conditioning.semantic
+        refuse_qk_norm(config)
         if spec.conditioning.controls != CONTROLS:
             refuse_controls(spec)
         if not isinstance(config.positions, GridPositions) or config.positions.base is None:

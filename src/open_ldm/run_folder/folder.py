@@ -32,6 +32,7 @@ class RunFolder:
         config: The resolved recipe, itself runnable.
         events: The event log.
         checkpoints: Checkpoints, newest last by name.
+        averages: Snapshots of averages by powers, for `ldm ema`; named as checkpoints are.
         stages: Run folders of the stages of a recipe that has some: 1-NAME, 2-NAME, ...
         transfer: The receipt: what the run started from, and what became of every tensor.
         samples: Preview grids, one per time.
@@ -46,6 +47,7 @@ class RunFolder:
         self.config, self.report = path / "config.yaml", path / "report.html"
         self.events, self.exit = path / "events.jsonl", path / "exit.json"
         self.checkpoints, self.stages, self.samples = path / "checkpoints", path / "stages", path / "samples"
+        self.averages = path / "averages"
         self.transfer, self.data, self.health = path / "transfer.json", path / "data.json", path / "health.json"
         self._lock: int | None = None
 

@@ -65,7 +65,7 @@ class Memory:
         weights: Float32.
         gradients: Float32.
         optimizer: The two running means of AdamW, of which Muon keeps one.
-        average: The averaged weights.
+        average: The averaged weights, one or two.
         copies: What is kept for the backward pass whatever the number of pictures, such as weights in 16 bits.
         picture: What is kept for the backward pass of each picture.
         program: The program itself, on a CPU, whose memory it shares.
@@ -102,10 +102,10 @@ class Memory:
         return asdict(self)
 
 
-def weights_and_kin(parameters: int) -> Memory:
-    """Count what a training holds whatever the number of pictures, but for copies."""
+def weights_and_kin(parameters: int, averages: int = 1) -> Memory:
+    """Count what a training with so many averages holds whatever the number of pictures, but for copies."""
     weights = FLOAT32 * parameters
-    return Memory(weights, weights, 2 * weights, weights, 0, 0)
+    return Memory(weights, weights, 2 * weights, averages * weights, 0, 0)
 
 
 def memory_of(
@@ -130,7 +130,7 @@ def memory_of(
     """
     (one, ready), (two, _) = (_counted(recipe, facts, number, compute_dtype, None, waiting.counted) for number in (1, 2))
     activations = {"copies": max(0, 2 * one - two), "picture": two - one}
-    fixed = weights_and_kin(parameters)
+    fixed = weights_and_kin(parameters, averages=2 if recipe.training.ema.kind == "power" else 1)
     moments = fixed.optimizer - (0 if recipe.training.optimizer.muon is None else FLOAT32 * _of_matrices(recipe, facts))
     return replace(fixed, **activations, optimizer=moments, program=program, ready=ready, waiting=waiting)
 

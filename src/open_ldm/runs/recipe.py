@@ -135,6 +135,8 @@ class Recipe(Tracked):
                 given(self.latent_stats, self.autoencoder.channels)
             if (sampling.spacing, sampling.time_shift) != ("trailing", 1):
                 time_grid(self.process.build_schedule(), sampling.steps, sampling.spacing, sampling.time_shift)
+            if sampling.guidance.guide_scale != 1:
+                raise ConfigError("sampling.guidance.guide_scale is for ldm sample --guide", needed="1 in a recipe")
         except ConfigError as error:
             raise ValueError(error.one_line()) from error
         return self
@@ -211,6 +213,8 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
         content["training"].pop(name)
     for name in ("recompute", "compile"):
         content["training"].pop(name, None)  # written only where it is not the default
+    for name in ("snapshot_every_samples", "keep_snapshots"):
+        content["training"]["ema"].pop(name, None)
     content["data"].pop("workers")
     content["data"].pop("display")
     source = content["data"]["source"]  # the data's own fingerprint tells whether they are the same pictures

@@ -199,6 +199,7 @@ class RunRecorder(ABC):
             every=[
                 Every(self.preview_every_samples, partial(self._saving.if_room, self._previewed, "no preview was made")),
                 *self.checks(),
+                Every(training.snapshot_every_samples, self._saving.keep_averages),
                 Every(training.checkpoint_every_samples, self._save_if_room),
                 *self.long_checks(),
             ],
@@ -221,8 +222,7 @@ class RunRecorder(ABC):
         return code
 
     def _write_last(self, code: int, reason: str) -> None:
-        hint = "run the same command again to go on" if code else ""
-        self.folder.write_exit(code, reason, self.samples_seen, hint)
+        self.folder.write_exit(code, reason, self.samples_seen, "run the same command again to go on" if code else "")
         self._write_report()
 
     def save(self) -> None:
@@ -299,7 +299,7 @@ class RunRecorder(ABC):
         checkpoint, _ = self.store.newest_of_all(partial(is_due, self.recipe.training))  # as without a stop in between
         if checkpoint is None:
             return False
-        self.trainer.restore(checkpoint)
+        self._saving.go_back(checkpoint)
         self.warn(f"went back to the weights of {checkpoint.path.name} and on with the data that follow")
         return True
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from open_ldm.checkpoints.background import BackgroundSaves, Done
+from open_ldm.checkpoints.checkpoint import Checkpoint
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.errors import DiskFullError
 from open_ldm.core.failure import LostProcessError
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.runs.averages import forget_averages, keep_averages
 from open_ldm.training.loop import passed
 from open_ldm.training.settings import TrainingConfig
 from open_ldm.training.trainer import Trainer
@@ -39,7 +43,7 @@ class Saving:
     not: there the thread that hashes takes its time from training.
 
     Args:
-        store: Where they lie.
+        store: Where they lie, RUN/checkpoints.
         trainer: Holds the state.
         content: Gives the manifest's further entries.
         teller: Is told of each save.
@@ -49,6 +53,7 @@ class Saving:
         self, store: SharedCheckpoints, trainer: Trainer[Any, Any], content: Callable[[], Mapping[str, Any]], teller: Teller
     ) -> None:
         self._store, self._trainer, self._content, self._teller = store, trainer, content, teller
+        self._averages = RunFolder(store.root.parent).averages
         self._background = BackgroundSaves(store)
         self._refusal = ""
 
@@ -82,6 +87,16 @@ class Saving:
             self._refusal = self._background.refusal
             self._teller.say(f"training waits for saves: {self._refusal}")
         self.save()
+
+    def keep_averages(self) -> None:
+        """Write a snapshot of averages by powers, where one is due. Raises DiskFullError at the end of a run."""
+        keep = partial(keep_averages, self._averages, self._trainer)
+        self.if_room(keep, "no snapshot of the averages was kept")
+
+    def go_back(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint; snapshots of updates that are taken back go. Errors as `Trainer.restore`."""
+        self._trainer.restore(checkpoint)
+        forget_averages(self._averages, self._trainer)
 
     def if_room(self, action: Callable[[], None], otherwise: str) -> None:
         """Act; on a full disk training goes on, and what was to be done comes again at the next interval. The end is different.

@@ -15,15 +15,17 @@ from open_ldm.autoencoders import Autoencoder, LatentStats
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core import seeds
 from open_ldm.core.config import Config, validate
-from open_ldm.core.errors import ConfigError, NonFiniteError, nearest
+from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.process.prediction import Denoised
-from open_ldm.sampling.guidance import Branch, GuidanceConfig, guided
+from open_ldm.sampling.autoguidance import with_guide
+from open_ldm.sampling.guidance import Branch, DenoiseBranches, GuidanceConfig, guided
 from open_ldm.sampling.solvers import SOLVERS, Denoise, OnStep
 from open_ldm.sampling.start import Start
 from open_ldm.sampling.time_grid import Spacing, time_grid
+from open_ldm.sampling.watch import Watch
 from open_ldm.text.tokens import TextTokens
 
 SolverName = Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m"]
@@ -62,6 +64,8 @@ def changed_settings(
     control_scale: float | None = None,
     spacing: str | None = None,
     batch_size: int | None = None,
+    guide_scale: float | None = None,
+    rescale: float | None = None,
 ) -> SamplingConfig:
     """Return sampling settings with the given changes; None changes nothing. Raises ConfigError for a value out of range."""
     for option, given, possible in (("--solver", solver, get_args(SolverName)), ("--spacing", spacing, get_args(Spacing))):
@@ -69,9 +73,10 @@ def changed_settings(
             raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
     content = config.model_dump()
     guidance = content["guidance"]
-    guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale)
-    if guidance["semantic_scale"] == guidance["control_scale"] == 1:
-        content["guidance"] = {}  # without guidance its interval and schedule mean nothing
+    guidance |= _given(semantic_scale=semantic_scale, control_scale=control_scale, guide_scale=guide_scale)
+    if guidance["semantic_scale"] == guidance["control_scale"] == guidance.get("guide_scale", 1) == 1:
+        content["guidance"] = guidance = {}  # without guidance its interval and schedule mean nothing
+    guidance |= _given(rescale=rescale)
     content |= _given(steps=steps, solver=solver, spacing=spacing, batch_size=batch_size)
     return validate(SamplingConfig, content, source="ldm sample")
 
@@ -79,47 +84,6 @@ def changed_settings(
 def _given(**options: Any) -> dict[str, Any]:
     """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-class _Watch:
-    """Finds the pictures of a batch that stop being finite, and when, without waiting for the device at every step."""
-
-    def __init__(self, picture_seeds: Sequence[int], steps: int) -> None:
-        self.seeds, self.steps = picture_seeds, steps
-        self._bad: Tensor | None = None
-        self._first: Tensor | None = None
-
-    def denoise(self, denoise: Denoise) -> Denoise:
-        """Look at every estimate, before bounds could hide an infinity."""
-
-        def watched(x_t: Tensor, t: float) -> Denoised:
-            denoised = denoise(x_t, t)
-            bad = ~torch.isfinite(denoised.x_0).flatten(1).all(dim=1)
-            self._bad = bad if self._bad is None else self._bad | bad
-            return denoised
-
-        return watched
-
-    def step(self, number: int) -> None:
-        """Note which pictures were no longer finite in step `number`, from 0."""
-        if self._bad is not None:
-            first = torch.full_like(self._bad, -1, dtype=torch.long) if self._first is None else self._first
-            self._first = torch.where(self._bad & (first < 0), number, first)
-
-    def finite(self, images: Tensor) -> Tensor:
-        """Return decoded images that are finite, as were all estimates on the way. Raises NonFiniteError for others."""
-        first = torch.full((len(images),), -1) if self._first is None else self._first.cpu()
-        decoded = torch.isfinite(images).flatten(1).all(dim=1)
-        bad = ((first >= 0) | ~decoded).nonzero().flatten().tolist()
-        if not bad:
-            return images
-        seed, step = self.seeds[bad[0]], int(first[bad[0]])
-        when = f"from step {step + 1} of {self.steps} on" if step >= 0 else "once it was decoded"
-        others = f", and {len(bad) - 1} more of {len(images)}" if len(bad) > 1 else ""
-        raise NonFiniteError(
-            f"the picture of seed {seed} holds NaN or infinity {when}{others}",
-            fix="lower the guidance scales, or take an older checkpoint whose pictures are good",
-        )
 
 
 def _fewer(pictures: int) -> str:
@@ -145,6 +109,7 @@ class Generator:
         stats: What latents are normalised by.
         latent_size: (height, width) of the latents.
         device: Where pictures are sampled; None for where the model lies now.
+        guide: A weaker model for autoguidance, of the same latents, conditions and noise, on the same device.
     """
 
     def __init__(
@@ -154,14 +119,20 @@ class Generator:
         stats: LatentStats,
         latent_size: tuple[int, int],
         device: torch.device | None = None,
+        guide: DiffusionModel | None = None,
     ) -> None:
         self.model, self.autoencoder, self.stats, self.latent_size = model, autoencoder, stats, latent_size
         self.device = next(model.parameters()).device if device is None else device
+        self.guide = guide
         self.bounds = self._latent_bounds()
 
     def of_size(self, latent_size: tuple[int, int]) -> Generator:
         """Return a generator of the same model that samples latents of another (height, width)."""
-        return Generator(self.model, self.autoencoder, self.stats, latent_size, self.device)
+        return Generator(self.model, self.autoencoder, self.stats, latent_size, self.device, self.guide)
+
+    def guided_by(self, guide: DiffusionModel) -> Generator:
+        """Return a generator of the same model with a guide."""
+        return Generator(self.model, self.autoencoder, self.stats, self.latent_size, self.device, guide)
 
     def images(
         self,
@@ -189,7 +160,8 @@ class Generator:
             Images [B, N, H, W] in about [-1, 1], float32 on the CPU.
 
         Raises:
-            ConfigError: The schedule cannot be sampled in `config.steps` steps so spaced, or guidance leaves no channel out.
+            ConfigError: The schedule cannot be sampled in `config.steps` steps so spaced, guidance leaves no channel out, or a
+                guide is wanted and there is none.
             NonFiniteError: A picture holds NaN or infinity; the error names its seed and the first step.
             OutOfMemoryError: So many pictures do not fit together.
         """
@@ -199,9 +171,9 @@ class Generator:
             before = len(finished) * config.steps
             path = self._path(config, start)
             left_out = config.steps + 1 - len(path.times)
-            watch = _Watch(picture_seeds[first:stop], config.steps)
+            watch = Watch(picture_seeds[first:stop], config.steps)
 
-            def count(step: int, x_0: Tensor, before: int = before + left_out, watch: _Watch = watch) -> None:
+            def count(step: int, x_0: Tensor, before: int = before + left_out, watch: Watch = watch) -> None:
                 watch.step(step)
                 if on_estimate is not None:
                     on_estimate(step, x_0)
@@ -224,7 +196,7 @@ class Generator:
         picture_seeds: Sequence[int],
         config: SamplingConfig,
         path: _Path,
-        watch: _Watch,
+        watch: Watch,
         on_step: OnStep,
     ) -> Tensor:
         shape = (self.model.spec.facts.channels, *self.latent_size)
@@ -236,6 +208,9 @@ class Generator:
         eps = torch.cat([seeds.normal(seed, "sampling start", [0], shape) for seed in picture_seeds]).to(self.device)
         begin = eps if path.start is None else path.start.noised(eps, self.model.schedule)
         branches = self.branches_of(inputs, negative, config.guidance.keep_controls)
+        if config.guidance.guide_scale != 1:
+            guide = self.branches_of(inputs, negative, config.guidance.keep_controls, self._guide())
+            branches = with_guide(branches, guide)
         denoise = self._within_bounds(watch.denoise(guided(branches, config.guidance, self.model.schedule)))
         return SOLVERS[config.solver](denoise, self.model.schedule, begin, path.times, noise, on_step)
 
@@ -259,14 +234,19 @@ class Generator:
         return self.autoencoder.decode(self.stats.denormalise(latents)).float().cpu()
 
     def branches_of(
-        self, inputs: ConditionInputs, negative: TextTokens | None = None, keep_controls: bool = False
-    ) -> Callable[[Tensor, float, tuple[Branch, ...]], Denoised]:
+        self,
+        inputs: ConditionInputs,
+        negative: TextTokens | None = None,
+        keep_controls: bool = False,
+        model: DiffusionModel | None = None,
+    ) -> DenoiseBranches:
         """Wrap the model as guidance calls it: several condition branches of the same pictures, evaluated as one batch.
 
         Args:
             inputs: Conditions of the pictures.
             negative: Captions that a branch without the semantic condition reads; None for no caption.
             keep_controls: Every branch reads the controls.
+            model: Another one than the generator's.
 
         Returns:
             (x_t [K B, C, H, W], t, K branches) -> estimate of x_0.
@@ -280,9 +260,16 @@ class Generator:
             if negative is not None and inputs.text is not None:
                 text = TextTokens.joined([inputs.text if branch.semantic else negative for branch in branches])
                 repeated = replace(repeated, text=text)
-            return self.model.denoise(x_t.float(), times, repeated)
+            return (model or self.model).denoise(x_t.float(), times, repeated)
 
         return denoise_branches
+
+    def _guide(self) -> DiffusionModel:
+        if self.guide is None:
+            raise ConfigError(
+                "guidance.guide_scale is not 1", needed="a second model as the guide", fix="ldm sample --guide RUN"
+            )
+        return self.guide
 
     def _within_bounds(self, denoise: Denoise) -> Denoise:
         """Keep estimates where data can be (pixels): an estimate outside is wrong whatever the network says."""

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from open_ldm.core.config import Config
 from open_ldm.core.device import DeviceName, DtypeName
 from open_ldm.core.distributed import TIMEOUT_SECONDS
 from open_ldm.core.later_settings import without_defaults
+from open_ldm.training.power_ema import power_of
 
 _Share = Annotated[float, Field(ge=0, lt=1)]
+Length = Annotated[float, Field(gt=0, le=0.28)]
+"""Of an average, as a share of the training."""
 
 
 class MuonConfig(Config):
@@ -56,15 +67,58 @@ class OptimizerConfig(Config):
 
 
 class EmaConfig(Config):
-    """The averaged weights that sampling uses.
+    """The averaged weights that sampling uses, by a decay.
 
     Attributes:
         decay: Per update.
         warmup: Use min(decay, (1 + n) / (10 + n)) at update n.
     """
 
+    kind: Literal["exponential"] = "exponential"
     decay: float = Field(default=0.9999, ge=0, lt=1)
     warmup: bool = True
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, written(self), ("kind",))
+
+
+class PowerEmaConfig(Config):
+    """Two averages whose memory grows with the training, of which `ldm ema` makes one of any length (training/power_ema.py).
+
+    Attributes:
+        lengths: Of the two, as shares of the training. Sampling and previews of the run itself use the first.
+        snapshot_every_samples: How often both are kept for that; null takes `training.checkpoint_every_samples`.
+        keep_snapshots: At most so many are kept: of more, every second one goes, so that the others stay evenly spread.
+    """
+
+    kind: Literal["power"] = "power"
+    lengths: tuple[Length, Length] = (0.05, 0.1)
+    snapshot_every_samples: int | None = Field(default=None, ge=1)
+    keep_snapshots: int = Field(default=32, ge=4)
+
+    @model_validator(mode="after")
+    def _differ(self) -> PowerEmaConfig:
+        if self.lengths[0] == self.lengths[1]:
+            raise ValueError(f"lengths {list(self.lengths)} are the same; needed: two that differ")
+        return self
+
+    @property
+    def powers(self) -> tuple[float, float]:
+        """The power of each average."""
+        return power_of(self.lengths[0]), power_of(self.lengths[1])
+
+    @property
+    def groups(self) -> tuple[str, str]:
+        """What each average is called among the tensors of a snapshot."""
+        return f"ema_{self.lengths[0]:g}", f"ema_{self.lengths[1]:g}"
+
+
+AnyEmaConfig = Annotated[
+    Annotated[EmaConfig, Tag("exponential")] | Annotated[PowerEmaConfig, Tag("power")],
+    Discriminator(lambda given: given.get("kind", "exponential") if isinstance(given, dict) else getattr(given, "kind", None)),
+]
+"""A recipe that names no kind is of the time when there was one."""
 
 
 class ParallelConfig(Config):
@@ -147,7 +201,7 @@ class TrainingConfig(Config):
     batch_size: int = Field(ge=1)
     micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
-    ema: EmaConfig = EmaConfig()
+    ema: AnyEmaConfig = EmaConfig()
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     log_every_samples: int = Field(default=1024, ge=1)
@@ -161,6 +215,13 @@ class TrainingConfig(Config):
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_defaults(self, written(self), ("recompute", "compile"))
+
+    @property
+    def snapshot_every_samples(self) -> int:
+        """How often the averages are kept for `ldm ema`; 0 is never."""
+        if not isinstance(self.ema, PowerEmaConfig):
+            return 0
+        return self.ema.snapshot_every_samples or self.checkpoint_every_samples
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingConfig:

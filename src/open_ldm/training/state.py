@@ -61,11 +61,12 @@ class TrainState(Generic[M]):
         self.counters = Counters()
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return all tensors of a checkpoint, by file (model, ema, optimizer) and name; they are not copied."""
+        """Return all tensors of a checkpoint, by file (model, ema, optimizer, second average) and name, not copied."""
         return {
             "model": dict(self.model.state_dict()),
             "ema": self.ema.tensors(),
             "optimizer": self.optimizer.tensors(),
+            **self.ema.second(),
         }
 
     def counters_to_json(self) -> dict[str, Any]:
@@ -89,6 +90,10 @@ class TrainState(Generic[M]):
             except (RuntimeError, KeyError) as error:
                 first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
                 raise CheckpointError(f"checkpoint does not fit the recipe's model: {first}") from error
+        for name, own in self.ema.second().items():
+            if own.keys() != files.get(name, {}).keys():
+                raise CheckpointError(f"checkpoint does not fit the recipe's model: {name} is missing or of another model")
+            fill(own, files[name])
         self.optimizer.restore(files["optimizer"])
         self.counters = Counters(**counters)
 
@@ -113,5 +118,5 @@ class TrainState(Generic[M]):
         Args:
             tensors: All tensors of the model, by name, whole.
         """
-        for own in (dict(self.model.state_dict()), self.ema.tensors()):
+        for own in (dict(self.model.state_dict()), self.ema.tensors(), *self.ema.second().values()):
             fill(own, tensors)

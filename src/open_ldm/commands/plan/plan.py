@@ -13,7 +13,7 @@ from open_ldm.core.events import duration
 from open_ldm.runs.memory import Memory, Waiting, available_bytes, memory_of, program_bytes, waiting_on
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.plan import divisors
-from open_ldm.training.settings import EveryBlock, TrainingConfig
+from open_ldm.training.settings import EveryBlock, PowerEmaConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,15 @@ class Plan:
         """Size of one checkpoint: weights, average and optimiser."""
         return self.memory.weights + self.memory.average + self.memory.optimizer
 
+    @property
+    def snapshots(self) -> int:
+        """How many snapshots of two averages lie on the disk at the most; 0 where none are kept."""
+        training = self.recipe.training
+        if not isinstance(training.ema, PowerEmaConfig):
+            return 0
+        kept = training.ema.keep_snapshots + 1  # a new one is written before others go
+        return min(kept, training.samples // training.snapshot_every_samples)
+
     def text(self) -> str:
         """The plan for people."""
         m, training = self.memory, self.recipe.training
@@ -78,6 +87,9 @@ class Plan:
             f"time         {training.samples:,} pictures: {duration(self.seconds)}, without reading and encoding them",
             f"disk         checkpoints {kept} x {_size(self.checkpoint_bytes)}",
         ]
+        if self.snapshots:
+            each = f"{_size(m.average)} every {training.snapshot_every_samples:,} pictures"
+            lines.append(f"             averages for ldm ema, at most {self.snapshots} x {each}")
         return "\n".join(lines)
 
     def _micro(self) -> str:
@@ -125,6 +137,7 @@ class Plan:
             "samples": self.recipe.training.samples,
             "seconds": round(self.seconds, 1),
             "checkpoint_bytes": self.checkpoint_bytes,
+            **({"snapshots": self.snapshots, "snapshot_bytes": self.memory.average} if self.snapshots else {}),
         }
 
 

@@ -50,19 +50,6 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, normed, 1 + scale)
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension (Zhang & Sennrich 2019, equation 4); `weight` starts at one and is cast to
-    x's dtype."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise [..., width]."""
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), EPSILON)
-
-
 class Mlp(nn.Module):
     """Linear, tanh-GELU, Linear with four times the width inside."""
 

@@ -90,6 +90,8 @@ class AutoencoderRecipe(Tracked):
         for name, default in (("recompute", "none"), ("compile", "auto")):
             if getattr(self.training, name) != default:
                 raise ValueError(f"training.{name} has no effect on an autoencoder, which has no blocks; needed: {default}")
+        if self.training.ema.kind != "exponential":
+            raise ValueError("training.ema.kind=power is for denoisers; an autoencoder has one average; needed: exponential")
         return self
 
     @property

@@ -1,0 +1,47 @@
+"""The guide of autoguidance: another checkpoint or average of a run, or a weaker run on the same data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.hashes import hash_tensors
+from open_ldm.runs.load import LoadedRun, load_model
+
+
+def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
+    """Return a run that samples with a guide; the same run where none is named.
+
+    Args:
+        run: Whose model leads away from the guide.
+        guide: A run folder, or one checkpoint inside it.
+
+    Raises:
+        ConfigError: The guide knows other latents, conditions or noise than the run.
+    """
+    if guide is None:
+        return run
+    loaded = load_model(guide, "cpu" if run.machine.device.type == "cpu" else "auto")
+    alike = {
+        "process": (run.recipe.process, loaded.recipe.process),
+        "conditioning": (run.recipe.conditioning, loaded.recipe.conditioning),
+        "autoencoder": (run.recipe.autoencoder, loaded.recipe.autoencoder),
+        "latent statistics": (run.known.stats, loaded.known.stats),
+        "classes and words": tuple((each.known.facts.class_names, each.known.facts.words) for each in (run, loaded)),
+        "channels": (run.known.facts.channels, loaded.known.facts.channels),
+    }
+    for name, (own, other) in alike.items():
+        if own != other:
+            raise ConfigError(
+                f"the guide {guide} has another {name} than {run.path}",
+                needed="an earlier checkpoint or another average of the run, or a weaker run of the same data and conditions",
+            )
+    return replace(run, generator=run.generator.guided_by(loaded.model))
+
+
+def guide_record(run: LoadedRun, guide: Path | None) -> dict[str, Any] | None:
+    """Return what samples.json says of the guide, plain data; None without one."""
+    model = run.generator.guide
+    return None if guide is None or model is None else {"run": str(guide), "weights": hash_tensors(model.state_dict())}

@@ -1,0 +1,282 @@
+"""Run a speedrun: train every recipe side by side, freeze the level by the first one's, find when each curve crosses it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from open_ldm.autoencoders import MeasuredStats
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import samples_seen_of
+from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.commands.evaluate.evaluate import evaluate_run
+from open_ldm.controls.data import survey_for
+from open_ldm.core.device import set_up_machine
+from open_ldm.core.errors import ConfigError, StoppedError
+from open_ldm.core.events import read_events
+from open_ldm.core.files import write_json
+from open_ldm.core.hashes import hash_content
+from open_ldm.core.others import cores_of_others
+from open_ldm.core.plain_data import parse_json
+from open_ldm.evaluation.own_features import FOLDER, own_features
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.runs.batches import live_batches
+from open_ldm.runs.build import read_facts
+from open_ldm.runs.encoders import load_encoders
+from open_ldm.runs.recipe import recipe_from
+from open_ldm.runs.shapes import buckets_of
+from open_ldm.runs.starting import settle_for_folder
+from open_ldm.runs.train import require_same_recipe, train
+from open_ldm.sources.loader import open_data
+from open_ldm.studies.results import Value
+from open_ldm.studies.speedrun.curve import Curve, Point, Time, read_points, seconds_of_training, time_to, write_points
+from open_ldm.studies.speedrun.level import Level, freeze, frozen_files, read_level
+from open_ldm.studies.speedrun.settings import (
+    LOSS_PICTURES,
+    METRICS,
+    Choice,
+    Side,
+    Training,
+    require_comparable,
+    resolved,
+    sampling_of_level,
+    training_of,
+)
+from open_ldm.tracking.commit import git_commit
+
+_POINTS, _BEGAN, _STATS = "speedrun-points.json", "speedrun-began.json", "latent_stats.json"
+_PICTURE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a speedrun found.
+
+    Attributes:
+        level: Frozen.
+        times: By the name of a side, by metric.
+        busy: By the name of a side: the most cores that other programs used when one of its trainings began.
+        machine: The processor, in words.
+        commit: Of the program; empty outside of a repository.
+        command: That gave this.
+        date: ISO 8601, UTC.
+    """
+
+    level: Level
+    times: Mapping[str, Mapping[str, Time]]
+    busy: Mapping[str, float]
+    machine: str
+    commit: str
+    command: tuple[str, ...]
+    date: str
+
+    def ratio(self, metric: str, name: str) -> float:
+        """Return how many times sooner a side reaches the level than the first one."""
+        return self.times["base"][metric].median / max(self.times[name][metric].median, 1e-9)
+
+    def text(self) -> str:
+        """Return it for people: a line for each recipe and metric."""
+        lines = []
+        for name, times in self.times.items():
+            for metric in METRICS:
+                ratio = "" if name == "base" else f", {self.ratio(metric, name):.2f} times sooner than base"
+                lines.append(f"{name}: {metric} {self.level.values[metric]:.4g} after {times[metric].text()}{ratio}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        times = {name: {metric: each.to_json() for metric, each in of.items()} for name, of in self.times.items()}
+        others = [name for name in self.times if name != "base"]
+        return {
+            "level": asdict(self.level),
+            "times": times,
+            "ratios": {name: {metric: round(self.ratio(metric, name), 3) for metric in METRICS} for name in others},
+            "busy_cores": dict(self.busy),
+            "machine": self.machine,
+            "commit": self.commit,
+            "command": shlex.join(self.command),
+            "date": self.date,
+        }
+
+
+class Speedrun:
+    """Runs recipes against the level of the first in the folder `out`, going on from what it holds.
+
+    Args:
+        sides: The recipe that sets the level, then others; see `settings.sides_of`.
+        out: The folder.
+        choice: How much is trained and measured.
+        command: For the record.
+        say: Shows a line.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[Side],
+        out: Path,
+        choice: Choice,
+        command: Sequence[str] = (),
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.sides, self.out, self.choice, self.say, self.command = tuple(sides), out, choice, say, tuple(command)
+        self.base = resolved(self.sides[0], choice)
+        for side in self.sides[1:]:
+            require_comparable(self.base, resolved(side, choice))
+        self.folder = out / "level"
+        self.level = read_level(self.folder)
+        if self.level is not None and self.level.measured != self.measured:
+            raise ConfigError(
+                f"the level in {self.folder} was frozen by other settings of measuring or data",
+                needed="the same --pictures, --steps, --held-out and data",
+                fix="give those, or choose another --out",
+            )
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The settings that decide what a value is, as plain data."""
+        content = self.base.model_dump(mode="json")
+        return {
+            "data": {name: content["data"][name] for name in ("source", "transform", "holdout")},
+            "process": content["process"],
+            "pictures": self.choice.pictures,
+            "sampling": sampling_of_level(self.base, self.choice),
+            "fit": self.choice.fit.model_dump(mode="json"),
+        }
+
+    def run(self) -> Found:
+        """Train, freeze, measure and write speedrun.json. Raises StoppedError after a stop signal; the same command goes on."""
+        stats = self._stats()
+        seeds = range(self.choice.first_seed, self.choice.first_seed + self.choice.seeds)
+        trainings = [training_of(side, seed, self.out, self.choice, stats) for seed in seeds for side in self.sides]
+        self._features()
+        for each in trainings:  # seed by seed, so that what the machine does besides meets both
+            self._train(each)
+        level = self.level or self._frozen([each for each in trainings if each.side is self.sides[0]])
+        curves: dict[str, list[Curve]] = {side.name: [] for side in self.sides}
+        for each in trainings:
+            curves[each.side.name].append(self._curve(each, level))
+        times = {name: {metric: time_to(of, metric, level.values[metric]) for metric in METRICS} for name, of in curves.items()}
+        busy = {name: max(curve.busy for curve in of) for name, of in curves.items()}
+        machine = set_up_machine("auto", "auto").sentence
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        found = Found(level, times, busy, machine, git_commit(), self.command, date)
+        write_json(self.out / "speedrun.json", found.to_json())
+        return found
+
+    def _train(self, training: Training) -> None:
+        folder, settled = RunFolder(training.run), training.recipe
+        if (training.run / "config.yaml").is_file():
+            settled, _ = settle_for_folder(training.recipe, folder)
+            require_same_recipe(settled, folder, recipe_from)
+        if _seen(training.run) >= settled.training.samples:
+            return
+        busy = cores_of_others()
+        self.say(f"{training.side.name}, seed {training.seed}: {busy:.2f} cores are used by other programs")
+        began = training.run / _BEGAN
+        result = train(training.recipe, training.run, silent=False, command=training.command)
+        before = _busy_at(began)
+        write_json(began, {"busy_cores": busy if before is None else max(before, busy)})
+        if result.code == StoppedError.exit_code:
+            raise StoppedError("stopped and saved", fix=f"go on with: {shlex.join(self.command)}")
+
+    def _frozen(self, trainings: Sequence[Training]) -> Level:
+        """The level of trainings that have ended: the mean over them."""
+        each: dict[str, list[float]] = {metric: [] for metric in METRICS}
+        for training in trainings:
+            names = sorted(CheckpointFolder(training.run / "checkpoints").names())
+            self.say(f"the end of seed {training.seed} is measured")
+            values = self._measure(training, names[-1])
+            for metric in METRICS:
+                each[metric].append(values[metric].value)
+        level = Level(
+            recipe=shlex.join([self.sides[0].recipe, *self.sides[0].changes]),
+            measured=json.loads(json.dumps(self.measured)),
+            seeds=tuple(training.seed for training in trainings),
+            values={metric: sum(values) / len(values) for metric, values in each.items()},
+            each={metric: tuple(values) for metric, values in each.items()},
+            files=frozen_files(self.folder),
+        )
+        freeze(self.folder, level)
+        return level
+
+    def _curve(self, training: Training, level: Level) -> Curve:
+        """Measure checkpoint by checkpoint until the level of every metric is crossed."""
+        protocol = hash_content([level.measured, dict(level.files)])
+        file = training.run / _POINTS
+        seconds = seconds_of_training(read_events(training.run / "events.jsonl"))
+        done = {each.samples_seen: each for each in read_points(file, protocol)}
+        points: list[Point] = []
+        for name in sorted(CheckpointFolder(training.run / "checkpoints").names()):
+            seen = samples_seen_of(name)
+            if seen not in done:
+                values = self._measure(training, name)
+                shown = ", ".join(f"{metric} {one.value:.4g} of {level.values[metric]:.4g}" for metric, one in values.items())
+                self.say(f"{training.side.name}, seed {training.seed}, {seconds[seen]:,.0f} s: {shown}")
+                done[seen] = Point(seen, seconds[seen], values)
+                write_points(file, protocol, [done[each] for each in sorted(done)])
+            points.append(done[seen])
+            curve = Curve(training.seed, _busy_at(training.run / _BEGAN) or 0.0, tuple(points), max(seconds.values()))
+            if all(curve.crossing(metric, level.values[metric]) for metric in METRICS):
+                break
+        return curve
+
+    def _measure(self, training: Training, checkpoint: str) -> dict[str, Value]:
+        """Measure one checkpoint, with the pictures, noise and sampler of the level."""
+        config = EvaluationConfig.model_validate({"metrics": ["fid"], "extractors": [self._extractor]})
+        found = evaluate_run(
+            training.run / "checkpoints" / checkpoint,
+            self.base.data,
+            ["fid", {"kind": "held_out_loss", "pictures": LOSS_PICTURES}],
+            part="held_out",
+            extractors=config.extractors,
+            n=self.choice.pictures,
+            against_n=self.choice.pictures,
+            seed=_PICTURE_SEED,
+            sampling=sampling_of_level(self.base, self.choice),
+            out=training.run / "speedrun",
+            cache=self.folder / "references",
+        )
+        values = {one.estimate.name: one for one in found.results}
+        if missing := [metric for metric in METRICS if metric not in values]:
+            raise ConfigError(f"{missing[0]} cannot be measured here: {next(iter(found.refused.values()), '')}"[:200])
+        return {
+            metric: Value(one.estimate.value, one.estimate.low, one.estimate.high, one.protocol.id)
+            for metric, one in values.items()
+            if metric in METRICS
+        }
+
+    def _features(self) -> None:
+        """Fit what sees the pictures on the training part, once and before anything is trained."""
+        machine, source = set_up_machine("auto", "auto"), open_data(self.base.data)
+        features = own_features(source, self.folder / FOLDER, device=machine.device, config=self.choice.fit)
+        self._extractor = features.config.model_dump(mode="json")
+
+    def _stats(self) -> str | None:
+        """Latent statistics that all trainings share, so that their losses are in one unit."""
+        if not isinstance(self.base.latent_stats, MeasuredStats):
+            return None
+        file = self.folder / _STATS
+        if not file.is_file():
+            machine, source = set_up_machine("auto", "auto"), open_data(self.base.data)
+            facts = read_facts(self.base, source, survey_for(self.base.conditioning.controls, source))
+            encoders, buckets = load_encoders(self.base, source, facts, machine), buckets_of(self.base.transform, source)
+            measured = live_batches(self.base, source, facts, encoders, buckets).latent_stats()
+            write_json(file, measured.as_given().model_dump(mode="json"))
+        return f"latent_stats={json.dumps(parse_json(file.read_text(encoding='utf-8')))}"
+
+
+def _seen(run: Path) -> int:
+    newest = next(iter(CheckpointFolder(run / "checkpoints").names()), None)
+    return 0 if newest is None else samples_seen_of(newest)
+
+
+def _busy_at(file: Path) -> float | None:
+    if not file.is_file():
+        return None
+    content: Any = parse_json(file.read_text(encoding="utf-8"))
+    return float(content["busy_cores"])

@@ -1,0 +1,58 @@
+"""The public record: a row of a Markdown table for each recipe and data set."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import write_text
+from open_ldm.core.others import MANY
+from open_ldm.studies.speedrun.run import Found
+
+BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
+_HEADER = (
+    "| level of | recipe | seconds to the held-out loss | at | seconds to the FD | at | seeds | processor | date | commit |"
+    " command |\n|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def rows_of(found: Found) -> dict[str, str]:
+    """Return the rows of a speedrun, by the first two cells, which name a row."""
+    rows = {}
+    level = found.level.recipe.split()[0]
+    for name, times in found.times.items():
+        key = f"| {level} | {name} |"
+        cells = []
+        for metric in ("held_out_loss", "fid"):
+            at = times[metric].at
+            cells.append(times[metric].text())
+            cells.append("not reached" if at is None else f"{at.value:.4g} ({at.low:.4g} to {at.high:.4g})")
+        beside = f", beside {found.busy[name]:.1f} busy cores" if found.busy[name] > MANY else ""
+        last = found.level.seeds[0] + len(times["fid"].seconds) - 1
+        cells += [f"{found.level.seeds[0]} to {last}", f"{found.machine}{beside}", found.date[:10], found.commit[:12] or "-"]
+        cells.append(f"`{shlex.join(found.command)}`".replace("|", "\\|"))
+        rows[key] = f"{key} {' | '.join(cells)} |"
+    return rows
+
+
+def update_table(path: Path, found: Found) -> None:
+    """Put the rows of a speedrun into a Markdown file, between `BEGIN` and `END`; a row of the same name is replaced.
+
+    Raises:
+        ConfigError: The file is not there, or has no place for a table.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if BEGIN not in text or END not in text:
+        raise ConfigError(
+            f"{path} has no place for records", needed=f"the lines {BEGIN} and {END}", fix="--table docs/speedrun.md"
+        )
+    head, rest = text.split(BEGIN, 1)
+    inside, tail = rest.split(END, 1)
+    rows = {_key(line): line for line in inside.strip().splitlines()[2:]}
+    rows |= rows_of(found)
+    write_text(path, f"{head}{BEGIN}\n{_HEADER}\n" + "\n".join(rows[key] for key in sorted(rows)) + f"\n{END}{tail}")
+
+
+def _key(line: str) -> str:
+    return "|".join(line.split("|")[:3]) + "|"

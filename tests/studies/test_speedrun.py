@@ -1,0 +1,141 @@
+"""`ldm speedrun`: times, the frozen level, and two recipes small enough for a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.events import Event
+from open_ldm.core.others import cores_of_others
+from open_ldm.studies.results import Value
+from open_ldm.studies.speedrun import Choice, Speedrun, cost_of
+from open_ldm.studies.speedrun.curve import Curve, Point, seconds_of_training, time_to
+from open_ldm.studies.speedrun.settings import sides_of
+from open_ldm.studies.speedrun.table import BEGIN, END, update_table
+from tests.runs.tiny import tiny_recipe
+from tests.studies.small import FIT
+
+DATA = ("data.source.length=80", "data.holdout={share: 0.2}", "training.samples=48")
+CHOICE = Choice(seeds=2, first_seed=7, points=4, pictures=16, steps=2, fit=FIT)
+
+
+def at(second: float, name: str, seen: int, **fields: float) -> Event:
+    return Event(name, f"2026-01-01T00:00:{second:06.3f}+00:00", seen, fields)
+
+
+def test_only_training_counts() -> None:
+    events = [
+        at(1, "start", 0),
+        at(3, "held_out", 10, seconds=0.5),
+        at(6, "checkpoint", 10, seconds=1.0),  # 5 s by the clock, 1.5 of them no training
+        at(9, "checkpoint", 20, seconds=1.0),
+        at(10, "train", 25),  # lost with the process
+        at(30, "resume", 20),
+        at(34, "checkpoint", 30, seconds=2.0),
+    ]
+    assert seconds_of_training(events) == pytest.approx({10: 3.5, 20: 5.5, 30: 7.5})
+    again = [*events[:4], at(40, "start", 0), at(42, "checkpoint", 10, seconds=0.0)]
+    assert seconds_of_training(again) == pytest.approx({10: 2.0})
+
+
+def curve(seed: int, losses: list[float], speed: float = 1.0) -> Curve:
+    points = [Point(10 * n, speed * n, {"fid": Value(loss, loss - 1, loss + 1, "p")}) for n, loss in enumerate(losses, start=1)]
+    return Curve(seed, 0.0, tuple(points), 1.5 * speed * len(losses))
+
+
+def test_the_time_is_the_median_of_first_crossings() -> None:
+    curves = [curve(0, [9, 5, 7, 3]), curve(1, [9, 8, 5, 4]), curve(2, [9, 8, 7, 4])]
+    found = time_to(curves, "fid", 5)
+    assert found.seconds == (2, 3, 4) and found.median == 3 and found.sure and found.reached == 3
+    assert found.at is not None and found.at.value == 5 and found.text() == "3 s (2 to 4)"
+    late = time_to([curve(0, [9, 5]), curve(1, [9, 8]), curve(2, [9, 7])], "fid", 5)
+    assert late.reached == 1 and not late.sure and late.at is None and late.text() == "> 3 s (2 to 3)"
+
+
+def speedrun(out: Path, *more: str, choice: Choice = CHOICE, changes: tuple[str, ...] = DATA, name: str = "tuned") -> Speedrun:
+    sides = sides_of(str(tiny_recipe(out.parent)), changes, None, more, name)
+    return Speedrun(sides, out, choice, ["ldm", "speedrun", "tiny"])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("speedrun") / "out"
+    speedrun(folder, "training.optimizer.learning_rate=0.01").run()
+    return folder
+
+
+def test_both_recipes_are_timed_to_the_level_of_the_first(out: Path) -> None:
+    found = json.loads((out / "speedrun.json").read_text())
+    level = found["level"]
+    assert level["seeds"] == [7, 8] and level["values"]["fid"] == pytest.approx(sum(level["each"]["fid"]) / 2)
+    assert {"features/classifier.safetensors", "latent_stats.json"} <= level["files"].keys()
+    assert any(name.startswith("references/") for name in level["files"])
+    assert found["times"].keys() == {"base", "tuned"} and found["ratios"]["tuned"].keys() == {"held_out_loss", "fid"}
+    base = found["times"]["base"]["held_out_loss"]
+    assert len(base["seconds"]) == 2 and 1 <= base["reached"] <= 2  # the level is the mean of their ends
+    for name in ("base", "tuned"):
+        for seed in (7, 8):
+            points = json.loads((out / f"{name}-seed{seed}" / "speedrun-points.json").read_text())["points"]
+            seconds = [each["seconds"] for each in points]
+            assert [each["samples_seen"] for each in points] == [12, 24, 36, 48][: len(points)]
+            assert seconds == sorted(seconds) and seconds[0] > 0
+
+
+def test_the_same_command_trains_and_measures_nothing_anew(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = json.loads((out / "speedrun.json").read_text())
+    for name in ("train", "evaluate_run"):
+        monkeypatch.setattr(f"open_ldm.studies.speedrun.run.{name}", lambda *given, **named: pytest.fail("done anew"))
+    again = json.loads(json.dumps(speedrun(out, "training.optimizer.learning_rate=0.01").run().to_json()))
+    assert again["times"] == before["times"] and again["level"] == before["level"]
+
+
+def test_a_recipe_of_another_name_is_measured_against_the_same_level(out: Path) -> None:
+    with pytest.raises(ConfigError, match=r"started with training\.optimizer\.learning_rate"):
+        speedrun(out, "training.optimizer.learning_rate=0.02").run()
+    with pytest.raises(ConfigError, match="frozen by other settings"):
+        speedrun(out, choice=Choice(seeds=2, first_seed=7, points=4, pictures=20, steps=2, fit=FIT))
+    with pytest.raises(ConfigError, match=r"another data\.source than"):
+        speedrun(out, "data.source.two_shapes=0.5")
+    with pytest.raises(ConfigError, match="at least 50 updates"):
+        speedrun(out, choice=Choice(points=50))
+
+
+def test_a_level_whose_files_changed_is_refused(out: Path) -> None:
+    file = out / "level" / "latent_stats.json"
+    whole = file.read_text()
+    file.write_text(whole + " ")
+    try:
+        with pytest.raises(DataError, match=r"latent_stats\.json is not the file by which the level was frozen"):
+            speedrun(out)
+    finally:
+        file.write_text(whole)
+
+
+def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -> None:
+    page = tmp_path / "speedrun.md"
+    page.write_text(f"# Records\n\n{BEGIN}\n{END}\n\nBelow.\n")
+    found = speedrun(out, "training.optimizer.learning_rate=0.01").run()
+    update_table(page, found)
+    update_table(page, found)
+    text = page.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "level of" not in line]
+    assert len(rows) == 2 and rows[1].split(" | ")[1] == "tuned" and "`ldm speedrun tiny`" in rows[1] and "7 to 8" in rows[1]
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1 and text.endswith("Below.\n")
+    with pytest.raises(ConfigError, match="no place for records"):
+        update_table(tmp_path / "absent.md", found)
+
+
+def test_what_it_takes_is_said_beforehand(tmp_path: Path) -> None:
+    sides = sides_of(str(tiny_recipe(tmp_path)), DATA, None, ["training.samples=96"], "longer")
+    found = cost_of(sides, CHOICE, measure=False)
+    base, longer = found.sides
+    assert longer.training == pytest.approx(2 * base.training) and base.measuring == longer.measuring
+    more = cost_of(sides, Choice(seeds=4, points=4, pictures=16, steps=2, fit=FIT), measure=False)
+    assert more.seconds == pytest.approx(2 * found.seconds)
+
+
+def test_cores_of_others_is_a_number_of_cores() -> None:
+    assert 0 <= cores_of_others(0.05) < 10_000
