@@ -144,6 +144,37 @@ def test_a_stop_signal_during_the_last_metric_is_not_lost(
         evaluate_run(text_run, None, ["kid"], extractors=[extractor], n=12, out=tmp_path / "out", cache=tmp_path / "cache")
 
 
+def test_parts_of_tasks_are_measured_as_one_command_measures(
+    evaluate: Any, text_run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["--n", 20, "--metrics", "fid,kid", "sampling.batch_size=4"]
+    settings = ["metrics.kid.subset_size=10", "bootstrap.replicates=20"]
+    wanted = values(evaluate(text_run, *common, *settings, out="one"))
+    assert not (tmp_path / "one" / "evaluation-parts").exists() or not list((tmp_path / "one").rglob("part.json"))
+    with_extractor = ["--extractor", SMALL, "--out", tmp_path / "parts", "--json"]
+    code, said, _ = ldm(capsys, "evaluate", text_run, "--task", "2/2", *common[:2], *common[4:], *with_extractor)
+    assert code == 0 and json.loads(said)["pictures"] == 8
+    code, said, _ = ldm(capsys, "evaluate", text_run, "--join", *common, *settings, *with_extractor)
+    assert code == 65 and "parts 1/2 are not there" in said
+    monkeypatch.setattr("open_ldm.evaluation.parts.KEPT_EVERY_SECONDS", 0.0)
+    stopped = SampledPictures.images
+    calls = []
+
+    def killed(self: SampledPictures, requests: Any) -> Any:
+        calls.append(len(requests))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return stopped(self, requests)
+
+    monkeypatch.setattr(SampledPictures, "images", killed)
+    task = ["evaluate", text_run, "--task", "1/2", *common[:2], *common[4:], *with_extractor]
+    assert ldm(capsys, *task)[0] == 130
+    assert ldm(capsys, *task)[0] == 0 and len(calls) == 4, "two batches of three were kept, and are not sampled again"
+    assert values(evaluate(text_run, "--join", *common, *settings, out="parts")) == pytest.approx(wanted, rel=1e-9)
+    code, said, _ = ldm(capsys, "evaluate", text_run, "--task", "1/6", *common[:2], *common[4:], *with_extractor)
+    assert code == 64 or (code == 2 and "at most 5" in said)
+
+
 def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:
     def drawn(n: int, seed: int, batch_size: int, rank: int = 0, size: int = 1) -> dict[int, torch.Tensor]:
         config = EvaluationConfig(metrics=("kid",), n=n, seed=seed, sampling={"batch_size": batch_size})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from open_ldm.evaluation.moments import Moments, merged
+from open_ldm.evaluation.moments import Moments
 from tests.helpers import randn
 
 
@@ -27,7 +27,9 @@ def test_order_batches_and_processes_change_only_rounding() -> None:
     one = moments_of(x)
     shuffled = x[torch.randperm(60, generator=torch.Generator().manual_seed(0))]
     parts = [moments_of(shuffled[:13]), moments_of(shuffled[13:20], shuffled[20:]), Moments.empty(4)]
-    both = merged(parts)
+    both = Moments.empty(4)
+    for part in parts:
+        both.merge(part)
     torch.testing.assert_close(both.mean, one.mean, rtol=1e-13, atol=1e-14)
     torch.testing.assert_close(both.scatter, one.scatter, rtol=1e-12, atol=1e-12)
     assert parts[0].count == 13, "merging leaves the parts as they are"

@@ -11,8 +11,8 @@ from open_ldm.core.pictures import to_images
 from open_ldm.evaluation.bank import Bank, Rows
 from open_ldm.evaluation.features.base import ExtractorId, Features
 from open_ldm.evaluation.pictures import Pictures
-from open_ldm.evaluation.statistics import Statistics, collect
-from tests.evaluation.sets import Process, batches, images, small_extractor
+from open_ldm.evaluation.statistics import Statistics, collect, in_portions, merged_statistics, nothing_of
+from tests.evaluation.sets import batches, images, small_extractor
 from tests.helpers import randn
 
 PICTURES = images(22)
@@ -49,11 +49,11 @@ def test_order_and_batches_change_nothing() -> None:
 def test_processes_change_nothing(capacity: int) -> None:
     extractors = [small_extractor()]
     (one,) = collect(batches(PICTURES, 4), extractors, capacity=capacity)
-    first = Process()
-    collect(batches(PICTURES, 3, ORDER[:8]), extractors, capacity=capacity, world=first)
-    idle = Process(first.values)
-    collect([], extractors, capacity=capacity, world=idle)
-    (all_of_them,) = collect(batches(PICTURES, 7, ORDER[8:]), extractors, capacity=capacity, world=Process(idle.values))
+    (first,) = collect(batches(PICTURES, 3, ORDER[:8]), extractors, capacity=capacity)
+    (second,) = collect(batches(PICTURES, 7, ORDER[8:]), extractors, capacity=capacity)
+    idle = nothing_of(extractors[0])
+    parts = [(part, in_portions(part.rows)) for part in (first, idle, second)]
+    all_of_them = merged_statistics(parts, capacity)
     assert_alike(one, all_of_them)
     assert len(all_of_them.rows) == min(capacity, 22)
 

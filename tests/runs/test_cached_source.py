@@ -112,8 +112,10 @@ def test_what_the_cache_does_not_hold_is_refused(here: Path) -> None:
     with pytest.raises(ConfigError, match="controls that measure jpeg_quality"):
         require_data_for_facts(recipe("conditioning.controls=[{kind: jpeg_quality}]"), source)
     require_data_for_facts(words, pictures)
-    with pytest.raises(DataError, match="is not finished"):
+    before = sorted(Path().rglob("section.json"))
+    with pytest.raises(DataError, match="has no section latents-"):
         train(recipe("data.views=3"), Path("run"), silent=True)
+    assert sorted(Path().rglob("section.json")) == before, "it is refused before anything is written"
     with pytest.raises(DataError, match="no encoded held-out pictures"):
         train(recipe("held_out.pictures=5"), Path("other"), silent=True)
     with pytest.raises(ConfigError, match="encodes nothing"):

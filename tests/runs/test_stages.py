@@ -239,6 +239,26 @@ def test_whatever_ends_a_stage_is_told_of_the_whole(
 
 
 @pytest.mark.charts
+@pytest.mark.parametrize(("schema", "order"), [(2, {"kind": "global"}), (3, None)])
+def test_stages_to_come_keep_the_order_of_a_run_from_before_there_was_a_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: int, order: dict[str, str] | None
+) -> None:
+    recipe, seen = staged(tmp_path), []
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.yaml").write_text(yaml.safe_dump({**recipe.model_dump(mode="json"), "recipe_schema": schema}))
+
+    def stopped(recipe: Recipe, *given: Any, **also: Any) -> TrainingResult:
+        seen.append(recipe.data.order)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("open_ldm.runs.stages.train", stopped)
+    for _ in range(2):  # the first one writes config.yaml anew
+        with pytest.raises(KeyboardInterrupt):
+            train_stages(recipe, out, silent=True)
+    assert [each and each.model_dump() for each in seen] == [order, order]
+
+
 def test_held_out_losses_stand_on_one_axis(tmp_path: Path) -> None:
     held_out = ["data.holdout={share: 0.2}", "held_out={every_samples: 8, pictures: 4}"]
     train_stages(staged(tmp_path, *held_out), tmp_path / "run", silent=True)

@@ -177,6 +177,17 @@ def test_damage_in_a_sidecar_or_the_table_is_named(shards: Path) -> None:
     assert not isinstance(opened(shards)._samples, MappedSamples)
 
 
+def test_two_ways_of_reading_a_folder_keep_their_sidecars(shards: Path) -> None:
+    usual, other = ShardsConfig(path=str(shards)), ShardsConfig(path=str(shards), columns={"text": "depth"})
+    assert index_data(usual, silent=True).written == index_data(other, silent=True).written == 3
+    assert index_data(usual, silent=True).written == index_data(other, silent=True).written == 0
+    assert isinstance(usual.open()._samples, MappedSamples) and isinstance(other.open()._samples, MappedSamples)
+    for number in range(3):  # as they were written before the rules stood in the name
+        sidecar_of(shards / f"a-{number}.tar", other.rules).replace(sidecar_of(shards / f"a-{number}.tar"))
+    assert index_data(other, silent=True).written == 0
+    assert isinstance(other.open()._samples, MappedSamples)
+
+
 def test_other_rules_and_other_shards_have_other_tables(shards: Path) -> None:
     indexed(shards)
     assert not isinstance(opened(shards / "a-0.tar")._samples, MappedSamples)

@@ -105,13 +105,14 @@ def test_a_pickled_or_forked_source_reads_on(shards: Path) -> None:
 
 
 def test_few_files_are_open_at_once(tmp_path: Path, tar: Tar, encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("open_ldm.sources.shards._MOST_OPEN_SHARDS", 2)
+    monkeypatch.setattr("open_ldm.sources.storage._FEWEST_OPEN", 2)
     for number in range(5):
         tar(tmp_path / f"{number}.tar", {"a.png": encode()})
     source = opened(tmp_path)
-    for _ in range(2):
+    for streams, most in ((0, 2), (2, 4), (0, 2)):
+        source.expect_streams(streams)
         assert [source[index].pixels.shape for index in range(5)] == [(24, 32, 3)] * 5
-    assert len(source._handles) == 2
+        assert len(source._storage.open_files) == most  # two for each stream, else few
 
 
 def test_index_is_cached_and_the_cache_is_never_trusted_blindly(

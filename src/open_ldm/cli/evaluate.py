@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from open_ldm.cli.completion import complete_run
 from open_ldm.cli.groups import OWN, WithOwnCommand
 from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.options import Json, Out, print_json, show
+from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored pictures.", rich_markup_mode=None)
 
@@ -58,26 +59,35 @@ def evaluate(
     part: Annotated[str, typer.Option(help="train or held_out: which part of data with a holdout.")] = "train",
     cache: Annotated[Path, typer.Option(help="Where the data's statistics are kept.")] = Path("caches") / "references",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Collect the i-th of n parts of the pictures, for --join; no metric is computed."),
+    ] = None,
+    join: Annotated[bool, typer.Option("--join", help="Measure the parts that --task 1/n to n/n collected.")] = False,
     out: Out = None,
     as_json: Json = False,
 ) -> int:
     """Sample a run, or read pictures, and compare them with data; evaluation.json keeps the results."""
-    from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS, evaluate
+    from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS, collect_part, evaluate
     from open_ldm.commands.evaluate.options import choice_of, config_from
     from open_ldm.core.launch import leads
+    from open_ldm.core.tasks import Task
 
     names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
-    found = evaluate(
-        given,
-        against,
-        config,
-        part=choice_of("--part", part, ("train", "held_out")),
-        out=out,
-        cache=cache,
-        device=choice_of("--device", device, ("auto", "cpu", "cuda", "mps")),
-        silent=as_json,
-    )
+    more: dict[str, Any] = {
+        "part": choice_of("--part", part, ("train", "held_out")),
+        "out": out,
+        "device": choice_of("--device", device, ("auto", "cpu", "cuda", "mps")),
+        "silent": as_json,
+    }
+    if task is not None and join:
+        raise ConfigError("--task collects a part and --join joins all", needed="one of the two")
+    found: Any
+    if task is not None:
+        found = collect_part(given, against, config, Task.parse(task), **more)
+    else:
+        found = evaluate(given, against, config, cache=cache, join=join, **more)
     if leads():
         print_json(found.to_json()) if as_json else show(found.text())
     return 0

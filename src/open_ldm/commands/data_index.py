@@ -17,12 +17,14 @@ from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.catalogue import all_packaged
 from open_ldm.runs.recipe import build_config
+from open_ldm.sources.network import NetworkError, NotThereError
 from open_ldm.sources.shard_index import index_shard
-from open_ldm.sources.shard_paths import find_shards
-from open_ldm.sources.shard_sidecar import Stamp, read_sidecar, write_sidecar
+from open_ldm.sources.shard_paths import LocatedShards, locate_shards
+from open_ldm.sources.shard_sidecar import Stamp, read_sidecar, sidecars_of, write_sidecar
 from open_ldm.sources.shard_table import write_table
 from open_ldm.sources.shards import ShardsConfig
 from open_ldm.sources.shrunk import ShrunkConfig
+from open_ldm.sources.storage import RemoteFiles, Storage
 
 
 @dataclass(frozen=True)
@@ -90,33 +92,49 @@ def index_data(config: ShardsConfig, task: Task | None = None, *, digests: bool 
         DiskError: The folder of the shards cannot be written.
     """
     started, written, samples = time.perf_counter(), 0, 0
-    shards = find_shards(config.path)
+    located = locate_shards(config.path, config.remote)
+    storage, shards = located.storage, located.shards
     for folder in {shard.parent for shard in shards}:
         remove_temporary_files(folder)
     own = shards if task is None else task.share(shards)
     with Progress(len(own), label="index:", unit="shards", silent=silent) as progress:
         for number, shard in enumerate(own):
-            if not _is_indexed(config, shard, digests=digests):
+            if not _is_indexed(config, storage, shard, digests=digests):
+                _at_hand(storage, shard)
                 before = Stamp.of(shard.stat())
                 index = index_shard(shard, config.rules, remember=False)
                 write_sidecar(shard, index, config.rules, before, digests=digests)
                 written, samples = written + 1, samples + len(index.entries)
             progress.update(number + 1)
-    missing = sum(not _is_indexed(config, shard, digests=digests) for shard in shards)
+    missing = sum(not _is_indexed(config, storage, shard, digests=digests) for shard in shards)
     seconds = time.perf_counter() - started
-    table = None if missing else _with_table(config, shards)
+    table = None if missing else _with_table(config, located)
     return IndexResult(table, len(shards), written, samples, missing, seconds)
 
 
-def _is_indexed(config: ShardsConfig, shard: Path, *, digests: bool) -> bool:
+def _at_hand(storage: Storage, shard: Path) -> None:
+    """Fetch a shard that is behind a network."""
+    if isinstance(storage, RemoteFiles):
+        try:
+            storage.fetch(shard)
+        except NotThereError as error:
+            raise DataError(f"{error} is missing", fix="check the address") from None
+        except NetworkError as error:
+            raise DataError(str(error), fix="check the network, and run the same command again") from None
+
+
+def _is_indexed(config: ShardsConfig, storage: Storage, shard: Path, *, digests: bool) -> bool:
+    for path in sidecars_of(shard, config.rules):
+        storage.obtain(path)
     try:
         sidecar = read_sidecar(shard, config.rules)
     except (FileNotFoundError, DataError):
         return False
-    return sidecar.stamp == Stamp.of(shard.stat()) and (not digests or "digest" in sidecar)
+    return not storage.changed(shard, sidecar.stamp) and (not digests or "digest" in sidecar)
 
 
-def _with_table(config: ShardsConfig, shards: Sequence[Path]) -> Path:
+def _with_table(config: ShardsConfig, located: LocatedShards) -> Path:
     """Write the table, then with the hashes of the whole index, which are those of the same shards without a table."""
+    shards = located.shards
     write_table(shards, config.rules, {})
     return write_table(shards, config.rules, config.open().known_hashes())

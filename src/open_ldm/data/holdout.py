@@ -20,7 +20,7 @@ from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.order import sample_at
 from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
-from open_ldm.data.stored import hold_out_numbers, stored_digests
+from open_ldm.data.stored import expect_streams, hold_out_numbers, stored_digests
 
 PartName = Literal["train", "held_out"]
 
@@ -148,6 +148,10 @@ class Part:
     def stored_digests(self, indices: Indices) -> bytes | None:
         """Return the digests of this part's pictures where the whole data set has them stored."""
         return stored_digests(self._source, self._indices[indices])
+
+    def expect_streams(self, streams: int) -> None:
+        """Pass on how this part will be read."""
+        expect_streams(self._source, streams)
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_COLUMNS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -23,52 +26,98 @@ class Rows:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @classmethod
+    def none(cls, dim: int) -> Rows:
+        """No row, of vectors of this length."""
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return cls(nothing, nothing, torch.zeros(0, dim))
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """The columns that are there, by name."""
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: column for name, column in named.items() if column is not None}
+
     def take(self, indices: Tensor) -> Rows:
         """Return the rows at `indices` [m], in that order."""
-        return Rows(
-            self.keys[indices],
-            self.numbers[indices],
-            self.vectors[indices],
-            None if self.probabilities is None else self.probabilities[indices],
-            None if self.scores is None else self.scores[indices],
-        )
+        return Rows(**{name: column[indices] for name, column in self.columns.items()})
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """Return all rows of all parts; a column that a part lacks is left out."""
-
-    def maybe(columns: Sequence[Tensor | None]) -> Tensor | None:
-        there = [column for column in columns if column is not None]
-        return torch.cat(there) if len(there) == len(parts) else None
-
-    return Rows(
-        torch.cat([part.keys for part in parts]),
-        torch.cat([part.numbers for part in parts]),
-        torch.cat([part.vectors for part in parts]),
-        maybe([part.probabilities for part in parts]),
-        maybe([part.scores for part in parts]),
-    )
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    return Rows(**{name: torch.cat([part.columns[name] for part in parts]) for name in shared})
 
 
-@dataclass
 class Bank:
-    """Keeps the `capacity` rows of lowest key, sorted by key.
+    """Keeps the `capacity` rows of lowest key, of equal keys those of lowest number.
 
     A key is a hash of the picture, so this is a random sample of the pictures that depends neither on the order in which
-    they came nor on which process saw them, and the sorted order is as good as a random one.
+    they came nor on which process saw them, and the sorted order is as good as a random one. Memory is that of the rows that
+    are kept: a row that leaves is overwritten, and sorting moves them in place.
     """
 
-    capacity: int
-    _waiting: list[Rows] = field(default_factory=list)
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._kept: dict[str, Tensor] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, rows: Rows) -> None:
         """Take in rows of a batch or of another process."""
-        self._waiting.append(rows)
-        if sum(map(len, self._waiting)) > 2 * self.capacity:
-            self._waiting = [self.rows()]
+        if not len(rows):
+            return
+        columns = rows.columns
+        if not self._kept:  # memory is taken only once it is written
+            self._kept = {name: column.new_empty((self.capacity, *column.shape[1:])) for name, column in columns.items()}
+        self._kept = {name: column for name, column in self._kept.items() if name in columns}
+        free = min(self.capacity - self._count, len(rows))
+        if free:
+            for name, column in self._kept.items():
+                column[self._count : self._count + free] = columns[name][:free]
+            self._count += free
+        if free < len(rows):
+            self._replace(rows.take(torch.arange(free, len(rows))))
+
+    def _replace(self, rows: Rows) -> None:
+        """Let rows take the places of those that are kept and come behind them in the order."""
+        rows = rows.take((rows.keys <= self._kept["keys"].max()).nonzero().flatten())
+        keys = torch.cat([self._kept["keys"], rows.keys])
+        numbers = torch.cat([self._kept["numbers"], rows.numbers])
+        first = _order(keys, numbers)[: self.capacity]
+        stays = torch.zeros(len(keys), dtype=torch.bool)
+        stays[first] = True
+        places = (~stays[: self.capacity]).nonzero().flatten()
+        coming = stays[self.capacity :].nonzero().flatten()
+        for name, column in rows.columns.items():
+            if name in self._kept:
+                self._kept[name][places] = column[coming]
 
     def rows(self) -> Rows:
-        """Return the rows that are kept, sorted by key. At least one row must have been added."""
-        together = joined(self._waiting)
-        by_number = together.take(torch.argsort(together.numbers, stable=True))  # settles ties between equal pictures
-        return by_number.take(torch.argsort(by_number.keys, stable=True)[: self.capacity])
+        """Return the rows that are kept, sorted, as they are until the next `add`. At least one must have been added."""
+        order = _order(self._kept["keys"][: self._count], self._kept["numbers"][: self._count])
+        for column in self._kept.values():
+            whole = column[: self._count]
+            if whole.dim() == 1:
+                whole.copy_(whole[order])
+                continue
+            for start in range(0, whole.shape[1], _COLUMNS_AT_ONCE):
+                part = whole[:, start : start + _COLUMNS_AT_ONCE]
+                part.copy_(part[order])
+        return Rows(**{name: column[: self._count] for name, column in self._kept.items()})
+
+    def up_to(self, key: int) -> Rows:
+        """Return the rows whose key is not above `key`, sorted; at least one row must have been added."""
+        rows = self.rows()
+        count = int(torch.searchsorted(rows.keys, key, right=True))
+        return Rows(**{name: column[:count] for name, column in rows.columns.items()})
+
+    def keys(self) -> Tensor:
+        """Return the keys that are kept, int64."""
+        return self._kept["keys"][: self._count].clone() if self._count else torch.zeros(0, dtype=torch.int64)
+
+
+def _order(keys: Tensor, numbers: Tensor) -> Tensor:
+    return torch.from_numpy(np.lexsort((numbers.numpy(), keys.numpy())))

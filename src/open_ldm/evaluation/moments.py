@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from open_ldm.core.distributed import World
+from open_ldm.core.exchange import sum_on_cpu
 
 
 @dataclass
@@ -54,9 +56,19 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-def merged(parts: Sequence[Moments]) -> Moments:
-    """One from several; `parts` are left as they are."""
-    total = Moments.empty(len(parts[0].mean))
-    for part in parts:
-        total.merge(part)
-    return total
+def of_all(own: Moments, world: World) -> Moments:
+    """Return the moments of all processes' vectors together, of the same bits in each; `own` is used up.
+
+    M = sum_i n_i m_i / n and S = sum_i S_i + n_i (m_i - M)(m_i - M)^T, by two sums over the processes in float64: each needs
+    memory for one scatter and its message, however many processes there are.
+    """
+    if world.size == 1:
+        return own
+    sums = torch.cat([own.mean * own.count, own.mean.new_tensor([own.count])])
+    sum_on_cpu(world, sums, "means of pictures")
+    count = round(float(sums[-1]))
+    mean = sums[:-1] / max(count, 1)
+    shift = (own.mean - mean) * own.count**0.5
+    own.scatter.addr_(shift, shift)
+    sum_on_cpu(world, own.scatter, "covariances of pictures")
+    return Moments(count, mean, own.scatter)

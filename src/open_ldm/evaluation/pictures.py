@@ -20,6 +20,7 @@ from open_ldm.sources.loader import read_batches
 
 _DIGEST_BYTES = 16
 _ORDER_SEED = 0
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ def pictures_of(
     size_px: int | tuple[int, int],
     *,
     count: int | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     workers: int = 0,
     world: World | None = None,
+    skip: int = 0,
 ) -> Iterator[Pictures]:
     """Read the first `count` pictures of a source's shuffled order, each once.
 
@@ -117,6 +119,7 @@ def pictures_of(
         batch_size: Pictures in a batch, at most.
         workers: Processes that read ahead; 0 reads in this one.
         world: With several processes, each one reads its own share.
+        skip: Batches of that share that are left out, since they were read before.
 
     Yields:
         Batches, numbered by the index of each picture in the source.
@@ -128,12 +131,12 @@ def pictures_of(
     length = min(len(source), count or len(source))
     transform = TransformConfig(size_px=size_px, crop=CenterCrop())
     starts = range(world.rank * batch_size, length, world.size * batch_size)
-    ranges = [range(start, min(start + batch_size, length)) for start in starts]
+    ranges = [range(start, min(start + batch_size, length)) for start in starts][skip:]
     if length == 0:
         raise DataError(f"no pictures to measure ({source.summary.sentence()})", needed="at least one")
     read = read_batches(source, transform, seed=_ORDER_SEED, position_ranges=ranges, workers=workers, for_keeps=True)
     for batch in read:
-        yield from _usable(batch, source)
+        yield _usable(batch, source)
 
 
 def content_of(
@@ -143,10 +146,9 @@ def content_of(
     return content_hash(source, first_indices(_ORDER_SEED, count, len(source)), world=world, on_pictures=on_pictures)
 
 
-def _usable(batch: Batch, source: Source) -> Iterator[Pictures]:
-    """Yield the batch without the pictures that the loader substituted for bad ones: they would count twice."""
+def _usable(batch: Batch, source: Source) -> Pictures:
+    """Return the batch without the pictures that the loader substituted for bad ones: they would count twice."""
     numbers = [sample_at(_ORDER_SEED, position, len(source)) for position in batch.positions]
     kept = [row for row, number in enumerate(numbers) if batch.ids[row] == source.sample_id(number)]
-    if kept:
-        captions = None if batch.captions is None else tuple(batch.captions[row] for row in kept)
-        yield Pictures(to_images(batch.pixels[kept]), tuple(numbers[row] for row in kept), captions)
+    captions = None if batch.captions is None else tuple(batch.captions[row] for row in kept)
+    return Pictures(to_images(batch.pixels[kept]), tuple(numbers[row] for row in kept), captions)

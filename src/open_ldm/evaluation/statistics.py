@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
+from open_ldm.core.exchange import to_lead
 from open_ldm.evaluation.bank import Bank, Rows, joined
 from open_ldm.evaluation.features.base import ExtractorId, FeatureExtractor, Features, ReadsCaptions, rounded_pixels
-from open_ldm.evaluation.moments import Moments, merged
+from open_ldm.evaluation.moments import Moments, of_all
 from open_ldm.evaluation.pictures import Pictures, PictureSet
 
 BANK_CAPACITY = 50_000
+ROWS_AT_ONCE = 4096
+"""Rows that go from one process to another, or into one file, at a time: 32 MB of 2048 numbers each."""
 _TOGETHER = 1024
 """Pictures whose moments are taken at once: a small batch would cost a pass over all of the scatter, which may be 32 MB."""
 
@@ -23,7 +27,7 @@ _TOGETHER = 1024
 @dataclass(frozen=True)
 class Statistics:
     """A set of pictures as one extractor sees it. `moments`: of all pictures; `rows`: single pictures, at most the bank's
-    capacity, in an order that only the pictures decide."""
+    capacity, in an order that only the pictures decide; of several processes the leading one alone has them."""
 
     extractor: ExtractorId
     pictures: PictureSet
@@ -36,6 +40,21 @@ class Statistics:
         return len(self.moments.mean)
 
 
+class Kept(Protocol):
+    """Keeps what was collected so far, so that a killed process can go on."""
+
+    @property
+    def before(self) -> Sequence[Statistics]:
+        """What was collected before, by this process's first batch now; none for a new start."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to keep it again."""
+
+    def keep(self, statistics: Sequence[Statistics], batches: int) -> None:
+        """Keep it, with the number of batches that were taken in since this process began."""
+
+
 @torch.no_grad()
 def collect(
     batches: Iterable[Pictures],
@@ -43,6 +62,7 @@ def collect(
     *,
     capacity: int = BANK_CAPACITY,
     world: World | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Statistics, ...]:
     """Collect the statistics of pictures for each extractor, in one pass.
 
@@ -53,7 +73,8 @@ def collect(
         batches: Pictures; with a `world`, the share of this process.
         extractors: Each one sees every picture.
         capacity: How many single pictures are kept for metrics that need them.
-        world: The processes that share the pictures; every one gets the result.
+        world: The processes that share the pictures; every one gets the moments, and the leading one the rows.
+        kept: Where the statistics are kept on the way, and what was there; None keeps nothing.
 
     Returns:
         Statistics, one for each extractor.
@@ -64,17 +85,25 @@ def collect(
     world = world or World()
     seen = PictureSet()
     tallies = [_Tally(Moments.empty(extractor.dim), Bank(capacity)) for extractor in extractors]
-    for batch in (batch for batch in batches if len(batch.images)):
-        keys = seen.add(rounded_pixels(batch.images, channels=None))
-        for extractor, tally in zip(extractors, tallies, strict=True):
-            tally.add(_rows(batch, keys, extractor))
+    for number, before in enumerate(() if kept is None else kept.before):
+        tallies[number] = _Tally(before.moments, _filled(capacity, before.rows))
+        seen = before.pictures
+    for number, batch in enumerate(batches):
+        if len(batch.images):
+            keys = seen.add(rounded_pixels(batch.images, channels=None))
+            for extractor, tally in zip(extractors, tallies, strict=True):
+                tally.add(_rows(batch, keys, extractor))
+        if kept is not None and kept.due and seen.count:
+            kept.keep(_statistics(extractors, seen, tallies), number + 1)
     for tally in tallies:
         tally.flush()
-    together = world.gathered(
-        (seen, [tally.moments for tally in tallies], [tally.bank.rows() if seen.count else None for tally in tallies]),
-        "statistics of pictures",
-    )
-    return _joined(together, extractors, capacity)
+    pictures = PictureSet()
+    for part in world.gathered(seen, "pictures that were seen"):
+        pictures.merge(part)
+    if pictures.count == 0:
+        raise DataError("there are no pictures to measure", needed="at least one picture")
+    together = [_Tally(of_all(tally.moments, world), _at_lead(tally.bank, world)) for tally in tallies]
+    return _statistics(extractors, pictures, together)
 
 
 @dataclass
@@ -102,25 +131,65 @@ class _Tally:
             self.waiting, self.count = [], 0
 
 
-def _joined(
-    parts: Sequence[tuple[PictureSet, list[Moments], list[Rows | None]]],
-    extractors: Sequence[FeatureExtractor],
-    capacity: int,
+def merged_statistics(parts: Iterable[tuple[Statistics, Iterable[Rows]]], capacity: int) -> Statistics:
+    """Join statistics of parts of a set that were collected apart, one part after the other.
+
+    Args:
+        parts: Each without its rows, which follow a portion at a time. There is at least one.
+        capacity: How many single pictures are kept.
+    """
+    pictures, bank, moments, extractor = PictureSet(), Bank(capacity), None, None
+    for part, rows in parts:
+        extractor = extractor or part.extractor
+        moments = moments or Moments.empty(part.dim)
+        pictures.merge(part.pictures)
+        moments.merge(part.moments)
+        for portion in rows:
+            bank.add(portion)
+    assert extractor is not None and moments is not None
+    return Statistics(extractor, pictures, moments, bank.rows())
+
+
+def nothing_of(extractor: FeatureExtractor) -> Statistics:
+    """Return statistics of no picture: what the processes hold that do not lead, where the leading one has all."""
+    dim = extractor.dim
+    return Statistics(extractor.id, PictureSet(), Moments.empty(dim), Rows.none(dim))
+
+
+def in_portions(rows: Rows) -> Iterator[Rows]:
+    """Cut rows into portions that are copied one at a time."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield rows.take(torch.arange(start, min(start + ROWS_AT_ONCE, len(rows))))
+
+
+def _statistics(
+    extractors: Sequence[FeatureExtractor], pictures: PictureSet, tallies: Sequence[_Tally]
 ) -> tuple[Statistics, ...]:
-    pictures = PictureSet()
-    for seen, _, _ in parts:
-        pictures.merge(seen)
-    if pictures.count == 0:
-        raise DataError("there are no pictures to measure", needed="at least one picture")
-    statistics = []
-    for index, extractor in enumerate(extractors):
-        bank = Bank(capacity)
-        for _, _, rows in parts:
-            if (own := rows[index]) is not None:
-                bank.add(own)
-        moments = merged([of_extractors[index] for _, of_extractors, _ in parts])
-        statistics.append(Statistics(extractor.id, pictures, moments, bank.rows()))
-    return tuple(statistics)
+    found = []
+    for extractor, tally in zip(extractors, tallies, strict=True):
+        tally.flush()
+        rows = tally.bank.rows() if len(tally.bank) else Rows.none(extractor.dim)
+        found.append(Statistics(extractor.id, pictures, tally.moments, rows))
+    return tuple(found)
+
+
+def _filled(capacity: int, rows: Rows) -> Bank:
+    bank = Bank(capacity)
+    for portion in in_portions(rows):
+        bank.add(portion)
+    return bank
+
+
+def _at_lead(bank: Bank, world: World) -> Bank:
+    """Bring the rows of lowest key of all processes to the leading one; only those that are kept in the end are sent."""
+    if world.size == 1:
+        return bank
+    keys = [bank.keys(), *to_lead(world, iter([bank.keys()]), "keys of pictures")]
+    last = world.everyone(lambda: int(torch.cat(keys).sort().values[: bank.capacity][-1]), "the last key that is kept")
+    own = bank.up_to(last) if len(bank) and not world.leads else None
+    for portion in to_lead(world, iter(()) if own is None else in_portions(own), "features of pictures"):
+        bank.add(portion)
+    return bank if world.leads else Bank(bank.capacity)
 
 
 def _rows(batch: Pictures, keys: Tensor, extractor: FeatureExtractor) -> Rows:

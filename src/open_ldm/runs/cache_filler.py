@@ -21,6 +21,7 @@ from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache, CaptionSettings
 from open_ldm.encoded.cache.verify import drop_damaged
 from open_ldm.runs.build import workers_of
+from open_ldm.runs.cached_source import CachedSource
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.recipe import Recipe
 
@@ -56,6 +57,9 @@ def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoder
         pictures: What `read_content_hash` gave for it.
         encoders: Loaded.
         buckets: The shape of each picture's views; None where all have one.
+
+    Raises:
+        DataError: Only the cache is at hand, and it lacks a section.
     """
     assert recipe.cache is not None and recipe.data.views is not None
     semantic = recipe.conditioning.semantic
@@ -75,6 +79,7 @@ def build_cache(recipe: Recipe, source: Source, pictures: str, encoders: Encoder
         measures_of(recipe.conditioning.controls),
         columns_of_controls(recipe.conditioning.controls),
         buckets,
+        frozen=isinstance(source, CachedSource),
     )
 
 

@@ -119,7 +119,7 @@ class CachedSource:
     @cached_property
     def _samples(self) -> MappedSection:
         plan = samples_plan(self.hashes, len(self), self.class_names)
-        return MappedSection(Section(self.cache, plan, lambda: ROWS_PER_SHARD))
+        return MappedSection(Section(self.cache, plan, lambda: ROWS_PER_SHARD, begins=False))
 
     @cached_property
     def _sizes(self) -> dict[int, tuple[Any, ...]]:
@@ -149,6 +149,8 @@ def record_of(recipe: Recipe) -> Path:
     """Return the path of the record of a recipe's data in its cache."""
     assert recipe.cache is not None
     data = recipe.data.model_dump(mode="json", exclude=set(_NOT_OF_THE_DATA))
+    for source in (data["source"], data["source"].get("of", {})):
+        source.pop("remote", None)  # how they come here
     stated = {"schema": _SCHEMA, "data": data, "captions": recipe.conditioning.reads_captions}
     return recipe.cache.path / f"source-{hash_content(stated)[:16]}.json"
 

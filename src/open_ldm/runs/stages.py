@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,18 +12,24 @@ from typing import Any
 
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.checkpoints.names import samples_seen_of
-from open_ldm.core.config import to_yaml, validate
+from open_ldm.core.config import read_yaml, to_yaml, validate
 from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, exit_code_of, reason_and_fix
 from open_ldm.core.overrides import apply_overrides, assignments
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.history import read_history
+from open_ldm.run_folder.recipe_schema import of_its_day
 from open_ldm.run_folder.report.stages import write_stages_report
+from open_ldm.runs.begun import begun_settings
 from open_ldm.runs.context import TrainingResult
 from open_ldm.runs.recipe import NAME, Recipe, recipe_from
 from open_ldm.runs.starting import settle_for_folder, settle_if_present, settle_recipe, sized_settings
 from open_ldm.runs.train import require_same_recipe, train
+from open_ldm.sources.loader import DataConfig
 from open_ldm.tracking import check_trackers
 from open_ldm.training.parallel import world_of
+
+_SCHEMA_OF_ORDERS = 3
+"""Runs of an earlier recipe schema read their samples in global order (run_folder/recipe_schema.py)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,9 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
         OpenLdmError: As `train`. exit.json says how the whole and each stage ended.
     """
     check_trackers(recipe.track)
-    world, stages, folder = world_of(recipe), build_stages(recipe, out), RunFolder(out)
+    world, folder = world_of(recipe), RunFolder(out)
+    recipe = _in_the_order_begun(recipe, out)
+    stages = build_stages(recipe, out)
     with world.sharing_errors():
         _require_same_stages(stages, folder)
         superseded = _superseded(stages)
@@ -161,6 +169,24 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
                 return TrainingResult(result.code, out, seen, seconds, loss)
             world.everyone(partial(write_stages_report, out))
         return TrainingResult(0, out, world.everyone(partial(whole.end, 0, "all stages done")), seconds, loss)
+
+
+def _in_the_order_begun(recipe: Recipe, out: Path) -> Recipe:
+    """Give a recipe that leaves the order of its samples open that of the run in a folder, also for stages to come.
+
+    The whole run's config.yaml says it, or, of a run from before there was a choice, the manifest of any stage.
+    """
+    folder = RunFolder(out)
+    told = [begun for stage in build_stages(recipe, out) if (begun := begun_settings(stage.folder)) is not None]
+    stored = [content for content, _ in told if content.get("recipe_schema", 1) < _SCHEMA_OF_ORDERS]
+    with suppress(ConfigError):  # it may be edited by hand; whether it fits is looked at later
+        stored += [read_yaml(folder.config)] if folder.config.is_file() else []
+    orders = [of_its_day(content)["data"].get("order") for content in stored if isinstance(content.get("data"), Mapping)]
+    order = next(filter(None, orders), None)
+    if recipe.data.order is not None or order is None:
+        return recipe
+    data = validate(DataConfig, {**recipe.data.model_dump(mode="json"), "order": order}, source=str(folder.path))
+    return recipe.model_copy(update={"data": data})
 
 
 def _is_done(stage: Stage, superseded: Sequence[Stage]) -> bool:

@@ -18,6 +18,7 @@ _MOST_CLASSES = 100_000
 """A larger number counts as a mistake, not as a class."""
 _MOST_GAP = 10
 _NAMED = 5
+CLASSES = "classes.json"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _without_pictures(classes: Sequence[str]) -> str:
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:
     """Read the names in `folder`/classes.json; None when there is no such file. Raises DataError when it is not such a list."""
-    path = folder / "classes.json"
+    path = folder / CLASSES
     if not path.is_file():
         return None
     try:

@@ -25,7 +25,9 @@ from open_ldm.data.measures import Measure, measure, with_measures
 from open_ldm.data.order import FixedViews, Order, ShuffledOrder, ViewKey
 from open_ldm.data.order_config import OrderConfig, WindowedOrderConfig
 from open_ldm.data.sample import BadPicture, BadSample, Batch, Sample, Source, View, collate, unreadable
+from open_ldm.data.stored import expect_streams
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
+from open_ldm.data.windowed_order import WindowedOrder
 from open_ldm.sources import SourceConfig, channels_of, check_entangled_views, open_source
 from open_ldm.sources.workers import read_ahead
 
@@ -256,6 +258,8 @@ def read_batches(
     Raises:
         DataError: Samples cannot be replaced, or a worker died. Errors raised in a worker arrive as they are.
     """
+    if isinstance(order, WindowedOrder):
+        expect_streams(source, order.streams)
     columns_of(source).prepare(name for name in columns if name in columns_of(source))  # before processes copy the source
     read = partial(
         read_view,
@@ -280,6 +284,7 @@ def read_fixed_views(
     buckets: Buckets | None = None,
 ) -> Iterator[Batch]:
     """Read batches like `read_batches`, of fixed view number `view` of the samples in `index_ranges`."""
+    expect_streams(source, max(1, workers))  # each process goes through neighbours
     read = partial(read_fixed_view, source, transform, view, buckets=buckets)
     return read_ahead(partial(_read_batch, read), index_ranges, workers)
 

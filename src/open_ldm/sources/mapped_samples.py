@@ -17,8 +17,9 @@ from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, Classes
 from open_ldm.sources.shard_index import ShardRules
 from open_ldm.sources.shard_rows import ROW
 from open_ldm.sources.shard_samples import Digest, Row
-from open_ldm.sources.shard_sidecar import NUMBERS, Sidecar, Stamp, read_sidecar
+from open_ldm.sources.shard_sidecar import NUMBERS, Sidecar, read_sidecar, sidecars_of
 from open_ldm.sources.shard_table import ShardTable
+from open_ldm.sources.storage import Storage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,12 +35,13 @@ class MappedSamples:
         shards: The shards.
         rules: How their members are read.
         table: Their table.
+        storage: Where they are.
     """
 
     json_places = None
 
-    def __init__(self, shards: Sequence[Path], rules: ShardRules, table: ShardTable) -> None:
-        self._shards, self._rules, self.table = shards, rules, table
+    def __init__(self, shards: Sequence[Path], rules: ShardRules, table: ShardTable, storage: Storage) -> None:
+        self._shards, self._rules, self.table, self._storage = shards, rules, table, storage
         self._starts = array("q", (table.sizes.cumsum() - table.sizes).tobytes())
         self._classes = Classes({}, ())
         self._sidecars: dict[int, tuple[Sidecar, Array]] = {}
@@ -127,6 +129,16 @@ class MappedSamples:
             found[rows[bad]] = 0
         return found.tobytes()
 
+    def digest_of(self, index: int) -> bytes | None:
+        """See `ShardSamples`."""
+        shard, at = self._place(index)
+        sidecar = self._sidecar(shard)[0]
+        return sidecar["digest"][at].tobytes() if "digest" in sidecar else None
+
+    def bytes_of_shard(self, shard: int) -> int | None:
+        """See `ShardSamples`."""
+        return self.table.stamps[shard].bytes
+
     def hold_out_numbers(self, seed: int) -> Indices | None:
         """See `ShardSamples`."""
         if seed != 0:
@@ -159,11 +171,8 @@ class MappedSamples:
             digest.update((sidecar[name] if values is None else values).astype(ROW[name]).tobytes())
 
     def changed(self, shard: int) -> bool:
-        """Whether a shard is not in the state that its sidecar belongs to."""
-        try:
-            return Stamp.of(self._shards[shard].stat()) != self.table.stamps[shard]
-        except OSError:
-            return True
+        """Whether a shard on this machine is not in the state that its sidecar belongs to; of others each picture tells."""
+        return not self._storage.remote and self._storage.changed(self._shards[shard], self.table.stamps[shard])
 
     def require_unchanged(self, shard: int) -> None:
         """Raise DataError for a shard that is there and is not in the state that its sidecar belongs to."""
@@ -190,15 +199,28 @@ class MappedSamples:
         if known is None:
             if len(self._sidecars) >= _MOST_MAPPED:
                 self._sidecars.clear()
-            try:
-                sidecar = read_sidecar(self._shards[shard], self._rules)
-            except FileNotFoundError as error:
-                raise DataError(f"{error.filename} is missing", fix="ldm data index, with the path of the shards") from error
-            if sidecar.stamp != self.table.stamps[shard] or sidecar.samples != self.table.sizes[shard]:
+            sidecar = self._read_sidecar(shard)
+            if self._storage.remote and not self._fits(shard, sidecar):
+                self._storage.discard(self._shards[shard])  # both were fetched before they changed there
+                sidecar = self._read_sidecar(shard, again=True)
+            if not self._fits(shard, sidecar):
                 raise DataError(f"{sidecar.path} is newer than its table", fix="ldm data index, with the path of the shards")
             index_of = [self._classes.index_of.get(label, NO_LABEL) for label in sidecar.labels]
             known = self._sidecars[shard] = (sidecar, np.array([*index_of, NO_LABEL], dtype=np.int32))
         return known
+
+    def _read_sidecar(self, shard: int, *, again: bool = False) -> Sidecar:
+        path = self._shards[shard]
+        for name in sidecars_of(path, self._rules):
+            if self._storage.obtain(name, again=again):
+                break
+        try:
+            return read_sidecar(path, self._rules)
+        except FileNotFoundError as error:
+            raise DataError(f"{error.filename} is missing", fix="ldm data index, with the path of the shards") from error
+
+    def _fits(self, shard: int, sidecar: Sidecar) -> bool:
+        return bool(sidecar.stamp == self.table.stamps[shard] and sidecar.samples == self.table.sizes[shard])
 
 
 def _joined(sidecar: Sidecar) -> bytes:

@@ -1,29 +1,39 @@
-"""Opening the samples of shards: by their table, where there is one, else by the index of each shard."""
+"""Opening the samples of shards: by their table, where there is one, else by the index of each shard on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from open_ldm.core.errors import DataError
 from open_ldm.sources.mapped_samples import MappedSamples
 from open_ldm.sources.shard_index import ShardRules, index_shard
 from open_ldm.sources.shard_samples import ListedSamples
-from open_ldm.sources.shard_table import read_table
+from open_ldm.sources.shard_table import read_table, table_of
+from open_ldm.sources.storage import RemoteFiles, Storage
 
 
 def open_samples(
-    shards: Sequence[Path], rules: ShardRules
+    shards: Sequence[Path], rules: ShardRules, storage: Storage
 ) -> tuple[ListedSamples | MappedSamples, Mapping[str, Sequence[str]]]:
     """Open the samples of shards, and the hashes that their table knows.
 
     Args:
         shards: All of them.
         rules: How their members are read.
+        storage: Where they are.
 
     Raises:
-        DataError: A shard, or the table, is damaged.
+        DataError: A shard, or the table, is damaged; or shards behind a network have no table.
     """
+    storage.obtain(table_of(shards, rules), again=True)
     table = read_table(shards, rules)
     if table is None:
+        if isinstance(storage, RemoteFiles):
+            raise DataError(
+                f"{storage.network.address(table_of(shards, rules).name)} is missing: the table of these shards",
+                needed="the *.index.safetensors files of ldm data index beside them",
+                fix=f"ldm data index {storage.network.url}, which fetches each shard once, with the settings of the source",
+            )
         return ListedSamples([index_shard(shard, rules) for shard in shards]), {}
-    return MappedSamples(shards, rules, table), table.hashes
+    return MappedSamples(shards, rules, table, storage), table.hashes

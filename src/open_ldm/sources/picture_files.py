@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -16,11 +16,11 @@ from open_ldm.sources.captions import CaptionMode
 Role = Literal["file_name", "text", "label", "original_height", "original_width"]
 
 _LATER_SETTINGS = ("bits", "channel_names")
-_SHOWN_IN_THE_INDEX = (*_LATER_SETTINGS, "captions", "columns", "split", "picture", "subset", "revision")
+_SHOWN_IN_THE_INDEX = (*_LATER_SETTINGS, "remote", "captions", "columns", "split", "picture", "subset", "revision")
 
 
 def drop_index_settings(settings: dict[str, Any]) -> None:
-    """Remove, from the plain data of any source, settings whose whole effect is in the hashes of its index."""
+    """Remove, from the plain data of any source, settings whose whole effect is in the hashes of its index, or on the way."""
     for name in _SHOWN_IN_THE_INDEX if settings.get("kind") in ("folder", "shards", "huggingface") else ():
         settings.pop(name, None)
 
@@ -52,10 +52,11 @@ class PictureFilesConfig(Config):
     channel_names: tuple[str, ...] | None = None
     captions: CaptionMode = "lines"
     columns: dict[Role, str] = {}
+    later_settings: ClassVar[tuple[str, ...]] = _LATER_SETTINGS
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, written(self), _LATER_SETTINGS)
+        return without_defaults(self, written(self), self.later_settings)
 
     @model_validator(mode="after")
     def _of_channels_only(self) -> PictureFilesConfig:

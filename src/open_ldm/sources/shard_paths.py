@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from open_ldm.core.errors import DataError
 from open_ldm.core.files import relative_path_hint
 from open_ldm.sources.files import NoSuchPath, moved
+from open_ldm.sources.network import NetworkError, NotThereError, RemoteConfig, check_address, is_remote, shown
+from open_ldm.sources.storage import LocalFiles, RemoteFiles, Storage
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST_NAMES = 1_000_000
+_PATTERN = re.compile(r"[*?\[{]")
+
+
+@dataclass(frozen=True)
+class LocatedShards:
+    """The storage of shards, and their paths: where they are, or would be once fetched."""
+
+    storage: Storage
+    shards: list[Path]
+
+
+def locate_shards(path: str, remote: RemoteConfig) -> LocatedShards:
+    """Find the shards that a path on this machine, or an address, names.
+
+    Args:
+        path: As `find_shards`; or such an address, whose pattern is in its last part.
+        remote: How what an address names is read.
+
+    Raises:
+        NoSuchPath: Nothing is there.
+        DataError: The folder has no shards, or cannot be listed.
+        ConfigError: The address cannot be read.
+    """
+    if not is_remote(path):
+        return LocatedShards(LocalFiles(), find_shards(path))
+    check_address(path)
+    folder, _, last = path.rstrip("/").rpartition("/")
+    if not last.lower().endswith(".tar"):
+        folder, last = path.rstrip("/"), "*.tar"
+    if _PATTERN.search(folder):
+        raise NoSuchPath(f"{shown(path)} has a pattern in a folder's name", needed="a pattern in the last part of an address")
+    storage = RemoteFiles(folder, remote)
+    wanted = _expanded(last)
+    names = wanted
+    if any(_PATTERN.search(name) for name in wanted):
+        listed = _listed(storage, path)
+        names = sorted({name for pattern in wanted for name in fnmatch.filter(listed, pattern)})
+    if not names:
+        raise NoSuchPath(f"data.source.path {shown(path)} matches no file", needed=".tar files", fix="check the address")
+    return LocatedShards(storage, [storage.folder / name for name in names])
+
+
+def _listed(storage: RemoteFiles, path: str) -> list[str]:
+    try:
+        return sorted(storage.network.names())
+    except NotThereError:
+        raise NoSuchPath(f"data.source.path {shown(path)} does not exist", needed="a folder", fix="check the address") from None
+    except NetworkError as error:
+        fix = "check the network; where folders cannot be listed, name the shards, as in train-{000..099}.tar"
+        raise DataError(f"{error}: it cannot be listed", fix=fix) from None
 
 
 def find_shards(path: str) -> list[Path]:

@@ -94,6 +94,12 @@ class ShardSamples(Protocol):
     def digests_of(self, indices: Indices) -> bytes | None:
         """Return the digests of samples, 16 bytes each, zeros for bad ones; None where they are not known."""
 
+    def digest_of(self, index: int) -> bytes | None:
+        """Return the digest of one sample, whatever it is; None where it is not known."""
+
+    def bytes_of_shard(self, shard: int) -> int | None:
+        """Return the length of a shard in bytes; None where it is not known."""
+
     def hold_out_numbers(self, seed: int) -> Indices | None:
         """Return the number of each sample that a hold-out of this seed compares; None where they are not known."""
 
@@ -180,6 +186,14 @@ class ListedSamples:
 
     def digests_of(self, indices: Indices) -> bytes | None:
         """Return None: pictures are read for their digests."""
+        return None
+
+    def digest_of(self, index: int) -> bytes | None:
+        """Return None: nothing is stored to compare with."""
+        return None
+
+    def bytes_of_shard(self, shard: int) -> int | None:
+        """Return None: the disk knows."""
         return None
 
     def hold_out_numbers(self, seed: int) -> Indices | None:

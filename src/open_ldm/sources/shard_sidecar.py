@@ -1,5 +1,7 @@
 """SHARD.index.safetensors: the index of one tar shard, beside it, as named columns that are mapped and not loaded.
 
+Where members are read by other rules than the usual ones, a hash of these is in the name, so that several lie side by side.
+
 A sidecar belongs to a shard of one size and one time of change, and to one way of reading members (ShardRules). Each column has
 a hash of its own, which is compared when the column is first used.
 
@@ -16,6 +18,7 @@ a hash of its own, which is compared when the column is first used.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -55,9 +58,19 @@ _VERSION = 1
 _DIGEST_BYTES = 16
 
 
-def sidecar_of(shard: Path) -> Path:
-    """Return the path of a shard's sidecar."""
-    return shard.with_name(shard.name.removesuffix(shard.suffix) + SUFFIX)
+def sidecar_of(shard: Path, rules: ShardRules | None = None) -> Path:
+    """Return the path of a shard's sidecar for one way of reading members; None is the usual one, whose name is plain."""
+    mark = (
+        ""
+        if rules is None or rules == ShardRules()
+        else f".{hashlib.blake2b(to_json(_rules(rules)).encode(), digest_size=4).hexdigest()}"
+    )
+    return shard.with_name(shard.name.removesuffix(shard.suffix) + mark + SUFFIX)
+
+
+def sidecars_of(shard: Path, rules: ShardRules) -> list[Path]:
+    """Return the paths at which a shard's sidecar may be: of every way of reading it was once written at the plain one."""
+    return list(dict.fromkeys((sidecar_of(shard, rules), sidecar_of(shard))))
 
 
 def hold_out_number(seed: int, sample_id: str) -> int:
@@ -135,7 +148,8 @@ def read_sidecar(shard: Path, rules: ShardRules) -> Sidecar:
         FileNotFoundError: There is none.
         DataError: It is damaged, or belongs to other rules.
     """
-    path = sidecar_of(shard)
+    paths = sidecars_of(shard, rules)
+    path = next((each for each in paths if each.exists()), paths[0])
     path.stat()
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
@@ -144,6 +158,8 @@ def read_sidecar(shard: Path, rules: ShardRules) -> Sidecar:
         if content["version"] != _VERSION:
             raise damaged(path, f"version {content['version']}")
         if content["rules"] != _rules(rules):
+            if path != paths[0]:
+                raise FileNotFoundError(errno.ENOENT, "the sidecar is of other settings", str(paths[0]))
             raise DataError(f"{path} is of other data.source settings", fix="ldm data index with the settings of the recipe")
         return Sidecar(
             path=path,
@@ -200,7 +216,7 @@ def write_sidecar(shard: Path, index: ShardIndex, rules: ShardRules, before: Sta
         "told": told,
         "hashes": {name: _hash(column) for name, column in columns.items()},
     }
-    write_bytes(sidecar_of(shard), safetensors.numpy.save(columns, {"index": to_json(content)}))
+    write_bytes(sidecar_of(shard, rules), safetensors.numpy.save(columns, {"index": to_json(content)}))
 
 
 def damaged(path: Path, what: str) -> DataError:

@@ -7,41 +7,39 @@ names the classes.
 
 from __future__ import annotations
 
+import hashlib
 import io
-import os
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from open_ldm.core.errors import DataError, OpenLdmError, shortened
-from open_ldm.core.files import StoredPart, open_handle, read_at
+from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.files import StoredPart
 from open_ldm.core.plain_data import parse_json
-from open_ldm.data import pictures
 from open_ldm.data.columns import flat
 from open_ldm.data.ome import Ome, attributes_in, read_ome
 from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable, unreadable
 from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
-from open_ldm.sources.digests import StoredPicture, read_digests
-from open_ldm.sources.labels import NO_LABEL, read_class_names, resolve_classes
+from open_ldm.sources.digests import DIGEST_BYTES, StoredPicture, read_digests
+from open_ldm.sources.labels import CLASSES, NO_LABEL, read_class_names, resolve_classes
 from open_ldm.sources.metadata import captions_from
-from open_ldm.sources.near_misses import near_columns
+from open_ldm.sources.network import RemoteConfig, is_remote
 from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.open_samples import open_samples
 from open_ldm.sources.picture_files import PictureFilesConfig
 from open_ldm.sources.shard_columns import columns_in
 from open_ldm.sources.shard_hashes import ShardHashes
 from open_ldm.sources.shard_index import MOST_JSON_BYTES, ShardRules
-from open_ldm.sources.shard_keys import ignored_words
-from open_ldm.sources.shard_paths import find_shards
-from open_ldm.sources.shard_samples import Row, Told
+from open_ldm.sources.shard_paths import locate_shards
+from open_ldm.sources.shard_samples import Row
+from open_ldm.sources.shard_words import no_pictures, shards_words
+from open_ldm.sources.storage import CANNOT_FETCH
 
 BAD_CAPTION = "unreadable caption"
 
-_MOST_OPEN_SHARDS = 64
 _HEAD_BYTES, _HEADS_FIRST = 1 << 15, (b"\xff\xd8", b"\x89PNG")
 """So many bytes tell the size of a picture of these formats, unless they hold much else before it."""
 
@@ -50,14 +48,24 @@ class ShardsConfig(PictureFilesConfig):
     """Tar shards.
 
     Attributes:
-        path: A folder of .tar files, one .tar file, or a pattern such as data/train-*.tar or data/{000..099}.tar.
+        path: A folder of .tar files, one .tar file, or a pattern such as data/train-*.tar or data/{000..099}.tar; on this
+            machine, or behind a network, as in s3://bucket/train, gs://, https://, hf://datasets/OWNER/NAME/folder.
         picture: Where a sample has several pictures, the ending of the one to read: `photo.png` of 0000.photo.png and
             0000.mask.png. Keys then end at the first dot of a name, as in WebDataset. null takes the one picture there is.
+        remote: How shards behind a network are read.
     """
 
     kind: Literal["shards"] = "shards"
     path: str = Field(min_length=1)
     picture: str | None = Field(default=None, min_length=1)
+    remote: RemoteConfig = RemoteConfig()
+    later_settings: ClassVar[tuple[str, ...]] = (*PictureFilesConfig.later_settings, "remote")
+
+    @model_validator(mode="after")
+    def _remote_is_for_addresses(self) -> ShardsConfig:
+        if self.remote != RemoteConfig() and not is_remote(self.path):
+            raise ValueError("remote has no effect on shards of this machine; needed: a path such as s3://bucket/train")
+        return self
 
     @property
     def rules(self) -> ShardRules:
@@ -74,20 +82,23 @@ class ShardsSource:
 
     def __init__(self, config: ShardsConfig) -> None:
         self.config = config
-        self._shards = find_shards(config.path)
+        located = locate_shards(config.path, config.remote)
+        self._storage, self._shards = located.storage, located.shards
         self._captions_matter = True
-        self._handles: OrderedDict[int, int] = OrderedDict()
         self._captions: tuple[str, ...] | None = None
-        self._samples, known = open_samples(self._shards, config.rules)
+        self._samples, known = open_samples(self._shards, config.rules, self._storage)
         if not len(self._samples):
-            raise _no_pictures(config, self._samples.told.ignored)
+            raise no_pictures(config.path, config.picture, config.suffixes, self._samples.told.ignored)
+        self._storage.obtain(self._shards[0].parent / CLASSES, again=True)
         classes = resolve_classes(self._samples.label_counts, read_class_names(self._shards[0].parent), config.path)
         self._class_names = classes.names
         self._samples.settle(classes)
         self._known = known.get(self._index_hashes.settings, ())
         columns = columns_in(self._json, len(self._samples), self._samples.told.names, config.rules)
         self.columns = with_ome(columns, len(self._samples), self.ome_at)
-        self._summary = self._summarise(classes.said)
+        samples, names = self._samples, self._class_names
+        words = shards_words(len(self._shards), samples, names, config.rules, config.columns, classes.said)
+        self._summary = SourceSummary(len(self), len(names), samples.captioned, words, config.channels)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,6 +156,8 @@ class ShardsSource:
         if self._samples.fault(index):
             return None
         row = self._samples.row(index)
+        if self._storage.remote:
+            return StoredPicture(self._shards[row.shard], row.offset, row.size, partial(self.file_at, index))
         return StoredPicture(self._shards[row.shard], row.offset, row.size)
 
     def __len__(self) -> int:
@@ -152,7 +165,7 @@ class ShardsSource:
 
     def __getitem__(self, index: int) -> Sample:
         row = self._usable(index)
-        content = self._read(index, row.offset, row.size)
+        content = self._picture(index, row)
         pixels = self.config.decode(content)
         size = (pixels.shape[0], pixels.shape[1])
         known = _original_size_in(row)
@@ -170,8 +183,7 @@ class ShardsSource:
 
     def file_at(self, index: int) -> bytes:
         """Return the bytes of a picture's file. Raises BadPicture."""
-        row = self._usable(index)
-        return self._read(index, row.offset, row.size)
+        return self._picture(index, self._usable(index))
 
     def ome_at(self, index: int) -> Ome:
         """Read what a picture's file says of itself, from its header. Raises BadPicture."""
@@ -228,30 +240,11 @@ class ShardsSource:
         return list(self._captions)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handles": OrderedDict(), "_captions": None}
+        return {**self.__dict__, "_captions": None}
 
-    def __del__(self) -> None:
-        for handle in getattr(self, "_handles", {}).values():
-            os.close(handle)
-
-    def _summarise(self, labels: str) -> SourceSummary:
-        told = self._samples.told
-        words = "1 tar shard" if len(self._shards) == 1 else f"{len(self._shards):,} tar shards"
-        words += f"; {told.without_picture:,} keys without a picture ignored" if told.without_picture else ""
-        words += ignored_words(told.ignored, told.merged)
-        words += f"; {labels}" if labels else ""
-        words += self._unread(told)
-        return SourceSummary(len(self), len(self._class_names), self._samples.captioned, words, self.config.channels)
-
-    def _unread(self, told: Told) -> str:
-        """Name what looks like captions or classes and is not read: values in .json, and folders inside the shards."""
-        known = {"text": self._samples.captioned, "label": self._class_names}
-        missing = [role for role, there in known.items() if not there and self.config.rules.column(role) not in told.names]
-        near = near_columns(told.names, {str(role): name for role, name in self.config.columns.items()}, missing)
-        words = f"; values in .json not read; to read them: {near}" if near else ""
-        if told.folders > 1 and not self._class_names:
-            words += f"; {told.folders:,} folders in the shards, which are no classes"
-        return words
+    def expect_streams(self, streams: int) -> None:
+        """Get ready for reads that go through so many shards side by side, each to its end."""
+        self._storage.expect_streams(streams)
 
     def _json(self, index: int) -> bytes:
         """Read KEY.json of a sample, or as much of it as counts; empty where there is none. Raises BadPicture."""
@@ -284,30 +277,26 @@ class ShardsSource:
             why = f": its text {NOT_UTF8}" if isinstance(error, UnicodeDecodeError) else ""
             raise BadPicture(BAD_CAPTION, f"{self.sample_id(index)}{why}") from error
 
+    def _picture(self, index: int, row: Row) -> bytes:
+        """The bytes of a picture's file; what came through a network is compared with the digest, where the table has one."""
+        content = self._read(index, row.offset, row.size)
+        if not self._storage.remote or _is_of(content, wanted := self._samples.digest_of(index)):
+            return content
+        self._storage.discard(self._shards[row.shard])
+        content = self._read(index, row.offset, row.size)
+        if _is_of(content, wanted):
+            return content
+        raise BadPicture(CANNOT_FETCH, f"{self.sample_id(index)}: its bytes are not those that were indexed", of_disk=True)
+
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = self._samples.row(index).shard
-        content = pictures.with_retries(lambda: read_at(self._handle(shard), size, offset), self.sample_id(index))
-        if len(content) != size:
-            detail = f"{self.sample_id(index)}: {self._shards[shard].name} became shorter"
-            raise BadPicture(pictures.CANNOT_READ, detail, of_disk=True)
-        return content
-
-    def _handle(self, shard: int) -> int:
-        """Return an open file of a shard. Reads state their offset (pread), so a handle inherited by fork does no harm."""
-        if shard not in self._handles:
-            if len(self._handles) >= _MOST_OPEN_SHARDS:
-                os.close(self._handles.popitem(last=False)[1])
-            self._samples.require_unchanged(shard)
-            self._handles[shard] = open_handle(self._shards[shard], os.O_RDONLY)
-        self._handles.move_to_end(shard)
-        return self._handles[shard]
+        unchanged = partial(self._samples.require_unchanged, shard)
+        whole = self._samples.bytes_of_shard(shard)
+        return self._storage.read(self._shards[shard], offset, size, self.sample_id(index), unchanged, whole)
 
 
-def _no_pictures(config: ShardsConfig, ignored: Mapping[str, int]) -> DataError:
-    endings = config.suffixes if config.picture is None else (f".{config.picture}",)
-    found = shortened([suffix for suffix, _ in Counter(ignored).most_common()], 6)
-    needed = f"members named KEY{shortened(endings)}" + (f"; found {found}" if found else "")
-    return DataError(f"{config.path} contains no pictures", needed=needed)
+def _is_of(content: bytes, digest: bytes | None) -> bool:
+    return digest is None or hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() == digest
 
 
 def _original_size_in(row: Row) -> tuple[int, int] | None:

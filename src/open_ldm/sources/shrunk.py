@@ -18,7 +18,7 @@ from open_ldm.data.columns import Columns, columns_of
 from open_ldm.data.holdout import Part
 from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, Source, SourceSummary
-from open_ldm.data.stored import hold_out_numbers, stored_digests
+from open_ldm.data.stored import expect_streams, hold_out_numbers, stored_digests
 from open_ldm.data.transforms import resampled
 from open_ldm.sources.categories import Categories, EntangleShrunkConfig, Groups, check_told
 from open_ldm.sources.folder import FolderConfig
@@ -136,6 +136,10 @@ class ShrunkSource:
     def shard_sizes(self) -> Indices | None:
         """Number of samples in each shard of the inner source; None where it has none."""
         return getattr(self.inner, "shard_sizes", None)
+
+    def expect_streams(self, streams: int) -> None:
+        """Pass on how the pictures will be read."""
+        expect_streams(self.inner, streams)
 
     @property
     def fingerprint(self) -> str:

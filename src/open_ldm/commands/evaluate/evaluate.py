@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
+from open_ldm.commands.evaluate.parts import PartCollected, Parts
 from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures, open_evaluated
 from open_ldm.commands.evaluate.reference import CACHE, open_against
 from open_ldm.commands.refresh_report import refresh_report
-from open_ldm.core.device import DeviceName, set_up_machine
-from open_ldm.core.distributed import join_world
+from open_ldm.core.device import DeviceName, Machine, set_up_machine
+from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import DataError, StoppedError
 from open_ldm.core.hashes import hash_tensors
 from open_ldm.core.signals import StopRequest
+from open_ldm.core.tasks import Task
 from open_ldm.data.holdout import PartName
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
@@ -76,6 +79,7 @@ def evaluate(
     cache: Path | None = CACHE,
     device: DeviceName = "auto",
     silent: bool = False,
+    join: bool = False,
 ) -> Evaluation:
     """Compute all of `config.metrics`. Under torchrun the processes share the pictures.
 
@@ -88,40 +92,102 @@ def evaluate(
         cache: Where the data's statistics are kept; None keeps nothing.
         device: Where the networks run.
         silent: Show no progress.
+        join: The pictures were collected before, by `collect_part`.
 
     Raises:
         ConfigError: Something cannot be opened, or a setting has no effect.
         DataError: The pictures are unusable, or no metric gave a number.
         StoppedError: A stop signal came; what was measured before is written.
     """
-    with StopRequest() as stop:
-        machine = set_up_machine(device)
-        world = join_world(machine.device)
-        with world.sharing_errors():
-            data = None if against is None else open_against(against, part)
-            pictures = open_evaluated(given, config, data, part, device)
-            if isinstance(pictures, SampledPictures):
-                data = pictures.data
-            if world.size > 1:
-                world.agreed("what is measured", _measured(pictures, data, config))
-            folder = out or (run_folder_of(given) if isinstance(pictures, SampledPictures) else None)
-            evaluator = Evaluator(pictures, data, config, machine, world, cache, silent or not world.leads, stop)
-            try:
-                found = evaluator.evaluate(given)
-            except StoppedError as error:
-                raise _kept(evaluator.found(given), folder if world.leads else None, error) from None
-            if not found.results:
-                first, *more = found.refused.values()
-                others = f" (and {len(more)} more)" if more else ""
-                raise DataError(f"no metric could be computed{others}: {first}")
-            if folder is None or not world.leads:
-                return found
-            written = evaluator.written(found, folder)
-        for problem in send_evaluations(folder):
-            print(f"note: {problem}", file=sys.stderr)
+    with StopRequest() as stop, _world_of(device) as (machine, world):
+        evaluator, folder = _opened(given, against, config, part, out, cache, device, machine, world, silent, stop, join=join)
+        try:
+            found = evaluator.evaluate(given)
+        except StoppedError as error:
+            raise _kept(evaluator.found(given), folder if world.leads else None, error) from None
+        if not found.results:
+            first, *more = found.refused.values()
+            others = f" (and {len(more)} more)" if more else ""
+            raise DataError(f"no metric could be computed{others}: {first}")
+        if folder is None or not world.leads:
+            evaluator.collector.forget()
+            return found
+        written = evaluator.written(found, folder)
+        evaluator.collector.forget()
+    for problem in send_evaluations(folder):
+        print(f"note: {problem}", file=sys.stderr)
     if out is None:
         refresh_report(folder)
     return written
+
+
+def collect_part(
+    given: Path,
+    against: DataConfig | str | Path | None,
+    config: EvaluationConfig,
+    task: Task,
+    *,
+    part: PartName = "train",
+    out: Path | None = None,
+    device: DeviceName = "auto",
+    silent: bool = False,
+) -> PartCollected:
+    """Collect one task's share of the pictures and keep it; `evaluate` with `join` measures them once all are there.
+
+    Args:
+        given: As in `evaluate`, like all the rest.
+        against: Where classes and captions come from.
+        config: Its metrics play no part.
+        task: Which share.
+        part: Of data with a holdout.
+        out: Folder that all tasks share; None takes the run folder.
+        device: Where the networks run.
+        silent: Show no progress.
+
+    Raises:
+        ConfigError: As `evaluate`; or there are more tasks than batches.
+        StoppedError: A stop signal came; the same command goes on from what was kept in the last ten minutes.
+    """
+    with StopRequest() as stop, _world_of(device) as (machine, world):
+        evaluator, _ = _opened(given, against, config, part, out, None, device, machine, world, silent, stop, task=task)
+        return evaluator.collect_part()
+
+
+@contextmanager
+def _world_of(device: DeviceName) -> Iterator[tuple[Machine, World]]:
+    machine = set_up_machine(device)
+    world = join_world(machine.device)
+    with world.sharing_errors():
+        yield machine, world
+
+
+def _opened(
+    given: Path,
+    against: DataConfig | str | Path | None,
+    config: EvaluationConfig,
+    part: PartName,
+    out: Path | None,
+    cache: Path | None,
+    device: DeviceName,
+    machine: Machine,
+    world: World,
+    silent: bool,
+    stop: StopRequest,
+    *,
+    task: Task | None = None,
+    join: bool = False,
+) -> tuple[Evaluator, Path | None]:
+    """Open what is measured; returns the folder of its results as well, None for stored pictures without one."""
+    data = None if against is None else open_against(against, part)
+    pictures = open_evaluated(given, config, data, part, device)
+    if isinstance(pictures, SampledPictures):
+        data = pictures.data
+    if world.size > 1:
+        world.agreed("what is measured", _measured(pictures, data, config))
+    folder = out or (run_folder_of(given) if isinstance(pictures, SampledPictures) else None)
+    parts = Parts(folder, task, join)
+    quiet = silent or not world.leads
+    return Evaluator(pictures, data, config, machine, world, cache, quiet, stop, parts), folder
 
 
 def _measured(pictures: SampledPictures | GivenPictures, data: Source | None, config: EvaluationConfig) -> dict[str, Any]:

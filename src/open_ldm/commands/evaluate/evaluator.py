@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from open_ldm.checkpoints.names import run_folder_of
+from open_ldm.commands.evaluate.collector import Collector
 from open_ldm.commands.evaluate.config import (
     ContentChangeMetric,
     ControlEffectMetric,
@@ -27,8 +29,9 @@ from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import measure_lpips
 from open_ldm.commands.evaluate.neighbours import NeighbourReport, report_neighbours, write_sheet
+from open_ldm.commands.evaluate.parts import PartCollected, Parts
 from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures
-from open_ldm.commands.evaluate.reference import counted, reference_statistics
+from open_ldm.commands.evaluate.reference import reference_statistics
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, StoppedError
@@ -37,11 +40,11 @@ from open_ldm.core.signals import StopRequest
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.features import FeatureConfig, FeatureExtractor, build_extractor
 from open_ldm.evaluation.features.inception import SPATIAL
-from open_ldm.evaluation.measure import measure
+from open_ldm.evaluation.measure import Measured, measure
 from open_ldm.evaluation.metrics import Metric, SFIDConfig
 from open_ldm.evaluation.own_features import FIT, FOLDER, OwnFeatures, own_features
 from open_ldm.evaluation.protocol import Result
-from open_ldm.evaluation.statistics import Statistics, collect
+from open_ldm.evaluation.statistics import Statistics
 from open_ldm.evaluation.stored import store
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
@@ -64,6 +67,7 @@ class Evaluator:
     cache: Path | None
     silent: bool
     stop: StopRequest
+    parts: Parts = field(default_factory=lambda: Parts(None))
     results: list[Result] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     influence: dict[str, float] = field(default_factory=dict)
@@ -146,10 +150,16 @@ class Evaluator:
         return found.config
 
     def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
-        label = "sample" if isinstance(self.pictures, SampledPictures) else "read"
-        with Progress(self._share(len(self.pictures)), label=label, unit="pictures", silent=self.silent) as progress:
-            batches = counted(self.pictures.batches(self.world), self._watched(progress))
-            return collect(batches, extractors, capacity=max(50_000, len(self.pictures)), world=self.world)
+        return self.collector.samples(extractors)
+
+    def collect_part(self) -> PartCollected:
+        """Collect this task's share of the pictures, and keep it. Errors as `evaluate`."""
+        return self.collector.part(self._extractors())
+
+    @cached_property
+    def collector(self) -> Collector:
+        """Collects the pictures, or joins what tasks collected."""
+        return Collector(self.pictures, self.parts, self.world, self._watched, self.silent)
 
     def _measure(
         self, metrics: Sequence[Metric], samples: Sequence[Statistics], extractors: Sequence[FeatureExtractor]
@@ -157,12 +167,17 @@ class Evaluator:
         references: Sequence[Statistics | None] = [None] * len(samples)
         if any(metric.needs_reference for metric in metrics):
             references = self._reference(self._against(), extractors, self.config.against_n, "reference")
+        suited = [[one for one in metrics if isinstance(one, SFIDConfig) or seen.extractor.name != SPATIAL] for seen in samples]
+
+        def measured() -> list[Measured]:
+            how: dict[str, Any] = {"sampling": self.pictures.sampling, "bootstrap": self.config.bootstrap}
+            three = zip(suited, samples, references, strict=True)
+            return [measure(chosen, seen, reference, **how) for chosen, seen, reference in three]
+
         refused: dict[str, list[str]] = {}
-        for seen, reference in zip(samples, references, strict=True):
-            suited = [one for one in metrics if isinstance(one, SFIDConfig) or seen.extractor.name != SPATIAL]
-            found = measure(suited, seen, reference, sampling=self.pictures.sampling, bootstrap=self.config.bootstrap)
+        for chosen, found in zip(suited, self.world.everyone(measured, "the metrics"), strict=True):
             for metric in metrics:
-                if metric not in suited:
+                if metric not in chosen:
                     refused.setdefault(metric.protocol, []).append(f"{metric.protocol}: {SPATIAL} is for sfid alone")
             self.results += found.results
             for protocol, reason in found.refused.items():
@@ -204,7 +219,9 @@ class Evaluator:
             source = open_data(self.pictures.run.recipe.data, "held_out")
             (held_out,) = self._reference(source, [extractor], len(self.pictures), "held out")
         sampling = None if self.pictures.sampling is None else dict(self.pictures.sampling)
-        report = report_neighbours(samples, training, held_out, metric, self.config.bootstrap, sampling)
+        report = self.world.everyone(
+            lambda: report_neighbours(samples, training, held_out, metric, self.config.bootstrap, sampling), "neighbours"
+        )
         self.results += [one for one in (report.result, report.held_out) if one is not None]
         self.neighbours = report
 

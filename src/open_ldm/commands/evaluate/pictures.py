@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ class EvaluatedPictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, world: World) -> Iterator[Pictures]:
-        """This process's share, each picture once."""
+    def batches(self, world: World, skip: int = 0) -> Iterator[Pictures]:
+        """This process's share, each picture once, without the first `skip` batches of it."""
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
         """Single pictures by their number, uint8 [B, N, H, W]."""
@@ -115,9 +116,9 @@ class SampledPictures:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def batches(self, world: World) -> Iterator[Pictures]:
+    def batches(self, world: World, skip: int = 0) -> Iterator[Pictures]:
         """This process's share of the seeds."""
-        for seeds in self.portions(self.seeds, world):
+        for seeds in itertools.islice(self.portions(self.seeds, world), skip, None):
             requests = [self.request(seed) for seed in seeds]
             captions = None
             if isinstance(self.run.recipe.conditioning.semantic, TextSemantic):
@@ -168,9 +169,9 @@ class GivenPictures:
     def __len__(self) -> int:
         return min(self.count, len(self.source))
 
-    def batches(self, world: World) -> Iterator[Pictures]:
+    def batches(self, world: World, skip: int = 0) -> Iterator[Pictures]:
         """This process's share."""
-        return pictures_of(self.source, self.size_px, count=self.count, world=world)
+        return pictures_of(self.source, self.size_px, count=self.count, world=world, skip=skip)
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
         """Read single pictures again; one that can no longer be read is grey."""

@@ -13,7 +13,7 @@ from open_ldm.data.sample import Source
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.pictures import Pictures, content_of, pictures_of
 from open_ldm.evaluation.reference import load_statistics, save_statistics
-from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect
+from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect, nothing_of
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import all_packaged
@@ -75,15 +75,14 @@ def reference_statistics(
 
     What lies in `cache` is read instead of measured; it is named by what the pictures are (the index and their bytes), the size
     they are brought to, the count, and the extractor. `cache` None keeps nothing. `on_compared`: pictures whose bytes are
-    known.
+    known. Of several processes the leading one alone gets single pictures, or what was kept.
     """
     length = min(len(source), count or len(source))
     capacity = max(BANK_CAPACITY, length) if count is None else BANK_CAPACITY
     content = "" if cache is None else content_of(source, length, world, on_compared)
     folders = [_folder(cache, content, size_px, length, capacity, extractor) for extractor in extractors]
-    kept = [_kept(folder) for folder in folders]
-    missing = [index for index, one in enumerate(kept) if one is None]
-    missing = sorted({index for part in world.gathered(missing, "statistics that are kept") for index in part})
+    kept = [_kept(folder) for folder in folders] if world.leads else [nothing_of(extractor) for extractor in extractors]
+    missing = world.everyone(lambda: [index for index, one in enumerate(kept) if one is None], "statistics that are kept")
     if missing:
         batches = counted(pictures_of(source, size_px, count=length, world=world), on_pictures)
         measured = collect(batches, [extractors[index] for index in missing], capacity=capacity, world=world)

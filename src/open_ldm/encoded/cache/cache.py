@@ -66,6 +66,10 @@ class Cache:
         measures: What the model's controls read of whole pictures.
         columns: Columns of metadata that they read.
         buckets: The shape of each picture's views; None where all have one.
+        frozen: Whether its sections must be there already; nothing is begun.
+
+    Raises:
+        DataError: A section that must be there is not.
     """
 
     def __init__(
@@ -82,33 +86,36 @@ class Cache:
         measures: Sequence[Measure] = (),
         columns: Sequence[str] = (),
         buckets: Buckets | None = None,
+        *,
+        frozen: bool = False,
     ) -> None:
         self.config, self.source = config, source
+        begun = partial(Section, begins=not frozen)
         hashes, length = source.hashes, len(source)
         self.latents = []
         for view in range(views):
             maker = LatentsMaker(source, transform, view, autoencoder, config, device, workers, buckets)
             plan = latents_plan(pictures, length, transform, view, autoencoder, config)
-            section = Section(config.path, plan, self._rows_per_shard(maker), config.batch_size)
+            section = begun(config.path, plan, self._rows_per_shard(maker), config.batch_size)
             self.latents.append(Part(f"view {view + 1} of {views}", section, maker))
         self.text: Part | None = None
         if captions is not None:
             reader = TextMaker(source, captions.encoder, config, all_positions=captions.all_positions)
             text = text_plan(hashes.captions, length, captions.encoder, config, all_positions=captions.all_positions)
-            self.text = Part("captions", Section(config.path, text, self._rows_per_shard(reader)), reader)
+            self.text = Part("captions", begun(config.path, text, self._rows_per_shard(reader)), reader)
         self.measures: Part | None = None
         if measures:
-            measured = Section(
+            measured = begun(
                 config.path, measures_plan(pictures, length, measures), lambda: MEASURES_PER_SHARD, config.batch_size
             )
             self.measures = Part("measures", measured, MeasuresMaker(source, measures, workers))
         self.columns: Part | None = None
         if columns:
             values = columns_plan(hashes.pictures, columns_of(source), columns, length)
-            section = Section(config.path, values, lambda: COLUMNS_PER_SHARD)
+            section = begun(config.path, values, lambda: COLUMNS_PER_SHARD)
             self.columns = Part("metadata", section, ColumnsMaker(source, columns))
         named = samples_plan(hashes, length, source.class_names)
-        self.samples = Part("labels and ids", Section(config.path, named, lambda: ROWS_PER_SHARD), SamplesMaker(source))
+        self.samples = Part("labels and ids", begun(config.path, named, lambda: ROWS_PER_SHARD), SamplesMaker(source))
 
     @property
     def parts(self) -> list[Part]:

@@ -79,14 +79,22 @@ class Section:
         rows_per_shard: Gives the number of rows of a shard file. It is called when the section is begun; after that the number
             is read from the folder.
         batch_size: Number of rows encoded together. It is kept as well, because a picture's last bits can depend on its batch.
+        begins: Whether a section that is not there is begun; nothing is written for one that must be there.
 
     Raises:
-        DataError: The file that records the layout is damaged, or is that of another plan.
+        DataError: The file that records the layout is damaged, or is that of another plan; or the section must be there.
     """
 
-    def __init__(self, root: Path, plan: SectionPlan, rows_per_shard: Callable[[], int], batch_size: int = 1) -> None:
+    def __init__(
+        self, root: Path, plan: SectionPlan, rows_per_shard: Callable[[], int], batch_size: int = 1, *, begins: bool = True
+    ) -> None:
         self.plan = plan
         self.path = root / plan.folder
+        if not begins and not (self.path / _LAYOUT).is_file():
+            raise DataError(
+                f"cache {root} has no section {plan.folder}, which these settings need, and no pictures to make it of",
+                fix="ldm encode with these settings where the pictures are, or settings that were encoded",
+            )
         self._claims: int | None = None
         remove_temporary_files(self.path)
         self.rows_per_shard, self.batch_size = self._agreed(rows_per_shard, batch_size)

@@ -1,0 +1,301 @@
+"""Where shards are read from: this machine's disk, or a store behind a network by way of files that are kept here.
+
+A folder behind a network has a folder here, in which its index, and the shards that are read whole, have the same names. All
+else deals with the paths in it, whether or not the files are there yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock
+
+from open_ldm.core.errors import DataError
+from open_ldm.core.files import open_handle, read_at, remove_temporary_files, require_space, write_bytes, writing_whole
+from open_ldm.core.locks import optional_module
+from open_ldm.data import pictures
+from open_ldm.data.sample import BadPicture
+from open_ldm.sources.files import user_cache
+from open_ldm.sources.network import Network, NetworkError, NotThereError, RemoteConfig
+from open_ldm.sources.shard_sidecar import Stamp
+
+CANNOT_FETCH = "cannot be fetched"
+
+_FEWEST_OPEN, _OPEN_OF_A_STREAM = 64, 2
+"""A stream of the windowed order goes through one shard at a time, and two where its window crosses their border."""
+_PIECE_BYTES = 32 << 20
+_LOCKS = 256
+_MOST_REMOVALS = 3
+
+
+class Storage(Protocol):
+    """Gives what lies in a folder of shards."""
+
+    remote: bool
+
+    def obtain(self, path: Path, *, again: bool = False) -> bool:
+        """See to it that a small file beside the shards can be read at `path`.
+
+        Args:
+            path: Where it is, or would be, on this machine.
+            again: What was fetched earlier is fetched anew.
+
+        Returns:
+            Whether there is such a file.
+
+        Raises:
+            DataError: The network does not say.
+        """
+
+    def changed(self, shard: Path, stamp: Stamp) -> bool:
+        """Return whether a shard is not in the state that an index belongs to, as far as can be told without reading it."""
+
+    def read(self, shard: Path, offset: int, size: int, what: str, opening: Callable[[], None], whole: int | None) -> bytes:
+        """Read a part of a shard.
+
+        Args:
+            shard: Its path.
+            offset: Where the part begins.
+            size: Its length in bytes.
+            what: The sample, for the reason of a fault.
+            opening: Called before the shard is opened.
+            whole: Length of the shard in bytes; None where it is not known.
+
+        Raises:
+            BadPicture: The part cannot be read.
+        """
+
+    def discard(self, shard: Path) -> None:
+        """Forget a shard that was fetched and whose bytes proved wrong."""
+
+    def expect_streams(self, streams: int) -> None:
+        """Get ready for reads that go through so many shards side by side, each to its end."""
+
+
+class OpenFiles:
+    """Open files, of which the least used are closed. Reads state their offset, so a handle inherited by fork does no harm."""
+
+    def __init__(self) -> None:
+        self.most = _FEWEST_OPEN
+        self._handles: OrderedDict[Path, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def expect_streams(self, streams: int) -> None:
+        """Let as many files stay open as so many streams need, and no more than half of what the system allows a process."""
+        allowed = _most_files() // 2
+        self.most = max(_FEWEST_OPEN, min(_OPEN_OF_A_STREAM * streams, allowed))
+
+    def get(self, path: Path, opening: Callable[[], None]) -> int:
+        """Return an open file; `opening` is called before it is opened."""
+        if path not in self._handles:
+            while len(self._handles) >= self.most:
+                os.close(self._handles.popitem(last=False)[1])
+            opening()
+            self._handles[path] = open_handle(path, os.O_RDONLY)
+        self._handles.move_to_end(path)
+        return self._handles[path]
+
+    def close(self, path: Path) -> None:
+        """Close a file if it is open."""
+        if (handle := self._handles.pop(path, None)) is not None:
+            os.close(handle)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": OrderedDict()}
+
+    def __del__(self) -> None:
+        for handle in self.__dict__.get("_handles", {}).values():
+            os.close(handle)
+
+
+class LocalFiles:
+    """Shards on this machine's disk."""
+
+    remote = False
+
+    def __init__(self) -> None:
+        self.open_files = OpenFiles()
+
+    def obtain(self, path: Path, *, again: bool = False) -> bool:
+        """See `Storage`."""
+        return path.is_file()
+
+    def changed(self, shard: Path, stamp: Stamp) -> bool:
+        """See `Storage`."""
+        try:
+            return Stamp.of(shard.stat()) != stamp
+        except OSError:
+            return True
+
+    def read(self, shard: Path, offset: int, size: int, what: str, opening: Callable[[], None], whole: int | None) -> bytes:
+        """See `Storage`."""
+        content = pictures.with_retries(lambda: read_at(self.open_files.get(shard, opening), size, offset), what)
+        if len(content) != size:
+            raise BadPicture(pictures.CANNOT_READ, f"{what}: {shard.name} became shorter", of_disk=True)
+        return content
+
+    def discard(self, shard: Path) -> None:
+        """Do nothing: the disk has what it has."""
+
+    def expect_streams(self, streams: int) -> None:
+        """See `Storage`."""
+        self.open_files.expect_streams(streams)
+
+
+class RemoteFiles:
+    """Shards behind a network. Parts of them are asked for one by one, until streams are expected; then they are fetched whole.
+
+    Each file is fetched once on a machine, however many processes read it.
+
+    Attributes:
+        network: The folder there.
+        folder: The folder here.
+    """
+
+    remote = True
+
+    def __init__(self, url: str, config: RemoteConfig) -> None:
+        self.network = Network(url, config)
+        self._base = user_cache("remote") if config.folder is None else config.folder.expanduser()
+        self.folder = self._base / hashlib.blake2b(self.network.url.encode(), digest_size=8).hexdigest()
+        self.open_files = OpenFiles()
+        self._most_bytes = config.gigabytes * 1e9
+        self._whole = False
+
+    def obtain(self, path: Path, *, again: bool = False) -> bool:
+        """See `Storage`. A file that was made here, by `ldm data index`, is never fetched."""
+        fetched = path.with_name(f".{path.name}.fetched")
+        if path.is_file() and not (again and fetched.exists()):
+            return True
+        with self._lock(path.name):
+            if path.is_file() and not again:
+                return True
+            try:
+                content = self.network.read_all(path.name)
+            except NotThereError:
+                return path.is_file() and not fetched.exists()
+            except NetworkError as error:
+                raise DataError(str(error), fix="check the network and the address, and run the same command again") from None
+            write_bytes(path, content)
+            fetched.touch()
+        return True
+
+    def changed(self, shard: Path, stamp: Stamp) -> bool:
+        """See `Storage`. Another size tells; digests tell the rest when a picture is read."""
+        try:
+            return self.network.size(shard.name) != stamp.bytes
+        except NotThereError:
+            return True
+        except NetworkError as error:
+            raise DataError(str(error), fix="check the network, and run the same command again") from None
+
+    def read(self, shard: Path, offset: int, size: int, what: str, opening: Callable[[], None], whole: int | None) -> bytes:
+        """See `Storage`."""
+        try:
+            if not self._whole:
+                return self.network.read(shard.name, offset, size)
+
+            content = pictures.with_retries(lambda: read_at(self._handle(shard, whole), size, offset), what)
+        except NotThereError as error:
+            raise BadPicture(pictures.MISSING, f"{what}: {error}", of_disk=True) from None
+        except NetworkError as error:
+            raise BadPicture(CANNOT_FETCH, f"{what}: {error}", of_disk=True) from None
+        if len(content) != size:
+            raise BadPicture(CANNOT_FETCH, f"{what}: {self.network.address(shard.name)} became shorter", of_disk=True)
+        return content
+
+    def _handle(self, shard: Path, whole: int | None) -> int:
+        """An open shard, fetched first unless it is here."""
+
+        def fetched() -> None:
+            self.fetch(shard, whole)
+            os.utime(shard)  # the time of its last use, by which room is made
+
+        for _ in range(_MOST_REMOVALS):
+            with suppress(FileNotFoundError):  # another process, which needed room, removed it before it was opened
+                return self.open_files.get(shard, fetched)
+        raise NetworkError(f"{self.network.address(shard.name)} finds no room here, of {self._most_bytes / 1e9:g} GB")
+
+    def fetch(self, shard: Path, whole: int | None = None) -> None:
+        """Fetch a shard unless it is here.
+
+        Args:
+            shard: Where it goes.
+            whole: Its length in bytes; None asks for it.
+
+        Raises:
+            NetworkError: It cannot be fetched, or is not there.
+            DiskError: It cannot be kept.
+        """
+        size = self.network.size(shard.name) if whole is None else whole
+        if _is_whole(shard, size):
+            return
+        with self._lock(shard.name):
+            if _is_whole(shard, size):
+                return  # another process fetched it meanwhile
+            self._make_room(size)
+            require_space(self._base, size)
+            with writing_whole(shard) as file:
+                for offset in range(0, size, _PIECE_BYTES):
+                    file.write(self.network.read(shard.name, offset, min(_PIECE_BYTES, size - offset)))
+
+    def discard(self, shard: Path) -> None:
+        """See `Storage`."""
+        self.open_files.close(shard)
+        shard.unlink(missing_ok=True)
+
+    def expect_streams(self, streams: int) -> None:
+        """See `Storage`."""
+        self._whole = True
+        self.open_files.expect_streams(streams)
+
+    def _lock(self, name: str) -> FileLock:
+        """A lock of all processes of this machine for one file; few lock files serve all names."""
+        folder = self._base / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        number = int.from_bytes(hashlib.blake2b(f"{self.folder.name}/{name}".encode(), digest_size=2).digest()) % _LOCKS
+        return FileLock(folder / f"{number:03d}.lock")
+
+    def _make_room(self, size: int) -> None:
+        """Remove the shards that were used longest ago until one of `size` bytes fits below the bound."""
+        with FileLock(self._base / "locks" / "room.lock"):
+            remove_temporary_files(self.folder)
+            kept = sorted(filter(None, map(_used, self._base.glob("*/*.tar"))))
+            total = size + sum(length for _, length, _ in kept)
+            for _, length, path in kept:
+                if total <= self._most_bytes:
+                    break
+                with suppress(OSError):  # Windows removes no file that is open
+                    path.unlink()
+                    total -= length
+
+
+def _used(shard: Path) -> tuple[int, int, Path] | None:
+    """When a shard was last used, its size, and its path; None for one that has just been removed."""
+    try:
+        status = shard.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, shard
+
+
+def _is_whole(shard: Path, size: int) -> bool:
+    """A file has its name only once all of it was written; one of another size is of another day."""
+    try:
+        return shard.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _most_files() -> int:
+    """How many files the system lets this process open."""
+    resource = optional_module("resource")
+    return 512 if resource is None else int(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
