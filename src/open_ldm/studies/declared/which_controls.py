@@ -74,7 +74,7 @@ STUDY = Study(
     },
     notes=(
         "The data are measured by their middle, samples of an arm that knows crops are sampled at crop=0,0. With mirroring half"
-        " of the captions' left and right are wrong in training (15 % at small scale); only a model that is told of the mirroring"
+        " of the captions' left and right are wrong in training (15 % at small scale); only a model that is told of it"
         " can know."
     ),
 )
