@@ -501,6 +501,7 @@ def test_stages_are_shown_before_and_told_of_after(capsys: pytest.CaptureFixture
     for _ in range(2):  # once more, with nothing left to do
         code, _, error = ldm(capsys, "train", *more)
         assert code == 0 and f"all 2 stages done, 8 samples; report: {tmp_path}/run/report.html" in error
+        assert f"next: ldm sample {tmp_path}/run, or ldm studio {tmp_path}/run" in error
 
 
 def test_transfer_prints_and_keeps_a_receipt(capsys: pytest.CaptureFixture[str], text_run: Path, tmp_path: Path) -> None:

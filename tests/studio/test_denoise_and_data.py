@@ -14,9 +14,10 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.data.sample import TransformRecord
 from open_ldm.studio.denoise import chosen_steps, denoise
 from open_ldm.studio.models import Models
-from open_ldm.studio.pages.denoise_page import controls_in, denoised_html
+from open_ldm.studio.pages.denoise_page import controls_hint, controls_in, denoised_html
 from open_ldm.studio.play import PlayRequest, play
 from open_ldm.studio.training_pictures import TrainingPictures, bad_files, boxed
+from open_ldm.studio.widgets import widgets_of
 from tests.studio.conftest import job
 
 
@@ -39,6 +40,15 @@ def test_of_many_steps_some_are_kept_with_both_ends() -> None:
     assert chosen_steps(7) == set(range(7))
     kept = chosen_steps(250)
     assert len(kept) == 60 and {0, 249} <= kept
+
+
+def test_the_hint_for_controls_names_all_of_a_model_with_values_that_it_takes(models: Models) -> None:
+    facts = models.facts("improved")
+    assert facts is not None
+    _, found, pairs = controls_hint(facts).partition("such as ")
+    controls = controls_in(pairs)
+    assert found and list(controls) == [widget.option for widget in widgets_of(facts)] and len(controls) == 4
+    denoise(models, PlayRequest(model="improved", prompt="a red circle", controls=controls, steps=1), job())
 
 
 def test_controls_are_read_as_on_the_command_line() -> None:

@@ -151,4 +151,9 @@ def test_a_run_is_shown_with_its_curves_and_events(tmp_path: Path) -> None:
     history = Trainings.history_of(begun(tmp_path / "a", "ldm", "train", "<b>x</b>", end=75))
     assert [plot.title for plot in plots(history, None)] == ["Loss", "Held-out loss by noise level", "Throughput"]
     html = str(run_html(history, is_running=False))
-    assert "preempted" in html and html.count('class="ldm-plot"') == 3 and "<b>x" not in html and "stop signal" in html
+    assert (
+        "preempted" in html
+        and html.count('class="ldm-plot ldm-wide"') == html.count('class="ldm-plot ldm-narrow"') == 3
+        and "<b>x" not in html
+        and "stop signal" in html
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from open_ldm.cli.completion import complete_run
-from open_ldm.cli.options import Json, print_json, show
+from open_ldm.cli.options import Json, load_torch, print_json, show
 
 
 def import_(
@@ -51,17 +51,20 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Write a run's averaged weights as a pipeline for diffusers, or push it to the Hub."""
+    load_torch(silent=as_json)
     from open_ldm.commands.export.hub import check_hub_name, push
     from open_ldm.commands.export.pipeline import export_pipeline
     from open_ldm.commands.import_export import beside, export_to_diffusers
     from open_ldm.core.errors import ConfigError
+    from open_ldm.core.slow_steps import SlowSteps
 
     pushed = check_hub_name(name) if to == "hub" else ""
     if to != "hub" and (name is not None or public):
         what = repr(name) if name is not None else "--public"
         raise ConfigError(f"{what} has no effect with --to {to}", fix="add --to hub, or leave it out")
     write = export_to_diffusers if to == "diffusers-network" else export_pipeline
-    folder = write(run, out or beside(run, "diffusers" if to == "hub" else to))
+    slow, place = SlowSteps(silent=as_json), out or beside(run, "diffusers" if to == "hub" else to)
+    folder = slow("loading the model and writing it", write, run, place)
     address = push(folder, pushed, public=public) if pushed else ""
     if as_json:
         print_json({"folder": str(folder), **({"address": address} if address else {})})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import show
+from open_ldm.cli.options import load_torch, show
 
 
 def studio(
@@ -25,6 +25,7 @@ def studio(
     """Play with models in a browser: sample, sweep controls, watch runs, compare. It asks no other machine for anything."""
     from typing import get_args
 
+    load_torch(silent=False)
     from open_ldm.core.device import DeviceName
     from open_ldm.core.errors import ConfigError, nearest
     from open_ldm.studio.serve import StudioOptions, serve

@@ -67,17 +67,19 @@ def train(
                 "seconds": round(result.seconds, 1),
             }
         )
-    elif result.code == 75:
-        show(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
-    elif resolved.stages:
-        show(
-            f"all {len(resolved.stages)} stages done, {result.samples_seen:,} samples; report: {folder}/report.html",
-            file=sys.stderr,
-        )
     else:
-        run = shlex.quote(str(folder))
-        show(f"next: ldm sample {run}, or ldm studio {run} to play with it in a browser", file=sys.stderr)
+        _say_how_to_go_on(result.code, folder, result.samples_seen, len(resolved.stages), command)
     return result.code
+
+
+def _say_how_to_go_on(code: int, folder: Path, samples_seen: int, stages: int, command: Sequence[str]) -> None:
+    if code == 75:
+        show(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
+        return
+    if stages:
+        show(f"all {stages} stages done, {samples_seen:,} samples; report: {folder}/report.html", file=sys.stderr)
+    run = shlex.quote(str(folder))
+    show(f"next: ldm sample {run}, or ldm studio {run} to play with it in a browser", file=sys.stderr)
 
 
 def _built_alone(recipe: Recipe, folder: Path, *, elsewhere: bool, as_json: bool) -> int:

@@ -109,9 +109,8 @@ class RunRecorder(ABC):
         self._leads = self.trainer.world.leads
         self._feed = Feed(self.recipe.track if self._leads else (), self.folder.path, self.warn, leads=self._leads)
         self._events = EventLog(self.folder.events) if self._leads else None
-        start = self.trainer.state.counters.samples_seen
         self._saving = Saving(self.store, self.trainer, self._content, self)
-        self._progress = Progress(self.recipe.training.samples, start=start, silent=self.silent or not self._leads)
+        self._progress = Progress(self.recipe.training.samples, start=self.samples_seen, silent=self.silent or not self._leads)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -174,8 +173,7 @@ class RunRecorder(ABC):
 
     def _say_length(self, saved: Mapping[str, Any]) -> None:
         """Say that the training has become longer, and what that does to the learning rate."""
-        change = length_change(TrainingConfig.model_validate(saved), self.recipe.training, self.samples_seen)
-        if change is not None:
+        if change := length_change(TrainingConfig.model_validate(saved), self.recipe.training, self.samples_seen):
             self.event("length", message=change.sentence(), **change.to_json())
             self.say(change.sentence())
 
@@ -231,7 +229,8 @@ class RunRecorder(ABC):
 
     def _save_if_room(self) -> None:
         self._saving.if_room(self._saving.begin, "nothing was saved")
-        self._refresh_report()
+        if self._leads and time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
+            self._write_report()
 
     def _content(self) -> Mapping[str, Any]:
         return {
@@ -240,10 +239,6 @@ class RunRecorder(ABC):
             "recipe": self.recipe.model_dump(mode="json"),
             **self.knowledge(),
         }
-
-    def _refresh_report(self) -> None:
-        if self._leads and time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
-            self._write_report()
 
     def _write_report(self) -> None:
         """Refresh the page; a page that cannot be written is no reason to end a good run."""
@@ -254,9 +249,8 @@ class RunRecorder(ABC):
         self._reported = time.perf_counter()
 
     def _previewed(self) -> None:
-        world = self.trainer.world
-        with self.trainer.averaged(here=world.leads):
-            world.everyone(self.preview, "a preview")
+        with self.trainer.averaged(here=self._leads):
+            self.trainer.world.everyone(self.preview, "a preview")
 
     def _report(self, report: Report) -> None:
         if self.trainer.world.size > 1:

@@ -91,7 +91,8 @@ def plots_of(run: LoadedRun, settings: SamplingConfig, times: Sequence[float]) -
     noise = [Series("t", steps, begins.tolist())]
     plots = [Plot("Guidance scales", "step", "scale", guidance, **sizes), Plot("Noise left", "step", "t", noise, **sizes)]  # type: ignore[arg-type]
     if gates:
-        plots.insert(0, Plot("Gates of the controls", "step", "γ", gates, **sizes))  # type: ignore[arg-type]
+        title = "Gates of the controls" if len(gates) > 1 else f"Gate of {gates[0].name}"
+        plots.insert(0, Plot(title, "step", "γ", gates, **sizes))  # type: ignore[arg-type]
     return tuple(plots)
 
 

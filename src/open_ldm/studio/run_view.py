@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -17,6 +18,7 @@ from open_ldm.studio.markup import facts, figure, note, picture, row, table
 
 _PREVIEWS = 8
 _EVENTS = 12
+_PHONE_PX = 360
 _PREVIEW_BYTES = 4 << 20
 _SHOWN_EVENTS = ("start", "resume", "length", "warning", "nonfinite", "rollback", "checkpoint", "end")
 
@@ -67,8 +69,10 @@ def plots(history: RunHistory, reference: ReferenceCurve | None) -> list[Plot]:
 
 
 def plot_html(plot: Plot) -> Markup:
-    """A plot with its title."""
-    return Markup('<h2>{}</h2><div class="ldm-plot">{}</div>').format(plot.title, line_plot(plot))
+    """A plot with its title, drawn twice: on a phone the letters of a wide one would be too small to read."""
+    narrow = line_plot(replace(plot, width=_PHONE_PX, height=round(0.8 * plot.height)))
+    both = Markup('<div class="ldm-plot ldm-wide">{}</div><div class="ldm-plot ldm-narrow">{}</div>')
+    return Markup("<h2>{}</h2>{}").format(plot.title, both.format(line_plot(plot), narrow))
 
 
 def samples_html(previews: Sequence[Preview]) -> Markup:
@@ -82,7 +86,7 @@ def samples_html(previews: Sequence[Preview]) -> Markup:
         except OSError:
             continue  # a newer one has replaced it
         seen = "" if preview.samples_seen is None else f"{preview.samples_seen:,} samples seen"
-        cells.append(figure(picture(content, f"preview, {seen}", kind="large"), seen))
+        cells.append(figure(picture(content, f"preview, {seen}", kind="grid"), seen))
     return row("Samples through time, the newest first", cells) if cells else Markup()
 
 

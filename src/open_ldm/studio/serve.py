@@ -13,6 +13,7 @@ from pathlib import Path
 from open_ldm.core.device import DeviceName
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
+from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.studio.app import build_app, import_gradio
@@ -64,13 +65,15 @@ def serve(options: StudioOptions, say: Callable[[str], None]) -> int:
     """
     started = time.perf_counter()
     models, trainings = opened(options)
-    import_gradio()
+    slow = SlowSteps()
+    slow("loading Gradio", import_gradio)
     uvicorn = need("uvicorn", extra="studio")
     token = token_of(options)
     with bound_socket(options.host, options.port) as listening:
         port = listening.getsockname()[1]
         queue = DeviceQueue()
-        app = build_app(models, trainings, queue, token, LOCAL_NAMES if options.is_local else ())
+        hosts = LOCAL_NAMES if options.is_local else ()
+        app = slow("building the pages", build_app, models, trainings, queue, token, hosts)
         config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         shown = f"[{options.host}]" if ":" in options.host else options.host

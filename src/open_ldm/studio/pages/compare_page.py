@@ -57,7 +57,7 @@ def build(studio: Studio) -> None:
     kept, votes = gr.State(None), gr.State(())
     event = start.click(_comparing(studio), [which, prompts, seed], [said, found, kept, votes], **QUIET)
     studio.cancels(cancel, event, said)
-    with gr.Accordion("Blind vote between two of them", open=False):
+    with gr.Accordion("Blind vote between two of them", open=False, visible=len(names) > 1):
         with gr.Row():
             first = gr.Dropdown(names, value=names[0], label="One")
             second = gr.Dropdown(names, value=names[-1], label="Other")

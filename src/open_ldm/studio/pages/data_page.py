@@ -58,7 +58,7 @@ def seen_html(found: Sequence[SeenPicture]) -> Markup:
             figure(picture(one.whole, f"{one.id} as stored, with the box that is cut"), "stored"),
             figure(picture(one.view, f"{one.id} as the trainer sees it"), "view"),
             figure(
-                picture(one.reconstruction, f"{one.id} through the autoencoder"), f"reconstruction, {_quality(one.psnr_db)}"
+                picture(one.reconstruction, f"{one.id} through the autoencoder"), f"reconstruction ({_quality(one.psnr_db)})"
             ),
         ]
         cards.append(

@@ -12,6 +12,7 @@ from open_ldm.core.errors import OpenLdmError
 from open_ldm.studio.denoise import Denoised, denoise
 from open_ldm.studio.limits import LIMITS
 from open_ldm.studio.markup import figure, picture, status
+from open_ldm.studio.models import ModelFacts
 from open_ldm.studio.pages.base import QUIET, Studio
 from open_ldm.studio.pages.play_page import example_prompt
 from open_ldm.studio.play import MOST_SEED, PlayRequest
@@ -28,6 +29,7 @@ def build(studio: Studio) -> None:
         facts.name: str(facts.known.facts.class_names[0]) if facts.semantic == "class" else example_prompt(facts)
         for facts in studio.playable
     }
+    hints = {facts.name: controls_hint(facts) for facts in studio.playable}
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             model = studio.remember("denoise.model", gr.Dropdown(names, value=first.name, label="Model"))
@@ -35,16 +37,28 @@ def build(studio: Studio) -> None:
             with gr.Row():
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED)
                 steps = gr.Slider(1, LIMITS.steps, value=first.recipe.sampling.steps, step=1, label="Steps")
-            controls = gr.Textbox("", label="Controls", info="NAME=VALUE, separated by blanks", max_length=LIMITS.text)
+            controls = gr.Textbox("", label="Controls", info=hints[first.name], max_length=LIMITS.text)
             for name, component in (("shows", shows), ("seed", seed), ("steps", steps), ("controls", controls)):
                 studio.remember(f"denoise.{name}", component)
         with gr.Column(scale=4, min_width=300):
             start, cancel = studio.button_pair("Show the steps")
             said = gr.HTML(status())
             found = gr.HTML()
-    model.input(lambda name: usual.get(name, ""), model, shows, show_progress="hidden", api_visibility="private")
+    model.input(
+        lambda name: (usual.get(name, ""), gr.update(info=hints.get(name, ""))),
+        model,
+        [shows, controls],
+        show_progress="hidden",
+        api_visibility="private",
+    )
     event = start.click(_denoising(studio), [model, shows, seed, steps, controls], [said, found], **QUIET)
     studio.cancels(cancel, event, said)
+
+
+def controls_hint(facts: ModelFacts) -> str:
+    """Say how controls are written, with a value for each of a model's that can be written so."""
+    pairs = [f"{one.option}={one.sweep[-1]}" for one in widgets_of(facts) if one.sweep and " " not in one.sweep[-1]]
+    return f"separated by blanks, such as {' '.join(pairs)}" if pairs else "this model has none"
 
 
 def denoised_html(found: Denoised) -> Markup:
