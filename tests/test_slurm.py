@@ -51,6 +51,7 @@ COMMANDS = {
     "train": "ldm train",
     "encode": "ldm encode",
     "evaluate": "torchrun --standalone --nproc-per-node 4 -m open_ldm evaluate",
+    "array": "ldm",
 }
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="job files are for bash")
 
@@ -70,6 +71,9 @@ def job(tmp_path: Path) -> Any:
             "SLURM_NTASKS": str(TASKS),
             "SLURM_JOB_ID": "42",
             "SLURM_GPUS_ON_NODE": "4",
+            "SLURM_ARRAY_JOB_ID": "42",
+            "SLURM_ARRAY_TASK_ID": "3",
+            "SLURM_ARRAY_TASK_COUNT": "16",
             "CODE": str(code),
             **more,
         }
@@ -92,12 +96,12 @@ def test_every_task_runs_the_command_and_a_finished_job_is_not_queued_again(name
     assert process.returncode == 0, errors
     for rank in range(TASKS):
         assert [json.loads(line) for line in written(tmp_path / f"task{rank}")] == [
-            [*shlex.split(COMMANDS[name]), "a recipe", "--out", "runs/x"]
+            [*shlex.split(COMMANDS[name]), "a recipe", "--out", "runs/x", *(["--task", "3/16"] if name == "array" else [])]
         ]
     assert not written(tmp_path / "scontrol")
 
 
-@pytest.mark.parametrize("name", ["train", "encode"])
+@pytest.mark.parametrize("name", ["train", "encode", "array"])
 def test_a_job_at_the_end_of_its_time_saves_and_is_queued_again(name: str, job: Any, tmp_path: Path) -> None:
     process = job(name, 75)
     until = time.monotonic() + 60
@@ -106,7 +110,7 @@ def test_a_job_at_the_end_of_its_time_saves_and_is_queued_again(name: str, job: 
         time.sleep(0.02)
     os.kill(int((tmp_path / "srun").read_text()), signal.SIGUSR1)  # Slurm signals the steps of a job, not its script
     process.communicate(timeout=60)
-    assert process.returncode == 75 and written(tmp_path / "scontrol") == ["requeue 42"]
+    assert process.returncode == 75 and written(tmp_path / "scontrol") == [f"requeue 42{'_3' * (name == 'array')}"]
 
 
 @pytest.mark.parametrize(("code", "again"), [(69, True), (137, True), (2, False), (65, False)])

@@ -144,8 +144,9 @@ def test_a_stop_signal_during_the_last_metric_is_not_lost(
         evaluate_run(text_run, None, ["kid"], extractors=[extractor], n=12, out=tmp_path / "out", cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("stopping", [True, False])
 def test_parts_of_tasks_are_measured_as_one_command_measures(
-    evaluate: Any, text_run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    evaluate: Any, text_run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, stopping: bool
 ) -> None:
     common = ["--n", 20, "--metrics", "fid,kid", "sampling.batch_size=4"]
     settings = ["metrics.kid.subset_size=10", "bootstrap.replicates=20"]
@@ -156,19 +157,20 @@ def test_parts_of_tasks_are_measured_as_one_command_measures(
     assert code == 0 and json.loads(said)["pictures"] == 8
     code, said, _ = ldm(capsys, "evaluate", text_run, "--join", *common, *settings, *with_extractor)
     assert code == 65 and "parts 1/2 are not there" in said
-    monkeypatch.setattr("open_ldm.evaluation.parts.KEPT_EVERY_SECONDS", 0.0)
+    if not stopping:  # a kill leaves what was kept on the way
+        monkeypatch.setattr("open_ldm.evaluation.parts.KEPT_EVERY_SECONDS", 0.0)
     stopped = SampledPictures.images
     calls = []
 
     def killed(self: SampledPictures, requests: Any) -> Any:
         calls.append(len(requests))
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            raise StoppedError("a signal came") if stopping else KeyboardInterrupt
         return stopped(self, requests)
 
     monkeypatch.setattr(SampledPictures, "images", killed)
     task = ["evaluate", text_run, "--task", "1/2", *common[:2], *common[4:], *with_extractor]
-    assert ldm(capsys, *task)[0] == 130
+    assert ldm(capsys, *task)[0] == (75 if stopping else 130)
     assert ldm(capsys, *task)[0] == 0 and len(calls) == 4, "two batches of three were kept, and are not sampled again"
     assert values(evaluate(text_run, "--join", *common, *settings, out="parts")) == pytest.approx(wanted, rel=1e-9)
     code, said, _ = ldm(capsys, "evaluate", text_run, "--task", "1/6", *common[:2], *common[4:], *with_extractor)

@@ -17,8 +17,9 @@ from open_ldm.core.errors import DataError
 from open_ldm.data.content import content_hash, read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, select_part
 from open_ldm.data.sample import Source
-from open_ldm.sources import digests
-from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources import digests, file_states
+from open_ldm.sources.files import user_cache
+from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.shapes import ShapesConfig
 from open_ldm.sources.shards import ShardsConfig
 from open_ldm.sources.shrunk import ShrunkConfig
@@ -107,11 +108,37 @@ def test_shards_are_known_by_members_not_by_what_lies_between(tmp_path: Path, ta
     assert content_hash(opened_with(50, "short")) == before
 
 
+def test_states_of_many_files_are_compared_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = folder_of(tmp_path / "a")
+    wanted = content_hash(opened(place))
+    monkeypatch.setattr("open_ldm.sources.folder._FEW", 0)
+    monkeypatch.setattr(file_states, "SETTLED_SECONDS", -3600.0)
+    monkeypatch.setattr(file_states, "_AT_ONCE", 2)
+    assert opened(place).stored_digests(np.arange(5)) is None and content_hash(opened(place)) == wanted
+    one_by_one = FolderSource.digests
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderSource, "digests", lambda *given: pytest.fail("files were looked at one by one"))
+        assert content_hash(opened(place)) == wanted
+        assert opened(place).stored_digests(np.array([3])) == one_by_one(opened(place), [3], lambda done: None)[0]
+    status = (place / "3.bmp").stat()
+    bitmap(77).save(place / "3.bmp")
+    os.utime(place / "3.bmp", ns=(status.st_atime_ns, status.st_mtime_ns))  # size and time of change of before
+    changed = content_hash(opened(place))
+    assert changed != wanted and content_hash(opened(place)) == changed
+    (place / "9.bmp").write_bytes((place / "0.bmp").read_bytes())
+    assert opened(place).stored_digests(np.arange(6)) is None, "another list of names"
+    (stored,) = (user_cache("digests")).glob("*.states.safetensors")
+    content_hash(opened(place))
+    content = stored.read_bytes()
+    stored.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert opened(place).stored_digests(np.arange(6)) is None, "damaged"
+
+
 @pytest.mark.parametrize("kind", ["folder", "shards"])
 def test_what_did_not_change_is_not_read_again(
     kind: str, tmp_path: Path, tar: Tar, encode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "_SETTLED_SECONDS", -3600.0)
+    monkeypatch.setattr(digests, "SETTLED_SECONDS", -3600.0)
     monkeypatch.setattr(digests, "_AT_ONCE", 2)
     place = folder_of(tmp_path / "a")
     if kind == "shards":
@@ -146,7 +173,7 @@ def test_what_did_not_change_is_not_read_again(
 
 
 def test_no_process_forgets_what_another_read_or_what_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_SETTLED_SECONDS": -3600.0, "_AT_ONCE": 1, "_SAVED_EVERY_PICTURES": 1}.items():
+    for name, value in {"SETTLED_SECONDS": -3600.0, "_AT_ONCE": 1, "_SAVED_EVERY_PICTURES": 1}.items():
         monkeypatch.setattr(digests, name, value)
     read: list[str] = []
     original = digests._read

@@ -88,11 +88,10 @@ def contents(source: ShardsSource) -> list[tuple[str, int | None, tuple[str, ...
 def test_no_wrong_byte_comes_through_a_bad_network(
     made: Path, served: Any, opened: Callable[..., ShardsSource], whole: bool
 ) -> None:
-    served.fault_every, served.wrong_bytes = 7, False
+    served.fault_every, served.wrong_bytes = 4, True
     local, remote = ShardsConfig(path=str(made)).open(), opened()
     if whole:
         remote.expect_streams(2)
-    served.fault_every, served.wrong_bytes = 4, True
     assert contents(remote) == contents(local)
     assert (remote.fingerprint, remote.class_names) == (local.fingerprint, local.class_names)
     assert served.faults >= 3 and isinstance(remote._storage, RemoteFiles) and remote._storage.network.faults >= 2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import DataError
+from open_ldm.core.errors import DataError, StoppedError
 from open_ldm.core.exchange import to_lead
 from open_ldm.evaluation.bank import Bank, Rows, joined
 from open_ldm.evaluation.features.base import ExtractorId, FeatureExtractor, Features, ReadsCaptions, rounded_pixels
@@ -88,13 +88,19 @@ def collect(
     for number, before in enumerate(() if kept is None else kept.before):
         tallies[number] = _Tally(before.moments, _filled(capacity, before.rows))
         seen = before.pictures
-    for number, batch in enumerate(batches):
-        if len(batch.images):
-            keys = seen.add(rounded_pixels(batch.images, channels=None))
-            for extractor, tally in zip(extractors, tallies, strict=True):
-                tally.add(_rows(batch, keys, extractor))
-        if kept is not None and kept.due and seen.count:
-            kept.keep(_statistics(extractors, seen, tallies), number + 1)
+    taken = 0
+    try:
+        for taken, batch in enumerate(batches, start=1):
+            if len(batch.images):
+                keys = seen.add(rounded_pixels(batch.images, channels=None))
+                for extractor, tally in zip(extractors, tallies, strict=True):
+                    tally.add(_rows(batch, keys, extractor))
+            if kept is not None and kept.due and seen.count:
+                kept.keep(_statistics(extractors, seen, tallies), taken)
+    except StoppedError:  # comes between batches
+        if kept is not None and taken:
+            kept.keep(_statistics(extractors, seen, tallies), taken)
+        raise
     for tally in tallies:
         tally.flush()
     pictures = PictureSet()

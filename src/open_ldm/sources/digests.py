@@ -35,7 +35,7 @@ _VERSION = "1"
 _AT_ONCE = 256
 _READERS = 8
 _BLOCK_BYTES = 1 << 20
-_SETTLED_SECONDS = 2.0
+SETTLED_SECONDS = 2.0
 _SAVED_EVERY_PICTURES = 1 << 16
 _MOST_OLD = 1 << 20
 _LOCK_SECONDS = 60.0
@@ -109,7 +109,7 @@ def _read_picture(picture: StoredPicture, status: os.stat_result | None, remembe
             known = with_retries(partial(_read, picture), picture.file.name)
         except BadPicture as verdict:
             return verdict
-    if status is not None and time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
+    if status is not None and time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_SECONDS:
         remembered.keep(stamp, known)
     return known
 
@@ -163,7 +163,7 @@ class _Remembered:
         if not self._changed:
             return
         remove_temporary_files(self._file.parent)
-        with suppress(DiskError), _one_at_a_time():
+        with suppress(DiskError), one_at_a_time():
             old = [item for item in self._load().items() if item[0] not in self._used]
             merged = {**dict(old[-self._most_old :]), **self._used}
             pairs = {"stamps": b"".join(merged), "digests": b"".join(merged.values())}
@@ -185,7 +185,7 @@ class _Remembered:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
     """Let one process of this machine save at a time. Without a lock after a minute only some digests may be lost."""
     lock = user_cache("digests.lock")
     with ExitStack() as held:

@@ -17,20 +17,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.files import relative_path_hint
 from open_ldm.data import pictures
 from open_ldm.data.ome import Ome, attributes_in, read_ome
+from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
 from open_ldm.sources.digests import StoredPicture, read_digests
+from open_ldm.sources.file_states import FileStates
 from open_ldm.sources.files import NoSuchPath, moved
 from open_ldm.sources.folder_layout import BAD_CAPTION, Entry, detect
 from open_ldm.sources.labels import NO_LABEL
 from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.picture_files import PictureFilesConfig
 from open_ldm.sources.splits import split_folder
+
+_FEW = 1000
+"""Hashes of no more files than this are looked up one by one."""
 
 
 class FolderConfig(PictureFilesConfig):
@@ -97,7 +103,20 @@ class FolderSource:
         """Compute the BLAKE2b of each file's bytes; see `Source.digests`."""
         entries = (self._entries[index] for index in indices)
         stored = (None if entry.fault else StoredPicture(self._root / entry.name) for entry in entries)
-        return read_digests(stored, str(self._root.resolve()), len(self), on_pictures)
+        rows = np.asarray(indices, dtype=np.int64)
+        before = self._states.before_reading(rows) if len(rows) > _FEW else None
+        found = read_digests(stored, str(self._root.resolve()), len(self), on_pictures)
+        if before is not None and all(isinstance(digest, bytes) for digest in found):
+            self._states.remember(rows, before, b"".join(digest for digest in found if isinstance(digest, bytes)))
+        return found
+
+    def stored_digests(self, indices: Indices) -> bytes | None:
+        """Return the digests of files, 16 bytes each, where none has changed since they were computed; no picture is read."""
+        return self._states.digests_of(indices) if len(indices) > _FEW else None
+
+    @property
+    def _states(self) -> FileStates:
+        return FileStates(self._root, [None if entry.fault else entry.name for entry in self._entries])
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -124,9 +124,9 @@ def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
     if by_class:
         refuse_splits(root, folders)
     sidecars = _Sidecars(root, found.others, mode)
-    entries = [sidecars.given_to(Entry(name)) for name in found.pictures]
-    if by_class:
-        entries = [replace(entry, label=entry.name.partition("/")[0]) for entry in entries]
+    entries = [Entry(name, label=name.partition("/")[0] if by_class else None) for name in found.pictures]
+    if sidecars.any:
+        entries = [sidecars.given_to(entry) for entry in entries]
     spare = set(found.others) - sidecars.used - {"classes.json"}
     words = ("class folders" if by_class else "flat") + (", sidecar captions" if sidecars.used else "") + sidecars.words
     words += "; folders numbered by img2dataset are no classes" if numbered else ""
@@ -153,6 +153,11 @@ class _Sidecars:
                 self._by_stem.setdefault(str(path.with_suffix("")), []).append(name)
 
     @property
+    def any(self) -> bool:
+        """Whether there are caption files."""
+        return bool(self._by_stem)
+
+    @property
     def words(self) -> str:
         """Which captions files of several lines give; '' when there are none."""
         if not self._several:
@@ -164,7 +169,7 @@ class _Sidecars:
 
     def given_to(self, entry: Entry) -> Entry:
         """Return the entry with the captions of the file beside it, if there is one."""
-        beside = self._by_stem.get(str(PurePosixPath(entry.name).with_suffix("")))
+        beside = self._by_stem.get(entry.name.rpartition(".")[0])  # a path object for each of a million names is slow
         if beside is None:
             return entry
         name = min(beside, key=lambda name: (not name.endswith(".txt"), not name.lower().endswith(".txt"), name))
@@ -185,6 +190,7 @@ def _labelled(root: Path, entries: Sequence[Entry], words: str, where: str) -> L
     resolved = []
     for entry, label in zip(entries, labels.indices, strict=True):
         unlabelled = BAD_LABEL if labels.class_names and label == NO_LABEL else ""
-        resolved.append(replace(entry, label=label, fault=entry.fault or unlabelled))
+        fault = entry.fault or unlabelled
+        resolved.append(Entry(entry.name, entry.captions, label, entry.original_size, fault, entry.detail))
     words += f"; {labels.said}" if labels.said else ""
     return Layout(root, tuple(resolved), labels.class_names, words)

@@ -19,7 +19,7 @@ from open_ldm.sources.shard_rows import ROW
 from open_ldm.sources.shard_samples import Digest, Row
 from open_ldm.sources.shard_sidecar import NUMBERS, Sidecar, read_sidecar, sidecars_of
 from open_ldm.sources.shard_table import ShardTable
-from open_ldm.sources.storage import Storage
+from open_ldm.sources.storage import Storage, read_obtained
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -210,14 +210,18 @@ class MappedSamples:
         return known
 
     def _read_sidecar(self, shard: int, *, again: bool = False) -> Sidecar:
-        path = self._shards[shard]
-        for name in sidecars_of(path, self._rules):
-            if self._storage.obtain(name, again=again):
-                break
-        try:
-            return read_sidecar(path, self._rules)
-        except FileNotFoundError as error:
-            raise DataError(f"{error.filename} is missing", fix="ldm data index, with the path of the shards") from error
+        path, names = self._shards[shard], sidecars_of(self._shards[shard], self._rules)
+
+        def read() -> Sidecar:
+            try:
+                sidecar = read_sidecar(path, self._rules)
+            except FileNotFoundError as error:
+                raise DataError(f"{error.filename} is missing", fix="ldm data index, with the path of the shards") from error
+            if self._storage.remote:
+                sidecar.compare()
+            return sidecar
+
+        return read_obtained(self._storage, names, read, again=again)
 
     def _fits(self, shard: int, sidecar: Sidecar) -> bool:
         return bool(sidecar.stamp == self.table.stamps[shard] and sidecar.samples == self.table.sizes[shard])

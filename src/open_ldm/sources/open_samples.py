@@ -10,7 +10,7 @@ from open_ldm.sources.mapped_samples import MappedSamples
 from open_ldm.sources.shard_index import ShardRules, index_shard
 from open_ldm.sources.shard_samples import ListedSamples
 from open_ldm.sources.shard_table import read_table, table_of
-from open_ldm.sources.storage import RemoteFiles, Storage
+from open_ldm.sources.storage import RemoteFiles, Storage, read_obtained
 
 
 def open_samples(
@@ -26,8 +26,7 @@ def open_samples(
     Raises:
         DataError: A shard, or the table, is damaged; or shards behind a network have no table.
     """
-    storage.obtain(table_of(shards, rules), again=True)
-    table = read_table(shards, rules)
+    table = read_obtained(storage, [table_of(shards, rules)], lambda: read_table(shards, rules), again=True)
     if table is None:
         if isinstance(storage, RemoteFiles):
             raise DataError(

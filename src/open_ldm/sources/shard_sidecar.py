@@ -123,6 +123,11 @@ class Sidecar:
             self._compared.add(column)
         return array
 
+    def compare(self) -> None:
+        """Compare all columns with their hashes. Raises DataError as `__getitem__`."""
+        for column in self._arrays:
+            self[column]
+
     def __contains__(self, column: str) -> bool:
         return column in self._arrays
 
