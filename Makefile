@@ -33,6 +33,9 @@ check: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Tests start programs by the hundred, which read what the first one compiled, whatever the caller's shell says.
+test quick: export PYTHONDONTWRITEBYTECODE =
+
 # One process a core: every test runs on one thread, and files stay whole, since their tests share fixtures.
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -18,9 +18,15 @@ from pathlib import Path
 
 from tests import sketches
 
-PRELOADED = "tests.preloaded"
+PRELOADED = ["tests.preloaded"]
+"""Modules that the server imports before it forks."""
 
 CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+
+
+def preload(*modules: str) -> None:
+    """Have the server import more; called while a file of tests is imported, which is before any process is started."""
+    PRELOADED.extend(module for module in modules if module not in PRELOADED)
 
 
 class Started:
@@ -35,7 +41,7 @@ class Started:
         self, module: str, arguments: Sequence[str] = (), more: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> None:
         if sys.platform == "linux":
-            CONTEXT.set_forkserver_preload([PRELOADED])
+            CONTEXT.set_forkserver_preload(PRELOADED)
         self._streams = [str(log)] * 2 if log else [_empty_file("stdout-"), _empty_file("stderr-")]
         environment = {**os.environ, **(more or {})}
         self._process = CONTEXT.Process(
@@ -66,6 +72,10 @@ class Started:
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired("ldm", timeout or 0)
         return self._process.exitcode
+
+    def said(self) -> str:
+        """What it has written to standard output so far."""
+        return Path(self._streams[0]).read_text()
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
         self.wait(timeout)
@@ -98,6 +108,15 @@ def _run(module: str, arguments: list[str], environment: dict[str, str], streams
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # a fork ends without them
+
+
+def run(command: Sequence[str], timeout: float | None = None, **_: object) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` of [python, -m, MODULE, ...] with what it writes as text."""
+    _, flag, module, *arguments = command
+    assert flag == "-m"
+    process = Started(module, arguments)
+    said, errors = process.communicate(timeout)
+    return subprocess.CompletedProcess(command, process.returncode or 0, said.decode(), errors.decode())
 
 
 Program = Started | subprocess.Popen[bytes]

@@ -10,8 +10,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +29,9 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from tests.encoded.cache.small_data import content
 from tests.runs.tiny import last_seen, losses, tiny_recipe
-from tests.started import Program, start
+from tests.started import Program, preload, start
 
+preload("diffusers.models.autoencoders.autoencoder_kl")  # five seconds of each process
 KILLS = int(os.environ.get("LDM_KILLS", "2"))
 PATIENCE_SECONDS = 240
 SMALL_SHARDS = "cache.shard_mb=0.02"
@@ -120,8 +119,7 @@ def test_two_processes_share_the_work_and_write_nothing_twice(tmp_path: Path) ->
     made = [str(tiny_recipe(tmp_path)), "data.views=2", "data.source.length=150", SMALL_SHARDS]
     encode(load_recipe(made[0], [*made[1:], f"cache.path={tmp_path}/alone"]), silent=True)
     shared = tmp_path / "shared"
-    command = [sys.executable, "-m", "open_ldm", "encode", *made, "--out", str(shared), "--json"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in "ab"]
+    both = [start(["encode", *made, "--out", str(shared), "--json"]) for _ in "ab"]
     results = [json.loads(process.communicate(timeout=PATIENCE_SECONDS)[0]) for process in both]
     assert all(process.returncode == 0 for process in both)
     assert sum(result["files_written"] for result in results) == files(shared)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.processes import free_port
+from tests.started import Started
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, StoppedError
@@ -24,7 +23,7 @@ HOST = socket.gethostname()
 PATIENCE_SECONDS = 200
 
 
-def start(what: str, out: Path, seconds: int, more: Mapping[str, str], size: int = 2) -> list[subprocess.Popen[str]]:
+def start(what: str, out: Path, seconds: int, more: Mapping[str, str], size: int = 2) -> list[Started]:
     """The processes of a world as tasks of Slurm, whose variables alone tell them of each other."""
     port = str(free_port())
     slurm = {
@@ -34,18 +33,10 @@ def start(what: str, out: Path, seconds: int, more: Mapping[str, str], size: int
         "SLURM_STEP_NODELIST": "localhost",
         "MASTER_PORT": port,
     }
-    given = {**os.environ, **slurm, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **more}
-    command = [sys.executable, "-m", "tests.core.ranks", what, str(out), str(seconds)]
+    given = {**slurm, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **more}
     out.mkdir(parents=True, exist_ok=True)
-    return [
-        subprocess.Popen(
-            command,
-            env={**given, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
+    ranks = [{**given, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(size)]
+    return [Started("tests.core.ranks", [what, str(out), str(seconds)], each) for each in ranks]
 
 
 def told(out: Path, rank: int) -> dict[str, Any]:

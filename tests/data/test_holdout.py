@@ -11,7 +11,7 @@ from open_ldm.data.holdout import HoldoutConfig, hold_out, select_part
 from open_ldm.data.survey import survey
 from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.loader import DataConfig, open_data, read_batches
-from open_ldm.sources.shapes import ShapesConfig
+from open_ldm.sources.shapes import ShapesConfig, ShapesSource
 from tests.data.conftest import make_bytes, make_tar
 
 
@@ -79,6 +79,18 @@ def test_two_parts_make_the_whole(kind: str, tmp_path: Path) -> None:
     assert held_out.class_names == whole.class_names
     assert survey(held_out).pictures == len(held_out)
     assert len(pickle.loads(pickle.dumps(held_out))) == len(held_out)
+
+
+def test_captions_of_a_part_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = open_data(config({"kind": "shapes", "length": 60}, share=0.5))
+    read, really = [], ShapesSource.captions_of
+    monkeypatch.setattr(ShapesSource, "captions_of", lambda self, index: read.append(index) or really(self, index))
+    first = part.captions()
+    first.append("a caption of one's own")
+    assert part.captions() == first[:-1] and len(read) == len(part) == len(first) - 1
+    monkeypatch.setattr("open_ldm.data.holdout._CAPTIONS_KEPT", 5)
+    assert part.captions() == first[:-1] and len(read) == 2 * len(part)
+    assert pickle.loads(pickle.dumps(part)).captions() == first[:-1]
 
 
 def test_training_meets_every_sample_of_its_part_and_no_other(tmp_path: Path) -> None:

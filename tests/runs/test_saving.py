@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.saving import Saving
 from open_ldm.runs.train import train
 from open_ldm.training.trainer import Trainer
-from tests.processes import PATIENCE_SECONDS
+from tests.processes import finish
 from tests.runs.test_full_disk import Disk
 from tests.runs.tiny import losses, tiny_recipe
+from tests.started import Started
 
 SHORT = ["training.samples=32", "training.checkpoint_every_samples=8", "preview.count=1"]
 
@@ -68,8 +68,6 @@ def test_nothing_that_a_run_does_after_each_update_waits_for_it(tmp_path: Path, 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork")
 def test_a_run_killed_in_a_save_beside_it_goes_on_bit_equal(whole: Path, tmp_path: Path) -> None:
     run, places = tmp_path / "run", ["save beside", "saved beside", "save beside"]
-    command = [sys.executable, "-m", "tests.runs.killed_at", str(tmp_path / "tiny.yaml"), str(run), *places, "--", *SHORT]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    assert done.returncode == 0, done.stderr
+    finish([Started("tests.runs.killed_at", [str(tmp_path / "tiny.yaml"), str(run), *places, "--", *SHORT])])
     assert losses(run) == losses(whole) and saved(run) == saved(whole)
     assert sum(event.name in ("start", "resume") for event in read_events(run / "events.jsonl")) == 4

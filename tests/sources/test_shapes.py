@@ -49,7 +49,7 @@ def test_captions_classes_and_sizes_say_what_is_drawn() -> None:
             {name: getattr(shape, name) for name in ("colour", "kind", "size", "place")} for shape in drawn
         ]
         assert shapes.class_names[sample.label or 0] == f"{drawn[0].colour} {drawn[0].kind}"
-        assert sample.label == shapes.label_of(index)
+        assert sample.label == shapes.label_of(index) and sample.captions == shapes.captions_of(index)
         assert sample.pixels.shape == (*shapes.size_of(index), 3)
         assert (sample.original_height_px, sample.original_width_px) == shapes.size_of(index)
         assert sample.id == shapes.sample_id(index)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from open_ldm.tracking.sent import read_sent
+from tests.processes import PATIENCE_SECONDS
+from tests.started import Started
 from tests.tracking.worker import EVERY, RESULT, loss
 
 KINDS = ("tensorboard", "wandb", "trackio")
@@ -34,7 +33,8 @@ def test_an_interrupted_run_goes_on_and_no_point_is_lost_or_doubled(tmp_path: Pa
     whole = [(step, pytest.approx(loss(step))) for step in steps]
     board = tensorboard_curves(run)
     rows = wandb_rows(run, names["wandb"])
-    losses, numbers = trackio_curves(table, names["trackio"], "train/loss", NUMBER)
+    kept = json.loads(said.splitlines()[-1])
+    losses, numbers = ([(row["step"], row[name]) for row in kept if name in row] for name in ("train/loss", NUMBER))
     for found in (board["train/loss"], curve(rows, "train/loss"), losses):
         assert found == whole
     evaluated = [(16, pytest.approx(12.5))]
@@ -50,11 +50,10 @@ def test_an_interrupted_run_goes_on_and_no_point_is_lost_or_doubled(tmp_path: Pa
 
 def worked(run: Path, table: Path, how: str) -> str:
     """Work in a process of its own; returns what it said."""
-    arguments = [sys.executable, "-m", "tests.tracking.worker", str(run), how, *KINDS]
-    environment = {**os.environ, "TRACKIO_DIR": str(table), "WANDB_SILENT": "true"}
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    worker = Started("tests.tracking.worker", [str(run), how, *KINDS], {"TRACKIO_DIR": str(table), "WANDB_SILENT": "true"})
+    said, errors = worker.communicate(timeout=PATIENCE_SECONDS)
+    assert worker.returncode == 0, errors.decode()
+    return said.decode()
 
 
 def tensorboard_curves(run: Path) -> dict[str, Curve]:
@@ -85,16 +84,3 @@ def wandb_rows(run: Path, name: str) -> list[tuple[int, dict[str, object]]]:
 
 def curve(rows: list[tuple[int, dict[str, object]]], name: str) -> Curve:
     return [(row["samples_seen"], row[name]) for _, row in rows if name in row]  # type: ignore[misc]
-
-
-def trackio_curves(table: Path, run: str, *names: str) -> list[Curve]:
-    """Read in a process of its own: Trackio finds its folder when it is imported."""
-    program = (
-        "import json, sys; from trackio.sqlite_storage import SQLiteStorage as table;"
-        "rows = table.get_logs('open-ldm', sys.argv[1]);"
-        "print(json.dumps([[(row['step'], row[name]) for row in rows if name in row] for name in sys.argv[2:]]))"
-    )
-    arguments = [sys.executable, "-c", program, run, *names]
-    environment = {**os.environ, "TRACKIO_DIR": str(table)}
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=100, check=True)
-    return [[(step, value) for step, value in curve] for curve in json.loads(done.stdout.splitlines()[-1])]

@@ -3,11 +3,13 @@
 python -m tests.tracking.worker FOLDER killed|failed KIND ...
 
 "killed": the first process kills itself. "failed": in the first process each tracker takes the loss of step 16 and fails at
-its preview, is sent nothing more, and the process ends by itself.
+its preview, is sent nothing more, and the process ends by itself. The last line it writes is what Trackio keeps of the run.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
 import sys
@@ -23,6 +25,7 @@ from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.evaluation.stored import store
 from open_ldm.tracking import TrackedRun, Trackers
 from open_ldm.tracking.feed import Feed
+from open_ldm.tracking.sent import read_sent
 
 EVERY = 4
 RESULT = Result(Estimate("fid", 12.5, 11.0, 14.0, 100), MeasurementProtocol({"metric": "fid"}))
@@ -67,6 +70,8 @@ def _failing(*_: Any) -> None:
 
 def interrupted_and_gone_on(folder: Path, how: str, kinds: list[str]) -> None:
     """Work to step 24 in a fork that is interrupted; then go on from a checkpoint at 16, once something was measured there."""
+    for kind in kinds:
+        importlib.import_module(kind)  # once, for both of its processes
     child = os.fork()  # before anything was computed: no thread is lost
     if child == 0:
         main(folder, 0, 24, "kill" if how == "killed" else "fail", kinds)
@@ -75,6 +80,15 @@ def interrupted_and_gone_on(folder: Path, how: str, kinds: list[str]) -> None:
     assert (os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL) if how == "killed" else ended == 0
     store(folder, [RESULT], 16, {}, {})
     main(folder, 16, 48, "end", kinds)
+    if "trackio" in kinds:
+        print(json.dumps(trackio_rows(read_sent(folder, kinds, "")["trackio"].id), default=str), flush=True)
+
+
+def trackio_rows(run: str) -> list[dict[str, Any]]:
+    """Read by Trackio's own reader, in the process that wrote: Trackio finds its folder when it is imported."""
+    from trackio.sqlite_storage import SQLiteStorage
+
+    return [dict(row) for row in SQLiteStorage.get_logs("open-ldm", run)]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ from open_ldm.data.stored import expect_streams, hold_out_numbers, stored_digest
 
 PartName = Literal["train", "held_out"]
 
+_CAPTIONS_KEPT = 1_000_000
+"""Of a part with more samples captions are read anew whenever they are asked for, which takes time in the place of memory."""
+
 _MORE_GROUPS = "set another share or seed, or a column of more values in data.holdout.by"
 
 
@@ -101,6 +104,7 @@ class Part:
     ) -> None:
         self._source, self.name, self._identity, self.groups = source, name, identity, groups
         self._indices = Chosen(np.asarray(indices, dtype=np.int64), len(source))
+        self._kept_captions: list[str] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -153,6 +157,9 @@ class Part:
         """Pass on how this part will be read."""
         expect_streams(self._source, streams)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept_captions": None}  # a process that reads pictures asks for none
+
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -177,6 +184,13 @@ class Part:
 
     def captions(self) -> list[str]:
         """Return all captions of this part."""
+        if len(self) > _CAPTIONS_KEPT:
+            return self._read_captions()
+        if self._kept_captions is None:
+            self._kept_captions = self._read_captions()
+        return list(self._kept_captions)
+
+    def _read_captions(self) -> list[str]:
         return [caption for captions in self._captions() for caption in captions]
 
     def _captions(self) -> Iterator[tuple[str, ...]]:

@@ -25,8 +25,6 @@ from open_ldm.sources.shape_painting import DrawnShape, Scene, draw
 _EXTENTS: dict[Size, tuple[float, float]] = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
-_MOST_TOLD = 100_000
-"""Pictures whose captions are remembered."""
 _LATER_SETTINGS = ("short_side_px", "colours", "extents", "longest_aspect", "background", "untold", "told_too", "entangle")
 
 T = TypeVar("T")
@@ -151,7 +149,10 @@ class ShapesSource:
     def __init__(self, config: ShapesConfig) -> None:
         self.config = config
         self._pairs = config.pairs
-        self._told: dict[int, tuple[str, ...]] = {}
+        self._sizes = config.sizes
+        self._extents = {str(size): extent for size, extent in config.extents.items()}
+        known = [ShapeWords(*pair, "", place) for pair in self._pairs for place in PLACES]
+        self._parts = {(words.colour, words.kind, words.place): config.part_of_sizes(words) for words in known}
         told = [ShapeWords(colour, kind, "", "").telling(config.untold) for colour in config.colours for kind in KINDS]
         self._class_names = tuple(dict.fromkeys(words.class_name for words in told if words.class_name))
 
@@ -199,7 +200,7 @@ class ShapesSource:
             pixels=draw(scene),
             original_height_px=scene.height_px,
             original_width_px=scene.width_px,
-            label=self._label(scene),
+            label=self._label(scene.shapes[0]),
             captions=self._captions(scene.shapes),
             attributes=self.attributes(scene),
             preference=self.config.preference_for(scene.shapes[0]),
@@ -218,19 +219,15 @@ class ShapesSource:
 
     def label_of(self, index: int) -> int | None:
         """Return the class of a picture, without painting it; None where neither colour nor kind is told."""
-        return self._label(self.scene(index))
+        return self._label(self.words_of(index)[0])
 
-    def _label(self, scene: Scene) -> int | None:
-        name = scene.shapes[0].telling(self.config.untold).class_name
+    def _label(self, first: ShapeWords) -> int | None:
+        name = first.telling(self.config.untold).class_name
         return self._class_names.index(name) if name else None
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """Return the captions of a picture, without painting it; a start asks for all of them several times."""
-        if (told := self._told.get(index)) is None:
-            told = self._captions(self.scene(index).shapes)
-            if len(self._told) < _MOST_TOLD:
-                self._told[index] = told
-        return told
+        """Return the captions of a picture, without painting it."""
+        return self._captions(self.words_of(index))
 
     def _captions(self, shapes: Sequence[ShapeWords]) -> tuple[str, ...]:
         gappy = write_caption(shapes, self.config.untold)
@@ -246,38 +243,45 @@ class ShapesSource:
                     scenes += [[ShapeWords(*first, place), ShapeWords(*second, "")] for place in PLACES]
         return list(dict.fromkeys(caption for scene in scenes for caption in self._captions(scene)))
 
-    def scene(self, index: int) -> Scene:
-        """Decide what picture `index` shows, without painting it."""
+    def words_of(self, index: int) -> tuple[ShapeWords, ...]:
+        """Decide what picture `index` shows, in words, which cost a fraction of its scene."""
         draws = _Draws(self.config.seed, index)
         place = draws.one_of("place", PLACES)
-        words = ShapeWords(*draws.one_of("first pair", self._pairs), "", place)
-        height, width = _picture_size(draws, self._short_side(draws, words), self.config.longest_aspect)
-        count = 1 + (draws.between("count", 0, 1) < self.config.two_shapes)
-        first = self._shape(draws, "first", count, place, (height, width), avoid="")
-        shapes = [first]
-        if count == 2:
-            other_place = PLACES[1 - PLACES.index(place)]
-            shapes.append(self._shape(draws, "second", count, other_place, (height, width), avoid=first.colour))
+        first = self._words(draws, "first", self._pairs, place)
+        if not self.config.two_shapes or draws.between("count", 0, 1) >= self.config.two_shapes:
+            return (first,)
+        others = [pair for pair in self._pairs if pair[0] != first.colour]
+        return first, self._words(draws, "second", others, PLACES[1 - PLACES.index(place)])
+
+    def _words(self, draws: _Draws, which: str, pairs: list[tuple[str, str]], place: str) -> ShapeWords:
+        return ShapeWords(*draws.one_of(f"{which} pair", pairs), draws.one_of(f"{which} size", self._sizes), place)
+
+    def scene(self, index: int) -> Scene:
+        """Decide what picture `index` shows, without painting it."""
+        draws, words = _Draws(self.config.seed, index), self.words_of(index)
+        height, width = _picture_size(draws, self._short_side(draws, words[0]), self.config.longest_aspect)
+        count = len(words)
+        shapes = [self._shape(draws, "first", words[0], count, (height, width))]
+        shapes += [self._shape(draws, "second", other, count, (height, width)) for other in words[1:]]
         return Scene(height, width, round(draws.between("background", *self.config.background)), tuple(shapes))
 
     def _short_side(self, draws: _Draws, first: ShapeWords) -> int:
         low, high = self.config.short_side_px
         drawn = draws.between("short side", 0, 1)
-        part, entangle = self.config.part_of_sizes(first), self.config.entangle
+        part, entangle = self._parts[first.colour, first.kind, first.place], self.config.entangle
         if part is not None and entangle is not None and draws.between("entangled size", 0, 1) < entangle.strength:
             drawn = part.within(drawn)
         side: float = low * (high / low) ** drawn
         return round(side)
 
-    def _shape(self, draws: _Draws, which: str, count: int, place: str, size: tuple[int, int], avoid: str) -> DrawnShape:
-        colour, kind = draws.one_of(f"{which} pair", [pair for pair in self._pairs if pair[0] != avoid])
-        word = draws.one_of(f"{which} size", self.config.sizes)
-        extent = draws.between(f"{which} extent", *self.config.extents[word])
+    def _shape(self, draws: _Draws, which: str, words: ShapeWords, count: int, size: tuple[int, int]) -> DrawnShape:
+        extent = draws.between(f"{which} extent", *self._extents[words.size])
         # Two shapes stay in their halves, and one shape stays inside the picture, for every aspect ratio.
         half_y, half_x = (extent * min(size) / side / 2 for side in size)
         x = draws.between(f"{which} x", half_x, 0.5 - half_x) if count == 2 else draws.between(f"{which} x", 0.25, 0.33)
         y = draws.between(f"{which} y", max(half_y, 0.35), min(1 - half_y, 0.65))
-        return DrawnShape(colour, kind, word, place, x if place == "left" else 1 - x, y, extent)
+        placed = x if words.place == "left" else 1 - x
+        return DrawnShape(words.colour, words.kind, words.size, words.place, placed, y, extent)
 
     @staticmethod
     def attributes(scene: Scene) -> Mapping[str, Any]:

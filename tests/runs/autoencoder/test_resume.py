@@ -13,8 +13,9 @@ from open_ldm.runs.autoencoder.checks import read_checks
 from tests.runs.autoencoder.tiny import TINY, tiny_recipe
 from tests.runs.test_resume import finish, kill_at
 from tests.runs.tiny import losses
-from tests.started import start
+from tests.started import preload, start
 
+preload("diffusers.models.autoencoders.autoencoder_kl")  # five seconds of each process
 KILLS = int(os.environ.get("LDM_KILLS", "2"))
 
 
