@@ -120,6 +120,8 @@ def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -
     page = tmp_path / "speedrun.md"
     page.write_text(f"# Records\n\n{BEGIN}\n{END}\n\nBelow.\n")
     found = speedrun(out, "training.optimizer.learning_rate=0.01").run()
+    lines = found.text().splitlines()
+    assert len(lines) == 4 and lines[0].startswith("base: held_out_loss ") and lines[3].endswith(" times sooner than base")
     update_table(page, found)
     update_table(page, found)
     text = page.read_text()
