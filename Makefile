@@ -56,7 +56,7 @@ wheel: $(SETUP)
 	$(BIN)/python -m hatchling build -t wheel
 
 bench: $(SETUP)
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/bench.py --json bench.json
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist site

@@ -39,7 +39,7 @@ class Contender:
     def __init__(self, name: str, network: nn.Module, predict: Callable[[], Tensor], eps: Tensor) -> None:
         self.name, self.network = name, network
         self.parameters = list(network.parameters())
-        self._predict, self._eps = predict, eps
+        self.predict, self._eps = predict, eps
         self._optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, fused=True)
         _fill_zeros(self.parameters)
 
@@ -50,7 +50,7 @@ class Contender:
 
     def loss(self) -> Tensor:
         """Plain mean squared error against the noise, for both sides."""
-        return F.mse_loss(self._predict().float(), self._eps)
+        return F.mse_loss(self.predict().float(), self._eps)
 
     def step(self) -> Tensor:
         """Forward, loss, backward, AdamW (fused), gradients dropped."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,27 +29,32 @@ from contender import MODELS, Comparison, Contender, ModelName, Setting, Size
 from contenders import build
 from figures import processor
 from open_ldm.core.device import DeviceName, DtypeName, set_up_machine
+from open_ldm.core.others import MANY, cores_of_others
+from reach import reachable_speed, shapes_of
 
 WARM_UP_STEPS = 3
-PEAK_SIDE = 2048
+LEAST_ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per step of one side. `share_of_peak`: of this machine's own best matrix product in the same dtype."""
+    """Seconds per step of one side. `gflops_per_second`: of its products; `share_of_reachable`: of what this machine reaches at
+    the shapes of our network (benchmarks/reach.py)."""
 
     parameters: int
     median_seconds: float
     lower_quartile_seconds: float
     upper_quartile_seconds: float
     pictures_per_second: float
-    share_of_peak: float
+    gflops_per_second: float
+    share_of_reachable: float
 
 
 @dataclass(frozen=True)
 class Cell:
     """One model in one dtype. `work`: operations of our step over the peer's where the networks differ, else 1.
-    `ratio`: `work` x the peer's median / ours, above 1 where open-ldm is faster."""
+    `ratio`: `work` x the peer's median / ours, above 1 where open-ldm is faster. `peer_as`: as shipped, or compiled.
+    `busy_cores`: of other programs, before it began."""
 
     model: str
     dtype: str
@@ -59,6 +65,8 @@ class Cell:
     peer: Timing
     work: float
     ratio: float
+    peer_as: str = "shipped"
+    busy_cores: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,32 +82,51 @@ class Report:
     cells: tuple[Cell, ...]
 
 
-def measure(setting: Setting, steps: int) -> Cell:
-    """Alternate both sides for `steps` timed steps each, after a warm-up."""
+def measure(setting: Setting, steps: int, *, seconds: float = math.inf, compiled: bool = False) -> Cell:
+    """Alternate both sides for `steps` timed steps each, after a warm-up.
+
+    Args:
+        setting: What both share.
+        steps: Of each side.
+        seconds: No new round begins after so many, but there are at least two.
+        compiled: torch compiles the peer's network.
+    """
+    busy = cores_of_others()
     comparison = build(setting)
-    seconds = _take_turns(comparison, steps, setting.device)
     flops = _flops(comparison.ours)
     work = 1.0 if comparison.same_work else flops / _flops(comparison.peer)
-    peak = _peak_flops(setting)
-    ours = _timing(comparison.ours, seconds[0], setting.batch, flops / peak)
-    peer = _timing(comparison.peer, seconds[1], setting.batch, flops / work / peak)
+    shapes = shapes_of(comparison.ours.network, comparison.ours.loss)
+    if compiled:
+        comparison.peer.network.compile()
+    taken = _take_turns(comparison, steps, setting.device, seconds)
+    speed = reachable_speed(shapes, setting.device, setting.dtype)
+    ours = _timing(comparison.ours, taken[0], setting.batch, flops, speed)
+    peer = _timing(comparison.peer, taken[1], setting.batch, flops / work, speed)
     return Cell(
         model=f"{setting.model}-{setting.size}" + ("" if setting.model == "unet" else "/2"),
         dtype="bf16" if setting.dtype == torch.bfloat16 else "float32",
         batch=setting.batch,
         side=setting.side,
-        steps=steps,
+        steps=len(taken[0]),
         ours=ours,
         peer=peer,
         work=work,
         ratio=work * peer.median_seconds / ours.median_seconds,
+        peer_as="compiled" if compiled else "shipped",
+        busy_cores=round(busy, 2),
     )
 
 
-def _take_turns(comparison: Comparison, steps: int, device: torch.device) -> tuple[list[float], list[float]]:
+def _take_turns(
+    comparison: Comparison, steps: int, device: torch.device, most_seconds: float
+) -> tuple[list[float], list[float]]:
     ours: list[float] = []
     peer: list[float] = []
+    started = time.perf_counter()
     for step in range(WARM_UP_STEPS + steps):
+        started = time.perf_counter() if step == WARM_UP_STEPS else started
+        if len(ours) >= LEAST_ROUNDS and time.perf_counter() - started > most_seconds:
+            break
         for side, taken in ((comparison.ours, ours), (comparison.peer, peer)):
             seconds = _timed(side.step, device)
             if step >= WARM_UP_STEPS:
@@ -122,10 +149,11 @@ def _wait_for(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _timing(side: Contender, seconds: Sequence[float], batch: int, seconds_at_peak: float) -> Timing:
+def _timing(side: Contender, seconds: Sequence[float], batch: int, flops: float, reachable: float) -> Timing:
     lower, _, upper = quantiles(seconds, n=4, method="inclusive")
     middle = median(seconds)
-    return Timing(side.parameter_count, middle, lower, upper, batch / middle, seconds_at_peak / middle)
+    speed = flops / middle
+    return Timing(side.parameter_count, middle, lower, upper, batch / middle, speed / 1e9, speed / reachable)
 
 
 def _flops(side: Contender) -> float:
@@ -137,13 +165,6 @@ def _flops(side: Contender) -> float:
     return float(counter.get_total_flops())
 
 
-def _peak_flops(setting: Setting) -> float:
-    """Operations per second of this machine's square matrix product in the same dtype: the best of ten."""
-    matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=setting.device).to(setting.dtype)
-    best = min(_timed(lambda: matrix @ matrix, setting.device) for _ in range(10))
-    return 2 * PEAK_SIDE**3 / best
-
-
 def measure_all(
     models: Sequence[ModelName],
     dtypes: Sequence[DtypeName],
@@ -153,17 +174,28 @@ def measure_all(
     side: int = 32,
     steps: int = 20,
     device: DeviceName = "auto",
+    compiled: bool = False,
+    file: Path | None = None,
 ) -> Report:
-    """Every model in every dtype. The float32 product precision is process-wide, so the peer gets the same one."""
-    cells = []
+    """Every model in every dtype, written into `file` after each. The float32 product precision is process-wide, so the peer
+    gets the same one."""
+    cells: list[Cell] = []
     for model in models:
         for dtype in dtypes:
             machine = set_up_machine(device, dtype)
-            cells.append(measure(Setting(model, size, batch, side, machine.device, machine.compute_dtype), steps))
+            setting = Setting(model, size, batch, side, machine.device, machine.compute_dtype)
+            cells.append(measure(setting, steps, compiled=compiled))
             print(line_of(cells[-1]), file=sys.stderr, flush=True)
+            if file is not None:
+                file.write_text(json.dumps(asdict(report_of(cells, machine.device)), indent=2) + "\n")
+    return report_of(cells, machine.device)
+
+
+def report_of(cells: Sequence[Cell], device: torch.device) -> Report:
+    """The cells with where they were measured."""
     return Report(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=_processor(machine.device),
+        machine=_processor(device),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         diffusers=diffusers.__version__,
@@ -179,19 +211,21 @@ def _processor(device: torch.device) -> str:
 
 
 def line_of(cell: Cell) -> str:
-    """One comparison for people: medians with quartiles in milliseconds, pictures/s, share of peak, ratio."""
+    """One comparison for people: medians with quartiles in milliseconds, pictures/s, share of the reachable, ratio."""
 
     def side(timing: Timing) -> str:
         return (
             f"{timing.median_seconds * 1e3:7.1f} ms [{timing.lower_quartile_seconds * 1e3:.1f}, "
             f"{timing.upper_quartile_seconds * 1e3:.1f}]  {timing.pictures_per_second:6.1f} pictures/s  "
-            f"{timing.share_of_peak:4.0%} of peak  {timing.parameters:,} parameters"
+            f"{timing.gflops_per_second:6.1f} GFLOP/s, {timing.share_of_reachable:4.0%} of the reachable  "
+            f"{timing.parameters:,} parameters"
         )
 
     return (
         f"{cell.model} {cell.dtype}  batch {cell.batch}  4x{cell.side}x{cell.side}\n"
-        f"  open-ldm   {side(cell.ours)}\n  diffusers  {side(cell.peer)}\n  ratio {cell.ratio:.2f}"
+        f"  open-ldm   {side(cell.ours)}\n  diffusers  {side(cell.peer)}  {cell.peer_as}\n  ratio {cell.ratio:.2f}"
         + (f" per operation; ours does {cell.work:.2f} times as many" if cell.work != 1 else "")
+        + (f"  BESIDE {cell.busy_cores:.1f} BUSY CORES" if cell.busy_cores > MANY else "")
     )
 
 
@@ -205,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=32, help="height and width of the latents")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each side")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    parser.add_argument("--compiled", action="store_true", help="torch compiles the peer's network")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
     args = parser.parse_args(arguments)
     report = measure_all(
@@ -215,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         side=args.side,
         steps=args.steps,
         device=args.device,
+        compiled=args.compiled,
+        file=args.json,
     )
     print(
         f"{report.machine}, {report.threads} threads, torch {report.torch}, diffusers {report.diffusers}, "
@@ -222,8 +259,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for cell in report.cells:
         print(line_of(cell))
-    if args.json is not None:
-        args.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
 
 
 if __name__ == "__main__":

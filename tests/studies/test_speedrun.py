@@ -37,6 +37,8 @@ def test_only_training_counts() -> None:
         at(34, "checkpoint", 30, seconds=2.0),
     ]
     assert seconds_of_training(events) == pytest.approx({10: 3.5, 20: 5.5, 30: 7.5})
+    beside = [at(1, "start", 0), at(6, "checkpoint", 10, seconds=3.0, waited_seconds=0.5), at(9, "checkpoint", 20, seconds=1.0)]
+    assert seconds_of_training(beside) == pytest.approx({10: 2.0, 20: 6.5})  # a save that went on beside training
     again = [*events[:4], at(40, "start", 0), at(42, "checkpoint", 10, seconds=0.0)]
     assert seconds_of_training(again) == pytest.approx({10: 2.0})
 
@@ -118,11 +120,18 @@ def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -
     page = tmp_path / "speedrun.md"
     page.write_text(f"# Records\n\n{BEGIN}\n{END}\n\nBelow.\n")
     found = speedrun(out, "training.optimizer.learning_rate=0.01").run()
+    lines = found.text().splitlines()
+    assert len(lines) == 4 and lines[0].startswith("base: held_out_loss ") and lines[3].endswith(" times sooner than base")
     update_table(page, found)
     update_table(page, found)
     text = page.read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ") and "level of" not in line]
-    assert len(rows) == 2 and rows[1].split(" | ")[1] == "tuned" and "`ldm speedrun tiny`" in rows[1] and "7 to 8" in rows[1]
+    assert (
+        len(rows) == 2
+        and rows[1].split(" | ")[:2] == ["| tiny", "tuned"]
+        and "`ldm speedrun tiny`" in rows[1]
+        and "7 to 8" in rows[1]
+    )
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1 and text.endswith("Below.\n")
     with pytest.raises(ConfigError, match="no place for records"):
         update_table(tmp_path / "absent.md", found)

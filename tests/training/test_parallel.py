@@ -71,6 +71,7 @@ def test_auto_takes_whole_models_where_they_fit_in_half_of_the_smallest_card(
     found = choose_sharing(ParallelConfig(), model, Eight(), torch.device("cuda"))
     assert (found.kind, found.replicate, found.numerics) == (kind, 1, kind)
     assert "20 bytes x 40 parameters" in found.sentence and f"({kind})" in found.sentence
+    assert "24 bytes" in choose_sharing(ParallelConfig(), model, Eight(), torch.device("cuda"), averages=2).sentence
     assert choose_sharing(ParallelConfig(), model, Eight(), torch.device("cpu")).kind == "ddp"
     assert choose_sharing(ParallelConfig(kind="fsdp"), model, World(), torch.device("cpu")).sentence == ""
 

@@ -130,7 +130,7 @@ def memory_of(
     """
     (one, ready), (two, _) = (_counted(recipe, facts, number, compute_dtype, None, waiting.counted) for number in (1, 2))
     activations = {"copies": max(0, 2 * one - two), "picture": two - one}
-    fixed = weights_and_kin(parameters, averages=2 if recipe.training.ema.kind == "power" else 1)
+    fixed = weights_and_kin(parameters, recipe.training.averages)
     moments = fixed.optimizer - (0 if recipe.training.optimizer.muon is None else FLOAT32 * _of_matrices(recipe, facts))
     return replace(fixed, **activations, optimizer=moments, program=program, ready=ready, waiting=waiting)
 

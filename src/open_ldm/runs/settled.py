@@ -118,7 +118,8 @@ def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) ->
     if world.size == 1:
         return 1
     with torch.device("meta"):
-        sharing = choose_sharing(recipe.parallel, DiffusionModel(recipe.model_spec(facts)), world, machine.device)
+        model = DiffusionModel(recipe.model_spec(facts))
+        sharing = choose_sharing(recipe.parallel, model, world, machine.device, recipe.training.averages)
     return world.size // sharing.replicate if sharing.in_shards else 1
 
 

@@ -30,6 +30,8 @@ _OF_A_MACHINE = (".path", "init_from.source", "data.workers")
 """Ends of the names of settings that may differ from machine to machine."""
 _TRAINING_BYTES = 20
 """Of a parameter in training: weight, average, gradient and two moments in float32."""
+_AVERAGE_BYTES = 4
+"""Of a parameter in one more average."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -96,7 +98,7 @@ class Sharing:
         return f"{self.kind} x{self.replicate}" if self.replicate > 1 else "" if self.kind == "single" else self.kind
 
 
-def choose_sharing(config: ParallelConfig, model: nn.Module, world: World, device: torch.device) -> Sharing:
+def choose_sharing(config: ParallelConfig, model: nn.Module, world: World, device: torch.device, averages: int = 1) -> Sharing:
     """Choose how the processes share a model.
 
     `auto` takes DDP where the training of the whole model fits in half of a card's memory, and on CPUs; else FSDP2.
@@ -106,6 +108,7 @@ def choose_sharing(config: ParallelConfig, model: nn.Module, world: World, devic
         model: What is trained.
         world: The processes.
         device: Where this process trains; the smallest card counts.
+        averages: How many averages of the weights there are.
 
     Returns:
         The same on every process.
@@ -116,13 +119,14 @@ def choose_sharing(config: ParallelConfig, model: nn.Module, world: World, devic
     if world.size == 1:
         return Sharing()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    needed, kind, why = _TRAINING_BYTES * parameters, config.kind, f"parallel.kind={config.kind}"
+    each = _TRAINING_BYTES + _AVERAGE_BYTES * (averages - 1)
+    needed, kind, why = each * parameters, config.kind, f"parallel.kind={config.kind}"
     if kind in ("auto", "single"):
         here = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
         card = min(world.gathered(here, "the memory of the cards"))
         kind = "fsdp" if card and needed > card // 2 else "ddp"
         fits = f"{'more than' if kind == 'fsdp' else 'within'} half of a card's {card / 1e9:.3g} GB" if card else "on CPUs"
-        why = f"{_TRAINING_BYTES} bytes x {parameters:,} parameters are {needed / 1e9:.3g} GB, {fits}"
+        why = f"{each} bytes x {parameters:,} parameters are {needed / 1e9:.3g} GB, {fits}"
     if kind == "ddp":
         return Sharing("ddp", 1, f"{world.size} processes, each with the whole model (ddp): {why}")
     if world.size % config.replicate:

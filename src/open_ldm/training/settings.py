@@ -217,6 +217,11 @@ class TrainingConfig(Config):
         return without_defaults(self, written(self), ("recompute", "compile"))
 
     @property
+    def averages(self) -> int:
+        """How many averages of the weights there are."""
+        return 2 if isinstance(self.ema, PowerEmaConfig) else 1
+
+    @property
     def snapshot_every_samples(self) -> int:
         """How often the averages are kept for `ldm ema`; 0 is never."""
         if not isinstance(self.ema, PowerEmaConfig):

@@ -60,7 +60,7 @@ class Trainer(ABC, Generic[M, B]):
         blocks: Sequence[nn.Module] = (),
         scaled: bool = False,
     ) -> None:
-        self.sharing = choose_sharing(parallel or ParallelConfig(), model, world, device)
+        self.sharing = choose_sharing(parallel or ParallelConfig(), model, world, device, config.averages)
         hollow = hollow_copy(model) if self.sharing.in_shards else None
         self.objective, self.root = objective, shared(objective, blocks, world, self.sharing, device)
         if self.sharing.in_shards and config.optimizer.muon is not None:

@@ -34,9 +34,11 @@ def seconds_of_training(events: Iterable[Event]) -> dict[int, float]:
             found = {seen: seconds for seen, seconds in found.items() if event.name == "resume" and seen <= event.samples_seen}
             before, began, other = found.get(event.samples_seen, 0.0), _clock(event), 0.0
         elif event.name in _NOT_TRAINING and began is not None:
-            other += event.number("seconds") or 0.0
+            seconds = event.number("seconds") or 0.0
             if event.name == "checkpoint":
-                found[event.samples_seen] = before + _clock(event) - began - other
+                found[event.samples_seen] = before + _clock(event) - seconds - began - other
+            waited = event.number("waited_seconds")  # of a save beside training, on an accelerator
+            other += seconds if waited is None else waited
     return found
 
 

@@ -20,7 +20,7 @@ _HEADER = (
 def rows_of(found: Found) -> dict[str, str]:
     """Return the rows of a speedrun, by the first two cells, which name a row."""
     rows = {}
-    level = found.level.recipe.split()[0]
+    level = Path(shlex.split(found.level.recipe)[0]).stem
     for name, times in found.times.items():
         key = f"| {level} | {name} |"
         cells = []
