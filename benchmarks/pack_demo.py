@@ -1,6 +1,6 @@
 """Puts the two models of a finished `ldm demo` into the package, for `ldm studio` to open on.
 
-python benchmarks/pack_demo.py runs/demo [FOLDER]
+python benchmarks/pack_demo.py runs/demo [FOLDER]     # FOLDER, by default the package's own, must not hold models yet
 """
 
 from __future__ import annotations
