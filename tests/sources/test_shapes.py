@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.holdout import HoldoutConfig, select_part
 from open_ldm.data.shape_words import CLASS_NAMES, COLOURS, HELD_OUT, KINDS, shapes_in, write_caption
 from open_ldm.sources import open_source
 from open_ldm.sources.shapes import ShapesConfig, ShapesSource
@@ -89,17 +88,6 @@ def test_all_captions_of_a_split_are_listed_once() -> None:
         assert len(set(listed)) == len(listed)
         assert {caption for i in range(400) for caption in shapes[i].captions} <= set(listed)
     assert len(source(two_shapes=0).captions()) == 20 * 2 * 2
-
-
-def test_captions_are_written_once_however_often_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    really = ShapesSource.scene
-    monkeypatch.setattr(ShapesSource, "scene", lambda self, index: asked.append(index) or really(self, index))
-    part = select_part(ShapesConfig(length=20).open(), HoldoutConfig(share=0.3), "train")
-    once = part.captions()
-    assert part.captions() == once and len(asked) == len(part)
-    monkeypatch.setattr("open_ldm.sources.shapes._MOST_TOLD", 0)
-    assert select_part(ShapesConfig(length=20).open(), HoldoutConfig(share=0.3), "train").captions() == once
 
 
 def test_captions_are_read_back_and_other_sentences_refused() -> None:
