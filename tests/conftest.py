@@ -6,14 +6,16 @@ One thread: the tests use tiny networks, and threads that wait for each other on
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
 
-from tests import longest_first
+from tests import longest_first, started
 from tests.sketches import _drawn, _sketched  # noqa: F401
 from tests.without_browser import pytest_collection_modifyitems, pytest_unconfigure  # noqa: F401
 
@@ -54,6 +56,15 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def forked_unpickling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pickles are read in processes of their own that cost no imports; tests/commands/test_import_export.py starts one anew."""
+    from open_ldm.interop import files
+
+    instead = SimpleNamespace(run=started.run, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(files, "subprocess", instead)
 
 
 @pytest.fixture(autouse=True)

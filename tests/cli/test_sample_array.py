@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -22,6 +20,7 @@ from open_ldm.commands.sample_array import plan_of, sample_array
 from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.core.errors import DataError
 from tests.cli.conftest import ldm
+from tests.processes import PATIENCE_SECONDS, start_processes
 
 COUNT = 300  # five parts, the last of them short
 
@@ -55,9 +54,10 @@ def test_two_processes_one_of_which_dies_and_a_second_start_give_the_same_bytes(
     class_run: Path, whole: Path, tmp_path: Path, capsys: Any
 ) -> None:
     arguments = ["sample", str(class_run), "--npz", "--count", str(COUNT), "--seed", "7", "--out", str(tmp_path / "out")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.cli.array_worker"]
-    died = subprocess.run([*command, "1", "1", *arguments], capture_output=True, text=True, timeout=300, check=False)
-    assert died.returncode != 0
+    first, died = start_processes("tests.cli.array_worker", ["1", "1", *arguments], 2)
+    assert died.wait(PATIENCE_SECONDS) == 9
+    first.kill()  # as torchrun does when one has died
+    first.wait(PATIENCE_SECONDS)
     parts = {file.name for file in (tmp_path / "out" / "parts").iterdir() if file.suffix == ".npy"}
     assert "000001.npy" in parts and "000003.npy" not in parts  # the second process had one of its two parts
     assert not (tmp_path / "out" / "samples.npz").exists()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import torch
 
 from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.cli.main import main
-from open_ldm.commands.demo import FULL, QUICK, caption_groups, run_demo
+from open_ldm.commands import devices
+from open_ldm.commands.demo import FULL, QUICK, caption_groups, measure, run_demo
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
 from open_ldm.commands.demo.measure import ModelFindings
 from open_ldm.commands.demo.page import next_commands
@@ -33,6 +35,7 @@ from open_ldm.evaluation.shape_attributes import AgreementShares
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.sources import open_source
 from open_ldm.sources.shapes import ShapesConfig
+from tests.started import Started
 
 SMALL = [
     "training.samples=64",
@@ -49,12 +52,30 @@ SMALL = [
     "training.dtype=float32",
     "training.device=cpu",
 ]
-FEW = replace(FULL, pictures=16)
+FEW = replace(FULL, sizes_px=(12, 24, 48), pictures=16)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+
+
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    """Trainings start from the server that has imported everything, and the samples are compared with few real pictures."""
+    patch.setattr(devices, "_started", forked)
+    patch.setattr(measure, "_REAL_PICTURES", 300)
+
+
+def forked(training: devices.Training, environment: Mapping[str, str]) -> Started:
+    training.run.mkdir(parents=True, exist_ok=True)
+    return Started("open_ldm", training.command[1:], environment, log=training.run / devices.LOG)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
-    return run_demo(tmp_path_factory.mktemp("demo"), SMALL, silent=True, version=FEW)
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        return run_demo(tmp_path_factory.mktemp("demo"), SMALL, silent=True, version=FEW)
 
 
 def test_the_demo_writes_its_findings(demo: DemoResult) -> None:
@@ -80,7 +101,7 @@ def test_the_commands_it_names_run(demo: DemoResult) -> None:
         assert ended.value.code == 0, command
 
 
-def test_the_same_command_goes_on_and_finds_the_same(demo: DemoResult) -> None:
+def test_the_same_command_goes_on_and_finds_the_same(demo: DemoResult, quick: None) -> None:
     again = run_demo(demo.out, SMALL, silent=True, version=FEW)
     before, after = (result.to_json() | {"seconds": 0} for result in (demo, again))
     assert before == after
@@ -123,7 +144,7 @@ def test_recipes_that_lack_what_it_shows_are_refused(tmp_path: Path, recipe: str
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the training would not fail")
-def test_a_failed_training_is_told(tmp_path: Path) -> None:
+def test_a_failed_training_is_told(tmp_path: Path, quick: None) -> None:
     with pytest.raises(OpenLdmError, match=r"training in .* failed: .*not available on this machine"):
         run_demo(tmp_path, [*SMALL[:-1], "training.device=cuda"], silent=True, version=FEW)
 

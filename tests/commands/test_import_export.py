@@ -138,7 +138,7 @@ def test_a_table_of_its_own_is_kept(tmp_path: Path, autoencoder: Path) -> None:
         export_to_diffusers(tmp_path / "imported", tmp_path / "exported")
 
 
-def test_averaged_weights_of_a_training_file_are_preferred(tmp_path: Path) -> None:
+def test_averaged_weights_of_a_training_file_are_preferred(tmp_path: Path, forked_unpickling: None) -> None:
     plain, averaged = original_dit(), {name: tensor + 1 for name, tensor in original_dit().items()}
     source = tmp_path / "0400000.pt"
     torch.save({"model": plain, "ema": averaged, "opt": {"step": 3}, "args": Namespace(lr=1e-4)}, source)
@@ -180,7 +180,7 @@ def test_a_pickle_with_code_is_refused_in_one_line_and_runs_nothing(tmp_path: Pa
     assert not harm.exists()
 
 
-def test_a_file_that_is_no_pickle_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+def test_a_file_that_is_no_pickle_is_refused_without_advice_to_run_it(tmp_path: Path, forked_unpickling: None) -> None:
     source = tmp_path / "bad.pt"
     source.write_bytes(bytes(range(256)) * 8)
     with pytest.raises(CheckpointError, match="cannot be read as plain tensors") as caught:

@@ -20,6 +20,7 @@ from open_ldm.text import TextTokens
 from tests.helpers import randn, relative
 from tests.interop.layouts import original_pixart
 
+pytestmark = pytest.mark.usefixtures("forked_unpickling")
 DEPTH, WIDTH, HEADS, CAPTION, LENGTH, SIDE = 2, 48, 3, 20, 6, 8
 SETTINGS = (f"denoiser.heads={HEADS}", "training.dtype=float32")
 MASK = torch.arange(LENGTH) < torch.tensor([[LENGTH], [2], [3]])

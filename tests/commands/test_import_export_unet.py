@@ -23,6 +23,7 @@ from open_ldm.runs.load import LoadedModel, load_model
 from tests.helpers import randn, relative
 from tests.interop.unet_layout import averages_of, original_unet
 
+pytestmark = pytest.mark.usefixtures("forked_unpickling")
 CLASSES, CONTEXT = 5, 12
 SETTINGS = ("denoiser.heads=2", "training.dtype=float32")
 TABLE = "cond_stage_model.embedding.weight"

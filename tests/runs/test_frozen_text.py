@@ -24,8 +24,10 @@ from open_ldm.sources.loader import open_data
 from open_ldm.text.remembered import RememberingEncoder
 from tests.runs.test_resume import finish, hashes, kill_at
 from tests.runs.tiny import losses, tiny_recipe
-from tests.started import start
+from tests.started import preload, start
 from tests.text.tiny_models import bert_folder
+
+preload("transformers.models.bert.modeling_bert", "transformers.models.auto.tokenization_auto")  # seconds of each process
 
 
 def semantic(path: object, **changes: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from open_ldm.encoded.cache.config import CacheConfig
 from open_ldm.encoded.cache.mapped import MappedSection
 from open_ldm.encoded.cache.section import Section, SectionPlan, ShardContent
 from tests.encoded.cache.small_data import content
+from tests.processes import PATIENCE_SECONDS
+from tests.started import Started
 
 PLAN = SectionPlan("numbers", {"rule": "squares", "sizes": [1, 2]}, rows=10)
 BAD = BadSample("x", "not a picture", "why")
@@ -153,10 +156,21 @@ time.sleep(60)
 """
 
 
+def claimer(folder: Path) -> Started:
+    """A process that has claimed shard 1 of the section in `folder`."""
+    program = folder.with_suffix(".py")
+    program.write_text(_CLAIMER)
+    process = Started(str(program), [str(folder)])
+    until = time.monotonic() + PATIENCE_SECONDS
+    while process.said().strip() != "1":
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    return process
+
+
 def test_a_claim_keeps_others_off_and_dies_with_its_process(tmp_path: Path) -> None:
     one = section(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", _CLAIMER, str(tmp_path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline().strip() == b"1"
+    process = claimer(tmp_path)
     assert list(one.claimed([0, 1, 2])) == [0, 2]
     with pytest.raises(DataError, match="another process is writing"):
         one.discard(1)
@@ -214,8 +228,7 @@ def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path: 
 def test_who_waits_for_others_starts_nothing(tmp_path: Path) -> None:
     """Each look starts reading processes only with a shard in hand."""
     one = section(tmp_path)
-    other = subprocess.Popen([sys.executable, "-c", _CLAIMER, str(tmp_path)], stdout=subprocess.PIPE)
-    assert other.stdout is not None and other.stdout.readline().strip() == b"1"
+    other = claimer(tmp_path)
     started: list[list[int]] = []
 
     def shards(claimed: Iterator[int]) -> Iterator[tuple[int, ShardContent]]:

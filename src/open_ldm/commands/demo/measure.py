@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from open_ldm.data.shape_words import shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean, estimate_share
 from open_ldm.evaluation.metrics.content_change import content_change
 from open_ldm.evaluation.metrics.control_effect import (
+    Statistic,
     mirror_effects,
     nearest_value,
     real_statistic,
@@ -28,7 +30,7 @@ from open_ldm.evaluation.readers import ShapesReader
 from open_ldm.evaluation.shape_attributes import AgreementShares, agreement, mean_agreement
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.requests import SampleRequest
-from open_ldm.sources.loader import open_data, read_batches
+from open_ldm.sources.loader import DataConfig, open_data, read_batches
 from open_ldm.sources.shapes import ShapesConfig
 
 _CONTENT = ("colour",)
@@ -134,20 +136,32 @@ def _control_effect(run: LoadedRun, drawings: ShapesConfig, by_size: Mapping[int
 
     In the training data small originals are red and large ones blue, which also differ in contrast, and so in detail.
     """
-    view = run.recipe.data.transform
-    numbers = [(float(side), float(side)) for side in by_size]
-    statistic = statistic_of("size", numbers, (view.height_px, view.width_px))
     plain = drawings.model_copy(update={"entangle": None})
-    source = open_data(run.recipe.data.model_copy(update={"source": plain}))
+    data = run.recipe.data.model_copy(update={"source": plain})
+    statistic = _detail_of(tuple(by_size), data)
+    found = {str(side): statistic.measure(pixels) for side, pixels in by_size.items()}
+    real = _real_means(tuple(by_size), data.model_dump_json())
+    return estimate_mean("control_effect", slope_effects(found, real), _INTERVALS)
+
+
+def _detail_of(sizes_px: tuple[int, ...], data: DataConfig) -> Statistic:
+    view = data.transform
+    return statistic_of("size", [(float(side), float(side)) for side in sizes_px], (view.height_px, view.width_px))
+
+
+@lru_cache(maxsize=1)  # both models of a demo are compared with the same drawings
+def _real_means(sizes_px: tuple[int, ...], written: str) -> Mapping[str, float]:
+    """Mean detail of real drawings near each size; `written`: their data config as JSON."""
+    data = DataConfig.model_validate_json(written)
+    source, statistic = open_data(data), _detail_of(sizes_px, data)
     measured, settings = [], []
     ranges = [range(start, start + 100) for start in range(0, min(len(source), _REAL_PICTURES) // 100 * 100, 100)]
-    for batch in read_batches(source, view, seed=0, position_ranges=ranges, workers=0):
+    for batch in read_batches(source, data.transform, seed=0, position_ranges=ranges, workers=0):
         measured.append(statistic.measure(batch.pixels))
         settings.append(torch.tensor([[each.original_height_px, each.original_width_px] for each in batch.records]))
-    near = nearest_value(torch.log2(torch.cat(settings).float()), torch.log2(torch.tensor(numbers)))
-    real = real_statistic(torch.cat(measured), near, [str(side) for side in by_size])
-    found = {str(side): statistic.measure(pixels) for side, pixels in by_size.items()}
-    return estimate_mean("control_effect", slope_effects(found, real.means), _INTERVALS)
+    numbers = torch.tensor([(float(side), float(side)) for side in sizes_px])
+    near = nearest_value(torch.log2(torch.cat(settings).float()), torch.log2(numbers))
+    return real_statistic(torch.cat(measured), near, [str(side) for side in sizes_px]).means
 
 
 def _place(pixels: Tensor, captions: Sequence[str]) -> Estimate:
