@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from open_ldm.run_folder.history import read_history
+from tests.started import Started
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NETWORK = {"depth": 2, "width": 32, "heads": 2}
@@ -42,6 +42,14 @@ def pictures(tmp_path: Path) -> Path:
         colours = numbers.integers(0, 256, (24 + index, 32, 3), dtype=np.uint8)
         Image.fromarray(colours).save(folder / f"{index:02d}.png")
     return folder
+
+
+def told_by(example: str, settings: Mapping[str, str]) -> tuple[str, str]:
+    """What a program of examples/ writes to both streams, in a process of its own."""
+    program = Started(str(EXAMPLES / example), more=settings)
+    said, errors = (text.decode() for text in program.communicate(timeout=250))
+    assert program.returncode == 0, errors[-2000:]
+    return said, errors
 
 
 def code_cells() -> list[tuple[str, str]]:
@@ -105,16 +113,8 @@ def test_the_notebook_is_one() -> None:
 
 def test_a_control_of_ones_own_is_one_file(tmp_path: Path) -> None:
     settings = [*TOY, "data.source.length=40", "conditioning.semantic.encoder.width=16"]
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "own_control.py"],
-        env={**os.environ, "OUT": str(tmp_path / "run"), "SETTINGS": " ".join(settings)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("4 pictures in") == 3
+    said, _ = told_by("own_control.py", {"OUT": str(tmp_path / "run"), "SETTINGS": " ".join(settings)})
+    assert said.count("4 pictures in") == 3
     told = json.loads((tmp_path / "run" / "shrunk-4" / "samples.json").read_text())
     assert told["pictures"][0]["controls"] == {"shrunk": "4"} and told["samples_seen"] == 16
     assert "kind: shrunk" in (tmp_path / "run" / "config.yaml").read_text()
@@ -142,16 +142,8 @@ def test_a_tracker_of_ones_own_is_one_file(tmp_path: Path) -> None:
     told: list[list[list[Any]]] = []
     for samples in (16, 24):
         given = " ".join([*settings, f"training.samples={samples}", f"training.preview_every_samples={samples}"])
-        done = subprocess.run(
-            [sys.executable, EXAMPLES / "own_tracker.py"],
-            env={**os.environ, "OUT": str(tmp_path / "run"), "SETTINGS": given, "PYTHONPATH": os.pathsep.join(paths)},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr
-        told.append([json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")])
+        more = {"OUT": str(tmp_path / "run"), "SETTINGS": given, "PYTHONPATH": os.pathsep.join(paths)}
+        told.append([json.loads(line) for line in told_by("own_tracker.py", more)[0].splitlines() if line.startswith("[")])
     first, second = told
     assert ["start_run", None, "run"] in first and ["start_run", "r1", "run"] in second
     sent = [[call[-1]["step"] for call in calls if call[0] == "log_metrics"] for calls in told]
@@ -165,16 +157,8 @@ def test_metadata_of_ones_own_are_controls(tmp_path: Path) -> None:
     """Everything at toy scale: drawn, encoded, trained, asked for every column, read off, measured, and shown on a sheet."""
     settings = [*TOY[3:], "data.views=1"]
     counts = {"COUNT": "160", "SHOWN": "48", "ASKED": "3", "MEASURED": "2", "TRAINED": "third-missing"}
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "own_metadata.py"],
-        env={**os.environ, **counts, "OUT": str(tmp_path), "SETTINGS": " ".join(settings), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "columns not used: operator" in done.stdout and "by slide_id: 32 groups to train on, 8 held out" in done.stderr
+    said, errors = told_by("own_metadata.py", {**counts, "OUT": str(tmp_path), "SETTINGS": " ".join(settings)})
+    assert "columns not used: operator" in said and "by slide_id: 32 groups to train on, 8 held out" in errors
     found = json.loads((tmp_path / "results.json").read_text())
     trained = found["third-missing"]
     assert set(trained["samples"]) == set(trained["evaluated"]) == {"stain", "magnification", "exposure_ms"}

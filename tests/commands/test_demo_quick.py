@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from open_ldm.commands import devices
 from open_ldm.commands.demo import QUICK, run_demo
 from open_ldm.commands.demo.versions import BASELINE, IMPROVED
+from tests.commands.test_demo import forked
 
 
-def test_the_quick_demo_shows_that_the_colour_follows_the_size_or_stays(tmp_path: Path) -> None:
+def test_the_quick_demo_shows_that_the_colour_follows_the_size_or_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It trains for real, on one thread a model; what turns it red is in benchmarks/demo_seeds.py."""
+    monkeypatch.setattr(devices, "_started", forked)
     shown = run_demo(tmp_path, ["training.device=cpu"], silent=True, version=QUICK)
     assert shown.code == 0
     baseline, improved = shown.findings[BASELINE], shown.findings[IMPROVED]
