@@ -105,7 +105,7 @@ def test_a_pickled_or_forked_source_reads_on(shards: Path) -> None:
 
 
 def test_few_files_are_open_at_once(tmp_path: Path, tar: Tar, encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("open_ldm.sources.storage._FEWEST_OPEN", 2)
+    monkeypatch.setattr("open_ldm.sources.open_files._FEWEST_OPEN", 2)
     for number in range(5):
         tar(tmp_path / f"{number}.tar", {"a.png": encode()})
     source = opened(tmp_path)

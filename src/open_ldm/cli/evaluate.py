@@ -68,29 +68,31 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Sample a run, or read pictures, and compare them with data; evaluation.json keeps the results."""
-    from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS, collect_part, evaluate
+    from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS
     from open_ldm.commands.evaluate.options import choice_of, config_from
     from open_ldm.core.launch import leads
-    from open_ldm.core.tasks import Task
 
     names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
-    more: dict[str, Any] = {
-        "part": choice_of("--part", part, ("train", "held_out")),
-        "out": out,
-        "device": choice_of("--device", device, ("auto", "cpu", "cuda", "mps")),
-        "silent": as_json,
-    }
-    if task is not None and join:
-        raise ConfigError("--task collects a part and --join joins all", needed="one of the two")
-    found: Any
-    if task is not None:
-        found = collect_part(given, against, config, Task.parse(task), **more)
-    else:
-        found = evaluate(given, against, config, cache=cache, join=join, **more)
+    chosen_part = choice_of("--part", part, ("train", "held_out"))
+    chosen_device = choice_of("--device", device, ("auto", "cpu", "cuda", "mps"))
+    more = {"part": chosen_part, "out": out, "device": chosen_device, "silent": as_json}
+    found = _found(given, against, config, task, join, cache, more)
     if leads():
         print_json(found.to_json()) if as_json else show(found.text())
     return 0
+
+
+def _found(given: Path, against: str | None, config: Any, task: str | None, join: bool, cache: Path, more: Any) -> Any:
+    """Measure all, or collect the part of a task."""
+    from open_ldm.commands.evaluate.evaluate import collect_part, evaluate
+    from open_ldm.core.tasks import Task
+
+    if task is None:
+        return evaluate(given, against, config, cache=cache, join=join, **more)
+    if join:
+        raise ConfigError("--task collects a part and --join joins all", needed="one of the two")
+    return collect_part(given, against, config, Task.parse(task), **more)
 
 
 @app.command("fit-features")
