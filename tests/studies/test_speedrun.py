@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.events import Event
 from open_ldm.core.others import cores_of_others
+from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.studies.results import Value
 from open_ldm.studies.speedrun import Choice, Speedrun, cost_of
 from open_ldm.studies.speedrun.curve import Curve, Point, seconds_of_training, time_to
@@ -18,8 +20,9 @@ from open_ldm.studies.speedrun.table import BEGIN, END, update_table
 from tests.runs.tiny import tiny_recipe
 from tests.studies.small import FIT
 
-DATA = ("data.source.length=80", "data.holdout={share: 0.2}", "training.samples=48")
-CHOICE = Choice(seeds=2, first_seed=7, points=4, pictures=16, steps=2, fit=FIT)
+DATA = ("data.source.length=80", "data.holdout={share: 0.2}", "training.samples=16")
+FEW = BootstrapConfig(replicates=20)
+CHOICE = Choice(seeds=2, first_seed=7, points=2, pictures=16, steps=2, fit=FIT, bootstrap=FEW)
 
 
 def at(second: float, name: str, seen: int, **fields: float) -> Event:
@@ -82,7 +85,7 @@ def test_both_recipes_are_timed_to_the_level_of_the_first(out: Path) -> None:
         for seed in (7, 8):
             points = json.loads((out / f"{name}-seed{seed}" / "speedrun-points.json").read_text())["points"]
             seconds = [each["seconds"] for each in points]
-            assert [each["samples_seen"] for each in points] == [12, 24, 36, 48][: len(points)]
+            assert [each["samples_seen"] for each in points] == [8, 16][: len(points)]
             assert seconds == sorted(seconds) and seconds[0] > 0
 
 
@@ -98,7 +101,7 @@ def test_a_recipe_of_another_name_is_measured_against_the_same_level(out: Path) 
     with pytest.raises(ConfigError, match=r"started with training\.optimizer\.learning_rate"):
         speedrun(out, "training.optimizer.learning_rate=0.02").run()
     with pytest.raises(ConfigError, match="frozen by other settings"):
-        speedrun(out, choice=Choice(seeds=2, first_seed=7, points=4, pictures=20, steps=2, fit=FIT))
+        speedrun(out, choice=replace(CHOICE, pictures=20))
     with pytest.raises(ConfigError, match=r"another data\.source than"):
         speedrun(out, "data.source.two_shapes=0.5")
     with pytest.raises(ConfigError, match="at least 50 updates"):
@@ -137,12 +140,13 @@ def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -
         update_table(tmp_path / "absent.md", found)
 
 
-def test_what_it_takes_is_said_beforehand(tmp_path: Path) -> None:
-    sides = sides_of(str(tiny_recipe(tmp_path)), DATA, None, ["training.samples=96"], "longer")
+def test_what_it_takes_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_ldm.commands.plan.speed.remember_peak", lambda machine, speed: 1e11)
+    sides = sides_of(str(tiny_recipe(tmp_path)), DATA, None, ["training.samples=32"], "longer")
     found = cost_of(sides, CHOICE, measure=False)
     base, longer = found.sides
     assert longer.training == pytest.approx(2 * base.training) and base.measuring == longer.measuring
-    more = cost_of(sides, Choice(seeds=4, points=4, pictures=16, steps=2, fit=FIT), measure=False)
+    more = cost_of(sides, replace(CHOICE, seeds=4), measure=False)
     assert more.seconds == pytest.approx(2 * found.seconds)
 
 

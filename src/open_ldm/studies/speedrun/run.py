@@ -238,6 +238,7 @@ class Speedrun:
             against_n=self.choice.pictures,
             seed=_PICTURE_SEED,
             sampling=sampling_of_level(self.base, self.choice),
+            bootstrap=self.choice.bootstrap,
             out=training.run / "speedrun",
             cache=self.folder / "references",
         )

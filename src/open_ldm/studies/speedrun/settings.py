@@ -11,6 +11,7 @@ from typing import Any
 
 from open_ldm.core.config import flattened
 from open_ldm.core.errors import ConfigError
+from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.own_features import FIT
 from open_ldm.runs.recipe import Recipe, load_recipe
@@ -41,6 +42,7 @@ class Choice:
         held_out: Share of the data that is held out.
         steps: Of the sampler; None for those of the recipe that sets the level.
         fit: How features are fitted on the data.
+        bootstrap: How the intervals of values are found.
     """
 
     seeds: int = 3
@@ -50,6 +52,7 @@ class Choice:
     held_out: float = 0.1
     steps: int | None = None
     fit: FitConfig = field(default_factory=lambda: FIT)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
 
 
 @dataclass(frozen=True)
