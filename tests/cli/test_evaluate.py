@@ -177,6 +177,16 @@ def test_parts_of_tasks_are_measured_as_one_command_measures(
     assert code == 64 or (code == 2 and "at most 5" in said)
 
 
+def test_a_part_that_a_task_collected_is_counted_once_without_join_too(evaluate: Any, tmp_path: Path, capsys: Any) -> None:
+    given, against = folder_of(noise(12), tmp_path / "given"), folder_of(noise(12, seed=1), tmp_path / "against")
+    code, said, _ = ldm(capsys, "evaluate", given, "--task", "1/1", "--extractor", SMALL, "--out", tmp_path / "parts", "--json")
+    assert code == 0 and json.loads(said)["pictures"] == 12
+    plain = ["--against", against, "--metrics", "fid", "bootstrap.replicates=20"]
+    for more in ([], ["--join"]):  # which is still there after the first
+        found = evaluate(given, *plain, *more, out="parts")["results"][0]
+        assert found["count"] == 12, found
+
+
 def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:
     def drawn(n: int, seed: int, batch_size: int, rank: int = 0, size: int = 1) -> dict[int, torch.Tensor]:
         config = EvaluationConfig(metrics=("kid",), n=n, seed=seed, sampling={"batch_size": batch_size})

@@ -66,8 +66,8 @@ class Collector:
         return PartCollected(task, sum(self.world.gathered(own.pictures, "pictures of the part")), root)
 
     def forget(self) -> None:
-        """Remove what was kept on the way, once the results are written down."""
-        if self._own is not None:
+        """Remove what was kept on the way, once the results are written down; whole parts of tasks stay, for `--join`."""
+        if self._own is not None and not self._own.whole:
             self._own.remove()
 
     def _collected(
@@ -76,7 +76,8 @@ class Collector:
         label = "sample" if isinstance(self.pictures, SampledPictures) else "read"
         share, skip = self.parts.share(self.world), 0 if own is None else own.batches
         with Progress(-(-len(self.pictures) // share.size), label=label, unit="pictures", silent=self.silent) as progress:
-            batches = counted(self.pictures.batches(share, skip), self.watched(progress))
+            left = iter(()) if own is not None and own.whole else self.pictures.batches(share, skip)
+            batches = counted(left, self.watched(progress))
             return collect(batches, extractors, capacity=capacity_of(self.pictures), world=world, kept=own)
 
     def _root(self, extractors: Sequence[FeatureExtractor]) -> Path | None:
