@@ -15,7 +15,9 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.studies.results import Value
 from open_ldm.studies.speedrun import Choice, Speedrun, cost_of
 from open_ldm.studies.speedrun.curve import Curve, Point, seconds_of_training, time_to
-from open_ldm.studies.speedrun.settings import sides_of
+from open_ldm.studies.speedrun.level import Level
+from open_ldm.studies.speedrun.run import Found
+from open_ldm.studies.speedrun.settings import sides_of, training_of
 from open_ldm.studies.speedrun.table import BEGIN, END, update_table
 from tests.runs.tiny import tiny_recipe
 from tests.studies.small import FIT
@@ -46,6 +48,22 @@ def test_only_training_counts() -> None:
     assert seconds_of_training(again) == pytest.approx({10: 2.0})
 
 
+def test_a_save_beside_training_counts_only_while_training_waited() -> None:
+    events = [
+        at(0, "start", 0),
+        at(14, "checkpoint", 10, seconds=4.0, waited_seconds=0.5),  # begun at 10 s; training went on at 10.5
+        at(25, "checkpoint", 20, seconds=5.0, waited_seconds=0.5),
+    ]
+    assert seconds_of_training(events) == pytest.approx({10: 10.0, 20: 19.5})
+
+
+def test_a_process_lost_before_the_event_of_its_checkpoint_loses_no_time() -> None:
+    events = [at(0, "start", 0), at(5, "checkpoint", 10, seconds=1.0), at(8, "train", 15), at(30, "resume", 20)]
+    assert seconds_of_training([*events, at(33, "checkpoint", 30, seconds=1.0)]) == pytest.approx(
+        {10: 4.0, 20: 7.0 * 20 / 15, 30: 7.0 * 20 / 15 + 2.0}
+    )
+
+
 def curve(seed: int, losses: list[float], speed: float = 1.0) -> Curve:
     points = [Point(10 * n, speed * n, {"fid": Value(loss, loss - 1, loss + 1, "p")}) for n, loss in enumerate(losses, start=1)]
     return Curve(seed, 0.0, tuple(points), 1.5 * speed * len(losses))
@@ -60,9 +78,47 @@ def test_the_time_is_the_median_of_first_crossings() -> None:
     assert late.reached == 1 and not late.sure and late.at is None and late.text() == "> 3 s (2 to 3)"
 
 
+def test_a_seed_that_does_not_reach_the_level_is_later_than_all_that_do() -> None:
+    short = curve(1, [9, 8], speed=0.5)  # its whole training took less than the others to the level
+    found = time_to([curve(0, [9, 9, 4]), short, curve(2, [9, 9, 9, 4])], "fid", 5)
+    assert found.seconds == (3, 1.5, 4) and found.median == 4 and found.sure and found.at is not None
+    even = time_to([curve(0, [9, 9, 4]), short], "fid", 5)
+    assert even.median == pytest.approx(2.25) and not even.sure and even.at is None
+
+
+def test_what_does_not_reach_the_level_is_not_said_to_be_sooner() -> None:
+    level = Level("demo", {}, (7,), {"held_out_loss": 5.0, "fid": 5.0}, {}, {})
+    good, bound = time_to([curve(0, [9, 4])], "fid", 5), time_to([curve(0, [9, 8], speed=0.5)], "fid", 5)
+    times = {"base": dict.fromkeys(level.values, good), "worse": dict.fromkeys(level.values, bound)}
+    found = Found(level, times, {}, "", "", (), "")
+    assert found.ratio("fid", "worse") is None and found.to_json()["ratios"] == {"worse": dict.fromkeys(level.values)}
+    assert "do not reach" in found.text() and "sooner" not in found.text()
+    turned = Found(level, {"base": times["worse"], "better": times["base"]}, {}, "", "", (), "")
+    assert "at least 0.75 times sooner" in turned.text()
+
+
 def speedrun(out: Path, *more: str, choice: Choice = CHOICE, changes: tuple[str, ...] = DATA, name: str = "tuned") -> Speedrun:
     sides = sides_of(str(tiny_recipe(out.parent)), changes, None, more, name)
     return Speedrun(sides, out, choice, ["ldm", "speedrun", "tiny"])
+
+
+def test_every_checkpoint_of_the_interval_stays_to_be_measured_and_those_of_stops_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = speedrun(tmp_path / "out", changes=(*DATA[:2], "training.samples=92"))  # 23 updates of 4 in points of 5: 4 and a rest
+    (training,) = [training_of(side, 7, tmp_path / "out", CHOICE, None) for side in run.sides]
+    settings = training.recipe.training
+    names = [*range(settings.checkpoint_every_samples, 92, settings.checkpoint_every_samples), 84, 92]
+    assert settings.keep_checkpoints >= len(names) + 5  # stops save too
+    for seen in names:
+        (training.run / "checkpoints" / f"samples-{seen:012d}").mkdir(parents=True)
+    lines = [at(0, "start", 0), *(at(seen / 2, "checkpoint", seen, seconds=0.0) for seen in sorted(names))]
+    text = [{"event": one.name, "time": one.time, "samples_seen": one.samples_seen, **one.fields} for one in lines]
+    (training.run / "events.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in text))
+    value = Value(9.0, 8.0, 10.0, "p")
+    monkeypatch.setattr(Speedrun, "_measure", lambda *_: {"held_out_loss": value, "fid": value})
+    found = run._curve(training, Level("tiny", {}, (7,), {"held_out_loss": 5.0, "fid": 5.0}, {}, {}))
+    assert [each.samples_seen for each in found.points] == [20, 40, 60, 80, 92] and found.whole_seconds == 46
 
 
 @pytest.fixture(scope="module")

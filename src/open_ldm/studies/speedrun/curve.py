@@ -24,22 +24,38 @@ def seconds_of_training(events: Iterable[Event]) -> dict[int, float]:
     They count from the first screen of the run (its data open, its model built). Saving, previews and measuring on the way are
     not counted, nor is the time between a stop and the command that went on, nor work that was lost with a process.
 
+    A save that went on beside training counts from the moment it began, and only for as long as training waited for it. Where
+    a process was lost between a checkpoint and its event, its seconds follow from the pace until shortly before.
+
     Args:
         events: All of a run's event log, in the order written.
     """
     found: dict[int, float] = {}
-    before, began, other = 0.0, None, 0.0
+    paces: dict[int, float] = {}
+    before, began, pauses = 0.0, None, list[tuple[float, float]]()
     for event in events:
+        seen, clock = event.samples_seen, _clock(event)
         if event.name in ("start", "resume"):
-            found = {seen: seconds for seen, seconds in found.items() if event.name == "resume" and seen <= event.samples_seen}
-            before, began, other = found.get(event.samples_seen, 0.0), _clock(event), 0.0
-        elif event.name in _NOT_TRAINING and began is not None:
-            seconds = event.number("seconds") or 0.0
-            if event.name == "checkpoint":
-                found[event.samples_seen] = before + _clock(event) - seconds - began - other
-            waited = event.number("waited_seconds")  # of a save beside training, on an accelerator
-            other += seconds if waited is None else waited
+            goes_on = event.name == "resume"
+            found, paces = ({at: each for at, each in of.items() if goes_on and at <= seen} for of in (found, paces))
+            if goes_on and seen not in found:
+                found[seen] = _at_pace(seen, {**paces, **found})
+            before, began, pauses = found.get(seen, 0.0), clock, []
+        elif began is not None and event.name in (*_NOT_TRAINING, "train"):
+            length = 0.0 if event.name == "train" else event.number("seconds") or 0.0
+            moment = clock - length
+            seconds = before + moment - began - sum(waited for since, waited in pauses if since < moment)
+            if event.name in ("checkpoint", "train"):
+                (found if event.name == "checkpoint" else paces)[seen] = seconds
+            waited = event.number("waited_seconds")
+            pauses.append((moment, length if waited is None else waited))
     return found
+
+
+def _at_pace(seen: int, known: Mapping[int, float]) -> float:
+    """The seconds at a position by the pace until the last one before it whose seconds are known; 0 where none are."""
+    last = max((at for at in known if 0 < at <= seen), default=0)
+    return known[last] * seen / last if last else 0.0
 
 
 def _clock(event: Event) -> float:
@@ -82,18 +98,24 @@ class Time:
 
     Attributes:
         seconds: Of each seed; of one that does not reach the level, those of its whole training, which are too few.
-        reached: How many seeds reached it.
+        crossed: Of each seed: whether it reached the level.
         at: Value and interval of the metric where the seed of the median crossed the level; None where it did not.
     """
 
     seconds: tuple[float, ...]
-    reached: int
+    crossed: tuple[bool, ...]
     at: Value | None
 
     @property
+    def reached(self) -> int:
+        """How many seeds reached the level."""
+        return sum(self.crossed)
+
+    @property
     def median(self) -> float:
-        """Of the seeds."""
-        return median(self.seconds)
+        """Of the seeds; one that does not reach the level is later than all that do, however short its training was."""
+        ordered, half = in_order(self.seconds, self.crossed), len(self.seconds) // 2
+        return median(self.seconds[each] for each in ordered[(len(ordered) - 1) // 2 : half + 1])
 
     @property
     def sure(self) -> bool:
@@ -111,13 +133,18 @@ class Time:
         return {"median": self.median, "seconds": list(self.seconds), "reached": self.reached, "at": at}
 
 
+def in_order(seconds: Sequence[float], crossed: Sequence[bool]) -> list[int]:
+    """Return the numbers of seeds, the soonest first, and last those that do not reach the level."""
+    return sorted(range(len(seconds)), key=lambda each: (not crossed[each], seconds[each]))
+
+
 def time_to(curves: Sequence[Curve], metric: str, level: float) -> Time:
     """Return the seconds that trainings of one recipe took to a level of one metric."""
     crossings = [curve.crossing(metric, level) for curve in curves]
     seconds = [curve.whole_seconds if point is None else point.seconds for curve, point in zip(curves, crossings, strict=True)]
-    middle = sorted(range(len(seconds)), key=seconds.__getitem__)[len(seconds) // 2]
-    at = crossings[middle]
-    return Time(tuple(seconds), sum(point is not None for point in crossings), None if at is None else at.values[metric])
+    crossed = [point is not None for point in crossings]
+    at = crossings[in_order(seconds, crossed)[len(seconds) // 2]]
+    return Time(tuple(seconds), tuple(crossed), None if at is None else at.values[metric])
 
 
 def write_points(path: Path, protocol: str, points: Sequence[Point]) -> None:

@@ -29,6 +29,7 @@ from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import recipe_from
+from open_ldm.runs.saving import is_due
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
@@ -75,27 +76,41 @@ class Found:
     command: tuple[str, ...]
     date: str
 
-    def ratio(self, metric: str, name: str) -> float:
-        """Return how many times sooner a side reaches the level than the first one."""
-        return self.times["base"][metric].median / max(self.times[name][metric].median, 1e-9)
+    def ratio(self, metric: str, name: str) -> float | None:
+        """Return how many times sooner a side reaches the level than the first one; None where it does not reach it.
+
+        Where the median of the first one is a bound, so is this: at least so many times.
+        """
+        base, other = self.times["base"][metric], self.times[name][metric]
+        return base.median / max(other.median, 1e-9) if other.sure else None
 
     def text(self) -> str:
         """Return it for people: a line for each recipe and metric."""
         lines = []
         for name, times in self.times.items():
             for metric in METRICS:
-                ratio = "" if name == "base" else f", {self.ratio(metric, name):.2f} times sooner than base"
-                lines.append(f"{name}: {metric} {self.level.values[metric]:.4g} after {times[metric].text()}{ratio}")
+                said = "" if name == "base" else self._compared(metric, name)
+                lines.append(f"{name}: {metric} {self.level.values[metric]:.4g} after {times[metric].text()}{said}")
         return "\n".join(lines)
+
+    def _compared(self, metric: str, name: str) -> str:
+        ratio = self.ratio(metric, name)
+        if ratio is None:
+            return ", a level that most of its seeds do not reach"
+        return f", {'' if self.times['base'][metric].sure else 'at least '}{ratio:.2f} times sooner than base"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         times = {name: {metric: each.to_json() for metric, each in of.items()} for name, of in self.times.items()}
-        others = [name for name in self.times if name != "base"]
+        ratios = {
+            name: {metric: None if (ratio := self.ratio(metric, name)) is None else round(ratio, 3) for metric in METRICS}
+            for name in self.times
+            if name != "base"
+        }
         return {
             "level": asdict(self.level),
             "times": times,
-            "ratios": {name: {metric: round(self.ratio(metric, name), 3) for metric in METRICS} for name in others},
+            "ratios": ratios,
             "busy_cores": dict(self.busy),
             "machine": self.machine,
             "commit": self.commit,
@@ -213,6 +228,8 @@ class Speedrun:
         points: list[Point] = []
         for name in sorted(CheckpointFolder(training.run / "checkpoints").names()):
             seen = samples_seen_of(name)
+            if not is_due(training.recipe.training, seen) and seen < training.recipe.training.samples:
+                continue  # a stop saved it: a run that was interrupted is measured where others are
             if seen not in done:
                 values = self._measure(training, name)
                 shown = ", ".join(f"{metric} {one.value:.4g} of {level.values[metric]:.4g}" for metric, one in values.items())
