@@ -103,3 +103,10 @@ def test_what_libraries_write_obeys_the_umask(tmp_path: Path, umask: int, mode: 
     finally:
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").rglob("*.*")} == {mode}
+
+
+def test_a_disk_of_its_own_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "disk")
+    with pytest.raises(ConfigError, match=r"disk is a disk of its own.*--out .*disk/NAME"):
+        require_new(tmp_path / "disk")

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import samples_seen_of
+from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.commands.dry_run import dry_run
 from open_ldm.commands.ema import write_average
 from open_ldm.commands.plan.plan import plan
+from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
+from open_ldm.runs.averages import _snapshots, keep_averages
 from open_ldm.runs.load import load_model
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.runs.saving import Saving
 from open_ldm.runs.train import train
-from open_ldm.training.settings import PowerEmaConfig
+from open_ldm.training.settings import PowerEmaConfig, TrainingConfig
+from open_ldm.training.state import Counters
 from tests.runs.tiny import DENOISERS, TINY, tiny_recipe
 
 FORWARD = ["training.ema={kind: power, lengths: [0.05, 0.1], snapshot_every_samples: 4}", "preview.count=1"]
@@ -64,6 +72,54 @@ def test_a_run_that_goes_on_is_bit_equal_with_its_averages_and_snapshots(run: Pa
     newest = f"samples-{TINY['training']['samples']:012d}"
     assert hashes(broken / "checkpoints")[newest] == hashes(run / "checkpoints")[newest]
     assert hashes(run / "checkpoints")[newest].keys() == {"model", "ema", "ema_0.1", "optimizer"}
+
+
+class Course:
+    """What `keep_averages` reads of a trainer, at a position."""
+
+    def __init__(self, batch_size: int, every: int) -> None:
+        given = {"samples": 10**6, "batch_size": batch_size, "checkpoint_every_samples": 10**5}
+        given["ema"] = {"kind": "power", "snapshot_every_samples": every, "keep_snapshots": 8}  # type: ignore[assignment]
+        self.config, self.world = TrainingConfig.model_validate(given), World()
+        self.sharing = SimpleNamespace(in_shards=False)
+        groups = dict.fromkeys(self.config.ema.groups, {"weight": torch.zeros(2)})  # type: ignore[union-attr]
+        self.state = SimpleNamespace(counters=Counters(), ema=SimpleNamespace(snapshot=lambda: groups))
+
+    def go_on(self, folder: Path, updates: int) -> list[int]:
+        """The positions of the snapshots after so many updates more."""
+        for _ in range(updates):
+            self.state.counters.updates += 1
+            self.state.counters.samples_seen += self.config.batch_size
+            keep_averages(folder, self)  # type: ignore[arg-type]
+        return sorted(samples_seen_of(name) for name in CheckpointFolder(folder).names())
+
+
+def test_snapshots_stay_evenly_spread_where_an_update_is_longer_than_their_interval(tmp_path: Path) -> None:
+    kept = Course(64, 10).go_on(tmp_path, 30)
+    assert kept == [64 * number for number in (4, 8, 12, 16, 20, 24, 28)]
+
+
+def test_snapshots_are_bounded_where_their_interval_becomes_longer(tmp_path: Path) -> None:
+    Course(4, 4).go_on(tmp_path, 15)
+    longer = Course(4, 40)
+    longer.state.counters = Counters(samples_seen=60, updates=15)
+    assert longer.go_on(tmp_path, 5) == [40, 80]
+
+
+def test_snapshots_of_a_training_that_was_lost_go_when_another_begins(tmp_path: Path) -> None:
+    course = Course(4, 4)
+    assert len(course.go_on(tmp_path / "averages", 6)) == 6
+    course.state.counters = Counters(samples_seen=8, updates=2)
+    Saving(SharedCheckpoints(tmp_path / "checkpoints", World()), course, dict, SimpleNamespace())  # type: ignore[arg-type]
+    assert course.go_on(tmp_path / "averages", 0) == [4, 8]
+
+
+def test_snapshots_are_checked_and_not_held(tmp_path: Path) -> None:
+    course = Course(4, 4)
+    course.go_on(tmp_path, 6)
+    found, problems = _snapshots(CheckpointFolder(tmp_path, required=("updates",)), 20, course.config.ema.groups)  # type: ignore[union-attr]
+    assert [each.content["updates"] for each in found] == [1, 2, 3, 4] and not problems
+    assert not any(each.files for each in found)
 
 
 def test_snapshots_are_bounded(tmp_path: Path) -> None:

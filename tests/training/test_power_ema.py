@@ -131,3 +131,8 @@ def test_a_recipe_without_a_kind_is_of_the_time_of_one_average() -> None:
     for wrong in ({"kind": "power", "decay": 0.9}, {"kind": "power", "lengths": [0.1, 0.1]}, {"lengths": [0.1, 0.2]}):
         with pytest.raises(ValidationError):
             read.validate_python(wrong)
+
+
+def test_lengths_whose_groups_would_have_one_name_are_refused() -> None:
+    with pytest.raises(ValidationError, match="are the same to six digits"):
+        PowerEmaConfig(lengths=(0.1, 0.1000001))

@@ -8,7 +8,7 @@ from typing import Any
 
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.config import to_yaml
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.new_folder import new_folder, require_new
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.averages import make_average
@@ -66,12 +66,11 @@ def write_average(run: Path, length: float, out: Path) -> WrittenAverage:
         out: The run folder to make.
 
     Raises:
-        ConfigError: `out` exists, or the run did not keep two averages.
+        ConfigError: `out` is in use, or the run did not keep two averages.
         CheckpointError: Nothing verifies.
         DiskError: The disk refuses.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already", fix="choose another --out")
+    require_new(out)
     made = make_average(run, length)
     content = made.checkpoint.content
     about = {
@@ -82,8 +81,9 @@ def write_average(run: Path, length: float, out: Path) -> WrittenAverage:
         "error": made.combination.error,
     }
     manifest = {"recipe": content["recipe"], **Knowledge.from_json(content).to_json(), "average": about}
-    folder = RunFolder(out)
-    CheckpointFolder(folder.checkpoints).save(int(content["samples_seen"]), {"ema": made.tensors}, manifest)
-    folder.write_config(to_yaml(made.recipe))
+    with new_folder(out) as temporary:
+        folder = RunFolder(temporary)
+        CheckpointFolder(folder.checkpoints).save(int(content["samples_seen"]), {"ema": made.tensors}, manifest)
+        folder.write_config(to_yaml(made.recipe))
     found = made.combination.error
     return WrittenAverage(out, length, made.checkpoint.path.name, made.snapshots, found, made.problems)

@@ -25,13 +25,15 @@ def require_new(out: Path) -> None:
         out: The folder to make.
 
     Raises:
-        ConfigError: There is a file, or a folder that holds something, or it is the current folder.
+        ConfigError: There is a file, or a folder that holds something, or it is the current folder or a disk of its own.
         DiskError: Nothing can be written there.
     """
     if out.is_dir() and out.resolve() == Path.cwd():
         raise ConfigError(
             f"{out} is the folder that this command was started in", needed="a folder to make", fix="choose another --out"
         )
+    if out.is_dir() and out.is_mount():
+        raise ConfigError(f"{out} is a disk of its own, which cannot be replaced", fix=f"--out {out}/NAME")
     if out.is_dir() and not any(out.iterdir()):
         require_writable(out.resolve().parent)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,17 @@ def keep_averages(folder: Path, trainer: Trainer[Any, Any]) -> None:
     every = training.snapshot_every_samples
     if not isinstance(training.ema, PowerEmaConfig) or not passed(seen - training.batch_size, seen, every):
         return  # the end of a training has a checkpoint, which holds both
+    every = max(every, training.batch_size)  # snapshots are no closer, and their numbers have no gaps
     store = SharedCheckpoints(folder, trainer.world, _ALL, (UPDATES,))
     content = {UPDATES: trainer.state.counters.updates}
     store.save_of_all(seen, trainer.state.ema.snapshot(), content, shards=trainer.sharing.in_shards)
     if trainer.world.leads:
-        numbers = {name: samples_seen_of(name) // every for name in store.names()}
-        kept = snapshots_kept(numbers.values(), training.ema.keep_snapshots)
-        for name, number in numbers.items():
-            if number not in kept:
+        first: dict[int, str] = {}  # an interval that was another one before may have left several of one number
+        for name in sorted(store.names()):
+            first.setdefault(samples_seen_of(name) // every, name)
+        kept = {first[number] for number in snapshots_kept(first, training.ema.keep_snapshots) if number}
+        for name in store.names():
+            if name not in kept:
                 remove_checkpoint(folder / name)
 
 
@@ -115,7 +118,7 @@ def make_average(path: Path, length: float) -> MadeAverage:
     total: dict[str, Tensor] = {}
     for each in snapshots:
         for group in config.groups:
-            _add(total, each.files[group], next(factors))
+            _add(total, read_group(each.path, group, each.content["files"][group]), next(factors))
     second = read_group(checkpoint.path, config.groups[1], checkpoint.content["files"][config.groups[1]])
     for tensors in ({name: checkpoint.files["ema"][name] for name in second}, second):  # what is averaged, without constants
         _add(total, tensors, next(factors))
@@ -130,14 +133,17 @@ def _add(total: dict[str, Tensor], tensors: Mapping[str, Tensor], factor: float)
 
 
 def _snapshots(folder: CheckpointFolder, before: int, groups: Sequence[str]) -> tuple[list[Checkpoint], list[str]]:
-    """The good snapshots of earlier positions, oldest first, and what is wrong with the others."""
+    """The good snapshots of earlier positions, oldest first, and what is wrong with the others.
+
+    Their tensors are read again when they are added up: together they may be dozens of times the model.
+    """
     found: list[Checkpoint] = []
     problems: list[str] = []
     for name in sorted(folder.names()):
         if samples_seen_of(name) >= before:
             continue
         try:
-            found.append(load_checkpoint(folder.root / name, tuple(groups), folder.required))
+            found.append(replace(load_checkpoint(folder.root / name, tuple(groups), folder.required), files={}))
         except CheckpointError as error:
             problems.append(f"snapshot passed over: {error.one_line()}")
     return found, problems

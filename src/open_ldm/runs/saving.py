@@ -39,6 +39,8 @@ class Teller(Protocol):
 class Saving:
     """Writes the checkpoints of a training; all processes call each method together, after the same update.
 
+    Snapshots of averages that are later than where the training stands are removed: they are of updates that were lost.
+
     A model in shards, and one on an accelerator, is saved beside training where memory allows. A whole model on the CPU is
     not: there the thread that hashes takes its time from training.
 
@@ -56,6 +58,7 @@ class Saving:
         self._averages = RunFolder(store.root.parent).averages
         self._background = BackgroundSaves(store)
         self._refusal = ""
+        forget_averages(self._averages, trainer)
 
     @property
     def beside(self) -> bool:

@@ -99,8 +99,8 @@ class PowerEmaConfig(Config):
 
     @model_validator(mode="after")
     def _differ(self) -> PowerEmaConfig:
-        if self.lengths[0] == self.lengths[1]:
-            raise ValueError(f"lengths {list(self.lengths)} are the same; needed: two that differ")
+        if self.groups[0] == self.groups[1]:
+            raise ValueError(f"lengths {list(self.lengths)} are the same to six digits; needed: two that differ")
         return self
 
     @property

@@ -100,7 +100,7 @@ def changes_of(side: Side, choice: Choice, stats: str | None = None) -> list[str
         "held_out=null",
         "evaluation=null",
         f"training.checkpoint_every_samples={every}",
-        f"training.keep_checkpoints={max(2, base.training.samples // base.training.batch_size + 1)}",  # all, also those of stops
+        f"training.keep_checkpoints={base.training.samples // base.training.batch_size + 2}",  # all, also those of stops
     ]
 
 
