@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +96,25 @@ def test_no_wrong_byte_comes_through_a_bad_network(
     assert contents(remote) == contents(local)
     assert (remote.fingerprint, remote.class_names) == (local.fingerprint, local.class_names)
     assert served.faults >= 3 and isinstance(remote._storage, RemoteFiles) and remote._storage.network.faults >= 2
+
+
+def test_an_index_that_is_made_anew_here_is_not_replaced_by_an_older_one_from_there(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from remote_server import serving
+
+    web = shutil.copytree(made, tmp_path / "web")
+    with serving(web) as server:
+        url = web_address(server.url, monkeypatch)
+        config = ShardsConfig.model_validate({"path": url, "remote": {"folder": tmp_path / "kept"}})
+        assert len(contents(config.open())) == SHARDS * COUNT
+        shutil.copyfile(web / "t-1.tar", web / "t-0.tar")  # a new shard, whose index is not made there
+        with tarfile.open(web / "t-0.tar", "a") as archive:
+            archive.addfile(tarfile.TarInfo("longer" * 20))
+        assert index_data(config, silent=True).written == 1
+        found = contents(config.open())
+    assert len(found) == SHARDS * COUNT and [one[3] for one in found[:COUNT]] == [one[3] for one in found[COUNT : 2 * COUNT]]
 
 
 def _read_all(source: ShardsSource, answers: Any) -> None:

@@ -20,7 +20,7 @@ from open_ldm.runs.recipe import build_config
 from open_ldm.sources.network import NetworkError, NotThereError
 from open_ldm.sources.shard_index import index_shard
 from open_ldm.sources.shard_paths import LocatedShards, locate_shards
-from open_ldm.sources.shard_sidecar import Stamp, read_sidecar, sidecars_of, write_sidecar
+from open_ldm.sources.shard_sidecar import Stamp, read_sidecar, sidecar_of, sidecars_of, write_sidecar
 from open_ldm.sources.shard_table import write_table
 from open_ldm.sources.shards import ShardsConfig
 from open_ldm.sources.shrunk import ShrunkConfig
@@ -104,6 +104,7 @@ def index_data(config: ShardsConfig, task: Task | None = None, *, digests: bool 
                 before = Stamp.of(shard.stat())
                 index = index_shard(shard, config.rules, remember=False)
                 write_sidecar(shard, index, config.rules, before, digests=digests)
+                storage.made_here(sidecar_of(shard, config.rules))
                 written, samples = written + 1, samples + len(index.entries)
             progress.update(number + 1)
     missing = sum(not _is_indexed(config, storage, shard, digests=digests) for shard in shards)
@@ -136,5 +137,5 @@ def _is_indexed(config: ShardsConfig, storage: Storage, shard: Path, *, digests:
 def _with_table(config: ShardsConfig, located: LocatedShards) -> Path:
     """Write the table, then with the hashes of the whole index, which are those of the same shards without a table."""
     shards = located.shards
-    write_table(shards, config.rules, {})
+    located.storage.made_here(write_table(shards, config.rules, {}))  # or an older one behind the network would take its place
     return write_table(shards, config.rules, config.open().known_hashes())

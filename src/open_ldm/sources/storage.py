@@ -52,6 +52,9 @@ class Storage(Protocol):
             DataError: The network does not say.
         """
 
+    def made_here(self, path: Path) -> None:
+        """Take note that a small file beside the shards was made on this machine: it is not fetched any more."""
+
     def changed(self, shard: Path, stamp: Stamp) -> bool:
         """Return whether a shard is not in the state that an index belongs to, as far as can be told without reading it."""
 
@@ -111,6 +114,9 @@ class LocalFiles:
         """See `Storage`."""
         return path.is_file()
 
+    def made_here(self, path: Path) -> None:
+        """Do nothing: all files are here."""
+
     def changed(self, shard: Path, stamp: Stamp) -> bool:
         """See `Storage`."""
         try:
@@ -155,7 +161,7 @@ class RemoteFiles:
 
     def obtain(self, path: Path, *, again: bool = False) -> bool:
         """See `Storage`. A file that was made here, by `ldm data index`, is never fetched."""
-        fetched = path.with_name(f".{path.name}.fetched")
+        fetched = _mark_of(path)
         if path.is_file() and not (again and fetched.exists()):
             return True
         with self._lock(path.name):
@@ -172,6 +178,10 @@ class RemoteFiles:
             write_bytes(path, content)
             fetched.touch()
         return True
+
+    def made_here(self, path: Path) -> None:
+        """See `Storage`."""
+        _mark_of(path).unlink(missing_ok=True)
 
     def changed(self, shard: Path, stamp: Stamp) -> bool:
         """See `Storage`. Another size tells; digests tell the rest when a picture is read."""
@@ -261,6 +271,11 @@ class RemoteFiles:
                 with suppress(OSError):  # Windows removes no file that is open
                     path.unlink()
                     total -= length
+
+
+def _mark_of(path: Path) -> Path:
+    """An empty file that says of another one that it was fetched."""
+    return path.with_name(f".{path.name}.fetched")
 
 
 def _used(shard: Path) -> tuple[int, int, Path] | None:
