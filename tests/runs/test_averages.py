@@ -82,7 +82,7 @@ class Course:
         given["ema"] = {"kind": "power", "snapshot_every_samples": every, "keep_snapshots": 8}  # type: ignore[assignment]
         self.config, self.world = TrainingConfig.model_validate(given), World()
         self.sharing = SimpleNamespace(in_shards=False)
-        groups = dict.fromkeys(self.config.ema.groups, {"weight": torch.zeros(2)})  # type: ignore[union-attr]
+        groups = {name: {"weight": torch.zeros(2)} for name in self.config.ema.groups}  # type: ignore[union-attr]
         self.state = SimpleNamespace(counters=Counters(), ema=SimpleNamespace(snapshot=lambda: groups))
 
     def go_on(self, folder: Path, updates: int) -> list[int]:
