@@ -18,7 +18,7 @@ from open_ldm.studies.speedrun.curve import Curve, Point, seconds_of_training, t
 from open_ldm.studies.speedrun.level import Level
 from open_ldm.studies.speedrun.run import Found
 from open_ldm.studies.speedrun.settings import sides_of, training_of
-from open_ldm.studies.speedrun.table import BEGIN, END, update_table
+from open_ldm.studies.speedrun.table import BEGIN, END, rows_of, update_table
 from tests.runs.tiny import tiny_recipe
 from tests.studies.small import FIT
 
@@ -90,11 +90,26 @@ def test_what_does_not_reach_the_level_is_not_said_to_be_sooner() -> None:
     level = Level("demo", {}, (7,), {"held_out_loss": 5.0, "fid": 5.0}, {}, {})
     good, bound = time_to([curve(0, [9, 4])], "fid", 5), time_to([curve(0, [9, 8], speed=0.5)], "fid", 5)
     times = {"base": dict.fromkeys(level.values, good), "worse": dict.fromkeys(level.values, bound)}
-    found = Found(level, times, {}, "", "", (), "")
+    found = Found(level, times, {}, "", "", (), "", (7,))
     assert found.ratio("fid", "worse") is None and found.to_json()["ratios"] == {"worse": dict.fromkeys(level.values)}
     assert "do not reach" in found.text() and "sooner" not in found.text()
-    turned = Found(level, {"base": times["worse"], "better": times["base"]}, {}, "", "", (), "")
+    turned = Found(level, {"base": times["worse"], "better": times["base"]}, {}, "", "", (), "", (7,))
     assert "at least 0.75 times sooner" in turned.text()
+
+
+def test_a_row_names_the_seeds_and_the_processors_of_its_own_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = Value(5.0, 4.0, 6.0, "p")
+    level = Level("demo", {}, (100, 101, 102), {"held_out_loss": 5.0, "fid": 5.0}, {}, {})
+    run = speedrun(tmp_path / "out", choice=Choice(seeds=2, first_seed=200, points=4, pictures=16, steps=2, fit=FIT))
+    for name in ("_stats", "_features", "_train"):
+        monkeypatch.setattr(Speedrun, name, lambda *_: None)
+    point = Point(4, 9.0, {"held_out_loss": value, "fid": value})
+    monkeypatch.setattr(Speedrun, "_curve", lambda _, training, level: Curve(training.seed, 0.0, (point,), 9.0))
+    monkeypatch.setattr(Speedrun, "_frozen", lambda *_: level)
+    (tmp_path / "out" / "base-seed200").mkdir(parents=True)
+    (tmp_path / "out" / "base-seed200" / "speedrun-began.json").write_text('{"busy_cores": 0.0, "machine": "another"}')
+    found = run.run()
+    assert found.machine.startswith("another; ") and "| 200 to 201 |" in rows_of(found)["| demo | base |"]
 
 
 def speedrun(out: Path, *more: str, choice: Choice = CHOICE, changes: tuple[str, ...] = DATA, name: str = "tuned") -> Speedrun:

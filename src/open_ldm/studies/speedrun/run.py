@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.events import read_events
-from open_ldm.core.files import write_json
+from open_ldm.core.files import read_json_object, write_json
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.others import cores_of_others
 from open_ldm.core.plain_data import parse_json
@@ -62,7 +63,8 @@ class Found:
         level: Frozen.
         times: By the name of a side, by metric.
         busy: By the name of a side: the most cores that other programs used when one of its trainings began.
-        machine: The processor, in words.
+        machine: The processor, in words; all of them where trainings began on several.
+        seeds: Of the trainings.
         commit: Of the program; empty outside of a repository.
         command: That gave this.
         date: ISO 8601, UTC.
@@ -75,6 +77,7 @@ class Found:
     commit: str
     command: tuple[str, ...]
     date: str
+    seeds: tuple[int, ...]
 
     def ratio(self, metric: str, name: str) -> float | None:
         """Return how many times sooner a side reaches the level than the first one; None where it does not reach it.
@@ -116,6 +119,7 @@ class Found:
             "commit": self.commit,
             "command": shlex.join(self.command),
             "date": self.date,
+            "seeds": list(self.seeds),
         }
 
 
@@ -163,6 +167,10 @@ class Speedrun:
             "fit": self.choice.fit.model_dump(mode="json"),
         }
 
+    @cached_property
+    def _machine(self) -> str:
+        return set_up_machine("auto", "auto").sentence
+
     def run(self) -> Found:
         """Train, freeze, measure and write speedrun.json. Raises StoppedError after a stop signal; the same command goes on."""
         stats = self._stats()
@@ -177,9 +185,9 @@ class Speedrun:
             curves[each.side.name].append(self._curve(each, level))
         times = {name: {metric: time_to(of, metric, level.values[metric]) for metric in METRICS} for name, of in curves.items()}
         busy = {name: max(curve.busy for curve in of) for name, of in curves.items()}
-        machine = set_up_machine("auto", "auto").sentence
+        machines = dict.fromkeys(_began(each.run).get("machine") or self._machine for each in trainings)
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        found = Found(level, times, busy, machine, git_commit(), self.command, date)
+        found = Found(level, times, busy, "; ".join(machines), git_commit(), self.command, date, tuple(seeds))
         write_json(self.out / "speedrun.json", found.to_json())
         return found
 
@@ -192,10 +200,11 @@ class Speedrun:
             return
         busy = cores_of_others()
         self.say(f"{training.side.name}, seed {training.seed}: {busy:.2f} cores are used by other programs")
-        began = training.run / _BEGAN
         result = train(training.recipe, training.run, silent=False, command=training.command)
-        before = _busy_at(began)
-        write_json(began, {"busy_cores": busy if before is None else max(before, busy)})
+        before = _began(training.run)
+        machine = before.get("machine", self._machine)
+        busy = max(busy, before.get("busy_cores", 0.0))
+        write_json(training.run / _BEGAN, {"busy_cores": busy, "machine": machine})
         if result.code == StoppedError.exit_code:
             raise StoppedError("stopped and saved", fix=f"go on with: {shlex.join(self.command)}")
 
@@ -237,7 +246,7 @@ class Speedrun:
                 done[seen] = Point(seen, seconds[seen], values)
                 write_points(file, protocol, [done[each] for each in sorted(done)])
             points.append(done[seen])
-            curve = Curve(training.seed, _busy_at(training.run / _BEGAN) or 0.0, tuple(points), max(seconds.values()))
+            curve = Curve(training.seed, _began(training.run).get("busy_cores", 0.0), tuple(points), max(seconds.values()))
             if all(curve.crossing(metric, level.values[metric]) for metric in METRICS):
                 break
         return curve
@@ -293,8 +302,6 @@ def _seen(run: Path) -> int:
     return 0 if newest is None else samples_seen_of(newest)
 
 
-def _busy_at(file: Path) -> float | None:
-    if not file.is_file():
-        return None
-    content: Any = parse_json(file.read_text(encoding="utf-8"))
-    return float(content["busy_cores"])
+def _began(run: Path) -> dict[str, Any]:
+    """What was noted when a training began: busy cores and the processor; empty before it has ended once."""
+    return read_json_object(run / _BEGAN)

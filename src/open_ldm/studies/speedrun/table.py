@@ -29,8 +29,12 @@ def rows_of(found: Found) -> dict[str, str]:
             cells.append(times[metric].text())
             cells.append("not reached" if at is None else f"{at.value:.4g} ({at.low:.4g} to {at.high:.4g})")
         beside = f", beside {found.busy[name]:.1f} busy cores" if found.busy[name] > MANY else ""
-        last = found.level.seeds[0] + len(times["fid"].seconds) - 1
-        cells += [f"{found.level.seeds[0]} to {last}", f"{found.machine}{beside}", found.date[:10], found.commit[:12] or "-"]
+        cells += [
+            f"{found.seeds[0]} to {found.seeds[-1]}",
+            f"{found.machine}{beside}",
+            found.date[:10],
+            found.commit[:12] or "-",
+        ]
         cells.append(f"`{shlex.join(found.command)}`".replace("|", "\\|"))
         rows[key] = f"{key} {' | '.join(cells)} |"
     return rows
