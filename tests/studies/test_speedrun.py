@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +168,18 @@ def test_the_same_command_trains_and_measures_nothing_anew(out: Path, monkeypatc
         monkeypatch.setattr(f"open_ldm.studies.speedrun.run.{name}", lambda *given, **named: pytest.fail("done anew"))
     again = json.loads(json.dumps(speedrun(out, "training.optimizer.learning_rate=0.01").run().to_json()))
     assert again["times"] == before["times"] and again["level"] == before["level"]
+
+
+def test_a_training_lost_before_its_last_event_still_has_its_time(out: Path, tmp_path: Path) -> None:
+    there = shutil.copytree(out, tmp_path / "out")
+    tiny_recipe(tmp_path)
+    for file in ("events.jsonl", "speedrun-points.json"):
+        (there / "base-seed7" / file).rename(tmp_path / file)
+    lines = (tmp_path / "events.jsonl").read_text().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if json.loads(line)["event"] == "checkpoint")
+    (there / "base-seed7" / "events.jsonl").write_text("".join(lines[:last]))
+    found = speedrun(there, "training.optimizer.learning_rate=0.01").run()
+    assert all(each > 0 for each in found.times["base"]["fid"].seconds)
 
 
 def test_a_recipe_of_another_name_is_measured_against_the_same_level(out: Path) -> None:

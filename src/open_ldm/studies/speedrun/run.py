@@ -196,8 +196,9 @@ class Speedrun:
         if (training.run / "config.yaml").is_file():
             settled, _ = settle_for_folder(training.recipe, folder)
             require_same_recipe(settled, folder, recipe_from)
-        if _seen(training.run) >= settled.training.samples:
-            return
+        seen = _seen(training.run)
+        if seen >= settled.training.samples and seen in seconds_of_training(read_events(folder.events)):
+            return  # one that was lost before the event of its last checkpoint goes on from it, which writes one
         busy = cores_of_others()
         self.say(f"{training.side.name}, seed {training.seed}: {busy:.2f} cores are used by other programs")
         result = train(training.recipe, training.run, silent=False, command=training.command)
