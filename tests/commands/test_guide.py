@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ def test_what_has_no_effect_or_no_guide_is_refused(run: Path, tmp_path: Path) ->
     train(other, tmp_path / "other", silent=True)
     with pytest.raises(ConfigError, match=r"another conditioning than .*needed: an earlier checkpoint"):
         guided_run(open_run(run), tmp_path / "other")
+    opened = open_run(run)
+    larger = replace(opened.known, facts=replace(opened.known.facts, latent_size=(64, 64)))
+    with pytest.raises(ConfigError, match="another size of the latents than"):
+        guided_run(replace(opened, known=larger), earlier(run))
 
 
 def test_the_command_takes_guide_and_rescale(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

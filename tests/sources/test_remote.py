@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -199,6 +200,13 @@ def test_a_file_that_is_gone_is_missing(served: Any, opened: Callable[..., Shard
             source.expect_streams(1)
         with pytest.raises(BadPicture, match="missing file"):
             source[0]
+
+
+def test_names_of_a_listing_that_mean_another_folder_are_left_out() -> None:
+    files = fsspec.filesystem("memory")
+    for name in ("a.tar", "..\\b.tar", "c:d.tar"):
+        files.pipe_file(f"/listed/{name}", b"x")
+    assert network.Network("memory://listed", network.RemoteConfig()).names() == {"a.tar": 1}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
         "autoencoder": (run.recipe.autoencoder, loaded.recipe.autoencoder),
         "latent statistics": (run.known.stats, loaded.known.stats),
         "classes and words": tuple((each.known.facts.class_names, each.known.facts.words) for each in (run, loaded)),
-        "channels": (run.known.facts.channels, loaded.known.facts.channels),
+        "size of the latents": tuple((each.known.facts.channels, each.known.facts.latent_size) for each in (run, loaded)),
     }
     for name, (own, other) in alike.items():
         if own != other:

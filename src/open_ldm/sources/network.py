@@ -23,6 +23,8 @@ from open_ldm.core.errors import ConfigError, shortened
 from open_ldm.core.extras import need
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"[\\:\x00-\x1f]|^\.*$")
+"""Names of a listing that would mean another folder, or no file, where they are kept; no shard has one."""
 _LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS = 20.0, 0.1
 _FOR_GOOD = (400, 401, 403, 405, 410, 416, 451)
 """Answers that no second try changes."""
@@ -141,7 +143,8 @@ class Network:
         """
         files, base = self._files()
         listed = self._tried("", lambda: self._bounded(files.ls, base, detail=True))
-        return {str(one["name"]).rstrip("/").rpartition("/")[2]: one.get("size") for one in listed if one["type"] == "file"}
+        sizes = {str(one["name"]).rstrip("/").rpartition("/")[2]: one.get("size") for one in listed if one["type"] == "file"}
+        return {name: size for name, size in sizes.items() if not _ELSEWHERE.search(name)}
 
     def size(self, name: str) -> int:
         """Ask for the size of a file in bytes. Raises NetworkError, NotThereError among them."""
