@@ -34,7 +34,7 @@ def test_ema_writes_folders_that_can_be_sampled(capsys: pytest.CaptureFixture[st
     code, out, _ = ldm(capsys, "ema", str(run), "--length", "0.1", "--out", str(tmp_path / "other"), "--json")
     assert code == 0 and json.loads(out)["averages"][0]["error"] < 1e-9  # one of the two that it held
     code, _, err = ldm(capsys, "ema", str(run), "--length", "0.13")
-    assert code == 2 and "exists already; fix: choose another --out" in err
+    assert code == 2 and "exists already and is not empty" in err and "fix: choose another --out" in err
     code, _, err = ldm(capsys, "ema", str(run), "--length", "0.1", "--length", "0.2", "--out", str(tmp_path / "x"))
     assert code == 2 and "names one folder, and there are 2 lengths" in err
 
