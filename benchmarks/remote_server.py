@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -51,12 +52,20 @@ class Served:
             self.asked[method, name] += 1
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a reader that has gone away, as one does after its time-out."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[Served]:
     """Serve a folder's files at 127.0.0.1 until the block ends."""
     state = Served()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(folder, state))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(folder, state))
     state.url = f"http://127.0.0.1:{server.server_address[1]}/data"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
