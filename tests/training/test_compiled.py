@@ -130,7 +130,8 @@ def test_the_setting_is_read_as_it_is_written() -> None:
         load_autoencoder_recipe("photos-autoencoder", ["training.compile=off"])
 
 
-@pytest.mark.skipif("LDM_COMPILE" not in os.environ, reason="half a minute of the C++ compiler; set LDM_COMPILE")
+@pytest.mark.skipif("LDM_COMPILE" not in os.environ, reason="minutes of the C++ compiler; set LDM_COMPILE")
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", list(DENOISERS))
 def test_a_network_compiled_for_real_trains_as_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, problem = compiling(monkeypatch, None, denoiser=DENOISERS[name])
