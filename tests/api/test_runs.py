@@ -72,6 +72,17 @@ def test_samples_are_what_the_command_writes(run: ldm.Run, tmp_path: Path, capsy
     assert torch.equal(run.sample([CAPTION], count=1, seed=8, **options_of_both).pixels, samples.pixels[1:])
 
 
+def test_a_guide_is_that_of_the_command(run: ldm.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = run.sample(CAPTION, count=1, steps=2, semantic_scale=3, guide=run.path, guide_scale=2, rescale=0.5)
+    samples.save(tmp_path / "python")
+    options = ["--prompt", CAPTION, "--count", 1, "--steps", 2, "--semantic-scale", 3, "--guide", run.path, "--guide-scale", 2]
+    code, _, _ = command(capsys, "sample", run.path, *options, "--rescale", 0.5, "--out", tmp_path / "command")
+    assert code == 0
+    written = [sorted((path.name, path.read_bytes()) for path in (tmp_path / each).iterdir()) for each in ("python", "command")]
+    assert written[0] == written[1]
+    assert b'"rescale": 0.5' in dict(written[0])["samples.json"]
+
+
 def test_a_checkpoint_inside_a_run_is_a_run_too(run: ldm.Run) -> None:
     early = ldm.load_run(run.path / "checkpoints" / "samples-000000000008")
     assert early.samples_seen == 8 and early.recipe == run.recipe and early.report == run.report

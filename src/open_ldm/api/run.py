@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from open_ldm.api.asked import asked_for, solved
 from open_ldm.api.boundary import in_python
 from open_ldm.api.history import History, read_curves
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
@@ -17,7 +17,6 @@ from open_ldm.commands.evaluate import evaluate as evaluating
 from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.options import choice_of, config_from
 from open_ldm.commands.evaluate.reference import CACHE
-from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.commands.samples import Samples
 from open_ldm.core.config import read_yaml
 from open_ldm.core.device import DeviceName
@@ -95,6 +94,9 @@ class Run:
         spacing: str | None = None,
         semantic_scale: float | None = None,
         control_scale: float | None = None,
+        guide: str | Path | None = None,
+        guide_scale: float | None = None,
+        rescale: float | None = None,
         negative_prompt: str | None = None,
         sweep: str | None = None,
         start: str | Path | None = None,
@@ -117,6 +119,9 @@ class Run:
             spacing: Of the steps: trailing, leading, linspace, ldm_uniform, time_uniform or log_snr.
             semantic_scale: Guidance towards the prompt or class, at least 0; 1 is none.
             control_scale: Guidance towards the controls, at least 0; 1 is none.
+            guide: A run or checkpoint of a weaker model of the same data, to lead away from (autoguidance).
+            guide_scale: How far, at least 0; 1 is none.
+            rescale: Share in [0, 1] of the contrast that guidance added to be taken back.
             negative_prompt: What guidance leads away from, in place of no caption.
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
             start: A picture file to start from instead of noise.
@@ -131,17 +136,11 @@ class Run:
             The pictures, with `pixels`, `images()`, `grid()` and `save()`; a notebook shows their grid.
 
         Raises:
-            OpenLdmError: The run has saved no checkpoint, or its model does not know a prompt, a class, a control or a value.
+            OpenLdmError: There is no checkpoint, or its model does not know a prompt, a class, a control or a value.
         """
-        count = (4 if sweep is None else 1) if count is None else count
-        named = {name: _text(value) for name, value in controls.items()}
-        asked = SampleOptions(
-            _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
-        )
-        options = replace(asked, steps=steps, solver=solver, spacing=spacing, semantic_scale=semantic_scale)
-        options = replace(options, control_scale=control_scale, start=None if start is None else Path(start), strength=strength)
-        options = _of_view(options, view)
-        return sampling.sample(self._load(), options, silent=not progress)
+        what = asked_for(prompts, classes, class_index, controls, count, seed, sweep, negative_prompt, yes, view, start, guide)
+        asked = solved(what, steps, solver, spacing, strength, semantic_scale, control_scale, guide_scale, rescale)
+        return sampling.sample(self._load(), asked, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:
         """Measure the run, as `open_ldm.evaluate(run, against, ...)` does.
@@ -192,29 +191,6 @@ def load_run(path: str | Path, device: DeviceName = "auto") -> Run:
 
 def _names(part: RunFolder) -> list[str]:
     return list(CheckpointFolder(part.checkpoints).names())
-
-
-def _indices(given: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if given is None else (given,) if isinstance(given, int) else tuple(given)
-
-
-def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
-    """One or several as a tuple of texts; nothing as an empty one."""
-    if given is None:
-        return ()
-    return tuple(map(str, given)) if isinstance(given, Sequence) and not isinstance(given, str) else (str(given),)
-
-
-def _of_view(options: SampleOptions, view: str | None) -> SampleOptions:
-    """The options for pictures of a shape, as `view` says it."""
-    if view is None:
-        return options
-    return replace(options, aspect=view) if ":" in view else replace(options, view_size=view)
-
-
-def _text(value: Any) -> str:
-    """A control's value as it is typed: 1 for True."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 Against = Run | RecipeLike | DataConfig | None
