@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import open_ldm  # noqa: F401  (before torch: it sets how threads wait, and both sides must wait alike)
+
 RECIPES = (
     "demo",
     "demo-improved",

@@ -5,7 +5,8 @@
     python benchmarks/shared_machine.py --spins 0 1000 5000 --rounds 5      # other lengths of the wait
 
 Each side is a whole `ldm train demo` in a process of its own, with as many threads as it takes by itself: `as torch is` spins
-300,000 rounds at a barrier, as GNU's OpenMP does by default, `ldm` as open_ldm sets it. One of them runs at a time and the
+300,000 rounds at a barrier, as GNU's OpenMP does by default, `ldm` as open_ldm sets it where nothing else runs when it begins,
+`ldm beside` where the neighbour does. One of them runs at a time and the
 others sleep between two updates. A round measures every side quiet and beside the neighbour, a loop in Python, in an order
 that changes from round to round. Printed are samples per second in the median, and of the ratios within a round the median
 with the interval in which it lies with 95 % confidence (by ranks). `others` is what all other programs took of the processors
@@ -31,7 +32,7 @@ from typing import Any
 
 import open_ldm  # noqa: F401  (before torch: it sets how threads wait)
 
-AS_TORCH_IS, OURS = "as torch is", "ldm"
+AS_TORCH_IS, OURS, BESIDE = "as torch is", "ldm", "ldm beside"
 DEFAULT_SPINS = 300_000
 NEIGHBOUR = "while True:\n    pass"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -114,9 +115,14 @@ def processor_seconds(sessions: set[int]) -> tuple[float, float]:
     return (sum(busy) - busy[3] - busy[4]) / TICKS, ours / TICKS  # without idle and waiting for disks
 
 
+def neighbour_started() -> subprocess.Popen[bytes]:
+    """Start the busy process."""
+    return subprocess.Popen([sys.executable, "-c", NEIGHBOUR], start_new_session=True)
+
+
 def measured(side: Side, seconds: float, *, shared: bool) -> dict[str, float]:
     """One measurement: samples per second, and how many cores all other programs had."""
-    neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR], start_new_session=True) if shared else None
+    neighbour = neighbour_started() if shared else None
     try:
         time.sleep(0.3)  # it has begun, or the one before has ended
         sessions = {side.process.pid, *([neighbour.pid] if neighbour else [])}
@@ -182,13 +188,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return train_by_turns(args.side, args.batch)
     if args.rounds < 2:
         parser.error("quartiles need two rounds")
-    wanted = [(AS_TORCH_IS, DEFAULT_SPINS), (OURS, None), *((f"spin {count}", count) for count in args.spins)]
+    wanted = [(AS_TORCH_IS, DEFAULT_SPINS), (OURS, None), (BESIDE, None), *((f"spin {count}", count) for count in args.spins)]
     sides, others = list[Side](), list[float]()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # the sides end too
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             for name, spins in wanted:
-                sides.append(start(name, spins, Path(folder), args.batch))
+                neighbour = neighbour_started() if name == BESIDE else None
+                try:
+                    sides.append(start(name, spins, Path(folder), args.batch))
+                finally:
+                    if neighbour is not None:
+                        neighbour.kill()
+                        neighbour.wait()
                 print(f"{name}: started, {sides[-1].threads} threads", file=sys.stderr, flush=True)
             compare(sides, args.rounds, args.seconds, others)
         finally:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_ldm.core import threads
+from open_ldm.core import threads, waiting
 from open_ldm.core.device import choose_device, configure_process
 from open_ldm.core.threads import cgroup_cores, environment_of, fit_threads, given_threads, keep_threads, usable_cores
-from open_ldm.core.waiting import SPIN_COUNT
+from open_ldm.core.waiting import SPINS_ALONE, SPINS_SHARED
 from open_ldm.training.ahead import depth_ahead
 
 CPU = torch.device("cpu")
@@ -111,13 +111,30 @@ for file in folder.glob("libgomp*.so*"):
 """What `import torch` loads of OpenMP, without the rest."""
 
 
-@pytest.mark.parametrize(("given", "spins"), [({}, SPIN_COUNT), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")])
-def test_openmp_reads_how_threads_wait(given: dict[str, str], spins: str) -> None:
+@pytest.mark.parametrize(("given", "spins"), [({}, (SPINS_ALONE, SPINS_SHARED)), ({"OMP_WAIT_POLICY": "PASSIVE"}, ("0",))])
+def test_openmp_reads_how_threads_wait(given: dict[str, str], spins: tuple[str, ...]) -> None:
     told = {**bare_environment(), **given, "OMP_DISPLAY_ENV": "VERBOSE"}
     printed = subprocess.run([sys.executable, "-c", LOAD], env=told, capture_output=True, text=True, timeout=120, check=True)
     if "GOMP_SPINCOUNT" not in printed.stderr:
         pytest.skip("this torch brings another OpenMP than GNU's")
-    assert f"GOMP_SPINCOUNT = '{spins}'" in printed.stderr
+    assert any(f"GOMP_SPINCOUNT = '{count}'" in printed.stderr for count in spins)
+
+
+def test_threads_wait_awake_for_long_where_no_other_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = tmp_path / "loadavg"
+    monkeypatch.setattr(waiting, "_LOAD", str(load))
+    monkeypatch.setattr(waiting, "is_said", False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.setenv(name, "")  # given back at the end
+    for running, spins in ((1, SPINS_ALONE), (2, SPINS_ALONE), (3, SPINS_SHARED)):  # one is this program, and one core is free
+        load.write_text(f"9.50 9.50 9.50 {running}/99 1234\n")
+        waiting.wait_briefly()
+        assert os.environ["GOMP_SPINCOUNT"] == spins
+    load.unlink()  # no Linux
+    waiting.wait_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == SPINS_ALONE
 
 
 def bare_environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -23,7 +24,9 @@ from open_ldm.training.compiled import wants_compiled
 from open_ldm.training.plan import plan_batches
 from open_ldm.training.trainer import DiffusionTrainer
 
-UPDATES = 3
+WARM_UP, UPDATES, MOST_UPDATES = 2, 3, 20
+LEAST_SECONDS = 2.0
+"""The first updates of a process are slower. Quick ones are timed for so long, since their times scatter."""
 ASSUMED_SHARE = 0.3
 """Share of the device's measured matrix speed that a training is assumed to reach where it was not timed."""
 
@@ -50,7 +53,7 @@ class Speed:
 def measure_speed(recipe: Recipe, facts: DataFacts, machine: Machine, micro_batch: int) -> Speed:
     """Time real updates of the recipe's model on made batches, computed as a training would compute them.
 
-    A first one, which is slower, is not counted.
+    The first `WARM_UP` are not counted; then at least `UPDATES`, and as many of quick ones as fill `LEAST_SECONDS`.
     """
     channels = recipe.latent_shape[0]
     known = Knowledge(facts, LatentStats((0.0,) * channels, (1.0,) * channels))
@@ -60,8 +63,8 @@ def measure_speed(recipe: Recipe, facts: DataFacts, machine: Machine, micro_batc
     compiled = _compiled(trainer, recipe, made_batch(recipe, 0, micro_batch, machine.device))
     batches = plan_batches(recipe.training.batch_size, micro_batch, world)
     ahead = depth_ahead(machine.device, batches.micro_batches) > 0
-    seconds = []
-    for _ in range(1 + UPDATES):
+    seconds: list[float] = []
+    while not _enough(seconds[WARM_UP:]):
         start = trainer.state.counters.samples_seen
         made: list[EncodedBatch | ObjectiveInputs] = [
             made_batch(recipe, start + number * micro_batch, micro_batch, machine.device)
@@ -71,8 +74,13 @@ def measure_speed(recipe: Recipe, facts: DataFacts, machine: Machine, micro_batc
         started = time.perf_counter()
         trainer.update(made)  # ends with the loss as a number, so the device has finished
         seconds.append(time.perf_counter() - started)
-    speed = recipe.training.batch_size / median(seconds[1:])
-    return Speed(speed, True, f"{UPDATES} updates of {recipe.training.batch_size} timed on {machine.sentence}{compiled}")
+    timed = seconds[WARM_UP:]
+    speed = recipe.training.batch_size / median(timed)
+    return Speed(speed, True, f"{len(timed)} updates of {recipe.training.batch_size} timed on {machine.sentence}{compiled}")
+
+
+def _enough(seconds: Sequence[float]) -> bool:
+    return len(seconds) >= MOST_UPDATES or (len(seconds) >= UPDATES and sum(seconds) >= LEAST_SECONDS)
 
 
 def _compiled(trainer: DiffusionTrainer, recipe: Recipe, batch: EncodedBatch) -> str:
