@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -47,18 +48,21 @@ def train(
     from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
     from open_ldm.runs.autoencoder.recorder import AUTOENCODER
     from open_ldm.runs.autoencoder.train import train_autoencoder
+    from open_ldm.runs.editions import as_edition_begun
 
     resolved = load_autoencoder_recipe(recipe, overrides or ())
+    folder = out or default_folder(recipe, resolved.name)
+    resolved, notes = as_edition_begun(resolved, folder, partial(load_autoencoder_recipe, recipe, overrides or ()))
     if dry_run:
+        show("".join(f"note: {line}\n" for line in notes), end="", file=sys.stderr)
         outcome = build_only(resolved)
         if as_json:
             print_json(outcome.to_json())
         else:
             show(outcome.text())
         return code_of_absent(outcome.absent, elsewhere=elsewhere)
-    folder = out or default_folder(recipe, resolved.name)
     command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
-    result = train_autoencoder(resolved, folder, silent=as_json, command=command)
+    result = train_autoencoder(resolved, folder, silent=as_json, command=command, notes=notes)
     if not leads():
         return result.code
     checks = read_checks(folder)

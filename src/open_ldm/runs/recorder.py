@@ -148,7 +148,7 @@ class RunRecorder(ABC):
             notes: What else the user should know of how the run begins, one line each.
         """
         parameters = sum(parameter.numel() for parameter in self.trainer.state.model.parameters())
-        self.say(f"{self.recipe.name}: {seen.said}")
+        self.say(f"{self.recipe.title}: {seen.said}")
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
