@@ -230,7 +230,8 @@ class RunRecorder(ABC):
     def _save_if_room(self) -> None:
         self._saving.if_room(self._saving.begin, "nothing was saved")
         if self._leads and time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
-            self._write_report()
+            with self._saving.pause("a new report.html"):
+                self._write_report()
 
     def _content(self) -> Mapping[str, Any]:
         return {
