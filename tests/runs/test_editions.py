@@ -170,7 +170,7 @@ def test_changes_that_a_run_was_not_begun_with_are_refused_as_ever(
     code, _, error = ldm(capsys, "train", "tiny", *FIRST, "training.seed=3", "denoiser.depth=1", "--out", "run")
     assert code == 2 and "denoiser.depth=2 (now 1); needed" in error
     code, _, error = ldm(capsys, "train", "tiny@2", *FIRST, "training.seed=3", "--out", "run")
-    assert code == 2 and "optimizer.learning_rate=0.001 (now 0.004)" in error and "fix: name tiny@1, its edition" in error
+    assert code == 2 and "optimizer.learning_rate=0.001 (now 0.004)" in error and "fix: name its edition 1 (RECIPE@1 in the command)" in error
     assert ldm(capsys, "train", "tiny@1", *FIRST, "training.seed=3", "--out", "run")[0] == 0
     assert ldm(capsys, "train", "tiny", *FIRST, "training.seed=3", "--out", "run")[0] == 0
 

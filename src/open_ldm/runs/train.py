@@ -240,8 +240,8 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
     if differing:
         shown = ", ".join(f"{name}={_short(before.get(name))} (now {_short(now.get(name))})" for name in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        editions = other.name == recipe.name and other.edition != recipe.edition
-        leave_out = f"name {other.name}@{other.edition}, its edition" if editions else "leave the change out"
+        k = other.edition
+        leave_out = "leave the change out" if k == recipe.edition else f"name its edition {k} (RECIPE@{k} in the command)"
         raise ConfigError(
             f"run folder {folder.path} was started with {shown}{more}",
             needed="the same settings to go on with it",
