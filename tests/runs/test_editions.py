@@ -151,7 +151,9 @@ def test_the_same_command_goes_on_with_the_recipe_that_a_run_was_begun_with(
     one, whole = newest(tmp_path / "run"), newest(tmp_path / "whole")
     assert one == whole and "edition" not in yaml.safe_load(Path("run/config.yaml").read_text())
     for group in ("model", "ema", "optimizer"):
-        ours, twin = (load_file(tmp_path / run / "checkpoints" / f"{one['name']}/{group}.safetensors") for run in ("run", "whole"))
+        ours, twin = (
+            load_file(tmp_path / run / "checkpoints" / f"{one['name']}/{group}.safetensors") for run in ("run", "whole")
+        )
         assert all(ours[name].equal(twin[name]) for name in twin)
     code, _, error = ldm(capsys, "train", "tiny", "--out", "other", *FIRST)
     assert code == 0 and "tiny, edition 2: " in error and "begun under" not in error
@@ -170,7 +172,11 @@ def test_changes_that_a_run_was_not_begun_with_are_refused_as_ever(
     code, _, error = ldm(capsys, "train", "tiny", *FIRST, "training.seed=3", "denoiser.depth=1", "--out", "run")
     assert code == 2 and "denoiser.depth=2 (now 1); needed" in error
     code, _, error = ldm(capsys, "train", "tiny@2", *FIRST, "training.seed=3", "--out", "run")
-    assert code == 2 and "optimizer.learning_rate=0.001 (now 0.004)" in error and "fix: name its edition 1 (RECIPE@1 in the command)" in error
+    assert (
+        code == 2
+        and "optimizer.learning_rate=0.001 (now 0.004)" in error
+        and "fix: name its edition 1 (RECIPE@1 in the command)" in error
+    )
     assert ldm(capsys, "train", "tiny@1", *FIRST, "training.seed=3", "--out", "run")[0] == 0
     assert ldm(capsys, "train", "tiny", *FIRST, "training.seed=3", "--out", "run")[0] == 0
 

@@ -29,8 +29,8 @@ def load_recipe(recipe: RecipeLike, *overrides: Override) -> Recipe:
     """Load a recipe: all settings of a run, checked.
 
     Args:
-        recipe: The name of a packaged recipe (`ldm recipes` lists them; NAME@K is edition K), the path of a YAML file or of a run folder, a mapping
-            with the content of such a file, or a recipe.
+        recipe: The name of a packaged recipe (`ldm recipes` lists them; NAME@K is edition K), the path of a YAML file or of a
+            run folder, a mapping with the content of such a file, or a recipe.
         *overrides: Changes, in their order: `"training.batch_size=64"`, or a mapping, `{"training": {"batch_size": 64}}`.
 
     Returns:
