@@ -5,15 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
 from open_ldm.cli.options import Elsewhere, Json, RunOut, print_json, require_dry_run, show
-
-if TYPE_CHECKING:
-    from open_ldm.runs.context import TrainingResult
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
 
@@ -72,19 +69,9 @@ def train(
     use = as_config(resolved.network, folder / AUTOENCODER).model_dump(mode="json", exclude={"subfolder"})
     if as_json:
         quality = {name: getattr(checks[-1], name) if checks else None for name in ("mean_psnr_db", "worst_psnr_db")}
-        print_json({**_outcome(result), **quality, "autoencoder": use if checks else None})
+        print_json({**result.to_json(), **quality, "autoencoder": use if checks else None})
     elif result.code == 75:
         show(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
     else:
         show("use it in a recipe: autoencoder: {" + ", ".join(f"{name}: {value}" for name, value in use.items()) + "}")
     return result.code
-
-
-def _outcome(result: TrainingResult) -> dict[str, Any]:
-    return {
-        "code": result.code,
-        "run": str(result.run),
-        "samples_seen": result.samples_seen,
-        "loss": result.loss,
-        "seconds": round(result.seconds, 1),
-    }

@@ -62,15 +62,7 @@ def train(
     if not leads():
         return result.code
     if as_json:
-        print_json(
-            {
-                "code": result.code,
-                "run": str(result.run),
-                "samples_seen": result.samples_seen,
-                "loss": result.loss,
-                "seconds": round(result.seconds, 1),
-            }
-        )
+        print_json(result.to_json())
     else:
         _say_how_to_go_on(result.code, folder, result.samples_seen, len(resolved.stages), command)
     return result.code
