@@ -16,7 +16,8 @@ from fuzz_mutate import ODD, NonsenseError, mutated_bytes, mutated_tree
 from open_ldm.core.config import parse_yaml, to_yaml
 from open_ldm.core.plain_data import PlainDataError, parse_yaml_value
 from open_ldm.runs.catalogue import packaged, recipe_text
-from open_ldm.runs.recipe import load_recipe, recipe_content, recipe_from
+from open_ldm.runs.recipe import load_recipe, recipe_from
+from open_ldm.runs.recipe_files import recipe_content
 from open_ldm.runs.stages import build_stages
 
 SMALL: dict[str, Any] = {

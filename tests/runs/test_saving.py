@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from open_ldm.checkpoints.background import BackgroundSaves
 from open_ldm.core.errors import DiskFullError
 from open_ldm.core.events import read_events
 from open_ldm.runs.recipe import load_recipe
@@ -53,6 +56,24 @@ def test_saves_beside_training_change_nothing(whole: Path, tmp_path: Path, monke
         Disk(lambda seen: seen < 28, patched)
         with pytest.raises(DiskFullError):
             train(recipe, tmp_path / "end", silent=True)
+
+
+def test_what_training_waits_for_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that is a second later whenever it is looked at."""
+    ended, ticks = BackgroundSaves.ended, count()
+    monkeypatch.setattr(Saving, "beside", True)
+    monkeypatch.setattr(BackgroundSaves, "ended", lambda self, wait=False: ended(self, wait=True) if wait else None)
+    monkeypatch.setattr("open_ldm.runs.saving.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr("open_ldm.runs.recorder._REPORT_EVERY_SECONDS", 0.0)
+    averages = "training.ema={kind: power, lengths: [0.05, 0.1], snapshot_every_samples: 12}"
+    train(load_recipe(str(tiny_recipe(tmp_path)), [*SHORT, averages]), tmp_path / "run", silent=True)
+    paused = [event for event in read_events(tmp_path / "run" / "events.jsonl") if event.name == "paused"]
+    assert all(event.number("seconds") == 1.0 for event in paused)
+    told = [(event.samples_seen, event.text("reason")) for event in paused]
+    wait, snapshot, report = "the end of a save beside training", "a snapshot of the averages", "a new report.html"
+    assert [at for at, reason in told if reason == wait] == [16, 24, 32]  # no save was under way before the first
+    assert [at for at, reason in told if reason == snapshot] == [12, 24]
+    assert [at for at, reason in told if reason == report] == [8, 16, 24, 32] and len(told) == 9
 
 
 def test_nothing_that_a_run_does_after_each_update_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,19 @@ def test_a_save_beside_training_counts_only_while_training_waited() -> None:
     assert seconds_of_training(events) == pytest.approx({10: 10.0, 20: 19.5})
 
 
+def test_waits_for_a_save_snapshots_of_averages_and_reports_are_no_training() -> None:
+    events = [
+        at(0, "start", 0),
+        at(4, "paused", 5, seconds=1.0),  # a snapshot of averages
+        at(18, "checkpoint", 10, seconds=8.0, waited_seconds=0.5),  # begun at 10 s, and waited for from 15 s on
+        at(18, "paused", 20, seconds=3.0),
+        at(20, "checkpoint", 20, seconds=2.0),
+        at(21, "paused", 20, seconds=1.0),  # a new report
+        at(24, "checkpoint", 30, seconds=0.0),
+    ]
+    assert seconds_of_training(events) == pytest.approx({10: 9.0, 20: 13.5, 30: 16.5})
+
+
 def test_a_process_lost_before_the_event_of_its_checkpoint_loses_no_time() -> None:
     events = [at(0, "start", 0), at(5, "checkpoint", 10, seconds=1.0), at(8, "train", 15), at(30, "resume", 20)]
     assert seconds_of_training([*events, at(33, "checkpoint", 30, seconds=1.0)]) == pytest.approx(

@@ -13,7 +13,9 @@ from open_ldm.api.boundary import in_python
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import assignments
 from open_ldm.runs import recipe as recipes
+from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.recipe_files import recipe_content
 
 RecipeLike = str | Path | Mapping[str, Any] | Recipe
 """The name of a packaged recipe, the path of a YAML file or a run folder, plain data as in a YAML file, or a recipe."""
@@ -27,8 +29,8 @@ def load_recipe(recipe: RecipeLike, *overrides: Override) -> Recipe:
     """Load a recipe: all settings of a run, checked.
 
     Args:
-        recipe: The name of a packaged recipe (`ldm recipes` lists them), the path of a YAML file or of a run folder, a mapping
-            with the content of such a file, or a recipe.
+        recipe: The name of a packaged recipe (`ldm recipes` lists them; NAME@K is edition K), the path of a YAML file or of a
+            run folder, a mapping with the content of such a file, or a recipe.
         *overrides: Changes, in their order: `"training.batch_size=64"`, or a mapping, `{"training": {"batch_size": 64}}`.
 
     Returns:
@@ -37,19 +39,36 @@ def load_recipe(recipe: RecipeLike, *overrides: Override) -> Recipe:
     Raises:
         OpenLdmError: There is no such recipe, or a setting is unknown or out of range.
     """
-    changes = as_overrides(overrides)
+    return at_edition(recipe, as_overrides(overrides))
+
+
+def at_edition(recipe: RecipeLike, changes: Sequence[str], edition: int | None = None) -> Recipe:
+    """Load a recipe as `load_recipe`; the packaged one that it names or extends at an edition, None for the newest.
+
+    Raises:
+        ConfigError: As there; or there is no such edition, or it is a recipe whose packaged one is not known.
+    """
     if isinstance(recipe, Recipe):
+        if edition is not None:
+            return _packaged_as(recipe, changes, edition)
         if not changes:
             return recipe
         return recipes.recipe_from(recipe.model_dump(mode="json"), changes, source=f"recipe {recipe.name}")
     if isinstance(recipe, Mapping):
         content = plain(recipe)
         base = content.pop("extends", None)
-        whole = content if base is None else {**recipes.recipe_content(str(base)), **content}
+        whole = content if base is None else {**recipe_content(str(base), edition), **content}
         return recipes.recipe_from(whole, changes, source=f"recipe {content.get('name', '')}".strip())
     if isinstance(recipe, str | Path):
-        return recipes.load_recipe(str(recipe), changes)
+        return recipes.load_recipe(str(recipe), changes, edition)
     raise ConfigError(f"a {type(recipe).__name__} is no recipe", needed="a name, a path, a mapping or a Recipe")
+
+
+def _packaged_as(recipe: Recipe, changes: Sequence[str], edition: int) -> Recipe:
+    """A packaged recipe at another edition; one that was changed since it was loaded does not tell how."""
+    if not is_packaged(recipe.name) or recipe != recipes.load_recipe(recipe.name):
+        raise ConfigError(f"recipe {recipe.name} was changed since it was loaded", needed="its name and the changes")
+    return recipes.load_recipe(recipe.name, changes, edition)
 
 
 def as_overrides(overrides: Sequence[Override]) -> list[str]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from open_ldm.api.boundary import as_folder, in_python
-from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
+from open_ldm.api.recipes import Override, RecipeLike, as_overrides, at_edition, load_recipe
 from open_ldm.api.run import Run
 from open_ldm.commands import encode as encoding
 from open_ldm.commands import import_export
@@ -18,7 +18,8 @@ from open_ldm.commands.transfer import overrides_to_start_from
 from open_ldm.data.survey import DataSurvey
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
-from open_ldm.runs.catalogue import all_packaged
+from open_ldm.runs.catalogue import is_packaged
+from open_ldm.runs.editions import as_edition_begun
 from open_ldm.runs.recipe import Recipe
 
 
@@ -45,9 +46,10 @@ def train(recipe: RecipeLike, *overrides: Override, out: str | Path | None = Non
     given = str(recipe) if isinstance(recipe, str | Path) else ""
     resolved = load_recipe(recipe, *changes)
     folder = as_folder(out) if out is not None else default_folder(given, resolved.name)
+    resolved, notes = as_edition_begun(resolved, folder, partial(at_edition, recipe, changes))
     # What was given as a mapping is in the run folder once it has begun.
     command = [*(["ldm", "train", given, *changes, "--out"] if given else ["ldm", "train"]), str(folder)]
-    result = train_recipe(resolved, folder, silent=not progress, command=command)
+    result = train_recipe(resolved, folder, silent=not progress, command=command, notes=notes)
     run = Run(folder)
     if result.code:
         print(f"{run.state} at {result.samples_seen:,} samples; the same call goes on from there", file=sys.stderr, flush=True)
@@ -174,6 +176,6 @@ def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:
 
 def _holds_pictures(path: Path) -> bool:
     """Whether a path is a folder or shards of pictures, and neither a recipe nor a run."""
-    if str(path) in all_packaged() or is_run(path):
+    if is_packaged(str(path)) or is_run(path):
         return False
     return path.is_dir() or path.suffix == ".tar" or any(letter in path.name for letter in "*?{")

@@ -90,6 +90,11 @@ class BackgroundSaves:
         self._flight = _Flight(save, samples_seen, started)
         return True
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a save was begun that `ended` has not taken yet."""
+        return self._flight is not None
+
     def ended(self, *, wait: bool = False) -> Done | None:
         """Take what became of the save that was begun.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -47,34 +48,28 @@ def train(
     from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
     from open_ldm.runs.autoencoder.recorder import AUTOENCODER
     from open_ldm.runs.autoencoder.train import train_autoencoder
+    from open_ldm.runs.editions import as_edition_begun
 
     resolved = load_autoencoder_recipe(recipe, overrides or ())
+    folder = out or default_folder(recipe, resolved.name)
+    resolved, notes = as_edition_begun(resolved, folder, partial(load_autoencoder_recipe, recipe, overrides or ()))
     if dry_run:
+        show("".join(f"note: {line}\n" for line in notes), end="", file=sys.stderr)
         outcome = build_only(resolved)
         if as_json:
             print_json(outcome.to_json())
         else:
             show(outcome.text())
         return code_of_absent(outcome.absent, elsewhere=elsewhere)
-    folder = out or default_folder(recipe, resolved.name)
     command = ["ldm", "autoencoder", "train", recipe, *(overrides or ()), "--out", str(folder)]
-    result = train_autoencoder(resolved, folder, silent=as_json, command=command)
+    result = train_autoencoder(resolved, folder, silent=as_json, command=command, notes=notes)
     if not leads():
         return result.code
     checks = read_checks(folder)
     use = as_config(resolved.network, folder / AUTOENCODER).model_dump(mode="json", exclude={"subfolder"})
     if as_json:
-        print_json(
-            {
-                "code": result.code,
-                "run": str(result.run),
-                "samples_seen": result.samples_seen,
-                "loss": result.loss,
-                "seconds": round(result.seconds, 1),
-                **{name: getattr(checks[-1], name) if checks else None for name in ("mean_psnr_db", "worst_psnr_db")},
-                "autoencoder": use if checks else None,
-            }
-        )
+        quality = {name: getattr(checks[-1], name) if checks else None for name in ("mean_psnr_db", "worst_psnr_db")}
+        print_json({**result.to_json(), **quality, "autoencoder": use if checks else None})
     elif result.code == 75:
         show(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
     else:

@@ -17,13 +17,17 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    """Packaged recipes, YAML files, and run folders that begin so."""
-    from open_ldm.runs.catalogue import all_packaged
+    """Packaged recipes, YAML files, and run folders that begin so; behind the whole name of a recipe its editions too."""
+    from open_ldm.runs.catalogue import all_packaged, editions
 
     typed = Path(incomplete)
     inside = typed if incomplete.endswith("/") else typed.parent
     files = [str(file) for file in inside.glob("*.y*ml")] if inside.is_dir() else []
-    named = [name for name in (*all_packaged(), *files) if name.startswith(incomplete)]
+    names = all_packaged()
+    begun = incomplete.partition("@")[0]
+    told = editions(begun) if begun in names else []  # looked at only once the name stands there
+    numbered = [f"{begun}@{edition}" for edition in told if len(told) > 1]
+    named = [name for name in (*names, *numbered, *files) if name.startswith(incomplete)]
     return [*sorted(named), *complete_run(incomplete)]
 
 
@@ -44,7 +48,7 @@ def _of_recipes() -> set[str]:
     found: set[str] = set()
     for name in packaged():
         content = parse_yaml(recipe_text(name), name)
-        found |= {key for key in flattened(content) if key not in ("extends", "name")}
+        found |= {key for key in flattened(content) if key not in ("extends", "name", "edition")}
     return {key for key in found if not any(part.isdigit() for part in key.split("."))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -17,15 +18,16 @@ def recipes(
     as_json: Json = False,
 ) -> int:
     """List the packaged recipes, or show one with its comments."""
-    from open_ldm.runs.catalogue import about, all_packaged, packaged, recipe_text
+    from open_ldm.runs.catalogue import about, all_packaged, editions, packaged, recipe_text
 
     if action is None:
         rows = {each: about(each) for each in all_packaged()}
+        several = {each: known for each in rows if (known := editions(each)) != [1]}
         if as_json:
-            print_json({"recipes": rows})
+            print_json({"recipes": rows, "editions": several})
         else:
             width = max(len(each) for each in rows)
-            show("\n".join(f"{each:<{width}}  {line}" for each, line in rows.items()))
+            show("\n".join(f"{each:<{width}}  {line}{_editions_of(each, several)}" for each, line in rows.items()))
             show("\nldm recipes show NAME prints one; ldm train NAME trains it")
             show(f"ldm autoencoder train NAME: {', '.join(packaged('autoencoder'))}")
         return 0
@@ -41,3 +43,11 @@ def recipes(
     else:
         show(text, end="")
     return 0
+
+
+def _editions_of(name: str, several: Mapping[str, Sequence[int]]) -> str:
+    """' (edition 2; before: demo@1)'; nothing for a recipe of one edition."""
+    if name not in several:
+        return ""
+    *before, newest = several[name]
+    return f" (edition {newest}; before: {', '.join(f'{name}@{each}' for each in before)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,7 @@ def train(
     from open_ldm.commands.guess import with_guess
     from open_ldm.commands.train import default_folder, train_recipe
     from open_ldm.core.launch import leads
+    from open_ldm.runs.editions import as_edition_begun
     from open_ldm.runs.recipe import load_recipe, recipe_notes
 
     recipe, overrides = with_guess(recipe, overrides or ())
@@ -51,22 +53,16 @@ def train(
         show(f"note: {line}", file=sys.stderr)
     resolved = load_recipe(recipe, overrides or ())
     folder = out or default_folder(recipe, resolved.name)
+    resolved, notes = as_edition_begun(resolved, folder, partial(load_recipe, recipe, overrides))
     if dry_run:
+        show("".join(f"note: {line}\n" for line in notes), end="", file=sys.stderr)
         return _built_alone(resolved, folder, elsewhere=elsewhere, as_json=as_json)
     command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
-    result = train_recipe(resolved, folder, silent=as_json, command=command)
+    result = train_recipe(resolved, folder, silent=as_json, command=command, notes=notes)
     if not leads():
         return result.code
     if as_json:
-        print_json(
-            {
-                "code": result.code,
-                "run": str(result.run),
-                "samples_seen": result.samples_seen,
-                "loss": result.loss,
-                "seconds": round(result.seconds, 1),
-            }
-        )
+        print_json(result.to_json())
     else:
         _say_how_to_go_on(result.code, folder, result.samples_seen, len(resolved.stages), command)
     return result.code

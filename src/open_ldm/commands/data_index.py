@@ -15,7 +15,7 @@ from open_ldm.core.shown import ShownAsText
 from open_ldm.core.tasks import Task
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.begun import resolved_settings
-from open_ldm.runs.catalogue import all_packaged
+from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.recipe import build_config
 from open_ldm.sources.network import NetworkError, NotThereError
 from open_ldm.sources.shard_index import index_shard
@@ -69,7 +69,7 @@ def shards_of(given: str, overrides: Sequence[str]) -> ShardsConfig:
         ConfigError: The recipe reads something else, or a setting cannot be used.
     """
     path = Path(given).expanduser()
-    if given in all_packaged() or path.suffix in (".yaml", ".yml") or resolved_settings(path) is not None:
+    if is_packaged(given) or path.suffix in (".yaml", ".yml") or resolved_settings(path) is not None:
         source = load_any_recipe(given, overrides).data.source
         inner = source.of if isinstance(source, ShrunkConfig) else source
         if not isinstance(inner, ShardsConfig):

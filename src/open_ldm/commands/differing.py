@@ -29,7 +29,7 @@ def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[Differing]:
 
     Recipes of earlier schemas are read with the defaults of their day, so that what means the same is no difference.
     """
-    flat = [{name: str(value) for name, value in flattened(of_its_day(one)).items()} for one in configs]
+    flat = [{name: str(value) for name, value in flattened({"edition": 1, **of_its_day(one)}).items()} for one in configs]
     keys = dict.fromkeys(key for one in flat for key in one if key not in _LEFT_OUT)
     rows = [Differing(key, tuple(one.get(key, ABSENT) for one in flat)) for key in keys]
     return [row for row in rows if len(set(row.values)) > 1]

@@ -19,7 +19,7 @@ from open_ldm.data.ome import read_ome
 from open_ldm.data.sample import BadPicture
 from open_ldm.data.survey import spread
 from open_ldm.run_folder.folder import is_run
-from open_ldm.runs.catalogue import all_packaged
+from open_ldm.runs.catalogue import is_packaged
 from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
@@ -57,7 +57,7 @@ class Guess:
 def is_data(given: str) -> bool:
     """Tell whether what stands in the place of a recipe is a folder or file of pictures: no packaged name, YAML or run."""
     path = Path(given).expanduser()
-    if given in all_packaged() or is_run(path) or (path / "MANIFEST.json").is_file():
+    if is_packaged(given) or is_run(path) or (path / "MANIFEST.json").is_file():
         return False
     return path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *_TABLES))
 

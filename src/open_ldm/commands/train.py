@@ -12,12 +12,14 @@ from open_ldm.runs.stages import train_stages
 from open_ldm.runs.train import train
 
 
-def train_recipe(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:
+def train_recipe(
+    recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = (), notes: Sequence[str] = ()
+) -> TrainingResult:
     """Train a recipe in the folder `out`, going on where the run there stopped. `command`: what the run's records say it was.
 
-    Raises as `runs.train.train`.
+    Raises as `runs.train.train`; `notes` as there.
     """
-    return (train_stages if recipe.stages else train)(recipe, out, silent=silent, command=command)
+    return (train_stages if recipe.stages else train)(recipe, out, silent=silent, command=command, notes=notes)
 
 
 def default_folder(given: str, name: str) -> Path:

@@ -12,7 +12,8 @@ Events of a training run, with their own fields:
     reconstruction  pictures, mean_psnr_db, worst_psnr_db, files (autoencoders only)
     held_out    pictures, mean, low, high, times, levels, seconds (loss at each noise level)
     evaluated   pictures, frechet_distance, nearer, against, training_pictures, features, seconds (samples on the way)
-    checkpoint  name, bytes, seconds
+    checkpoint  name, bytes, seconds, waited_seconds (of a save beside training: while its copy was taken)
+    paused      reason, seconds (training stood still for a snapshot of averages, a save beside it, or the report)
     warning     message
     nonfinite   what was infinite or NaN
     compile     message (which blocks are compiled, or why none)

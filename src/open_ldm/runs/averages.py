@@ -21,7 +21,7 @@ from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.training.loop import passed
 from open_ldm.training.power_ema import LONGEST, Average, Combination, combine_averages, power_of, snapshots_kept
-from open_ldm.training.settings import PowerEmaConfig
+from open_ldm.training.settings import PowerEmaConfig, TrainingConfig
 from open_ldm.training.trainer import Trainer
 
 UPDATES = "updates"
@@ -40,10 +40,9 @@ def keep_averages(folder: Path, trainer: Trainer[Any, Any]) -> None:
         DiskError: The disk refuses.
     """
     training, seen = trainer.config, trainer.state.counters.samples_seen
-    every = training.snapshot_every_samples
-    if not isinstance(training.ema, PowerEmaConfig) or not passed(seen - training.batch_size, seen, every):
-        return  # the end of a training has a checkpoint, which holds both
-    every = max(every, training.batch_size)  # snapshots are no closer, and their numbers have no gaps
+    if not isinstance(training.ema, PowerEmaConfig) or not snapshot_is_due(training, seen):
+        return
+    every = max(training.snapshot_every_samples, training.batch_size)  # snapshots are no closer, and their numbers have no gaps
     store = SharedCheckpoints(folder, trainer.world, _ALL, (UPDATES,))
     content = {UPDATES: trainer.state.counters.updates}
     store.save_of_all(seen, trainer.state.ema.snapshot(), content, shards=trainer.sharing.in_shards)
@@ -55,6 +54,11 @@ def keep_averages(folder: Path, trainer: Trainer[Any, Any]) -> None:
         for name in store.names():
             if name not in kept:
                 remove_checkpoint(folder / name)
+
+
+def snapshot_is_due(training: TrainingConfig, samples_seen: int) -> bool:
+    """Return whether a training keeps its averages at a position; at its end it does not: there a checkpoint holds both."""
+    return passed(samples_seen - training.batch_size, samples_seen, training.snapshot_every_samples)
 
 
 def forget_averages(folder: Path, trainer: Trainer[Any, Any]) -> None:

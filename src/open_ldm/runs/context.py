@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
@@ -29,6 +30,16 @@ class TrainingResult:
     samples_seen: int
     seconds: float
     loss: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "code": self.code,
+            "run": str(self.run),
+            "samples_seen": self.samples_seen,
+            "loss": self.loss,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 @dataclass(frozen=True)

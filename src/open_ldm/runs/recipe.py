@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -18,8 +17,8 @@ from open_ldm.autoencoders import (
 )
 from open_ldm.autoencoders.latent_stats import given
 from open_ldm.conditioning import ConditioningConfig
-from open_ldm.core.config import C, Config, parse_yaml, read_yaml, validate
-from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.config import C, Config, validate
+from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.denoisers import DenoiserConfig
@@ -28,19 +27,16 @@ from open_ldm.model.objective import ObjectiveConfig
 from open_ldm.model.spec import DataFacts, ModelSpec, ProcessConfig, check_slots
 from open_ldm.process.resolution import area
 from open_ldm.run_folder.recipe_schema import SCHEMA, changed_meanings, of_its_day, without_later_defaults
-from open_ldm.runs.begun import resolved_settings
-from open_ldm.runs.catalogue import all_packaged, recipe_text
+from open_ldm.runs.catalogue import is_packaged
+from open_ldm.runs.named import Named
+from open_ldm.runs.recipe_files import recipe_content
 from open_ldm.runs.shapes import require_one_shape, require_sizes, settled_transform
-from open_ldm.runs.tracked import Tracked
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
 from open_ldm.sources.loader import DataConfig
 from open_ldm.sources.picture_files import drop_index_settings
 from open_ldm.training.settings import TrainingConfig
 from open_ldm.transfer_learning.settings import InitFromConfig
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""What a recipe, or a stage of one, may be called: it also names a folder."""
 
 
 class PreviewConfig(Config):
@@ -87,11 +83,10 @@ class OnTheWayConfig(Config):
     training_pictures: int = Field(default=10_000, ge=80)
 
 
-class Recipe(Tracked):
+class Recipe(Named):
     """A run's settings, floor by floor.
 
     Attributes:
-        name: Also names the default run folder, runs/NAME.
         recipe_schema: Number of the rules that the recipe was resolved by (run_folder/recipe_schema.py); never typed by hand.
         init_from: The run whose weights it starts from; null starts from random numbers.
         stages: Several trainings, one after the other; each has a `name` and the settings it changes (runs/stages.py).
@@ -100,8 +95,7 @@ class Recipe(Tracked):
         evaluation: Samples measured on the way; null, the default, since it takes time, measures none.
     """
 
-    later_settings: ClassVar[tuple[str, ...]] = ("parallel", "track", "evaluation")
-    name: str = Field(pattern=NAME)
+    later_settings: ClassVar[tuple[str, ...]] = (*Named.later_settings, "evaluation")
     recipe_schema: Literal[3] = SCHEMA
     init_from: InitFromConfig | None = None
     stages: tuple[dict[str, Any], ...] = ()
@@ -191,7 +185,8 @@ class Recipe(Tracked):
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training: not how often it reports, nor how it samples."""
         content = self.model_dump(
-            mode="json", exclude={"name", "stages", "sampling", "preview", "held_out", "evaluation", "parallel", "track"}
+            mode="json",
+            exclude={"name", "edition", "stages", "sampling", "preview", "held_out", "evaluation", "parallel", "track"},
         )
         for group in content["conditioning"]["semantic"].get("encoder", {}).get("models", ()):
             for model in group:
@@ -227,25 +222,26 @@ def numerics_of(content: dict[str, Any], training: TrainingConfig) -> dict[str, 
     return content
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, overrides: Sequence[str] = (), edition: int | None = None) -> Recipe:
     """Load a recipe.
 
     Args:
-        name: Of a packaged recipe, or the path of a YAML file or a run folder.
+        name: NAME or NAME@K of a packaged recipe, or the path of a YAML file or a run folder.
         overrides: Assignments `a.b=c`, applied in order.
+        edition: Of the packaged recipe that it is or extends, where no @K names one; None for the newest.
 
     Returns:
         The resolved recipe.
 
     Raises:
-        ConfigError: There is no such recipe, or a setting cannot be used; the error names the nearest match.
+        ConfigError: There is no such recipe or edition, or a setting cannot be used; the error names the nearest match.
     """
-    return recipe_from(recipe_content(name), overrides, source=f"recipe {name}")
+    return recipe_from(recipe_content(name, edition), overrides, source=f"recipe {name}")
 
 
 def recipe_notes(name: str, overrides: Sequence[str] = ()) -> list[str]:
     """Say which settings of a user's own recipe meant something else once; arguments and errors as `load_recipe`."""
-    return [] if name in all_packaged() else changed_meanings(recipe_content(name), overrides)
+    return [] if is_packaged(name) else changed_meanings(recipe_content(name), overrides)
 
 
 def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
@@ -266,54 +262,10 @@ def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source:
 
 def build_config(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> C:
     """Build a config of one kind from plain data; arguments and errors as `recipe_from`."""
+    if any(each.partition("=")[0].strip() == "edition" for each in overrides):
+        raise ConfigError("edition is no setting to change", needed="NAME@K, such as demo@1, in the place of the recipe")
     try:
         whole = kind.model_validate(content).model_dump(mode="json")
     except ValidationError:
         whole = dict(content)  # an override may supply what is missing; if not, the error below says what
     return validate(kind, apply_overrides(whole, overrides, kind), source=source)
-
-
-def recipe_content(name: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read the plain data of a recipe; a block it gives replaces that block of the recipe it extends.
-
-    Args:
-        name: As for `load_recipe`. Its `extends` names a packaged recipe, or a file seen from the folder of that recipe.
-        inside: Names of the recipes that extend this one.
-
-    Returns:
-        Nested settings, not yet validated.
-
-    Raises:
-        ConfigError: There is no such recipe, or recipes extend each other in a circle.
-    """
-    content = _own_content(name)
-    base = content.pop("extends", None)
-    if base is None:
-        return content
-    base = _base_of(name, str(base))
-    if base in inside:
-        raise ConfigError(f"recipe {name} extends itself by way of {', '.join(inside)}", fix="remove one `extends`")
-    return {**recipe_content(base, (*inside, base)), **content}
-
-
-def _base_of(name: str, base: str) -> str:
-    if base in all_packaged():
-        return base
-    given = Path(name).expanduser()
-    folder = given if given.is_dir() else given.parent
-    return str((folder / Path(base).expanduser()).resolve())
-
-
-def _own_content(name: str) -> dict[str, Any]:
-    if name in all_packaged():
-        return parse_yaml(recipe_text(name), f"recipe {name}")
-    path = Path(name).expanduser()
-    if (content := resolved_settings(path)) is not None:
-        return content
-    if path.is_file():
-        return read_yaml(path)
-    raise ConfigError(
-        f"there is no recipe {name!r}",
-        needed=f"a YAML file, a run folder or a packaged recipe: {nearest(name, all_packaged(), listed_by='ldm recipes')}",
-        fix=f"to train on the pictures in that folder, name a recipe and set data.source.path={name}" if path.is_dir() else "",
-    )

@@ -148,7 +148,7 @@ class RunRecorder(ABC):
             notes: What else the user should know of how the run begins, one line each.
         """
         parameters = sum(parameter.numel() for parameter in self.trainer.state.model.parameters())
-        self.say(f"{self.recipe.name}: {seen.said}")
+        self.say(f"{self.recipe.title}: {seen.said}")
         self.say(f"{self.network} with {parameters:,} parameters on {machine.sentence}; run {self.folder.path}")
         if shared := self.trainer.sharing.sentence:
             self.say(shared)
@@ -230,7 +230,8 @@ class RunRecorder(ABC):
     def _save_if_room(self) -> None:
         self._saving.if_room(self._saving.begin, "nothing was saved")
         if self._leads and time.perf_counter() - self._reported >= _REPORT_EVERY_SECONDS:
-            self._write_report()
+            with self._saving.pause("a new report.html"):
+                self._write_report()
 
     def _content(self) -> Mapping[str, Any]:
         return {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.errors import DiskFullError
 from open_ldm.core.failure import LostProcessError
 from open_ldm.run_folder.folder import RunFolder
-from open_ldm.runs.averages import forget_averages, keep_averages
+from open_ldm.runs.averages import forget_averages, keep_averages, snapshot_is_due
 from open_ldm.training.loop import passed
 from open_ldm.training.settings import TrainingConfig
 from open_ldm.training.trainer import Trainer
@@ -93,8 +94,11 @@ class Saving:
 
     def keep_averages(self) -> None:
         """Write a snapshot of averages by powers, where one is due. Raises DiskFullError at the end of a run."""
+        if not snapshot_is_due(self._trainer.config, self._trainer.state.counters.samples_seen):
+            return
         keep = partial(keep_averages, self._averages, self._trainer)
-        self.if_room(keep, "no snapshot of the averages was kept")
+        with self.pause("a snapshot of the averages"):
+            self.if_room(keep, "no snapshot of the averages was kept")
 
     def go_back(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint; snapshots of updates that are taken back go. Errors as `Trainer.restore`."""
@@ -128,12 +132,33 @@ class Saving:
             OpenLdmError: It failed. A full disk is no reason to: training goes on, and the next save tries again.
         """
         try:
-            done = self._background.ended(wait=wait)
+            done = self._ended(wait=wait)
         except DiskFullError as error:
             self._no_room("nothing was saved", error)
             return
         if done is not None:
             self._tell(done)
+
+    def _ended(self, *, wait: bool) -> Done | None:
+        if not wait or not self._background.under_way:
+            return self._background.ended()
+        with self.pause("the end of a save beside training"):
+            return self._background.ended(wait=True)
+
+    @contextmanager
+    def pause(self, reason: str) -> Iterator[None]:
+        """Context manager that writes down how long training stood still for what has no event of its own.
+
+        Args:
+            reason: What it waits for.
+        """
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            if seconds := round(time.perf_counter() - started, 3):
+                seen = self._trainer.state.counters.samples_seen
+                self._teller.event_at(seen, "paused", reason=reason, seconds=seconds)
 
     def leave(self, error: BaseException) -> None:
         """Let a save under way end before the run does, by an error."""

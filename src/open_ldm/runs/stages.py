@@ -21,7 +21,8 @@ from open_ldm.run_folder.recipe_schema import of_its_day
 from open_ldm.run_folder.report.stages import write_stages_report
 from open_ldm.runs.begun import begun_settings
 from open_ldm.runs.context import TrainingResult
-from open_ldm.runs.recipe import NAME, Recipe, recipe_from
+from open_ldm.runs.named import NAME
+from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.starting import settle_for_folder, settle_if_present, settle_recipe, sized_settings
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import DataConfig
@@ -125,7 +126,9 @@ def named_in_errors(stage: Stage) -> Iterator[None]:
         raise ConfigError(f"stage {stage.name}: {error.problem}", needed=error.needed, fix=error.fix) from error
 
 
-def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:
+def train_stages(
+    recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = (), notes: Sequence[str] = ()
+) -> TrainingResult:
     """Train the stages of a recipe in their order, going on where the last command stopped.
 
     Args:
@@ -133,6 +136,7 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
         out: Run folder of the whole; each stage has a run folder inside it.
         silent: No progress is shown.
         command: Command line, for the event log.
+        notes: What the user should know of the recipe, one line each; the first stage that trains says it.
 
     Returns:
         How the whole ended; a stage that a signal stopped ends it too, with code 75.
@@ -162,8 +166,8 @@ def train_stages(recipe: Recipe, out: Path, *, silent: bool = False, command: Se
             if world.everyone(partial(_is_done, stage, superseded), f"stage {stage.name}"):
                 continue
             with world.sharing_errors(partial(whole.failed, stage)):
-                result = train(stage.recipe, stage.folder.path, silent=silent, command=command)
-            seconds, loss = seconds + result.seconds, result.loss
+                result = train(stage.recipe, stage.folder.path, silent=silent, command=command, notes=notes)
+            seconds, loss, notes = seconds + result.seconds, result.loss, ()
             if result.code:
                 seen = world.everyone(partial(whole.stopped, stage, result.code))
                 return TrainingResult(result.code, out, seen, seconds, loss)

@@ -57,7 +57,9 @@ class RecipeParser(Protocol):
         """A recipe from plain data."""
 
 
-def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()) -> TrainingResult:
+def train(
+    recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[str] = (), notes: Sequence[str] = ()
+) -> TrainingResult:
     """Train a recipe in a run folder, going on from the newest good checkpoint when there is one.
 
     SIGTERM, SIGINT and SIGUSR1 save and end with code 75 (docs/reliability.md, 3.7).
@@ -67,6 +69,7 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
         out: The run folder; it is made where it does not exist.
         silent: No progress is shown.
         command: Command line, for the event log.
+        notes: What the user should know of the recipe, one line each.
 
     Returns:
         How the run ended.
@@ -78,7 +81,7 @@ def train(recipe: Recipe, out: Path, *, silent: bool = False, command: Sequence[
         raise ConfigError(f"recipe {recipe.name} has stages", fix="use ldm train, which trains them one after the other")
     with world_of(recipe).sharing_errors():
         settled, start = settle_for_folder(recipe, RunFolder(out))
-    notes = [GOES_ON_BY_TIME] if settled.conditioning != recipe.conditioning else []
+    notes = [*notes, *([GOES_ON_BY_TIME] if settled.conditioning != recipe.conditioning else [])]
 
     def body(context: RunContext) -> TrainingResult:
         return _trained(settled, start, context, notes, silent=silent or not context.world.leads, command=command)
@@ -230,16 +233,19 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
     if not names or (begun := begun_settings(folder)) is None:
         return
     require_length(recipe.training, samples_seen_of(names[0]), folder.path)
-    before = flattened(parsed(parse, *begun).numerics)
+    other = parsed(parse, *begun)
+    before = flattened(other.numerics)
     now = flattened(recipe.numerics)
     differing = [name for name in sorted({*before, *now} - {"training.samples"}) if before.get(name) != now.get(name)]
     if differing:
         shown = ", ".join(f"{name}={_short(before.get(name))} (now {_short(now.get(name))})" for name in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        k = other.edition
+        leave_out = "leave the change out" if k == recipe.edition else f"name its edition {k} (RECIPE@{k} in the command)"
         raise ConfigError(
             f"run folder {folder.path} was started with {shown}{more}",
             needed="the same settings to go on with it",
-            fix="leave the change out, or choose another --out",
+            fix=f"{leave_out}, or choose another --out",
         )
 
 

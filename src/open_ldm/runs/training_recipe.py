@@ -17,6 +17,14 @@ class TrainingRecipe(PlainData, Protocol):
         """Name of the recipe and of its default run folder."""
 
     @property
+    def edition(self) -> int:
+        """Of the packaged recipe that it is or extends."""
+
+    @property
+    def title(self) -> str:
+        """The name, with the edition where it is not the first."""
+
+    @property
     def training(self) -> TrainingConfig:
         """Settings of the trainer."""
 

@@ -27,6 +27,7 @@ from open_ldm.pages.charts import Format
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
+from open_ldm.runs.catalogue import with_edition
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
 from open_ldm.runs.shapes import buckets_of
@@ -123,6 +124,7 @@ def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: st
 
 
 def _job(study: Study, name: str, seed: int, run: Path, folder: Path, recipe: str, changes: Sequence[str]) -> Job:
+    recipe = with_edition(recipe)  # all jobs of a study train the same, also those that another one was begun before
     named = f"name={study.name}-{slug(name)}"
     changes = [*changes, f"training.seed={seed}", named]
     command = ("ldm", "train", recipe, *changes, "--out", str(run))

@@ -16,7 +16,7 @@ from open_ldm.evaluation.reference import load_statistics, save_statistics
 from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect, nothing_of
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
-from open_ldm.runs.catalogue import all_packaged
+from open_ldm.runs.catalogue import is_packaged
 from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.huggingface import HuggingFaceConfig
 from open_ldm.sources.loader import DataConfig, open_data
@@ -40,7 +40,7 @@ def open_against(against: DataConfig | str | Path, part: PartName = "train", cha
         return open_data(against, part)
     name = str(against)
     path = Path(name).expanduser()
-    if name in all_packaged() or path.suffix in (".yaml", ".yml") or is_run(path):
+    if is_packaged(name) or path.suffix in (".yaml", ".yml") or is_run(path):
         return open_data(load_any_recipe(name, changes).data, part)
     if changes:
         raise ConfigError(

@@ -73,7 +73,7 @@ class Plan:
         fits = "" if self.available is None else f" of {_size(self.available)} free"
         kept = training.keep_checkpoints + 1  # a new one is written before the oldest goes
         lines = [
-            f"{self.recipe.name}: {self.data}",
+            f"{self.recipe.title}: {self.data}",
             f"model        {self.parameters:,} parameters, {self.gmacs:.2f} GMACs a picture",
             f"device       {self.devices} x {self.machine}",
             f"memory       weights {_size(m.weights)}, gradients {_size(m.gradients)}, optimiser {_size(m.optimizer)},"
@@ -124,6 +124,7 @@ class Plan:
         """Return it as plain data."""
         return {
             "recipe": self.recipe.name,
+            "edition": self.recipe.edition,
             "data": self.data,
             "parameters": self.parameters,
             "gmacs": round(self.gmacs, 3),

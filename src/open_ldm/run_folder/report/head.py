@@ -33,7 +33,9 @@ def _subtitle(history: RunHistory) -> list[str]:
     denoiser = [str(lookup(history.config, f"denoiser.{name}") or "") for name in ("kind", "size")]
     if lookup(history.config, "network"):
         denoiser = ["KL autoencoder"]
-    recipe = recipe_name(command_of(start))
+    recipe, edition = recipe_name(command_of(start)), history.config.get("edition")
+    if recipe and isinstance(edition, int) and edition > 1:
+        recipe = f"{recipe.removesuffix(f'@{edition}')}, edition {edition}"
     device = start.text("device") if start else ""
     return [part for part in (f"recipe {recipe}" if recipe else "", " ".join(denoiser).strip(), device) if part]
 

@@ -11,8 +11,9 @@ from open_ldm.autoencoders.network import NetworkConfig
 from open_ldm.autoencoders.reconstruction import ReconstructionConfig
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
-from open_ldm.runs.recipe import Recipe, build_config, load_recipe, numerics_of, recipe_content
-from open_ldm.runs.tracked import Tracked
+from open_ldm.runs.named import Named
+from open_ldm.runs.recipe import Recipe, build_config, load_recipe, numerics_of
+from open_ldm.runs.recipe_files import recipe_content
 from open_ldm.sources.loader import DataConfig
 from open_ldm.training.settings import TrainingConfig
 
@@ -29,11 +30,10 @@ class HeldOutConfig(Config):
     shown: int = Field(default=8, ge=1, le=64)
 
 
-class AutoencoderRecipe(Tracked):
+class AutoencoderRecipe(Named):
     """Settings of a run of `ldm autoencoder train`.
 
     Attributes:
-        name: Also names the default run folder, runs/NAME.
         data: Pictures, and how they are cut.
         network: The autoencoder.
         loss: What it is trained on.
@@ -41,7 +41,6 @@ class AutoencoderRecipe(Tracked):
         held_out: Pictures that it is measured on.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig
     network: NetworkConfig = NetworkConfig()
     loss: ReconstructionConfig = ReconstructionConfig()
@@ -97,14 +96,14 @@ class AutoencoderRecipe(Tracked):
     @property
     def numerics(self) -> dict[str, Any]:
         """The settings that change the numbers of training; what is held out does, what is shown does not."""
-        content = numerics_of(self.model_dump(mode="json", exclude={"name", "parallel", "track"}), self.training)
+        content = numerics_of(self.model_dump(mode="json", exclude={"name", "edition", "parallel", "track"}), self.training)
         content["held_out"].pop("shown")
         return content
 
 
-def load_autoencoder_recipe(name: str, overrides: Sequence[str] = ()) -> AutoencoderRecipe:
+def load_autoencoder_recipe(name: str, overrides: Sequence[str] = (), edition: int | None = None) -> AutoencoderRecipe:
     """Load the recipe of an autoencoder; arguments and errors as `runs.recipe.load_recipe`."""
-    return autoencoder_recipe_from(recipe_content(name), overrides, source=f"recipe {name}")
+    return autoencoder_recipe_from(recipe_content(name, edition), overrides, source=f"recipe {name}")
 
 
 def autoencoder_recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> AutoencoderRecipe:

@@ -36,7 +36,7 @@ _HELD_OUT_SEED = 0
 
 
 def train_autoencoder(
-    recipe: AutoencoderRecipe, out: Path, *, silent: bool = False, command: Sequence[str] = ()
+    recipe: AutoencoderRecipe, out: Path, *, silent: bool = False, command: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> TrainingResult:
     """Train an autoencoder in a run folder, going on from the newest good checkpoint when there is one.
 
@@ -48,6 +48,7 @@ def train_autoencoder(
         out: The run folder; it is made where it does not exist.
         silent: No progress is shown.
         command: Command line, for the event log.
+        notes: What the user should know of the recipe, one line each.
 
     Returns:
         How the run ended.
@@ -57,12 +58,14 @@ def train_autoencoder(
     """
 
     def body(context: RunContext) -> TrainingResult:
-        return _trained(recipe, context, silent=silent or not context.world.leads, command=command)
+        return _trained(recipe, context, notes, silent=silent or not context.world.leads, command=command)
 
     return run_in_folder(recipe, out, autoencoder_recipe_from, body)
 
 
-def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, command: Sequence[str]) -> TrainingResult:
+def _trained(
+    recipe: AutoencoderRecipe, context: RunContext, notes: Sequence[str], *, silent: bool, command: Sequence[str]
+) -> TrainingResult:
     started = time.perf_counter()
     folder, world, training = context.folder, context.world, recipe.training
     store = SharedCheckpoints(folder.checkpoints, world, training.keep_checkpoints, REQUIRED)
@@ -103,7 +106,8 @@ def _trained(recipe: AutoencoderRecipe, context: RunContext, *, silent: bool, co
     )
     encoder = ImageEncoder(recipe.network.in_channels, machine.device)
     with recorder:
-        recorder.begin(seen, None, machine, command, problems, None if checkpoint is None else checkpoint.content, kept)
+        resumed = None if checkpoint is None else checkpoint.content
+        recorder.begin(seen, None, machine, command, problems, resumed, (*notes, *kept))
         code = recorder.end(finished=Loop(trainer, plan, batches, encoder, recorder.hooks()).run())
     seconds = time.perf_counter() - started
     return TrainingResult(code, folder.path, trainer.state.counters.samples_seen, seconds, recorder.last_loss)

@@ -14,17 +14,19 @@ from open_ldm.core.files import write_json
 from open_ldm.core.plain_data import parse_json
 from open_ldm.studies.results import Value
 
-_NOT_TRAINING = ("checkpoint", "preview", "held_out", "evaluated")
+_NOT_TRAINING = ("checkpoint", "preview", "held_out", "evaluated", "paused")
 """Events that say how many seconds they took, in which nothing was learned."""
 
 
 def seconds_of_training(events: Iterable[Event]) -> dict[int, float]:
     """Return the seconds of training at each checkpoint, by samples seen.
 
-    They count from the first screen of the run (its data open, its model built). Saving, previews and measuring on the way are
-    not counted, nor is the time between a stop and the command that went on, nor work that was lost with a process.
+    They count from the first screen of the run (its data open, its model built). Saving, previews, snapshots of averages, new
+    reports and measuring on the way are not counted, nor is the time between a stop and the command that went on, nor work that
+    was lost with a process.
 
-    A save that went on beside training counts from the moment it began, and only for as long as training waited for it. Where
+    A save that went on beside training counts from the moment it began, and only for as long as training waited for it: while
+    its copy was taken, and for its end, where the next save came before that. Where
     a process was lost between a checkpoint and its event, its seconds follow from the pace until shortly before.
 
     Args:

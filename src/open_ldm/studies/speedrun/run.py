@@ -28,6 +28,7 @@ from open_ldm.evaluation.own_features import FOLDER, own_features
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
+from open_ldm.runs.catalogue import with_edition
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import recipe_from
 from open_ldm.runs.saving import is_due
@@ -219,7 +220,7 @@ class Speedrun:
             for metric in METRICS:
                 each[metric].append(values[metric].value)
         level = Level(
-            recipe=shlex.join([self.sides[0].recipe, *self.sides[0].changes]),
+            recipe=shlex.join([with_edition(self.sides[0].recipe), *self.sides[0].changes]),
             measured=json.loads(json.dumps(self.measured)),
             seeds=tuple(training.seed for training in trainings),
             values={metric: sum(values) / len(values) for metric, values in each.items()},
