@@ -28,7 +28,7 @@ from open_ldm.core.distributed import World
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.build import build_trainer
 from open_ldm.runs.made_batch import made_batch
-from open_ldm.runs.memory import kept_for_backward
+from open_ldm.runs.memory import most_held
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.training.trainer import DiffusionTrainer
 
@@ -40,7 +40,7 @@ def trainer_of(kind: str, size: str, batch: int, recompute: str, machine: Machin
     changes = [f"denoiser={{kind: {kind}, size: {size}}}", f"training.batch_size={batch}", f"training.recompute={recompute}"]
     run = dry_run(load_recipe("demo", [*changes, "process.learned_variance=false", "training.samples=1000000"]))
     known = Knowledge(run.facts, LatentStats((0.0,) * 3, (1.0,) * 3))
-    counted = kept_for_backward(run.recipe, run.facts, batch, machine.compute_dtype)
+    counted = most_held(run.recipe, run.facts, batch, machine.compute_dtype)
     return run.recipe, build_trainer(run.recipe, known, machine, World()), counted
 
 

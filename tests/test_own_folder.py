@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.started import Started
 
 CHOSEN = "another_kind or readme_command or bad_pictures or (mistakes and demo)"
 """Of the command line's tests, one that names a packaged recipe, two that train, and mistakes with a recipe named demo and no
@@ -25,15 +23,16 @@ def content(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.timeout(600)
-def test_the_command_lines_tests_pass_beside_a_finished_demo(tmp_path: Path) -> None:
+def test_the_command_lines_tests_pass_beside_a_finished_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = tmp_path / "caller"
     for run in ("demo", "demo/improved"):
         shutil.copytree(BEGUN, caller / "runs" / run)
     assert (caller / "runs" / "demo" / "config.yaml").is_file()
     before = content(caller)
-    command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "cli" / "test_cli.py"), "-k", CHOSEN]
-    alone = ["-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
-    environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "hypothesis")}
-    done = subprocess.run([*command, *alone], cwd=caller, env=environment, capture_output=True, text=True, timeout=550)
-    assert done.returncode == 0, done.stdout[-3000:]
+    alone = ["-k", CHOSEN, "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
+    monkeypatch.chdir(caller)
+    more = {"HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "hypothesis")}
+    process = Started("pytest", [str(ROOT / "tests" / "cli" / "test_cli.py"), *alone], more)
+    said, _ = process.communicate(timeout=550)
+    assert process.returncode == 0, said[-3000:].decode()
     assert content(caller) == before

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import open_ldm as ldm
+from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.runs.recorder import RunRecorder
 from open_ldm.training.loop import Report
 from tests.cli.conftest import ldm as command
@@ -72,6 +73,25 @@ def test_samples_are_what_the_command_writes(run: ldm.Run, tmp_path: Path, capsy
     assert torch.equal(run.sample([CAPTION], count=1, seed=8, **options_of_both).pixels, samples.pixels[1:])
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_pictures_at_once_change_no_picture(run: ldm.Run, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"count": 7, "seed": 3, "steps": 2, "progress": False}
+    whole = run.sample(CAPTION, **options)
+    sizes = []
+    predict = DiffusionModel.predict
+
+    def counted(model: DiffusionModel, x_t: torch.Tensor, *given: Any) -> Any:
+        sizes.append(len(x_t))
+        return predict(model, x_t, *given)
+
+    monkeypatch.setattr(DiffusionModel, "predict", counted)
+    parts = run.sample(CAPTION, batch_size=batch_size, **options)
+    assert set(sizes) <= {branches * pictures for branches in (1, 2) for pictures in (batch_size, 7 % batch_size)}
+    assert [request.seed for request in parts.requests] == [request.seed for request in whole.requests]
+    # Products of other shapes may round otherwise: by less than a level of 255, which may still be the next one.
+    assert (parts.pixels.int() - whole.pixels.int()).abs().max() <= 1 and whole.pixels.float().std() > 1
+
+
 def test_a_guide_is_that_of_the_command(run: ldm.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = run.sample(CAPTION, count=1, steps=2, semantic_scale=3, guide=run.path, guide_scale=2, rescale=0.5)
     samples.save(tmp_path / "python")
@@ -110,6 +130,7 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     (lambda run: run.sample(CAPTION, colour=3), "knows no control 'colour'"),
     (lambda run: run.sample(CAPTION, size=(64, 64)), "needed: size=HEIGHTxWIDTH"),
     (lambda run: run.sample(CAPTION, steps=0), "steps=0"),
+    (lambda run: run.sample(CAPTION, batch_size=0), "batch_size=0"),
     (lambda run: ldm.load_run(run.path / "samples"), "no run of a diffusion model"),
     (lambda run: ldm.load_recipe("demoo"), "did you mean 'demo'"),
     (lambda run: ldm.load_recipe(TINY, {"training": {"sampels": 3}}), "did you mean 'samples'"),

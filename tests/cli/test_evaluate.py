@@ -19,21 +19,26 @@ from safetensors.torch import load_file, save_file
 from open_ldm.commands.choices import members_of
 from open_ldm.commands.evaluate import evaluator
 from open_ldm.commands.evaluate import reference as evaluate_reference
+from open_ldm.commands.evaluate.collector import Collector
 from open_ldm.commands.evaluate.config import AnyMetric, EvaluationConfig, InfluenceMetric
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.influence import measure_influence
 from open_ldm.commands.evaluate.lpips import OTHER_NOISE
 from open_ldm.commands.evaluate.options import fit_config_from
+from open_ldm.commands.evaluate.parts import PartCollected, Parts
 from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
 from open_ldm.commands.evaluate.reference import open_against
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.pictures import save_png, to_picture
+from open_ldm.core.tasks import Task
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.distance import distance
 from open_ldm.evaluation.features.random import RandomExtractor
+from open_ldm.evaluation.parts import PartFolder
 from open_ldm.sources.shapes import ShapesConfig
 from tests.cli.conftest import ldm
+from tests.core.threads_world import in_threads
 from tests.evaluation.sets import images
 
 SMALL = "{kind: random, network: {size_px: 16, width: 8, dim: 6}}"
@@ -185,6 +190,65 @@ def test_a_part_that_a_task_collected_is_counted_once_without_join_too(evaluate:
     for more in ([], ["--join"]):  # which is still there after the first
         found = evaluate(given, *plain, *more, out="parts")["results"][0]
         assert found["count"] == 12, found
+
+
+def test_a_process_whose_part_is_whole_waits_for_the_batches_of_the_others(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_ldm.core.meetings.MEET_EVERY_SECONDS", 0.0)
+    given = folder_of(noise(130, 8), tmp_path / "given")  # three batches
+    pictures = open_evaluated(given, EvaluationConfig(metrics=("kid",), n=130), None, "train", "cpu")
+    extractor = build_extractor(RandomConfig.model_validate(yaml.safe_load(SMALL)), torch.device("cpu"))
+    parts = Parts(tmp_path, Task(1, 1))
+
+    def collect(world: World) -> PartCollected:
+        collector = Collector(pictures, parts, world, lambda progress: progress.update, silent=not world.leads)
+        return collector.part([extractor])
+
+    first, _ = in_threads(2, collect)
+    assert first.pictures == 130 and "waits for" not in capsys.readouterr().err
+    shutil.rmtree(first.folder / "2-of-2")
+    again, _ = in_threads(2, collect)
+    assert again.pictures == 130 and "note: this process has done its share, and waits for rank 1" in capsys.readouterr().err
+
+
+def test_parts_that_stay_are_told_with_their_size(
+    text_run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ["--extractor", SMALL, "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    measured = [
+        "evaluate",
+        text_run,
+        "--n",
+        12,
+        "--metrics",
+        "kid",
+        "sampling.batch_size=4",
+        "metrics.kid.subset_size=10",
+        *out,
+    ]
+    code, _, said = ldm(capsys, *measured)
+    assert code == 0 and "evaluation-parts" not in said and not (tmp_path / "out" / "evaluation-parts").exists()
+
+    assert ldm(capsys, "evaluate", text_run, "--n", 12, "--task", "1/1", *out)[0] == 0
+    with monkeypatch.context() as patched:  # a kill, after a batch was kept
+
+        def killed(self: PartFolder, *given: Any, **more: Any) -> None:
+            kept(self, *given, **more)
+            raise KeyboardInterrupt
+
+        kept = PartFolder.keep
+        patched.setattr(PartFolder, "keep", killed)
+        patched.setattr("open_ldm.evaluation.parts.KEPT_EVERY_SECONDS", 0.0)
+        assert ldm(capsys, *measured, "--seed", 5)[0] == 130
+    files = [path.stat().st_size for path in (tmp_path / "out" / "evaluation-parts").rglob("*") if path.is_file()]
+    code, _, said = ldm(capsys, *measured)
+    (note,) = [line for line in said.splitlines() if "evaluation-parts" in line]
+    assert code == 0 and f"{sum(files) / 1e6:.1f} MB of parts lie in {tmp_path / 'out' / 'evaluation-parts'}" in note
+    assert "1 that --join reads, 1 of evaluations that were not finished; delete that folder" in note
+    assert ldm(capsys, *measured, "--seed", 5)[0] == 0  # goes on from it, and removes it
+    code, _, said = ldm(capsys, *measured)
+    assert code == 0 and "1 that --join reads; delete" in said
 
 
 def test_a_picture_depends_on_its_seed_alone(text_run: Path) -> None:

@@ -6,13 +6,10 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,7 +20,7 @@ from open_ldm.commands import devices
 from open_ldm.commands.demo import FULL, QUICK, caption_groups, measure, run_demo
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
 from open_ldm.commands.demo.measure import ModelFindings
-from open_ldm.commands.demo.page import next_commands
+from open_ldm.commands.demo.page import next_commands, write_page
 from open_ldm.commands.demo.run import DemoResult
 from open_ldm.commands.demo.text import demo_text
 from open_ldm.commands.demo.verdict import judge
@@ -90,6 +87,24 @@ def test_the_demo_writes_its_findings(demo: DemoResult) -> None:
     assert all(claim.expected in page for claim in demo.claims)
 
 
+@pytest.mark.parametrize("count", [1, 7, 15])
+def test_the_page_shows_fewer_pictures_where_fewer_were_sampled(demo: DemoResult, count: int, tmp_path: Path) -> None:
+    few = {
+        name: replace(found, pixels={shown: pixels[:count] for shown, pixels in found.pixels.items()})
+        for name, found in demo.findings.items()
+    }
+    drawings = load_recipe("demo-improved").data.source
+    assert isinstance(drawings, ShapesConfig)
+    write_page(tmp_path / "demo.html", drawings, few[BASELINE], few[IMPROVED], demo.claims, 1.0)
+    assert (tmp_path / "demo.html").read_text().count("data:image/png") == 2 * len(FEW.sizes_px) + 3 + 2
+
+
+def test_a_demo_of_no_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="0 pictures for each number"):
+        run_demo(tmp_path / "out", SMALL, version=replace(FEW, pictures=0))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_commands_it_names_run(demo: DemoResult) -> None:
     few = [f"metrics.{name}.pictures=2" for name in ("content_change", "control_effect")]
     for command, more in zip(
@@ -150,25 +165,14 @@ def test_a_failed_training_is_told(tmp_path: Path, quick: None) -> None:
 
 
 def test_a_demo_stopped_by_ctrl_c_has_saved_both_runs(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "open_ldm",
-        "demo",
-        *SMALL,
-        "training.samples=200000",
-        "training.checkpoint_every_samples=100000",
-        "--out",
-        str(tmp_path),
-        "--json",
-    ]
-    streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
-    process = subprocess.Popen(command, **streams)
+    more = ["training.samples=200000", "training.checkpoint_every_samples=100000", "--out", str(tmp_path), "--json"]
+    process = Started("tests.commands.demo_in_group", [*SMALL, *more])  # it starts its trainings as people's does
     deadline = time.monotonic() + 120
     logs = [tmp_path / name / "events.jsonl" for name in (BASELINE, IMPROVED)]
     while not all(log.is_file() and '"train"' in log.read_text() for log in logs):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
+    assert process.pid is not None
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl+C on a terminal, which every process of the group receives
     process.communicate(timeout=120)
     assert process.returncode == 75

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from open_ldm.autoencoders import LatentStats
@@ -21,77 +21,51 @@ from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.nested import leaves
+from open_ldm.core.peak import remember_peak
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.diffusion import build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.runs.build import build_trainer
 from open_ldm.runs.made_batch import made_batch
-from open_ldm.runs.memory import Memory, Waiting, kept_by, kept_for_backward, memory_of
+from open_ldm.runs.memory import Memory, Waiting, held_by, memory_of, most_held
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.training.settings import MuonConfig, OptimizerConfig, TrainingConfig
 from open_ldm.training.trainer import DiffusionTrainer
 from tests.runs.tiny import DENOISERS, tiny_recipe
+
+CPU = Machine(torch.device("cpu"), torch.float32)
 
 
 def recipe(folder: Path, *changes: str) -> Recipe:
     return load_recipe(str(tiny_recipe(folder)), changes)
 
 
-def bytes_in_graph(model: nn.Module, losses: torch.Tensor) -> int:
-    """What the nodes of an autograd graph hold, besides parameters, each storage once: torch's own list of it.
-
-    Python numbers, which an attention written out multiplies by, stand in that list as tensors without dimensions.
-    """
-    found: dict[int, torch.UntypedStorage] = {}
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    waiting: list[Any] = [losses.grad_fn]
-    seen = set()
-    while waiting:
-        if (node := waiting.pop()) is None or node in seen:
-            continue
-        seen.add(node)
-        waiting += [before for before, _ in node.next_functions]
-        held = [getattr(node, name) for name in dir(node) if name.startswith("_saved_") or name == "saved_tensors"]
-        for tensor in [one for each in held for one in (each if isinstance(each, tuple | list) else [each])]:
-            if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.untyped_storage().data_ptr() not in own:
-                found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
-    return sum(storage.nbytes() for storage in found.values())
+RECOMPUTE = {
+    "none": [],
+    "blocks": ["training.recompute=blocks"],
+    "every second": ["training.recompute={every: 2}"],
+}
+NO_STATS = LatentStats((0.0,) * 3, (1.0,) * 3)
 
 
-def test_a_real_pass_keeps_what_its_graph_holds(tmp_path: Path) -> None:
-    run = dry_run(recipe(tmp_path, *DENOISERS["dit"]))
-    model = build_model(run.recipe.model_spec(run.facts), 0)
-    known = Knowledge(run.facts, LatentStats((0.0,) * 3, (1.0,) * 3))
-    trainer = build_trainer(run.recipe, known, Machine(torch.device("cpu"), torch.float32), World())
-    losses = trainer.losses(made_batch(run.recipe, 0, 3, torch.device("cpu")))
-    assert kept_by(model, run.recipe, 3) == bytes_in_graph(trainer.state.model, losses)
+@pytest.mark.parametrize("setting", RECOMPUTE)
+@pytest.mark.parametrize("denoiser", DENOISERS)
+def test_counted_bytes_are_those_that_a_real_update_takes(denoiser: str, setting: str, tmp_path: Path) -> None:
+    run = dry_run(recipe(tmp_path, *DENOISERS[denoiser], *RECOMPUTE[setting]))
+    trainer = build_trainer(run.recipe, Knowledge(run.facts, NO_STATS), CPU, World())
+    taken = most_bytes(trainer, made_batch(run.recipe, 0, 3, CPU.device))
+    assert most_held(run.recipe, run.facts, 3, torch.float32) == pytest.approx(taken, rel=0.03)
 
 
 @pytest.mark.parametrize("denoiser", DENOISERS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bf16"])
-def test_counted_bytes_are_those_that_a_real_pass_keeps(denoiser: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    run = dry_run(recipe(tmp_path, *DENOISERS[denoiser]))
-    model = build_model(run.recipe.model_spec(run.facts), 0).compute_in(dtype)
-    real = kept_by(model, run.recipe, 3)
-    assert kept_for_backward(run.recipe, run.facts, 3, dtype) == real
+def test_on_fake_tensors_as_on_real_ones_and_for_any_number_of_pictures(denoiser: str, tmp_path: Path) -> None:
+    dtype = torch.bfloat16
+    run = dry_run(recipe(tmp_path, *DENOISERS[denoiser], *RECOMPUTE["blocks"]))
+    real = held_by(build_model(run.recipe.model_spec(run.facts), 0).compute_in(dtype), run.recipe, 3)
+    assert most_held(run.recipe, run.facts, 3, dtype) == real
     memory = memory_of(run.recipe, run.facts, run.parameters, dtype)
     assert memory.copies + 3 * memory.picture == pytest.approx(real, rel=0.02)
     assert memory.total(0) - memory.copies == 20 * run.parameters
-
-
-@pytest.mark.parametrize("denoiser", ["mdtv2", "unet"])
-def test_blocks_computed_again_keep_their_inputs_and_one_block_besides(denoiser: str, tmp_path: Path) -> None:
-    changes = [*DENOISERS[denoiser], "training.recompute=blocks"]
-    run = dry_run(recipe(tmp_path, *changes))
-    known = Knowledge(run.facts, LatentStats((0.0,) * 3, (1.0,) * 3))
-    trainer = build_trainer(run.recipe, known, Machine(torch.device("cpu"), torch.float32), World())
-    batch = made_batch(run.recipe, 0, 4, torch.device("cpu"))
-    counted, plain = (
-        kept_for_backward(each, run.facts, 4, torch.float32) for each in (run.recipe, recipe(tmp_path, *DENOISERS[denoiser]))
-    )
-    # In networks this small the gradients of one block's activations show beside the activations.
-    assert 0.9 < most_bytes(trainer, batch) / counted < 1.5
-    assert counted < 0.75 * plain  # of two or three blocks
 
 
 def most_bytes(trainer: DiffusionTrainer, batch: EncodedBatch) -> int:
@@ -133,6 +107,32 @@ def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(tmp_pat
     assert "fits; fix: training.recompute=blocks\n" in replace(timed, largest=None, largest_recomputed=4).text()
     both = "fix: training.micro_batch_size=1, or training.recompute=blocks training.micro_batch_size=2"
     assert both in replace(timed, largest=1, largest_recomputed=2).text()
+
+
+def test_without_measuring_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def measured(*given: Any, **more: Any) -> float:
+        raise AssertionError("something was measured")
+
+    for module, name in (("speed", "matrix_speed"), ("speed", "remember_peak"), ("plan", "measure_speed")):
+        monkeypatch.setattr(import_module(f"open_ldm.commands.plan.{module}"), name, measured)
+    path = tiny_recipe(tmp_path)
+    for more in ([], ["--memory", "1"]):
+        with pytest.raises(SystemExit):
+            main(["plan", str(path), "--no-measure", *more])
+        said = capsys.readouterr().out
+        assert "speed        not known: " in said and "leave --no-measure out" in said and "\ntime " not in said
+        with pytest.raises(SystemExit):
+            main(["plan", str(path), "--no-measure", "--json", *more])
+        (found,) = json.loads(capsys.readouterr().out)["plans"]
+        assert found["speed"]["samples_per_second"] is None and found["seconds"] is None
+    remember_peak(Machine(torch.device("cpu"), torch.float32), 6e10)  # as an earlier training did
+    known = plan(dry_run(recipe(tmp_path)), measure=False)
+    assert known.speed.samples_per_second == pytest.approx(0.3 * 6e10 / (6e9 * known.gmacs))
+    assert f"30% of the matrix speed of {known.machine}, measured before" in known.text()
 
 
 def test_where_a_batch_does_not_fit_a_plan_looks_at_blocks_computed_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.load import LoadedRun, load_run
-from open_ldm.runs.memory import kept_for_backward
+from open_ldm.runs.memory import most_held
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
@@ -154,8 +154,8 @@ def encoders_of(run: LoadedRun) -> Encoders:
 
 def test_a_plan_counts_the_shape_that_keeps_most(tmp_path: Path) -> None:
     run = dry_run(recipe(tmp_path, *DENOISERS["mdtv2"]))  # whose tables are resized for all shapes but the square
-    by_shape = [kept_for_backward(run.recipe, run.facts, 1, torch.float32, shape) for shape in run.recipe.transform.shapes]
-    assert kept_for_backward(run.recipe, run.facts, 1, torch.float32) == max(by_shape) > min(by_shape)
+    by_shape = [most_held(run.recipe, run.facts, 1, torch.float32, shape) for shape in run.recipe.transform.shapes]
+    assert most_held(run.recipe, run.facts, 1, torch.float32) == max(by_shape) > min(by_shape)
 
 
 def test_steps_are_those_of_autoencoder_and_patches(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from open_ldm.cli.main import main
 from open_ldm.commands.data_index import index_data
 from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.files import temporary_files
 from open_ldm.data.health import Health
 from open_ldm.data.order import ShuffledOrder
 from open_ldm.data.sample import BadPicture, BadSample
@@ -24,6 +26,7 @@ from open_ldm.data.transforms import TransformConfig
 from open_ldm.data.windowed_order import WindowedOrder
 from open_ldm.sources import network
 from open_ldm.sources.loader import read_batches
+from open_ldm.sources.network import NetworkError
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
 from open_ldm.sources.storage import CANNOT_FETCH, RemoteFiles
 from tests.sources.plain_web import web_address
@@ -166,6 +169,44 @@ def test_what_is_kept_has_a_bound(served: Any, made: Path, opened: Callable[...,
     kept = sorted(path.name for path in source._storage.folder.glob("*.tar"))
     assert kept == ["t-2.tar", "t-3.tar"], "the ones used longest ago went first"
     assert contents(source) == contents(ShardsConfig(path=str(made)).open())
+
+
+def _fetch_all(source: ShardsSource, first: int, held: Any) -> None:
+    """Fetch every shard, and tell the most bytes that lay there when a part of one was asked for, or had come whole."""
+    storage = source._storage
+    assert isinstance(storage, RemoteFiles)
+    read, most = storage.network.read, [0]
+
+    def look() -> None:
+        files = [*storage._base.glob("*/*.tar"), *(one for each in storage._base.iterdir() for one in temporary_files(each))]
+        with suppress(FileNotFoundError):
+            most[0] = max(most[0], sum(file.stat().st_size for file in files))
+
+    def watched(*given: Any) -> bytes:
+        look()
+        return read(*given)
+
+    storage.network.read = watched  # type: ignore[method-assign]
+    for number in range(2 * SHARDS):
+        storage.fetch(source._shards[(first + number) % SHARDS])
+        look()
+    held.put(most[0])
+
+
+def test_the_bound_holds_over_processes(served: Any, made: Path, opened: Callable[..., ShardsSource]) -> None:
+    size = (made / "t-0.tar").stat().st_size
+    source = opened(gigabytes=1.5 * size / 1e9)
+    served.latency_seconds = 0.01
+    context = multiprocessing.get_context("fork")
+    held = context.Queue()
+    fetching = [context.Process(target=_fetch_all, args=(source, first, held), daemon=True) for first in range(3)]
+    for process in fetching:
+        process.start()
+    assert [held.get(timeout=60) for _ in fetching] == [size] * 3
+    for process in fetching:
+        process.join()
+    with pytest.raises(NetworkError, match=r"larger remote\.gigabytes"):
+        opened(gigabytes=0.5 * size / 1e9)._storage.fetch(source._shards[0])
 
 
 def test_a_network_that_stays_away_is_counted_as_bad_samples_are(served: Any, opened: Callable[..., ShardsSource]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from open_ldm.commands.plan.speed import Speed
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.events import Event
 from open_ldm.core.others import cores_of_others
@@ -239,12 +241,13 @@ def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -
 
 
 def test_what_it_takes_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("open_ldm.commands.plan.speed.remember_peak", lambda machine, speed: 1e11)
+    planning = import_module("open_ldm.commands.plan.plan")
+    monkeypatch.setattr(planning, "measure_speed", lambda *given: Speed(50.0, True, "as told"))
     sides = sides_of(str(tiny_recipe(tmp_path)), DATA, None, ["training.samples=32"], "longer")
-    found = cost_of(sides, CHOICE, measure=False)
+    found = cost_of(sides, CHOICE)
     base, longer = found.sides
     assert longer.training == pytest.approx(2 * base.training) and base.measuring == longer.measuring
-    more = cost_of(sides, replace(CHOICE, seeds=4), measure=False)
+    more = cost_of(sides, replace(CHOICE, seeds=4))
     assert more.seconds == pytest.approx(2 * found.seconds)
 
 

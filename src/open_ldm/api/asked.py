@@ -47,10 +47,11 @@ def solved(
     control_scale: float | None,
     guide_scale: float | None,
     rescale: float | None,
+    batch_size: int | None,
 ) -> SampleOptions:
     """Say how the pictures are sampled; None leaves a setting to the recipe."""
     options = replace(options, steps=steps, solver=solver, spacing=spacing, strength=strength)
-    options = replace(options, semantic_scale=semantic_scale, control_scale=control_scale)
+    options = replace(options, semantic_scale=semantic_scale, control_scale=control_scale, batch_size=batch_size)
     return replace(options, guide_scale=guide_scale, rescale=rescale)
 
 

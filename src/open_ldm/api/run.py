@@ -90,10 +90,8 @@ class Run:
         count: int | None = None,
         seed: int = 0,
         steps: int | None = None,
-        solver: str | None = None,
-        spacing: str | None = None,
-        semantic_scale: float | None = None,
-        control_scale: float | None = None,
+        solver: str | None = None, spacing: str | None = None,
+        semantic_scale: float | None = None, control_scale: float | None = None,
         guide: str | Path | None = None,
         guide_scale: float | None = None,
         rescale: float | None = None,
@@ -101,11 +99,12 @@ class Run:
         sweep: str | None = None,
         start: str | Path | None = None,
         strength: float | None = None,
+        batch_size: int | None = None,
         yes: bool = False,
         view: str | None = None,
         progress: bool = True,
         **controls: str | float,
-    ) -> Samples:
+    ) -> Samples:  # fmt: skip
         """Sample pictures from the averaged weights of the newest good checkpoint.
 
         Args:
@@ -126,6 +125,7 @@ class Run:
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
             start: A picture file to start from instead of noise.
             strength: Time in (0, 1] that it is noised to, 0.6 by default; 1 leaves nothing of it.
+            batch_size: Pictures at once, at least 1: fewer need less memory and change no picture.
             yes: Sample a sweep of more than 1,000 pictures too.
             view: Shape of the pictures of a model that was trained in buckets: HEIGHTxWIDTH in pixels, or WIDTH:HEIGHT.
             progress: Show a progress line.
@@ -139,7 +139,7 @@ class Run:
             OpenLdmError: There is no checkpoint, or its model does not know a prompt, a class, a control or a value.
         """
         what = asked_for(prompts, classes, class_index, controls, count, seed, sweep, negative_prompt, yes, view, start, guide)
-        asked = solved(what, steps, solver, spacing, strength, semantic_scale, control_scale, guide_scale, rescale)
+        asked = solved(what, steps, solver, spacing, strength, semantic_scale, control_scale, guide_scale, rescale, batch_size)
         return sampling.sample(self._load(), asked, silent=not progress)
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:

@@ -24,7 +24,9 @@ def plan(
     memory: Annotated[
         float | None, typer.Option(min=0.1, help="GB of memory of each device, for one that is not in this machine.")
     ] = None,
-    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time a few real updates on this machine.")] = True,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Time a few real updates, or matrix products where none fits.")
+    ] = True,
     as_json: Json = False,
 ) -> int:
     """What a training needs: memory by part, the largest micro-batch, pictures a second, hours and disk."""

@@ -179,7 +179,7 @@ class World:
         if not all(seen):
             rank = seen.index(False)
             error = ConfigError(
-                f"rank {rank} on {self._hosts[rank]} does not see what rank 0 on {self._hosts[0]} writes to {folder}",
+                f"{self.name_of(rank)} does not see what {self.name_of(0)} writes to {folder}",
                 needed="one folder on a disk that all processes share",
                 fix="choose --out on a shared disk",
             )
@@ -212,6 +212,10 @@ class World:
         finally:
             if peers is not None:
                 peers.last_words.pop()
+
+    def name_of(self, rank: int) -> str:
+        """Return a process's rank and host in words: 'rank 3 on node-1'."""
+        return f"rank {rank} on {self._hosts[rank]}"
 
     @property
     def _hosts(self) -> Sequence[str]:

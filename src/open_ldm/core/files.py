@@ -187,9 +187,14 @@ def _temporary_beside(path: Path) -> tuple[int, str]:
         os.close(handle)  # another process removed it before it was locked
 
 
+def temporary_files(folder: Path) -> Iterator[Path]:
+    """Iterate over the files in a folder that are being written, or were when their writers were killed."""
+    return folder.glob(f".*{_TEMPORARY}")
+
+
 def remove_temporary_files(folder: Path) -> None:
     """Remove temporary files whose writers were killed. Those of living writers stay: they are locked, or on Windows young."""
-    for file in folder.glob(f".*{_TEMPORARY}"):
+    for file in temporary_files(folder):
         with suppress(OSError):
             if POSIX:
                 _remove_unless_locked(file)

@@ -47,7 +47,12 @@ def peak_speed(machine: Machine) -> float:
     Returns:
         Operations per second, of this device, format, number of threads and version of torch.
     """
-    return _stored().get(_name(machine)) or remember_peak(machine, matrix_speed(machine))
+    return known_peak(machine) or remember_peak(machine, matrix_speed(machine))
+
+
+def known_peak(machine: Machine) -> float | None:
+    """Return the speed that `matrix_speed` once measured here; nothing is measured, so that it is None where none is stored."""
+    return _stored().get(_name(machine))
 
 
 def remember_peak(machine: Machine, speed: float) -> float:

@@ -10,6 +10,8 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from open_ldm.core.errors import DataError, shortened
@@ -76,8 +78,11 @@ class PartFolder:
         self._last = time.monotonic()
 
     def remove(self) -> None:
-        """Remove what was kept, once it is needed no more."""
+        """Remove what was kept, once it is needed no more, and the folders around it that are empty then."""
         shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # one that is not empty
+            self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
 
 
 class PartState:
@@ -86,6 +91,44 @@ class PartState:
     def __init__(self, path: Path, batches: int, extractors: int, whole: bool) -> None:
         self.batches, self.whole = batches, whole
         self.folders = [path / f"{'all' if whole else batches}-{number}" for number in range(extractors)]
+
+
+@dataclass(frozen=True)
+class PartsLeft:
+    """Parts that lie in a folder.
+
+    Attributes:
+        folder: The folder of all sets of pictures.
+        whole: Parts that are whole, which `--join` reads.
+        begun: Parts from which an evaluation that was stopped or killed would go on.
+        bytes: Of all of them.
+    """
+
+    folder: Path
+    whole: int
+    begun: int
+    bytes: int
+
+    def sentence(self) -> str:
+        """'1.20 GB of parts of evaluations lie in runs/a/evaluation-parts: 16 that --join reads, 3 that ...'."""
+        size = f"{self.bytes / 1e9:.2f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:.1f} MB"
+        kinds = [f"{self.whole:,} that --join reads"] if self.whole else []
+        kinds += [f"{self.begun:,} of evaluations that were not finished"] if self.begun else []
+        return f"{size} of parts lie in {self.folder}: {', '.join(kinds)}; delete that folder once neither is wanted"
+
+
+def parts_left(folder: Path) -> PartsLeft | None:
+    """Look at what lies in the folder of all sets of pictures; None where there is no part."""
+    found = [path for path in folder.glob("*/*-of-*") if path.is_dir()]
+    if not found:
+        return None
+    states = [read_state(path) for path in found]
+    whole = sum(state is not None and state.whole for state in states)
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # a job of an array may be at work there
+            size += file.stat().st_size if file.is_file() else 0
+    return PartsLeft(folder, whole, len(found) - whole, size)
 
 
 def read_state(path: Path) -> PartState | None:

@@ -1,18 +1,18 @@
-"""What a training holds in memory: weights and their kin by their number, activations by looking at one forward pass."""
+"""What a training holds in memory: weights and their kin by their number, activations by looking at one update."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from open_ldm.autoencoders import LatentStats
 from open_ldm.core.device import Machine, host_memory, resident_memory
+from open_ldm.core.live_bytes import LiveBytes
 from open_ldm.core.nested import leaves
 from open_ldm.core.seeds import Draws
 from open_ldm.data.bucket_shapes import Shape
@@ -24,7 +24,7 @@ from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.recipe import Recipe
 from open_ldm.training.ahead import MOST_AHEAD, UPDATES_AHEAD, depth_ahead
 from open_ldm.training.muon import matrices_of
-from open_ldm.training.recompute import recomputed_blocks
+from open_ldm.training.recompute import recompute, recomputed_blocks
 
 FLOAT32 = 4
 PROGRAM_GROWS = 90_000_000
@@ -66,8 +66,8 @@ class Memory:
         gradients: Float32.
         optimizer: The two running means of AdamW, of which Muon keeps one.
         average: The averaged weights, one or two.
-        copies: What is kept for the backward pass whatever the number of pictures, such as weights in 16 bits.
-        picture: What is kept for the backward pass of each picture.
+        copies: What forward and backward pass hold whatever the number of pictures, such as weights in 16 bits.
+        picture: What they hold of each picture at the most, where both are largest together.
         program: The program itself, on a CPU, whose memory it shares.
         ready: Of a picture that waits.
         waiting: How many pictures wait.
@@ -118,7 +118,8 @@ def memory_of(
 ) -> Memory:
     """Count what a training holds; nothing of the model's size is allocated.
 
-    What is kept for the backward pass grows linearly with the number of pictures, so that two numbers of them tell all others.
+    What the passes hold grows linearly with the number of pictures, so that two numbers of them tell all others. A single one
+    is computed by other operations, and may be largest at another place.
 
     Args:
         recipe: Settled.
@@ -128,11 +129,12 @@ def memory_of(
         program: As `program_bytes`.
         waiting: How many pictures wait.
     """
-    (one, ready), (two, _) = (_counted(recipe, facts, number, compute_dtype, None, waiting.counted) for number in (1, 2))
-    activations = {"copies": max(0, 2 * one - two), "picture": two - one}
+    (two, ready), (four, _) = (_counted(recipe, facts, number, compute_dtype, None, waiting.counted) for number in (2, 4))
+    picture = (four - two) // 2
+    activations = {"copies": max(0, two - 2 * picture), "picture": picture}
     fixed = weights_and_kin(parameters, recipe.training.averages)
     moments = fixed.optimizer - (0 if recipe.training.optimizer.muon is None else FLOAT32 * _of_matrices(recipe, facts))
-    return replace(fixed, **activations, optimizer=moments, program=program, ready=ready, waiting=waiting)
+    return replace(fixed, **activations, optimizer=moments, program=program, ready=ready // 2, waiting=waiting)
 
 
 def _of_matrices(recipe: Recipe, facts: DataFacts) -> int:
@@ -142,12 +144,10 @@ def _of_matrices(recipe: Recipe, facts: DataFacts) -> int:
     return sum(matrix.numel() for matrix in matrices_of(blocks))
 
 
-def kept_for_backward(
-    recipe: Recipe, facts: DataFacts, pictures: int, compute_dtype: torch.dtype, shape: Shape | None = None
-) -> int:
-    """Count what autograd keeps between forward and backward pass, on fake tensors, which have shapes and no numbers.
+def most_held(recipe: Recipe, facts: DataFacts, pictures: int, compute_dtype: torch.dtype, shape: Shape | None = None) -> int:
+    """Count the most bytes that an update of a new model holds, on fake tensors, which have shapes and no numbers.
 
-    `shape` as in `made_batch`.
+    The rest as `held_by`.
     """
     return _counted(recipe, facts, pictures, compute_dtype, shape)[0]
 
@@ -158,95 +158,41 @@ def _counted(
     with torch.device("meta"):
         model = DiffusionModel(recipe.model_spec(facts)).compute_in(dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        return kept_and_ready(model.to_empty(device="cpu"), recipe, pictures, shape, counted=counted)
+        return held_and_ready(model.to_empty(device="cpu"), recipe, pictures, shape, counted=counted)
 
 
-def kept_by(model: DiffusionModel, recipe: Recipe, pictures: int, shape: Shape | None = None) -> int:
-    """Count what autograd keeps of a micro-batch, as `kept_and_ready`."""
-    return kept_and_ready(model, recipe, pictures, shape)[0]
+def held_by(model: DiffusionModel, recipe: Recipe, pictures: int, shape: Shape | None = None) -> int:
+    """Count the most bytes that the forward and backward pass of a micro-batch hold, as `held_and_ready`."""
+    return held_and_ready(model, recipe, pictures, shape)[0]
 
 
-def kept_and_ready(
+def held_and_ready(
     model: DiffusionModel, recipe: Recipe, pictures: int, shape: Shape | None = None, *, counted: bool = False
 ) -> tuple[int, int]:
-    """Count the bytes that autograd keeps between the forward and the backward pass of a micro-batch, and of one that waits.
+    """Count the most bytes that the passes of a micro-batch hold at a time, and those of a micro-batch that waits.
 
-    A storage that several operations keep counts once; the parameters themselves do not count. Blocks that the recipe computes
-    again keep their inputs, and the largest of them counts whole besides, as it does while its backward pass runs.
+    Parameters, their gradients and what waited do not count. The passes are those of a training: where the recipe has blocks
+    computed again, what one of them makes then counts while its backward pass runs.
 
     Args:
-        model: Of the recipe.
+        model: Of the recipe. It is of no use afterwards: it has gradients, and its blocks are changed.
         recipe: Settled.
         pictures: Of the micro-batch.
         shape: As in `made_batch`.
         counted: As `Waiting`.
     """
-    kept = _Kept({parameter.untyped_storage()._cdata for parameter in model.parameters()})
     noising = _noising(recipe, model, counted)
     batch = noising.padded(noising.draw(made_batch(recipe, 0, pictures, noising.device, shape)))
     batch = replace(batch, draws=_WithoutNumbers(**vars(batch.draws)))
-    with ExitStack() as stack:
-        for block in recomputed_blocks(model.denoiser.block_modules(), recipe.training.recompute):
-            stack.enter_context(kept.recomputing(block))
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor))
-        Objective(model, recipe.objective)(batch)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for block in recomputed_blocks(model.denoiser.block_modules(), recipe.training.recompute):
+        recompute(block)
+    with LiveBytes() as live:
+        torch.autograd.backward(Objective(model, recipe.objective)(batch).sum())
     waits = noising.draw(made_batch(recipe, 0, pictures, noising.device, shape))  # with all that the objective asks for
     held = {leaf.untyped_storage()._cdata: leaf.untyped_storage() for leaf in leaves(waits) if isinstance(leaf, Tensor)}
-    return kept.bytes, sum(storage.nbytes() for storage in held.values())
-
-
-class _Kept:
-    """What a forward pass keeps: each storage once, and of blocks that are computed again their inputs, and one of them whole.
-
-    Args:
-        own: Addresses of the storages that do not count.
-    """
-
-    def __init__(self, own: set[int]) -> None:
-        self.own = own
-        self._passing: dict[int, torch.UntypedStorage] = {}
-        self._blocks: list[dict[int, torch.UntypedStorage]] = []
-        self._inside = False
-
-    @property
-    def bytes(self) -> int:
-        """The most at a time: the backward pass computes one block again after the other, the last one first."""
-        fixed = sum(storage.nbytes() for storage in self._passing.values())
-        blocks = ([one.nbytes() for at, one in block.items() if at not in self._passing] for block in self._blocks)
-        return fixed + max(map(sum, blocks), default=0)
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        """Count a tensor that autograd keeps."""
-        self._hold(tensor, self._blocks[-1] if self._inside else self._passing)
-        return tensor
-
-    @contextmanager
-    def recomputing(self, block: nn.Module) -> Iterator[None]:
-        """Context manager in which a block counts as one that is computed again."""
-        hooks = (
-            block.register_forward_pre_hook(self._begin, with_kwargs=True),
-            block.register_forward_hook(self._end),
-        )
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _begin(self, block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        for leaf in leaves([given, named]):
-            if isinstance(leaf, Tensor):
-                self._hold(leaf, self._passing)
-        self._blocks.append({})
-        self._inside = True
-
-    def _end(self, block: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-        self._inside = False
-
-    def _hold(self, tensor: Tensor, where: dict[int, torch.UntypedStorage]) -> None:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self.own:
-            where[storage._cdata] = storage  # held, so that no other takes its address
+    return live.most, sum(storage.nbytes() for storage in held.values())
 
 
 class _WithoutNumbers(Draws):

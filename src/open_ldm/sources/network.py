@@ -64,7 +64,8 @@ class RemoteConfig(Config):
 
     Attributes:
         folder: Where fetched shards and indexes are kept, on a disk of each machine; null takes the user's cache folder.
-        gigabytes: Most of the shards that are kept there; the ones that were used longest ago are removed first.
+        gigabytes: Most of the shards that are kept there, those that are being fetched among them, over all processes of the
+            machine; the ones that were used longest ago are removed first.
         timeout_seconds: Longest wait for one answer, of at most 32 MB.
         tries: Times that a read is tried, with growing pauses, before its sample counts as bad.
     """

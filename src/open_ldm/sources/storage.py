@@ -16,12 +16,13 @@ from typing import Protocol, TypeVar
 from filelock import FileLock
 
 from open_ldm.core.errors import DataError
-from open_ldm.core.files import read_at, remove_temporary_files, require_space, write_bytes, writing_whole
+from open_ldm.core.files import read_at, write_bytes, writing_whole
 from open_ldm.data import pictures
 from open_ldm.data.sample import BadPicture
 from open_ldm.sources.files import user_cache
 from open_ldm.sources.network import Network, NetworkError, NotThereError, RemoteConfig
 from open_ldm.sources.open_files import OpenFiles
+from open_ldm.sources.shard_room import ShardRoom
 from open_ldm.sources.shard_sidecar import Stamp
 
 CANNOT_FETCH = "cannot be fetched"
@@ -156,7 +157,7 @@ class RemoteFiles:
         self._base = user_cache("remote") if config.folder is None else config.folder.expanduser()
         self.folder = self._base / hashlib.blake2b(self.network.url.encode(), digest_size=8).hexdigest()
         self.open_files = OpenFiles()
-        self._most_bytes = config.gigabytes * 1e9
+        self._room = ShardRoom(self._base, config.gigabytes * 1e9)
         self._whole = False
 
     def obtain(self, path: Path, *, again: bool = False) -> bool:
@@ -217,7 +218,7 @@ class RemoteFiles:
         for _ in range(_MOST_REMOVALS):
             with suppress(FileNotFoundError):  # another process, which needed room, removed it before it was opened
                 return self.open_files.get(shard, fetched)
-        raise NetworkError(f"{self.network.address(shard.name)} finds no room here, of {self._most_bytes / 1e9:g} GB")
+        raise NetworkError(f"{self.network.address(shard.name)} finds no room here, of {self._room.most_bytes / 1e9:g} GB")
 
     def fetch(self, shard: Path, whole: int | None = None) -> None:
         """Fetch a shard unless it is here.
@@ -227,7 +228,7 @@ class RemoteFiles:
             whole: Its length in bytes; None asks for it.
 
         Raises:
-            NetworkError: It cannot be fetched, or is not there.
+            NetworkError: It cannot be fetched, is not there, or is larger than all that may be kept.
             DiskError: It cannot be kept.
         """
         size = self.network.size(shard.name) if whole is None else whole
@@ -236,9 +237,10 @@ class RemoteFiles:
         with self._lock(shard.name):
             if _is_whole(shard, size):
                 return  # another process fetched it meanwhile
-            self._make_room(size)
-            require_space(self._base, size)
+            if size > self._room.most_bytes:
+                raise NetworkError(f"{self.network.address(shard.name)} has {size / 1e9:g} GB; fix: a larger remote.gigabytes")
             with writing_whole(shard) as file:
+                self._room.reserve(file, size)
                 for offset in range(0, size, _PIECE_BYTES):
                     file.write(self.network.read(shard.name, offset, min(_PIECE_BYTES, size - offset)))
 
@@ -259,32 +261,10 @@ class RemoteFiles:
         number = int.from_bytes(hashlib.blake2b(f"{self.folder.name}/{name}".encode(), digest_size=2).digest()) % _LOCKS
         return FileLock(folder / f"{number:03d}.lock")
 
-    def _make_room(self, size: int) -> None:
-        """Remove the shards that were used longest ago until one of `size` bytes fits below the bound."""
-        with FileLock(self._base / "locks" / "room.lock"):
-            remove_temporary_files(self.folder)
-            kept = sorted(filter(None, map(_used, self._base.glob("*/*.tar"))))
-            total = size + sum(length for _, length, _ in kept)
-            for _, length, path in kept:
-                if total <= self._most_bytes:
-                    break
-                with suppress(OSError):  # Windows removes no file that is open
-                    path.unlink()
-                    total -= length
-
 
 def _mark_of(path: Path) -> Path:
     """An empty file that says of another one that it was fetched."""
     return path.with_name(f".{path.name}.fetched")
-
-
-def _used(shard: Path) -> tuple[int, int, Path] | None:
-    """When a shard was last used, its size, and its path; None for one that has just been removed."""
-    try:
-        status = shard.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, shard
 
 
 def _is_whole(shard: Path, size: int) -> bool:

@@ -137,7 +137,7 @@ def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
 
     def column(name: str, found: ModelFindings, tone: str) -> Column:
         pictures = [
-            Picture("", _grid(found.pixels[f"size={side}"][_chosen(_ON_THE_SLIDER)]), alt=f"{name}, original size {side} px")
+            Picture("", _grid(_chosen(found.pixels[f"size={side}"])), alt=f"{name}, original size {side} px")
             for side in sizes_px
         ]
         says = "of the pictures change their colour somewhere along the slider"
@@ -212,9 +212,9 @@ def next_commands(run: Path, found: ModelFindings) -> list[str]:
     ]
 
 
-def _chosen(count: int) -> list[int]:
-    """Every other caption, so that kinds, sizes and places all occur among few."""
-    return [2 * i + (i // 2) % 2 for i in range(count)]
+def _chosen(pixels: Tensor) -> Tensor:
+    """Those of every other caption, so that kinds, sizes and places all occur among few; fewer where there are few."""
+    return pixels[[at for i in range(_ON_THE_SLIDER) if (at := 2 * i + (i // 2) % 2) < len(pixels)]]
 
 
 def _grid(pixels: Tensor) -> bytes:

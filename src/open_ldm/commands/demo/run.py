@@ -62,11 +62,13 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
         What was found; its code is 1 where an interval lies on the wrong side of a claim.
 
     Raises:
-        ConfigError: A recipe lacks what the demo shows; nothing was trained.
+        ConfigError: A recipe lacks what the demo shows, or there is nothing to look at; nothing was trained.
         StoppedError: A signal came; both runs have saved.
         OpenLdmError: A training failed.
     """
     started = time.perf_counter()
+    if version.pictures < 1:
+        raise ConfigError(f"{version.pictures} pictures for each number of the demo", needed="1 or more")
     changes = {model: (*version.changes[model], *overrides) for model in version.recipes}
     resolved = {model: load_recipe(name, changes[model]) for model, name in version.recipes.items()}
     drawings = {model: _required_shapes(recipe, version) for model, recipe in resolved.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures
 from open_ldm.commands.evaluate.reference import counted
 from open_ldm.core.distributed import World
 from open_ldm.core.events import Progress
+from open_ldm.core.meetings import Meetings
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.parts import PartFolder, join_parts
+from open_ldm.evaluation.pictures import Pictures
 from open_ldm.evaluation.statistics import Statistics, collect, nothing_of
 
 
@@ -48,7 +51,13 @@ class Collector:
             self.world.everyone(lambda: found.extend(join_parts(root, len(extractors), capacity)), "the parts")
             return tuple(found) or tuple(map(nothing_of, extractors))
         self._own = self.parts.own(root, self.world)
-        return self._collected(extractors, self._own, self.world)
+        meetings = self._meetings()
+
+        def to_the_last(batches: Iterable[Pictures]) -> Iterator[Pictures]:
+            yield from meetings.during(batches)
+            meetings.wait()
+
+        return self._collected(extractors, self._own, self.world, to_the_last)
 
     def part(self, extractors: Sequence[FeatureExtractor]) -> PartCollected:
         """Collect one task's share and keep it.
@@ -61,8 +70,10 @@ class Collector:
         root, task = self._root(extractors), self.parts.task
         own = self.parts.own(root, self.world)
         assert root is not None and task is not None and own is not None
+        meetings = self._meetings()
         if not own.whole:
-            own.keep(self._collected(extractors, own, World()), whole=True)
+            own.keep(self._collected(extractors, own, World(), meetings.during), whole=True)
+        meetings.wait()
         return PartCollected(task, sum(self.world.gathered(own.pictures, "pictures of the part")), root)
 
     def forget(self) -> None:
@@ -71,14 +82,25 @@ class Collector:
             self._own.remove()
 
     def _collected(
-        self, extractors: Sequence[FeatureExtractor], own: PartFolder | None, world: World
+        self,
+        extractors: Sequence[FeatureExtractor],
+        own: PartFolder | None,
+        world: World,
+        meeting: Callable[[Iterable[Pictures]], Iterator[Pictures]],
     ) -> tuple[Statistics, ...]:
         label = "sample" if isinstance(self.pictures, SampledPictures) else "read"
         share, skip = self.parts.share(self.world), 0 if own is None else own.batches
         with Progress(-(-len(self.pictures) // share.size), label=label, unit="pictures", silent=self.silent) as progress:
             left = iter(()) if own is not None and own.whole else self.pictures.batches(share, skip)
-            batches = counted(left, self.watched(progress))
+            batches = meeting(counted(left, self.watched(progress)))
             return collect(batches, extractors, capacity=capacity_of(self.pictures), world=world, kept=own)
+
+    def _meetings(self) -> Meetings:
+        return Meetings(self.world, self._note)
+
+    def _note(self, text: str) -> None:
+        if not self.silent:
+            print(f"note: {text}", file=sys.stderr)
 
     def _root(self, extractors: Sequence[FeatureExtractor]) -> Path | None:
         return self.parts.root(self.pictures, [extractor.id.to_json() for extractor in extractors])

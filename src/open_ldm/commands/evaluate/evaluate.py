@@ -12,7 +12,7 @@ from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.commands.evaluate.found import Evaluation
-from open_ldm.commands.evaluate.parts import PartCollected, Parts
+from open_ldm.commands.evaluate.parts import FOLDER, PartCollected, Parts
 from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures, open_evaluated
 from open_ldm.commands.evaluate.reference import CACHE, open_against
 from open_ldm.commands.refresh_report import refresh_report
@@ -26,6 +26,7 @@ from open_ldm.data.holdout import PartName
 from open_ldm.data.sample import Source
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
+from open_ldm.evaluation.parts import parts_left
 from open_ldm.evaluation.stored import store
 from open_ldm.runs.tracked import send_evaluations
 from open_ldm.sources.loader import DataConfig
@@ -109,13 +110,14 @@ def evaluate(
             first, *more = found.refused.values()
             others = f" (and {len(more)} more)" if more else ""
             raise DataError(f"no metric could be computed{others}: {first}")
-        if folder is None or not world.leads:
-            evaluator.collector.forget()
-            return found
-        written = evaluator.written(found, folder)
+        written = evaluator.written(found, folder) if folder is not None and world.leads else found
         evaluator.collector.forget()
-    for problem in send_evaluations(folder):
-        print(f"note: {problem}", file=sys.stderr)
+        world.barrier("the end of the evaluation")
+        if folder is None or not world.leads:
+            return found
+    left = parts_left(folder / FOLDER)
+    for note in [*send_evaluations(folder), *([] if left is None else [left.sentence()])]:
+        print(f"note: {note}", file=sys.stderr)
     if out is None:
         refresh_report(folder)
     return written

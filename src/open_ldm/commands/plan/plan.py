@@ -49,9 +49,10 @@ class Plan:
     speed: Speed
 
     @property
-    def seconds(self) -> float:
-        """Time of the whole training, if devices add up without loss and nobody waits for pictures."""
-        return self.recipe.training.samples / (self.speed.samples_per_second * self.devices)
+    def seconds(self) -> float | None:
+        """Time of the whole training, if devices add up without loss and nobody waits for pictures; None where not known."""
+        speed = self.speed.samples_per_second
+        return None if speed is None else self.recipe.training.samples / (speed * self.devices)
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -78,19 +79,27 @@ class Plan:
             f"device       {self.devices} x {self.machine}",
             f"memory       weights {_size(m.weights)}, gradients {_size(m.gradients)}, optimiser {_size(m.optimizer)},"
             f" average {_size(m.average)}" + (f", the program {_size(m.program)}" if m.program else ""),
-            f"             for the backward pass{self._again()} {_size(m.copies)}, and {_size(m.picture)} a picture"
+            f"             forward and backward pass{self._again()} {_size(m.copies)}, and {_size(m.picture)} a picture"
             f" x {self.micro_batch} = {_size(m.picture * self.micro_batch)}",
             f"             pictures that wait for their turn {_size(m.waits(self.micro_batch))}",
             f"             in all {_size(m.total(self.micro_batch))}{fits}",
             f"micro-batch  {self._micro()}",
-            f"speed        {self.speed.samples_per_second:,.3g} pictures/s a device ({self.speed.said})",
-            f"time         {training.samples:,} pictures: {duration(self.seconds)}, without reading and encoding them",
+            *self._speed(),
             f"disk         checkpoints {kept} x {_size(self.checkpoint_bytes)}",
         ]
         if self.snapshots:
             each = f"{_size(m.average)} every {training.snapshot_every_samples:,} pictures"
             lines.append(f"             averages for ldm ema, at most {self.snapshots} x {each}")
         return "\n".join(lines)
+
+    def _speed(self) -> list[str]:
+        speed, seconds = self.speed, self.seconds
+        if speed.samples_per_second is None or seconds is None:
+            return [f"speed        {speed.said}"]
+        return [
+            f"speed        {speed.samples_per_second:,.3g} pictures/s a device ({speed.said})",
+            f"time         {self.recipe.training.samples:,} pictures: {duration(seconds)}, without reading and encoding them",
+        ]
 
     def _micro(self) -> str:
         if self.available is None:
@@ -136,7 +145,7 @@ class Plan:
             "largest_micro_batch_recomputed": self.largest_recomputed,
             "speed": self.speed.to_json(),
             "samples": self.recipe.training.samples,
-            "seconds": round(self.seconds, 1),
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
             "checkpoint_bytes": self.checkpoint_bytes,
             **({"snapshots": self.snapshots, "snapshot_bytes": self.memory.average} if self.snapshots else {}),
         }
@@ -149,7 +158,7 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
         run: The recipe and what its model knows of the data.
         devices: How many share the batch.
         memory_bytes: Memory of each device, for one that is not here; None looks at this machine.
-        measure: Whether updates are timed. They are not where they would not fit here.
+        measure: Whether anything is timed: updates, or matrix products where updates would not fit here.
 
     Returns:
         The plan.
@@ -172,7 +181,7 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     speed = (
         measure_speed(recipe, run.facts, machine, micro)
         if measure and fits_here and memory_bytes is None
-        else assume_speed(run.gmacs, machine)
+        else assume_speed(run.gmacs, machine, measure=measure)
     )
     recomputed = None
     if available is not None and (largest or 0) < micro and training.recompute != "blocks":

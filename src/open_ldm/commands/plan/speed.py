@@ -11,7 +11,7 @@ from typing import Any
 from open_ldm.autoencoders import LatentStats
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
-from open_ldm.core.peak import matrix_speed, remember_peak
+from open_ldm.core.peak import known_peak, matrix_speed, remember_peak
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.noising import ObjectiveInputs
@@ -29,6 +29,7 @@ LEAST_SECONDS = 2.0
 """The first updates of a process are slower. Quick ones are timed for so long, since their times scatter."""
 ASSUMED_SHARE = 0.3
 """Share of the device's measured matrix speed that a training is assumed to reach where it was not timed."""
+NOT_MEASURED = "not known: nothing was measured here before, and nothing is now; fix: leave --no-measure out"
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Speed:
     """Pictures a second of one device, and how that is known.
 
     Attributes:
-        samples_per_second: Of the training's updates alone: reading and encoding pictures is not in it.
+        samples_per_second: Of the training's updates alone: reading and encoding pictures is not in it. None where not known.
         measured: Whether real updates were timed.
         said: How it is known, in words.
     """
 
-    samples_per_second: float
+    samples_per_second: float | None
     measured: bool
     said: str
 
@@ -93,11 +94,19 @@ def _compiled(trainer: DiffusionTrainer, recipe: Recipe, batch: EncodedBatch) ->
     return f"; {problem}: uncompiled" if problem else ", blocks compiled"
 
 
-def assume_speed(gmacs: float, machine: Machine) -> Speed:
-    """Compute a speed from the model's multiply-adds and the measured speed of matrix products.
+def assume_speed(gmacs: float, machine: Machine, *, measure: bool = True) -> Speed:
+    """Compute a speed from the model's multiply-adds and the speed of matrix products.
 
     A backward pass counts as two forward passes; one multiply-add is two operations.
+
+    Args:
+        gmacs: Multiply-adds of a forward pass of one picture, in 10^9.
+        machine: Where.
+        measure: Whether matrix products are timed. Otherwise their speed is the one that was measured here before, if any.
     """
-    products = remember_peak(machine, matrix_speed(machine))
+    products = remember_peak(machine, matrix_speed(machine)) if measure else known_peak(machine)
+    if products is None:
+        return Speed(None, False, NOT_MEASURED)
+    when = "" if measure else ", measured before"
     speed = ASSUMED_SHARE * products / (3 * 2e9 * gmacs)
-    return Speed(speed, False, f"by arithmetic, at {ASSUMED_SHARE:.0%} of the matrix speed of {machine.sentence}")
+    return Speed(speed, False, f"by arithmetic, at {ASSUMED_SHARE:.0%} of the matrix speed of {machine.sentence}{when}")

@@ -51,13 +51,14 @@ class Cost:
         return {"sides": sides, "seconds": self.seconds}
 
 
-def cost_of(sides: Sequence[Side], choice: Choice, *, measure: bool = True) -> Cost:
-    """Compute what a speedrun takes, by real updates on this machine (`measure`) or by arithmetic."""
+def cost_of(sides: Sequence[Side], choice: Choice) -> Cost:
+    """Compute what a speedrun takes, by real updates on this machine, or by arithmetic where they do not fit."""
     base = resolved(sides[0], choice)
     found = []
     for side in sides:
         recipe = resolved(side, choice)
-        speed = plan(dry_run(recipe), measure=measure).speed.samples_per_second
+        speed = plan(dry_run(recipe)).speed.samples_per_second
+        assert speed is not None  # since plan measures
         passes = choice.points * forward_passes(base, choice)
         training = choice.seeds * recipe.training.samples / speed
         found.append(SideCost(side.name, training, choice.seeds * passes / (_PASSES_OF_AN_UPDATE * speed)))

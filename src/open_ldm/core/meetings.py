@@ -1,0 +1,61 @@
+"""Processes that share long work of unequal length: whoever is done early waits for a piece of the others' work at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from open_ldm.core.distributed import World
+
+MEET_EVERY_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+class Meetings:
+    """Meetings of the processes of a world during their work and after it.
+
+    An exchange at the end alone would break where one of them works longer than the limit of a wait (`join_world`), as after a
+    kill, when one goes on from more than another. Here that limit is one of a single piece of work.
+
+    Args:
+        world: The processes.
+        say: Told, in words, whom this process waits for once its own work is done.
+    """
+
+    def __init__(self, world: World, say: Callable[[str], None]) -> None:
+        self._world, self._say = world, say
+        self._pieces, self._last = 0, time.monotonic()
+        self._awaited: tuple[int, ...] = ()
+
+    def during(self, pieces: Iterable[T]) -> Iterator[T]:
+        """Iterate over the pieces of this process's work, and meet the others between two of them, every few seconds."""
+        for piece in pieces:
+            yield piece
+            self._pieces += 1
+            if time.monotonic() - self._last >= MEET_EVERY_SECONDS:
+                self._meet(done=False)
+
+    def wait(self) -> None:
+        """Wait until every process has come here; all of them come, once each.
+
+        Raises:
+            OpenLdmError: Another process failed, or needed longer for a piece of its work than the limit of a wait.
+        """
+        while not self._meet(done=True):
+            pass
+
+    def _meet(self, *, done: bool) -> bool:
+        """Return whether all are done."""
+        if self._world.size == 1:
+            return done
+        told = self._world.gathered((done, self._pieces), "a meeting between two pieces of work")
+        self._last = time.monotonic()
+        awaited = tuple(rank for rank, (one_is_done, _) in enumerate(told) if not one_is_done)
+        if done and awaited and awaited != self._awaited:
+            names = ", ".join(f"{self._world.name_of(rank)} ({told[rank][1]:,} pieces done)" for rank in awaited[:4])
+            more = f" and {len(awaited) - 4} more" if len(awaited) > 4 else ""
+            self._say(f"this process has done its share, and waits for {names}{more}")
+            self._awaited = awaited
+        return not awaited

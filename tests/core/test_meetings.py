@@ -1,0 +1,41 @@
+"""Processes with unequal shares meet between pieces of work, so that no wait is longer than a piece."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.threads_world import in_threads
+
+from open_ldm.core import meetings
+from open_ldm.core.distributed import World
+from open_ldm.core.meetings import Meetings
+
+
+def test_whoever_is_done_waits_for_a_piece_at_a_time_and_says_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meetings, "MEET_EVERY_SECONDS", 0.0)
+    shares = (1, 4, 2)
+
+    def work(world: World) -> tuple[list[int], list[str]]:
+        said: list[str] = []
+        here = Meetings(world, said.append)
+        done = list(here.during(range(shares[world.rank])))
+        here.wait()
+        return done, said
+
+    first, second, third = in_threads(3, work)
+    assert [done for done, _ in (first, second, third)] == [[0], [0, 1, 2, 3], [0, 1]]
+    assert first[1] == [
+        "this process has done its share, and waits for rank 1 on ? (2 pieces done), rank 2 on ? (2 pieces done)",
+        "this process has done its share, and waits for rank 1 on ? (3 pieces done)",
+    ]
+    assert third[1] == ["this process has done its share, and waits for rank 1 on ? (3 pieces done)"] and second[1] == []
+
+
+def test_seconds_pass_between_two_meetings_of_quick_pieces() -> None:
+    def work(world: World) -> int:
+        here = Meetings(world, lambda text: None)
+        done = sum(1 for _ in here.during(range(1000 * (1 + world.rank))))
+        here.wait()
+        return done
+
+    assert in_threads(2, work) == [1000, 2000]
+    assert work(World()) == 1000
