@@ -124,7 +124,7 @@ def built(folder: str, digests: bool) -> dict[str, Any]:
 
 def copied(folder: Path, copies: int) -> Path:
     """Link all shards and sidecars under many names, and write their table."""
-    from open_ldm.sources.shard_table import write_table
+    from open_ldm.commands.index_tar import TarShards
     from open_ldm.sources.shards import ShardsConfig
 
     many = folder / "many"
@@ -134,10 +134,7 @@ def copied(folder: Path, copies: int) -> Path:
             target = many / f"copy{copy:03d}-{file.name}"
             if not target.exists():
                 target.hardlink_to(file)
-    config = ShardsConfig(path=str(many))
-    shards = sorted(many.glob("*.tar"))
-    write_table(shards, config.rules, {})
-    write_table(shards, config.rules, config.open().known_hashes())
+    TarShards(ShardsConfig(path=str(many))).write_table()
     return many
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ from open_ldm.data.sample import printable
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, Classes
 from open_ldm.sources.shard_index import ShardIndex
 from open_ldm.sources.shard_rows import rows_of
+from open_ldm.sources.shard_table import Told
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Digest = Any
@@ -34,17 +34,6 @@ class Row(NamedTuple):
     text_hash: int
     original_height: int
     original_width: int
-
-
-@dataclass(frozen=True)
-class Told:
-    """What is known of all shards together: members that are not used, names in .json, folders inside the shards."""
-
-    without_picture: int = 0
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    merged: int = 0
-    names: tuple[str, ...] = ()
-    folders: int = 0
 
 
 class ShardSamples(Protocol):
