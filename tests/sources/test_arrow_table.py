@@ -1,4 +1,4 @@
-"""Arrow files with a table are the same data set as without one, in every word, number and hash; what does not fit is refused."""
+"""Arrow files with a table are the same data set as without, in every word, number and hash; what does not fit is refused."""
 
 from __future__ import annotations
 
