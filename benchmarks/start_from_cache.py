@@ -3,11 +3,11 @@
     python benchmarks/start_from_cache.py --folder /tmp/start --json start.json --before ../before
     python benchmarks/start_from_cache.py --folder /tmp/start --kinds table folder --samples 200000
 
-The cache is written without encoding: latents 3x8x8 of random numbers in bfloat16, over pictures of 8x8 pixels with a class and
-a caption. Kinds of data: `table`, tar shards with a table (ldm data index); `listed`, the same shards without one; `folder`, a
-folder a class. Shards and pictures are links to a few files. Each start is a process of its own that ends when the training loop
-begins; the first start on a machine stands apart from later ones. `small` is the same start on one shard: what does not depend
-on the number of samples, importing torch above all.
+The cache is written without encoding: random latents 3x8x8 in bfloat16, over pictures of 8x8 pixels with a class and a
+caption. Kinds of data: `table`, shards with a table (ldm data index); `listed`, the same shards without one; `folder`, a
+folder a class, without captions. Shards and pictures are links to a few files. Each start is a process of its own that ends when
+the first batch of training is read; the first start on a machine stands apart from later ones. `small` is the same start on
+50,000 samples with a table: nearly all of it does not depend on their number, such as importing torch.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def main() -> None:
     """Print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--samples", type=int, default=1_000_000, help="a multiple of 50,000")
     parser.add_argument("--kinds", nargs="+", choices=["table", "listed", "folder"], default=["table", "listed", "folder"])
     parser.add_argument("--rounds", type=int, default=3, help="later starts of each side")
     parser.add_argument("--before", type=Path, help="another checkout")
