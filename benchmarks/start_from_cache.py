@@ -4,10 +4,10 @@
     python benchmarks/start_from_cache.py --folder /tmp/start --kinds table folder --samples 200000
 
 The cache is written without encoding: random latents 3x8x8 in bfloat16, over pictures of 8x8 pixels with a class and a
-caption. Kinds of data: `table`, shards with a table (ldm data index); `listed`, the same shards without one; `folder`, a
-folder a class, without captions. Shards and pictures are links to a few files. Each start is a process of its own that ends when
-the first batch of training is read; the first start on a machine stands apart from later ones. `small` is the same start on
-50,000 samples with a table: nearly all of it does not depend on their number, such as importing torch.
+caption. Kinds of data: `table`, shards with a table (ldm data index); `listed`, the same shards without one; `folder`, a folder
+a class, without captions. Shards and pictures are links to a few files. Each start is a process of its own that ends when the
+first batch of training is read; the first start on a machine stands apart from later ones. `small` is the same start on 50,000
+samples with a table: nearly all of it does not depend on their number, such as importing torch.
 """
 
 from __future__ import annotations

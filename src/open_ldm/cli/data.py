@@ -77,8 +77,8 @@ def index(
     path: Annotated[
         str,
         typer.Argument(
-            help="Tar shards (a folder, or a pattern such as 'data/train-*.tar'), arrow or parquet files, a folder of save_to_disk,"
-            " a hub name with kind=huggingface, or a recipe that reads one of these.",
+            help="Tar shards (a folder, or a pattern such as 'data/train-*.tar'), arrow or parquet files, what save_to_disk"
+            " wrote, a hub name with kind=huggingface, or a recipe that reads one of these.",
             autocompletion=complete_recipe,
         ),
     ],
