@@ -111,7 +111,7 @@ def test_shards_are_known_by_members_not_by_what_lies_between(tmp_path: Path, ta
 def test_states_of_many_files_are_compared_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = folder_of(tmp_path / "a")
     wanted = content_hash(opened(place))
-    monkeypatch.setattr("open_ldm.sources.folder._FEW", 0)
+    monkeypatch.setattr(file_states, "FEW", 0)
     monkeypatch.setattr(file_states, "SETTLED_SECONDS", -3600.0)
     monkeypatch.setattr(file_states, "_AT_ONCE", 2)
     assert opened(place).stored_digests(np.arange(5)) is None and content_hash(opened(place)) == wanted
