@@ -43,13 +43,16 @@ class FileStates:
         root: Their folder.
         names: Names of all files, in the order of the source; None for one that is known to be bad.
         counts: Number of pictures in each file, int64; None where each file is one picture.
+        chosen: Whatever else decides which pictures these are.
     """
 
-    def __init__(self, root: Path, names: Sequence[str | None], counts: Indices | None = None) -> None:
+    def __init__(self, root: Path, names: Sequence[str | None], counts: Indices | None = None, chosen: str = "") -> None:
         self._root, self._names = str(root.resolve()), names
         self._ends = None if counts is None else counts.cumsum()
         self._length = len(names) if self._ends is None else int(self._ends[-1])
-        said = "\0".join([self._root, *(name or "" for name in names), *([] if counts is None else map(str, counts.tolist()))])
+        said = "\0".join(
+            [self._root, *(name or "" for name in names), *([] if counts is None else [str(counts.tolist()), chosen])]
+        )
         self._key = hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         # Of a folder one list is kept, the newest; of shards a list for each pattern that names some of them.
         place = self._root if counts is None else self._key
@@ -145,12 +148,15 @@ class FileStates:
         return (states, digests) if shapes and said.get("sha256") == _hash(states, digests) else None
 
 
-def states_of_shards(shards: Sequence[Path], sizes: Indices) -> FileStates | None:
-    """Return what is remembered of shards with so many samples each, int64; None where they lie in several folders."""
+def states_of_shards(shards: Sequence[Path], sizes: Indices, chosen: str) -> FileStates | None:
+    """Return what is remembered of shards with so many samples each, int64; None where they lie in several folders.
+
+    `chosen` says which members are pictures, and which of these are bad.
+    """
     folder = shards[0].parent
     if any(shard.parent != folder for shard in shards):
         return None
-    return FileStates(folder, [shard.name for shard in shards], sizes)
+    return FileStates(folder, [shard.name for shard in shards], sizes, chosen)
 
 
 def _short_hash(text: str) -> str:

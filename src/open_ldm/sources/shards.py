@@ -161,9 +161,12 @@ class ShardsSource:
         read = partial(read_digests, stored, str(self._shards[0].parent.resolve()), len(self), on_pictures)
         return read() if self._states is None else self._states.reading(np.asarray(indices, dtype=np.int64), read)
 
-    @property
+    @cached_property
     def _states(self) -> FileStates | None:
-        return None if self._storage.remote else states_of_shards(self._shards, self._samples.sizes)
+        if self._storage.remote:
+            return None
+        chosen = repr((self.config.rules, [index for index, _ in self._samples.faults()]))
+        return states_of_shards(self._shards, self._samples.sizes, chosen)
 
     def ignore_captions(self) -> None:
         """Take pictures whose captions cannot be read as pictures without any, for a run that reads no captions."""
