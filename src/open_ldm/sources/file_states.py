@@ -110,8 +110,9 @@ class FileStates:
             known, files = self._load(), self._files_of(indices)
             states = np.full((len(self._names), 4), -1, dtype=np.int64) if known is None else known[0]
             kept = np.full((self._length, DIGEST_BYTES), _UNKNOWN, dtype=np.uint8) if known is None else known[1]
-            for file in files[(states[files] != before).any(axis=1)].tolist() if self._ends is not None else ():
-                kept[(self._ends[file - 1] if file else 0) : self._ends[file]] = _UNKNOWN
+            if self._ends is not None:
+                for file in files[(states[files] != before).any(axis=1)].tolist():
+                    kept[(self._ends[file - 1] if file else 0) : self._ends[file]] = _UNKNOWN
             states[files], kept[indices] = before, np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
             content = {"version": _VERSION, "key": self._key, "sha256": _hash(states, kept)}
             write_bytes(self._file, safetensors.numpy.save({"states": states, "digests": kept}, content))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def _local(datasets: Any, given: Path, subset: str | None) -> tuple[Openers, str
     if given.is_dir() and (given / "README.md").is_file() and _CONFIGS.match(_text(given / "README.md")):
         with _read_errors(str(given)):
             opened = datasets.load_dataset(str(given), name=subset)
-        return {str(name): Opener(lambda rows=rows: rows) for name, rows in opened.items()}, "folder of a hub data set"
+        return {str(name): Opener(partial(opened.__getitem__, name)) for name in opened}, "folder of a hub data set"
     if subset is not None:
         raise ConfigError(f"data.source.subset={subset}: {printable(str(given))} names no subsets", fix="leave it out")
     if given.is_file():
