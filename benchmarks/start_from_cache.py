@@ -168,13 +168,16 @@ def measured(kind: str, folder: Path, samples: int, sources: dict[str, Path | No
     if not cache.is_dir():
         in_a_process("write", kind, path, cache, folder / "home-writer", None)
     found: dict[str, Any] = {"samples": samples}
-    for name, source in sources.items():
-        home = folder / f"home-{name}-{kind}-{samples}"
-        shutil.rmtree(home, ignore_errors=True)
-        found[name] = {"first": in_a_process("start", kind, path, cache, home, source)}
-    for name, source in list(sources.items()) * rounds:
-        home = folder / f"home-{name}-{kind}-{samples}"
-        found[name].setdefault("later", []).append(in_a_process("start", kind, path, cache, home, source))
+    for name, source in list(sources.items()) * (rounds + 1):
+        own = folder / f"{name}-{kind}-{samples}"  # of each side: what it remembers, and what it writes into the cache
+        if name not in found:
+            shutil.rmtree(own, ignore_errors=True)
+            shutil.copytree(cache, own / "cache", copy_function=os.link)
+        spent = in_a_process("start", kind, path, own / "cache", own / "home", source)
+        if name in found:
+            found[name]["later"].append(spent)
+        else:
+            found[name] = {"first": spent, "later": []}
     return found
 
 
