@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -111,13 +110,19 @@ def write_cache(kind: str, path: Path, cache: Path) -> None:
     encode(load_recipe("photos-dit", overrides_of(kind, path, cache)), silent=True)
 
 
+def memory(name: str) -> int:
+    """Megabytes that Linux counts for this process: VmHWM is the most with mapped files, RssAnon what is not of files now."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return round(int(next(line for line in lines if line.startswith(name)).split()[1]) / 1e3)
+
+
 def start(kind: str, path: Path, cache: Path, profile: Path | None) -> None:
     """Train up to the first update and print what that took; `profile` gets what cProfile saw."""
     from open_ldm.cli.main import main
     from open_ldm.training.loop import Loop
 
     imported = time.process_time() - USED
-    at_import = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    at_import = memory("RssAnon")
 
     def run(self: Loop[Any]) -> bool:
         next(iter(self.batches))
@@ -128,8 +133,9 @@ def start(kind: str, path: Path, cache: Path, profile: Path | None) -> None:
             "seconds": round(time.perf_counter() - STARTED, 2),
             "processor_seconds": round(time.process_time() - USED, 2),
             "of_these_import": round(imported, 2),
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
-            "of_these_import_mb": round(at_import / 1e3),
+            "peak_mb": memory("VmHWM"),
+            "own_mb": memory("RssAnon"),
+            "of_these_import_mb": at_import,
         }
         sys.stderr.flush()
         os.write(3, json.dumps(spent).encode())
@@ -151,6 +157,8 @@ def in_a_process(task: str, kind: str, path: Path, cache: Path, home: Path, sour
     ours, theirs = os.pipe()
     code = Path(__file__).resolve().parents[1] if source is None else source
     environment = {**os.environ, "PYTHONPATH": str(code / "src"), "XDG_CACHE_HOME": str(home.resolve())}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as where it is installed
+    environment["PYTHONPYCACHEPREFIX"] = str(home.resolve() / "bytecode")
     command = [sys.executable, __file__, "--task", task, "--kinds", kind, "--folder", str(path), "--cache", str(cache), *more]
     run = f"exec {' '.join(map(json.dumps, command))} 3>&{theirs}"
     done = subprocess.run(["bash", "-c", run], env=environment, pass_fds=[theirs], capture_output=True, text=True, check=False)
