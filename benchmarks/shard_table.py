@@ -32,11 +32,17 @@ from figures import measure_parts
 SAMPLES_OF_A_SHARD = 10_000
 
 
+def tiny_picture() -> bytes:
+    """A JPEG file of 8x8 pixels."""
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(stream, "JPEG", quality=20)
+    return stream.getvalue()
+
+
 def make_shards(folder: Path, samples: int) -> None:
     """Write shards of samples with .jpg, .cls and .txt, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    stream = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(stream, "JPEG", quality=20)
+    picture = tiny_picture()
     for number in range(samples // SAMPLES_OF_A_SHARD):
         path = folder / f"train-{number:05d}.tar"
         if path.is_file():
@@ -44,7 +50,7 @@ def make_shards(folder: Path, samples: int) -> None:
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
             for key in range(SAMPLES_OF_A_SHARD):
                 caption = f"a picture of number {key} in shard {number}".encode()
-                for ending, content in ((".jpg", stream.getvalue()), (".cls", b"%d" % (key % 1000)), (".txt", caption)):
+                for ending, content in ((".jpg", picture), (".cls", b"%d" % (key % 1000)), (".txt", caption)):
                     member = tarfile.TarInfo(f"{number:05d}{key:06d}{ending}")
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
@@ -124,7 +130,7 @@ def built(folder: str, digests: bool) -> dict[str, Any]:
 
 def copied(folder: Path, copies: int) -> Path:
     """Link all shards and sidecars under many names, and write their table."""
-    from open_ldm.sources.shard_table import write_table
+    from open_ldm.commands.index_tar import TarShards
     from open_ldm.sources.shards import ShardsConfig
 
     many = folder / "many"
@@ -134,10 +140,7 @@ def copied(folder: Path, copies: int) -> Path:
             target = many / f"copy{copy:03d}-{file.name}"
             if not target.exists():
                 target.hardlink_to(file)
-    config = ShardsConfig(path=str(many))
-    shards = sorted(many.glob("*.tar"))
-    write_table(shards, config.rules, {})
-    write_table(shards, config.rules, config.open().known_hashes())
+    TarShards(ShardsConfig(path=str(many))).write_table()
     return many
 
 

@@ -21,7 +21,7 @@ from open_ldm.sources import digests, file_states
 from open_ldm.sources.files import user_cache
 from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.shapes import ShapesConfig
-from open_ldm.sources.shards import ShardsConfig
+from open_ldm.sources.shards import ShardsConfig, ShardsSource
 from open_ldm.sources.shrunk import ShrunkConfig
 
 Tar = Callable[..., Path]
@@ -111,7 +111,7 @@ def test_shards_are_known_by_members_not_by_what_lies_between(tmp_path: Path, ta
 def test_states_of_many_files_are_compared_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = folder_of(tmp_path / "a")
     wanted = content_hash(opened(place))
-    monkeypatch.setattr("open_ldm.sources.folder._FEW", 0)
+    monkeypatch.setattr(file_states, "FEW", 0)
     monkeypatch.setattr(file_states, "SETTLED_SECONDS", -3600.0)
     monkeypatch.setattr(file_states, "_AT_ONCE", 2)
     assert opened(place).stored_digests(np.arange(5)) is None and content_hash(opened(place)) == wanted
@@ -132,6 +132,35 @@ def test_states_of_many_files_are_compared_at_once(tmp_path: Path, monkeypatch: 
     content = stored.read_bytes()
     stored.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert opened(place).stored_digests(np.arange(6)) is None, "damaged"
+
+
+def test_states_of_shards_are_compared_at_once(tmp_path: Path, tar: Tar, encode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in (("FEW", file_states), ("SETTLED_SECONDS", file_states), ("SETTLED_SECONDS", digests)):
+        monkeypatch.setattr(module, name, 0 if name == "FEW" else -3600.0)
+
+    def write(number: int, reds: tuple[int, int]) -> Path:
+        kinds = enumerate(reds)
+        pictures = {f"{n}.{kind}.png": encode(bitmap(red + k)) for n, red in kinds for k, kind in enumerate(("photo", "mask"))}
+        return tar(tmp_path / f"{number}.tar", {**pictures, "0.cls": b"1", "1.cls": b"0"})
+
+    def hashed(picture: str = "photo.png", indices: list[int] | None = None) -> str:
+        return content_hash(ShardsConfig(path=str(tmp_path), picture=picture).open(), indices)
+
+    for number in range(3):
+        write(number, (10 * number, 10 * number + 5))
+    few = hashed(indices=[0, 3])
+    whole, masks = hashed(), hashed("mask.png")
+    assert len({few, whole, masks}) == 3
+    with monkeypatch.context() as patched:
+        patched.setattr(ShardsSource, "digests", lambda *given: pytest.fail("pictures were looked at one by one"))
+        assert (hashed(indices=[0, 3]), hashed(), hashed("mask.png")) == (few, whole, masks)
+    status = (tmp_path / "1.tar").stat()
+    put_back(write(1, (10, 77)), status)
+    assert hashed(indices=[0, 1]) != few and hashed(indices=[0, 4]) and hashed() != whole
+    shutil.rmtree(user_cache("digests"))
+    anew = hashed()
+    write(1, (10, 15))
+    assert hashed() == whole != anew
 
 
 @pytest.mark.parametrize("kind", ["folder", "shards"])

@@ -17,6 +17,7 @@ from open_ldm.core.events import read_events
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.protocol import Result
 from open_ldm.run_folder.history import HELD_OUT
+from open_ldm.runs import cached_source
 from open_ldm.runs.cached_source import CachedSource, open_training_data, record_of, require_data_for_facts
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
@@ -124,3 +125,18 @@ def test_what_the_cache_does_not_hold_is_refused(here: Path) -> None:
     file.write_text(file.read_text().replace('"length": ', '"length": 1'))
     with pytest.raises(DataError, match="is damaged"):
         open_training_data(recipe())
+
+
+def test_the_record_is_written_anew_only_where_something_changed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode(recipe("preview.count=2"), silent=True)
+    file = record_of(recipe())
+    written = file.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(cached_source, "some_captions", lambda *given: pytest.fail("captions were read again"))
+        encode(recipe("preview.count=2"), silent=True)
+    assert file.read_bytes() == written
+    file.write_bytes(written[:-9])
+    encode(recipe("preview.count=2"), silent=True)
+    assert file.read_bytes() == written
+    encode(recipe("preview.count=3"), silent=True)
+    assert file.read_bytes() != written

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from open_ldm.cli.main import main
-from open_ldm.commands.data_index import index_data, shards_of
+from open_ldm.commands.data_index import index_data, source_of
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.tasks import Task
 from open_ldm.data.content import content_hash
@@ -24,9 +24,10 @@ from open_ldm.data.sample import BadPicture
 from open_ldm.sources import shard_index
 from open_ldm.sources.mapped_samples import MappedSamples
 from open_ldm.sources.shard_index import index_shard
-from open_ldm.sources.shard_sidecar import Stamp, sidecar_of, write_sidecar
+from open_ldm.sources.shard_sidecar import sidecar_of, write_sidecar
 from open_ldm.sources.shard_table import table_of
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
+from open_ldm.sources.sidecar import Stamp
 
 Encode = Callable[..., bytes]
 COUNT = 20
@@ -193,8 +194,8 @@ def test_other_rules_and_other_shards_have_other_tables(shards: Path) -> None:
     assert not isinstance(opened(shards / "a-0.tar")._samples, MappedSamples)
     assert not isinstance(ShardsConfig(path=str(shards), columns={"text": "depth"}).open()._samples, MappedSamples)
     with pytest.raises(ConfigError, match="reads shapes"):
-        shards_of("demo", [])
-    assert shards_of(str(shards), ["picture=photo.png"]).picture == "photo.png"
+        source_of("demo", [])
+    assert source_of(str(shards), ["picture=photo.png"]).picture == "photo.png"
 
 
 def test_parts_of_a_part_of_shards(shards: Path) -> None:

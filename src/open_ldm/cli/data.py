@@ -77,7 +77,8 @@ def index(
     path: Annotated[
         str,
         typer.Argument(
-            help="A folder of tar shards, a pattern such as 'data/train-*.tar', or a recipe that reads shards.",
+            help="Tar shards (a folder, or a pattern such as 'data/train-*.tar'), arrow or parquet files, what save_to_disk"
+            " wrote, a hub name with kind=huggingface, or a recipe that reads one of these.",
             autocompletion=complete_recipe,
         ),
     ],
@@ -93,12 +94,12 @@ def index(
     ] = True,
     as_json: Json = False,
 ) -> int:
-    """Write an index beside each tar shard and a table of all, from which training starts in seconds on any machine."""
-    from open_ldm.commands.data_index import index_data, shards_of
+    """Write an index beside each tar shard or arrow file and a table of all, from which training starts in seconds anywhere."""
+    from open_ldm.commands.data_index import index_data, source_of
     from open_ldm.core.tasks import Task
 
     share = None if task is None else Task.parse(task)
-    result = index_data(shards_of(path, overrides or ()), share, digests=digests, silent=as_json)
+    result = index_data(source_of(path, overrides or ()), share, digests=digests, silent=as_json)
     if as_json:
         print_json(result.to_json())
     else:

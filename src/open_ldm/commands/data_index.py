@@ -1,4 +1,4 @@
-"""`ldm data index`: write the sidecar of each tar shard, and the table of all."""
+"""`ldm data index`: write the sidecar of each tar shard or arrow file, and the table of all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.commands.index_arrow import ArrowFiles
+from open_ldm.commands.index_tar import TarShards
+from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress, duration
 from open_ldm.core.files import remove_temporary_files
 from open_ldm.core.shown import ShownAsText
@@ -17,14 +19,28 @@ from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.recipe import build_config
-from open_ldm.sources.network import NetworkError, NotThereError
-from open_ldm.sources.shard_index import index_shard
-from open_ldm.sources.shard_paths import LocatedShards, locate_shards
-from open_ldm.sources.shard_sidecar import Stamp, read_sidecar, sidecar_of, sidecars_of, write_sidecar
-from open_ldm.sources.shard_table import write_table
+from open_ldm.sources.hub_table import is_table
+from open_ldm.sources.huggingface import HuggingFaceConfig
 from open_ldm.sources.shards import ShardsConfig
 from open_ldm.sources.shrunk import ShrunkConfig
-from open_ldm.sources.storage import RemoteFiles, Storage
+
+IndexedConfig = ShardsConfig | HuggingFaceConfig
+"""The settings of data that can have a table."""
+
+
+class Indexed(Protocol):
+    """Shards that get a sidecar each and a table of all."""
+
+    shards: Sequence[Path]
+
+    def is_indexed(self, number: int, *, digests: bool) -> bool:
+        """Return whether a shard has the sidecar of its present state; `digests` asks for the hashes of its pictures too."""
+
+    def write(self, number: int, *, digests: bool) -> int:
+        """Write the sidecar of a shard and return its number of samples. Raises DataError, DiskError."""
+
+    def write_table(self) -> Path:
+        """Write the table, then with the hashes of the whole index, which are those of the same shards without a table."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +74,13 @@ class IndexResult(ShownAsText):
         }
 
 
-def shards_of(given: str, overrides: Sequence[str]) -> ShardsConfig:
-    """Return the settings of the shards that a path, or the recipe that reads them, names.
+def source_of(given: str, overrides: Sequence[str]) -> IndexedConfig:
+    """Return the settings of the shards or tables that a path, or the recipe that reads them, names.
 
     Args:
-        given: A folder of shards, one shard or a pattern; or a recipe, a YAML file or a run folder.
-        overrides: For a path settings of the source, such as picture=photo.png; for a recipe changes to it.
+        given: A folder of shards, one shard or a pattern; tables of `datasets`; or a recipe, a YAML file or a run folder.
+        overrides: For a path settings of the source, such as picture=photo.png, or kind=huggingface for a hub name; for a
+            recipe changes to it.
 
     Raises:
         ConfigError: The recipe reads something else, or a setting cannot be used.
@@ -72,17 +89,21 @@ def shards_of(given: str, overrides: Sequence[str]) -> ShardsConfig:
     if is_packaged(given) or path.suffix in (".yaml", ".yml") or resolved_settings(path) is not None:
         source = load_any_recipe(given, overrides).data.source
         inner = source.of if isinstance(source, ShrunkConfig) else source
-        if not isinstance(inner, ShardsConfig):
-            raise ConfigError(f"{given} reads {inner.kind}", needed="data.source.kind=shards, which alone have an index")
+        if not isinstance(inner, ShardsConfig | HuggingFaceConfig):
+            raise ConfigError(f"{given} reads {inner.kind}", needed="shards or huggingface, which alone have an index")
         return inner
+    hub = "kind=huggingface"
+    if hub in overrides or is_table(path):
+        rest = [override for override in overrides if override != hub]
+        return build_config(HuggingFaceConfig, {"kind": "huggingface", "path": given}, rest, source="the tables")
     return build_config(ShardsConfig, {"kind": "shards", "path": given}, overrides, source="the shards")
 
 
-def index_data(config: ShardsConfig, task: Task | None = None, *, digests: bool = True, silent: bool = False) -> IndexResult:
+def index_data(config: IndexedConfig, task: Task | None = None, *, digests: bool = True, silent: bool = False) -> IndexResult:
     """Write what is missing of the sidecars, or is of another state of its shard, and the table once all are there.
 
     Args:
-        config: Names the shards, and says how their members are read.
+        config: Names the shards, and says how they are read.
         task: Which share of the shards; None for all.
         digests: Whether the pictures are read for their hashes, by which caches are compared.
         silent: No progress is shown.
@@ -92,50 +113,16 @@ def index_data(config: ShardsConfig, task: Task | None = None, *, digests: bool 
         DiskError: The folder of the shards cannot be written.
     """
     started, written, samples = time.perf_counter(), 0, 0
-    located = locate_shards(config.path, config.remote)
-    storage, shards = located.storage, located.shards
+    found: Indexed = TarShards(config) if isinstance(config, ShardsConfig) else ArrowFiles(config)
+    shards = found.shards
     for folder in {shard.parent for shard in shards}:
         remove_temporary_files(folder)
-    own = shards if task is None else task.share(shards)
+    own = range(len(shards)) if task is None else task.share(range(len(shards)))
     with Progress(len(own), label="index:", unit="shards", silent=silent) as progress:
-        for number, shard in enumerate(own):
-            if not _is_indexed(config, storage, shard, digests=digests):
-                _at_hand(storage, shard)
-                before = Stamp.of(shard.stat())
-                index = index_shard(shard, config.rules, remember=False)
-                write_sidecar(shard, index, config.rules, before, digests=digests)
-                storage.made_here(sidecar_of(shard, config.rules))
-                written, samples = written + 1, samples + len(index.entries)
-            progress.update(number + 1)
-    missing = sum(not _is_indexed(config, storage, shard, digests=digests) for shard in shards)
+        for done, number in enumerate(own, 1):
+            if not found.is_indexed(number, digests=digests):
+                written, samples = written + 1, samples + found.write(number, digests=digests)
+            progress.update(done)
+    missing = sum(not found.is_indexed(number, digests=digests) for number in range(len(shards)))
     seconds = time.perf_counter() - started
-    table = None if missing else _with_table(config, located)
-    return IndexResult(table, len(shards), written, samples, missing, seconds)
-
-
-def _at_hand(storage: Storage, shard: Path) -> None:
-    """Fetch a shard that is behind a network."""
-    if isinstance(storage, RemoteFiles):
-        try:
-            storage.fetch(shard)
-        except NotThereError as error:
-            raise DataError(f"{error} is missing", fix="check the address") from None
-        except NetworkError as error:
-            raise DataError(str(error), fix="check the network, and run the same command again") from None
-
-
-def _is_indexed(config: ShardsConfig, storage: Storage, shard: Path, *, digests: bool) -> bool:
-    for path in sidecars_of(shard, config.rules):
-        storage.obtain(path)
-    try:
-        sidecar = read_sidecar(shard, config.rules)
-    except (FileNotFoundError, DataError):
-        return False
-    return not storage.changed(shard, sidecar.stamp) and (not digests or "digest" in sidecar)
-
-
-def _with_table(config: ShardsConfig, located: LocatedShards) -> Path:
-    """Write the table, then with the hashes of the whole index, which are those of the same shards without a table."""
-    shards = located.shards
-    located.storage.made_here(write_table(shards, config.rules, {}))  # or an older one behind the network would take its place
-    return write_table(shards, config.rules, config.open().known_hashes())
+    return IndexResult(None if missing else found.write_table(), len(shards), written, samples, missing, seconds)

@@ -21,6 +21,7 @@ from open_ldm.data.survey import spread
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.catalogue import is_packaged
 from open_ldm.sources.folder import FolderConfig, FolderSource
+from open_ldm.sources.hub_table import TABLE_SUFFIXES, is_table
 from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
 
@@ -28,7 +29,6 @@ _LOOKED_AT = 16
 _SIZES_PX = (16, 32, 64)
 _WITH_CAPTIONS, _OTHERS = "emoji-mmdit", "photos-dit"
 _TWELVE_BITS = 4095
-_TABLES = (".parquet", ".arrow")
 
 FileSourceConfig = FolderConfig | ShardsConfig | HuggingFaceConfig
 FileSource = FolderSource | ShardsSource | HuggingFaceSource
@@ -59,7 +59,7 @@ def is_data(given: str) -> bool:
     path = Path(given).expanduser()
     if is_packaged(given) or is_run(path) or (path / "MANIFEST.json").is_file():
         return False
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *_TABLES))
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *TABLE_SUFFIXES))
 
 
 def guess(given: str) -> Guess:
@@ -109,14 +109,10 @@ def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
 
 def _source_of(path: Path) -> FileSourceConfig:
     """Choose the kind of source by what lies there. One channel admits every ending, so that nothing is overlooked."""
-    if path.is_file() and path.suffix.lower() in _TABLES:
+    if is_table(path):
         return HuggingFaceConfig(path=str(path), channels=1)
     if path.is_file() or any(path.glob("*.tar")):
         return ShardsConfig(path=str(path), channels=1)
-    saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-    tables = (file for ending in _TABLES for file in path.rglob(f"*{ending}"))
-    if saved or any(file.name.lower() != "metadata.parquet" for file in tables):
-        return HuggingFaceConfig(path=str(path), channels=1)
     return FolderConfig(path=path, channels=1)
 
 

@@ -111,7 +111,7 @@ class Part:
         """Class names of the whole data set, so that both parts have the same labels."""
         return self._source.class_names
 
-    @property
+    @cached_property
     def summary(self) -> SourceSummary:
         """Pictures, classes and captions of this part."""
         whole = self._source.summary

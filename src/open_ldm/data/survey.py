@@ -31,6 +31,8 @@ _EXAMPLES = 8
 _DECODED = 16
 _MEASURED = 64
 ALL_CAPTIONS_OF, _CAPTIONED = 1_000_000, 20_000
+EXAMPLES_OF = 100_000
+"""Of more samples than this, examples of captions are looked for among some of them."""
 _DARK = 64
 _MUCH_THROWN_AWAY = 0.05
 
@@ -202,7 +204,7 @@ def survey(
         reasons = f", the first one: {bad[0].id} ({why})" if bad else ""
         raise DataError(f"none of {len(chosen):,} samples can be read{reasons}", needed="readable pictures")
     heights, widths = np.array(sizes, dtype=np.float64).T
-    captions = list(dict.fromkeys(some_captions(source)))
+    captions = list(dict.fromkeys(some_captions(source, EXAMPLES_OF)))
     groups = getattr(source, "groups", None) if holdout is None else divide(source, holdout)[1]
     return DataSurvey(
         sentence=source.summary.sentence(),
@@ -257,12 +259,12 @@ def spread(length: int, limit: int) -> list[int]:
     return [start + key(0, "survey", index) % (end - start) for index, (start, end) in stretches]
 
 
-def some_captions(source: Source) -> list[str]:
-    """Return all captions of a source; of more than a million samples, those of 20,000 that are spread over it.
+def some_captions(source: Source, all_of: int = ALL_CAPTIONS_OF) -> list[str]:
+    """Return all captions of a source; of more than `all_of` samples, those of 20,000 that are spread over it.
 
     Where none of these has one, all are asked for: a cache without its pictures keeps a few, of no sample in particular.
     """
-    if len(source) <= ALL_CAPTIONS_OF:
+    if len(source) <= all_of:
         return source.captions()
     found = [caption for index in spread(len(source), _CAPTIONED) for caption in source.captions_of(index)]
     return found or source.captions()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,7 +156,7 @@ def record_of(recipe: Recipe) -> Path:
 
 
 def remember_source(recipe: Recipe, source: Source, pictures: str) -> None:
-    """Write into a recipe's cache what is needed of the data set where its pictures are not.
+    """Write into a recipe's cache what is needed of the data set where its pictures are not, unless it says so already.
 
     Args:
         recipe: One with a cache.
@@ -166,27 +166,45 @@ def remember_source(recipe: Recipe, source: Source, pictures: str) -> None:
     Raises:
         DiskError: The disk refuses.
     """
+    shards: Indices | None = getattr(source, "shard_sizes", None)
+    stated = {
+        "pictures": pictures,
+        "fingerprint": source.fingerprint,
+        "hashes": asdict(source.hashes),
+        "length": len(source),
+        "class_names": list(source.class_names),
+        "summary": asdict(source.summary),
+        "shard_sizes": None if shards is None else shards.tolist(),
+        "previews": recipe.preview.count,
+    }
+    if _says(record_of(recipe), plain(stated)):
+        return
     sizes: list[list[Any]] = []
     for index in spread(len(source), _EXAMINED):
         try:
             sizes.append([index, *source.size_of(index)])
         except BadPicture as verdict:
             sizes.append([index, verdict.reason, verdict.detail])
-    shards: Indices | None = getattr(source, "shard_sizes", None)
-    content = plain(
-        {
-            "pictures": pictures,
-            "fingerprint": source.fingerprint,
-            "hashes": asdict(source.hashes),
-            "length": len(source),
-            "class_names": list(source.class_names),
-            "summary": asdict(source.summary),
-            "shard_sizes": None if shards is None else shards.tolist(),
-            "captions": evenly(sorted(set(some_captions(source))), recipe.preview.count),
-            "sizes": sizes,
-        }
-    )
+    captions = evenly(sorted(set(some_captions(source))), recipe.preview.count)
+    content = plain({**stated, "captions": captions, "sizes": sizes})
     write_json(record_of(recipe), {**content, "sha256": hash_content(content)})
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read a record. Raises ValueError, KeyError or OSError where it is not there or damaged."""
+    record = parse_json(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or record.pop("sha256") != hash_content(record):
+        raise ValueError("its hash does not fit")
+    return record
+
+
+def _says(path: Path, stated: Mapping[str, Any]) -> bool:
+    """Whether a record says this of the data; captions and sizes then follow."""
+    try:
+        record = _read_record(path)
+    except (OSError, ValueError, KeyError):
+        return False
+    return all(name in record and record[name] == value for name, value in stated.items())
 
 
 def require_data_for_facts(recipe: Recipe, source: Source) -> None:
@@ -226,9 +244,6 @@ def _remembered(recipe: Recipe, why: str) -> CachedSource:
             fix="ldm encode where the pictures are, or data.source as it was there",
         )
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
-        if record.pop("sha256") != hash_content(record):
-            raise ValueError("its hash does not fit")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return CachedSource(path.parent, _read_record(path))
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is damaged ({error})", fix="ldm encode, where the pictures are") from error
-    return CachedSource(path.parent, record)

@@ -1,8 +1,8 @@
-"""What is known of the files of a folder, row by row: their states and hashes, compared all at once.
+"""What is known of files and the pictures in them: the files' states and the pictures' hashes, compared all at once.
 
-A training that starts on a million files asks the disk for each file's state and no more: the hashes of all whose number
-(inode), size and times of change are those of before are taken from one file of the user's cache, which has a hash of itself
-and belongs to one list of names.
+A training that starts on a million files, or on shards of a million pictures, asks the disk for each file's state and no more:
+the hashes of all whose number (inode), size and times of change are those of before are taken from one file of the user's
+cache, which has a hash of itself and belongs to one list of names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,69 +22,104 @@ import safetensors.numpy
 from open_ldm.core.errors import DiskError
 from open_ldm.core.files import write_bytes
 from open_ldm.data.permutation import Indices
+from open_ldm.data.sample import BadPicture
 from open_ldm.sources.digests import DIGEST_BYTES, SETTLED_SECONDS, one_at_a_time
 from open_ldm.sources.files import user_cache
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _VERSION = "1"
+FEW = 1000
+"""Hashes of no more pictures than this are looked up one by one."""
 _AT_ONCE = 1 << 16
+_UNKNOWN = 0xFF
+"""Sixteen of it stand for a hash that is not known; zeros for that of a bad picture."""
 
 
 class FileStates:
-    """The states and hashes of the files of one folder.
+    """The states of files, and the hashes of the pictures in them.
 
     Args:
-        root: The folder.
-        names: Names of all its pictures, in the order of the source; None for one that is known to be bad.
+        root: Their folder.
+        names: Names of all files, in the order of the source; None for one that is known to be bad.
+        counts: Number of pictures in each file, int64; None where each file is one picture.
+        chosen: Whatever else decides which pictures these are.
     """
 
-    def __init__(self, root: Path, names: Sequence[str | None]) -> None:
+    def __init__(self, root: Path, names: Sequence[str | None], counts: Indices | None = None, chosen: str = "") -> None:
         self._root, self._names = str(root.resolve()), names
-        said = "\0".join([self._root, *(name or "" for name in names)])
+        self._ends = None if counts is None else counts.cumsum()
+        self._length = len(names) if self._ends is None else int(self._ends[-1])
+        said = "\0".join(
+            [self._root, *(name or "" for name in names), *([] if counts is None else [str(counts.tolist()), chosen])]
+        )
         self._key = hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-        folder = hashlib.blake2b(self._root.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-        self._file = user_cache("digests") / f"{folder}.states.safetensors"
+        # Of a folder one list is kept, the newest; of shards a list for each pattern that names some of them.
+        place = self._root if counts is None else self._key
+        self._file = user_cache("digests") / f"{_short_hash(place)}.states.safetensors"
 
     def digests_of(self, indices: Indices) -> bytes | None:
-        """Return the hashes of files, 16 bytes each, zeros for bad ones; None unless every one is as it was.
+        """Return the hashes of pictures, 16 bytes each, zeros for bad ones; None unless all are known and as they were.
 
         Args:
-            indices: Numbers of the files, int64.
+            indices: Numbers of the pictures, int64; where they are few, None is returned.
         """
-        known = self._load()
+        known = self._load() if len(indices) > FEW else None
         if known is None:
             return None
         states, digests = known
-        start = 0
-        for now in self._states_now(indices):
-            rows = indices[start : start + len(now)]
-            if not np.array_equal(states[rows], now):
+        files, start = self._files_of(indices), 0
+        for now in self._states_now(files):
+            if not np.array_equal(states[files[start : start + len(now)]], now):
                 return None
             start += len(now)
-        return digests[indices].tobytes()
+        found = digests[indices]
+        return None if self._ends is not None and (found == _UNKNOWN).all(axis=1).any() else found.tobytes()
+
+    def reading(self, indices: Indices, read: Callable[[], list[bytes | BadPicture]]) -> list[bytes | BadPicture]:
+        """Read pictures for their hashes, and keep these where there are many and all could be read.
+
+        Args:
+            indices: Numbers of the pictures, int64.
+            read: Reads them.
+        """
+        before = self.before_reading(indices) if len(indices) > FEW else None
+        found = read()
+        if before is not None and all(isinstance(digest, bytes) for digest in found):
+            self.remember(indices, before, b"".join(digest for digest in found if isinstance(digest, bytes)))
+        return found
 
     def before_reading(self, indices: Indices) -> Array:
-        """Return the states of files that are about to be read, int64 [n, 4]; of those that changed a moment ago none, -1."""
-        now = np.concatenate(list(self._states_now(indices)))
+        """Return the states of the files of pictures that are about to be read, int64 [files, 4].
+
+        Of those that changed a moment ago it is none, -1.
+        """
+        now = np.concatenate(list(self._states_now(self._files_of(indices))))
         now[now[:, 2:].max(axis=1) > time.time_ns() - SETTLED_SECONDS * 1e9] = -1
         return now
 
     def remember(self, indices: Indices, before: Array, digests: bytes) -> None:
-        """Keep the hashes of files that have just been read.
+        """Keep the hashes of pictures that have just been read.
 
         Args:
-            indices: Numbers of the files, int64.
+            indices: Numbers of the pictures, int64.
             before: What `before_reading` gave: a file that changed while it was read is then seen to have.
             digests: Their hashes, 16 bytes each.
         """
         with suppress(DiskError), one_at_a_time():
-            known = self._load()
+            known, files = self._load(), self._files_of(indices)
             states = np.full((len(self._names), 4), -1, dtype=np.int64) if known is None else known[0]
-            kept = np.zeros((len(self._names), DIGEST_BYTES), dtype=np.uint8) if known is None else known[1]
-            states[indices], kept[indices] = before, np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+            kept = np.full((self._length, DIGEST_BYTES), _UNKNOWN, dtype=np.uint8) if known is None else known[1]
+            if self._ends is not None:
+                for file in files[(states[files] != before).any(axis=1)].tolist():
+                    kept[(self._ends[file - 1] if file else 0) : self._ends[file]] = _UNKNOWN
+            states[files], kept[indices] = before, np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
             content = {"version": _VERSION, "key": self._key, "sha256": _hash(states, kept)}
             write_bytes(self._file, safetensors.numpy.save({"states": states, "digests": kept}, content))
+
+    def _files_of(self, indices: Indices) -> Indices:
+        """The numbers of the files of some pictures: for single pictures the same, else each file once."""
+        return indices if self._ends is None else np.unique(np.searchsorted(self._ends, indices, side="right"))
 
     def _states_now(self, indices: Indices) -> Iterator[Array]:
         """Number, size and times of files, int64 [some, 4]; zeros for bad ones, and -2, which no file has, for missing ones."""
@@ -110,8 +145,23 @@ class FileStates:
                 states, digests = opened.get_tensor("states"), opened.get_tensor("digests")
         except (OSError, safetensors.SafetensorError):
             return None
-        shapes = (states.shape, digests.shape) == ((len(self._names), 4), (len(self._names), DIGEST_BYTES))
+        shapes = (states.shape, digests.shape) == ((len(self._names), 4), (self._length, DIGEST_BYTES))
         return (states, digests) if shapes and said.get("sha256") == _hash(states, digests) else None
+
+
+def states_of_shards(shards: Sequence[Path], sizes: Indices, chosen: str) -> FileStates | None:
+    """Return what is remembered of shards with so many samples each, int64; None where they lie in several folders.
+
+    `chosen` says which members are pictures, and which of these are bad.
+    """
+    folder = shards[0].parent
+    if any(shard.parent != folder for shard in shards):
+        return None
+    return FileStates(folder, [shard.name for shard in shards], sizes, chosen)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 
 def _hash(states: Array, digests: Array) -> str:

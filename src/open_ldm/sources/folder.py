@@ -12,8 +12,10 @@ test) are refused until `split` names one. Hidden files and folders are ignored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -35,8 +37,7 @@ from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.picture_files import PictureFilesConfig
 from open_ldm.sources.splits import split_folder
 
-_FEW = 1000
-"""Hashes of no more files than this are looked up one by one."""
+_HASHED_AT_ONCE = 1 << 12
 
 
 class FolderConfig(PictureFilesConfig):
@@ -75,7 +76,7 @@ class FolderSource:
         """What the folder contains."""
         return self._summary
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of names, labels, captions and original sizes; not of the pictures' content."""
         digest = hashlib.blake2b(repr(self._class_names).encode(), digest_size=16)
@@ -83,14 +84,14 @@ class FolderSource:
             digest.update(repr((entry.name, entry.label, entry.captions, entry.original_size)).encode())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def hashes(self) -> IndexHashes:
         """Hashes of the pictures' names and original sizes, and of captions and labels in the order of the pictures."""
-        pictures = [(entry.name, entry.original_size, entry.fault) for entry in self._entries]
+        entries = self._entries
         return IndexHashes(
-            pictures=_hash_of((self.config.reading, pictures)),
-            captions=_hash_of([entry.captions for entry in self._entries]),
-            labels=_hash_of((self._class_names, [entry.label for entry in self._entries])),
+            pictures=_hash_of(self.config.reading, ((entry.name, entry.original_size, entry.fault) for entry in entries)),
+            captions=_hash_of(None, (entry.captions for entry in entries)),
+            labels=_hash_of(self._class_names, (entry.label for entry in entries)),
         )
 
     def ignore_captions(self) -> None:
@@ -98,21 +99,19 @@ class FolderSource:
         self._entries = tuple(
             replace(entry, fault="", detail="") if entry.fault == BAD_CAPTION else entry for entry in self._entries
         )
+        for name in ("fingerprint", "hashes"):
+            self.__dict__.pop(name, None)
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the BLAKE2b of each file's bytes; see `Source.digests`."""
         entries = (self._entries[index] for index in indices)
         stored = (None if entry.fault else StoredPicture(self._root / entry.name) for entry in entries)
-        rows = np.asarray(indices, dtype=np.int64)
-        before = self._states.before_reading(rows) if len(rows) > _FEW else None
-        found = read_digests(stored, str(self._root.resolve()), len(self), on_pictures)
-        if before is not None and all(isinstance(digest, bytes) for digest in found):
-            self._states.remember(rows, before, b"".join(digest for digest in found if isinstance(digest, bytes)))
-        return found
+        read = partial(read_digests, stored, str(self._root.resolve()), len(self), on_pictures)
+        return self._states.reading(np.asarray(indices, dtype=np.int64), read)
 
     def stored_digests(self, indices: Indices) -> bytes | None:
         """Return the digests of files, 16 bytes each, where none has changed since they were computed; no picture is read."""
-        return self._states.digests_of(indices) if len(indices) > _FEW else None
+        return self._states.digests_of(indices)
 
     @property
     def _states(self) -> FileStates:
@@ -180,8 +179,15 @@ class FolderSource:
         return entry
 
 
-def _hash_of(content: object) -> str:
-    return hashlib.blake2b(repr(content).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+def _hash_of(before: object | None, items: Iterable[object]) -> str:
+    """Hash `(before, list of items)` by its `repr`, or the list alone for None; no text of all items is ever in memory."""
+    digest = hashlib.blake2b(b"[" if before is None else f"({before!r}, [".encode("utf-8", "backslashreplace"), digest_size=16)
+    left, separator = iter(items), ""
+    while portion := list(itertools.islice(left, _HASHED_AT_ONCE)):
+        digest.update((separator + ", ".join(map(repr, portion))).encode("utf-8", "backslashreplace"))
+        separator = ", "
+    digest.update(b"]" if before is None else b"])")
+    return digest.hexdigest()
 
 
 def _checked_root(path: Path) -> Path:

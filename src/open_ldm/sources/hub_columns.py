@@ -192,15 +192,15 @@ def _is_text(feature: Any) -> bool:
 
 
 class MappedColumn:
-    """Random access to one column of a `datasets.Dataset`, past its formatting, which costs as much as a small picture.
+    """Random access to one column of an arrow table, past the formatting of `datasets`, which costs as much as a small picture.
 
     Args:
-        rows: The table, whose rows are in the order of its arrow table.
+        table: The arrow table.
         name: The column.
     """
 
-    def __init__(self, rows: Any, name: str) -> None:
-        self._chunks: list[Any] = rows.data.column(name).chunks
+    def __init__(self, table: Any, name: str) -> None:
+        self._chunks: list[Any] = table.column(name).chunks
         self._starts = list(accumulate((len(chunk) for chunk in self._chunks[:-1]), initial=0))
 
     def __getitem__(self, index: int) -> Any:
@@ -214,12 +214,12 @@ class TableColumns:
     """Reads columns of a table for data/columns.py.
 
     Attributes:
-        rows: The table.
+        values: Reads all values of a column, in order.
         words: The names of declared classes, by column.
         paths: Where each column is, for those inside structs.
     """
 
-    rows: Any
+    values: Callable[[str], Iterator[Any]]
     words: Mapping[str, Sequence[str]]
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -229,13 +229,26 @@ class TableColumns:
 
     def _values(self, name: str) -> Iterator[Any]:
         top, *inner = self.paths.get(name, (name,))
-        return (self._named(name, inner_value(value, inner)) for value in values_of(self.rows, top))
+        return (self._named(name, inner_value(value, inner)) for value in self.values(top))
 
     def _named(self, name: str, value: Any) -> Any:
         words = self.words.get(name)
         if words is None or value is None:
             return value
         return words[value] if value >= 0 else None
+
+
+def bytes_in(cell: Any) -> Any:
+    """Return the bytes in a cell of pictures, mapped and not copied; None where it holds none."""
+    buffer = (cell["bytes"] if hasattr(cell, "keys") else cell).as_buffer()
+    return buffer if buffer is not None and buffer.size else None
+
+
+def path_in(cell: Any) -> str | None:
+    """Return the path in a cell of pictures; None where it names none."""
+    if not hasattr(cell, "keys") or not cell.is_valid or "path" not in cell.keys():  # noqa: SIM118 - no mapping
+        return None
+    return cell["path"].as_py() or None
 
 
 def inner_value(value: Any, names: Sequence[str]) -> Any:

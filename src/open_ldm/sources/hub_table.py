@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import ConfigError, DataError, OpenLdmError, nearest, shortened
 from open_ldm.core.extras import need
+from open_ldm.core.plain_data import parse_json
 from open_ldm.data.sample import printable
 from open_ldm.sources.files import NoSuchPath, moved
 
@@ -26,20 +28,65 @@ _SPLITS = {
 _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _CONFIGS = re.compile(r"\A---\s.*?^configs:.*?^---\s*$", re.MULTILINE | re.DOTALL)
 _MOST_LETTERS = 160
+TABLE_SUFFIXES = (".parquet", ".arrow")
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens one split.
+
+    Attributes:
+        rows: Opens all of it, as a `datasets.Dataset`.
+        files: The arrow files that hold its rows, in order, where they are known before anything is opened.
+        info: Reads what a folder says of its columns, as `datasets.DatasetInfo`; None where it says nothing.
+    """
+
+    rows: Callable[[], Any]
+    files: tuple[Path, ...] = ()
+    info: Callable[[], Any] = lambda: None
 
 
 @dataclass(frozen=True)
 class HubTable:
-    """An opened split: `rows` is a `datasets.Dataset`, `folder` what paths in it are relative to, `words` says what it is."""
+    """One split of a table. Nothing is opened before it is asked for.
 
-    rows: Any
+    Attributes:
+        path: As it was given, for messages.
+        opener: Opens it.
+        folder: What paths in it are relative to.
+        split: Its name.
+        words: What it is.
+    """
+
+    path: str
+    opener: Opener
     folder: Path | None
     split: str
     words: str
 
+    @cached_property
+    def rows(self) -> Any:
+        """All rows, as a `datasets.Dataset`. Raises DataError where they cannot be read."""
+        with _read_errors(self.path):
+            return self.opener.rows().with_format(None)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The arrow files behind the rows, in order; none where rows lie in memory."""
+        return self.opener.files or tuple(Path(file["filename"]) for file in self.rows.cache_files)
+
+    @cached_property
+    def features(self) -> Any:
+        """The types of the columns, from the first arrow file alone where it is known. Raises DataError as `rows`."""
+        if not self.opener.files:
+            return self.rows.features
+        with _read_errors(self.path):
+            datasets = need("datasets", extra="data")
+            return datasets.Dataset.from_file(str(self.files[0]), info=self.opener.info()).features
+
 
 def open_table(path: str, *, split: str | None, subset: str | None, revision: str | None) -> HubTable:
-    """Open one split of a table. What exists on the disk is never taken for a hub name or a pattern, and needs no network.
+    """Find one split of a table. What exists on the disk is never taken for a hub name or a pattern, and needs no network.
 
     Raises:
         ConfigError: There is no such data, split or subset.
@@ -56,30 +103,36 @@ def open_table(path: str, *, split: str | None, subset: str | None, revision: st
         )
     splits, words = _local(datasets, given, subset)
     name = _chosen(list(splits), split, path)
-    with _read_errors(path):
-        rows = splits[name]()
-    return HubTable(rows.with_format(None), given if given.is_dir() else given.parent, name, words)
+    return HubTable(path, splits[name], given if given.is_dir() else given.parent, name, words)
 
 
-Openers = Mapping[str, Callable[[], Any]]
-"""A function for each split that opens it."""
+Openers = Mapping[str, Opener]
+"""What opens each split."""
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether what lies at a path is a table of this kind, and no shards: arrow or parquet files, or of `save_to_disk`."""
+    if path.is_file():
+        return path.suffix.lower() in TABLE_SUFFIXES
+    if not path.is_dir() or any(path.glob("*.tar")):
+        return False
+    saved = (path / _SAVED).is_file() or (path / _SAVED_SPLITS).is_file()
+    tables = (file for ending in TABLE_SUFFIXES for file in path.rglob(f"*{ending}"))
+    return saved or any(file.name.lower() != "metadata.parquet" for file in tables)
 
 
 def _local(datasets: Any, given: Path, subset: str | None) -> tuple[Openers, str]:
     if given.is_dir() and (given / "README.md").is_file() and _CONFIGS.match(_text(given / "README.md")):
         with _read_errors(str(given)):
             opened = datasets.load_dataset(str(given), name=subset)
-        return {str(name): lambda rows=rows: rows for name, rows in opened.items()}, "folder of a hub data set"
+        return {str(name): Opener(partial(opened.__getitem__, name)) for name in opened}, "folder of a hub data set"
     if subset is not None:
         raise ConfigError(f"data.source.subset={subset}: {printable(str(given))} names no subsets", fix="leave it out")
     if given.is_file():
         return {"train": _opener(datasets, [given])}, f"1 {_kind_of(given)} file"
     saved = [given] if (given / _SAVED).is_file() else sorted(file.parent for file in given.glob(f"*/{_SAVED}"))
     if saved:
-        openers = {
-            ("train" if folder == given else folder.name): lambda folder=folder: datasets.load_from_disk(str(folder))
-            for folder in saved
-        }
+        openers = {("train" if folder == given else folder.name): _saved_opener(datasets, folder) for folder in saved}
         return openers, "saved by save_to_disk"
     return _files(datasets, given)
 
@@ -88,7 +141,7 @@ def _files(datasets: Any, root: Path) -> tuple[Openers, str]:
     """Find the files of a folder and their splits, as the library names them; no file is left out."""
     found = [
         file
-        for ending in (".parquet", ".arrow")
+        for ending in TABLE_SUFFIXES
         for file in sorted(root.rglob("*"))
         if file.suffix.lower() == ending
         and file.is_file()
@@ -127,19 +180,34 @@ def _split_of(name: Path) -> str | None:
 
 
 def _kind_of(file: Path) -> str:
-    if file.suffix.lower() not in (".parquet", ".arrow"):
+    if file.suffix.lower() not in TABLE_SUFFIXES:
         raise ConfigError(
             f"source.path {printable(str(file))} is no table", needed=".parquet or .arrow, or a folder of such files"
         )
     return file.suffix.lower()[1:]
 
 
-def _opener(datasets: Any, files: Sequence[Path]) -> Callable[[], Any]:
+def _saved_opener(datasets: Any, folder: Path) -> Opener:
+    """What `save_to_disk` wrote names its arrow files; a folder whose state cannot be read is left to the library to refuse."""
+    try:
+        files = tuple(folder / item["filename"] for item in parse_json((folder / _SAVED).read_bytes())["_data_files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        files = ()
+    return Opener(
+        lambda: datasets.load_from_disk(str(folder)),
+        files,
+        lambda: datasets.DatasetInfo.from_directory(str(folder)),
+    )
+
+
+def _opener(datasets: Any, files: Sequence[Path]) -> Opener:
     """Arrow files are mapped as they are; parquet is written once as arrow into the library's cache, and mapped from there."""
     if _kind_of(files[0]) == "arrow":
-        return lambda: datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
+        return Opener(
+            lambda: datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files]), tuple(files)
+        )
     escaped = [glob.escape(str(file)) for file in files]  # the library would take [v2] in a path for a pattern
-    return lambda: datasets.load_dataset("parquet", data_files={"train": escaped}, split="train")
+    return Opener(lambda: datasets.load_dataset("parquet", data_files={"train": escaped}, split="train"))
 
 
 def _from_hub(datasets: Any, path: str, split: str | None, subset: str | None, revision: str | None) -> HubTable:
@@ -156,7 +224,7 @@ def _from_hub(datasets: Any, path: str, split: str | None, subset: str | None, r
             fix="check the path and the network; with HF_HUB_OFFLINE=1 a hub data set that was loaded before is read again",
         ) from error
     name = _chosen([str(each) for each in opened], split, path)
-    return HubTable(opened[name].with_format(None), None, name, f"hub data set {path}")
+    return HubTable(path, Opener(lambda: opened[name]), None, name, f"hub data set {path}")
 
 
 def _chosen(splits: Sequence[str], split: str | None, path: str) -> str:

@@ -34,5 +34,5 @@ def open_samples(
                 needed="the *.index.safetensors files of ldm data index beside them",
                 fix=f"ldm data index {storage.network.url}, which fetches each shard once, with the settings of the source",
             )
-        return ListedSamples([index_shard(shard, rules) for shard in shards]), {}
+        return ListedSamples(index_shard(shard, rules) for shard in shards), {}
     return MappedSamples(shards, rules, table, storage), table.hashes

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from open_ldm.sources.labels import NO_LABEL
 from open_ldm.sources.shard_index import ShardEntry
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
@@ -25,10 +27,16 @@ ROW = np.dtype(
         ("original_width", "i4"),
     ]
 )
-_OF_ENTRY = [name for name in ROW.names or () if name not in ("shard", "label")]
+_OF_ENTRY = tuple(name for name in ROW.names or () if name not in ("shard", "label"))
+_NUMBERS = attrgetter(*_OF_ENTRY)
+_PLACED = np.dtype([(name, ROW[name]) for name in _OF_ENTRY])
 
 
-def rows_of(entries: Sequence[ShardEntry], shards: Sequence[int], labels: Sequence[int]) -> Rows:
-    """Return a row for each entry, with the number of its shard and the index of its class."""
-    pairs = zip(entries, shards, labels, strict=True)
-    return np.array([(shard, label, *(getattr(entry, name) for name in _OF_ENTRY)) for entry, shard, label in pairs], dtype=ROW)
+def rows_of(shard: int, entries: Sequence[ShardEntry]) -> Rows:
+    """Return a row for each entry of a shard; labels are not known yet."""
+    rows = np.zeros(len(entries), dtype=ROW)
+    rows["shard"], rows["label"] = shard, NO_LABEL
+    placed = np.array(list(map(_NUMBERS, entries)), dtype=_PLACED)
+    for name in _OF_ENTRY:
+        rows[name] = placed[name]
+    return rows

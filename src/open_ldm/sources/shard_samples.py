@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ from open_ldm.data.sample import printable
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, Classes
 from open_ldm.sources.shard_index import ShardIndex
 from open_ldm.sources.shard_rows import rows_of
+from open_ldm.sources.shard_table import Told
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Digest = Any
@@ -35,16 +35,10 @@ class Row(NamedTuple):
     original_height: int
     original_width: int
 
-
-@dataclass(frozen=True)
-class Told:
-    """What is known of all shards together: members that are not used, names in .json, folders inside the shards."""
-
-    without_picture: int = 0
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    merged: int = 0
-    names: tuple[str, ...] = ()
-    folders: int = 0
+    @property
+    def original_size(self) -> tuple[int, int] | None:
+        """The (height, width) that metadata give; None where they give none."""
+        return (self.original_height, self.original_width) if self.original_height else None
 
 
 class ShardSamples(Protocol):
@@ -119,33 +113,36 @@ class ShardSamples(Protocol):
 class ListedSamples:
     """Samples in memory: a row of numbers each, and a key."""
 
-    def __init__(self, indices: Sequence[ShardIndex]) -> None:
-        self._entries = [entry for index in indices for entry in index.entries]
-        self._keys = [entry.key for entry in self._entries]
-        self._shards = [number for number, index in enumerate(indices) for _ in index.entries]
-        self._count = len(indices)
-        self._faults = {row: entry.fault for row, entry in enumerate(self._entries) if entry.fault}
-        self.json_places = np.array([(entry.json_offset, entry.json_size) for entry in self._entries], dtype=np.int64)
-        self.told = Told(
-            sum(index.without_picture for index in indices),
-            sum((Counter(index.ignored) for index in indices), Counter()),
-            sum(index.merged for index in indices),
-            tuple(dict.fromkeys(name for index in indices for name in index.names)),
-            len({key.partition("/")[0] for key in self._keys if "/" in key}),
-        )
+    def __init__(self, indices: Iterable[ShardIndex]) -> None:
+        rows, places, self._keys, self._faults = [], [], list[str](), dict[int, str]()
+        self._labels: list[int | str | None] = []
+        without, merged, ignored, names = 0, 0, Counter[str](), dict[str, None]()
+        for shard, index in enumerate(indices):  # one after the other: entries take far more memory than what is kept
+            self._faults |= {len(self._keys) + row: entry.fault for row, entry in enumerate(index.entries) if entry.fault}
+            self._keys += [entry.key for entry in index.entries]
+            self._labels += [entry.label for entry in index.entries]
+            rows.append(rows_of(shard, index.entries))
+            places.append(np.array([(entry.json_offset, entry.json_size) for entry in index.entries], np.int64).reshape(-1, 2))
+            without, merged = without + index.without_picture, merged + index.merged
+            ignored.update(index.ignored)
+            names.update(dict.fromkeys(index.names))
+        self._count = len(rows)
+        self._rows, self.json_places = np.concatenate(rows), np.concatenate(places)
+        folders = {key.partition("/")[0] for key in self._keys if "/" in key}
+        self.told = Told(without, ignored, merged, tuple(names), len(folders))
 
     @cached_property
     def label_counts(self) -> Mapping[int | str | None, int]:
         """See `ShardSamples`."""
-        return Counter(entry.label for entry in self._entries)
+        return Counter(self._labels)
 
     def settle(self, classes: Classes) -> None:
         """See `ShardSamples`. What is kept from here on is small."""
-        self._rows = rows_of(self._entries, self._shards, [classes.index_of[entry.label] for entry in self._entries])
+        self._rows["label"] = [classes.index_of[label] for label in self._labels]
         if classes.names:
             for row in np.flatnonzero(self._rows["label"] == NO_LABEL):
                 self._faults.setdefault(int(row), BAD_LABEL)
-        self._entries, self._shards = [], []
+        self._labels = []
 
     @property
     def sizes(self) -> Indices:

@@ -1,6 +1,6 @@
 """The table of shards: one file beside them that says of each how many samples it has, so that starting reads no index.
 
-shards-HASH.index.safetensors, with a hash of the names of the shards and of how their members are read:
+Shards are tar shards or arrow files. shards-HASH.index.safetensors, with a hash of their names and of how they are read:
 
     samples, bytes, mtime_ns, captioned    int64 [shards]
     label_shard, label, label_count        int32, int32, int64 [m]    how many samples of a shard have which of the `labels`
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,22 @@ from open_ldm.core.files import write_bytes
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.plain_data import parse_json, plain, to_json
 from open_ldm.data.permutation import Indices
-from open_ldm.sources.shard_index import ShardRules
-from open_ldm.sources.shard_samples import Told
-from open_ldm.sources.shard_sidecar import SUFFIX, Sidecar, Stamp, damaged, read_sidecar
+from open_ldm.sources.sidecar import SUFFIX, Sidecar, Stamp, damaged
 
 _VERSION = 1
 _PREFIX = "shards-"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of all shards together: samples without a picture; of tar shards also members that are not used, names in
+    .json, folders inside the shards."""
+
+    without_picture: int = 0
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    merged: int = 0
+    names: tuple[str, ...] = ()
+    folders: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class ShardTable:
         label_counts: How many samples have each label, in the order in which labels first occur; None for no label.
         told: What is known of all of them together.
         hashes: Hashes of the whole index under some settings, by a hash of these settings.
+        also: What else is known of arrow files (arrow_rules.py).
     """
 
     sizes: Indices
@@ -51,15 +62,16 @@ class ShardTable:
     label_counts: Mapping[int | str | None, int]
     told: Told
     hashes: Mapping[str, Sequence[str]]
+    also: Mapping[str, Any]
 
 
-def table_of(shards: Sequence[Path], rules: ShardRules) -> Path:
-    """Return the path of the table of exactly these shards; it need not exist."""
+def table_of(shards: Sequence[Path], rules: object) -> Path:
+    """Return the path of the table of exactly these shards, read by rules that `repr` tells apart; it need not exist."""
     said = repr(([shard.name for shard in shards], rules)).encode("utf-8", "backslashreplace")
     return shards[0].parent / f"{_PREFIX}{hashlib.blake2b(said, digest_size=6).hexdigest()}{SUFFIX}"
 
 
-def read_table(shards: Sequence[Path], rules: ShardRules) -> ShardTable | None:
+def read_table(shards: Sequence[Path], rules: object) -> ShardTable | None:
     """Read the table of shards; None where there is none.
 
     Raises:
@@ -83,40 +95,47 @@ def read_table(shards: Sequence[Path], rules: ShardRules) -> ShardTable | None:
             label_counts=_label_counts(content["labels"], arrays),
             told=Told(told["without_picture"], told["ignored"], told["merged"], tuple(told["names"]), told["folders"]),
             hashes=content["hashes"],
+            also=content.get("also", {}),
         )
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error) or type(error).__name__) from error
 
 
-def write_table(shards: Sequence[Path], rules: ShardRules, hashes: Mapping[str, Sequence[str]]) -> Path:
+def write_table(
+    shards: Sequence[Path],
+    rules: object,
+    sidecars: Iterable[Sidecar],
+    hashes: Mapping[str, Sequence[str]],
+    also: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the table of shards that all have a sidecar.
 
     Args:
         shards: All of them, in one folder.
-        rules: How their members are read.
+        rules: As in `table_of`.
+        sidecars: The sidecar of each.
         hashes: As in `ShardTable`.
+        also: As in `ShardTable`.
 
     Returns:
         Its path.
 
     Raises:
-        FileNotFoundError: A shard has no sidecar.
-        DataError: A sidecar is damaged, or shards lie in several folders.
+        DataError: Shards lie in several folders.
         DiskError: The disk refuses.
     """
     if any(shard.parent != shards[0].parent for shard in shards):
         raise DataError("the shards lie in several folders", needed="one folder, which holds their table")
     rows, counted, labels = [], [], dict[int | str, int]()
     ignored, names, folders, without, merged = Counter[str](), dict[str, None](), set[str](), 0, 0
-    for number, shard in enumerate(shards):
-        sidecar = read_sidecar(shard, rules)
+    for number, sidecar in enumerate(sidecars):
         captioned = int(np.count_nonzero(sidecar["text_size"]))
         rows.append((sidecar.samples, sidecar.stamp.bytes, sidecar.stamp.mtime_ns, captioned))
         counted += [(number, labels.setdefault(label, len(labels)), count) for label, count in _counts(sidecar)]
-        ignored.update(sidecar.told["ignored"])
-        names.update(dict.fromkeys(sidecar.told["names"]))
-        folders.update(sidecar.told["folders"])
-        without, merged = without + sidecar.told["without_picture"], merged + sidecar.told["merged"]
+        ignored.update(sidecar.told.get("ignored", {}))
+        names.update(dict.fromkeys(sidecar.told.get("names", ())))
+        folders.update(sidecar.told.get("folders", ()))
+        without, merged = without + sidecar.told["without_picture"], merged + sidecar.told.get("merged", 0)
     arrays = dict(zip(("samples", "bytes", "mtime_ns", "captioned"), np.array(rows, dtype=np.int64).T.copy(), strict=True))
     columns = np.array(counted, dtype=np.int64).reshape(-1, 3).T
     arrays |= {
@@ -132,6 +151,7 @@ def write_table(shards: Sequence[Path], rules: ShardRules, hashes: Mapping[str, 
         "folders": len(folders),
     }
     content = plain({"version": _VERSION, "labels": list(labels), "told": told, "hashes": dict(hashes)})
+    content |= {"also": plain(dict(also))} if also else {}
     path = table_of(shards, rules)
     said = {"table": to_json({**content, "sha256": _hash(content, arrays)})}
     write_bytes(path, safetensors.numpy.save(arrays, said))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from open_ldm.core.errors import OpenLdmError
@@ -24,6 +25,7 @@ from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable, unreadable
 from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.sources.digests import DIGEST_BYTES, StoredPicture, read_digests
+from open_ldm.sources.file_states import FileStates, states_of_shards
 from open_ldm.sources.labels import CLASSES, NO_LABEL, read_class_names, resolve_classes
 from open_ldm.sources.metadata import captions_from
 from open_ldm.sources.network import RemoteConfig, is_remote
@@ -118,12 +120,20 @@ class ShardsSource:
     @property
     def fingerprint(self) -> str:
         """Hash of shard names, keys, labels, captions, and offset and size of every picture; not of its content."""
-        return self._known[0] if self._known else self._index_hashes.of_all()
+        return self._known[0] if self._known else self._hash_of_all
 
     @property
     def hashes(self) -> IndexHashes:
         """Hashes of shard names and keys, with the captions' content."""
-        return IndexHashes(*self._known[1:]) if self._known else self._index_hashes.of_parts()
+        return IndexHashes(*self._known[1:]) if self._known else self._hashes_of_parts
+
+    @cached_property
+    def _hash_of_all(self) -> str:
+        return self._index_hashes.of_all()
+
+    @cached_property
+    def _hashes_of_parts(self) -> IndexHashes:
+        return self._index_hashes.of_parts()
 
     def known_hashes(self) -> dict[str, Sequence[str]]:
         """Compute the hashes of the index for its table, by the settings that they depend on."""
@@ -138,7 +148,8 @@ class ShardsSource:
 
     def stored_digests(self, indices: Indices) -> bytes | None:
         """Return the digests of samples, 16 bytes each, where the table of shards has them; no picture is read."""
-        return self._samples.digests_of(indices)
+        known = self._samples.digests_of(indices)
+        return self._states.digests_of(indices) if known is None and self._states is not None else known
 
     def hold_out_numbers(self, seed: int) -> Indices | None:
         """Return what a hold-out of this seed compares, for each sample, where the table of shards has it."""
@@ -146,7 +157,16 @@ class ShardsSource:
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the BLAKE2b of each picture's bytes, whatever else its shard contains; see `Source.digests`."""
-        return read_digests(map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
+        stored = map(self._stored, indices)
+        read = partial(read_digests, stored, str(self._shards[0].parent.resolve()), len(self), on_pictures)
+        return read() if self._states is None else self._states.reading(np.asarray(indices, dtype=np.int64), read)
+
+    @cached_property
+    def _states(self) -> FileStates | None:
+        if self._storage.remote:
+            return None
+        chosen = repr((self.config.rules, [index for index, _ in self._samples.faults()]))
+        return states_of_shards(self._shards, self._samples.sizes, chosen)
 
     def ignore_captions(self) -> None:
         """Take pictures whose captions cannot be read as pictures without any, for a run that reads no captions."""
@@ -168,7 +188,7 @@ class ShardsSource:
         content = self._picture(index, row)
         pixels = self.config.decode(content)
         size = (pixels.shape[0], pixels.shape[1])
-        known = _original_size_in(row)
+        known = row.original_size
         height, width = size if known is None else self.config.upright(known, content, size)
         return Sample(
             id=self.sample_id(index),
@@ -198,7 +218,7 @@ class ShardsSource:
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the original (height, width) in pixels, from KEY.json or the picture's header. Raises BadPicture."""
         row = self._usable(index)
-        known = _original_size_in(row)
+        known = row.original_size
         if known is not None and known[0] == known[1]:
             return known
         head = self._read(index, row.offset, min(_HEAD_BYTES, row.size))
@@ -297,8 +317,3 @@ class ShardsSource:
 
 def _is_of(content: bytes, digest: bytes | None) -> bool:
     return digest is None or hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() == digest
-
-
-def _original_size_in(row: Row) -> tuple[int, int] | None:
-    """The (height, width) that metadata give in a row; None where they give none."""
-    return (row.original_height, row.original_width) if row.original_height else None

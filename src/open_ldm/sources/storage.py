@@ -23,7 +23,7 @@ from open_ldm.sources.files import user_cache
 from open_ldm.sources.network import Network, NetworkError, NotThereError, RemoteConfig
 from open_ldm.sources.open_files import OpenFiles
 from open_ldm.sources.shard_room import ShardRoom
-from open_ldm.sources.shard_sidecar import Stamp
+from open_ldm.sources.sidecar import Stamp
 
 CANNOT_FETCH = "cannot be fetched"
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from open_ldm.data.sample import Source
-from open_ldm.data.survey import some_captions, spread
+from open_ldm.data.survey import EXAMPLES_OF, some_captions, spread
 from open_ldm.text.base import TextEncoder
 
 
@@ -48,7 +48,7 @@ def survey_captions(encoder: TextEncoder | None, source: Source, limit: int = 20
     """
     if encoder is None:
         return None
-    captions = some_captions(source)
+    captions = some_captions(source, EXAMPLES_OF)
     examined = [captions[index] for index in spread(len(captions), limit)]
     summary = source.summary
     return CaptionSurvey(summary.pictures, summary.pictures - summary.captioned, len(examined), sum(encoder.cut(examined)))
