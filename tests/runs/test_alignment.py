@@ -58,7 +58,8 @@ def test_it_goes_on_bit_equal_and_from_a_cache_alike(kind: str, encoder: str, tm
     assert tensors(tmp_path / "run") == tensors(tmp_path / "whole") and losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert any(name.startswith(ALIGNMENT) for name in names(tmp_path / "run"))
     train(recipe_of(tmp_path, kind, *aligned, f"cache.path={tmp_path / 'cache'}"), tmp_path / "cached", silent=True)
-    assert losses(tmp_path / "cached") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+    cached, whole = ([loss for _, loss in losses(tmp_path / run)] for run in ("cached", "whole"))
+    assert cached == pytest.approx(whole, rel=1e-3)
     train(recipe_of(tmp_path, kind, encoder), tmp_path / "plain", silent=True)
     assert losses(tmp_path / "plain")[0][1] < losses(tmp_path / "whole")[0][1]  # type: ignore[operator]
     assert not any(name.startswith(ALIGNMENT) for name in names(tmp_path / "plain"))
