@@ -104,7 +104,7 @@ def test_it_teaches_the_blocks_up_to_its_layer_alone(kind: str) -> None:
     model, given = model_of(kind), batch()
     assert model.alignment is not None
     with model.alignment.watching(model.denoiser) as seen:
-        list(model.denoiser.training_passes(given.draws))[0].forward(
+        next(iter(model.denoiser.training_passes(given.draws))).forward(
             given.x_0, model.schedule.network_time(given.t), model.conditioning(given.inputs, given.t)
         )
     model.alignment(seen[0], given.mean, model.denoiser).sum().backward()

@@ -70,7 +70,9 @@ def test_it_goes_on_bit_equal_and_from_a_cache_alike(kind: str, encoder: str, tm
 def test_runs_with_and_without_it_start_from_each_other(encoder: str, tmp_path: Path) -> None:
     train(recipe_of(tmp_path, "dit", encoder), tmp_path / "plain", silent=True)
     for out, source, changes in (("on", "plain", ALIGNED), ("still", "on", ALIGNED), ("off", "on", ())):
-        train(recipe_of(tmp_path, "dit", encoder, *changes, f"init_from.source={tmp_path / source}"), tmp_path / out, silent=True)
+        train(
+            recipe_of(tmp_path, "dit", encoder, *changes, f"init_from.source={tmp_path / source}"), tmp_path / out, silent=True
+        )
         receipt = json.loads((tmp_path / out / "transfer.json").read_text())
         told = {json.dumps(each) for each in receipt["tensors"] if ALIGNMENT in json.dumps(each)}
         action = {"on": "new", "still": "kept", "off": "dropped"}[out]

@@ -88,8 +88,9 @@ class ContextAttention:
 
 @dataclass(frozen=True)
 class Layer:
-    """A block that returns image tokens [B, T, D] (others may stand behind them, or beside them as a second tensor), or a feature
-    map [B, D, h, w].
+    """A block that returns image tokens [B, T, D], or a feature map [B, D, h, w].
+
+    Context tokens may stand behind those of the image, or beside them as a second tensor.
 
     Attributes:
         block: The module.

@@ -1,4 +1,4 @@
-"""Aligning a middle layer to the autoencoder: from its tokens a small network guesses what the encoder made of the clean picture.
+"""Aligning a middle layer to the autoencoder: its tokens tell a small network what the encoder made of the clean picture.
 
     tokens [B, T, D] of one block --> Linear, SiLU, Linear, SiLU, Linear --> patches of the posterior's mean [B, T, p p C]
 
@@ -6,7 +6,7 @@ As SRA 2 (Wang et al. 2026, arXiv 2601.17830), it needs neither a teacher networ
 that a run or its cache has anyway. Differs from the paper / unverified: which layer of the encoder, which block and which
 distance it takes; here the mean of the posterior, normalised as latents are, a block in the middle, and the squared error.
 
-The network is used in training alone. Its tensors lie in a checkpoint beside the model's; a model that samples has none of them.
+The network is used in training alone. Its tensors lie in a checkpoint beside the model's; a model that samples has none.
 """
 
 from __future__ import annotations

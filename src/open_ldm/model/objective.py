@@ -56,8 +56,8 @@ class Objective(nn.Module):
             loss = weight(t) mean |prediction - target|^2
 
         and with a learned variance plus the variational bound in bits per dimension, whose mean is detached (the hybrid loss of
-        Nichol & Dhariwal 2021, eq. 16, without their factor 1/1000, as DiT). A model with an alignment adds its weighted error in
-        the first pass.
+        Nichol & Dhariwal 2021, eq. 16, without their factor 1/1000, as DiT). A model with an alignment adds the weighted error
+        of that in the first pass.
 
         Args:
             batch: Clean latents x_0 [B, C, H, W] with their times, conditions and draws.
