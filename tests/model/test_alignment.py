@@ -110,7 +110,7 @@ def test_it_teaches_the_blocks_up_to_its_layer_alone(kind: str) -> None:
     model.alignment(seen[0], given.mean, model.denoiser).sum().backward()
     layers, number = model.denoiser.layers(), model.alignment.number
     taught = [any(each.grad is not None and each.grad.any() for each in layer.block.parameters()) for layer in layers]
-    assert 0 < number < len(layers) - 1 and taught == [place <= number for place in range(len(layers))]
+    assert number < len(layers) - 1 and taught == [place <= number for place in range(len(layers))]
     assert all(each.grad is not None and each.grad.any() for each in model.alignment.parameters())
 
 
