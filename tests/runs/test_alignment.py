@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from open_ldm.autoencoders.export import as_config
 from open_ldm.commands.dry_run import dry_run
+from open_ldm.commands.ema import write_average
+from open_ldm.commands.export.pipeline import export_pipeline
+from open_ldm.commands.pack import write_model
 from open_ldm.core.errors import ConfigError
 from open_ldm.model.alignment import ALIGNMENT
 from open_ldm.runs.autoencoder.recipe import load_autoencoder_recipe
@@ -77,6 +81,23 @@ def test_runs_with_and_without_it_start_from_each_other(encoder: str, tmp_path: 
         told = {json.dumps(each) for each in receipt["tensors"] if ALIGNMENT in json.dumps(each)}
         action = {"on": "new", "still": "kept", "off": "dropped"}[out]
         assert told and all(f'"{action}"' in each for each in told)
+
+
+def test_what_leaves_a_run_has_none_of_it_and_blocks_may_be_computed_again(encoder: str, tmp_path: Path) -> None:
+    power = "training.ema={kind: power, lengths: [0.05, 0.1], snapshot_every_samples: 4}"
+    run, again = tmp_path / "run", tmp_path / "again"
+    train(recipe_of(tmp_path, "dit", encoder, *ALIGNED, power), run, silent=True)
+    train(recipe_of(tmp_path, "dit", encoder, *ALIGNED, "training.recompute=blocks"), again, silent=True)
+    assert losses(run) == losses(again)
+    assert any(name.startswith(ALIGNMENT) for name in names(run, "ema_0.1"))
+    assert load_run(write_average(run, 0.07, tmp_path / "made").folder).samples_seen == 16
+    loaded = load_run(run)
+    write_model(loaded, loaded.recipe, tmp_path / "alone")
+    assert not any(name.startswith(ALIGNMENT) for name in names(tmp_path / "alone", "ema"))
+    recipe = recipe_of(tmp_path, "dit", encoder, *ALIGNED, f"init_from.source={tmp_path / 'alone'}")
+    train(recipe, tmp_path / "started", silent=True)  # from weights alone: the network begins anew
+    weights = next(export_pipeline(run, tmp_path / "exported").rglob("network/*.safetensors"))
+    assert not any(name.startswith(ALIGNMENT) for name in load_file(weights))
 
 
 def test_pixels_are_refused_in_one_line_and_what_it_takes_is_counted(encoder: str, tmp_path: Path) -> None:
