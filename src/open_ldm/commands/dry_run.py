@@ -120,7 +120,7 @@ def _as_it_will_end(stage: Stage, run: DryRun) -> StartingPoint:
         checkpoint="its last checkpoint",
         samples_seen=run.recipe.training.samples,
         settings=trained_settings(run.recipe, Knowledge(run.facts, unmeasured)),
-        tensors=skeleton(run.recipe.model_spec(run.facts)).state_dict(),
+        tensors=skeleton(run.recipe.trained_spec(run.facts)).state_dict(),
         sha256="",
         problems=(),
     )
@@ -139,7 +139,7 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
         there = None if source is None else source.settings.spec.facts
         facts, data = read_facts(recipe, pictures, seen, start=there), seen.said
     largest = latent_shape(recipe.autoencoder, *largest_shape(recipe.transform))
-    count = count_model(recipe.model_spec(facts), largest[1:])
+    count = count_model(recipe.trained_spec(facts), largest[1:])
     start = _start(recipe, facts, source)
     absent += [f"there is no run {start}"] if isinstance(start, str) else []
     return DryRun(recipe, facts, data, count.parameters, count.gmacs, start, tuple(absent))

@@ -87,6 +87,23 @@ class ContextAttention:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A block that returns image tokens [B, T, D], or a feature map [B, D, h, w].
+
+    Context tokens may stand behind those of the image, or beside them as a second tensor.
+
+    Attributes:
+        block: The module.
+        width: D.
+        patch: Side of a token, or of a place of the map, in latent pixels.
+    """
+
+    block: nn.Module
+    width: int
+    patch: int
+
+
+@dataclass(frozen=True)
 class Slots:
     """What a denoiser must accept and return.
 
@@ -137,6 +154,10 @@ class Denoiser(nn.Module):
     @abstractmethod
     def block_modules(self) -> Sequence[nn.Module]:
         """Return the repeated blocks in the order of computation: the units to compile, to shard or to recompute."""
+        raise NotImplementedError
+
+    def layers(self) -> Sequence[Layer]:
+        """Return the blocks of a pass over all tokens in the order of computation, with what they return of the image."""
         raise NotImplementedError
 
     def context_attentions(self) -> Sequence[ContextAttention]:

@@ -30,6 +30,7 @@ from open_ldm.denoisers.base import (
     ContextAttention,
     Denoiser,
     GeometryConfig,
+    Layer,
     Prediction,
     Slots,
     TrainingPass,
@@ -215,6 +216,11 @@ class MDTv2(Denoiser):
         """See `Denoiser.block_modules`. The side block takes part in the masked pass only."""
         side = [] if self.side is None else [self.side.block]
         return [*self.in_blocks, *self.out_blocks, *side, *self.decoder_blocks]
+
+    def layers(self) -> Sequence[Layer]:
+        """See `Denoiser.layers`."""
+        blocks = [*self.in_blocks, *self.out_blocks, *self.decoder_blocks]
+        return [Layer(block, self.patch_embedding.proj.out_features, self.patch) for block in blocks]
 
     def context_attentions(self) -> Sequence[ContextAttention]:
         """See `Denoiser.context_attentions`. The side block is not among them: only the masked pass runs it."""

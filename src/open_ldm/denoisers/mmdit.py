@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from open_ldm.conditioning.inputs import Conditions, Slot
-from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Prediction, Slots, TransformerConfig
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Layer, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.attention import Attention, merge_heads, split_heads
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
@@ -138,6 +138,10 @@ class MMDiT(Denoiser):
     def block_modules(self) -> Sequence[nn.Module]:
         """See `Denoiser.block_modules`."""
         return list(self.blocks)
+
+    def layers(self) -> Sequence[Layer]:
+        """See `Denoiser.layers`."""
+        return [Layer(block, self.patch_embedding.proj.out_features, self.patch) for block in self.blocks]
 
     def context_attentions(self) -> Sequence[ContextAttention]:
         """See `Denoiser.context_attentions`."""

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from open_ldm.conditioning.inputs import Conditions, Slot
 from open_ldm.core.errors import ConfigError
-from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, DenoiserSettings, Prediction, Slots
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, DenoiserSettings, Layer, Prediction, Slots
 from open_ldm.denoisers.blocks.convolution import Conv2d, Upsample
 from open_ldm.denoisers.blocks.embeddings import TimeEmbedding
 from open_ldm.denoisers.blocks.residual import EPSILON, AdaptiveNorm, ResidualBlock
@@ -278,6 +278,14 @@ class UNet(Denoiser):
         levels: list[list[Any]] = [list(self.down), list(self.up)]
         down, up = ([stage for level in side for stage in level.stages] for side in levels)
         return [*down, *self.middle, *up]
+
+    def layers(self) -> Sequence[Layer]:
+        """See `Denoiser.layers`."""
+        channels, each = self.config.geometry.channels, self.config.geometry.blocks_per_level
+        down, coarsest = [level for level in range(len(channels)) for _ in range(each)], len(channels) - 1
+        up = [level for level in reversed(range(len(channels))) for _ in range(each + 1)]
+        levels = [*down, coarsest, coarsest, *up]
+        return [Layer(stage, channels[at], 2**at) for stage, at in zip(self.block_modules(), levels, strict=True)]
 
     def context_attentions(self) -> Sequence[ContextAttention]:
         """See `Denoiser.context_attentions`."""

@@ -9,6 +9,7 @@ from open_ldm.conditioning import Conditioning, ConditionInputs
 from open_ldm.controls.data import fit_controls
 from open_ldm.core import seeds
 from open_ldm.denoisers import Prediction, Slots, build_denoiser
+from open_ldm.model.alignment import Alignment
 from open_ldm.model.spec import ModelSpec
 from open_ldm.process.prediction import Denoised, PredictionKind, to_x_0
 from open_ldm.text.words import Vocabulary
@@ -34,6 +35,8 @@ class DiffusionModel(nn.Module):
         facts, learned_variance = spec.facts, spec.process.learned_variance
         slots = Slots(facts.channels, self.conditioning.context_dim, learned_variance, facts.latent_size)
         self.denoiser = build_denoiser(spec.denoiser, slots)
+        # Behind all else, whose initial weights are the same with it and without.
+        self.alignment = None if spec.alignment is None else Alignment(spec.alignment, self.denoiser, facts.channels)
 
     def compute_in(self, dtype: torch.dtype) -> DiffusionModel:
         """Set the dtype of the denoiser's matrix products; parameters stay float32. Returns the model itself."""

@@ -26,12 +26,14 @@ class ObjectiveInputs:
         t: Times [B] in [0, 1], 1 = noise.
         inputs: Conditions, with which of them are kept.
         draws: Gives the noise of each picture, and whatever a denoiser draws for its masks.
+        mean: Normalised mean of each posterior, [B, C, H, W], where an alignment asks for it.
     """
 
     x_0: Tensor
     t: Tensor
     inputs: ConditionInputs
     draws: seeds.Draws
+    mean: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Noising:
         time_density: The density that times are drawn from.
         discrete_steps: Number of steps of the noise schedule; None for a continuous one.
         device: The device that the objective is computed on.
+        keeps_mean: The mean of each posterior is kept beside a draw of it.
         counted_padding: Padding noise is drawn on that device, by counters (core/counter_noise.py), when a batch is used.
     """
 
@@ -57,6 +60,7 @@ class Noising:
     discrete_steps: int | None
     device: torch.device
     counted_padding: bool = False
+    keeps_mean: bool = False
     _asked: dict[tuple[int, ...], dict[seeds.Wanted, None]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def draw(self, batch: EncodedBatch) -> ObjectiveInputs:
@@ -89,6 +93,7 @@ class Noising:
             t=self._to(times(self.time_density, u, self.discrete_steps)),
             inputs=inputs.to(self.device),
             draws=seeds.Draws(self.seed, positions, self.batch_size, self.device, self._asked.setdefault(shape, {})).drawn(),
+            mean=self.stats.normalise(batch.posterior.mean) if self.keeps_mean else None,
         )
 
     def padded(self, batch: ObjectiveInputs) -> ObjectiveInputs:

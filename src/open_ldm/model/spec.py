@@ -11,6 +11,7 @@ from open_ldm.controls import ViewShape
 from open_ldm.core.config import Config
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig
+from open_ldm.model.alignment import AlignmentConfig
 from open_ldm.process.prediction import PredictionKind
 from open_ldm.process.resolution import ResolutionConfig, rescaled
 from open_ldm.process.schedules import RectifiedFlowSchedule, Schedule, ScheduleConfig, build_schedule
@@ -89,6 +90,7 @@ class ModelSpec:
         conditioning: Semantic condition, control conditions and their routes.
         denoiser: The network.
         facts: What the model must know of its data.
+        alignment: How a layer is aligned to the autoencoder, for a model that trains; one that samples has none.
 
     Raises:
         ConfigError: A condition is routed to a slot that the denoiser does not read.
@@ -98,6 +100,7 @@ class ModelSpec:
     conditioning: ConditioningConfig
     denoiser: DenoiserConfig
     facts: DataFacts
+    alignment: AlignmentConfig | None = None
 
     def __post_init__(self) -> None:
         check_slots(self.conditioning, self.denoiser)

@@ -164,7 +164,7 @@ def build_trainer(
     Returns:
         A trainer whose weights are a function of `recipe.training.seed` alone.
     """
-    model = build_model(recipe.model_spec(known.facts), recipe.training.seed)
+    model = build_model(recipe.trained_spec(known.facts), recipe.training.seed)
     model = model.to(machine.device).compute_in(machine.compute_dtype)
     noising = Noising(
         seed=recipe.training.seed,
@@ -175,6 +175,7 @@ def build_trainer(
         discrete_steps=model.schedule.discrete_steps,
         device=machine.device,
         counted_padding=counted_padding,
+        keeps_mean=recipe.objective.alignment is not None,
     )
     return DiffusionTrainer(model, noising, recipe.objective, recipe.training, world, recipe.parallel)
 

@@ -14,6 +14,7 @@ from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.data.bucket_shapes import Shape
 from open_ldm.data.transforms import TransformConfig
+from open_ldm.model.alignment import ALIGNMENT
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
@@ -108,7 +109,8 @@ def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
     machine = set_up_machine(device, recipe.training.dtype)
     model = build_model(recipe.model_spec(known.facts), recipe.training.seed)
     try:
-        model.load_state_dict(dict(checkpoint.files["ema"]))
+        sampled = {name: each for name, each in checkpoint.files["ema"].items() if not name.startswith(ALIGNMENT)}
+        model.load_state_dict(sampled)
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint.path} does not fit its own recipe: {str(error).splitlines()[-1]}") from error
     model = model.to(machine.device).compute_in(machine.compute_dtype).eval().requires_grad_(False)

@@ -140,7 +140,7 @@ def memory_of(
 def _of_matrices(recipe: Recipe, facts: DataFacts) -> int:
     """Parameters of which Muon keeps one running mean, where AdamW keeps two."""
     with torch.device("meta"):
-        blocks = DiffusionModel(recipe.model_spec(facts)).denoiser.block_modules()
+        blocks = DiffusionModel(recipe.trained_spec(facts)).denoiser.block_modules()
     return sum(matrix.numel() for matrix in matrices_of(blocks))
 
 
@@ -156,7 +156,7 @@ def _counted(
     recipe: Recipe, facts: DataFacts, pictures: int, dtype: torch.dtype, shape: Shape | None, counted: bool = False
 ) -> tuple[int, int]:
     with torch.device("meta"):
-        model = DiffusionModel(recipe.model_spec(facts)).compute_in(dtype)
+        model = DiffusionModel(recipe.trained_spec(facts)).compute_in(dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         return held_and_ready(model.to_empty(device="cpu"), recipe, pictures, shape, counted=counted)
 
@@ -213,6 +213,7 @@ def _noising(recipe: Recipe, model: DiffusionModel, counted: bool) -> Noising:
         discrete_steps=model.schedule.discrete_steps,
         device=torch.device("cpu"),
         counted_padding=counted,
+        keeps_mean=recipe.objective.alignment is not None,
     )
 
 

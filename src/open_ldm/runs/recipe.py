@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -146,6 +147,15 @@ class Recipe(Named):
         return self
 
     @model_validator(mode="after")
+    def _aligned_to_an_encoder(self) -> Recipe:
+        if self.objective.alignment is not None and isinstance(self.autoencoder, IdentityConfig):
+            raise ValueError(
+                "objective.alignment aligns a layer to an autoencoder's encoder, and this recipe trains on pixels;"
+                " needed: objective.alignment=null, or an autoencoder (docs/autoencoders.md)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_is_held_out(self) -> Recipe:
         if self.held_out is not None and self.data.holdout is None:
             raise ValueError("held_out needs pictures kept from training; needed: data.holdout, such as {share: 0.05}")
@@ -180,6 +190,10 @@ class Recipe(Named):
     def model_spec(self, facts: DataFacts) -> ModelSpec:
         """Return the spec of the model that this recipe trains on data of these facts."""
         return ModelSpec(self.process, self.conditioning, self.denoiser, facts)
+
+    def trained_spec(self, facts: DataFacts) -> ModelSpec:
+        """Return the same with what only training needs: the network that aligns a layer."""
+        return replace(self.model_spec(facts), alignment=self.objective.alignment)
 
     @property
     def numerics(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) ->
     if world.size == 1:
         return 1
     with torch.device("meta"):
-        model = DiffusionModel(recipe.model_spec(facts))
+        model = DiffusionModel(recipe.trained_spec(facts))
         sharing = choose_sharing(recipe.parallel, model, world, machine.device, recipe.training.averages)
     return world.size // sharing.replicate if sharing.in_shards else 1
 
@@ -126,6 +126,6 @@ def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) ->
 def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, shards: int, program: int, waiting: Waiting) -> Memory:
     """What a process holds of the training, of which it may have a shard; it asks no other process."""
     with torch.device("meta"):
-        model = DiffusionModel(recipe.model_spec(facts))
+        model = DiffusionModel(recipe.trained_spec(facts))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return memory_of(recipe, facts, parameters // shards, machine.compute_dtype, program, waiting)

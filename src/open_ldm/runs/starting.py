@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.plain_data import parse_json
+from open_ldm.model.alignment import ALIGNMENT
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
@@ -37,11 +39,14 @@ def load_starting_point(config: InitFromConfig) -> StartingPoint:
     path = Path(config.source).expanduser()
     checkpoint, problems = load_run_checkpoint(path, group)
     recipe = parsed(recipe_from, checkpoint.content["recipe"], f"{checkpoint.path.name}/MANIFEST.json")
+    settings = trained_settings(recipe, Knowledge.from_json(checkpoint.content))
+    if not any(name.startswith(ALIGNMENT) for name in checkpoint.files[group]):  # weights alone, as they sample
+        settings = replace(settings, spec=replace(settings.spec, alignment=None))
     return StartingPoint(
         path=path,
         checkpoint=checkpoint.path.name,
         samples_seen=int(checkpoint.content["samples_seen"]),
-        settings=trained_settings(recipe, Knowledge.from_json(checkpoint.content)),
+        settings=settings,
         tensors=checkpoint.files[group],
         sha256=str(checkpoint.content["files"][group]["sha256"]),
         problems=tuple(problems),
@@ -50,7 +55,7 @@ def load_starting_point(config: InitFromConfig) -> StartingPoint:
 
 def trained_settings(recipe: Recipe, known: Knowledge) -> TrainedSettings:
     """The settings of a recipe that decide what its model's weights mean, with what was learned of its data."""
-    spec = recipe.model_spec(known.facts)
+    spec = recipe.trained_spec(known.facts)
     return TrainedSettings(spec, recipe.autoencoder, recipe.objective, recipe.data.transform, known.stats)
 
 

@@ -17,6 +17,7 @@ from open_ldm.conditioning import Conditioning
 from open_ldm.controls.data import fit_controls
 from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers import DenoiserConfig, Slots, build_denoiser
+from open_ldm.model.alignment import ALIGNMENT
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ModelSpec
 from open_ldm.transfer_learning.semantic import CONTROLS, PREFIX, context_of, reason_for_new, same_context, settings_that_differ
@@ -72,6 +73,8 @@ def expected_changes(
     controls = _control_changes(source, target)
     for name in {*there, *here}:
         control = name.removeprefix(CONTROLS).split(".")[0]
+        if name.startswith(ALIGNMENT) and (name not in here or name not in there or here[name].shape != there[name].shape):
+            reasons[name] = "objective.alignment of another shape, or of one of the two alone"
         if name.startswith(CONTROLS) and control in controls:
             reasons[name] = controls[control]
         if name.startswith(PREFIX) and (why or differing):

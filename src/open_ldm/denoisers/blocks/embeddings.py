@@ -46,11 +46,24 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed latents [B, C, H, W] as [B, T, D] with T = (H / p)(W / p)."""
-        B, C, H, W = x.shape
-        p = self.patch
-        patches = x.view(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5)  # [B, H/p, W/p, C, p, p]
-        tokens: Tensor = self.proj(patches.reshape(B, (H // p) * (W // p), C * p * p))
+        tokens: Tensor = self.proj(patchify(x, self.patch))
         return tokens
+
+
+def patchify(x: Tensor, patch: int) -> Tensor:
+    """Cut latents into patches, row by row.
+
+    Args:
+        x: [B, C, H, W].
+        patch: Side p of a patch; it divides both sides.
+
+    Returns:
+        [B, (H / p)(W / p), C p p], each vector ordered (channel, row, column), with the column fastest.
+    """
+    B, C, H, W = x.shape
+    p = patch
+    patches = x.view(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5)  # [B, H/p, W/p, C, p, p]
+    return patches.reshape(B, (H // p) * (W // p), C * p * p)
 
 
 def grid_of(x: Tensor, patch: int) -> tuple[int, int]:
