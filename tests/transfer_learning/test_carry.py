@@ -208,6 +208,17 @@ def test_words_are_matched_and_places_kept_from_the_start() -> None:
     assert torch.equal(new["denoiser.context_embedding.weight"], old["denoiser.context_embedding.weight"])
 
 
+def test_rows_of_weights_packed_in_16_bits_come_over_as_the_numbers_they_are() -> None:
+    for source, target, table in (
+        (BY_CLASS, BY_CLASS, "conditioning.semantic.table.weight"),
+        (BY_WORDS, BY_WORDS, "conditioning.semantic.words.weight"),
+    ):
+        given, wanted = (model(DENOISERS["mmdit"], side) for side in (source, target))
+        packed = {name: tensor.bfloat16() for name, tensor in built(given).state_dict().items()}
+        done = carry(given, packed, wanted, built(wanted, seed=2).state_dict(), InitFromConfig(source="there"))
+        assert done.tensors[table].dtype == torch.float32 and torch.equal(done.tensors[table], packed[table].float())
+
+
 @pytest.mark.parametrize(
     ("fingerprints", "length", "path", "same"),
     [

@@ -146,7 +146,7 @@ class _Carrier:
         here = [row for row, match in enumerate(found) if match is not None]
         there = [match for match in found if match is not None]
         start = fresh.clone()
-        start[here] = values[there]
+        start[here] = values[there].to(fresh.dtype)
         whole = len(here) == len(values) == len(fresh)
         reasons = f"{what} known to both", f"{what} the source does not know", f"{what} not known here"
         if what == "classes" and self.settings.classes == "new":
