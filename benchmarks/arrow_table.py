@@ -18,9 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from figures import measure_parts
+from figures import measure_parts, memory
 from shard_table import timed, tiny_picture
-from start_from_cache import memory
 
 ROWS_OF_A_FILE = 10_000
 

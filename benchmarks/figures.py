@@ -18,6 +18,12 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
+def memory(name: str) -> int:
+    """Megabytes that Linux counts for this process: VmHWM is the most with mapped files, RssAnon what is not of files now."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return round(int(next(line for line in lines if line.startswith(name)).split()[1]) / 1e3)
+
+
 def measure_parts(parts: Mapping[str, Callable[[], Any]], facts: Mapping[str, Any], file: Path | None) -> None:
     """Measure one part after the other; print each, and write all so far, so that a part that fails loses none.
 

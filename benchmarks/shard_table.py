@@ -15,7 +15,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tarfile
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from figures import measure_parts
+from figures import measure_parts, memory
 
 SAMPLES_OF_A_SHARD = 10_000
 
@@ -68,13 +67,13 @@ def opened(folder: str) -> dict[str, Any]:
     from open_ldm.data.content import content_hash, read_fingerprint
     from open_ldm.sources.shards import ShardsConfig
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, own = memory("VmHWM"), memory("RssAnon")
     found: list[Any] = []
     spent = timed(lambda: found.append(ShardsConfig(path=folder).open()))
     (source,) = found
     rest = timed(lambda: (read_fingerprint(source), source.hashes, source.summary))
     content = timed(lambda: content_hash(source))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after, own_after = memory("VmHWM"), memory("RssAnon")
     draw = np.random.default_rng(0)
     reads = draw.integers(0, len(source), 2000).tolist()
     read = timed(lambda: [source.file_at(index) for index in reads])
@@ -95,7 +94,8 @@ def opened(folder: str) -> dict[str, Any]:
         "open": spent,
         "hashes_and_64_pictures": rest,
         "hash_of_all_pictures": content,
-        "peak_mb_of_opening": round((after - before) / 1e3, 1),
+        "own_mb": own_after - own,
+        "peak_mb_with_mapped_files": after - before,
         "read_us": round(1e6 * read["processor_seconds"] / len(reads), 1),
         "private_mb_of_workers": workers,
     }

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from figures import measure_parts
+from figures import measure_parts, memory
 
 STARTED, USED = time.perf_counter(), time.process_time()
 CLASSES, LINKS, SHARDS = 100, 50_000, 5
@@ -108,12 +108,6 @@ def write_cache(kind: str, path: Path, cache: Path) -> None:
 
     LatentsMaker.make = make  # type: ignore[method-assign]
     encode(load_recipe("photos-dit", overrides_of(kind, path, cache)), silent=True)
-
-
-def memory(name: str) -> int:
-    """Megabytes that Linux counts for this process: VmHWM is the most with mapped files, RssAnon what is not of files now."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return round(int(next(line for line in lines if line.startswith(name)).split()[1]) / 1e3)
 
 
 def start(kind: str, path: Path, cache: Path, profile: Path | None) -> None:

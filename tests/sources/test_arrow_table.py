@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,19 +33,7 @@ datasets = pytest.importorskip("datasets")
 COUNT, FILES, HOLE = 240, 3, 7
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reaches a network, and the library's cache is new."""
-
-    connect = socket.socket.connect
-
-    def refuse(this: socket.socket, place: Any) -> None:
-        assert this.family == socket.AF_UNIX, "a local table opened a connection"
-        connect(this, place)  # between processes of this machine
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("hf"))
-    datasets.disable_progress_bars()
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 
 def png(number: int) -> bytes:

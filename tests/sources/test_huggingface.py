@@ -6,7 +6,6 @@ import io
 import json
 import multiprocessing
 import pickle
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +27,7 @@ datasets = pytest.importorskip("datasets")
 COUNT = 6
 
 
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reaches a network, and the library's cache is new."""
-
-    connect = socket.socket.connect
-
-    def refuse(this: socket.socket, place: Any) -> None:
-        assert this.family == socket.AF_UNIX, "a local table opened a connection"
-        connect(this, place)  # between processes of this machine
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("hf"))
-    datasets.disable_progress_bars()
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 
 def picture(number: int, height: int = 12, width: int = 16) -> Image.Image:

@@ -119,6 +119,9 @@ def test_starting_reads_the_table_alone(shards: Path, monkeypatch: pytest.Monkey
     indexed(shards)
     # Of a few pictures the header is looked at, whether it is OME-TIFF.
     monkeypatch.setattr("open_ldm.sources.shards.with_ome", lambda columns, length, ome_at: columns)
+    with monkeypatch.context() as patched:
+        patched.setattr(MappedSamples, "faults", lambda *given: pytest.fail("all sidecars were read"))
+        opened(shards).digests([1, COUNT + 1], lambda done: None)
     monkeypatch.setattr("open_ldm.sources.mapped_samples.read_sidecar", lambda *given: pytest.fail("a sidecar was read"))
     source = opened(shards)
     assert (len(source), source.summary.captioned, bool(source.fingerprint)) == (2 * COUNT, 2 * COUNT, True)

@@ -23,9 +23,9 @@ from open_ldm.data.columns import flat
 from open_ldm.data.ome import Ome, attributes_in, read_ome
 from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable, unreadable
+from open_ldm.sources import file_states
 from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
 from open_ldm.sources.digests import DIGEST_BYTES, StoredPicture, read_digests
-from open_ldm.sources.file_states import FileStates, states_of_shards
 from open_ldm.sources.labels import CLASSES, NO_LABEL, read_class_names, resolve_classes
 from open_ldm.sources.metadata import captions_from
 from open_ldm.sources.network import RemoteConfig, is_remote
@@ -149,7 +149,8 @@ class ShardsSource:
     def stored_digests(self, indices: Indices) -> bytes | None:
         """Return the digests of samples, 16 bytes each, where the table of shards has them; no picture is read."""
         known = self._samples.digests_of(indices)
-        return self._states.digests_of(indices) if known is None and self._states is not None else known
+        states = self._states_of(len(indices)) if known is None else None
+        return known if states is None else states.digests_of(indices)
 
     def hold_out_numbers(self, seed: int) -> Indices | None:
         """Return what a hold-out of this seed compares, for each sample, where the table of shards has it."""
@@ -157,16 +158,16 @@ class ShardsSource:
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
         """Compute the BLAKE2b of each picture's bytes, whatever else its shard contains; see `Source.digests`."""
-        stored = map(self._stored, indices)
-        read = partial(read_digests, stored, str(self._shards[0].parent.resolve()), len(self), on_pictures)
-        return read() if self._states is None else self._states.reading(np.asarray(indices, dtype=np.int64), read)
+        read = partial(read_digests, map(self._stored, indices), str(self._shards[0].parent.resolve()), len(self), on_pictures)
+        states = self._states_of(len(indices))
+        return read() if states is None else states.reading(np.asarray(indices, dtype=np.int64), read)
 
-    @cached_property
-    def _states(self) -> FileStates | None:
-        if self._storage.remote:
+    def _states_of(self, count: int) -> file_states.FileStates | None:
+        """What is remembered of shards, for so many samples; few are looked up one by one, and no sidecar is read for them."""
+        if self._storage.remote or count <= file_states.FEW:
             return None
         chosen = repr((self.config.rules, [index for index, _ in self._samples.faults()]))
-        return states_of_shards(self._shards, self._samples.sizes, chosen)
+        return file_states.states_of_shards(self._shards, self._samples.sizes, chosen)
 
     def ignore_captions(self) -> None:
         """Take pictures whose captions cannot be read as pictures without any, for a run that reads no captions."""
