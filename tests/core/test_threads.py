@@ -126,12 +126,15 @@ def test_threads_wait_awake_for_long_where_no_other_program_runs(tmp_path: Path,
     monkeypatch.setattr(waiting, "is_said", False)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
-    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "")  # given back at the end
     for running, spins in ((1, SPINS_ALONE), (2, SPINS_ALONE), (3, SPINS_SHARED)):  # one is this program, and one core is free
         load.write_text(f"9.50 9.50 9.50 {running}/99 1234\n")
         waiting.wait_briefly()
         assert os.environ["GOMP_SPINCOUNT"] == spins
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    waiting.wait_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == SPINS_ALONE  # two threads of three programs
     load.unlink()  # no Linux
     waiting.wait_briefly()
     assert os.environ["GOMP_SPINCOUNT"] == SPINS_ALONE

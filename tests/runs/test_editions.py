@@ -119,6 +119,16 @@ def test_other_editions_are_refused_in_one_line_with_those_that_exist(recipes: P
     assert is_packaged("tiny@1") and not is_packaged("tiny@home/pictures") and not is_packaged("mine@1")
 
 
+def test_a_file_whose_name_looks_like_an_edition_is_a_file(
+    recipes: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny@1.yaml").write_text("extends: tiny\nname: mine\n")
+    Path("tiny@home").mkdir()
+    Path("tiny@1").mkdir()  # the edition comes first: ./tiny@1 is the folder
+    assert load_recipe("tiny@1.yaml").name == "mine" and not is_packaged("tiny@home") and is_packaged("tiny@1")
+
+
 def test_an_edition_is_no_number_of_the_training(recipes: Package, tmp_path: Path) -> None:
     first = load_recipe("tiny")
     assert "edition" not in to_yaml(first) and first.title == "tiny"

@@ -29,6 +29,7 @@ from open_ldm.sources.listed_rows import ListedRows
 from open_ldm.sources.mapped_rows import MappedRows
 
 datasets = pytest.importorskip("datasets")
+ipc = pytest.importorskip("pyarrow.ipc")
 
 COUNT, FILES, HOLE = 240, 3, 7
 
@@ -140,6 +141,31 @@ def test_every_form_can_have_a_table(kind: str, tmp_path: Path) -> None:
     same(indexed(path, split=split), listed)
     found = source_of(str(path), [f"split={split}"] if split else [])
     assert isinstance(found, HuggingFaceConfig) and index_data(found, silent=True).written == 0
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_file_without_rows_may_lie_anywhere(empty: int, tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.mkdir()
+    table = rows().data.table
+    parts = [table.slice(0, 100), table.slice(100)]
+    parts.insert(empty, table.slice(0, 0))
+    for number, part in enumerate(parts):
+        with (path / f"train-{number:05d}-of-00003.arrow").open("wb") as file, ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(part)
+    listed = opened(path)
+    assert len(listed) == COUNT
+    same(indexed(path), listed)
+
+
+def test_files_in_several_folders_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        saved(tmp_path / name)
+        for file in (tmp_path / name).glob("*.json"):
+            file.unlink()
+    with pytest.raises(DataError, match="several folders"):
+        index_data(HuggingFaceConfig(path=str(tmp_path)), silent=True)
+    assert not list(tmp_path.rglob("*.index.safetensors"))
 
 
 def test_hold_outs_digests_and_sizes_are_read_from_the_sidecars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

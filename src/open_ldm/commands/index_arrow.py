@@ -19,7 +19,7 @@ from open_ldm.sources.arrow_sidecar import (
 from open_ldm.sources.hub_columns import HubColumns, choose_columns
 from open_ldm.sources.hub_rows import is_whole, names_of
 from open_ldm.sources.huggingface import HuggingFaceConfig
-from open_ldm.sources.shard_table import write_table
+from open_ldm.sources.shard_table import require_one_folder, write_table
 from open_ldm.sources.sidecar import Sidecar, Stamp
 
 
@@ -39,6 +39,7 @@ class ArrowFiles:
         self.shards: Sequence[Path] = self._opened.files
         if not self.shards:
             raise DataError(f"{config.path} lies in memory, not in arrow files", fix="unset HF_DATASETS_IN_MEMORY_MAX_SIZE")
+        require_one_folder(self.shards)
         self._stamps = [Stamp.of(file.stat()) for file in self.shards]
         self._rows: Any = self._opened.rows
         self._given = {str(role): name for role, name in config.columns.items()}
@@ -60,7 +61,8 @@ class ArrowFiles:
     def write(self, number: int, *, digests: bool) -> int:
         """See `Indexed`."""
         rules, count = self._rules(number), self._counts[number]
-        rows = self._rows.select(range(rules.first, rules.first + count))
+        chosen = range(rules.first, rules.first + count)
+        rows = self._rows.select(chosen if count else [])  # the library refuses an empty range at the end
         names = None if self._names is None else self._names[rules.first : rules.first + count]
         write_arrow_sidecar(self.shards[number], rows, rules, names, self._config, self._stamps[number], digests=digests)
         return count

@@ -10,7 +10,7 @@ from open_ldm.sources.network import NetworkError, NotThereError
 from open_ldm.sources.shard_index import index_shard
 from open_ldm.sources.shard_paths import locate_shards
 from open_ldm.sources.shard_sidecar import read_sidecar, sidecar_of, sidecars_of, write_sidecar
-from open_ldm.sources.shard_table import write_table
+from open_ldm.sources.shard_table import require_one_folder, write_table
 from open_ldm.sources.shards import ShardsConfig
 from open_ldm.sources.sidecar import Stamp
 from open_ldm.sources.storage import RemoteFiles
@@ -24,6 +24,7 @@ class TarShards:
 
     Raises:
         ConfigError: There are no such shards.
+        DataError: They lie in several folders.
     """
 
     def __init__(self, config: ShardsConfig) -> None:
@@ -31,6 +32,7 @@ class TarShards:
         located = locate_shards(config.path, config.remote)
         self._storage = located.storage
         self.shards: Sequence[Path] = located.shards
+        require_one_folder(self.shards)
 
     def is_indexed(self, number: int, *, digests: bool) -> bool:
         """See `Indexed`."""

@@ -33,9 +33,10 @@ def wait_briefly() -> None:
 
 
 def is_shared(others: int) -> bool:
-    """Return whether a thread on each core that this process may use would share one with `others`, threads of programs."""
-    cores = os.cpu_count() or 1
+    """Return whether this process's threads, one for each core that it may use or fewer, would share one with `others`."""
+    cores, told = os.cpu_count() or 1, os.environ.get("OMP_NUM_THREADS", "")
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    own = min(own, int(told)) if told.isdigit() and int(told) else own
     return others + own > cores
 
 

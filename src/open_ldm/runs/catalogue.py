@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from open_ldm.core.errors import ConfigError, nearest
 
@@ -32,8 +33,14 @@ def all_packaged() -> list[str]:
 
 
 def is_packaged(given: str) -> bool:
-    """Return whether what stands in the place of a recipe is a packaged name, or NAME@K of one, there or not."""
-    return "/" not in given and given.partition("@")[0] in all_packaged()
+    """Return whether what stands in the place of a recipe is a packaged name, or NAME@K of one, there or not.
+
+    A file or folder whose own name looks like a wrong edition, such as demo@1.yaml, is what it is.
+    """
+    name, separator, edition = given.partition("@")
+    if "/" in given or name not in all_packaged():
+        return False
+    return not separator or edition in map(str, editions(name)) or not Path(given).exists()
 
 
 def editions(name: str) -> list[int]:

@@ -143,7 +143,7 @@ class MappedRows(MappedIndex):
         try:
             if self.changed(shard) and path.exists():
                 raise DataError(
-                    f"arrow file {path} changed since it was indexed", fix="ldm data index, with the path of the set"
+                    f"arrow file {path} changed since it was indexed", fix="ldm data index, with the recipe that reads it"
                 )
             return _ArrowFile(need("datasets.table", extra="data").MemoryMappedTable.from_file(str(path)))
         except DataError:

@@ -9,9 +9,10 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
+from open_ldm.core.errors import DiskFullError
 from open_ldm.core.files import remove_temporary_files, require_space, temporary_files
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS, _MOST_SECONDS = 0.1, 1800
 
 
 class ShardRoom:
@@ -41,9 +42,16 @@ class ShardRoom:
             size: Its length in bytes, at most the bound.
 
         Raises:
-            DiskFullError: The disk has less than that free.
+            DiskFullError: The disk has less than that free, or others leave no room for half an hour.
         """
+        until = time.monotonic() + _MOST_SECONDS
         while not self._reserved(file, size):
+            if time.monotonic() > until:
+                raise DiskFullError(
+                    f"{self._base} had no room for {size / 1e9:.3g} GB for {_MOST_SECONDS // 60} min",
+                    needed="an end of what other processes fetch into it",
+                    fix="end them, or choose a larger remote.gigabytes",
+                )
             time.sleep(_LOOK_SECONDS)
 
     def _reserved(self, file: BinaryIO, size: int) -> bool:

@@ -53,7 +53,7 @@ class ShardTable:
         label_counts: How many samples have each label, in the order in which labels first occur; None for no label.
         told: What is known of all of them together.
         hashes: Hashes of the whole index under some settings, by a hash of these settings.
-        also: What else is known of arrow files (arrow_rules.py).
+        also: What else is known of arrow files (commands/index_arrow.py).
     """
 
     sizes: Indices
@@ -69,6 +69,12 @@ def table_of(shards: Sequence[Path], rules: object) -> Path:
     """Return the path of the table of exactly these shards, read by rules that `repr` tells apart; it need not exist."""
     said = repr(([shard.name for shard in shards], rules)).encode("utf-8", "backslashreplace")
     return shards[0].parent / f"{_PREFIX}{hashlib.blake2b(said, digest_size=6).hexdigest()}{SUFFIX}"
+
+
+def require_one_folder(shards: Sequence[Path]) -> None:
+    """Raise DataError where shards lie in several folders, and so have no place for their table."""
+    if any(shard.parent != shards[0].parent for shard in shards):
+        raise DataError("the shards lie in several folders", needed="one folder, which holds their table")
 
 
 def read_table(shards: Sequence[Path], rules: object) -> ShardTable | None:
@@ -124,8 +130,7 @@ def write_table(
         DataError: Shards lie in several folders.
         DiskError: The disk refuses.
     """
-    if any(shard.parent != shards[0].parent for shard in shards):
-        raise DataError("the shards lie in several folders", needed="one folder, which holds their table")
+    require_one_folder(shards)
     rows, counted, labels = [], [], dict[int | str, int]()
     ignored, names, folders, without, merged = Counter[str](), dict[str, None](), set[str](), 0, 0
     for number, sidecar in enumerate(sidecars):
