@@ -64,6 +64,8 @@ class Studio:
         for theme in themes:
             self.tab.show(width, theme=theme)
             self.wait(f"document.body.classList.contains('dark') === {json.dumps(theme == 'dark')}")
+            # Colours fade from one theme to the other.
+            self.wait("document.getAnimations().every(each => each.playState !== 'running')")
             found = self.tab.evaluate("axe.run(document).then(found => JSON.stringify(found.violations))")
             serious = [each for each in json.loads(found) if each["impact"] in ("serious", "critical")]
             told = [(each["id"], [node["html"][:120] for node in each["nodes"][:3]]) for each in serious]
