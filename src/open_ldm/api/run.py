@@ -125,7 +125,7 @@ class Run:
             sweep: One caption with choices, `"a {red,blue} {circle,square}"`: a table of all variants from the same seeds.
             start: A picture file to start from instead of noise.
             strength: Time in (0, 1] that it is noised to, 0.6 by default; 1 leaves nothing of it.
-            batch_size: Pictures at once, at least 1: fewer need less memory and change no picture.
+            batch_size: Pictures at once, at least 1: fewer need less memory; a picture stays the same up to rounding.
             yes: Sample a sweep of more than 1,000 pictures too.
             view: Shape of the pictures of a model that was trained in buckets: HEIGHTxWIDTH in pixels, or WIDTH:HEIGHT.
             progress: Show a progress line.
