@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from open_ldm.autoencoders.network import build_network
 from open_ldm.commands.absent import absent_device
 from open_ldm.core.config import to_yaml
+from open_ldm.core.shapes_only import shapes_only
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
 from open_ldm.sources.files import NoSuchPath
 from open_ldm.sources.loader import open_data
@@ -49,7 +48,7 @@ class DryRun:
 def dry_run(recipe: AutoencoderRecipe) -> DryRun:
     """Build on the meta device. Raises what training would raise for data that are there but of no use."""
     network = recipe.network
-    with torch.device("meta"):
+    with shapes_only():
         parameters = sum(parameter.numel() for parameter in build_network(network, recipe.training.seed).parameters())
     check_trackers(recipe.track)
     absent = absent_device(recipe.training)

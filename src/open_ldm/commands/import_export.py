@@ -19,6 +19,7 @@ from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.core.files import write_json, write_text
 from open_ldm.core.new_folder import new_folder, require_new
+from open_ldm.core.shapes_only import shapes_only
 from open_ldm.interop.catalogue import FAMILIES, family_of
 from open_ldm.interop.family import Description, Layout
 from open_ldm.interop.files import WeightFile, read_weights
@@ -111,7 +112,7 @@ def _knowledge(recipe: Recipe, description: Description) -> Knowledge:
 
 def _check(recipe: Recipe, facts: DataFacts, tensors: Mapping[str, Tensor]) -> None:
     """Every tensor of the model is there, in its shape, and finite; nothing else is."""
-    with torch.device("meta"):
+    with shapes_only():
         wanted = DiffusionModel(recipe.model_spec(facts)).state_dict()
     if odd := sorted(wanted.keys() ^ tensors.keys()):
         raise CheckpointError(f"the file and the recipe do not describe the same model: {odd[0]} is in one of them only")

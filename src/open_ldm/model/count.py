@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from open_ldm.conditioning.empty import empty_inputs
 from open_ldm.core.nested import leaves
+from open_ldm.core.shapes_only import shapes_only
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ModelSpec
 
@@ -33,7 +34,7 @@ def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
         spec: The model.
         latent_size: (height, width) of the latents.
     """
-    with torch.device("meta"):
+    with shapes_only():
         model = DiffusionModel(spec).requires_grad_(False)
         x_t, t = torch.empty(1, spec.facts.channels, *latent_size), torch.empty(1)
         inputs = empty_inputs(spec.conditioning)

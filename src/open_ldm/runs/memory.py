@@ -15,6 +15,7 @@ from open_ldm.core.device import Machine, host_memory, resident_memory
 from open_ldm.core.live_bytes import LiveBytes
 from open_ldm.core.nested import leaves
 from open_ldm.core.seeds import Draws
+from open_ldm.core.shapes_only import shapes_only
 from open_ldm.data.bucket_shapes import Shape
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising
@@ -139,7 +140,7 @@ def memory_of(
 
 def _of_matrices(recipe: Recipe, facts: DataFacts) -> int:
     """Parameters of which Muon keeps one running mean, where AdamW keeps two."""
-    with torch.device("meta"):
+    with shapes_only():
         blocks = DiffusionModel(recipe.trained_spec(facts)).denoiser.block_modules()
     return sum(matrix.numel() for matrix in matrices_of(blocks))
 
@@ -155,7 +156,7 @@ def most_held(recipe: Recipe, facts: DataFacts, pictures: int, compute_dtype: to
 def _counted(
     recipe: Recipe, facts: DataFacts, pictures: int, dtype: torch.dtype, shape: Shape | None, counted: bool = False
 ) -> tuple[int, int]:
-    with torch.device("meta"):
+    with shapes_only():
         model = DiffusionModel(recipe.trained_spec(facts)).compute_in(dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         return held_and_ready(model.to_empty(device="cpu"), recipe, pictures, shape, counted=counted)

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from open_ldm.conditioning.semantic import noise_shape
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.launch import processes_here
 from open_ldm.core.out_of_memory import naming_lack_of_memory
+from open_ldm.core.shapes_only import shapes_only
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.memory import Memory, Waiting, available_bytes, memory_of, program_bytes, waiting_on
@@ -117,7 +116,7 @@ def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) ->
     """How many processes hold one model together; all of them find out at the same time."""
     if world.size == 1:
         return 1
-    with torch.device("meta"):
+    with shapes_only():
         model = DiffusionModel(recipe.trained_spec(facts))
         sharing = choose_sharing(recipe.parallel, model, world, machine.device, recipe.training.averages)
     return world.size // sharing.replicate if sharing.in_shards else 1
@@ -125,7 +124,7 @@ def _shards(recipe: Recipe, facts: DataFacts, machine: Machine, world: World) ->
 
 def _memory(recipe: Recipe, facts: DataFacts, machine: Machine, shards: int, program: int, waiting: Waiting) -> Memory:
     """What a process holds of the training, of which it may have a shard; it asks no other process."""
-    with torch.device("meta"):
+    with shapes_only():
         model = DiffusionModel(recipe.trained_spec(facts))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return memory_of(recipe, facts, parameters // shards, machine.compute_dtype, program, waiting)

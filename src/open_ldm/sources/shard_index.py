@@ -14,17 +14,19 @@ import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from open_ldm.core.collector import collector_off
 from open_ldm.core.errors import DataError, DiskError, OpenLdmError
 from open_ldm.core.files import read_at, write_bytes
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.plain_data import parse_json, plain, to_json
+from open_ldm.core.read_ahead import ReadAhead
 from open_ldm.data import formats
 from open_ldm.data.columns import flat
 from open_ldm.data.sample import printable
@@ -41,8 +43,7 @@ _NEEDLESS, _NEEDLESS_FIRST = ("//", "/./"), ("./", "/")
 _SPANS = attrgetter("offset", "size", "text_offset", "text_size", "json_offset", "json_size")
 
 
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
+class ShardEntry(NamedTuple):
     """One sample: where its picture, its captions and its .json are (`size` 0 = none), and what .cls and .json say.
 
     `label` is a number from .cls, or a number or name from .json. `original_height` and `original_width` are 0 where unknown.
@@ -121,7 +122,7 @@ def index_shard(path: Path, rules: ShardRules | None = None, *, remember: bool =
     if not remember:
         return index
     with suppress(DiskError):
-        rows = [list(asdict(entry).values()) for entry in index.entries]
+        rows = [list(entry) for entry in index.entries]
         rest = {"without_picture": index.without_picture, "ignored": dict(index.ignored), "merged": index.merged}
         rest |= {"names": list(index.names)}
         content = {**stamp, **rest, "rows": rows}
@@ -150,6 +151,7 @@ def _is_inside(entries: Sequence[ShardEntry], shard_bytes: int) -> bool:
     return bool((spans >= 0).all() and (spans.sum(axis=2) <= shard_bytes).all())
 
 
+@collector_off()
 def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
     members = Members(path, rules.suffixes, rules.picture)
     where = printable(str(path))
@@ -157,10 +159,10 @@ def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
         with path.open("rb") as file:
             stored = read_members(path, file.fileno(), os.fstat(file.fileno()).st_size)
             for name, offset, size, is_file in stored.found:
-                if any(part in name for part in _NEEDLESS) or name.startswith(_NEEDLESS_FIRST):
-                    name = str(PurePosixPath(name))
-                if name.startswith(".", name.rfind("/") + 1) or not name:
-                    continue
+                if name[:1] in ("", ".", "/") or "/" in name:
+                    name = _needed(name)
+                    if not name:
+                        continue
                 if is_file:
                     members.add(name, Span(offset, size))
                 else:
@@ -169,13 +171,21 @@ def _read_headers(path: Path, rules: ShardRules) -> ShardIndex:
             members.join()
             kept = members.by_key
             names: dict[str, None] = {}
-            entries = [_entry(key, spans, file.fileno(), rules, names) for key, spans in kept.items() if PICTURE in spans]
+            ahead = ReadAhead(file.fileno())
+            entries = [_entry(key, spans, ahead, rules, names) for key, spans in kept.items() if PICTURE in spans]
     except tarfile.TarError as error:
         reason = "cut off" if "unexpected end" in str(error) else str(error)
         raise DataError(f"shard {where} cannot be read as tar: {reason}", needed="a complete, uncompressed tar file") from error
     except OSError as error:
         raise DataError(f"shard {where} cannot be read: {error.strerror or error}") from error
     return ShardIndex(tuple(entries), len(kept) - len(entries), dict(members.ignored), members.merged, tuple(names))
+
+
+def _needed(name: str) -> str:
+    """Return a member's name without needless slashes; empty for a hidden file, which is left out."""
+    if any(part in name for part in _NEEDLESS) or name.startswith(_NEEDLESS_FIRST):
+        name = str(PurePosixPath(name))
+    return "" if name.startswith(".", name.rfind("/") + 1) else name
 
 
 def _check_end(handle: int, end: int, where: str) -> None:
@@ -195,16 +205,20 @@ def _check_end(handle: int, end: int, where: str) -> None:
         raise DataError(f"shard {where} is truncated or damaged at byte {end:,}", fix="download or write it again")
 
 
-def _entry(key: str, spans: Mapping[str, Span], handle: int, rules: ShardRules, names: dict[str, None]) -> ShardEntry:
+def _entry(key: str, spans: Mapping[str, Span], file: ReadAhead, rules: ShardRules, names: dict[str, None]) -> ShardEntry:
     """Return the entry of a key; the names of the values in its .json are added to `names`."""
-    picture, json_span = spans[PICTURE], spans.get(".json", Span(0, 0))
-    details = _details(handle, json_span, rules) if ".json" in spans else _Details()
-    names.update(dict.fromkeys(details.names))
+    picture, json_span = spans[PICTURE], spans.get(".json", _NOTHING)
+    details = _details(file, json_span, rules) if ".json" in spans else _NO_DETAILS
+    if details.names:
+        names.update(dict.fromkeys(details.names))
+    label = details.label
     if ".cls" in spans:
-        details = _with_class(details, read_at(handle, min(spans[".cls"].size, 64), spans[".cls"].offset))
+        label = _class(file.read(min(spans[".cls"].size, 64), spans[".cls"].offset))
+        if label is None:
+            details = _Details(fault="unreadable .cls")
     own = spans.get(".txt") or spans.get(".caption")
-    text = own or (json_span if details.text_hash else Span(0, 0))
-    text_hash = details.text_hash if own is None else _short_hash(read_at(handle, own.size, own.offset))
+    text = own or (json_span if details.text_hash else _NOTHING)
+    text_hash = details.text_hash if own is None else _short_hash(file.read(own.size, own.offset))
     return ShardEntry(
         key=key,
         offset=picture.offset,
@@ -213,7 +227,7 @@ def _entry(key: str, spans: Mapping[str, Span], handle: int, rules: ShardRules, 
         text_size=text.size,
         text_is_json=own is None and details.text_hash > 0,
         text_hash=text_hash,
-        label=details.label,
+        label=label,
         original_height=details.original_size[0],
         original_width=details.original_size[1],
         fault=details.fault,
@@ -231,9 +245,12 @@ class _Details:
     names: tuple[str, ...] = ()
 
 
-def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
+_NOTHING, _NO_DETAILS = Span(0, 0), _Details()
+
+
+def _details(file: ReadAhead, span: Span, rules: ShardRules) -> _Details:
     try:
-        content = parse_json(read_at(handle, min(span.size, MOST_JSON_BYTES), span.offset), finite=False)
+        content = parse_json(file.read(min(span.size, MOST_JSON_BYTES), span.offset), finite=False)
         if not isinstance(content, dict):
             return _Details(fault="unreadable .json")
         whole = flat(content)
@@ -248,12 +265,12 @@ def _details(handle: int, span: Span, rules: ShardRules) -> _Details:
         return _Details(fault="unreadable .json")
 
 
-def _with_class(details: _Details, content: bytes) -> _Details:
+def _class(content: bytes) -> int | None:
+    """Return the number in a .cls member, None where there is none."""
     try:
-        label = int(content.decode("ascii").strip())
+        return int(content.decode("ascii").strip())
     except ValueError:
-        return _Details(fault="unreadable .cls")
-    return replace(details, label=label)
+        return None
 
 
 def _short_hash(content: bytes) -> int:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from open_ldm.core.errors import DataError
 from open_ldm.data.formats import counted_suffixes
@@ -50,8 +51,7 @@ _OTHER_KINDS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Where a member's content is in its shard."""
 
     offset: int
@@ -78,6 +78,7 @@ class Members:
     ignored: Counter[str] = field(default_factory=Counter)
     merged: int = 0
     _ending: dict[str, str] = field(default_factory=dict)
+    _roles: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, span: Span) -> None:
         """Take in one member, by its name without needless slashes. Raises DataError when its key has such a member already."""
@@ -85,21 +86,29 @@ class Members:
         if self.picture is None:
             dot = name.rfind(".")
             dot = dot if slash < dot < len(name) - 1 else len(name)
-            key, ending = name[:dot], name[dot:].lower()
-            role = PICTURE if ending in self.suffixes else ending
         else:
-            stem, _, rest = name[slash:].partition(".")
-            key, ending = name[:slash] + stem, f".{rest.lower()}"
-            role = PICTURE if ending == f".{self.picture.lower().removeprefix('.')}" else ending
+            dot = name.find(".", slash)
+            dot = dot if dot >= 0 else len(name)
+        key, ending = name[:dot], name[dot:]
+        role = self._roles.get(ending) or self._role(ending)
         if role not in ROLES:
-            self.ignored[ending] += 1
+            self.ignored[role] += 1
             return
-        spans = self.by_key.setdefault(key, {})
+        spans = self.by_key.get(key)
+        if spans is None:
+            spans = self.by_key[key] = {}
         if role in spans:
-            self._refuse_two(key, role, ending)
+            self._refuse_two(key, role, ending.lower())
         if role == PICTURE:
-            self._ending[key] = ending
+            self._ending[key] = ending.lower()
         spans[role] = span
+
+    def _role(self, ending: str) -> str:
+        """Return what a member with this ending is to its sample; the ending in lower case where it is nothing."""
+        lower = ending.lower() if self.picture is None else f".{ending[1:].lower()}"
+        pictures = self.suffixes if self.picture is None else (f".{self.picture.lower().removeprefix('.')}",)
+        role = self._roles[ending] = PICTURE if lower in pictures else lower
+        return role
 
     def _refuse_two(self, key: str, role: str, ending: str) -> None:
         if role == PICTURE and self._ending[key] != ending:
@@ -113,7 +122,7 @@ class Members:
             return
         dotted: dict[str, list[str]] = {}
         for key, spans in self.by_key.items():
-            if PICTURE in spans and (short := _webdataset_key(key)) != key:
+            if PICTURE in spans and "." in key and (short := _webdataset_key(key)) != key:
                 dotted.setdefault(short, []).append(key)
         for short, keys in dotted.items():
             exact = self.by_key.get(short, {})

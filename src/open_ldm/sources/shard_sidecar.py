@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from open_ldm.core.collector import collector_off
 from open_ldm.core.errors import DataError
-from open_ldm.core.files import read_at
+from open_ldm.core.read_ahead import ReadAhead
 from open_ldm.data.sample import printable
 from open_ldm.sources.shard_index import MOST_JSON_BYTES, ShardEntry, ShardIndex, ShardRules
 from open_ldm.sources.sidecar import (
@@ -117,15 +118,21 @@ def write_sidecar(shard: Path, index: ShardIndex, rules: ShardRules, before: Sta
     save_sidecar(sidecar_of(shard, rules), stamp, _plain(rules), content)
 
 
+@collector_off()
 def _columns(shard: Path, index: ShardIndex, handle: int, *, digests: bool) -> dict[str, Array]:
     entries = index.entries
     rows = list(map(attrgetter(*NUMBERS), entries))
     table = np.array(rows, dtype=list(NUMBERS.items()))
     columns: dict[str, Array] = {name: np.ascontiguousarray(table[name]) for name in NUMBERS}
     columns |= bytes_columns("keys", [entry.key.encode("utf-8", "surrogateescape") for entry in entries])
-    texts = [b"" if entry.text_is_json else read_at(handle, entry.text_size, entry.text_offset) for entry in entries]
+    file = ReadAhead(handle)
+    texts = [
+        b"" if entry.text_is_json or not entry.text_size else file.read(entry.text_size, entry.text_offset) for entry in entries
+    ]
     columns |= bytes_columns("text", texts)
-    details = [read_at(handle, min(entry.json_size, MOST_JSON_BYTES), entry.json_offset) for entry in entries]
+    details = [
+        file.read(min(entry.json_size, MOST_JSON_BYTES), entry.json_offset) if entry.json_size else b"" for entry in entries
+    ]
     columns |= bytes_columns("json", details)
     ids = [printable(f"{shard.stem}/{entry.key}") for entry in entries]
     columns["hold_out"] = np.array([hold_out_number(0, sample_id) for sample_id in ids], dtype=np.int64)
@@ -135,9 +142,9 @@ def _columns(shard: Path, index: ShardIndex, handle: int, *, digests: bool) -> d
 
 
 def _digests(handle: int, entries: Sequence[ShardEntry]) -> Array:
-    found = bytearray()
+    found, file = bytearray(), ReadAhead(handle)
     for entry in entries:
-        found += hashlib.blake2b(read_at(handle, entry.size, entry.offset), digest_size=_DIGEST_BYTES).digest()
+        found += hashlib.blake2b(file.read(entry.size, entry.offset), digest_size=_DIGEST_BYTES).digest()
     return np.frombuffer(bytes(found), dtype=np.uint8).reshape(-1, _DIGEST_BYTES)
 
 

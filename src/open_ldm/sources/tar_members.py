@@ -7,13 +7,13 @@ that is anything else, and at any fault, tarfile reads the whole file again: wha
 from __future__ import annotations
 
 import tarfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from open_ldm.core.files import read_at
+from open_ldm.core.read_ahead import ReadAhead
 
 BLOCK = 512
-_AHEAD = 2048
 _FILES, _LINKS, _FOLDER, _PAX, _LONG_NAME = b"0\0", b"12", b"5", b"x", b"L"
 _MOST_NAME_BYTES = 1 << 16
 
@@ -51,20 +51,16 @@ def read_members(path: Path, handle: int, size: int) -> Members:
         OSError: It cannot be read.
     """
     try:
-        return _plain(handle, size)
+        return _plain(ReadAhead(handle), size)
     except _Unusual:
         return _by_tarfile(path)
 
 
-def _plain(handle: int, size: int) -> Members:
+def _plain(file: ReadAhead, size: int) -> Members:
     found: list[Member] = []
     offset, long_name, long_size = 0, None, None
-    buffer, start = b"", 0
     while True:
-        at = offset - start
-        if at < 0 or at + BLOCK > len(buffer):
-            buffer, start, at = read_at(handle, _AHEAD, offset), offset, 0
-        header = buffer[at : at + BLOCK]
+        header = file.read(BLOCK, offset)
         if len(header) < BLOCK:
             raise _Unusual
         if header[0] == 0 and not header.strip(b"\0"):
@@ -76,7 +72,7 @@ def _plain(handle: int, size: int) -> Members:
         if kind in _PAX or kind in _LONG_NAME:
             if long_name is not None or length > _MOST_NAME_BYTES:
                 raise _Unusual
-            stated = read_at(handle, length, content)
+            stated = file.read(length, content)
             long_name, long_size = _pax(stated) if kind in _PAX else (_text(stated), None)
             offset = content + _whole_blocks(length)
             continue
@@ -101,12 +97,17 @@ def _checked_size(header: bytes) -> int:
     """Return the size that a header states, once its checksum has been compared."""
     stated, size = header[148:156].strip(b" \0"), header[124:136].strip(b" \0")
     try:
-        found = sum(header.replace(b"\0", b"")) - sum(header[148:156]) + 8 * 32
-        if int(stated, 8) != found:
+        # The checksum adds up all bytes, its own counted as spaces.
+        if int(stated, 8) != _sum(header[:148]) + 8 * 32 + _sum(header[156:412]) + _sum(header[412:]):
             raise _Unusual
         return int(size or b"0", 8)
     except ValueError:
         raise _Unusual from None
+
+
+def _sum(part: bytes) -> int:
+    """Return the sum of at most 256 bytes: the lower half of Adler-32 is one more, modulo 65,521."""
+    return (zlib.adler32(part) & 0xFFFF) - 1
 
 
 def _name(header: bytes) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from open_ldm.core.errors import CheckpointError
 from open_ldm.training.muon import MatrixOptimizer, matrices_of
@@ -28,23 +29,42 @@ class Optimizer:
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, blocks: Sequence[nn.Module] = ()) -> None:
+        self.config = config
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.muon = None if config.muon is None else MatrixOptimizer(matrices_of(blocks), config.muon, config.weight_decay)
         taken = set() if self.muon is None else set(self.muon.matrices)
-        self.adamw = torch.optim.AdamW(
-            [parameter for parameter in self.names if parameter not in taken],
-            lr=config.learning_rate,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self._parameters = [parameter for parameter in self.names if parameter not in taken]
+        self._moments: dict[Tensor, dict[str, Tensor]] = {}
 
-    def step(self, rate: float) -> None:
-        """Change all parameters by their gradients, at a learning rate."""
-        for group in self.adamw.param_groups:
-            group["lr"] = rate
-        self.adamw.step()
+    def step(self, rate: float, skipped: Tensor | None = None) -> None:
+        """Change all parameters that have a gradient.
+
+        Args:
+            rate: The learning rate.
+            skipped: 1 on the parameters' device where this step must change nothing, otherwise 0; AdamW alone obeys it.
+        """
+        if not self._moments:
+            self._moments = self._zeros()
+        changed = [parameter for parameter in self._parameters if parameter.grad is not None]
+        moments = [self._moments[parameter] for parameter in changed]
+        # torch.optim.AdamW would do the same and load torch's compiler for it: 1.5 seconds of every start.
+        with torch.no_grad():
+            adamw(
+                changed,
+                [parameter.grad for parameter in changed if parameter.grad is not None],
+                *([entries[entry] for entries in moments] for entry in ("exp_avg", "exp_avg_sq")),
+                [],
+                [entries["step"] for entries in moments],
+                fused=True,
+                found_inf=skipped,
+                amsgrad=False,
+                beta1=self.config.betas[0],
+                beta2=self.config.betas[1],
+                lr=rate,
+                weight_decay=self.config.weight_decay,
+                eps=self.config.eps,
+                maximize=False,
+            )
         if self.muon is not None:
             self.muon.step(rate)
 
@@ -63,22 +83,28 @@ class Optimizer:
         tensors = {}
         for parameter, name in self.names.items():
             for entry in _STATE:
-                if entry in self.adamw.state.get(parameter, {}):
-                    tensors[f"{entry}.{name}"] = self.adamw.state[parameter][entry]
+                if parameter in self._moments:
+                    tensors[f"{entry}.{name}"] = self._moments[parameter][entry]
         for matrix, momentum in {} if self.muon is None else self.muon.momenta.items():
             tensors[f"{_MOMENTUM}.{self.names[matrix]}"] = momentum
         return tensors
 
     def empty(self, *, begun: bool) -> None:
         """Take a state of zeros, to be read into, or none where no update has been made yet (not `begun`)."""
-        self.adamw.state.clear()
-        for group in self.adamw.param_groups:
-            for parameter in group["params"] if begun else ():
-                moments: dict[str, Tensor] = {entry: torch.zeros_like(parameter) for entry in _STATE if entry != "step"}
-                # The fused kernel wants `step` as a float32 tensor on the parameter's own device.
-                self.adamw.state[parameter] = {**moments, "step": torch.zeros((), device=parameter.device)}
+        self._moments = self._zeros() if begun else {}
         if self.muon is not None:
             self.muon.empty(begun=begun)
+
+    def _zeros(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Both moments and the count of steps of every parameter; the fused kernel wants that as float32 on the same device."""
+        return {
+            parameter: {
+                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
+                "step": torch.zeros((), device=parameter.device),
+            }
+            for parameter in self._parameters
+        }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `tensors` gave; they are copied.

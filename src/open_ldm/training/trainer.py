@@ -122,12 +122,10 @@ class Trainer(ABC, Generic[M, B]):
         self.world.sum_([loss])
         before = self.settle()
         norm = total_norm(self._gradients())
-        counters, optimizer = self.state.counters, self.state.optimizer.adamw
+        counters = self.state.counters
         counters.samples_seen += self.config.batch_size
         rate = learning_rate_at(self.config.optimizer, counters.samples_seen, self.config.samples)
-        optimizer.found_inf = 1 - (torch.isfinite(loss) & torch.isfinite(norm)).float()  # type: ignore[attr-defined]
-        self._apply(norm, rate)
-        del optimizer.found_inf  # type: ignore[attr-defined]
+        self._apply(norm, rate, skipped=1 - (torch.isfinite(loss) & torch.isfinite(norm)).float())
         self.state.optimizer.zero_grad()
         self._begun = BegunUpdate(loss, norm, rate, counters.samples_seen)
         return before
@@ -220,10 +218,10 @@ class Trainer(ABC, Generic[M, B]):
         counters.skipped_in_row = 0
         self.state.ema.update(counters.updates)
 
-    def _apply(self, norm: Tensor, rate: float) -> None:
+    def _apply(self, norm: Tensor, rate: float, skipped: Tensor | None = None) -> None:
         if self.config.optimizer.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.optimizer.clip_norm, norm)
-        self.state.optimizer.step(rate)
+        self.state.optimizer.step(rate, skipped)
 
 
 class DiffusionTrainer(Trainer[DiffusionModel, EncodedBatch | ObjectiveInputs]):

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from open_ldm.conditioning import Conditioning
 from open_ldm.controls.data import fit_controls
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.shapes_only import shapes_only
 from open_ldm.denoisers import DenoiserConfig, Slots, build_denoiser
 from open_ldm.model.alignment import ALIGNMENT
 from open_ldm.model.diffusion import DiffusionModel
@@ -31,7 +31,7 @@ _SILENT = ("heads", "head_dim", "groups", "time_frequency_shift")
 @lru_cache(maxsize=8)
 def skeleton(spec: ModelSpec) -> DiffusionModel:
     """Build the model without numbers, on the meta device."""
-    with torch.device("meta"):
+    with shapes_only():
         return DiffusionModel(spec)
 
 
@@ -130,7 +130,7 @@ def _denoiser_changes(source: ModelSpec, target: ModelSpec) -> dict[str, str]:
 
 def _slots(spec: ModelSpec) -> Slots:
     semantic, facts = spec.conditioning.semantic, spec.facts
-    with torch.device("meta"):
+    with shapes_only():
         conditioning = Conditioning(semantic, (), spec.denoiser.modulation_dim)
     return Slots(facts.channels, conditioning.context_dim, spec.process.learned_variance, facts.latent_size)
 
@@ -143,6 +143,6 @@ def _differing(one: DenoiserConfig, its_slots: Slots, other: DenoiserConfig, oth
 
 @lru_cache(maxsize=8)
 def _shapes(config: DenoiserConfig, slots: Slots) -> Shapes:
-    with torch.device("meta"):
+    with shapes_only():
         tensors: Mapping[str, Tensor] = build_denoiser(config, slots).state_dict()
     return {f"denoiser.{name}": tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from open_ldm.core.config import Config
+from open_ldm.core.shapes_only import shapes_only
 from open_ldm.evaluation.features.base import ExtractorId, Features, rounded_pixels
 from open_ldm.evaluation.features.inception_blocks import (
     NormedConv,
@@ -112,7 +113,7 @@ class InceptionExtractor:
         self.spatial = config.layer == "spatial"
         self.dim = SPATIAL_CHANNELS * SPATIAL_SIDE**2 if self.spatial else 2048
         file = find_file(config.path, "inception.path")
-        with torch.device("meta"):
+        with shapes_only():
             network = InceptionV3()
         network.to_empty(device="cpu")
         load_exactly(network, read_weights(file).state, file)
