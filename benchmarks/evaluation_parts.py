@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
+from figures import processor
 from open_ldm.evaluation.bank import Bank, Rows
 from open_ldm.evaluation.features.base import ExtractorId
 from open_ldm.evaluation.moments import Moments
 from open_ldm.evaluation.parts import PartFolder, join_parts
 from open_ldm.evaluation.pictures import PictureSet
 from open_ldm.evaluation.statistics import Statistics
-from shard_table import processor
 
 _BATCH = 1000
 

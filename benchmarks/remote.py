@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from figures import processor
 from open_ldm.commands.data_index import index_data
 from open_ldm.data.order import Order, ShuffledOrder
 from open_ldm.data.stored import expect_streams
 from open_ldm.data.windowed_order import WindowedOrder
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
 from remote_server import Served, serving
-from shard_table import processor
 
 
 def make_shards(folder: Path, shards: int, samples: int) -> None:

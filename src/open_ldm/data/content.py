@@ -15,7 +15,7 @@ from open_ldm.data.stored import stored_digests
 from open_ldm.data.survey import spread
 
 _SAMPLED = 64
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 17
 
 
 def content_hash(

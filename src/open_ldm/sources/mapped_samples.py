@@ -44,6 +44,12 @@ class MappedSamples(MappedIndex):
         numbers = (sidecar[name][at].item() for name in _ROW_NUMBERS)
         return Row(shard, labels[sidecar["label"][at]].item(), *numbers)
 
+    def text_place(self, index: int) -> tuple[int, int, bool]:
+        """See `ShardSamples`."""
+        shard, at = self._place(index)
+        sidecar = self._sidecar(shard)[0]
+        return sidecar["text_offset"][at].item(), sidecar["text_size"][at].item(), sidecar["text_is_json"][at].item()
+
     def text_of(self, index: int) -> bytes | None:
         """See `ShardSamples`."""
         shard, at = self._place(index)

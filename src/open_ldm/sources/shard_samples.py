@@ -79,6 +79,9 @@ class ShardSamples(Protocol):
     def faults(self) -> list[tuple[int, str]]:
         """List the numbers and faults of all bad samples, by their numbers."""
 
+    def text_place(self, index: int) -> tuple[int, int, bool]:
+        """Return the offset and size of the captions of a sample, 0 for none, and whether they stand in KEY.json."""
+
     def text_of(self, index: int) -> bytes | None:
         """Return the caption file of a sample, or the .json with its captions; None where the shard must be read."""
 
@@ -172,6 +175,11 @@ class ListedSamples:
     def faults(self) -> list[tuple[int, str]]:
         """See `ShardSamples`."""
         return sorted(self._faults.items())
+
+    def text_place(self, index: int) -> tuple[int, int, bool]:
+        """See `ShardSamples`."""
+        row = self.row(index)
+        return row.text_offset, row.text_size, row.text_is_json
 
     def text_of(self, index: int) -> bytes | None:
         """Return None: captions are read from the shard."""

@@ -280,15 +280,15 @@ class ShardsSource:
         return self._samples.row(index)
 
     def _read_caption(self, index: int) -> tuple[str, ...]:
-        row = self._samples.row(index)
-        if not row.text_size:
+        offset, size, is_json = self._samples.text_place(index)
+        if not size:
             return ()
         stored = self._samples.text_of(index)
         if stored is None:
-            stored = self._read(index, row.text_offset, row.text_size)
+            stored = self._read(index, offset, size)
         try:
             text = decode_text(stored)
-            if row.text_is_json:
+            if is_json:
                 content = parse_json(text, finite=False)
                 return captions_from({**flat(content), **content}[self.config.rules.column("text")], "")
             return captions_in(text, self.config.captions)
