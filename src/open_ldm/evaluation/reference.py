@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from open_ldm.core.errors import DataError
-from open_ldm.core.files import hash_file, remove_temporary_files, write_bytes, write_json
+from open_ldm.core.files import hash_file, remove_temporary_files, write_json
 from open_ldm.core.plain_data import parse_json
+from open_ldm.core.tensor_file import write_tensors
 from open_ldm.evaluation.bank import Rows
 from open_ldm.evaluation.features.base import ExtractorId
 from open_ldm.evaluation.moments import Moments
@@ -34,7 +34,7 @@ def save_statistics(folder: Path, statistics: Statistics) -> None:
     tensors |= {"keys": rows.keys, "numbers": rows.numbers, "vectors": rows.vectors}
     tensors |= {name: tensor for name in _OPTIONAL if (tensor := getattr(rows, name)) is not None}
     remove_temporary_files(folder)
-    write_bytes(folder / TENSORS, safetensors.torch.save({name: each.contiguous() for name, each in tensors.items()}))
+    write_tensors(folder / TENSORS, tensors)
     pictures = asdict(statistics.pictures) | {"total": str(statistics.pictures.total)}  # longer than JSON's numbers
     description = {
         "extractor": statistics.extractor.to_json(),
