@@ -18,11 +18,13 @@ from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import OutOfMemoryError
 from open_ldm.core.events import read_events
+from open_ldm.denoisers.blocks.attention import Attention
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.noising import ObjectiveInputs
 from open_ldm.runs import settled
 from open_ldm.runs.build import build_trainer
 from open_ldm.runs.held_out import HeldOutPictures
+from open_ldm.runs.load import load_model
 from open_ldm.runs.made_batch import made_batch
 from open_ldm.runs.memory import Memory
 from open_ldm.runs.recipe import load_recipe
@@ -111,7 +113,7 @@ def test_counted_padding_reaches_the_model_when_it_is_used_and_any_split_has_the
     ],
 )
 def test_lack_of_memory_names_the_size_that_fits(error: Exception) -> None:
-    choices = Settled(False, None, 90, lambda: MEMORY)
+    choices = Settled(False, {}, None, 90, lambda: MEMORY)
     with (
         pytest.raises(OutOfMemoryError, match=r"micro-batches of 8 .*; fix: training\.micro_batch_size=2$") as raised,
         choices.naming_what_fits(8),
@@ -128,7 +130,7 @@ def test_lack_of_memory_names_the_size_that_fits(error: Exception) -> None:
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes differ"), Settled(False, 4, 90, lambda: MEMORY).naming_what_fits(4):
+    with pytest.raises(RuntimeError, match="shapes differ"), Settled(False, {}, 4, 90, lambda: MEMORY).naming_what_fits(4):
         raise RuntimeError("shapes differ")
 
 
@@ -178,3 +180,26 @@ def test_lack_of_memory_is_named_wherever_it_comes(
     assert raised.value.fix == fix and raised.value.exit_code == 71
     exit_file = json.loads((tmp_path / "run" / "exit.json").read_text())
     assert exit_file["code"] == 71 and exit_file["hint"] == fix
+
+
+def test_the_kernel_of_attention_is_chosen_once_and_sampled_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def longest(run: Path) -> set[str]:
+        found = (module.longest for module in load_model(run).model.modules() if isinstance(module, Attention))
+        return {repr(each) for each in found}
+
+    recipe = load_recipe(str(tiny_recipe(tmp_path)), ["training.samples=8", "preview.count=1"])
+    train(recipe, tmp_path / "short", silent=True)
+    assert settled.WRITTEN_OUT not in saved(tmp_path / "short")  # too few keys to measure anything
+    assert longest(tmp_path / "short") == {"{}"}
+    monkeypatch.setattr(settled, "SHORT", 1)
+    monkeypatch.setattr(settled, "longest_written_out", lambda machine: 512)
+    train(recipe, tmp_path / "run", silent=True)
+    assert saved(tmp_path / "run")[settled.WRITTEN_OUT] == "float32 512"
+    monkeypatch.setattr(settled, "longest_written_out", lambda machine: 0)
+    longer = load_recipe(str(tiny_recipe(tmp_path)), ["training.samples=12", "preview.count=1"])
+    train(longer, tmp_path / "run", silent=True)
+    assert saved(tmp_path / "run")[settled.WRITTEN_OUT] == "float32 512"
+    assert '"bitwise": "yes"' in (tmp_path / "run" / "events.jsonl").read_text()
+    assert longest(tmp_path / "run") == {"{torch.float32: 512}"}
+    train(longer, tmp_path / "short", silent=True)
+    assert settled.WRITTEN_OUT not in saved(tmp_path / "short")  # as it began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,9 +19,16 @@ _NAMES = {
 }
 
 
-def kernel_of(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> str:
+def kernel_of(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    longest: Mapping[torch.dtype, int] | None = None,
+) -> str:
     """Name the kernel by which `attend` computes; arguments as there."""
-    if is_written_out(q, k, bias):
+    if is_written_out(q, k, bias, longest):
         return "written out"
     choice = torch._fused_sdp_choice(q, k, v, added_to_logits(mask, bias))
     return _NAMES.get(SDPBackend(choice), f"torch's kernel {choice}")
@@ -48,7 +56,8 @@ class AttentionWatch:
         """All that was seen, in one line; empty for a network without attention."""
         return f"attention: {'; '.join(self.seen)}" if self.seen else ""
 
-    def _look(self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _look(self, module: Attention, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         q, k, *_ = given
         added = " with a bias" if len(given) > 4 and given[4] is not None else ""
-        self.seen[f"{kernel_of(*given, **named)} ({q.shape[2]} x {k.shape[2]}{added})"] = None
+        kernel = kernel_of(*given, **{**named, "longest": module.longest})
+        self.seen[f"{kernel} ({q.shape[2]} x {k.shape[2]}{added})"] = None

@@ -14,6 +14,7 @@ from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.data.bucket_shapes import Shape
 from open_ldm.data.transforms import TransformConfig
+from open_ldm.denoisers.attention_switch import write_out_up_to
 from open_ldm.model.alignment import ALIGNMENT
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
@@ -22,6 +23,7 @@ from open_ldm.runs.begun import parsed
 from open_ldm.runs.build import build_generator
 from open_ldm.runs.encoders import load_autoencoder, load_text_encoder
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.runs.settled import written_out_of
 from open_ldm.runs.shapes import sampled_shapes
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest, build_inputs
@@ -113,6 +115,7 @@ def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
         model.load_state_dict(sampled)
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint.path} does not fit its own recipe: {str(error).splitlines()[-1]}") from error
+    write_out_up_to(model, written_out_of(checkpoint.content.get("fingerprint", {})))
     model = model.to(machine.device).compute_in(machine.compute_dtype).eval().requires_grad_(False)
     return LoadedModel(recipe, known, model, int(checkpoint.content["samples_seen"]), machine, tuple(problems))
 

@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from open_ldm.conditioning.semantic import noise_shape
 from open_ldm.core.device import Machine
 from open_ldm.core.distributed import World
 from open_ldm.core.launch import processes_here
 from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.shapes_only import shapes_only
+from open_ldm.denoisers.attention_switch import SHORT, longest_written_out
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.memory import Memory, Waiting, available_bytes, memory_of, program_bytes, waiting_on
@@ -23,6 +26,9 @@ from open_ldm.training.plan import divisors, plan_batches
 COUNTED = "counted"
 """In a fingerprint: padding noise is drawn by counters on the device. Runs without the entry draw it on the CPU."""
 
+WRITTEN_OUT = "attention_written_out"
+"""In a fingerprint: format and number of keys, such as `bfloat16 512`. Runs without the entry take the usual choice."""
+
 
 @dataclass(frozen=True)
 class Settled:
@@ -30,6 +36,8 @@ class Settled:
 
     Attributes:
         counted_padding: As `Noising`.
+        written_out: Up to how many keys attention is written out, by format (denoisers/attention_switch.py); empty for the
+            usual choice.
         micro_batch_size: Pictures per forward pass; None for a process's whole share.
         free: Bytes that were free before; None where that is not known.
         memory: Counts what the training holds.
@@ -37,6 +45,7 @@ class Settled:
     """
 
     counted_padding: bool
+    written_out: Mapping[torch.dtype, int]
     micro_batch_size: int | None
     free: int | None
     memory: Callable[[], Memory]
@@ -64,7 +73,11 @@ class Settled:
     @property
     def traits(self) -> dict[str, str]:
         """What the fingerprint holds of them, besides the micro-batch."""
-        return {"padding_noise": COUNTED} if self.counted_padding else {}
+        longest = " ".join(f"{dtype} {keys}" for dtype, keys in self.written_out.items()).removeprefix("torch.")
+        return {
+            **({"padding_noise": COUNTED} if self.counted_padding else {}),
+            **({WRITTEN_OUT: longest} if longest else {}),
+        }
 
 
 def settle_choices(
@@ -80,8 +93,8 @@ def settle_choices(
         saved: The fingerprint that the run goes on from; None for a new run.
 
     Returns:
-        As saved, or for a new run: padding noise by counters on an accelerator, and for `micro_batch_size: auto` the largest
-        one that fits in the memory of every process.
+        As saved, or for a new run: padding noise by counters on an accelerator, the kernel of long attention on a CPU, and
+        for `micro_batch_size: auto` the largest one that fits in the memory of every process.
 
     Raises:
         ConfigError: The batch cannot be shared by the processes.
@@ -89,21 +102,37 @@ def settle_choices(
     noise = noise_shape(recipe.conditioning.semantic)
     counted = noise is not None and machine.device.type != "cpu" if saved is None else saved.get("padding_noise") == COUNTED
     counted = world.gathered(counted, "the padding noise")[0]
+    written_out = written_out_of(saved) if saved is not None else _written_out(recipe, machine, world)
     wanted, free = recipe.training.micro_batch_size, _free(machine)
     waiting = waiting_on(machine.device, recipe.training.batch_size // world.size)
     memory = partial(_memory, recipe, facts, machine, _shards(recipe, facts, machine, world), program_bytes(machine), waiting)
     if wanted != "auto":
-        return Settled(counted, wanted, free, memory)
+        return Settled(counted, written_out, wanted, free, memory)
     sizes = divisors(plan_batches(recipe.training.batch_size, None, world).micro_batch_size)
     if saved is not None and int(saved.get("micro_batch_size", 0)) in sizes:
         kept = int(saved["micro_batch_size"])
-        return Settled(counted, kept, free, memory, f"micro-batch {kept}, as this run began")
+        return Settled(counted, written_out, kept, free, memory, f"micro-batch {kept}, as this run began")
     largest = None if free is None else memory().largest(sizes, free)
     chosen = min(world.gathered(largest or sizes[0], "the micro-batch"))
     fits = "the largest that fits" if largest else "the smallest there is, since not even that fits"
     why = "how much memory is free is not known here" if free is None else f"{fits} in {free / 1e9:.3g} GB free"
     said = f"micro-batch {chosen} of {sizes[-1]}: {why}, by the arithmetic of ldm plan"
-    return Settled(counted, chosen, free, memory, said)
+    return Settled(counted, written_out, chosen, free, memory, said)
+
+
+def written_out_of(saved: Mapping[str, str]) -> dict[torch.dtype, int]:
+    """Read from a fingerprint up to how many keys attention is written out, by format; empty for the usual choice."""
+    dtype, _, longest = saved.get(WRITTEN_OUT, "").partition(" ")
+    return {getattr(torch, dtype): int(longest)} if longest else {}
+
+
+def _written_out(recipe: Recipe, machine: Machine, world: World) -> dict[torch.dtype, int]:
+    """Choose for a new run; what the first process finds counts for all."""
+    height, width = recipe.latent_shape[1:]
+    if height * width // getattr(recipe.denoiser, "patch", 1) ** 2 <= SHORT:
+        return {}
+    longest = world.gathered(longest_written_out(machine) if world.leads else None, "the kernel of attention")[0]
+    return {} if longest is None else {machine.compute_dtype: longest}
 
 
 def _free(machine: Machine) -> int | None:

@@ -19,6 +19,7 @@ from open_ldm.core.errors import CheckpointError, ConfigError, DiskError, cut, e
 from open_ldm.core.events import samples_seen_in
 from open_ldm.core.signals import StopRequest
 from open_ldm.core.threads import keep_threads
+from open_ldm.denoisers.attention_switch import write_out_up_to
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder, nothing_left_if_nothing_began
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
@@ -155,6 +156,8 @@ def _trained(
     plan = plan_batches(recipe.training.batch_size, choices.micro_batch_size, world, strided=opened.order.windowed)
     with choices.naming_what_fits(plan.micro_batch_size):
         trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
+        for model in (trainer.state.model, trainer.state.ema.model):
+            write_out_up_to(model, choices.written_out)
         transferred = _begin(trainer, recipe, checkpoint, start, known)
         world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
         compiling = Compiling() if opened.seen.buckets else compile_blocks(trainer, plan, batches, saved)

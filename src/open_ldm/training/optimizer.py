@@ -52,7 +52,8 @@ class Optimizer:
             adamw(
                 changed,
                 [parameter.grad for parameter in changed if parameter.grad is not None],
-                *([entries[entry] for entries in moments] for entry in ("exp_avg", "exp_avg_sq")),
+                [entries["exp_avg"] for entries in moments],
+                [entries["exp_avg_sq"] for entries in moments],
                 [],
                 [entries["step"] for entries in moments],
                 fused=True,

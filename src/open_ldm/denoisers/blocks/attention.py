@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,20 +23,29 @@ class Attention(nn.Module):
     Attributes:
         on_weights: A function that gets the weights [B, heads, T, L] (float32) of every forward pass while a probe is set,
             else None. The weights are computed beside the kernel, whose result does not change.
+        longest: As of `attend` (denoisers/attention_switch.py).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.on_weights: Callable[[Tensor], None] | None = None
+        self.longest: Mapping[torch.dtype, int] | None = None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """See `attend`."""
         if self.on_weights is not None:
             self.on_weights(attention_weights(q, k, mask, bias))
-        return attend(q, k, v, mask, bias)
+        return attend(q, k, v, mask, bias, self.longest)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    longest: Mapping[torch.dtype, int] | None = None,
+) -> Tensor:
     """Compute softmax(q k^T / sqrt(head_dim) + bias) v (Vaswani et al. 2017, equation 1, per head).
 
     Args:
@@ -45,6 +54,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Te
         v: Values [B, heads, L, head_dim].
         mask: bool [B, L], False for keys that are not attended; None attends all. A row without any key gives zeros.
         bias: Added to the logits, [1 or B, heads, T, L] of q's dtype.
+        longest: On a CPU, the most keys for which it is computed as two products with a softmax between them, by format.
+            None, or another format, is the usual choice (`LONGEST_WRITTEN_OUT`).
 
     Returns:
         [B, heads, T, head_dim] of q's dtype.
@@ -54,7 +65,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Te
         # A softmax over nothing is 0 / 0: an empty row attends to every key, each with a value of zero.
         v = v.masked_fill(empty[:, None, None, None], 0.0)
         mask = mask | empty[:, None]
-    if is_written_out(q, k, bias):
+    if is_written_out(q, k, bias, longest):
         return _attend_written_out(q, k, v, mask, bias)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added_to_logits(mask, bias))
 
@@ -92,12 +103,14 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, bias: Te
     return weights if masked is None else weights.masked_fill(masked, 0.0)  # a row without any key is NaN until here
 
 
-def is_written_out(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
+def is_written_out(q: Tensor, k: Tensor, bias: Tensor | None, longest: Mapping[torch.dtype, int] | None = None) -> bool:
     """Return whether `attend` computes two products with a softmax between them, which is faster here than torch's kernel."""
     if q.device.type != "cpu":
         return False
     if bias is not None and bias.requires_grad:
         return True  # torch's kernel gives a bias no gradient: torch would write it out too, in more passes
+    if longest is not None and q.dtype in longest:
+        return k.shape[-2] <= longest[q.dtype]
     return not _NARROW and k.shape[-2] <= LONGEST_WRITTEN_OUT.get(q.dtype, 0)
 
 
