@@ -159,7 +159,7 @@ class Evaluator:
     @cached_property
     def collector(self) -> Collector:
         """Collects the pictures, or joins what tasks collected."""
-        return Collector(self.pictures, self.parts, self.world, self._watched, self.silent)
+        return Collector(self.pictures, self.parts, self.world, self._watched, self.stop, self.silent)
 
     def _measure(
         self, metrics: Sequence[Metric], samples: Sequence[Statistics], extractors: Sequence[FeatureExtractor]
