@@ -47,10 +47,16 @@ class Indexed(Protocol):
     def write_table(self) -> Path:
         """Write the table, then with the hashes of the whole index, which are those of the same shards without a table."""
 
+    def remove_earlier(self) -> int:
+        """Remove what was written for earlier states of the same set, and return how many files."""
+
 
 @dataclass(frozen=True)
 class IndexResult(ShownAsText):
-    """What `ldm data index` did. `table` is None while `missing` shards, of other tasks, lack their sidecar."""
+    """What `ldm data index` did. `table` is None while `missing` shards, of other tasks, lack their sidecar.
+
+    `removed` counts files that it had written for earlier states of the same set.
+    """
 
     table: Path | None
     shards: int
@@ -58,6 +64,7 @@ class IndexResult(ShownAsText):
     samples: int
     missing: int
     seconds: float
+    removed: int = 0
 
     def text(self) -> str:
         """'100 of 1,000 shards indexed, 10,000 samples in 1 s; the table is data/shards-0a.index.safetensors'."""
@@ -65,7 +72,8 @@ class IndexResult(ShownAsText):
         done = f"{self.written:,} of {self.shards:,} shards indexed, {self.samples:,} samples in {duration(self.seconds)}{rate}"
         if self.table is None:
             return f"{done}; {self.missing:,} shards have no sidecar yet, and the last task writes the table"
-        return f"{done}; the table is {self.table}"
+        removed = f"; {self.removed:,} files of earlier states of the set were removed" if self.removed else ""
+        return f"{done}; the table is {self.table}{removed}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -76,6 +84,7 @@ class IndexResult(ShownAsText):
             "samples": self.samples,
             "missing": self.missing,
             "seconds": round(self.seconds, 2),
+            "removed": self.removed,
         }
 
 
@@ -129,6 +138,8 @@ def _is_recipe(given: str) -> bool:
 def index_data(config: IndexedConfig, task: Task | None = None, *, digests: bool = True, silent: bool = False) -> IndexResult:
     """Write what is missing of the sidecars, or is of another state of its shard, and the table once all are there.
 
+    With the table, what was written beside arrow files for earlier states of the same set is removed.
+
     Args:
         config: Names the shards, and says how they are read.
         task: Which share of the shards; None for all.
@@ -152,4 +163,7 @@ def index_data(config: IndexedConfig, task: Task | None = None, *, digests: bool
             progress.update(done)
     missing = sum(not found.is_indexed(number, digests=digests) for number in range(len(shards)))
     seconds = time.perf_counter() - started
-    return IndexResult(None if missing else found.write_table(), len(shards), written, samples, missing, seconds)
+    if missing:
+        return IndexResult(None, len(shards), written, samples, missing, seconds)
+    table = found.write_table()
+    return IndexResult(table, len(shards), written, samples, 0, seconds, found.remove_earlier())
