@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -101,11 +102,9 @@ class Guard:
     def _knows_token(self, scope: Scope, headers: dict[str, str]) -> bool:
         bearer = headers.get("authorization", "")
         given = [bearer.removeprefix("Bearer ") if bearer.startswith("Bearer ") else None, self._token_in_query(scope)]
-        try:
+        with suppress(CookieError):  # cookies that cannot be read hold no token
             morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
             given.append(None if morsel is None else morsel.value)
-        except CookieError:
-            pass
         wanted = (self.token or "").encode()
         return any(hmac.compare_digest(one.encode(), wanted) for one in given if one is not None)
 
