@@ -1,8 +1,8 @@
 """Removing what `ldm data index` wrote beside arrow files for earlier states of their set.
 
-A sidecar is named by its file and the number of the file's first row, and a table by all files. When files are added, removed or
-written anew, those of before are read by nobody any more. Sidecars and tables say which set they were written for; what says
-nothing, or another set, stays.
+A sidecar is named by its file and the number of the file's first row, and a table by all files. When files are added, removed
+or written anew, those of before are read by nobody any more. Sidecars and tables say which set they were written for; what
+says nothing, or another set, stays.
 """
 
 from __future__ import annotations

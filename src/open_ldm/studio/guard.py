@@ -152,6 +152,7 @@ def _counted(receive: Receive, most: int) -> Receive:
     read = 0
 
     async def counted() -> Message:
+        """Receive a message; beyond the limit the client counts as gone."""
         nonlocal read
         message = await receive()
         read += len(message.get("body", b""))
@@ -162,6 +163,7 @@ def _counted(receive: Receive, most: int) -> Receive:
 
 def _with_headers(send: Send, headers: Headers) -> Send:
     async def sent(message: Message) -> None:
+        """Send a message, its start with the further headers."""
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await send(message)

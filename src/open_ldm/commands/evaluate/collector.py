@@ -57,6 +57,7 @@ class Collector:
         meetings = self._meetings()
 
         def to_the_last(batches: Iterable[Pictures]) -> Iterator[Pictures]:
+            """Give this process's pictures, and end once those of all processes are done."""
             yield from meetings.during(batches)
             meetings.wait()
 

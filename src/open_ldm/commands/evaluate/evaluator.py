@@ -136,9 +136,11 @@ class Evaluator:
         folder, source = run_folder_of(self.pictures.run.path) / FOLDER, open_data(self.pictures.run.recipe.data)
 
         def fitted() -> OwnFeatures:
+            """Take or fit the features."""
             with Progress(FIT.pictures, label="fit features", unit="pictures", silent=self.silent) as progress:
 
                 def shown(count: int, loss: float) -> None:
+                    """Show a batch of the fit; raises StoppedError once a signal has come."""
                     progress.update(count, loss=loss)
                     self.stop.raise_if_requested()
 
