@@ -140,7 +140,6 @@ class Evaluator:
             with Progress(FIT.pictures, label="fit features", unit="pictures", silent=self.silent) as progress:
 
                 def shown(count: int, loss: float) -> None:
-                    """Show a batch of the fit; raises StoppedError once a signal has come."""
                     progress.update(count, loss=loss)
                     self.stop.raise_if_requested()
 
