@@ -31,6 +31,7 @@ from open_ldm.commands.evaluate.reference import open_against
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.pictures import save_png, to_picture
+from open_ldm.core.signals import StopRequest
 from open_ldm.core.tasks import Task
 from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.distance import distance
@@ -202,7 +203,7 @@ def test_a_process_whose_part_is_whole_waits_for_the_batches_of_the_others(
     parts = Parts(tmp_path, Task(1, 1))
 
     def collect(world: World) -> PartCollected:
-        collector = Collector(pictures, parts, world, lambda progress: progress.update, silent=not world.leads)
+        collector = Collector(pictures, parts, world, lambda progress: progress.update, StopRequest(), not world.leads)
         return collector.part([extractor])
 
     first, _ = in_threads(2, collect)

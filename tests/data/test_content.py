@@ -157,6 +157,10 @@ def test_states_of_shards_are_compared_at_once(tmp_path: Path, tar: Tar, encode:
     status = (tmp_path / "1.tar").stat()
     put_back(write(1, (10, 77)), status)
     assert hashed(indices=[0, 1]) != few and hashed(indices=[0, 4]) and hashed() != whole
+    write(3, (30, 35))
+    assert hashed() and hashed("mask.png")
+    assert len(list(user_cache("digests").glob("*.states.safetensors"))) == 2, "one of each data set, whatever it grew to"
+    (tmp_path / "3.tar").unlink()
     shutil.rmtree(user_cache("digests"))
     anew = hashed()
     write(1, (10, 15))

@@ -28,6 +28,7 @@ def in_python(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function, and put its errors into the words of Python."""
         with process_lives_on():
             try:
                 return function(*args, **kwargs)

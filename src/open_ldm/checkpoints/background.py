@@ -162,6 +162,7 @@ class _Flight:
         self._ended = started
 
         def run() -> None:
+            """Save, and keep the result or the error for whoever waits."""
             try:
                 self._saved = save()
             except BaseException as error:

@@ -103,6 +103,7 @@ class _HashingStream(io.BufferedWriter):
         self.digest, self.bytes = hashlib.sha256(), 0
 
     def write(self, data: Any) -> int:
+        """Write to the file, and take what is written into its hash and length."""
         self.digest.update(data)
         self.bytes += len(data)
         written = super().write(data)
@@ -118,6 +119,7 @@ class _HashingFiles(FileSystem):
 
     @contextmanager
     def create_stream(self, path: Any, mode: str) -> Iterator[io.IOBase]:
+        """Open a file of a checkpoint for writing, and note its length and hash once it is closed."""
         with _HashingStream(Path(path)) as stream:
             yield stream
         self.written[Path(path).name] = {"bytes": stream.bytes, "sha256": stream.digest.hexdigest()}
@@ -130,4 +132,5 @@ class _TheseFiles(FileSystem):
         self.files = files
 
     def ls(self, path: Any) -> list[str]:
+        """Return the files of the checkpoint, wherever they lie."""
         return [str(file) for file in self.files]

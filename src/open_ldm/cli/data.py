@@ -95,11 +95,12 @@ def index(
     as_json: Json = False,
 ) -> int:
     """Write an index beside each tar shard or arrow file and a table of all, from which training starts in seconds anywhere."""
-    from open_ldm.commands.data_index import index_data, source_of
+    from open_ldm.commands.data_index import index_data, settings_of, source_of
     from open_ldm.core.tasks import Task
 
     share = None if task is None else Task.parse(task)
-    result = index_data(source_of(path, overrides or ()), share, digests=digests, silent=as_json)
+    with settings_of(path, overrides or ()):
+        result = index_data(source_of(path, overrides or ()), share, digests=digests, silent=as_json)
     if as_json:
         print_json(result.to_json())
     else:

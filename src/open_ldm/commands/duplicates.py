@@ -100,6 +100,7 @@ def report_duplicates(
         found = find_duplicates(source, lambda done: progress.update(done))
 
     def across(pair: Pair) -> bool:
+        """Whether the hold-out divides a pair."""
         if holdout is None:
             return False
         return holdout.holds_out(source.sample_id(pair.first)) != holdout.holds_out(source.sample_id(pair.second))

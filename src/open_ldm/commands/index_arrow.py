@@ -16,6 +16,7 @@ from open_ldm.sources.arrow_sidecar import (
     read_arrow_sidecar,
     write_arrow_sidecar,
 )
+from open_ldm.sources.earlier_states import name_of_set, remove_earlier, state_of
 from open_ldm.sources.hub_columns import HubColumns, choose_columns
 from open_ldm.sources.hub_rows import is_whole, names_of
 from open_ldm.sources.huggingface import HuggingFaceConfig
@@ -64,7 +65,8 @@ class ArrowFiles:
         chosen = range(rules.first, rules.first + count)
         rows = self._rows.select(chosen if count else [])  # the library refuses an empty range at the end
         names = None if self._names is None else self._names[rules.first : rules.first + count]
-        write_arrow_sidecar(self.shards[number], rows, rules, names, self._config, self._stamps[number], digests=digests)
+        stamp, data_set = self._stamps[number], self._data_set
+        write_arrow_sidecar(self.shards[number], rows, rules, names, self._config, stamp, data_set, digests=digests)
         return count
 
     def write_table(self) -> Path:
@@ -75,9 +77,19 @@ class ArrowFiles:
             "whole": self._whole,
             "named": self._names is not None,
             "outside": [len(sidecar["outside"]) for sidecar in sidecars],
+            "data_set": list(self._data_set),
+            "state": state_of(self.shards, self._counts),
         }
         write_table(self.shards, settings, sidecars, {}, also)
         return write_table(self.shards, settings, sidecars, self._config.open().known_hashes(), also)
+
+    def remove_earlier(self) -> int:
+        """See `Indexed`."""
+        return remove_earlier(self.shards, self._firsts, self._data_set, state_of(self.shards, self._counts))
+
+    @cached_property
+    def _data_set(self) -> tuple[str, ...]:
+        return name_of_set(self._config, self._opened.split, self.shards[0].parent)
 
     def _sidecar(self, number: int) -> Sidecar:
         return read_arrow_sidecar(self.shards[number], self._rules(number))

@@ -82,6 +82,7 @@ def standardised_as(view: ViewShape, other: ViewShape) -> ViewShape:
     """
 
     def adopted(facts: ColumnFacts) -> ColumnFacts:
+        """Return a column with the scale of the other data, where both are of one kind."""
         there = other.column(facts.name)
         if there is None or facts.scale is None or facts.scale != there.scale:
             return facts

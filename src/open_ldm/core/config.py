@@ -158,6 +158,7 @@ def _causes(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     locations = [problem["loc"] for problem in problems]
 
     def follows(problem: ErrorDetails) -> bool:
+        """Whether a problem only follows from another one, inside the same value."""
         location = problem["loc"]
         if problem["type"] == "too_short":
             return any(len(loc) > len(location) and loc[: len(location)] == location for loc in locations)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -303,10 +303,8 @@ def _write_token(folder: Path) -> str:
 def _sees(file: Path, text: str) -> bool:
     """Whether a file that another machine has just written holds this text; disks of a network may take a moment to show it."""
     for _ in range(_LOOKS):
-        try:
+        with suppress(OSError):  # not there yet
             if file.read_text(encoding="utf-8") == text:
                 return True
-        except OSError:
-            pass
         time.sleep(_LOOK_SECONDS)
     return False

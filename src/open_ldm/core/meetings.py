@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from open_ldm.core.distributed import World
+from open_ldm.core.failure import Failure
+from open_ldm.core.signals import StopRequest, stopped_by
 
 MEET_EVERY_SECONDS = 10.0
 
@@ -22,15 +24,26 @@ class Meetings:
     Args:
         world: The processes.
         say: Told, in words, whom this process waits for once its own work is done.
+        stop: The stop signal of this process. A signal that came to one process ends the work of all at their next meeting.
     """
 
-    def __init__(self, world: World, say: Callable[[str], None]) -> None:
-        self._world, self._say = world, say
+    def __init__(self, world: World, say: Callable[[str], None], stop: StopRequest) -> None:
+        self._world, self._say, self._stop = world, say, stop
         self._pieces, self._last = 0, time.monotonic()
         self._awaited: tuple[int, ...] = ()
 
     def during(self, pieces: Iterable[T]) -> Iterator[T]:
-        """Iterate over the pieces of this process's work, and meet the others between two of them, every few seconds."""
+        """Iterate over the pieces of this process's work, and meet the others between two of them, every few seconds.
+
+        Args:
+            pieces: Of the work of this process.
+
+        Yields:
+            The pieces.
+
+        Raises:
+            OpenLdmError: As for `wait`.
+        """
         for piece in pieces:
             yield piece
             self._pieces += 1
@@ -42,17 +55,21 @@ class Meetings:
 
         Raises:
             OpenLdmError: Another process failed, or needed longer for a piece of its work than the limit of a wait.
+            StoppedError: A stop signal came to one of the processes: the same error on every one.
         """
         while not self._meet(done=True):
             pass
 
     def _meet(self, *, done: bool) -> bool:
-        """Return whether all are done."""
+        """Return whether all are done. Raises StoppedError, on all of them, once a stop signal has come to one."""
         if self._world.size == 1:
             return done
-        told = self._world.gathered((done, self._pieces), "a meeting between two pieces of work")
+        told = self._world.gathered((done, self._pieces, self._stop.name), "a meeting between two pieces of work")
         self._last = time.monotonic()
-        awaited = tuple(rank for rank, (one_is_done, _) in enumerate(told) if not one_is_done)
+        awaited = tuple(rank for rank, (one_is_done, *_) in enumerate(told) if not one_is_done)
+        signals = [signal for *_, signal in told if signal is not None]
+        if signals and awaited:
+            raise Failure.of(stopped_by(signals[0])).error()
         if done and awaited and awaited != self._awaited:
             names = ", ".join(f"{self._world.name_of(rank)} ({told[rank][1]:,} pieces done)" for rank in awaited[:4])
             more = f" and {len(awaited) - 4} more" if len(awaited) > 4 else ""

@@ -95,10 +95,12 @@ class _Layout:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height of the whole sheet in pixels."""
         width = self.left + self.columns * (self.cell_width + self.gap) + self.gap
         return width, self.top + self.rows * (self.cell_height + self.caption_height + self.gap) + self.gap
 
     def corner(self, index: int) -> tuple[int, int]:
+        """Return the left and the upper edge of a cell in pixels, by its index."""
         row, column = divmod(index, self.columns)
         x = self.left + self.gap + column * (self.cell_width + self.gap)
         return x, self.top + self.gap + row * (self.cell_height + self.caption_height + self.gap)

@@ -42,6 +42,11 @@ def uncut() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def stopped_by(name: str) -> StoppedError:
+    """Return the error that work ends with after the signal of this name."""
+    return StoppedError(f"stopped by {name}", fix="run the same command again")
+
+
 class StopRequest:
     """Context manager that turns SIGTERM, SIGINT, SIGUSR1 (POSIX) and SIGBREAK (Windows) into the signal's `name`.
 
@@ -67,7 +72,7 @@ class StopRequest:
     def raise_if_requested(self) -> None:
         """Raise StoppedError once a signal has come."""
         if self.name is not None:
-            raise StoppedError(f"stopped by {self.name}", fix="run the same command again")
+            raise stopped_by(self.name)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -62,6 +62,7 @@ class Store:
         errors: list[Exception] = []
 
         def ask() -> None:
+            """Ask, and keep the answer or the error for whoever waits."""
             try:
                 answers.append(question())
             except Exception as error:

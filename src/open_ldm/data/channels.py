@@ -120,6 +120,7 @@ class _Header:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         return self.shape[0], self.shape[1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,11 +134,8 @@ def _tiff_channels(content: bytes, facts: tiff.Facts) -> int:
     """Count by axes where tifffile is installed, else samples, or pages of one sample."""
     if facts.photometric >= 2:
         return facts.samples if facts.photometric == 2 else 3
-    try:
-        with tiff.opened(io.BytesIO(content)) as stack:
-            return stack.channels
-    except BadPicture:
-        pass
+    with suppress(BadPicture), tiff.opened(io.BytesIO(content)) as stack:  # Pillow reads some that tifffile refuses
+        return stack.channels
     if facts.samples > 1:
         return facts.samples
     with pictures.opened(io.BytesIO(content), pictures.MOST_MEGAPIXELS) as image:

@@ -240,6 +240,7 @@ class MDTv2(Denoiser):
         hidden = self.config.mask_ratio + self.config.mask_spread * draws.shared_uniform("mask ratio")
 
         def masked(x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
+            """Predict from the visible tokens alone."""
             rows, columns = grid_of(x_t, self.patch)
             order = draws.uniform("mask", (rows * columns,)).argsort(dim=1, stable=True)
             visible = order[:, : max(1, int(rows * columns * (1 - hidden)))]

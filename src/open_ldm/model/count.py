@@ -66,6 +66,7 @@ class _EqualBlocks:
         content = repr(block), tuple((name, parameter.shape) for name, parameter in block.named_parameters())
 
         def once(*given: Any, **named: Any) -> Any:
+            """Run a block, or give what a block of the same content gave for the same shapes."""
             called_with = (leaf.shape if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves([given, named]))
             key = (content, *called_with)
             if key in self._seen:

@@ -33,6 +33,7 @@ class _Table:
 
     @classmethod
     def of(cls, shown: HeatMap, ruler: Ruler) -> _Table:
+        """Return the layout of a heat map: its rows and columns in order, and the words at its axes."""
         rows, columns = (sorted({one_line(name) for name in names}, key=_place) for names in _pairs(shown))
         width, height = _CELL_WIDTH * max(len(columns), 2), _CELL_HEIGHT * max(len(rows), 3)
         return cls(rows, columns, ruler.wrapped(shown.axes[0], height), ruler.wrapped(shown.axes[1], width))

@@ -140,6 +140,7 @@ def cached_batches(
     read = partial(reader.batches, threads=workers_of(recipe))
 
     def latent_stats() -> LatentStats:
+        """Return the statistics of latents that the recipe gives, or measure them."""
         if not isinstance(recipe.latent_stats, MeasuredStats):
             return given(recipe.latent_stats, encoders.autoencoder.channels)
         return measure(encoder.encode(batch).posterior for batch in read(measured_ranges(recipe, recipe.latent_stats)))

@@ -110,6 +110,7 @@ def measure_latent_stats(
     batches = read_live(recipe, source, order, measured_ranges(recipe, recipe.latent_stats))
 
     def posterior(batch: Batch) -> Posterior:
+        """Encode a batch."""
         on_batch(batch)
         with naming_lack_of_memory("while latents were measured", lambda: "training.device=cpu, or a smaller size_px"):
             return autoencoder.encode(to_images(batch.pixels.to(machine.device)))

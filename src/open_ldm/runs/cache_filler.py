@@ -136,6 +136,7 @@ class CacheFiller:
         """
 
         def look() -> None:
+            """Look at some bytes of every part. Raises DataError where one is damaged."""
             for part in self.cache.parts:
                 if part.section.looks_damaged(_SPOT_BYTES):
                     raise DataError(f"{part.section.path} is damaged", fix="ldm encode --verify, where the pictures are")
@@ -169,5 +170,6 @@ class _Counter:
     done: int
 
     def add(self, rows: int) -> None:
+        """Count rows that are written, and show it."""
         self.done += rows
         self.progress.update(self.done)

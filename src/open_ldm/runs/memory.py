@@ -200,6 +200,7 @@ class _WithoutNumbers(Draws):
     """Draws on fake tensors, of which no number can be taken: 0 hides the fewest tokens, which keeps the most memory."""
 
     def shared_uniform(self, purpose: str) -> float:
+        """Return 0, whatever it is for."""
         return 0.0
 
 

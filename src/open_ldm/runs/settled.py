@@ -60,6 +60,7 @@ class Settled:
         """
 
         def fix() -> str:
+            """Find what would fit."""
             smaller = divisors(micro_batch_size)[:-1]
             fitting = None if self.free is None else self.memory().largest(smaller, self.free)
             if self.free is not None and fitting is None:

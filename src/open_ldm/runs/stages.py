@@ -218,13 +218,16 @@ class _Whole:
     superseded: Sequence[Stage]
 
     def begin(self) -> None:
+        """Write down the recipe of the run, which has not ended."""
         self.folder.write_config(to_yaml(self.recipe))
         self.folder.exit.unlink(missing_ok=True)
 
     def stopped(self, stage: Stage, code: int) -> int:
+        """Write down that the run stopped in a stage, and return the exit code."""
         return self.end(code, f"stopped in stage {stage.name} and saved", "run the same command again to go on")
 
     def failed(self, stage: Stage, error: BaseException) -> None:
+        """Write down that the run failed in a stage."""
         reason, fix = reason_and_fix(error)
         with suppress(DiskError):  # a full disk must not hide what went wrong first
             self.end(exit_code_of(error), f"stage {stage.name}: {reason}", fix)

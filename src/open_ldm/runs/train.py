@@ -113,6 +113,7 @@ def run_in_folder(
     machine = choose_device(recipe.training.device, recipe.training.dtype, scaled=True)
 
     def tell(error: BaseException) -> None:
+        """Write down how the run failed."""
         reason, fix = reason_and_fix(error)
         with suppress(DiskError):  # a full disk must not hide what went wrong first
             folder.write_exit(exit_code_of(error), reason, samples_seen_in(folder.events), fix)

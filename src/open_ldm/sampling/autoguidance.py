@@ -20,6 +20,7 @@ def with_guide(own: DenoiseBranches, guide: DenoiseBranches) -> DenoiseBranches:
     """Have the branch of the guide evaluated by another model, in a batch of its own; it is the last of the branches."""
 
     def denoise_branches(x_t: Tensor, t: float, branches: tuple[Branch, ...]) -> Denoised:
+        """Estimate x_0 of every branch, the guide's by the other model."""
         kept = tuple(branch for branch in branches if not branch.guide)
         if len(kept) == len(branches):
             return own(x_t, t, branches)

@@ -174,6 +174,7 @@ class Generator:
             watch = Watch(picture_seeds[first:stop], config.steps)
 
             def count(step: int, x_0: Tensor, before: int = before + left_out, watch: Watch = watch) -> None:
+                """Pass a step on, counted over all batches."""
                 watch.step(step)
                 if on_estimate is not None:
                     on_estimate(step, x_0)
@@ -202,6 +203,7 @@ class Generator:
         shape = (self.model.spec.facts.channels, *self.latent_size)
 
         def noise(step: int) -> Tensor:
+            """Draw the noise of a step, of each picture by its own seed."""
             rows = [seeds.normal(seed, "sampling step", [step], shape) for seed in picture_seeds]
             return torch.cat(rows).to(self.device)
 
@@ -253,6 +255,7 @@ class Generator:
         """
 
         def denoise_branches(x_t: Tensor, t: float, branches: tuple[Branch, ...]) -> Denoised:
+            """Estimate x_0 with the conditions of each branch, as one batch."""
             semantic = torch.cat([inputs.keep_semantic & (branch.semantic or negative is not None) for branch in branches])
             control = torch.cat([inputs.keep_control & (branch.control or keep_controls) for branch in branches])
             times = torch.full((len(x_t),), t, device=self.device)

@@ -209,6 +209,7 @@ def guided(denoise_branches: DenoiseBranches, config: GuidanceConfig, schedule: 
     """Wrap a denoiser with guidance; only the branches that a time needs are evaluated, as one batch."""
 
     def denoise(x_t: Tensor, t: float) -> Denoised:
+        """Estimate x_0 with guidance."""
         semantic, control, guide = scales(config, t, schedule)
         needed = branches(semantic, control, guide)
         repeated = x_t.repeat(len(needed), *(1,) * (x_t.ndim - 1))

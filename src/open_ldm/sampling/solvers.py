@@ -80,19 +80,23 @@ class _Point:
 
     @property
     def scale(self) -> float:
+        """`alpha + sigma`, by which x_t is divided on the straight path."""
         return self.alpha + self.sigma
 
     @property
     def tau(self) -> float:
+        """Share of the noise, in [0, 1]."""
         return self.sigma / self.scale
 
     @property
     def half_log_snr(self) -> float:
+        """`log(alpha / sigma)`, infinite at the ends."""
         if self.alpha == 0:
             return -math.inf
         return math.inf if self.sigma == 0 else math.log(self.alpha / self.sigma)
 
     def eps(self, x: Tensor, x_0: Tensor) -> Tensor:
+        """Return the noise in `x` that an estimate `x_0` leaves."""
         return (x - self.alpha * x_0) / self.sigma
 
 

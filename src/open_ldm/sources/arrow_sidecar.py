@@ -97,6 +97,7 @@ def write_arrow_sidecar(
     names: Sequence[str] | None,
     config: PictureFilesConfig,
     before: Stamp,
+    data_set: Sequence[str],
     *,
     digests: bool,
 ) -> None:
@@ -109,20 +110,27 @@ def write_arrow_sidecar(
         names: Their names, where a column names them.
         config: How pictures are read.
         before: What the file was before it was opened.
+        data_set: What names the data set in all its states (earlier_states.py).
         digests: Whether pictures are read, for their hashes and sizes.
 
     Raises:
         DataError: The file changed meanwhile, or an original size is no size.
         DiskError: The disk refuses.
     """
-    content = _content(rows, rules, names, config, digests=digests)
+    content = _content(rows, rules, names, config, data_set, digests=digests)
     if Stamp.of(file.stat()) != before:
         raise DataError(f"arrow file {file} changed while it was indexed", fix="run the same command again")
     save_sidecar(arrow_sidecar_of(file, rules), before, rules.plain(), content)
 
 
 def _content(
-    rows: Any, rules: ArrowRules, names: Sequence[str] | None, config: PictureFilesConfig, *, digests: bool
+    rows: Any,
+    rules: ArrowRules,
+    names: Sequence[str] | None,
+    config: PictureFilesConfig,
+    data_set: Sequence[str],
+    *,
+    digests: bool,
 ) -> SidecarContent:
     found = rules.columns
     outside = paths_without_bytes(rows, found.picture)
@@ -142,7 +150,7 @@ def _content(
     if digests:
         columns |= _of_pictures(rows, found.picture, sizes, config)
     faults = {row: NO_PICTURE for row, path in outside.items() if path is None}
-    told = {"without_picture": len(faults), "reading": plain(config.reading)}
+    told = {"without_picture": len(faults), "reading": plain(config.reading), "data_set": list(data_set)}
     return SidecarContent(columns, labels_of(rows, found), faults, told)
 
 

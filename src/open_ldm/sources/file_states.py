@@ -44,9 +44,12 @@ class FileStates:
         names: Names of all files, in the order of the source; None for one that is known to be bad.
         counts: Number of pictures in each file, int64; None where each file is one picture.
         chosen: Whatever else decides which pictures these are.
+        data_set: What stays the same when files are added: of each data set one list is kept, the newest.
     """
 
-    def __init__(self, root: Path, names: Sequence[str | None], counts: Indices | None = None, chosen: str = "") -> None:
+    def __init__(
+        self, root: Path, names: Sequence[str | None], counts: Indices | None = None, chosen: str = "", data_set: str = ""
+    ) -> None:
         self._root, self._names = str(root.resolve()), names
         self._ends = None if counts is None else counts.cumsum()
         self._length = len(names) if self._ends is None else int(self._ends[-1])
@@ -54,9 +57,7 @@ class FileStates:
             [self._root, *(name or "" for name in names), *([] if counts is None else [str(counts.tolist()), chosen])]
         )
         self._key = hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-        # Of a folder one list is kept, the newest; of shards a list for each pattern that names some of them.
-        place = self._root if counts is None else self._key
-        self._file = user_cache("digests") / f"{_short_hash(place)}.states.safetensors"
+        self._file = _file_of(f"{self._root}\0{data_set}" if data_set else self._root)
 
     def digests_of(self, indices: Indices) -> bytes | None:
         """Return the hashes of pictures, 16 bytes each, zeros for bad ones; None unless all are known and as they were.
@@ -116,6 +117,8 @@ class FileStates:
             states[files], kept[indices] = before, np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
             content = {"version": _VERSION, "key": self._key, "sha256": _hash(states, kept)}
             write_bytes(self._file, safetensors.numpy.save({"states": states, "digests": kept}, content))
+            with suppress(OSError):
+                _file_of(self._key).unlink(missing_ok=True)  # earlier versions kept a file for each state of shards
 
     def _files_of(self, indices: Indices) -> Indices:
         """The numbers of the files of some pictures: for single pictures the same, else each file once."""
@@ -149,19 +152,26 @@ class FileStates:
         return (states, digests) if shapes and said.get("sha256") == _hash(states, digests) else None
 
 
-def states_of_shards(shards: Sequence[Path], sizes: Indices, chosen: str) -> FileStates | None:
-    """Return what is remembered of shards with so many samples each, int64; None where they lie in several folders.
+def states_of_shards(path: str, shards: Sequence[Path], sizes: Indices, rules: object, bad: Sequence[int]) -> FileStates | None:
+    """Return what is remembered of shards; None where they lie in several folders.
 
-    `chosen` says which members are pictures, and which of these are bad.
+    Args:
+        path: The path or pattern that names them.
+        shards: Their files.
+        sizes: Number of samples in each, int64.
+        rules: Which members are pictures; `repr` tells them apart.
+        bad: Samples that are none.
     """
     folder = shards[0].parent
     if any(shard.parent != folder for shard in shards):
         return None
-    return FileStates(folder, [shard.name for shard in shards], sizes, chosen)
+    data_set = repr((str(Path(path).expanduser().absolute()), rules))
+    return FileStates(folder, [shard.name for shard in shards], sizes, repr((rules, bad)), data_set)
 
 
-def _short_hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+def _file_of(place: str) -> Path:
+    name = hashlib.blake2b(place.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    return user_cache("digests") / f"{name}.states.safetensors"
 
 
 def _hash(states: Array, digests: Array) -> str:

@@ -121,6 +121,11 @@ def is_table(path: Path) -> bool:
     return saved or any(file.name.lower() != "metadata.parquet" for file in tables)
 
 
+def is_hub_name(given: str) -> bool:
+    """Tell whether a text may be the name of a data set of the hub, OWNER/NAME: nothing of that name lies here."""
+    return "/" in given and _HUB_NAME.fullmatch(given) is not None and not Path(given).exists()
+
+
 def _local(datasets: Any, given: Path, subset: str | None) -> tuple[Openers, str]:
     if given.is_dir() and (given / "README.md").is_file() and _CONFIGS.match(_text(given / "README.md")):
         with _read_errors(str(given)):

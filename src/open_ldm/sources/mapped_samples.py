@@ -117,6 +117,7 @@ class MappedSamples(MappedIndex):
         path, names = self._shards[shard], sidecars_of(self._shards[shard], self._rules)
 
         def read() -> Sidecar:
+            """Map the sidecar of the shard; what came over a network is compared first."""
             try:
                 sidecar = read_sidecar(path, self._rules)
             except FileNotFoundError as error:

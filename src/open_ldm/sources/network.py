@@ -162,6 +162,7 @@ class Network:
         files, base = self._files()
 
         def read() -> bytes:
+            """Ask for the bytes once. Raises OSError where fewer come."""
             content = bytes(self._bounded(files.cat_file, f"{base}/{name}", start=offset, end=offset + size))
             if len(content) != size:
                 raise OSError(f"{len(content):,} bytes came of {size:,}")
@@ -193,6 +194,7 @@ class Network:
         failed: list[BaseException] = []
 
         def answer() -> None:
+            """Ask, and keep the answer or the error for whoever waits."""
             try:
                 result.append(ask(*given, **also))
             except BaseException as error:  # handed to the thread that waits

@@ -296,9 +296,11 @@ class _Draws:
         self._seed, self._index = seed, index
 
     def between(self, purpose: str, low: float, high: float) -> float:
+        """Draw a number from [low, high), by the purpose."""
         return low + (high - low) * (key(self._seed, f"shapes {purpose}", self._index) / 2**63)
 
     def one_of(self, purpose: str, options: list[T] | tuple[T, ...]) -> T:
+        """Draw one of the options, by the purpose."""
         return options[key(self._seed, f"shapes {purpose}", self._index) % len(options)]
 
 

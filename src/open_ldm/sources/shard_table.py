@@ -163,9 +163,19 @@ def write_table(
     return path
 
 
-def other_tables(folder: Path) -> bool:
-    """Return whether a folder holds a table of shards, whichever they are."""
-    return any(folder.glob(f"{_PREFIX}*{SUFFIX}"))
+def tables_in(folder: Path) -> list[Path]:
+    """Return the tables of shards that lie in a folder, whichever shards they are of."""
+    return sorted(folder.glob(f"{_PREFIX}*{SUFFIX}"))
+
+
+def told_of_set(table: Path) -> Mapping[str, Any]:
+    """Return the `also` of a table; nothing of one that is damaged, or of tar shards."""
+    try:
+        with safetensors.safe_open(table, framework="numpy") as opened:
+            also = parse_json((opened.metadata() or {})["table"]).get("also", {})
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, AttributeError):
+        return {}
+    return also if isinstance(also, Mapping) else {}
 
 
 def _counts(sidecar: Sidecar) -> list[tuple[int | str, int]]:

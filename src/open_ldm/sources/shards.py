@@ -166,8 +166,8 @@ class ShardsSource:
         """What is remembered of shards, for so many samples; few are looked up one by one, and no sidecar is read for them."""
         if self._storage.remote or count <= file_states.FEW:
             return None
-        chosen = repr((self.config.rules, [index for index, _ in self._samples.faults()]))
-        return file_states.states_of_shards(self._shards, self._samples.sizes, chosen)
+        bad = [index for index, _ in self._samples.faults()]
+        return file_states.states_of_shards(self.config.path, self._shards, self._samples.sizes, self.config.rules, bad)
 
     def ignore_captions(self) -> None:
         """Take pictures whose captions cannot be read as pictures without any, for a run that reads no captions."""

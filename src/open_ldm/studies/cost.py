@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.dry_run import DryRun, dry_run
+from open_ldm.studies.begun import as_study_begun
 from open_ldm.studies.page import PAPER_NOTE
 from open_ldm.studies.run import Choice, Job, jobs_of
 from open_ldm.studies.study import Study
@@ -74,6 +75,7 @@ def cost_of(study: Study, scale: str, out: Path, choice: Choice) -> Cost:
     """Build every training of a study once. Raises what building raises."""
     arms: list[ArmCost] = []
     counted: dict[str, DryRun] = {}
+    study, _ = as_study_begun(study, scale, out)
     for setting in study.settings(scale):
         runs: dict[Path, Job] = {}
         for job in jobs_of(study, setting, out, choice):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,11 +34,12 @@ from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
+from open_ldm.studies.begun import as_study_begun
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study
 from open_ldm.studies.results import Measured, read_measured, write_measured
-from open_ldm.studies.study import Setting, Study
+from open_ldm.studies.study import Setting, Study, slug
 
 MEASURED = "measured"
 _STATS = "latent_stats.json"
@@ -79,11 +80,6 @@ class Job:
     def finished(self) -> bool:
         """Whether training has saved after its last sample."""
         return self.samples_trained >= self.recipe.training.samples
-
-
-def slug(name: str) -> str:
-    """A name as a folder."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 
 def chosen_arms(study: Study, scale: str, only: Sequence[str]) -> tuple[str, ...]:
@@ -164,12 +160,15 @@ class Runner:
         silent: bool = False,
         figure_format: Format | None = None,
     ) -> None:
-        self.study, self.scale, self.out, self.choice, self.silent = study, scale, out, choice, silent
+        self.study, self._notes = as_study_begun(study, scale, out)
+        self.scale, self.out, self.choice, self.silent = scale, out, choice, silent
         self.figure_format = figure_format
         self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
 
     def run(self) -> StudyFound:
         """Train, measure and write. Raises StoppedError when a signal ended it; the same command goes on."""
+        for note in self._notes:
+            print(f"note: {note}", file=sys.stderr)
         try:
             for setting in self.study.settings(self.scale):
                 self._train_and_measure(setting)

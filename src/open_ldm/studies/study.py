@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,6 +13,11 @@ from open_ldm.pages.charts import Plot
 
 ScaleName = Literal["tiny", "small", "paper"]
 SCALES: tuple[ScaleName, ...] = ("tiny", "small", "paper")
+
+
+def slug(name: str) -> str:
+    """A name as a folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 
 @dataclass(frozen=True)

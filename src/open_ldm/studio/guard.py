@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -101,11 +102,9 @@ class Guard:
     def _knows_token(self, scope: Scope, headers: dict[str, str]) -> bool:
         bearer = headers.get("authorization", "")
         given = [bearer.removeprefix("Bearer ") if bearer.startswith("Bearer ") else None, self._token_in_query(scope)]
-        try:
+        with suppress(CookieError):  # cookies that cannot be read hold no token
             morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
             given.append(None if morsel is None else morsel.value)
-        except CookieError:
-            pass
         wanted = (self.token or "").encode()
         return any(hmac.compare_digest(one.encode(), wanted) for one in given if one is not None)
 
@@ -153,6 +152,7 @@ def _counted(receive: Receive, most: int) -> Receive:
     read = 0
 
     async def counted() -> Message:
+        """Receive a message; beyond the limit the client counts as gone."""
         nonlocal read
         message = await receive()
         read += len(message.get("body", b""))
@@ -163,6 +163,7 @@ def _counted(receive: Receive, most: int) -> Receive:
 
 def _with_headers(send: Send, headers: Headers) -> Send:
     async def sent(message: Message) -> None:
+        """Send a message, its start with the further headers."""
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await send(message)

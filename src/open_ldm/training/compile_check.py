@@ -35,6 +35,8 @@ def record_calls(run: Callable[[], object], blocks: Sequence[nn.Module]) -> list
     calls: dict[int, Call] = {}
 
     def remember(number: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        """Make a hook that keeps the first call of a block."""
+
         def hook(block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
             calls.setdefault(number, with_leaves(Call(given, named), _leaf))
 

@@ -79,10 +79,12 @@ class _Meter:
         self.since = time.perf_counter()
 
     def read(self, samples: int, waited: float) -> None:
+        """Count samples that were read, and the seconds that they were waited for."""
         self.samples += samples
         self.waited += waited
 
     def add(self, update: Update) -> None:
+        """Take in an update; one that was left out has no loss."""
         self.rate = update.learning_rate
         if update.applied:
             self.applied += 1
@@ -90,6 +92,7 @@ class _Meter:
             self.grad_norm += update.grad_norm
 
     def report(self, samples_seen: int) -> Report:
+        """Return means over the applied updates and speeds since the last report."""
         seconds = max(time.perf_counter() - self.since, 1e-9)
         applied = max(self.applied, 1)
         mean = (self.loss / applied, self.grad_norm / applied) if self.applied else (float("nan"), float("nan"))

@@ -106,6 +106,7 @@ def matched_names(there: Sequence[str], here: Sequence[str]) -> Matches:
     wanted = [name.casefold() for name in here if name not in exact]
 
     def found(name: str) -> int | None:
+        """Return the index of a class by its name, or by its name in other letters where that is unambiguous."""
         if name in exact:
             return exact[name]
         alike = folded.get(name.casefold(), [])

@@ -13,6 +13,7 @@ from open_ldm.commands.evaluate.reference import counted
 from open_ldm.core.distributed import World
 from open_ldm.core.events import Progress
 from open_ldm.core.meetings import Meetings
+from open_ldm.core.signals import StopRequest
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.parts import PartFolder, join_parts
 from open_ldm.evaluation.pictures import Pictures
@@ -28,6 +29,7 @@ class Collector:
         parts: How they are divided, and where what was collected is kept.
         world: The processes that share them.
         watched: Makes of a progress line what is told how many pictures are done, and raises StoppedError after a signal.
+        stop: That signal, which also ends a wait for the other processes.
         silent: Show no progress.
     """
 
@@ -35,6 +37,7 @@ class Collector:
     parts: Parts
     world: World
     watched: Callable[[Progress], Callable[[int], None]]
+    stop: StopRequest
     silent: bool
     _own: PartFolder | None = None
 
@@ -54,6 +57,7 @@ class Collector:
         meetings = self._meetings()
 
         def to_the_last(batches: Iterable[Pictures]) -> Iterator[Pictures]:
+            """Give this process's pictures, and end once those of all processes are done."""
             yield from meetings.during(batches)
             meetings.wait()
 
@@ -96,7 +100,7 @@ class Collector:
             return collect(batches, extractors, capacity=capacity_of(self.pictures), world=world, kept=own)
 
     def _meetings(self) -> Meetings:
-        return Meetings(self.world, self._note)
+        return Meetings(self.world, self._note, self.stop)
 
     def _note(self, text: str) -> None:
         if not self.silent:

@@ -136,6 +136,7 @@ class Evaluator:
         folder, source = run_folder_of(self.pictures.run.path) / FOLDER, open_data(self.pictures.run.recipe.data)
 
         def fitted() -> OwnFeatures:
+            """Take or fit the features."""
             with Progress(FIT.pictures, label="fit features", unit="pictures", silent=self.silent) as progress:
 
                 def shown(count: int, loss: float) -> None:
@@ -159,7 +160,7 @@ class Evaluator:
     @cached_property
     def collector(self) -> Collector:
         """Collects the pictures, or joins what tasks collected."""
-        return Collector(self.pictures, self.parts, self.world, self._watched, self.silent)
+        return Collector(self.pictures, self.parts, self.world, self._watched, self.stop, self.silent)
 
     def _measure(
         self, metrics: Sequence[Metric], samples: Sequence[Statistics], extractors: Sequence[FeatureExtractor]

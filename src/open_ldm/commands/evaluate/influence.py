@@ -54,6 +54,7 @@ def measure_influence(
     seeds = pictures.seeds[: metric.pictures]
 
     def batches() -> Iterator[ControlledPictures]:
+        """Sample the share of this process under all values."""
         drawn = ControlledSamples(pictures) if samples is None else samples
         for batch in drawn.batches(config.control, config.values, seeds, world, on_seeds):
             yield ControlledPictures({value: to_images(each) for value, each in batch.pixels.items()}, batch.seeds)

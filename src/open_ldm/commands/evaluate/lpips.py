@@ -38,6 +38,7 @@ def measure_lpips(
     seeds = pictures.seeds[: metric.pictures]
 
     def batches() -> Iterator[ControlledPictures]:
+        """Sample the share of this process twice, from other noise the second time."""
         done = 0
         for chosen in pictures.portions(seeds, world):
             requests = [pictures.request(seed) for seed in chosen]

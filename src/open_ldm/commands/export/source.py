@@ -6,6 +6,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -48,12 +49,10 @@ def write_source(folder: Path) -> str:
 
 def licence() -> str:
     """Return the text of this program's licence. Raises ConfigError where its files are not complete."""
-    try:
+    with suppress(PackageNotFoundError, OSError):  # a checkout that is not installed has the file beside its sources
         for file in distribution("open-ldm").files or ():
             if file.name == "LICENSE":
                 return file.read_text(encoding="utf-8")
-    except (PackageNotFoundError, OSError):
-        pass
     beside = _FOLDER.parents[1] / "LICENSE"
     if beside.is_file():
         return beside.read_text(encoding="utf-8")

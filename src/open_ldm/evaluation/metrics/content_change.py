@@ -75,6 +75,7 @@ def content_change(control: str, readings: Mapping[str, Sequence[Reading]], attr
         raise DataError(f"content_change: {count} pictures under {len(aligned)} values", needed="one picture and two values")
 
     def differ(values: Sequence[str], names: Sequence[str]) -> Tensor:
+        """Tell of each picture whether some of these facts are not the same under all values, bool [pictures]."""
         seen = [{tuple(aligned[value][row][name] for name in names) for value in values} for row in range(count)]
         return torch.tensor([len(each) > 1 for each in seen])
 

@@ -51,6 +51,7 @@ def real_readings(readings: Tensor, nearest: Tensor, values: Sequence[str]) -> R
     squares = {value: float(each.var(dim=0).sum()) / len(each) for value, each in kept.items()}
 
     def apart(one: str, other: str) -> float:
+        """Distance of the means under two values, in standard errors of it."""
         error = math.sqrt(squares[one] + squares[other])
         return float((means[one] - means[other]).norm()) / max(error, 1e-12)
 

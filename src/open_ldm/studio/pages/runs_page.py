@@ -37,6 +37,8 @@ def build(studio: Studio) -> None:
         return run_view(studio, name)
 
     def acting(act: Callable[[str], str]) -> Callable[[str], tuple[str, str, str]]:
+        """Make of an action on a run what a button does: act, and show the run again, or the error."""
+
         def done(name: str) -> tuple[str, str, str]:
             try:
                 words = status(act(name))

@@ -1,0 +1,72 @@
+"""A study keeps the editions of the packaged recipes that its trainings were begun with, for the arms to come too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from open_ldm.core.errors import ConfigError
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.runs.begun import begun_settings
+from open_ldm.runs.catalogue import all_packaged, editions
+from open_ldm.studies.study import Setting, Study, slug
+
+
+def as_study_begun(study: Study, scale: str, out: Path) -> tuple[Study, list[str]]:
+    """Choose the editions of a study's recipes: those of what was begun in its folder, where they are earlier ones.
+
+    Args:
+        study: As it is declared: a packaged recipe without an edition is the newest.
+        scale: One of its scales.
+        out: The folder of the study; it may be new.
+
+    Returns:
+        The study with NAME@K in the place of such recipes, and what the user should know of it, a line each.
+
+    Raises:
+        ConfigError: The study has no such scale.
+    """
+    settings = study.settings(scale)
+    begun: dict[str, int] = {}
+    for setting in settings:
+        for recipe, run in _runs(setting, out / slug(setting.name)):
+            edition = _edition_of(run) if recipe in all_packaged() else None
+            if edition is not None and edition in editions(recipe)[:-1]:
+                begun[recipe] = min(edition, begun.get(recipe, edition))
+    if not begun:
+        return study, []
+    named = {recipe: f"{recipe}@{edition}" for recipe, edition in begun.items()}
+    scales = {name: [_at(each, named) if name == scale else each for each in given] for name, given in study.scales.items()}
+    notes = [
+        f"{out} was begun under edition {edition} of {recipe} and goes on with that;"
+        f" another --out takes edition {editions(recipe)[-1]}"
+        for recipe, edition in begun.items()
+    ]
+    return replace(study, scales=scales), notes
+
+
+def _runs(setting: Setting, root: Path) -> Iterator[tuple[str, Path]]:
+    """The recipe and the folder of every training of a setting that is there, with any number of seeds."""
+    for name, source in setting.sources.items():
+        yield from ((source.recipe, run) for run in root.glob(f"from-{slug(name)}-seed*"))
+    for name in setting.arms:
+        trained = setting.run_of(name)
+        recipe = setting.arms[trained].recipe or setting.recipe
+        yield from ((recipe, run) for run in root.glob(f"{slug(trained)}-seed*"))
+
+
+def _edition_of(run: Path) -> int | None:
+    """The edition that a training was begun with; None before its first checkpoint, or where its folder is damaged."""
+    try:
+        begun = begun_settings(RunFolder(run))
+    except ConfigError:  # the training says what is wrong with it
+        return None
+    edition = None if begun is None else begun[0].get("edition", 1)
+    return edition if isinstance(edition, int) else None
+
+
+def _at(setting: Setting, named: dict[str, str]) -> Setting:
+    arms = {name: replace(arm, recipe=arm.recipe and named.get(arm.recipe, arm.recipe)) for name, arm in setting.arms.items()}
+    sources = {name: replace(each, recipe=named.get(each.recipe, each.recipe)) for name, each in setting.sources.items()}
+    return replace(setting, recipe=named.get(setting.recipe, setting.recipe), arms=arms, sources=sources)
