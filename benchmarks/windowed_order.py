@@ -68,7 +68,7 @@ def exact(order: WindowedOrder, positions: int) -> dict[str, Any]:
     """Draw positions of three epochs, and find the way back from each sample; equal samples would be equal positions."""
     draw = np.random.default_rng(0)
     wrong, indices = 0, set()
-    for position in draw.integers(0, 3 * SAMPLES, positions).tolist():
+    for position in np.sort(draw.integers(0, 3 * SAMPLES, positions)).tolist():  # neighbours share what a window needs
         epoch, number = divmod(position, SAMPLES)
         index = order.index_at(epoch, number)
         wrong += not (0 <= index < SAMPLES and order.number_of(epoch, index) == number)
