@@ -76,6 +76,19 @@ def test_a_typed_value_means_what_a_record_means(control: Control, text: str, wa
 
 
 @pytest.mark.parametrize(
+    ("control", "text", "said"),
+    [
+        (OriginalSize(), "999999x1", "needed: at most 31415 pixels a side"),
+        (OriginalSize(), "1x31416", "needed: at most 31415 pixels a side"),
+        (Crop(), "1e6,0", "needed: at most 31 times"),
+    ],
+)
+def test_a_value_that_the_embedding_cannot_tell_from_others_is_refused(control: Control, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        control.read(text, VIEW)
+
+
+@pytest.mark.parametrize(
     ("control", "text"),
     [
         (OriginalSize(), "256"),

@@ -23,7 +23,7 @@ from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.data.columns import Columns, Given
 from open_ldm.model.spec import DataFacts
-from open_ldm.sampling.requests import SampleRequest, build_inputs
+from open_ldm.sampling.requests import SampleRequest, build_inputs, control_texts
 from tests.encoded.cache.small_data import TRANSFORM, Pictures
 from tests.helpers import record
 
@@ -219,6 +219,18 @@ def test_a_table_has_a_null_row_and_a_gate() -> None:
     found.sum().backward()
     assert embedding.table.weight.grad is not None
     assert embedding.table.weight.grad.abs().sum(dim=1).gt(0).tolist() == [True, False, True, True]
+
+
+def test_what_may_be_asked_is_told_by_what_was_recorded() -> None:
+    stain, log = Metadata(column="stain"), Metadata(column="magnification", scale="log")
+    assert stain.asked_form(view(stain)) == "one of HE, MT, PAS; an empty one leaves it open"
+    assert log.asked_form(view(log)) == "a number from 10 to 80; an empty one leaves it open"
+    assert Crop().asked_form(view()) == Crop.form
+
+
+def test_values_are_asked_for_as_they_are_typed() -> None:
+    given = {"magnification": 40, "dose": 0.25, "flip": True, "turn": 90.0, "stain": "HE", "site": None}
+    assert control_texts(given) == {"magnification": "40", "dose": "0.25", "flip": "1", "turn": "90", "stain": "HE"}
 
 
 def test_requests_ask_for_columns_by_name() -> None:

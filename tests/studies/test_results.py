@@ -64,6 +64,16 @@ def test_differences_are_paired_by_seed() -> None:
     assert single is not None and (single.low, single.high) == pytest.approx((-3 - math.sqrt(2), -3 + math.sqrt(2)))
 
 
+def test_seeds_that_agree_exactly_have_the_interval_of_their_pictures() -> None:
+    found = over_seeds(list(values(2.0, 2.0, 2.0).values()))
+    assert (found.mean, found.spread, found.over) == (2.0, 0.0, "pictures")
+    assert (found.low, found.high) == pytest.approx((2 - 1 / math.sqrt(3), 2 + 1 / math.sqrt(3)))
+    paired = difference(values(1.0, 11.0), values(0.8, 10.8))
+    assert paired is not None and (paired.low, paired.high) == pytest.approx((0.2 - 1, 0.2 + 1))
+    assert over_seeds([Value(0.0, 0.0, 0.0, "p")] * 3) == Summary(0.0, 0.0, 0.0, 0.0, 3)  # exact by construction
+    assert over_seeds(list(values(1.0, 2.0).values())).over == "seeds"
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(-2, -1, "supported"), (-2, 1, "undecided"), (1, 2, "contradicted"), (0, 0, "undecided")],

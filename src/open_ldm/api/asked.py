@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from open_ldm.commands.sample_options import SampleOptions
+from open_ldm.sampling.requests import control_texts
 
 
 def _indices(given: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -30,7 +30,7 @@ def asked_for(
 ) -> SampleOptions:
     """Say which pictures are asked for and what they start from; how they are sampled is left to the recipe."""
     count = (4 if sweep is None else 1) if count is None else count
-    named = {name: _text(value) for name, value in controls.items()}
+    named = control_texts(controls)
     options = SampleOptions(
         _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
     )
@@ -71,8 +71,3 @@ def _of_view(options: SampleOptions, view: str | None) -> SampleOptions:
     if view is None:
         return options
     return replace(options, aspect=view) if ":" in view else replace(options, view_size=view)
-
-
-def _text(value: Any) -> str:
-    """A control's value as it is typed: 1 for True."""
-    return str(int(value)) if isinstance(value, bool) else str(value)

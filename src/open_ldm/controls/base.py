@@ -99,6 +99,10 @@ class Control(Config):
         """The option by which this control is asked for; `option`, unless its settings say otherwise."""
         return self.option
 
+    def asked_form(self, view: ViewShape) -> str:
+        """Return in words what may be asked of a model of these data; `form`, unless it depends on them."""
+        return self.form
+
     @property
     def columns_read(self) -> tuple[str, ...]:
         """Columns of metadata that this control reads; `columns`, unless its settings say otherwise."""
@@ -167,9 +171,13 @@ class Control(Config):
         """Compute the numbers [B, self.numbers], float32, of a batch's records."""
         return torch.tensor([self.of(record) for record in records], dtype=torch.float32)
 
-    def misread(self, text: str) -> ConfigError:
-        """Return the error for a value that does not have the form `form`."""
-        return ConfigError(f"{self.asked_as}={text!r} cannot be read", needed=f"{self.asked_as}={self.form}")
+    def misread(self, text: str, needed: str | None = None) -> ConfigError:
+        """Return the error for a value that does not have the form `form`, or is not what is `needed`."""
+        return ConfigError(f"{self.asked_as}={text!r} cannot be read", needed=needed or f"{self.asked_as}={self.form}")
+
+
+LARGEST = 31_415.0
+"""Half the longest period of the features by which numbers are embedded: a model cannot tell larger ones apart."""
 
 
 def split_numbers(text: str, separator: str, count: int) -> list[float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from open_ldm.controls.base import Control, ViewShape, split_numbers
+from open_ldm.controls.base import LARGEST, Control, ViewShape, split_numbers
 from open_ldm.controls.gate import ConstantGate, GateConfig
 from open_ldm.data.sample import TransformRecord
 
@@ -37,4 +37,8 @@ class Crop(Control):
         numbers = split_numbers(text, ",", 2)
         if numbers is None or min(numbers) < 0:
             raise self.misread(text)
-        return 1000 * numbers[0] / view.height_px, 1000 * numbers[1] / view.width_px
+        top, left = 1000 * numbers[0] / view.height_px, 1000 * numbers[1] / view.width_px
+        if max(top, left) > LARGEST:
+            size = f"{view.height_px}x{view.width_px}"
+            raise self.misread(text, needed=f"at most {LARGEST / 1000:.0f} times the {size} pixels of a view")
+        return top, left

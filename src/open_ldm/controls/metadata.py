@@ -22,6 +22,7 @@ PER_DEVIATION = 250.0
 """A number two deviations from the mean is 500 away from it, so that most numbers of a column spread over 1000."""
 MOST_CATEGORIES = 1000
 _NAMED = 3
+_SHOWN = 12
 _ROUNDED = 1e-5
 """Ends of a range are shown with six digits, and may be typed so."""
 
@@ -129,6 +130,16 @@ class Metadata(Control):
         if facts.words:
             return (float(facts.words.index(str(facts.usual))),)
         return (self._standardised(UNKNOWN if facts.median is None else facts.median, facts),)
+
+    def asked_form(self, view: ViewShape) -> str:
+        """Return the categories that the model knows, or the range of numbers that training saw."""
+        facts = view.column(self.column)
+        if facts is None or (not facts.words and facts.smallest is None):
+            return self.form
+        if facts.words:
+            more = f" and {len(facts.words) - _SHOWN} more" if len(facts.words) > _SHOWN else ""
+            return f"one of {', '.join(facts.words[:_SHOWN])}{more}; an empty one leaves it open"
+        return f"a number from {facts.smallest:g} to {facts.largest:g}; an empty one leaves it open"
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
         """Read a number in the range that training saw, or a category; an empty text drops the control.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from open_ldm.controls.base import Control, ViewShape, split_numbers
+from open_ldm.controls.base import LARGEST, Control, ViewShape, split_numbers
 from open_ldm.controls.gate import GateConfig, PowerCosineGate
 from open_ldm.data.sample import TransformRecord
 
@@ -31,8 +31,10 @@ class OriginalSize(Control):
         return short * view.height_px / smaller, short * view.width_px / smaller
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
-        """Read `HEIGHTxWIDTH`, two positive numbers."""
+        """Read `HEIGHTxWIDTH`, two positive numbers of at most `LARGEST`."""
         numbers = split_numbers(text, "x", 2)
         if numbers is None or min(numbers) <= 0:
             raise self.misread(text)
+        if max(numbers) > LARGEST:
+            raise self.misread(text, needed=f"at most {LARGEST:.0f} pixels a side, the largest that a model tells apart")
         return tuple(numbers)

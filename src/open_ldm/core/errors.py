@@ -229,7 +229,8 @@ def nearest(given: str, possible: Iterable[str], *, listed_by: str = "") -> str:
     """
     names = [str(name) for name in possible]
     wrong = given[:_MOST_COMPARED]
-    close = difflib.get_close_matches(wrong, names, n=_NEAREST, cutoff=0.6)
+    folded = {name.casefold(): name for name in reversed(names)}
+    close = [folded[each] for each in difflib.get_close_matches(wrong.casefold(), folded, n=_NEAREST, cutoff=0.6)]
     whole = len(names) <= _NEAREST or sum(len(name) + 2 for name in names) <= _LIST_LENGTH
     shown = names if whole else list(dict.fromkeys([*close, *names[:_NEAREST]]))[:_NEAREST]
     text = shortened([cut(name, _NAME_LENGTH) for name in shown])

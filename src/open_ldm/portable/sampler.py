@@ -25,7 +25,7 @@ from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import ModelSpec, ProcessConfig
 from open_ldm.sampling.checks import PIPELINE, Asked
 from open_ldm.sampling.generate import Generator, SamplingConfig, changed_settings
-from open_ldm.sampling.requests import SampleRequest, build_inputs, class_at, label_of
+from open_ldm.sampling.requests import SampleRequest, build_inputs, class_at, control_texts, label_of
 from open_ldm.text import HuggingFaceEncoder, TextEncoder, Vocabulary, WordsConfig, WordsEncoder
 
 
@@ -78,7 +78,7 @@ class Sampler:
         prompts: Sequence[str],
         classes: Sequence[str | int],
         seeds: Sequence[int],
-        controls: Mapping[str, str],
+        controls: Mapping[str, Any],
         changes: Mapping[str, Any],
         *,
         negative: str | None = None,
@@ -91,7 +91,7 @@ class Sampler:
         Args:
             prompts, classes: What is shown; without any, pictures without a semantic condition.
             seeds: Of each prompt's or class's pictures.
-            controls: Values of controls, such as {"size": "64x64"}.
+            controls: Values of controls, such as {"size": "64x64", "dose": 10}; those that are None are not asked for.
             changes: Changed settings of sampling: steps, solver, semantic_scale, control_scale, spacing.
             negative: A prompt that guidance leads away from.
             vae: diffusers' autoencoder; None for a model of pixels.
@@ -111,8 +111,9 @@ class Sampler:
         machine = choose_device(kind, dtype or self.config.dtype)
         self.model.compute_in(machine.compute_dtype)
         encoder = self._text_encoder(text)
+        typed = control_texts(controls)
         named: Sequence[str | None] = [*prompts, *(self._class_name(one) for one in classes)] or [None]
-        requests = [SampleRequest(seed, shown, controls) for shown in named for seed in seeds]
+        requests = [SampleRequest(seed, shown, typed) for shown in named for seed in seeds]
         settings = changed_settings(self.config.sampling, **changes)
         if negative is not None:
             asked.check_negative(negative, encoder, settings.guidance.semantic_scale)

@@ -73,6 +73,17 @@ def build_inputs(
     )
 
 
+def control_texts(values: Mapping[str, object]) -> dict[str, str]:
+    """Return values of controls as they are typed: 1 for True and 1.0; those that are None are not asked for."""
+    return {name: _typed(value) for name, value in values.items() if value is not None}
+
+
+def _typed(value: object) -> str:
+    if isinstance(value, bool | float) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def label_of(name: str, facts: DataFacts) -> int:
     """Index of a class that is given by name, or, where names are words, by its index in ASCII digits.
 

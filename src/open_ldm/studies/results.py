@@ -17,6 +17,7 @@ from open_ldm.evaluation.bootstrap import difference_of
 # Two-sided 95 % points of Student's t by degrees of freedom; beyond the table by its expansion about the normal's.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _NORMAL95 = 1.959964
+_EXACT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -81,25 +82,26 @@ def write_measured(path: Path, found: Sequence[Measured]) -> None:
 @dataclass(frozen=True)
 class Summary:
     """A number over `count` seeds: mean, standard deviation between seeds (None for one seed), and an interval: of 95 % for the
-    mean over seeds by Student's t, or for one seed that of the bootstrap over its pictures."""
+    mean over seeds by Student's t, or that of the bootstrap over `pictures`, for one seed and for seeds that agree exactly."""
 
     mean: float
     spread: float | None
     low: float
     high: float
     count: int
+    pictures: bool = False
 
     @property
     def over(self) -> str:
         """What the interval is over."""
-        return "seeds" if self.count > 1 else "pictures"
+        return "pictures" if self.pictures or self.count == 1 else "seeds"
 
 
 def over_seeds(values: Sequence[Value]) -> Summary:
     """Summarise one metric of one arm. Raises ValueError when there are none."""
     if len(values) == 1:
         return Summary(values[0].value, None, values[0].low, values[0].high, 1)
-    return _of_numbers([each.value for each in values])
+    return _of_numbers([(each.value, each.low, each.high) for each in values])
 
 
 def difference(arm: Mapping[int, Value], against: Mapping[int, Value]) -> Summary | None:
@@ -112,15 +114,28 @@ def difference(arm: Mapping[int, Value], against: Mapping[int, Value]) -> Summar
     if not seeds:
         return None
     if len(seeds) > 1:
-        return _of_numbers([arm[seed].value - against[seed].value for seed in seeds])
+        return _of_numbers([difference_of(arm[seed], against[seed]) for seed in seeds])
     value, low, high = difference_of(arm[seeds[0]], against[seeds[0]])
     return Summary(value, None, low, high, 1)
 
 
-def _of_numbers(numbers: Sequence[float]) -> Summary:
-    mean, spread, count = statistics.fmean(numbers), statistics.stdev(numbers), len(numbers)
-    reach = t95(count - 1) * spread / math.sqrt(count)
-    return Summary(mean, spread, mean - reach, mean + reach, count)
+def _of_numbers(found: Sequence[tuple[float, float, float]]) -> Summary:
+    """Summarise values with the lower and upper end of their intervals over pictures.
+
+    Seeds that agree exactly, such as shares of a hundred pictures, have no spread, which is no certainty: their mean then has
+    the interval of the pictures of all of them.
+    """
+    numbers, count = [value for value, *_ in found], len(found)
+    mean, spread = statistics.fmean(numbers), statistics.stdev(numbers)
+    if spread > _EXACT:
+        reach = t95(count - 1) * spread / math.sqrt(count)
+        return Summary(mean, spread, mean - reach, mean + reach, count)
+    below, above = (math.hypot(*(value - end for value, end in ends)) / count for ends in _ends(found))
+    return Summary(mean, spread, mean - below, mean + above, count, pictures=below + above > 0)
+
+
+def _ends(found: Sequence[tuple[float, float, float]]) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    return [(value, low) for value, low, _ in found], [(value, high) for value, _, high in found]
 
 
 def t95(freedom: int) -> float:

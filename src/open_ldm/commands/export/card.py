@@ -64,7 +64,9 @@ def _content(loaded: LoadedRun, history: RunHistory, folder: Path) -> dict[str, 
         "latents": (folder / "vae").is_dir(),
         "classes": ", ".join(map(_quoted, names[:_SHOWN_CLASSES])) if isinstance(semantic, ClassSemantic) else "",
         "more_classes": max(0, len(names) - _SHOWN_CLASSES),
-        "controls": [(_plain(control.asked_as), _plain(control.form)) for control in recipe.conditioning.controls],
+        "controls": [
+            (_plain(control.asked_as), _plain(control.asked_form(facts.view))) for control in recipe.conditioning.controls
+        ],
         "size": f"{recipe.data.transform.height_px}x{recipe.data.transform.width_px}",
         "denoiser": recipe.denoiser.kind,
         "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
