@@ -55,7 +55,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
     "unet": (
         [CLASS % "context", f"conditioning.controls=[{', '.join(METADATA)}]"],
-        {"class_labels": 1, "controls": {"stain": "PAS", "zoom": "10"}},
+        {"class_labels": 1, "controls": {"stain": "PAS", "zoom": 10}},
     ),
     "mdtv2": ([CLASS % "modulation", DDPM + "}"], {"class_labels": "cat"}),
     "pixart": ([], {"prompt": ["a red circle", "a blue square"], "controls": {"size": "32x32"}, "solver": "ddim"}),
@@ -127,7 +127,8 @@ def sampled_here(run: Path, given: dict[str, Any]) -> torch.Tensor:
     )
     if options.negative_prompt:
         check_negative(loaded, options.negative_prompt, settings)
-    requests = requests_from(loaded, prompts, classes, given["num_images"], given["seed"], given.get("controls", {}))
+    controls = {name: str(value) for name, value in given.get("controls", {}).items()}
+    requests = requests_from(loaded, prompts, classes, given["num_images"], given["seed"], controls)
     return sample_images(loaded, requests, settings, None, options.negative_prompt)
 
 

@@ -36,6 +36,7 @@ def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
     """
     with shapes_only():
         model = DiffusionModel(spec).requires_grad_(False)
+    with torch.device("meta"):
         x_t, t = torch.empty(1, spec.facts.channels, *latent_size), torch.empty(1)
         inputs = empty_inputs(spec.conditioning)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
