@@ -131,6 +131,15 @@ def test_a_signal_while_an_arm_is_measured_tells_how_to_go_on(tmp_path: Path, mo
         run(tmp_path, "constant")
 
 
+def test_a_signal_while_features_are_fitted_tells_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object, **options: object) -> None:
+        raise StoppedError("stopped by SIGTERM and saved", fix="the same command goes on")
+
+    monkeypatch.setattr(studies_run, "fit_features", stopped)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM and saved; fix: go on with: ldm study small"):
+        run(tmp_path, "constant")
+
+
 def test_features_are_fitted_again_where_their_settings_changed(home: Path, both: StudyFound) -> None:
     fitted = home / "out" / "shapes" / "features"
     assert is_fitted(fitted, FIT)

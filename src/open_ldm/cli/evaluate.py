@@ -108,7 +108,7 @@ def fit_features(
 ) -> int:
     """Train a small classifier on labelled pictures, whose features then measure pictures of that kind. Minutes on a CPU.
 
-    The same command again goes on where it stopped.
+    The same command again goes on where it stopped, and leaves a finished one as it is.
     """
     from open_ldm.commands.evaluate.options import choice_of, fit_config_from
     from open_ldm.commands.fit_features import fit_features
@@ -124,10 +124,10 @@ def fit_features(
         changes=of_data,
     )
     if as_json:
-        print_json(
-            {"folder": str(fitted.folder), "accuracy": fitted.accuracy, "tested": fitted.tested, "sha256": fitted.sha256}
-        )
+        found = {"accuracy": fitted.accuracy, "tested": fitted.tested, "sha256": fitted.sha256}
+        print_json({"folder": str(fitted.folder), **found, "was_there": fitted.was_there})
     else:
-        show(f"{fitted.accuracy:.1%} of {fitted.tested:,} held-out pictures recognised")
+        already = "already there: " if fitted.was_there else ""
+        show(f"{already}{fitted.accuracy:.1%} of {fitted.tested:,} held-out pictures recognised")
         show(f"use it: ldm evaluate RUN --extractor {shlex.quote(str(fitted.folder))}")
     return 0

@@ -260,7 +260,10 @@ class Runner:
         fitted = self._fitted(setting)
         if isinstance(features, FitConfig) and not is_fitted(fitted, features):
             self._say(f"{setting.name}: features are fitted on its data")
-            fit_features(self._base(setting).data, fitted, features, silent=self.silent)
+            try:
+                fit_features(self._base(setting).data, fitted, features, silent=self.silent, replace=True)
+            except StoppedError as error:
+                raise self._stopped(error.problem) from None
         return self._evaluator_as_is(setting)
 
     def _evaluator_as_is(self, setting: Setting) -> Evaluator:
