@@ -68,6 +68,31 @@ def test_words_of_other_trainers_are_answered(capsys: pytest.CaptureFixture[str]
     assert meant_by("magnification", lambda _: True) == ""
 
 
+@pytest.mark.parametrize("verb", [*verbs(), ("evaluate",)], ids=" ".join)
+def test_no_verb_takes_a_setting_twice(capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]) -> None:
+    command = typer.main.get_command(app)
+    for word in verb:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    command = getattr(command, "commands", {}).get("RUN|FOLDER", command)
+    for parameter in command.params:
+        if parameter.metavar is None or "=VALUE" not in parameter.metavar:
+            continue
+        option = () if parameter.param_type_name == "argument" else (parameter.opts[0],)
+        before = sum(one.param_type_name == "argument" for one in command.params) - (0 if option else 1)
+        words = (*verb, *(["x"] * (before if not option else before - 1)))
+        code, _, err = ldm(capsys, *words, *option, "a.b=1", *option, "c=1", *option, "a.b=2")
+        assert code == 2 and len(err.splitlines()) == 1, err
+        assert err.startswith("error: a.b=1 and a.b=2 were both given") and "needed: one of them" in err
+
+
+def test_a_setting_may_be_said_again_and_refined(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("train", tiny_recipe(tmp_path), "--dry-run", "--out", tmp_path / "run")
+    again = ("training.samples=64", "data.transform={size_px: 16, flip: 0.5}", "training.samples=64", "data.transform.flip=0.2")
+    assert ldm(capsys, *words, *again)[0] == 0
+    code, _, err = ldm(capsys, *words, "data.transform.flip=0.2", "data.transform={size_px: 16}")
+    assert code == 2 and "data.transform.flip=0.2 and data.transform={size_px: 16} were both given" in err
+
+
 def test_only_what_the_place_takes_is_offered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for command, meant in (
         (("sample", tmp_path, "--lr", 1), ""),

@@ -11,7 +11,7 @@ import typer
 from open_ldm.cli.completion import complete_run
 from open_ldm.cli.groups import OWN, WithOwnCommand
 from open_ldm.cli.help_lists import HelpWithLists
-from open_ldm.cli.options import Json, Out, print_json, show
+from open_ldm.cli.options import Json, Out, control_once, given_once, print_json, show
 from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored pictures.", rich_markup_mode=None)
@@ -34,7 +34,9 @@ def evaluate(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. sampling.steps=20 metrics.kid.subset_size=100."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", callback=given_once, help="Settings, e.g. sampling.steps=20 metrics.kid.subset_size=100."
+        ),
     ] = None,
     against: Annotated[
         str | None,
@@ -54,7 +56,8 @@ def evaluate(
     n: Annotated[int, typer.Option("--n", min=1, help="Pictures.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
     control: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Control of all pictures, e.g. size=256x256.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", callback=control_once, help="Control of all pictures, e.g. size=256x256."),
     ] = None,
     part: Annotated[str, typer.Option(help="train or held_out: which part of data with a holdout.")] = "train",
     cache: Annotated[Path, typer.Option(help="Where the data's statistics are kept.")] = Path("caches") / "references",
@@ -100,7 +103,11 @@ def fit_features(
     data: Annotated[str, typer.Argument(help="Labelled pictures: a recipe, a run, a folder of pictures, shards.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. pictures=200000; data.KEY=VALUE changes DATA's recipe."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Settings, e.g. pictures=200000; data.KEY=VALUE changes DATA's recipe.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the extractor.")] = Path("features"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, given_once, print_json
 
 
 def plan(
@@ -18,7 +18,12 @@ def plan(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.", autocompletion=complete_setting),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Changes, e.g. training.batch_size=64.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many devices share the batch.")] = 1,
     memory: Annotated[

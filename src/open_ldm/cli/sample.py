@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from open_ldm.cli.completion import complete_run
-from open_ldm.cli.options import Json, Out, load_torch, print_json, show
+from open_ldm.cli.options import Json, Out, control_once, load_torch, print_json, show
 
 if TYPE_CHECKING:
     from open_ldm.commands.sample_options import SampleOptions
@@ -62,7 +62,9 @@ Strength = Annotated[float | None, typer.Option(help="Time that it is noised to,
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.", autocompletion=complete_run)],
-    controls: Annotated[list[str] | None, typer.Argument(metavar="[CONTROL=VALUE]...", help="{controls}")] = None,
+    controls: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONTROL=VALUE]...", callback=control_once, help="{controls}")
+    ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A caption; may be given several times.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of captions, one a line; # starts a comment.")] = None,
     sweep: Sweep = None,

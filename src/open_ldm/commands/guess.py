@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import ConfigError, DataError, escaped
+from open_ldm.core.overrides import last_given
 from open_ldm.data import channels, pictures
 from open_ldm.data.decoded import FileKind, kind_of
 from open_ldm.data.ome import read_ome
@@ -104,7 +105,7 @@ def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
         return recipe, list(overrides)
     found = guess(recipe)
     print(escaped(found.text(), keep="\n"), file=sys.stderr)
-    return found.recipe, [*found.overrides, *overrides]
+    return found.recipe, last_given([*found.overrides, *overrides])
 
 
 def _source_of(path: Path) -> FileSourceConfig:

@@ -20,6 +20,7 @@ from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
+from open_ldm.core.overrides import last_given
 from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
@@ -122,7 +123,7 @@ def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: st
 def _job(study: Study, name: str, seed: int, run: Path, folder: Path, recipe: str, changes: Sequence[str]) -> Job:
     recipe = with_edition(recipe)  # all jobs of a study train the same, also those that another one was begun before
     named = f"name={study.name}-{slug(name)}"
-    changes = [*changes, f"training.seed={seed}", named]
+    changes = last_given([*changes, f"training.seed={seed}", named])
     command = ("ldm", "train", recipe, *changes, "--out", str(run))
     return Job(name, seed, run, folder, load_recipe(recipe, changes), command)
 

@@ -17,6 +17,7 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress, samples_seen_in
 from open_ldm.core.files import write_json
+from open_ldm.core.overrides import last_given
 from open_ldm.core.threads import usable_cores
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.load import load_run
@@ -69,7 +70,7 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
     started = time.perf_counter()
     if version.pictures < 1:
         raise ConfigError(f"{version.pictures} pictures for each number of the demo", needed="1 or more")
-    changes = {model: (*version.changes[model], *overrides) for model in version.recipes}
+    changes = {model: last_given([*version.changes[model], *overrides]) for model in version.recipes}
     resolved = {model: load_recipe(name, changes[model]) for model, name in version.recipes.items()}
     drawings = {model: _required_shapes(recipe, version) for model, recipe in resolved.items()}
     if not version.size_alone:
