@@ -27,7 +27,10 @@ def plan(
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many devices share the batch.")] = 1,
     memory: Annotated[
-        float | None, typer.Option(min=0.1, help="GB of memory of each device, for one that is not in this machine.")
+        float | None,
+        typer.Option(
+            min=0.1, help="GB of memory of each device, for one that is not in this machine; how fast it is, is not known then."
+        ),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time a few real updates, or matrix products where none fits.")
