@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 
+import open_ldm
 from open_ldm.cli.completion import complete_recipe, complete_run, complete_setting
 from open_ldm.cli.main import app
 from open_ldm.core.errors import ConfigError, DiskError
@@ -66,6 +67,30 @@ def test_words_of_other_trainers_are_answered(capsys: pytest.CaptureFixture[str]
     code, _, err = ldm(capsys, "sample", tmp_path, "--gpus", 2)
     assert code == 2 and "did you mean ldm train --gpus N" in err and "see ldm sample --help" in err
     assert meant_by("magnification", lambda _: True) == ""
+
+
+def test_a_mistyped_folder_is_told_of_folders_and_the_nearest(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cells", "runs/mine", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "config.yaml").touch()
+    (tmp_path / "cell.txt").touch()
+    kinds = "needed: a folder of pictures, a YAML file, a run folder or a packaged recipe"
+    for verb in (("data", "survey"), ("train",)):
+        code, _, err = ldm(capsys, *verb, "cell")
+        assert code == 2 and f"there is no folder, file or recipe 'cell'; {kinds}; fix: did you mean cells?" in err
+        code, _, err = ldm(capsys, *verb, "nope")
+        assert code == 2 and f"there is no folder, file or recipe 'nope'; {kinds}: one that `ldm recipes` lists" in err
+        code, _, err = ldm(capsys, *verb, "dem")
+        assert code == 2 and "did you mean 'demo'?" in err
+    with pytest.raises(ConfigError, match=r"needed: a folder of pictures.*did you mean runs/mine"):
+        open_ldm.survey("runs/mime")
+    code, _, err = ldm(capsys, "plan", "runs/min")
+    assert code == 2 and "there is no recipe 'runs/min'; needed: a YAML file" in err and "did you mean runs/mine?" in err
+    code, _, err = ldm(capsys, "plan", "cell")
+    assert code == 2 and "did you mean cells" not in err, "it holds pictures, which are no recipe"
 
 
 @pytest.mark.parametrize("verb", [*verbs(), ("evaluate",)], ids=" ".join)

@@ -21,6 +21,7 @@ from open_ldm.data.sample import BadPicture
 from open_ldm.data.survey import spread
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.catalogue import is_packaged
+from open_ldm.runs.recipe_files import require_recipe_or_pictures
 from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.hub_table import TABLE_SUFFIXES, is_table
 from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
@@ -106,8 +107,13 @@ def guess(given: str, split: str | None = None) -> Guess:
 
 
 def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the recipe and overrides to load: those given, or for data in the place of a recipe a guess, which is printed."""
+    """Return the recipe and overrides to load: those given, or for data in the place of a recipe a guess, which is printed.
+
+    Raises:
+        ConfigError: Nothing of that name is there; or what `guess` raises.
+    """
     if not is_data(recipe):
+        require_recipe_or_pictures(recipe)
         return recipe, list(overrides)
     split = next((each.removeprefix(_SPLIT) for each in reversed(overrides) if each.startswith(_SPLIT)), None)
     found = guess(recipe, split)
