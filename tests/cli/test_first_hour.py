@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -67,6 +68,19 @@ def test_words_of_other_trainers_are_answered(capsys: pytest.CaptureFixture[str]
     code, _, err = ldm(capsys, "sample", tmp_path, "--gpus", 2)
     assert code == 2 and "did you mean ldm train --gpus N" in err and "see ldm sample --help" in err
     assert meant_by("magnification", lambda _: True) == ""
+
+
+def test_the_name_of_a_deeper_setting_is_answered_by_its_path(tmp_path: Path) -> None:
+    recipe = str(tiny_recipe(tmp_path))
+    for word, said in (
+        ("split=train", "unknown key 'split'; did you mean data.source.split?"),
+        ("data.split=train", "unknown key 'data.split'; did you mean data.source.split?"),
+        ("flip=0.5", "unknown key 'flip'; did you mean data.transform.flip?"),
+        ("denoiser.groups=4", "unknown key 'denoiser.groups'; needed: one of "),  # of another kind, which stands there itself
+        ("kind=dit", "unknown key 'kind'; needed: one of "),  # too many have it
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            load_recipe(recipe, [word])
 
 
 def test_a_mistyped_folder_is_told_of_folders_and_the_nearest(
