@@ -106,5 +106,5 @@ def test_a_stop_while_the_accuracy_is_measured_loses_nothing(tmp_path: Path, mon
 
 def test_a_run_folder_is_no_place_for_it(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(ConfigError, match="is a run folder"):
+    with pytest.raises(ConfigError, match="is the folder of a training run"):
         fit_features(DATA, tmp_path, FIT, silent=True)

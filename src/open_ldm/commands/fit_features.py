@@ -12,7 +12,7 @@ from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.events import Progress
 from open_ldm.core.signals import StopRequest
 from open_ldm.evaluation.features.classifier_fit import FitConfig, Fitted, fit, fitted_before
-from open_ldm.run_folder.folder import is_run
+from open_ldm.run_folder.own_folder import require_no_run
 from open_ldm.sources.loader import DataConfig
 
 
@@ -47,10 +47,7 @@ def fit_features(
     """
     if not isinstance(data, DataConfig) and (Path(data) / SAMPLES).is_file():
         raise ConfigError(f"{data} holds samples of a model", needed="real pictures, which a model cannot have shaped")
-    if out.is_file():
-        raise ConfigError(f"--out {out} is a file", needed="the path of a folder")
-    if is_run(out):
-        raise ConfigError(f"--out {out} is a run folder", needed="a folder of the classifier's own", fix="choose another --out")
+    require_no_run(out, "classifier")
     with StopRequest() as stop:
         source = open_against(data, changes=changes)
         if not replace and (there := fitted_before(out, source, config)) is not None:

@@ -35,7 +35,7 @@ from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
-from open_ldm.studies.begun import as_study_begun
+from open_ldm.studies.begun import as_study_begun, require_folder_of
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study
@@ -165,6 +165,7 @@ class Runner:
         self.scale, self.out, self.choice, self.silent = scale, out, choice, silent
         self.figure_format = figure_format
         self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
+        require_folder_of(study, scale, out)
 
     def run(self) -> StudyFound:
         """Train, measure and write. Raises StoppedError when a signal ended it; the same command goes on."""

@@ -20,11 +20,12 @@ from open_ldm.core.files import write_json
 from open_ldm.core.overrides import last_given
 from open_ldm.core.threads import usable_cores
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.own_folder import require_own_folder
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.shapes import ShapesConfig
 
-FINDINGS = "demo.json"
+FINDINGS, PAGE = "demo.json", "demo.html"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
         What was found; its code is 1 where an interval lies on the wrong side of a claim.
 
     Raises:
-        ConfigError: A recipe lacks what the demo shows, or there is nothing to look at; nothing was trained.
+        ConfigError: A recipe lacks what the demo shows, there is nothing to look at, or `out` holds something else; nothing was
+            trained.
         StoppedError: A signal came; both runs have saved.
         OpenLdmError: A training failed.
     """
@@ -75,6 +77,7 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
     drawings = {model: _required_shapes(recipe, version) for model, recipe in resolved.items()}
     if not version.size_alone:
         _require_flip(resolved[IMPROVED])
+    require_own_folder(out, "demo", (*version.recipes, FINDINGS, PAGE))
     _train(out, {model: (version.recipes[model], *changes[model]) for model in resolved}, resolved, silent)
     findings = {
         model: measure_model(load_run(out / model), drawings[model], version, f"sample from {model}", silent=silent)
@@ -82,7 +85,7 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
     }
     claims = judge(findings[BASELINE], findings[IMPROVED])
     code = int(any(claim.wrong for claim in claims))
-    result = DemoResult(code, out, out / "demo.html", findings, claims, time.perf_counter() - started)
+    result = DemoResult(code, out, out / PAGE, findings, claims, time.perf_counter() - started)
     write_json(out / FINDINGS, result.to_json())
     write_page(result.page, drawings[IMPROVED], findings[BASELINE], findings[IMPROVED], claims, result.seconds)
     return result

@@ -26,6 +26,7 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.core.signals import StopRequest
 from open_ldm.evaluation.own_features import FOLDER, own_features
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.own_folder import require_own_folder
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
@@ -53,6 +54,7 @@ from open_ldm.studies.speedrun.settings import (
 )
 from open_ldm.tracking.commit import git_commit
 
+FOUND = "speedrun.json"
 _POINTS, _BEGAN, _STATS = "speedrun-points.json", "speedrun-began.json", "latent_stats.json"
 _PICTURE_SEED = 0
 
@@ -81,6 +83,7 @@ class Speedrun:
         for side in self.sides[1:]:
             require_comparable(self.base, resolved(side, choice))
         self.folder = out / "level"
+        require_own_folder(out, "speedrun", (self.folder.name, FOUND))
         self.level = read_level(self.folder)
         if self.level is not None and self.level.measured != self.measured:
             raise ConfigError(
@@ -122,7 +125,7 @@ class Speedrun:
         machines = dict.fromkeys(_began(each.run).get("machine") or self._machine for each in trainings)
         date = datetime.now(UTC).isoformat(timespec="seconds")
         found = Found(level, times, busy, "; ".join(machines), git_commit(), self.command, date, tuple(seeds))
-        write_json(self.out / "speedrun.json", found.to_json())
+        write_json(self.out / FOUND, found.to_json())
         return found
 
     def _train(self, training: Training) -> None:
