@@ -30,7 +30,7 @@ def test_a_run_folder_is_nobody_elses(capsys: pytest.CaptureFixture[str], tmp_pa
     (run / "config.yaml").write_text("name: mine\n")
     for words in (STUDY, DEMO, speedrun(tmp_path), ("encode", tiny_recipe(tmp_path), "data.views=1")):
         code, _, err = ldm(capsys, *words, "--out", run)
-        assert code == 2 and f"{run} is the folder of a training run; needed: a folder of the " in err, err
+        assert code == 2 and f"{run} is the folder of a training run; needed: a folder of its own for the " in err, err
         assert err.endswith("fix: choose another --out\n") and held(run) == {"config.yaml"}
 
 

@@ -24,7 +24,7 @@ def require_no_run(out: Path, what: str) -> None:
     if out.is_file():
         raise ConfigError(f"--out {out} is a file", needed="the path of a folder", fix=_FIX)
     if is_run(out):
-        raise ConfigError(f"{out} is the folder of a training run", needed=f"a folder of the {what}'s own", fix=_FIX)
+        raise ConfigError(f"{out} is the folder of a training run", needed=f"a folder of its own for the {what}", fix=_FIX)
 
 
 def require_own_folder(out: Path, what: str, own: Collection[str]) -> None:
