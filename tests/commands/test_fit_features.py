@@ -64,7 +64,8 @@ def test_other_settings_or_data_are_refused_by_name(tmp_path: Path, monkeypatch:
     with pytest.raises(ConfigError, match="fitted with other data"):
         fit_features(fewer, tmp_path, FIT, silent=True)
     monkeypatch.undo()
-    assert not fit_features(DATA, tmp_path, other, silent=True, replace=True).was_there
+    longer = FIT.model_copy(update={"pictures": 96})
+    assert not fit_features(DATA, tmp_path, longer, silent=True, replace=True).was_there
 
 
 def test_a_damaged_classifier_is_fitted_again(tmp_path: Path) -> None:

@@ -16,6 +16,11 @@ from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored pictures.", rich_markup_mode=None)
 
+Control = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", callback=control_once, help="Control of all pictures, e.g. size=256x256."),
+]
+
 
 @app.command(
     OWN,
@@ -55,10 +60,7 @@ def evaluate(
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Pictures.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", callback=control_once, help="Control of all pictures, e.g. size=256x256."),
-    ] = None,
+    control: Control = None,
     part: Annotated[str, typer.Option(help="train or held_out: which part of data with a holdout.")] = "train",
     cache: Annotated[Path, typer.Option(help="Where the data's statistics are kept.")] = Path("caches") / "references",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

@@ -11,6 +11,11 @@ import typer
 from open_ldm.cli.completion import complete_recipe, complete_setting
 from open_ldm.cli.options import Json, given_once, print_json, show
 
+More = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="KEY=VALUE", callback=given_once, help="A change to the tuned recipe alone; repeatable."),
+]
+
 
 def speedrun(
     recipe: Annotated[
@@ -30,12 +35,7 @@ def speedrun(
         str | None,
         typer.Option("--tuned", help="The recipe to compare; RECIPE by default.", autocompletion=complete_recipe),
     ] = None,
-    more: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--with", metavar="KEY=VALUE", callback=given_once, help="A change to the tuned recipe alone; repeatable."
-        ),
-    ] = None,
+    more: More = None,
     name: Annotated[str, typer.Option("--name", help="Of the tuned recipe's row and folder.")] = "tuned",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each recipe.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="Of the first; use others for tuning.")] = 100,
