@@ -482,6 +482,7 @@ def test_transfer_takes_a_run_as_recipe_and_tells_what_cannot_be(
         ),
         ([text_run, text_run, "init_from=null", "--out", tmp_path / "none"], "init_from=null and SOURCE"),
         ([tmp_path, text_run, "--dry-run"], f"{tmp_path} is no run folder"),
+        ([text_run, text_run, "init_from.weights=ema", "--raw"], "init_from.weights=raw and init_from.weights=ema were both"),
     ):
         code, _, error = ldm(capsys, "transfer", *arguments)
         assert code == 2 and said in error and error.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 
+import open_ldm
 from open_ldm.cli.completion import complete_recipe, complete_run, complete_setting
 from open_ldm.cli.main import app
 from open_ldm.core.errors import ConfigError, DiskError
@@ -66,6 +68,68 @@ def test_words_of_other_trainers_are_answered(capsys: pytest.CaptureFixture[str]
     code, _, err = ldm(capsys, "sample", tmp_path, "--gpus", 2)
     assert code == 2 and "did you mean ldm train --gpus N" in err and "see ldm sample --help" in err
     assert meant_by("magnification", lambda _: True) == ""
+
+
+def test_the_name_of_a_deeper_setting_is_answered_by_its_path(tmp_path: Path) -> None:
+    recipe = str(tiny_recipe(tmp_path))
+    for word, said in (
+        ("split=train", "unknown key 'split'; did you mean data.source.split?"),
+        ("data.split=train", "unknown key 'data.split'; did you mean data.source.split?"),
+        ("flip=0.5", "unknown key 'flip'; did you mean data.transform.flip?"),
+        ("denoiser.groups=4", "unknown key 'denoiser.groups'; needed: one of "),  # of another kind, which stands there itself
+        ("kind=dit", "unknown key 'kind'; needed: one of "),  # too many have it
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            load_recipe(recipe, [word])
+
+
+def test_a_mistyped_folder_is_told_of_folders_and_the_nearest(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cells", "runs/mine", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "config.yaml").touch()
+    (tmp_path / "cell.txt").touch()
+    kinds = "needed: a folder of pictures, a YAML file, a run folder or a packaged recipe"
+    for verb in (("data", "survey"), ("train",)):
+        code, _, err = ldm(capsys, *verb, "cell")
+        assert code == 2 and f"there is no folder, file or recipe 'cell'; {kinds}; fix: did you mean cells?" in err
+        code, _, err = ldm(capsys, *verb, "nope")
+        assert code == 2 and f"there is no folder, file or recipe 'nope'; {kinds}: one that `ldm recipes` lists" in err
+        code, _, err = ldm(capsys, *verb, "dem")
+        assert code == 2 and "did you mean 'demo'?" in err
+    with pytest.raises(ConfigError, match=r"needed: a folder of pictures.*did you mean runs/mine"):
+        open_ldm.survey("runs/mime")
+    code, _, err = ldm(capsys, "plan", "runs/min")
+    assert code == 2 and "there is no recipe 'runs/min'; needed: a YAML file" in err and "did you mean runs/mine?" in err
+    code, _, err = ldm(capsys, "plan", "cell")
+    assert code == 2 and "did you mean cells" not in err, "it holds pictures, which are no recipe"
+
+
+@pytest.mark.parametrize("verb", [*verbs(), ("evaluate",)], ids=" ".join)
+def test_no_verb_takes_a_setting_twice(capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]) -> None:
+    command = typer.main.get_command(app)
+    for word in verb:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    command = getattr(command, "commands", {}).get("RUN|FOLDER", command)
+    for parameter in command.params:
+        if parameter.metavar is None or "=VALUE" not in parameter.metavar:
+            continue
+        option = () if parameter.param_type_name == "argument" else (parameter.opts[0],)
+        before = sum(one.param_type_name == "argument" for one in command.params) - (0 if option else 1)
+        words = (*verb, *(["x"] * (before if not option else before - 1)))
+        code, _, err = ldm(capsys, *words, *option, "a.b=1", *option, "c=1", *option, "a.b=2")
+        assert code == 2 and len(err.splitlines()) == 1, err
+        assert err.startswith("error: a.b=1 and a.b=2 were both given") and "needed: one of them" in err
+
+
+def test_a_setting_may_be_said_again_and_refined(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("train", tiny_recipe(tmp_path), "--dry-run", "--out", tmp_path / "run")
+    again = ("training.samples=64", "data.transform={size_px: 16, flip: 0.5}", "training.samples=64", "data.transform.flip=0.2")
+    assert ldm(capsys, *words, *again)[0] == 0
+    code, _, err = ldm(capsys, *words, "data.transform.flip=0.2", "data.transform={size_px: 16}")
+    assert code == 2 and "data.transform.flip=0.2 and data.transform={size_px: 16} were both given" in err
 
 
 def test_only_what_the_place_takes_is_offered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -162,3 +162,11 @@ def test_a_large_array_is_streamed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a part is"):
         write_npz(tmp_path / "b.npz", (64, 32, 64, 3), parts(1))
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_run_folder_takes_no_samples(capsys: Any, text_run: Path) -> None:
+    before = {path.name for path in text_run.iterdir()}
+    for more in ((), ("--npz", "--count", 2)):
+        code, _, err = ldm(capsys, "sample", text_run, "--prompt", "a red circle", *more, "--steps", 1, "--out", text_run)
+        assert code == 2 and f"{text_run} is the folder of a training run; needed: a folder of its own for the samples" in err
+    assert {path.name for path in text_run.iterdir()} == before

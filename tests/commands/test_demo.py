@@ -26,6 +26,7 @@ from open_ldm.commands.demo.text import demo_text
 from open_ldm.commands.demo.verdict import judge
 from open_ldm.commands.demo.versions import BASELINE, IMPROVED, Version
 from open_ldm.core.errors import ConfigError, OpenLdmError
+from open_ldm.core.overrides import last_given
 from open_ldm.data.shape_words import HELD_OUT, shapes_in
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_share
 from open_ldm.evaluation.shape_attributes import AgreementShares
@@ -166,7 +167,7 @@ def test_a_failed_training_is_told(tmp_path: Path, quick: None) -> None:
 
 def test_a_demo_stopped_by_ctrl_c_has_saved_both_runs(tmp_path: Path) -> None:
     more = ["training.samples=200000", "training.checkpoint_every_samples=100000", "--out", str(tmp_path), "--json"]
-    process = Started("tests.commands.demo_in_group", [*SMALL, *more])  # it starts its trainings as people's does
+    process = Started("tests.commands.demo_in_group", last_given([*SMALL, *more]))  # it starts its trainings as people's does
     deadline = time.monotonic() + 120
     logs = [tmp_path / name / "events.jsonl" for name in (BASELINE, IMPROVED)]
     while not all(log.is_file() and '"train"' in log.read_text() for log in logs):

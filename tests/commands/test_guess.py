@@ -98,6 +98,18 @@ def test_a_recipe_is_chosen_that_fits_and_builds(name: str, tmp_path: Path) -> N
     assert shlex.split(found.text().splitlines()[-1])[3:] == list(found.overrides)
 
 
+def test_of_several_splits_the_guess_says_which_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{split}/{label}/{number}.png" for split in ("test", "train") for label in ("cat", "dog") for number in (1, 2)]
+    folder = pictures(tmp_path / "a", *names, "train/cat/3.png")
+    code, out, err = ldm(capsys, "data", "survey", folder)
+    assert code == 0 and "5 pictures" in out
+    assert "\nsplit: train of test, train; data.source.split=NAME takes another\n" in err
+    code, out, err = ldm(capsys, "data", "survey", folder, "data.source.split=test")
+    assert code == 0 and "4 pictures" in out and "4 pictures" in err and "takes another" not in err
+    code, _, err = ldm(capsys, "data", "survey", folder, "data.source.split=tset")
+    assert code == 2 and "did you mean 'test'?" in err
+
+
 def test_what_cannot_be_guessed_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="contains no pictures"):

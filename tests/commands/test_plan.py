@@ -92,21 +92,37 @@ def test_the_largest_micro_batch_fits_and_divides() -> None:
         micro_batches(TrainingConfig(samples=48, batch_size=48, checkpoint_every_samples=48), devices=5)
 
 
-def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(tmp_path: Path) -> None:
+def test_updates_are_timed_where_they_fit_and_computed_where_they_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = dry_run(recipe(tmp_path))
-    timed, computed = plan(run), plan(run, devices=2, memory_bytes=10**9)
-    assert timed.speed.measured and not computed.speed.measured
-    assert computed.memory.program == 0 < timed.memory.program and "the program" in timed.text()
+    timed = plan(run)
+    with monkeypatch.context() as patched:
+        patched.setattr(import_module("open_ldm.commands.plan.plan"), "available_bytes", lambda machine: 10**6)
+        computed = plan(run)
+    assert timed.speed.measured and not computed.speed.measured and computed.seconds is not None
     assert timed.seconds == pytest.approx(96 / timed.speed.samples_per_second)
-    assert computed.seconds == pytest.approx(48 / computed.speed.samples_per_second)
-    assert (timed.micro_batch, computed.micro_batch, computed.largest) == (4, 2, 2)
-    assert "2 x 1.00 GB that are not here, computing as cpu" in computed.text() and "not here" not in timed.text()
+    assert computed.seconds == pytest.approx(96 / computed.speed.samples_per_second)
+    assert "30% of the matrix speed" in computed.text() and "not here" not in timed.text()
     small = replace(timed, largest=2)
     assert "4 does not fit; fix: training.micro_batch_size=2" in small.text()
     assert "not even one picture fits; fix: a smaller" in replace(timed, largest=None).text()
     assert "fits; fix: training.recompute=blocks\n" in replace(timed, largest=None, largest_recomputed=4).text()
     both = "fix: training.micro_batch_size=1, or training.recompute=blocks training.micro_batch_size=2"
     assert both in replace(timed, largest=1, largest_recomputed=2).text()
+
+
+@pytest.mark.parametrize("elsewhere", [{"memory_bytes": 10**9}, {"devices": 2}, {"devices": 2, "memory_bytes": 10**9}])
+def test_devices_that_are_not_here_get_no_time(
+    elsewhere: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("open_ldm.commands.plan.speed"), "matrix_speed", None)
+    found = plan(dry_run(recipe(tmp_path)), **elsewhere)
+    assert found.seconds is None and found.speed.samples_per_second is None and not found.speed.measured
+    assert "speed        not known of devices that are not here" in found.text() and "\ntime " not in found.text()
+    assert found.micro_batch == found.largest == 4 // found.devices
+    if "memory_bytes" in elsewhere:
+        assert found.memory.program == 0 and f"{found.devices} x 1.00 GB that are not here, computing as cpu" in found.text()
 
 
 def test_without_measuring_nothing_is_measured(
@@ -120,11 +136,11 @@ def test_without_measuring_nothing_is_measured(
     for module, name in (("speed", "matrix_speed"), ("speed", "remember_peak"), ("plan", "measure_speed")):
         monkeypatch.setattr(import_module(f"open_ldm.commands.plan.{module}"), name, measured)
     path = tiny_recipe(tmp_path)
-    for more in ([], ["--memory", "1"]):
+    for more, fix in (([], "leave --no-measure out"), (["--memory", "1"], "without --memory")):
         with pytest.raises(SystemExit):
             main(["plan", str(path), "--no-measure", *more])
         said = capsys.readouterr().out
-        assert "speed        not known: " in said and "leave --no-measure out" in said and "\ntime " not in said
+        assert "speed        not known" in said and fix in said and "\ntime " not in said
         with pytest.raises(SystemExit):
             main(["plan", str(path), "--no-measure", "--json", *more])
         (found,) = json.loads(capsys.readouterr().out)["plans"]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from open_ldm.core.config import Config, read_yaml, to_yaml, validate
 from open_ldm.core.errors import ConfigError
-from open_ldm.core.overrides import apply_overrides, assignments
+from open_ldm.core.overrides import apply_overrides, assignments, last_given, require_given_once
 
 
 class Pictures(Config):
@@ -130,3 +130,18 @@ def test_a_yaml_file_may_name_a_date_and_is_told_to_quote_a_number(tmp_path: Pat
     path.write_text("name: 007\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="put it in quotes in the YAML"):
         validate(Settings, read_yaml(path), source="x")
+
+
+def test_what_a_later_assignment_replaces_is_refused() -> None:
+    require_given_once(["a.b=1", "a.c=2", "a.b=1", "a.b.d=3", "b=4"])  # said again, refined, others
+    for given in (["a.b=1", "c=0", "a.b=2"], ["a.b=1", "a={b: 2}"], ["a.b.c=1", "a.b=null"]):
+        with pytest.raises(ConfigError, match=f"{given[0]} and {given[-1]} were both given"):
+            require_given_once(given)
+    require_given_once(["a.b=1", "a=2"], nested=False)
+    with pytest.raises(ConfigError, match="size=16x16 and size=32x32 were both given"):
+        require_given_once(["size=16x16", "size=32x32"], nested=False)
+
+
+def test_what_a_program_put_first_gives_way() -> None:
+    given = ["ldm", "train", "a.b=1", "a.c=2", "a.b=3", "d.e.f=4", "d={e: null}", "d.g=5", "--out", "x"]
+    assert last_given(given) == ["ldm", "train", "a.c=2", "a.b=3", "d={e: null}", "d.g=5", "--out", "x"]

@@ -54,3 +54,11 @@ def test_fewer_samples_than_were_seen_are_refused(tmp_path: Path) -> None:
     trained(tmp_path, tmp_path / "run", 16)
     with pytest.raises(ConfigError, match=r"training.samples=8, and run folder .* has seen 16 samples"):
         trained(tmp_path, tmp_path / "run", 8)
+
+
+def test_another_batch_size_is_named_before_the_length_that_follows_from_it(tmp_path: Path) -> None:
+    constant = ["training.preview_every_samples=0", "training.samples=15"]
+    recipe = str(tiny_recipe(tmp_path))
+    assert train(load_recipe(recipe, constant), tmp_path / "run", silent=True).samples_seen == 16  # whole batches of 4
+    with pytest.raises(ConfigError, match=r"was started with training.batch_size=4 \(now 1\); needed: the same settings"):
+        train(load_recipe(recipe, [*constant, "training.batch_size=1"]), tmp_path / "run", silent=True)

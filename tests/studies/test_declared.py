@@ -11,6 +11,7 @@ import torch
 from open_ldm.commands.dry_run import assumed_facts
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.events import duration
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.loader import DataConfig, open_data
@@ -175,6 +176,21 @@ def test_the_cost_is_that_of_three_forward_passes() -> None:
     assert arm.flops == pytest.approx(2 * 3 * 2 * arm.gmacs * 1e9 * arm.samples)
     assert arm.gpu_hours == pytest.approx(arm.flops / SUSTAINED_TFLOPS / 1e12 / 3600)
     assert "Not run at this scale here" in cost.text() and "GPU hours" in cost.text()
+
+
+@pytest.mark.parametrize("scale", ["tiny", "small"])
+def test_what_is_run_here_is_told_in_time_on_this_machine(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_ldm.commands.plan.speed.matrix_speed", lambda machine: 1e11)
+    monkeypatch.setattr("open_ldm.commands.plan.speed.remember_peak", lambda machine, speed: speed)
+    cost = cost_of(study_of("size-grid"), scale, OUT, Choice())
+    seconds = cost.flops / (0.3 * 1e11)
+    assert (
+        f"about {duration(seconds)} at 30 GFLOP/s, 30% of the matrix speed of cpu" in cost.text() and "GPU" not in cost.text()
+    )
+    told = cost.to_json()
+    assert told["seconds"] == pytest.approx(seconds, abs=0.1) and told["flops_per_second"] == 0.3 * 1e11
+    assert sum(arm["seconds"] for arm in told["arms"]) == pytest.approx(seconds, rel=0.01)
+    assert "sustained_tflops" not in told and all("gpu_hours" not in arm for arm in told["arms"])
 
 
 @pytest.mark.parametrize("study", DRAWN, ids=lambda study: study.name)

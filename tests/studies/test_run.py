@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from open_ldm.core.errors import ConfigError, StoppedError
+from open_ldm.core.overrides import require_given_once
 from open_ldm.evaluation.features.classifier_fit import is_fitted
 from open_ldm.runs.context import TrainingResult
+from open_ldm.runs.recipe import load_recipe
 from open_ldm.studies import run as studies_run
 from open_ldm.studies.found import METRICS, StudyFound
 from open_ldm.studies.measure import read_strip
-from open_ldm.studies.run import Choice, Runner
+from open_ldm.studies.run import Choice, Runner, jobs_of
 from tests.run_folder.test_report import Page
 from tests.studies.small import FIT, small_study, told
 
@@ -120,6 +122,15 @@ def test_what_another_recipe_trained_is_told_before_anything_is_trained(
         away.rename(first)
 
 
+def test_commands_say_each_setting_once_and_that_of_the_user(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    (setting,) = study.settings("tiny")
+    for job in jobs_of(study, setting, tmp_path / "out", Choice(overrides=("training.samples=12", "data.holdout.share=0.3"))):
+        require_given_once(job.command)
+        assert "training.samples=12" in job.command and job.recipe.training.samples == 12
+        assert job.recipe == load_recipe(job.command[2], job.command[3:-2])
+
+
 def test_a_signal_while_an_arm_is_measured_tells_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*given: object, **options: object) -> None:
         raise StoppedError("stopped by SIGTERM", fix="run the same command again")
@@ -128,6 +139,15 @@ def test_a_signal_while_an_arm_is_measured_tells_how_to_go_on(tmp_path: Path, mo
     monkeypatch.setattr(studies_run.Runner, "_models", lambda *given: [Path("samples-8")])
     monkeypatch.setattr(studies_run.Evaluator, "measure", stopped)
     with pytest.raises(StoppedError, match="stopped by SIGTERM; fix: go on with: ldm study small"):
+        run(tmp_path, "constant")
+
+
+def test_a_signal_while_features_are_fitted_tells_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object, **options: object) -> None:
+        raise StoppedError("stopped by SIGTERM and saved", fix="the same command goes on")
+
+    monkeypatch.setattr(studies_run, "fit_features", stopped)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM and saved; fix: go on with: ldm study small"):
         run(tmp_path, "constant")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from open_ldm.commands.plan.speed import Speed
-from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.core.errors import ConfigError, DataError, StoppedError
 from open_ldm.core.events import Event
 from open_ldm.core.others import cores_of_others
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.studies.results import Value
 from open_ldm.studies.speedrun import Choice, Speedrun, cost_of
 from open_ldm.studies.speedrun.curve import Curve, Point, seconds_of_training, time_to
+from open_ldm.studies.speedrun.found import Found
 from open_ldm.studies.speedrun.level import Level
-from open_ldm.studies.speedrun.run import Found
 from open_ldm.studies.speedrun.settings import sides_of, training_of
 from open_ldm.studies.speedrun.table import BEGIN, END, rows_of, update_table
 from tests.runs.tiny import tiny_recipe
@@ -158,6 +159,16 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("speedrun") / "out"
     speedrun(folder, "training.optimizer.learning_rate=0.01").run()
     return folder
+
+
+def test_a_signal_while_features_are_fitted_tells_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        options["interrupt"]()  # type: ignore[operator]
+
+    monkeypatch.setattr("open_ldm.studies.speedrun.run.own_features", stopped)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM and saved; fix: go on with: ldm speedrun tiny"):
+        speedrun(tmp_path / "out")._features()
 
 
 def test_both_recipes_are_timed_to_the_level_of_the_first(out: Path) -> None:

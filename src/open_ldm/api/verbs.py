@@ -21,6 +21,7 @@ from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.editions import as_edition_begun
 from open_ldm.runs.recipe import Recipe
+from open_ldm.runs.recipe_files import require_recipe_or_pictures
 
 
 @in_python
@@ -166,6 +167,7 @@ def survey(data: RecipeLike | Run, *overrides: Override, decode: bool = False) -
         path = Path(data).expanduser()
         if not changes and _holds_pictures(path):
             return survey_data(path, decode=decode)
+        require_recipe_or_pictures(str(data))
         return survey_data(load_any_recipe(str(data), changes), decode=decode)
     return survey_data(load_recipe(data, *changes), decode=decode)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Elsewhere, Json, RunOut, print_json, require_dry_run, show
+from open_ldm.cli.options import Elsewhere, Json, RunOut, given_once, print_json, require_dry_run, show
 
 app = typer.Typer(help="Autoencoders of your own.", rich_markup_mode=None)
 
@@ -29,7 +29,10 @@ def train(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Changes, e.g. network.latent_channels=8.", autocompletion=complete_setting
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Changes, e.g. network.latent_channels=8.",
+            autocompletion=complete_setting,
         ),
     ] = None,
     out: RunOut = None,

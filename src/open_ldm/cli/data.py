@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Json, print_json, show
+from open_ldm.cli.options import Json, given_once, print_json, show
 from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(help="What a recipe's data look like.", rich_markup_mode=None)
@@ -17,7 +17,10 @@ Recipe = Annotated[
     str, typer.Argument(help="A packaged recipe (ldm recipes), a YAML file, or a run folder.", autocompletion=complete_recipe)
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.", autocompletion=complete_setting)
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", callback=given_once, help="Changes to the recipe.", autocompletion=complete_setting
+    ),
 ]
 
 
@@ -84,7 +87,11 @@ def index(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the source, such as picture=photo.png, or of the recipe."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Settings of the source, such as picture=photo.png, or of the recipe.",
+        ),
     ] = None,
     task: Annotated[
         str | None, typer.Option("--task", metavar="I/N", help="Only this share of the shards; the last one writes the table.")

@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_setting
-from open_ldm.cli.options import Json, Out, print_json
+from open_ldm.cli.options import Json, Out, given_once, print_json
 
 
 def demo(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes.", autocompletion=complete_setting),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", callback=given_once, help="Changes to both recipes.", autocompletion=complete_setting
+        ),
     ] = None,
     out: Out = None,
     quick: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Json, print_json, show
+from open_ldm.cli.options import Json, given_once, print_json, show
 
 
 def encode(
@@ -20,7 +20,10 @@ def encode(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Changes, e.g. data.views=4 cache.shard_mb=64.", autocompletion=complete_setting
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Changes, e.g. data.views=4 cache.shard_mb=64.",
+            autocompletion=complete_setting,
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the cache; the same as cache.path=FOLDER.")] = None,

@@ -11,10 +11,15 @@ import typer
 from open_ldm.cli.completion import complete_run
 from open_ldm.cli.groups import OWN, WithOwnCommand
 from open_ldm.cli.help_lists import HelpWithLists
-from open_ldm.cli.options import Json, Out, print_json, show
+from open_ldm.cli.options import Json, Out, control_once, given_once, print_json, show
 from open_ldm.core.errors import ConfigError
 
 app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored pictures.", rich_markup_mode=None)
+
+Control = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", callback=control_once, help="Control of all pictures, e.g. size=256x256."),
+]
 
 
 @app.command(
@@ -34,7 +39,9 @@ def evaluate(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. sampling.steps=20 metrics.kid.subset_size=100."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", callback=given_once, help="Settings, e.g. sampling.steps=20 metrics.kid.subset_size=100."
+        ),
     ] = None,
     against: Annotated[
         str | None,
@@ -53,9 +60,7 @@ def evaluate(
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Pictures.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
-    control: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Control of all pictures, e.g. size=256x256.")
-    ] = None,
+    control: Control = None,
     part: Annotated[str, typer.Option(help="train or held_out: which part of data with a holdout.")] = "train",
     cache: Annotated[Path, typer.Option(help="Where the data's statistics are kept.")] = Path("caches") / "references",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -100,7 +105,11 @@ def fit_features(
     data: Annotated[str, typer.Argument(help="Labelled pictures: a recipe, a run, a folder of pictures, shards.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. pictures=200000; data.KEY=VALUE changes DATA's recipe."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Settings, e.g. pictures=200000; data.KEY=VALUE changes DATA's recipe.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the extractor.")] = Path("features"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -108,7 +117,7 @@ def fit_features(
 ) -> int:
     """Train a small classifier on labelled pictures, whose features then measure pictures of that kind. Minutes on a CPU.
 
-    The same command again goes on where it stopped.
+    The same command again goes on where it stopped, and leaves a finished one as it is.
     """
     from open_ldm.commands.evaluate.options import choice_of, fit_config_from
     from open_ldm.commands.fit_features import fit_features
@@ -124,10 +133,10 @@ def fit_features(
         changes=of_data,
     )
     if as_json:
-        print_json(
-            {"folder": str(fitted.folder), "accuracy": fitted.accuracy, "tested": fitted.tested, "sha256": fitted.sha256}
-        )
+        found = {"accuracy": fitted.accuracy, "tested": fitted.tested, "sha256": fitted.sha256}
+        print_json({"folder": str(fitted.folder), **found, "was_there": fitted.was_there})
     else:
-        show(f"{fitted.accuracy:.1%} of {fitted.tested:,} held-out pictures recognised")
+        already = "already there: " if fitted.was_there else ""
+        show(f"{already}{fitted.accuracy:.1%} of {fitted.tested:,} held-out pictures recognised")
         show(f"use it: ldm evaluate RUN --extractor {shlex.quote(str(fitted.folder))}")
     return 0

@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from open_ldm.cli.completion import complete_run
-from open_ldm.cli.options import Json, load_torch, print_json, show
+from open_ldm.cli.options import Json, given_once, load_torch, print_json, show
 
 
 def import_(
     name: Annotated[str, typer.Argument(help="Which published model, e.g. dit-xl-2; a wrong name lists them.")],
     source: Annotated[Path, typer.Argument(help="Its file (.safetensors, .pt, ...) or a folder in diffusers' format.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to its recipe.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", callback=given_once, help="Changes to its recipe.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder to make; runs/NAME by default.")] = None,
     as_json: Json = False,
 ) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_run, complete_setting
-from open_ldm.cli.options import FigureFormat, Json, Out, print_json, show
+from open_ldm.cli.options import FigureFormat, Json, Out, given_once, print_json, show
 
 Format = Annotated[FigureFormat, typer.Option("--format", help="What plots are written as; PDF and PNG are for print.")]
 app = typer.Typer(
@@ -25,7 +25,9 @@ def schedule(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.", autocompletion=complete_setting),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", callback=given_once, help="Changes to the recipe.", autocompletion=complete_setting
+        ),
     ] = None,
     figure_format: Format = "svg",
     out: Out = None,

@@ -23,6 +23,24 @@ Elsewhere = Annotated[
 ]
 
 
+def given_once(settings: list[str] | None) -> list[str] | None:
+    """Refuse a setting that is given twice, with different values: the callback of every KEY=VALUE."""
+    return _given_once(settings, nested=True)
+
+
+def control_once(controls: list[str] | None) -> list[str] | None:
+    """Refuse a control that is given twice, with different values: the callback of every CONTROL=VALUE."""
+    return _given_once(controls, nested=False)
+
+
+def _given_once(given: list[str] | None, *, nested: bool) -> list[str] | None:
+    if given and len(given) > 1:
+        from open_ldm.core.overrides import require_given_once
+
+        require_given_once(given, nested=nested)
+    return given
+
+
 def load_torch(*, silent: bool = False) -> None:
     """Load what every training and sampling needs, which takes seconds on a slow disk: that is then said."""
     from open_ldm.core.slow_steps import SlowSteps

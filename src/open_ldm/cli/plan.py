@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Json, print_json
+from open_ldm.cli.options import Json, given_once, print_json
 
 
 def plan(
@@ -18,11 +18,19 @@ def plan(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.", autocompletion=complete_setting),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Changes, e.g. training.batch_size=64.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many devices share the batch.")] = 1,
     memory: Annotated[
-        float | None, typer.Option(min=0.1, help="GB of memory of each device, for one that is not in this machine.")
+        float | None,
+        typer.Option(
+            min=0.1, help="GB of memory of each device, for one that is not in this machine; how fast it is, is not known then."
+        ),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time a few real updates, or matrix products where none fits.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from open_ldm.cli.completion import complete_run
-from open_ldm.cli.options import Json, Out, load_torch, print_json, show
+from open_ldm.cli.options import Json, Out, control_once, load_torch, print_json, show
 
 if TYPE_CHECKING:
     from open_ldm.commands.sample_options import SampleOptions
@@ -59,10 +59,12 @@ Rescale = Annotated[
 ]
 Strength = Annotated[float | None, typer.Option(help="Time that it is noised to, 0.6 by default; 1 leaves nothing of it.")]
 
+Controls = Annotated[list[str] | None, typer.Argument(metavar="[CONTROL=VALUE]...", callback=control_once, help="{controls}")]
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, or one checkpoint inside it.", autocompletion=complete_run)],
-    controls: Annotated[list[str] | None, typer.Argument(metavar="[CONTROL=VALUE]...", help="{controls}")] = None,
+    controls: Controls = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A caption; may be given several times.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of captions, one a line; # starts a comment.")] = None,
     sweep: Sweep = None,

@@ -9,7 +9,12 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Json, print_json, show
+from open_ldm.cli.options import Json, given_once, print_json, show
+
+More = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="KEY=VALUE", callback=given_once, help="A change to the tuned recipe alone; repeatable."),
+]
 
 
 def speedrun(
@@ -19,16 +24,18 @@ def speedrun(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it and to the tuned one.", autocompletion=complete_setting),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Changes to it and to the tuned one.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     tuned: Annotated[
         str | None,
         typer.Option("--tuned", help="The recipe to compare; RECIPE by default.", autocompletion=complete_recipe),
     ] = None,
-    more: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="KEY=VALUE", help="A change to the tuned recipe alone; repeatable."),
-    ] = None,
+    more: More = None,
     name: Annotated[str, typer.Option("--name", help="Of the tuned recipe's row and folder.")] = "tuned",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each recipe.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="Of the first; use others for tuning.")] = 100,

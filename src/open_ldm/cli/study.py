@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from open_ldm.cli.options import FigureFormat, Json, print_json, show
+from open_ldm.cli.options import FigureFormat, Json, given_once, print_json, show
 
 
 def study(
     name: Annotated[str, typer.Argument(help="The study to run; list, or no name, lists them all.")] = "list",
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe of every arm.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", callback=given_once, help="Changes to the recipe of every arm."),
     ] = None,
     scale: Annotated[str, typer.Option(help="tiny (minutes), small (an hour), or paper (the real data and budgets).")] = "tiny",
     only: Annotated[list[str] | None, typer.Option(metavar="ARM", help="An arm to run; may be given several times.")] = None,

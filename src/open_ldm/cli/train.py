@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_setting
-from open_ldm.cli.options import Elsewhere, Json, RunOut, load_torch, print_json, require_dry_run, show
+from open_ldm.cli.options import Elsewhere, Json, RunOut, given_once, load_torch, print_json, require_dry_run, show
 
 if TYPE_CHECKING:
     from open_ldm.runs.recipe import Recipe
@@ -28,7 +28,12 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.batch_size=64.", autocompletion=complete_setting),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Changes, e.g. training.batch_size=64.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     out: RunOut = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Train on so many GPUs of this machine, by torchrun.")] = None,
@@ -110,11 +115,14 @@ def _in_processes(
     """The same command in several processes of this machine."""
     from open_ldm.commands.launch import launch
     from open_ldm.core.errors import ConfigError
+    from open_ldm.core.overrides import last_given
 
     if dry_run:
         raise ConfigError("--dry-run builds in one process", fix="leave --gpus and --processes out")
     on_cpu = ["training.device=cpu"] if processes is not None else []
     folder = [] if out is None else ["--out", str(out)]
     return launch(
-        ["train", recipe, *overrides, *on_cpu, *folder, *(["--json"] if as_json else [])], gpus=gpus, processes=processes
+        ["train", recipe, *last_given([*overrides, *on_cpu]), *folder, *(["--json"] if as_json else [])],
+        gpus=gpus,
+        processes=processes,
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from open_ldm.cli.completion import complete_recipe, complete_run, complete_setting
-from open_ldm.cli.options import Elsewhere, Json, RunOut
+from open_ldm.cli.options import Elsewhere, Json, RunOut, given_once
 from open_ldm.cli.train import train
 
 
@@ -26,7 +26,10 @@ def transfer(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Changes, e.g. init_from.positions=bicubic.", autocompletion=complete_setting
+            metavar="[KEY=VALUE]...",
+            callback=given_once,
+            help="Changes, e.g. init_from.positions=bicubic.",
+            autocompletion=complete_setting,
         ),
     ] = None,
     allow: Annotated[

@@ -24,6 +24,7 @@ from open_ldm.encoded.cache.build import Work
 from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.verify import Checked, check_entries
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.run_folder.own_folder import require_no_run
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.cached_source import remember_source
@@ -118,7 +119,7 @@ def encode(
         silent: Show no progress.
 
     Raises:
-        ConfigError: `entries` is given without `verify`.
+        ConfigError: `entries` is given without `verify`, or the cache would lie in a run folder.
         DataError: Stored entries do not belong to the pictures.
         StoppedError: A stop signal came (exit code 75).
     """
@@ -128,6 +129,8 @@ def encode(
         raise ConfigError(
             "cache.frozen=true encodes nothing", fix="leave it out here, and set it where the cache is trained from"
         )
+    if recipe.cache is not None:
+        require_no_run(recipe.cache.path, "cache")
     with StopRequest() as stop:
         world = world_of(recipe)
         with world.sharing_errors():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.core.errors import ConfigError, DataError, escaped
+from open_ldm.core.overrides import last_given
 from open_ldm.data import channels, pictures
 from open_ldm.data.decoded import FileKind, kind_of
 from open_ldm.data.ome import read_ome
@@ -20,6 +21,7 @@ from open_ldm.data.sample import BadPicture
 from open_ldm.data.survey import spread
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.catalogue import is_packaged
+from open_ldm.runs.recipe_files import require_recipe_or_pictures
 from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.hub_table import TABLE_SUFFIXES, is_table
 from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
@@ -29,6 +31,8 @@ _LOOKED_AT = 16
 _SIZES_PX = (16, 32, 64)
 _WITH_CAPTIONS, _OTHERS = "emoji-mmdit", "photos-dit"
 _TWELVE_BITS = 4095
+_SPLIT = "data.source.split="
+_SPLITS = re.compile(r" holds the splits (.*?)(?:, which are no classes)?$")
 
 FileSourceConfig = FolderConfig | ShardsConfig | HuggingFaceConfig
 FileSource = FolderSource | ShardsSource | HuggingFaceSource
@@ -42,16 +46,19 @@ class Guess:
         recipe: Name of the recipe.
         overrides: Settings as `key=value`.
         found: What the data hold, in words.
+        split: Which of several splits was taken where none was named, in words; else empty.
     """
 
     recipe: str
     overrides: tuple[str, ...]
     found: str
+    split: str = ""
 
     def text(self) -> str:
         """Write what was found and the command that says it in full."""
         command = shlex.join(["ldm", "train", self.recipe, *self.overrides])
-        return f"found: {self.found}\na first guess, to be changed as you like:\n  {command}"
+        taken = f"\n{self.split}" if self.split else ""
+        return f"found: {self.found}{taken}\na first guess, to be changed as you like:\n  {command}"
 
 
 def is_data(given: str) -> bool:
@@ -62,18 +69,19 @@ def is_data(given: str) -> bool:
     return path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *TABLE_SUFFIXES))
 
 
-def guess(given: str) -> Guess:
+def guess(given: str, split: str | None = None) -> Guess:
     """Look at pictures and choose a recipe.
 
     Args:
         given: A folder of pictures, of tar shards or of tables, or one .tar, .parquet or .arrow file.
+        split: The one to look at, of data that hold several; None takes the training split.
 
     Raises:
         ConfigError: Its layout needs a setting that nothing in it says.
         DataError: It holds no pictures, or none that can be read.
     """
     path = Path(given).expanduser()
-    looked = _with_split(_source_of(path))
+    looked, taken = _with_split(_source_of(path), split)
     kinds, contents = _look(looked.open())
     config = looked.model_validate({**looked.model_dump(), "channels": None, **_own_channels(kinds, contents)})
     source = config.open()
@@ -95,16 +103,22 @@ def guess(given: str) -> Guess:
         overrides.append("conditioning.semantic={kind: none}")
     common = Counter(map(str, kinds)).most_common(1)
     found = source.summary.sentence() + (f"; {common[0][0]}" if common else "")
-    return Guess(_WITH_CAPTIONS if captioned else _OTHERS, tuple(overrides), found)
+    return Guess(_WITH_CAPTIONS if captioned else _OTHERS, tuple(overrides), found, taken)
 
 
 def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the recipe and overrides to load: those given, or for data in the place of a recipe a guess, which is printed."""
+    """Return the recipe and overrides to load: those given, or for data in the place of a recipe a guess, which is printed.
+
+    Raises:
+        ConfigError: Nothing of that name is there; or what `guess` raises.
+    """
     if not is_data(recipe):
+        require_recipe_or_pictures(recipe)
         return recipe, list(overrides)
-    found = guess(recipe)
+    split = next((each.removeprefix(_SPLIT) for each in reversed(overrides) if each.startswith(_SPLIT)), None)
+    found = guess(recipe, split)
     print(escaped(found.text(), keep="\n"), file=sys.stderr)
-    return found.recipe, [*found.overrides, *overrides]
+    return found.recipe, last_given([*found.overrides, *overrides])
 
 
 def _source_of(path: Path) -> FileSourceConfig:
@@ -116,16 +130,20 @@ def _source_of(path: Path) -> FileSourceConfig:
     return FolderConfig(path=path, channels=1)
 
 
-def _with_split(config: FileSourceConfig) -> FileSourceConfig:
-    """Take the training split of data that hold several."""
+def _with_split(config: FileSourceConfig, wanted: str | None) -> tuple[FileSourceConfig, str]:
+    """Take the wanted split of data that hold several, or the training split, and say so."""
+    if wanted is not None and "split" in type(config).model_fields:
+        return config.model_validate({**config.model_dump(), "split": wanted}), ""
     try:
         config.open()
     except (ConfigError, DataError) as error:
-        setting, marker, split = error.fix.partition("data.source.split=")
+        setting, marker, fix = error.fix.partition(_SPLIT)
         if setting or not marker:
             raise
-        return config.model_validate({**config.model_dump(), "split": split.partition(",")[0]})
-    return config
+        split, there = fix.partition(",")[0], _SPLITS.search(error.problem)
+        taken = f"split: {split}{f' of {there[1]}' if there else ''}; {_SPLIT}NAME takes another"
+        return config.model_validate({**config.model_dump(), "split": split}), taken
+    return config, ""
 
 
 def _look(source: FileSource) -> tuple[list[FileKind], list[bytes]]:

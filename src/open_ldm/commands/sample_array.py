@@ -34,6 +34,7 @@ from open_ldm.core.files import read_json_object, remove_temporary_files, write_
 from open_ldm.core.hashes import hash_content, hash_tensors
 from open_ldm.core.seeds import key
 from open_ldm.core.signals import StopRequest
+from open_ldm.run_folder.own_folder import require_no_run
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest, label_of
@@ -254,7 +255,8 @@ def _rgb(pixels: Tensor, display: Sequence[int] | None) -> NDArray[np.uint8]:
 
 
 def _require_same(folder: Path, content: dict[str, Any]) -> None:
-    """Raise ConfigError where a folder holds samples that other settings or weights made."""
+    """Raise ConfigError where a folder is that of a run, or holds samples that other settings or weights made."""
+    require_no_run(folder, "samples")
     if not (folder / SAMPLES).is_file():
         return
     there = read_json_object(folder / SAMPLES)

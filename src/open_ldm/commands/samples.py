@@ -23,6 +23,7 @@ from open_ldm.core.errors import ConfigError, DiskError
 from open_ldm.core.files import write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture, to_pixels
 from open_ldm.data.ome import in_file_units, tiff_bytes
+from open_ldm.run_folder.own_folder import require_no_run
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
@@ -222,10 +223,11 @@ class Samples:
 
 
 def refuse_older(folder: Path, count: int, *, numbers: str | None = None) -> None:
-    """Raise ConfigError when a folder holds sampled pictures that `count` new ones do not replace.
+    """Raise ConfigError when a folder is that of a run, or holds sampled pictures that `count` new ones do not replace.
 
     `numbers`: the ending of the files with all channels, '' for none; None where it is not known yet.
     """
+    require_no_run(folder, "samples")
     endings = (".png", ".npy", ".tif") if numbers is None else (".png", numbers)
     new = {f"{index:05d}{ending}" for index in range(count) for ending in endings}
     present = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()

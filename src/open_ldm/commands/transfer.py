@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.overrides import require_given_once
 
 
 def overrides_to_start_from(
@@ -21,7 +22,7 @@ def overrides_to_start_from(
         raw: Start from the raw weights and not from the averaged ones.
 
     Raises:
-        ConfigError: An override replaces the source.
+        ConfigError: An override replaces the source, or what `allow` or `raw` say.
     """
     for override in overrides:
         if override.startswith(("init_from=", "init_from.source=")):
@@ -33,4 +34,6 @@ def overrides_to_start_from(
         given.append("init_from.weights=raw")
     if allow:
         given.append(f"init_from.allow={json.dumps(list(allow))}")
+    for override in overrides:
+        require_given_once([*given, override])
     return [*given, *overrides]

@@ -22,6 +22,7 @@ from open_ldm.core.fields import (
     has_setting,
     is_text,
     names_type,
+    settings_named,
     shown_location,
     types_of_field,
     types_of_item,
@@ -65,6 +66,8 @@ def _has_truth_for_number(value: Any, allowed: Sequence[Any]) -> bool:
 C = TypeVar("C", bound=Config)
 _LINE_LENGTH = 240
 """Characters that the problems of a config may take together, in an error of at most 300."""
+_MOST_MEANT = 3
+"""Settings of one name, of which all are offered to who types the name alone."""
 _LIST_LENGTH = 60
 """Characters of a list that is shown as it was given."""
 
@@ -196,6 +199,9 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
             names = field_names(kind, location[:-1])
             if len(location) == 1 and (meant := meant_in(kind, dotted)):
                 return f"unknown key {cut(dotted)!r}", f"; did you mean {meant}?"
+            deeper = settings_named(kind, str(location[-1]), path[:-1])
+            if 0 < len(deeper) <= _MOST_MEANT:
+                return f"unknown key {cut(dotted)!r}", f"; did you mean {' or '.join(deeper)}?"
             return f"unknown key {cut(dotted)!r}", f"; needed: {nearest(str(location[-1]), names)}"
         case "missing":
             return f"key {dotted!r} is missing", "; needed: a value for it"

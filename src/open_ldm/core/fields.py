@@ -16,6 +16,8 @@ _TYPE_NAME = re.compile(
     r"(int|float|str|bool|none|path)$|(constrained|function|nullable|literal|tuple|list|dict|lax-or-strict)(-|\[|$)"
 )
 """What pydantic calls a type in the location of a problem."""
+_DEEPEST = 6
+"""Levels of settings that are looked through for a name."""
 
 
 def alternatives(annotation: Any) -> Iterator[Any]:
@@ -100,6 +102,31 @@ def has_setting(kind: type[BaseModel], dotted: str) -> bool:
     """Return whether a config, or one of the kinds that it may have there, has a setting such as "training.batch_size"."""
     parts = dotted.split(".")
     return all(part in field_names(kind, parts[:at]) for at, part in enumerate(parts))
+
+
+def settings_named(kind: type[BaseModel], name: str, inside: Sequence[int | str] = ()) -> list[str]:
+    """Return the settings with exactly this name, of whatever kinds there may be, as dotted paths: those the least deep.
+
+    Args:
+        kind: The config class.
+        name: The name.
+        inside: Where to look: names of settings that lead there. A setting that stands there itself is not meant.
+    """
+    level: list[tuple[tuple[str, ...], Any]] = [((), kind)]
+    for depth in range(_DEEPEST):
+        fields = [
+            ((*path, field), info.annotation)
+            for path, annotation in level
+            for model in alternatives(annotation)
+            if isinstance(model, type) and issubclass(model, BaseModel)
+            for field, info in model.model_fields.items()
+            if depth >= len(inside) or field == inside[depth]
+        ]
+        found = [".".join(path) for path, _ in fields if path[-1] == name and depth > len(inside)]
+        if found:
+            return list(dict.fromkeys(found))
+        level = fields
+    return []
 
 
 def shown_location(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[int | str, ...]:

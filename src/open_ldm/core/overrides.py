@@ -50,6 +50,40 @@ def _split(text: str, kind: type[BaseModel] | None = None) -> tuple[list[str], s
     return keys, value
 
 
+def require_given_once(assignments: Sequence[str], *, nested: bool = True) -> None:
+    """Refuse assignments of which a later one would replace an earlier one without a word. Equal ones are fine.
+
+    Args:
+        assignments: As one person gave them, at one place. What a program puts before them is theirs to change.
+        nested: Whether `a=...` also replaces `a.b=...`.
+
+    Raises:
+        ConfigError: Two of them set the same thing; both are named.
+    """
+    for place, text in enumerate(assignments):
+        for earlier in assignments[:place]:
+            if _replaces(text, earlier) and (nested or _keys(text) == _keys(earlier)) and text.strip() != earlier.strip():
+                raise ConfigError(
+                    f"{cut(earlier)} and {cut(text)} were both given, and the second replaces the first", needed="one of them"
+                )
+
+
+def last_given(words: Sequence[str]) -> list[str]:
+    """Return the words of a command without the assignments that a later one replaces."""
+    return [word for place, word in enumerate(words) if not any(_replaces(later, word) for later in words[place + 1 :])]
+
+
+def _replaces(later: str, earlier: str) -> bool:
+    """Whether nothing is left of what `a.b=c` set, since the later assignment sets that or what is around it."""
+    keys = _keys(later)
+    return bool(keys) and _keys(earlier)[: len(keys)] == keys
+
+
+def _keys(text: str) -> list[str]:
+    path, separator, _ = text.partition("=")
+    return path.strip().split(".") if separator else []
+
+
 def _typed_text(value: str, allowed: Sequence[Any]) -> str | None:
     if may_be_null(allowed) and value.strip() in ("", "null"):
         return None

@@ -35,6 +35,7 @@ def own_features(
     *,
     device: torch.device | None = None,
     on_batch: Callable[[int, float], None] | None = None,
+    interrupt: Callable[[], None] = lambda: None,
     config: FitConfig = FIT,
 ) -> OwnFeatures:
     """Take the classifier that a folder holds, or fit it on labelled pictures; the same call goes on with an interrupted fit.
@@ -44,6 +45,7 @@ def own_features(
         folder: Of the classifier.
         device: Where it is fitted.
         on_batch: As `fit`.
+        interrupt: As `fit`.
         config: As `fit`.
 
     Returns:
@@ -51,7 +53,7 @@ def own_features(
     """
     if not is_fitted(folder, config):
         try:
-            fit(source, folder, config, device=device, on_batch=on_batch)
+            fit(source, folder, config, device=device, on_batch=on_batch, interrupt=interrupt)
         except DataError as error:
             why = f"features of an untrained network, since no classifier can be fitted on the data ({error.problem})"
             return OwnFeatures(RandomConfig(), f"{why}: their numbers compare runs on these data, and mean little else")

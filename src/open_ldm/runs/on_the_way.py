@@ -90,7 +90,7 @@ class OnTheWay:
     def features(self) -> OwnFeatures:
         """Fitted on the run's own data where they have classes, unless the run folder holds them."""
         device, folder = self.generator.device, self.folder / FOLDER
-        return own_features(self.source, folder, device=device, config=FIT, on_batch=lambda *_: self.interrupt())
+        return own_features(self.source, folder, device=device, config=FIT, interrupt=self.interrupt)
 
     @property
     def against(self) -> str:

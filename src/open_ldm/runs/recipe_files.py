@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from open_ldm.core.config import parse_yaml, read_yaml
-from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.errors import ConfigError, cut, nearest
+from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.catalogue import all_packaged, is_packaged, recipe_text
+
+_YAML = (".yaml", ".yml")
+_PICTURES = (".tar", ".parquet", ".arrow")
+_MOST_LOOKED_AT, _MOST_LETTERS = 1000, 200
 
 
 def recipe_content(name: str, edition: int | None = None, inside: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -54,8 +61,41 @@ def _own_content(name: str) -> dict[str, Any]:
         return content
     if path.is_file():
         return read_yaml(path)
-    raise ConfigError(
-        f"there is no recipe {name!r}",
-        needed=f"a YAML file, a run folder or a packaged recipe: {nearest(name, all_packaged(), listed_by='ldm recipes')}",
-        fix=f"to train on the pictures in that folder, name a recipe and set data.source.path={name}" if path.is_dir() else "",
+    if path.is_dir():
+        fix = f"to train on the pictures in that folder, name a recipe and set data.source.path={name}"
+        raise ConfigError(f"there is no recipe {name!r}", needed=_needed(name, "a YAML file, a run folder"), fix=fix)
+    raise _nothing(name, pictures=False)
+
+
+def require_recipe_or_pictures(name: str) -> None:
+    """Raise ConfigError where a name is neither a packaged recipe nor a path at which there is something."""
+    if not is_packaged(name) and not Path(name).expanduser().exists():
+        raise _nothing(name, pictures=True)
+
+
+def _nothing(name: str, *, pictures: bool) -> ConfigError:
+    """The error for a name of nothing; `pictures`: whether they could stand in the place of the recipe."""
+    beside = _nearest_path(Path(name).expanduser(), pictures=pictures)
+    kinds = f"{'a folder of pictures, ' if pictures else ''}a YAML file, a run folder"
+    return ConfigError(
+        f"there is no {'folder, file or ' if pictures else ''}recipe {cut(name)!r}",
+        needed=_needed(name, kinds) if beside is None else f"{kinds} or a packaged recipe",
+        fix="" if beside is None else f"did you mean {cut(str(beside))}?",
     )
+
+
+def _needed(name: str, kinds: str) -> str:
+    return f"{kinds} or a packaged recipe: {nearest(name, all_packaged(), listed_by='ldm recipes')}"
+
+
+def _nearest_path(path: Path, *, pictures: bool) -> Path | None:
+    """The path beside a wrong one whose name is like it: of a recipe or a run, or of anything that may hold pictures."""
+    try:
+        there = {one.name: one for one in islice(path.parent.iterdir(), _MOST_LOOKED_AT) if not one.name.startswith(".")}
+    except OSError:
+        return None
+    for name in difflib.get_close_matches(path.name[:_MOST_LETTERS], there, n=len(there) or 1, cutoff=0.6):
+        one = there[name]
+        if one.suffix.lower() in (*_YAML, *(_PICTURES if pictures else ())) or (one.is_dir() and (pictures or is_run(one))):
+            return path.with_name(name)
+    return None

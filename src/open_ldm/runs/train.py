@@ -236,7 +236,6 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
     names = CheckpointFolder(folder.checkpoints).names()
     if not names or (begun := begun_settings(folder)) is None:
         return
-    require_length(recipe.training, samples_seen_of(names[0]), folder.path)
     other = parsed(parse, *begun)
     before = flattened(other.numerics)
     now = flattened(recipe.numerics)
@@ -251,6 +250,7 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
             needed="the same settings to go on with it",
             fix=f"{leave_out}, or choose another --out",
         )
+    require_length(recipe.training, samples_seen_of(names[0]), folder.path)  # a batch of another size would be blamed on it
 
 
 def _short(value: Any) -> str:

@@ -7,10 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import read_json_object
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.own_folder import require_own_folder
 from open_ldm.runs.begun import begun_settings
 from open_ldm.runs.catalogue import all_packaged, editions
 from open_ldm.studies.study import Setting, Study, slug
+
+STUDY = "study.json"
+"""What a study has found; it tells which study a folder holds."""
 
 
 def as_study_begun(study: Study, scale: str, out: Path) -> tuple[Study, list[str]]:
@@ -44,6 +49,28 @@ def as_study_begun(study: Study, scale: str, out: Path) -> tuple[Study, list[str
         for recipe, edition in begun.items()
     ]
     return replace(study, scales=scales), notes
+
+
+def require_folder_of(study: Study, scale: str, out: Path) -> None:
+    """Refuse a folder that holds something else than this study at this scale.
+
+    Args:
+        study: As it is declared.
+        scale: One of its scales.
+        out: The folder of the study; it may be new.
+
+    Raises:
+        ConfigError: It holds another study, the same at another scale, a training run, or things of somebody else.
+    """
+    there = read_json_object(out / STUDY)
+    same_scale = there.get("scale") == scale or not study.scales
+    if "study" in there and not (there["study"] == study.name and same_scale):
+        raise ConfigError(
+            f"{out} holds study {there['study']} at scale {there.get('scale')}",
+            needed=f"a folder of its own for {study.name} at scale {scale}",
+            fix="choose another --out",
+        )
+    require_own_folder(out, "study", (STUDY, *(slug(setting.name) for setting in study.settings(scale))))
 
 
 def _runs(setting: Setting, root: Path) -> Iterator[tuple[str, Path]]:

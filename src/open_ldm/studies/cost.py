@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.dry_run import DryRun, dry_run
+from open_ldm.commands.plan.speed import ASSUMED_SHARE, assumed_throughput
+from open_ldm.core.device import set_up_machine
+from open_ldm.core.events import duration
+from open_ldm.runs.recipe import Recipe
 from open_ldm.studies.begun import as_study_begun
 from open_ldm.studies.page import PAPER_NOTE
 from open_ldm.studies.run import Choice, Job, jobs_of
@@ -38,42 +42,84 @@ class ArmCost:
     @property
     def gpu_hours(self) -> float:
         """At the sustained throughput."""
-        return self.flops / (SUSTAINED_TFLOPS * 1e12) / 3600
+        return _gpu_hours(self.flops)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Floating-point operations a second that a training is taken to reach on this machine, and which that is."""
+
+    flops: float
+    machine: str
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a study; arms that share a training count once."""
+    """Of a study; arms that share a training count once. `here`: None at the scale of the paper, told in hours of a GPU."""
 
     study: str
     scale: str
     arms: tuple[ArmCost, ...]
+    here: Throughput | None = None
+
+    @property
+    def flops(self) -> float:
+        """Of all trainings."""
+        return sum(each.flops for each in self.arms)
 
     def text(self) -> str:
         """A table."""
+        if not self.arms:
+            return f"study {self.study}: nothing is trained"
         lines = [f"study {self.study}, scale {self.scale}{': ' + PAPER_NOTE if self.scale == 'paper' else ''}"]
         for each in self.arms:
             lines.append(
                 f"  {each.setting}, {each.arm}: {each.runs} x {each.samples:,} samples, {each.parameters:,} parameters, "
-                f"{each.gmacs:.2f} GMACs a picture, {each.flops:.2e} FLOPs, {each.gpu_hours:,.1f} GPU hours"
+                f"{each.gmacs:.2f} GMACs a picture, {each.flops:.2e} FLOPs, {self._time(each.flops)}"
             )
-        total = sum(each.flops for each in self.arms)
-        hours = sum(each.gpu_hours for each in self.arms)
         lines.append(
-            f"  in all {total:.2e} FLOPs of training, {hours:,.1f} GPU hours at {SUSTAINED_TFLOPS:g} TFLOP/s sustained; "
+            f"  in all {self.flops:.2e} FLOPs of training, {self._time(self.flops)} at {self._speed()}; "
             "sampling, autoencoder and text encoder come on top"
         )
         return "\n".join(lines)
 
+    def _time(self, flops: float) -> str:
+        if self.here is None:
+            return f"{_gpu_hours(flops):,.1f} GPU hours"
+        return f"about {duration(flops / self.here.flops)}"
+
+    def _speed(self) -> str:
+        if self.here is None:
+            return f"{SUSTAINED_TFLOPS:g} TFLOP/s sustained"
+        return f"{self.here.flops / 1e9:,.0f} GFLOP/s, {ASSUMED_SHARE:.0%} of the matrix speed of {self.here.machine}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        arms = [{**asdict(each), "flops": each.flops, "gpu_hours": each.gpu_hours} for each in self.arms]
-        return {"study": self.study, "scale": self.scale, "arms": arms, "sustained_tflops": SUSTAINED_TFLOPS}
+        arms = [{**asdict(each), "flops": each.flops, **self._took(each.flops)} for each in self.arms]
+        content: dict[str, Any] = {"study": self.study, "scale": self.scale, "arms": arms}
+        if self.here is None:
+            return {**content, "sustained_tflops": SUSTAINED_TFLOPS}
+        speed = {"flops_per_second": self.here.flops, "machine": self.here.machine}
+        return {**content, **self._took(self.flops), **speed}
+
+    def _took(self, flops: float) -> dict[str, float]:
+        if self.here is None:
+            return {"gpu_hours": _gpu_hours(flops)}
+        return {"seconds": round(flops / self.here.flops, 1)}
+
+
+def _gpu_hours(flops: float) -> float:
+    return flops / (SUSTAINED_TFLOPS * 1e12) / 3600
 
 
 def cost_of(study: Study, scale: str, out: Path, choice: Choice) -> Cost:
-    """Build every training of a study once. Raises what building raises."""
+    """Build every training of a study once, and time matrix products here for a scale that is run here.
+
+    Raises:
+        OpenLdmError: What building raises; or a training's device is not here.
+    """
     arms: list[ArmCost] = []
+    here: Throughput | None = None
     counted: dict[str, DryRun] = {}
     study, _ = as_study_begun(study, scale, out)
     for setting in study.settings(scale):
@@ -88,6 +134,15 @@ def cost_of(study: Study, scale: str, out: Path, choice: Choice) -> Cost:
             if key not in counted:
                 counted[key] = dry_run(first.recipe)
             built = counted[key]
+            if here is None and scale != "paper":
+                here = _throughput_here(first.recipe)
             name = first.run.name.removesuffix("-seed0")
             arms.append(ArmCost(setting.name, name, same, built.parameters, built.gmacs, first.recipe.training.samples))
-    return Cost(study.name, scale, tuple(arms))
+    return Cost(study.name, scale, tuple(arms), here)
+
+
+def _throughput_here(recipe: Recipe) -> Throughput:
+    machine = set_up_machine(recipe.training.device, recipe.training.dtype, scaled=True)
+    flops = assumed_throughput(machine)
+    assert flops is not None  # since it is measured
+    return Throughput(flops, machine.sentence)

@@ -10,6 +10,7 @@ from typing import Any
 from open_ldm import __version__
 from open_ldm.core.files import write_json, write_text
 from open_ldm.pages.charts import Format
+from open_ldm.studies.begun import STUDY
 from open_ldm.studies.charts import save_charts
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.page import page_of
@@ -21,7 +22,7 @@ def write_study(found: StudyFound, out: Path, figure_format: Format | None = Non
 
     `figure_format`: its charts also become files of their own beside the page.
     """
-    write_json(out / "study.json", content_of(found))
+    write_json(out / STUDY, content_of(found))
     write_text(out / "study.md", markdown_of(found))
     path = out / "study.html"
     write_text(path, page_of(found, path))

@@ -20,6 +20,7 @@ from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError, nearest
 from open_ldm.core.files import write_json
+from open_ldm.core.overrides import last_given
 from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
@@ -34,7 +35,7 @@ from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
-from open_ldm.studies.begun import as_study_begun
+from open_ldm.studies.begun import as_study_begun, require_folder_of
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study
@@ -122,7 +123,7 @@ def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: st
 def _job(study: Study, name: str, seed: int, run: Path, folder: Path, recipe: str, changes: Sequence[str]) -> Job:
     recipe = with_edition(recipe)  # all jobs of a study train the same, also those that another one was begun before
     named = f"name={study.name}-{slug(name)}"
-    changes = [*changes, f"training.seed={seed}", named]
+    changes = last_given([*changes, f"training.seed={seed}", named])
     command = ("ldm", "train", recipe, *changes, "--out", str(run))
     return Job(name, seed, run, folder, load_recipe(recipe, changes), command)
 
@@ -164,6 +165,7 @@ class Runner:
         self.scale, self.out, self.choice, self.silent = scale, out, choice, silent
         self.figure_format = figure_format
         self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
+        require_folder_of(study, scale, out)
 
     def run(self) -> StudyFound:
         """Train, measure and write. Raises StoppedError when a signal ended it; the same command goes on."""
@@ -260,7 +262,10 @@ class Runner:
         fitted = self._fitted(setting)
         if isinstance(features, FitConfig) and not is_fitted(fitted, features):
             self._say(f"{setting.name}: features are fitted on its data")
-            fit_features(self._base(setting).data, fitted, features, silent=self.silent)
+            try:
+                fit_features(self._base(setting).data, fitted, features, silent=self.silent, replace=True)
+            except StoppedError as error:
+                raise self._stopped(error.problem) from None
         return self._evaluator_as_is(setting)
 
     def _evaluator_as_is(self, setting: Setting) -> Evaluator:

@@ -17,13 +17,15 @@ from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Progress, samples_seen_in
 from open_ldm.core.files import write_json
+from open_ldm.core.overrides import last_given
 from open_ldm.core.threads import usable_cores
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.own_folder import require_own_folder
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.shapes import ShapesConfig
 
-FINDINGS = "demo.json"
+FINDINGS, PAGE = "demo.json", "demo.html"
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,20 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
         What was found; its code is 1 where an interval lies on the wrong side of a claim.
 
     Raises:
-        ConfigError: A recipe lacks what the demo shows, or there is nothing to look at; nothing was trained.
+        ConfigError: A recipe lacks what the demo shows, there is nothing to look at, or `out` holds something else; nothing was
+            trained.
         StoppedError: A signal came; both runs have saved.
         OpenLdmError: A training failed.
     """
     started = time.perf_counter()
     if version.pictures < 1:
         raise ConfigError(f"{version.pictures} pictures for each number of the demo", needed="1 or more")
-    changes = {model: (*version.changes[model], *overrides) for model in version.recipes}
+    changes = {model: last_given([*version.changes[model], *overrides]) for model in version.recipes}
     resolved = {model: load_recipe(name, changes[model]) for model, name in version.recipes.items()}
     drawings = {model: _required_shapes(recipe, version) for model, recipe in resolved.items()}
     if not version.size_alone:
         _require_flip(resolved[IMPROVED])
+    require_own_folder(out, "demo", (*version.recipes, FINDINGS, PAGE))
     _train(out, {model: (version.recipes[model], *changes[model]) for model in resolved}, resolved, silent)
     findings = {
         model: measure_model(load_run(out / model), drawings[model], version, f"sample from {model}", silent=silent)
@@ -81,7 +85,7 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
     }
     claims = judge(findings[BASELINE], findings[IMPROVED])
     code = int(any(claim.wrong for claim in claims))
-    result = DemoResult(code, out, out / "demo.html", findings, claims, time.perf_counter() - started)
+    result = DemoResult(code, out, out / PAGE, findings, claims, time.perf_counter() - started)
     write_json(out / FINDINGS, result.to_json())
     write_page(result.page, drawings[IMPROVED], findings[BASELINE], findings[IMPROVED], claims, result.seconds)
     return result

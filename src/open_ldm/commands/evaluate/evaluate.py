@@ -18,7 +18,7 @@ from open_ldm.commands.evaluate.reference import CACHE, open_against
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.distributed import World, join_world
-from open_ldm.core.errors import DataError, StoppedError
+from open_ldm.core.errors import ConfigError, DataError, StoppedError
 from open_ldm.core.hashes import hash_tensors
 from open_ldm.core.signals import StopRequest
 from open_ldm.core.tasks import Task
@@ -28,6 +28,7 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.parts import parts_left
 from open_ldm.evaluation.stored import store
+from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.tracked import send_evaluations
 from open_ldm.sources.loader import DataConfig
 
@@ -180,6 +181,8 @@ def _opened(
     join: bool = False,
 ) -> tuple[Evaluator, Path | None]:
     """Open what is measured; returns the folder of its results as well, None for stored pictures without one."""
+    if out is not None:
+        _require_own_results(given, out)
     data = None if against is None else open_against(against, part)
     pictures = open_evaluated(given, config, data, part, device)
     if isinstance(pictures, SampledPictures):
@@ -190,6 +193,17 @@ def _opened(
     parts = Parts(folder, task, join)
     quiet = silent or not world.leads
     return Evaluator(pictures, data, config, machine, world, cache, quiet, stop, parts), folder
+
+
+def _require_own_results(given: Path, out: Path) -> None:
+    """Raise ConfigError where results would stand among those of another run, in whose report they would be shown."""
+    measured, folder = given.expanduser().resolve(), out.resolve()
+    if is_run(folder) and not (measured.is_relative_to(folder) or folder.is_relative_to(run_folder_of(measured))):
+        raise ConfigError(
+            f"--out {out} is the folder of another run than {given}",
+            needed="a folder of its own for the results",
+            fix="choose another --out",
+        )
 
 
 def _measured(pictures: SampledPictures | GivenPictures, data: Source | None, config: EvaluationConfig) -> dict[str, Any]:

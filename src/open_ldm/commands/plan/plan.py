@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_ldm.commands.dry_run import DryRun
-from open_ldm.commands.plan.speed import Speed, assume_speed, measure_speed
+from open_ldm.commands.plan.speed import NOT_HERE, Speed, assume_speed, measure_speed
 from open_ldm.core.device import Machine, set_up_machine
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
@@ -156,8 +156,8 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
 
     Args:
         run: The recipe and what its model knows of the data.
-        devices: How many share the batch.
-        memory_bytes: Memory of each device, for one that is not here; None looks at this machine.
+        devices: How many share the batch. More than the one processor of a machine without a card are not here.
+        memory_bytes: Memory of each device, for one that is not here, whose speed is not known; None looks at this machine.
         measure: Whether anything is timed: updates, or matrix products where updates would not fit here.
 
     Returns:
@@ -177,12 +177,12 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     largest = None if available is None else memory.largest(sizes, available)
     wanted = training.micro_batch_size
     micro = (largest or sizes[0]) if wanted == "auto" else wanted or sizes[-1]
-    fits_here = here is None or memory.total(micro) <= here
-    speed = (
-        measure_speed(recipe, run.facts, machine, micro)
-        if measure and fits_here and memory_bytes is None
-        else assume_speed(run.gmacs, machine, measure=measure)
-    )
+    if memory_bytes is not None or (devices > 1 and machine.device.type == "cpu"):
+        speed = Speed(None, False, NOT_HERE)
+    elif measure and (here is None or memory.total(micro) <= here):
+        speed = measure_speed(recipe, run.facts, machine, micro)
+    else:
+        speed = assume_speed(run.gmacs, machine, measure=measure)
     recomputed = None
     if available is not None and (largest or 0) < micro and training.recompute != "blocks":
         recomputed = _recomputed_memory(run, machine, program, waiting).largest(

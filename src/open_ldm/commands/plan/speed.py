@@ -30,6 +30,7 @@ LEAST_SECONDS = 2.0
 ASSUMED_SHARE = 0.3
 """Share of the device's measured matrix speed that a training is assumed to reach where it was not timed."""
 NOT_MEASURED = "not known: nothing was measured here before, and nothing is now; fix: leave --no-measure out"
+NOT_HERE = "not known of devices that are not here; fix: ldm plan on a machine that has one, without --memory"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,17 @@ def _compiled(trainer: DiffusionTrainer, recipe: Recipe, batch: EncodedBatch) ->
     return f"; {problem}: uncompiled" if problem else ", blocks compiled"
 
 
+def assumed_throughput(machine: Machine, *, measure: bool = True) -> float | None:
+    """Return the floating-point operations a second that a training is taken to reach: a share of those of matrix products.
+
+    Args:
+        machine: Where.
+        measure: Whether matrix products are timed. Otherwise their speed is the one that was measured here before, if any.
+    """
+    products = remember_peak(machine, matrix_speed(machine)) if measure else known_peak(machine)
+    return None if products is None else ASSUMED_SHARE * products
+
+
 def assume_speed(gmacs: float, machine: Machine, *, measure: bool = True) -> Speed:
     """Compute a speed from the model's multiply-adds and the speed of matrix products.
 
@@ -102,11 +114,14 @@ def assume_speed(gmacs: float, machine: Machine, *, measure: bool = True) -> Spe
     Args:
         gmacs: Multiply-adds of a forward pass of one picture, in 10^9.
         machine: Where.
-        measure: Whether matrix products are timed. Otherwise their speed is the one that was measured here before, if any.
+        measure: As for `assumed_throughput`.
     """
-    products = remember_peak(machine, matrix_speed(machine)) if measure else known_peak(machine)
-    if products is None:
+    throughput = assumed_throughput(machine, measure=measure)
+    if throughput is None:
         return Speed(None, False, NOT_MEASURED)
     when = "" if measure else ", measured before"
-    speed = ASSUMED_SHARE * products / (3 * 2e9 * gmacs)
-    return Speed(speed, False, f"by arithmetic, at {ASSUMED_SHARE:.0%} of the matrix speed of {machine.sentence}{when}")
+    return Speed(
+        throughput / (3 * 2e9 * gmacs),
+        False,
+        f"by arithmetic, at {ASSUMED_SHARE:.0%} of the matrix speed of {machine.sentence}{when}",
+    )

@@ -41,7 +41,7 @@ class ClassifierExtractor:
     """
 
     def __init__(self, config: ClassifierConfig, device: torch.device) -> None:
-        described = _description(config.path)
+        described = read_description(config.path)
         settings = SmallNetworkConfig.model_validate(described["network"])
         self.class_names = tuple(described["class_names"])
         self.accuracy = float(described["accuracy"])
@@ -63,8 +63,8 @@ class ClassifierExtractor:
         return self.network.features(antialiased(rounded(images.to(self.device), self.channels), self.size_px, "bilinear"))
 
 
-def _description(folder: Path) -> dict[str, Any]:
-    """What `fit` wrote beside the weights, which must be the weights it wrote."""
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read what `fit` wrote beside its weights. Raises ConfigError where it is missing, or the weights are others."""
     try:
         content: dict[str, Any] = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
         stated, found = content["sha256"], hash_file(folder / WEIGHTS)

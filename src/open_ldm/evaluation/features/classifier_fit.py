@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from open_ldm.core import seeds
-from open_ldm.core.config import Config
-from open_ldm.core.errors import DataError, NonFiniteError
+from open_ldm.core.config import Config, flattened
+from open_ldm.core.errors import ConfigError, DataError, NonFiniteError, cut
 from open_ldm.core.files import hash_file, write_bytes, write_json
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.later_settings import without_defaults
@@ -28,7 +28,7 @@ from open_ldm.data.label_column import label_by
 from open_ldm.data.sample import Batch, Source
 from open_ldm.data.transforms import CenterCrop, LocalCrop, TransformConfig
 from open_ldm.evaluation.features.base import as_seen
-from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS
+from open_ldm.evaluation.features.classifier import DESCRIPTION, WEIGHTS, read_description
 from open_ldm.evaluation.features.fit_progress import FitProgress
 from open_ldm.evaluation.features.resize import coarsened
 from open_ldm.evaluation.features.small_network import SmallNetwork, SmallNetworkConfig, new_network
@@ -73,12 +73,13 @@ class FitConfig(Config):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was written: the folder, and top-1 accuracy 0..1 over `tested` held-out pictures."""
+    """What was written: the folder, and top-1 accuracy 0..1 over `tested` held-out pictures. `was_there`: by an earlier fit."""
 
     folder: Path
     accuracy: float
     tested: int
     sha256: str
+    was_there: bool = False
 
 
 def fit(
@@ -89,11 +90,13 @@ def fit(
     device: torch.device | None = None,
     workers: int = 0,
     on_batch: Callable[[int, float], None] | None = None,
+    interrupt: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Train on the labelled pictures of a source and write classifier.safetensors and classifier.json into `folder`.
 
     Pictures without a value of the column `config.column` are left out. `on_batch` gets the number of pictures shown so far and
-    the loss. The same call goes on where an interrupted one stopped, to the same weights.
+    the loss. The same call goes on where an interrupted one stopped, to the same weights. `interrupt` is called between
+    batches: a StoppedError that it raises ends the fit, which is kept as far as it is.
 
     Raises DataError without classes or with too few pictures.
     """
@@ -104,9 +107,9 @@ def fit(
     channels = 3 if channels == 1 else channels  # grey is seen as three equal channels
     network = new_network(config.network, len(labelled.class_names), config.seed, channels).to(device)
     about = [config.model_dump(mode="json"), read_fingerprint(source), device.type, torch.__version__]
-    progress = FitProgress(folder, hash_content(about))
+    progress = FitProgress(folder, hash_content(about), interrupt)
     _train(network, train, config, device, workers, on_batch, progress)
-    accuracy = _accuracy(network.eval(), test, config, device, workers)
+    accuracy = _accuracy(network.eval(), test, config, device, workers, interrupt)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
     fitted = Fitted(folder, accuracy, len(test), hash_file(folder / WEIGHTS))
@@ -132,6 +135,46 @@ def is_fitted(folder: Path, config: FitConfig) -> bool:
         return bool(content["fit"] | {"network": content["network"]} == config.model_dump(mode="json"))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def fitted_before(folder: Path, source: Source, config: FitConfig) -> Fitted | None:
+    """Look for the classifier that `fit` would write.
+
+    Args:
+        folder: Where it would be.
+        source: The data to learn from.
+        config: The settings.
+
+    Returns:
+        The classifier that is there already; None where there is none, or a damaged one.
+
+    Raises:
+        ConfigError: The one that is there was fitted with other settings, up to three of which are named, or on other data.
+    """
+    try:
+        there = read_description(folder)
+    except ConfigError:
+        return None
+    before = _settings_of({**there.get("fit", {}), "network": there["network"]})
+    now = _settings_of(config.model_dump(mode="json"))
+    differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    shown = [f"{name}={cut(str(before.get(name)), 24)} (now {cut(str(now.get(name)), 24)})" for name in differing]
+    if not shown and there.get("data") != read_fingerprint(source):
+        shown = ["other data"]
+    if shown:
+        more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+        raise ConfigError(
+            f"{folder} holds a classifier fitted with {', '.join(shown[:3])}{more}",
+            needed="the same settings and data to take it as it is",
+            fix="choose another --out, or remove the folder",
+        )
+    return Fitted(folder, float(there["accuracy"]), int(there.get("tested", 0)), there["sha256"], was_there=True)
+
+
+def _settings_of(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a description has them, those at their defaults that it leaves out too, by dotted name."""
+    later = {name: FitConfig.model_fields[name].default for name in _LATER_SETTINGS}
+    return flattened({**later, **written})
 
 
 def _split(source: Source, config: FitConfig) -> tuple[Part, Part]:
@@ -195,7 +238,7 @@ def _train(
             raise NonFiniteError(f"the classifier's loss is {value} at batch {step}", fix="a lower learning_rate")
         if on_batch is not None:
             on_batch(step * config.batch_size, value)
-        progress.save_now_and_then(network, optimizer, step)
+        progress.after_batch(network, optimizer, step, last=step == len(ranges))
 
 
 def _some_shrunk(images: Tensor, least_px: int, seed: int, step: int) -> Tensor:
@@ -208,11 +251,19 @@ def _some_shrunk(images: Tensor, least_px: int, seed: int, step: int) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(network: SmallNetwork, source: Source, config: FitConfig, device: torch.device, workers: int) -> float:
+def _accuracy(
+    network: SmallNetwork,
+    source: Source,
+    config: FitConfig,
+    device: torch.device,
+    workers: int,
+    interrupt: Callable[[], None],
+) -> float:
     """Share of pictures whose class is the most likely one."""
     transform = TransformConfig(size_px=config.network.size_px, crop=CenterCrop())
     right = 0
     for batch in _once(source, transform, config, workers):
+        interrupt()
         guessed = network(as_seen(to_images(batch.pixels.to(device)))).argmax(dim=1).cpu()
         right += int((guessed == _labels(batch)).sum())
     return right / len(source)

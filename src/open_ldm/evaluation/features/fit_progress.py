@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from open_ldm.core.errors import StoppedError
 from open_ldm.core.files import write_bytes
 from open_ldm.evaluation.features.small_network import SmallNetwork
 
@@ -25,10 +27,12 @@ class FitProgress:
     Args:
         folder: Where the classifier is going to be.
         key: Hash of all that decides its weights; what another fit left is not gone on with.
+        interrupt: Called after every batch; where it raises StoppedError, network and optimiser are kept first.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, interrupt: Callable[[], None] = lambda: None) -> None:
         self._file, self._key = folder / _FILE, key
+        self._interrupt = interrupt
         self._saved = time.monotonic()
 
     def restore(self, network: SmallNetwork, optimizer: torch.optim.AdamW) -> int:
@@ -48,10 +52,28 @@ class FitProgress:
             optimizer.state[parameter] = dict[str, Any](on_device)
         return int(about["batches"])
 
-    def save_now_and_then(self, network: SmallNetwork, optimizer: torch.optim.AdamW, batches: int) -> None:
-        """Keep network and optimiser, unless that was done a moment ago. Raises DiskError."""
-        if time.monotonic() - self._saved < _SAVE_EVERY_SECONDS:
-            return
+    def after_batch(self, network: SmallNetwork, optimizer: torch.optim.AdamW, batches: int, *, last: bool = False) -> None:
+        """Keep network and optimiser, unless that was done a moment ago.
+
+        Args:
+            network: The classifier.
+            optimizer: Its optimiser.
+            batches: How many it has learned from.
+            last: Whether no other follows; all is kept then, since the accuracy is still to be measured.
+
+        Raises:
+            StoppedError: By `interrupt`; network and optimiser are kept.
+            DiskError: They cannot be.
+        """
+        if last or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS:
+            self._save(network, optimizer, batches)
+        try:
+            self._interrupt()
+        except StoppedError:
+            self._save(network, optimizer, batches)
+            raise
+
+    def _save(self, network: SmallNetwork, optimizer: torch.optim.AdamW, batches: int) -> None:
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         for name, parameter in network.named_parameters():
             tensors |= {f"{entry}.{name}": optimizer.state[parameter][entry] for entry in _STATE}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_ldm.core.events import Event, duration
+from open_ldm.core.overrides import last_given
 from open_ldm.pages.content import Fact, Head, Link
 from open_ldm.pages.curves import smoothed
 from open_ldm.pages.labels import short_number
@@ -44,7 +45,7 @@ def command_of(start: Event | None) -> list[str]:
     """The words of the command that started a run, its program without a path; empty when no event tells."""
     argv = start.fields.get("argv") if start else None
     words = [str(word) for word in argv] if isinstance(argv, list) else []
-    return [Path(words[0]).name, *words[1:]] if words else []
+    return [Path(words[0]).name, *last_given(words[1:])] if words else []
 
 
 def recipe_name(argv: Sequence[str]) -> str:

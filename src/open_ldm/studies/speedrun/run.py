@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +23,10 @@ from open_ldm.core.files import read_json_object, write_json
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.others import cores_of_others
 from open_ldm.core.plain_data import parse_json
+from open_ldm.core.signals import StopRequest
 from open_ldm.evaluation.own_features import FOLDER, own_features
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.run_folder.own_folder import require_own_folder
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
@@ -37,7 +38,8 @@ from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
 from open_ldm.studies.results import Value
-from open_ldm.studies.speedrun.curve import Curve, Point, Time, read_points, seconds_of_training, time_to, write_points
+from open_ldm.studies.speedrun.curve import Curve, Point, read_points, seconds_of_training, time_to, write_points
+from open_ldm.studies.speedrun.found import Found
 from open_ldm.studies.speedrun.level import Level, freeze, frozen_files, read_level
 from open_ldm.studies.speedrun.settings import (
     LOSS_PICTURES,
@@ -52,76 +54,9 @@ from open_ldm.studies.speedrun.settings import (
 )
 from open_ldm.tracking.commit import git_commit
 
+FOUND = "speedrun.json"
 _POINTS, _BEGAN, _STATS = "speedrun-points.json", "speedrun-began.json", "latent_stats.json"
 _PICTURE_SEED = 0
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a speedrun found.
-
-    Attributes:
-        level: Frozen.
-        times: By the name of a side, by metric.
-        busy: By the name of a side: the most cores that other programs used when one of its trainings began.
-        machine: The processor, in words; all of them where trainings began on several.
-        seeds: Of the trainings.
-        commit: Of the program; empty outside of a repository.
-        command: That gave this.
-        date: ISO 8601, UTC.
-    """
-
-    level: Level
-    times: Mapping[str, Mapping[str, Time]]
-    busy: Mapping[str, float]
-    machine: str
-    commit: str
-    command: tuple[str, ...]
-    date: str
-    seeds: tuple[int, ...]
-
-    def ratio(self, metric: str, name: str) -> float | None:
-        """Return how many times sooner a side reaches the level than the first one; None where it does not reach it.
-
-        Where the median of the first one is a bound, so is this: at least so many times.
-        """
-        base, other = self.times["base"][metric], self.times[name][metric]
-        return base.median / max(other.median, 1e-9) if other.sure else None
-
-    def text(self) -> str:
-        """Return it for people: a line for each recipe and metric."""
-        lines = []
-        for name, times in self.times.items():
-            for metric in METRICS:
-                said = "" if name == "base" else self._compared(metric, name)
-                lines.append(f"{name}: {metric} {self.level.values[metric]:.4g} after {times[metric].text()}{said}")
-        return "\n".join(lines)
-
-    def _compared(self, metric: str, name: str) -> str:
-        ratio = self.ratio(metric, name)
-        if ratio is None:
-            return ", a level that most of its seeds do not reach"
-        return f", {'' if self.times['base'][metric].sure else 'at least '}{ratio:.2f} times sooner than base"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        times = {name: {metric: each.to_json() for metric, each in of.items()} for name, of in self.times.items()}
-        ratios = {
-            name: {metric: None if (ratio := self.ratio(metric, name)) is None else round(ratio, 3) for metric in METRICS}
-            for name in self.times
-            if name != "base"
-        }
-        return {
-            "level": asdict(self.level),
-            "times": times,
-            "ratios": ratios,
-            "busy_cores": dict(self.busy),
-            "machine": self.machine,
-            "commit": self.commit,
-            "command": shlex.join(self.command),
-            "date": self.date,
-            "seeds": list(self.seeds),
-        }
 
 
 class Speedrun:
@@ -148,6 +83,7 @@ class Speedrun:
         for side in self.sides[1:]:
             require_comparable(self.base, resolved(side, choice))
         self.folder = out / "level"
+        require_own_folder(out, "speedrun", (self.folder.name, FOUND))
         self.level = read_level(self.folder)
         if self.level is not None and self.level.measured != self.measured:
             raise ConfigError(
@@ -189,7 +125,7 @@ class Speedrun:
         machines = dict.fromkeys(_began(each.run).get("machine") or self._machine for each in trainings)
         date = datetime.now(UTC).isoformat(timespec="seconds")
         found = Found(level, times, busy, "; ".join(machines), git_commit(), self.command, date, tuple(seeds))
-        write_json(self.out / "speedrun.json", found.to_json())
+        write_json(self.out / FOUND, found.to_json())
         return found
 
     def _train(self, training: Training) -> None:
@@ -208,7 +144,10 @@ class Speedrun:
         busy = max(busy, before.get("busy_cores", 0.0))
         write_json(training.run / _BEGAN, {"busy_cores": busy, "machine": machine})
         if result.code == StoppedError.exit_code:
-            raise StoppedError("stopped and saved", fix=f"go on with: {shlex.join(self.command)}")
+            raise self._stopped("stopped and saved")
+
+    def _stopped(self, problem: str) -> StoppedError:
+        return StoppedError(problem, fix=f"go on with: {shlex.join(self.command)}")
 
     def _frozen(self, trainings: Sequence[Training]) -> Level:
         """The level of trainings that have ended: the mean over them."""
@@ -282,7 +221,12 @@ class Speedrun:
     def _features(self) -> None:
         """Fit what sees the pictures on the training part, once and before anything is trained."""
         machine, source = set_up_machine("auto", "auto"), open_data(self.base.data)
-        features = own_features(source, self.folder / FOLDER, device=machine.device, config=self.choice.fit)
+        place, fit = self.folder / FOLDER, self.choice.fit
+        with StopRequest() as stop:
+            try:
+                features = own_features(source, place, device=machine.device, interrupt=stop.raise_if_requested, config=fit)
+            except StoppedError as error:
+                raise self._stopped(f"{error.problem} and saved") from None
         self._extractor = features.config.model_dump(mode="json")
 
     def _stats(self) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from open_ldm.core.config import flattened
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.overrides import last_given
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.own_features import FIT
@@ -107,7 +108,7 @@ def changes_of(side: Side, choice: Choice, stats: str | None = None) -> list[str
 def training_of(side: Side, seed: int, out: Path, choice: Choice, stats: str | None) -> Training:
     """Return one training of a side; its folder is in `out`."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", side.name).strip("-")
-    changes = [*changes_of(side, choice, stats), f"training.seed={seed}", f"name={name}"]
+    changes = last_given([*changes_of(side, choice, stats), f"training.seed={seed}", f"name={name}"])
     run = out / f"{name}-seed{seed}"
     command = ("ldm", "train", side.recipe, *changes, "--out", str(run))
     return Training(side, seed, run, load_recipe(side.recipe, changes), command)

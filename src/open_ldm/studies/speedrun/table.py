@@ -8,7 +8,7 @@ from pathlib import Path
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_text
 from open_ldm.core.others import MANY
-from open_ldm.studies.speedrun.run import Found
+from open_ldm.studies.speedrun.found import Found
 
 BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
 _HEADER = (
