@@ -63,6 +63,6 @@ QUICK = Version(
 )
 """Two colours, 16 px, 12,000 drawings. Left and right are not learned in that time.
 
-With half as many updates, or most times nearer to the data, the entangled model learns by chance alone that the colour goes with
-the size; at alpha 2 the colour changed in 22 % of the pictures of one seed of the improved one (docs/measurements.md).
+With half as many updates, or most times nearer to the data, the entangled model learns by chance alone that the colour goes
+with the size; at alpha 2 the colour changed in 22 % of the pictures of one seed of the improved one (docs/measurements.md).
 """
