@@ -140,7 +140,7 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     (lambda run: run.evaluate(metrics="fidd"), "metrics.0.kind='fidd' is unknown"),
     (lambda run: run.evaluate(extractors="nowhere"), "extractors='nowhere' is no file and no folder"),
     (lambda run: run.evaluate(part="all"), "part 'all' is unknown"),  # type: ignore[arg-type]
-    (lambda run: ldm.survey("no/such/folder"), "no recipe 'no/such/folder'"),
+    (lambda run: ldm.survey("no/such/folder"), "there is no folder, file or recipe 'no/such/folder'"),
     (lambda run: ldm.transfer(run, TINY, "init_from.source=x"), "both name a source"),
     (lambda run: ldm.encode(TINY, "data.views=1", entries=3), "entries=3 has no effect"),
 ]
