@@ -78,14 +78,20 @@ def test_a_typed_value_means_what_a_record_means(control: Control, text: str, wa
 @pytest.mark.parametrize(
     ("control", "text", "said"),
     [
-        (OriginalSize(), "999999x1", "needed: at most 31415 pixels a side"),
-        (OriginalSize(), "1x31416", "needed: at most 31415 pixels a side"),
-        (Crop(), "1e6,0", "needed: at most 31 times"),
+        (OriginalSize(), "999999x1", "needed: at most 62831 pixels a side"),
+        (OriginalSize(), "1x62832", "needed: at most 62831 pixels a side"),
+        (Crop(), "1e6,0", "needed: at most 62 times"),
     ],
 )
 def test_a_value_that_the_embedding_cannot_tell_from_others_is_refused(control: Control, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         control.read(text, VIEW)
+
+
+def test_sizes_of_the_data_may_be_asked_for_however_large_they_are() -> None:
+    assert OriginalSize().read("62831x8", VIEW) == (62831.0, 8.0)
+    slides = replace(VIEW, typical_original_px=40_000)
+    assert OriginalSize().read("90000x110000", slides) == (90_000.0, 110_000.0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch
 
 from open_ldm.core import peak
 from open_ldm.core.device import Machine
-from open_ldm.core.peak import matrix_speed, peak_file, peak_speed, remember_peak
+from open_ldm.core.peak import PEAK, matrix_speed, peak_speed, remember_peak
+from open_ldm.core.user_cache import machine_file
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 
@@ -35,10 +36,10 @@ def test_the_better_measurement_counts() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"x": "fast"}', '{"x": NaN}'])
 def test_a_damaged_file_is_measured_anew(text: str) -> None:
-    peak_file().parent.mkdir(parents=True)
-    peak_file().write_text(text)
+    machine_file(PEAK).parent.mkdir(parents=True)
+    machine_file(PEAK).write_text(text)
     assert remember_peak(CPU, 7.0) == 7.0
-    assert 7.0 in json.loads(peak_file().read_text()).values()
+    assert 7.0 in json.loads(machine_file(PEAK).read_text()).values()
 
 
 def test_a_folder_that_refuses_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

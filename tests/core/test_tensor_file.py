@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def test_the_library_reads_what_was_written(tmp_path: Path) -> None:
     for name, tensor in tensors.items():
         assert found[name].dtype == tensor.dtype
         assert torch.equal(found[name], tensor)
+    content = (tmp_path / "file.safetensors").read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    for name, about in json.loads(content[8:start]).items():
+        assert (start + about["data_offsets"][0]) % tensors[name].element_size() == 0, f"{name} is not aligned"
     with safetensors.safe_open(tmp_path / "file.safetensors", framework="pt") as opened:
         assert torch.equal(opened.get_slice("vectors")[1:3], tensors["vectors"][1:3])
 

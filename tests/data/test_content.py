@@ -14,11 +14,11 @@ from PIL import Image
 
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import DataError
+from open_ldm.core.user_cache import user_cache
 from open_ldm.data.content import content_hash, read_fingerprint
 from open_ldm.data.holdout import HoldoutConfig, select_part
 from open_ldm.data.sample import Source
 from open_ldm.sources import digests, file_states
-from open_ldm.sources.files import user_cache
 from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.shapes import ShapesConfig
 from open_ldm.sources.shards import ShardsConfig, ShardsSource

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from open_ldm.core.device import Machine
+from open_ldm.core.user_cache import machine_file
 from open_ldm.denoisers import attention_switch
 from open_ldm.denoisers.attention_kernel import kernel_of
-from open_ldm.denoisers.attention_switch import longest_written_out, switch_file, write_out_up_to
+from open_ldm.denoisers.attention_switch import ATTENTION, longest_written_out, write_out_up_to
 from open_ldm.denoisers.blocks.attention import Attention, attend
 from tests.helpers import randn
 
@@ -43,7 +44,7 @@ def test_it_is_measured_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     faster_up_to(0, monkeypatch)
     assert longest_written_out(CPU) == 384
     assert longest_written_out(Machine(torch.device("cpu"), torch.bfloat16)) == 0
-    assert sorted(json.loads(switch_file().read_text()).values()) == [0, 384]
+    assert sorted(json.loads(machine_file(ATTENTION).read_text()).values()) == [0, 384]
 
 
 def test_nothing_is_measured_beside_other_programs_or_for_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,16 +53,16 @@ def test_nothing_is_measured_beside_other_programs_or_for_a_card(monkeypatch: py
     assert longest_written_out(CPU) is None
     assert longest_written_out(Machine(torch.device("cuda"), torch.float32)) is None
     assert asked == []
-    assert not switch_file().exists()
+    assert not machine_file(ATTENTION).exists()
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"x": "far"}', "\0"])
 def test_a_damaged_file_is_measured_anew(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    switch_file().parent.mkdir(parents=True)
-    switch_file().write_text(text)
+    machine_file(ATTENTION).parent.mkdir(parents=True)
+    machine_file(ATTENTION).write_text(text)
     faster_up_to(128, monkeypatch)
     assert longest_written_out(CPU) == 128
-    assert 128 in json.loads(switch_file().read_text()).values()
+    assert 128 in json.loads(machine_file(ATTENTION).read_text()).values()
 
 
 def test_a_real_measurement_names_a_length(monkeypatch: pytest.MonkeyPatch) -> None:

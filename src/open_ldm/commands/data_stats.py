@@ -75,6 +75,7 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
     with Progress(how.pictures, label="measure", unit="pictures", silent=silent) as progress:
 
         def count(batch: Batch) -> None:
+            """Count the pictures of a batch and its bad ones."""
             nonlocal done
             done += len(batch.positions)
             health.add(batch.bad)

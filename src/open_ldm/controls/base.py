@@ -176,8 +176,8 @@ class Control(Config):
         return ConfigError(f"{self.asked_as}={text!r} cannot be read", needed=needed or f"{self.asked_as}={self.form}")
 
 
-LARGEST = 31_415.0
-"""Half the longest period of the features by which numbers are embedded: a model cannot tell larger ones apart."""
+LARGEST = 62_831.0
+"""The longest period of the features by which numbers are embedded, 2 pi 10^4: beyond it they begin again."""
 
 
 def split_numbers(text: str, separator: str, count: int) -> list[float] | None:

@@ -40,5 +40,5 @@ class Crop(Control):
         top, left = 1000 * numbers[0] / view.height_px, 1000 * numbers[1] / view.width_px
         if max(top, left) > LARGEST:
             size = f"{view.height_px}x{view.width_px}"
-            raise self.misread(text, needed=f"at most {LARGEST / 1000:.0f} times the {size} pixels of a view")
+            raise self.misread(text, needed=f"at most {LARGEST // 1000:.0f} times the {size} pixels of a view")
         return top, left

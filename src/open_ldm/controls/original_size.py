@@ -8,6 +8,9 @@ from open_ldm.controls.base import LARGEST, Control, ViewShape, split_numbers
 from open_ldm.controls.gate import GateConfig, PowerCosineGate
 from open_ldm.data.sample import TransformRecord
 
+_LONGER = 8.0
+"""Times the data's median short side that a side may have, where the data themselves are larger than `LARGEST`."""
+
 
 class OriginalSize(Control):
     """(height, width) of the original picture in pixels, as in SDXL. Its default gate opens late (power-cosine, alpha 8)."""
@@ -31,10 +34,11 @@ class OriginalSize(Control):
         return short * view.height_px / smaller, short * view.width_px / smaller
 
     def read(self, text: str, view: ViewShape) -> tuple[float, ...]:
-        """Read `HEIGHTxWIDTH`, two positive numbers of at most `LARGEST`."""
+        """Read `HEIGHTxWIDTH`, two positive numbers of at most `LARGEST`, or what pictures as large as the data's have."""
         numbers = split_numbers(text, "x", 2)
         if numbers is None or min(numbers) <= 0:
             raise self.misread(text)
-        if max(numbers) > LARGEST:
-            raise self.misread(text, needed=f"at most {LARGEST:.0f} pixels a side, the largest that a model tells apart")
+        most = max(LARGEST, _LONGER * view.typical_original_px)
+        if max(numbers) > most:
+            raise self.misread(text, needed=f"at most {most:.0f} pixels a side, the largest that a model tells apart")
         return tuple(numbers)

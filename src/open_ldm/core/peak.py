@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 
 from open_ldm.core.device import Machine
-from open_ldm.core.errors import DiskError
-from open_ldm.core.files import write_json
-from open_ldm.core.plain_data import parse_json
+from open_ldm.core.user_cache import keep_number, read_numbers
 
+PEAK = "peak"
+"""The numbers in the user's cache folder."""
 _TIMES = 4
+_MOST = 1e18
 
 
 def matrix_speed(machine: Machine, side: int | None = None) -> float:
@@ -52,34 +50,17 @@ def peak_speed(machine: Machine) -> float:
 
 def known_peak(machine: Machine) -> float | None:
     """Return the speed that `matrix_speed` once measured here; nothing is measured, so that it is None where none is stored."""
-    return _stored().get(_name(machine))
+    known = read_numbers(PEAK).get(_name(machine))
+    return known if known is not None and 0 < known < _MOST else None
 
 
 def remember_peak(machine: Machine, speed: float) -> float:
     """Keep the better of a measured speed and the one that is stored, and return it; a folder that refuses is no error."""
-    known = _stored()
-    best = max(speed, known.get(_name(machine), 0.0))
-    if best != known.get(_name(machine)):
-        with suppress(OSError, DiskError):
-            peak_file().parent.mkdir(parents=True, exist_ok=True)
-            write_json(peak_file(), {**known, _name(machine): best})
-    return best
-
-
-def peak_file() -> Path:
-    """Return where peaks are stored: open-ldm/peak.json in the user's cache folder, as XDG_CACHE_HOME names it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "open-ldm" / "peak.json"
+    known = known_peak(machine) or 0.0
+    if speed > known:
+        keep_number(PEAK, _name(machine), speed)
+    return max(speed, known)
 
 
 def _name(machine: Machine) -> str:
     return f"{machine.sentence}, torch {torch.__version__}, float32 products {torch.get_float32_matmul_precision()}"
-
-
-def _stored() -> dict[str, float]:
-    try:
-        content = parse_json(peak_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {name: float(speed) for name, speed in content.items() if isinstance(speed, int | float) and 0 < speed < 1e18}

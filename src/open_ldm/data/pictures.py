@@ -99,6 +99,7 @@ def lies_on_its_side(picture: bytes | Path) -> bool:
     """Return whether the stored picture is turned by 90 degrees when it is read. Raises BadPicture."""
 
     def look(stream: IO[bytes]) -> bool:
+        """Whether the orientation that the file states swaps height and width."""
         with opened(stream, MOST_MEGAPIXELS) as image:
             if image.format == "TIFF":
                 return image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)

@@ -6,22 +6,20 @@ long ones the memory of the logits costs more than it saves. Where one overtakes
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from statistics import median
 
 import torch
 from torch import nn
 
 from open_ldm.core.device import Machine
-from open_ldm.core.errors import DiskError
-from open_ldm.core.files import write_json
 from open_ldm.core.others import MANY, cores_of_others
-from open_ldm.core.plain_data import parse_json
+from open_ldm.core.user_cache import keep_number, read_numbers
 from open_ldm.denoisers.blocks.attention import Attention, attend
+
+ATTENTION = "attention"
+"""The numbers in the user's cache folder."""
 
 LENGTHS = (128, 256, 384, 512, 768, 1024)
 """Numbers of keys that are measured, as long as writing out is faster."""
@@ -49,12 +47,14 @@ def longest_written_out(machine: Machine) -> int | None:
     """
     if machine.device.type != "cpu":
         return None
-    stored = _stored().get(_name(machine))
-    if stored is not None:
-        return stored
+    known = read_numbers(ATTENTION).get(_name(machine))
+    if known is not None and known in (0, *LENGTHS):
+        return int(known)
     if cores_of_others(_LOOK_SECONDS) > MANY:
         return None
-    return _keep(machine, _measured(machine.compute_dtype))
+    longest = _measured(machine.compute_dtype)
+    keep_number(ATTENTION, _name(machine), longest)
+    return longest
 
 
 def write_out_up_to(network: nn.Module, longest: Mapping[torch.dtype, int]) -> None:
@@ -62,11 +62,6 @@ def write_out_up_to(network: nn.Module, longest: Mapping[torch.dtype, int]) -> N
     for module in network.modules():
         if isinstance(module, Attention):
             module.longest = dict(longest)
-
-
-def switch_file() -> Path:
-    """Return where it is stored: open-ldm/attention.json in the user's cache folder, as XDG_CACHE_HOME names it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "open-ldm" / "attention.json"
 
 
 def _measured(dtype: torch.dtype) -> int:
@@ -95,20 +90,3 @@ def _gain(length: int, dtype: torch.dtype) -> float:
 
 def _name(machine: Machine) -> str:
     return f"{machine.sentence}, torch {torch.__version__}"
-
-
-def _stored() -> dict[str, int]:
-    try:
-        content = parse_json(switch_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {name: longest for name, longest in content.items() if longest in (0, *LENGTHS)}
-
-
-def _keep(machine: Machine, longest: int) -> int:
-    with suppress(OSError, DiskError):
-        switch_file().parent.mkdir(parents=True, exist_ok=True)
-        write_json(switch_file(), {**_stored(), _name(machine): longest})
-    return longest

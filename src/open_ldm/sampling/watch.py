@@ -24,6 +24,7 @@ class Watch:
         """Look at every estimate, before bounds could hide an infinity."""
 
         def watched(x_t: Tensor, t: float) -> Denoised:
+            """Denoise [B, C, H, W], and note whose estimate is not finite."""
             denoised = denoise(x_t, t)
             bad = ~torch.isfinite(denoised.x_0).flatten(1).all(dim=1)
             self._bad = bad if self._bad is None else self._bad | bad

@@ -26,9 +26,9 @@ from filelock import FileLock
 
 from open_ldm.core.errors import DiskError
 from open_ldm.core.files import remove_temporary_files, write_bytes
+from open_ldm.core.user_cache import user_cache
 from open_ldm.data.pictures import with_retries
 from open_ldm.data.sample import BadPicture
-from open_ldm.sources.files import user_cache
 
 DIGEST_BYTES = 16
 _VERSION = "1"

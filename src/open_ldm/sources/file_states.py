@@ -21,10 +21,10 @@ import safetensors.numpy
 
 from open_ldm.core.errors import DiskError
 from open_ldm.core.files import write_bytes
+from open_ldm.core.user_cache import user_cache
 from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture
 from open_ldm.sources.digests import DIGEST_BYTES, SETTLED_SECONDS, one_at_a_time
-from open_ldm.sources.files import user_cache
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

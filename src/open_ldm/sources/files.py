@@ -1,4 +1,4 @@
-"""Finding all files below a folder, sorted, without hidden ones, pictures apart from the rest; and the user's cache folder."""
+"""Finding all files below a folder, sorted, without hidden ones, pictures apart from the rest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from pathlib import Path
 
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.data.sample import printable
-
-
-def user_cache(name: str) -> Path:
-    """Return the user's folder for what is remembered between runs on this machine."""
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "open-ldm" / name
 
 
 class NoSuchPath(ConfigError):  # noqa: N818 - the name says what is wrong

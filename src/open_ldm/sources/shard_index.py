@@ -27,10 +27,10 @@ from open_ldm.core.files import read_at, write_bytes
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.plain_data import parse_json, plain, to_json
 from open_ldm.core.read_ahead import ReadAhead
+from open_ldm.core.user_cache import user_cache
 from open_ldm.data import formats
 from open_ldm.data.columns import flat
 from open_ldm.data.sample import printable
-from open_ldm.sources.files import user_cache
 from open_ldm.sources.metadata import label_from, original_size_from
 from open_ldm.sources.shard_keys import PICTURE, Members, Span
 from open_ldm.sources.tar_members import read_members

@@ -17,9 +17,9 @@ from filelock import FileLock
 
 from open_ldm.core.errors import DataError
 from open_ldm.core.files import read_at, write_bytes, writing_whole
+from open_ldm.core.user_cache import user_cache
 from open_ldm.data import pictures
 from open_ldm.data.sample import BadPicture
-from open_ldm.sources.files import user_cache
 from open_ldm.sources.network import Network, NetworkError, NotThereError, RemoteConfig
 from open_ldm.sources.open_files import OpenFiles
 from open_ldm.sources.shard_room import ShardRoom

@@ -136,6 +136,7 @@ def _slider(baseline: ModelFindings, improved: ModelFindings) -> Slider:
     sizes_px = _sizes_px(improved)
 
     def column(name: str, found: ModelFindings, tone: str) -> Column:
+        """Return what the slider shows of one model: pictures of every size, and its two numbers."""
         pictures = [
             Picture("", _grid(_chosen(found.pixels[f"size={side}"])), alt=f"{name}, original size {side} px")
             for side in sizes_px

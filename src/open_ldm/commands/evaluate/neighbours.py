@@ -72,6 +72,7 @@ def report_neighbours(
     real = None if held_out is None else nearest_training(held_out, training)
 
     def result(of: Neighbours, seen: Statistics, name: str, how: dict[str, str] | None) -> Result:
+        """Return the share of copies with the protocol of its pictures."""
         protocol = build_protocol(
             f"copies(level={metric.level:g})", seen.extractor, seen.pictures.size_px, str(len(seen.rows)), bootstrap,
             reference=training.pictures.hash, reference_n=str(training.pictures.count), sampling=how,

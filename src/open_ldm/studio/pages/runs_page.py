@@ -40,6 +40,7 @@ def build(studio: Studio) -> None:
         """Make of an action on a run what a button does: act, and show the run again, or the error."""
 
         def done(name: str) -> tuple[str, str, str]:
+            """Act on a run, and return words and the view of it."""
             try:
                 words = status(act(name))
             except (OpenLdmError, OSError) as error:
