@@ -98,7 +98,7 @@ def _numbers(found: SettingFound, page: Path) -> Part | None:
         recipe=found.setting.recipe,
         changes=found.setting.changes,
         cells=(
-            "mean ± standard deviation between seeds [95 % interval of the mean over seeds; over pictures where all seeds agree]"
+            "mean ± standard deviation between seeds [95 % interval over seeds; over pictures where all seeds agree]"
             if more
             else "value [95 % interval over its pictures by the bootstrap; one seed of training says nothing of another]"
         ),
