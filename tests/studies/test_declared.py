@@ -45,6 +45,17 @@ def test_every_row_of_the_papers_tables_is_there() -> None:
 
 
 @pytest.mark.parametrize("study", TRAINED, ids=lambda study: study.name)
+def test_a_folder_holds_one_training(study: Study) -> None:
+    for scale in SCALES:
+        for setting in study.settings(scale):
+            trained: dict[Path, Recipe] = {}
+            for job in jobs_of(study, setting, OUT, Choice(seeds=1)):
+                for each in (job.start, job):
+                    if each is not None:
+                        assert trained.setdefault(each.run, each.recipe) == each.recipe, each.run
+
+
+@pytest.mark.parametrize("study", TRAINED, ids=lambda study: study.name)
 def test_every_arm_is_a_recipe_at_every_scale(study: Study) -> None:
     assert tuple(study.scales) == SCALES
     arms = set()

@@ -137,13 +137,18 @@ def _device(name: DeviceName) -> str:
 
 
 def _fast_dtype(device: torch.device, scaled: bool) -> torch.dtype:
-    if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16
-        return torch.float16 if scaled and torch.cuda.get_device_capability(device) >= FP16_CAPABILITY else torch.float32
-    if device.type == "cpu" and cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+    if multiplies_bf16(device):
         return torch.bfloat16
+    if device.type == "cuda" and scaled and torch.cuda.get_device_capability(device) >= FP16_CAPABILITY:
+        return torch.float16
     return torch.float32
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the chip itself multiplies bf16; where it does not, torch imitates that, many times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def _set_float32_products(device: torch.device) -> None:

@@ -25,8 +25,8 @@ def _setting(
 
     arms = {
         "from scratch": Arm(),
-        "from classes": Arm(start=Start("classes")),
-        "from classes, a quarter of the budget": Arm(trained(samples // 4), start=Start("classes")),
+        "after classes": Arm(start=Start("classes")),
+        "after classes, a quarter of the budget": Arm(trained(samples // 4), start=Start("classes")),
         "from scratch, as much in all": Arm(trained(samples + pretrain)),
     }
     source = Source("demo", (*CLASSES, *net, *trained(pretrain)))
@@ -41,7 +41,7 @@ UNET = ("denoiser={kind: unet, size: L}", "conditioning.semantic={kind: class, r
 def _paper_arms(classes: bool) -> Mapping[str, Arm]:
     start = Start("imagenet 22k", {"classes": "match"} if classes else {})
     tenth = Arm(("training.samples=71680000",), start=start)
-    return {"from scratch": Arm(), "from imagenet 22k": Arm(start=start), "from imagenet 22k, a tenth of the budget": tenth}
+    return {"from scratch": Arm(), "after imagenet 22k": Arm(start=start), "after imagenet 22k, a tenth of the budget": tenth}
 
 
 STUDY = Study(
@@ -51,14 +51,14 @@ STUDY = Study(
     question="Is a model that starts from one of another data set better at equal budget, and as good at a shorter one?",
     claim="Pre-training on another data set gives a better FID at equal budget, and reaches that from scratch in less time.",
     expectations=(
-        Expectation("from classes", "from scratch", "fid"),
-        Expectation("from classes", "from scratch", "held_out_loss"),
-        Expectation("from classes", "from scratch", "agreement", "higher"),
-        Expectation("from classes", "from scratch, as much in all", "fid"),
-        Expectation("from classes, a quarter of the budget", "from scratch", "fid"),
-        Expectation("from classes, a quarter of the budget", "from scratch", "held_out_loss"),
-        Expectation("from imagenet 22k", "from scratch", "fid"),
-        Expectation("from imagenet 22k, a tenth of the budget", "from scratch", "fid"),
+        Expectation("after classes", "from scratch", "fid"),
+        Expectation("after classes", "from scratch", "held_out_loss"),
+        Expectation("after classes", "from scratch", "agreement", "higher"),
+        Expectation("after classes", "from scratch, as much in all", "fid"),
+        Expectation("after classes, a quarter of the budget", "from scratch", "fid"),
+        Expectation("after classes, a quarter of the budget", "from scratch", "held_out_loss"),
+        Expectation("after imagenet 22k", "from scratch", "fid"),
+        Expectation("after imagenet 22k, a tenth of the budget", "from scratch", "fid"),
     ),
     scales={
         "tiny": [_setting(4000, 4000)],
