@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -145,3 +146,12 @@ def test_what_a_later_assignment_replaces_is_refused() -> None:
 def test_what_a_program_put_first_gives_way() -> None:
     given = ["ldm", "train", "a.b=1", "a.c=2", "a.b=3", "d.e.f=4", "d={e: null}", "d.g=5", "--out", "x"]
     assert last_given(given) == ["ldm", "train", "a.c=2", "a.b=3", "d={e: null}", "d.g=5", "--out", "x"]
+
+
+def test_a_kind_comes_before_the_settings_that_depend_on_it_wherever_it_is_typed() -> None:
+    wanted = Shrunk(of=Shards(path="b.tar"))
+    for given in itertools.permutations(("source.of.path=b.tar", "source.of.kind=shards", "source.kind=shrunk")):
+        assert build(*given).source == wanted, given
+    whole = "source={kind: pictures, path: a}"
+    assert build("source.length=7", whole).source == build(whole).source == Pictures(path=Path("a"))
+    assert build(whole, "source.path=b.tar", "source.kind=shards").source == Shards(path="b.tar")

@@ -12,6 +12,8 @@ from open_ldm.studies.begun import as_study_begun
 from open_ldm.studies.cost import cost_of
 from open_ldm.studies.found import StudyFound
 from open_ldm.studies.run import Choice, Runner
+from open_ldm.studies.speedrun import Choice as SpeedrunChoice
+from open_ldm.studies.speedrun.settings import as_begun, resolved, sides_of
 from open_ldm.studies.study import Arm, Protocol, Setting, Source, Start, Study
 from tests.runs.editions import FIRST_RATE, SECOND_RATE, Package, package
 
@@ -87,3 +89,21 @@ def test_each_recipe_has_an_edition_of_its_own_and_what_was_not_begun_is_the_new
             assert (setting.recipe, setting.arms["other"].recipe) == wanted and len(notes) == 1
             assert setting.sources["before"].recipe == wanted[1] and setting.arms["low"].recipe is None
             assert cost_of(study(), "tiny", tmp_path / "out", Choice(("low",))).arms
+
+
+def test_a_speedrun_goes_on_with_the_edition_it_was_begun_with(
+    recipes: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes.tune("recipes", "tiny")
+    (tmp_path / "base-seed101").mkdir()
+    begun_with: dict[str, object] = {}
+    monkeypatch.setattr("open_ldm.studies.begun.begun_settings", lambda folder: (begun_with, ""))
+    sides = sides_of("tiny", CHANGES, "twin", (), "other")
+    chosen, notes = as_begun(sides, tmp_path)
+    assert [side.recipe for side in chosen] == ["tiny@1", "twin"]
+    assert notes == [f"{tmp_path} was begun under edition 1 of tiny and goes on with that; another --out takes edition 2"]
+    assert resolved(chosen[0], SpeedrunChoice(points=1)).training.optimizer.learning_rate == FIRST_RATE
+
+    begun_with["edition"] = 2
+    assert as_begun(sides, tmp_path) == (tuple(sides), [])
+    assert as_begun(sides, tmp_path / "new") == (tuple(sides), [])

@@ -63,7 +63,7 @@ def speedrun(
     sides = sides_of(recipe, overrides or (), tuned, more or (), name)
     folder = out or Path("runs") / "speedruns" / Path(recipe).stem
     run = Speedrun(sides, folder, choice, ["ldm", *sys.argv[1:]], show if not as_json else lambda line: None)
-    cost = cost_of(sides, choice)
+    cost = cost_of(run.sides, choice)
     if dry_run:
         print_json(cost.to_json()) if as_json else show(cost.text())
         return 0

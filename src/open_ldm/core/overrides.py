@@ -104,7 +104,7 @@ def _with_text(content: Any, written: Any, allowed: Sequence[Any]) -> Any:
 def apply_overrides(
     content: Mapping[str, Any], overrides: Iterable[str], kind: type[BaseModel] | None = None
 ) -> dict[str, Any]:
-    """Return a copy of `content` with every override `a.b=c` applied in order.
+    """Return a copy of `content` with every override `a.b=c` applied in order, the `kind` of a block before its other settings.
 
     A new `kind` starts from its own defaults, and a new preset such as `denoiser.size` from its own values: what `content` says
     of the settings of the old one is discarded, unless the overrides give them.
@@ -118,11 +118,21 @@ def apply_overrides(
         ConfigError: An override cannot be read or addresses something that cannot be set.
     """
     result: dict[str, Any] = _deep_copy(content)
-    texts = list(overrides)
+    texts = _kinds_first(overrides)
     given = {tuple(_split(text, kind)[0]) for text in texts}
     for text in texts:
         _apply(result, text, [] if kind is None else [kind], given)
     return result
+
+
+def _kinds_first(overrides: Iterable[str]) -> list[str]:
+    """Put `a.kind=...` before the first `a.b=...`, which the new kind would discard."""
+    ordered: list[str] = []
+    for text in overrides:
+        *block, name = _keys(text) or [""]
+        depends = [place for place, other in enumerate(ordered) if _keys(other)[:-1][: len(block)] == block]
+        ordered.insert(depends[0] if name == "kind" and block and depends else len(ordered), text)
+    return ordered
 
 
 def _apply(content: dict[str, Any], text: str, allowed: list[Any], given: set[tuple[str, ...]]) -> None:

@@ -1,8 +1,8 @@
-"""A study keeps the editions of the packaged recipes that its trainings were begun with, for the arms to come too."""
+"""Studies and speedruns keep the editions of the packaged recipes that they were begun with, for trainings to come too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,23 +32,39 @@ def as_study_begun(study: Study, scale: str, out: Path) -> tuple[Study, list[str
     Raises:
         ConfigError: The study has no such scale.
     """
-    settings = study.settings(scale)
-    begun: dict[str, int] = {}
-    for setting in settings:
+    trained: dict[str, list[Path]] = {}
+    for setting in study.settings(scale):
         for recipe, run in _runs(setting, out / slug(setting.name)):
-            edition = _edition_of(run) if recipe in all_packaged() else None
-            if edition is not None and edition in editions(recipe)[:-1]:
-                begun[recipe] = min(edition, begun.get(recipe, edition))
+            trained.setdefault(recipe, []).append(run)
+    begun = {recipe: edition for recipe, runs in trained.items() if (edition := earlier_edition(recipe, runs)) is not None}
     if not begun:
         return study, []
     named = {recipe: f"{recipe}@{edition}" for recipe, edition in begun.items()}
     scales = {name: [_at(each, named) if name == scale else each for each in given] for name, given in study.scales.items()}
-    notes = [
+    return replace(study, scales=scales), [note_on_edition(out, recipe, edition) for recipe, edition in begun.items()]
+
+
+def earlier_edition(recipe: str, runs: Iterable[Path]) -> int | None:
+    """Find the earliest edition that trainings of a recipe were begun with.
+
+    Args:
+        recipe: As it is named; only a packaged name without an edition can have moved on.
+        runs: Their folders.
+
+    Returns:
+        It; None where nothing was begun, or under the newest edition alone.
+    """
+    known = editions(recipe) if recipe in all_packaged() else []
+    begun = {_edition_of(run) for run in runs} if len(known) > 1 else set()
+    return next((edition for edition in known[:-1] if edition in begun), None)
+
+
+def note_on_edition(out: Path, recipe: str, edition: int) -> str:
+    """Say that the folder `out` goes on with an earlier edition."""
+    return (
         f"{out} was begun under edition {edition} of {recipe} and goes on with that;"
         f" another --out takes edition {editions(recipe)[-1]}"
-        for recipe, edition in begun.items()
-    ]
-    return replace(study, scales=scales), notes
+    )
 
 
 def require_folder_of(study: Study, scale: str, out: Path) -> None:

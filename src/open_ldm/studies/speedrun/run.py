@@ -47,6 +47,7 @@ from open_ldm.studies.speedrun.settings import (
     Choice,
     Side,
     Training,
+    as_begun,
     require_comparable,
     resolved,
     sampling_of_level,
@@ -78,7 +79,10 @@ class Speedrun:
         command: Sequence[str] = (),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.sides, self.out, self.choice, self.say, self.command = tuple(sides), out, choice, say, tuple(command)
+        self.sides, notes = as_begun(sides, out)
+        self.out, self.choice, self.say, self.command = out, choice, say, tuple(command)
+        for note in notes:
+            say(f"note: {note}")
         self.base = resolved(self.sides[0], choice)
         for side in self.sides[1:]:
             require_comparable(self.base, resolved(side, choice))

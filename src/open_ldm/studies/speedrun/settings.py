@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.own_features import FIT
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sampling.guidance import branches
+from open_ldm.studies.begun import earlier_edition, note_on_edition
 
 METRICS = ("held_out_loss", "fid")
 """What has a level. Lower is better."""
@@ -107,11 +108,31 @@ def changes_of(side: Side, choice: Choice, stats: str | None = None) -> list[str
 
 def training_of(side: Side, seed: int, out: Path, choice: Choice, stats: str | None) -> Training:
     """Return one training of a side; its folder is in `out`."""
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", side.name).strip("-")
+    name = folder_name(side)
     changes = last_given([*changes_of(side, choice, stats), f"training.seed={seed}", f"name={name}"])
     run = out / f"{name}-seed{seed}"
     command = ("ldm", "train", side.recipe, *changes, "--out", str(run))
     return Training(side, seed, run, load_recipe(side.recipe, changes), command)
+
+
+def folder_name(side: Side) -> str:
+    """Of the trainings of a side, before their seed."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", side.name).strip("-")
+
+
+def as_begun(sides: Sequence[Side], out: Path) -> tuple[tuple[Side, ...], list[str]]:
+    """Choose the editions of the recipes: those of what was trained in the folder `out`, where they are earlier ones.
+
+    Returns:
+        The sides with NAME@K in the place of such recipes, and what the user should know of it, a line each.
+    """
+    chosen, notes = [], []
+    for side in sides:
+        edition = earlier_edition(side.recipe, out.glob(f"{folder_name(side)}-seed*"))
+        chosen.append(side if edition is None else replace(side, recipe=f"{side.recipe}@{edition}"))
+        if edition is not None:
+            notes.append(note_on_edition(out, side.recipe, edition))
+    return tuple(chosen), notes
 
 
 def require_comparable(base: Recipe, other: Recipe) -> None:
