@@ -101,6 +101,21 @@ def test_kl_from_a_missing_folder(tmp_path: Path) -> None:
         build_autoencoder(KLConfig(path="runs/photos-autoencoder/nowhere", channels=5, factor=2), CPU)
 
 
+def test_kl_from_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        build_autoencoder(KLConfig(path="runs/mine", channels=5, factor=2), CPU)
+
+
+def test_kl_from_the_folder_of_its_training(tiny: AutoencoderKL, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "run" / "autoencoder")
+    with pytest.raises(ConfigError, match=rf"fix: autoencoder.path={tmp_path}/run/autoencoder"):
+        build_autoencoder(KLConfig(path=str(tmp_path / "run"), channels=5, factor=2), CPU)
+
+
 def test_kl_from_an_empty_folder(tmp_path: Path) -> None:
     fails(tmp_path)
 

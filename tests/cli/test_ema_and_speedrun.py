@@ -35,6 +35,14 @@ def test_ema_writes_folders_that_can_be_sampled(capsys: pytest.CaptureFixture[st
     assert code == 0 and json.loads(out)["averages"][0]["error"] < 1e-9  # one of the two that it held
     code, _, err = ldm(capsys, "ema", str(run), "--length", "0.13")
     assert code == 2 and "exists already and is not empty" in err and "fix: choose another --out" in err
+    assert (found / "data.json").read_bytes() == (run / "data.json").read_bytes()  # the values of controls that the run saw
+    for lengths, said in (
+        (("0.15", "7"), "length 7; needed: a share"),
+        (("0.15", "0.2"), "exists"),
+        (("0.15", "0.15"), "twice"),
+    ):
+        code, _, err = ldm(capsys, "ema", str(run), "--length", lengths[0], "--length", lengths[1])
+        assert code == 2 and said in err and not (tmp_path / "run-ema-0.15").exists()
     code, _, err = ldm(capsys, "ema", str(run), "--length", "0.1", "--length", "0.2", "--out", str(tmp_path / "x"))
     assert code == 2 and "names one folder, and there are 2 lengths" in err
 
@@ -48,3 +56,5 @@ def test_speedrun_says_beforehand_what_it_takes(capsys: pytest.CaptureFixture[st
     assert code == 0 and json.loads(out)["sides"].keys() == {"base"}
     code, _, err = ldm(capsys, *words, "--name", "base", "--with", "training.samples=48")
     assert code == 2 and "a name of its own" in err
+    code, _, err = ldm(capsys, *words, "--table", str(tmp_path / "absent.md"), "--out", str(tmp_path / "out"))
+    assert code == 2 and "there is no file" in err and "absent.md for records" in err

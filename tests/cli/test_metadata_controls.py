@@ -156,6 +156,9 @@ def test_it_is_asked_for_by_name(capsys: pytest.CaptureFixture[str], run: Path, 
         ("magnification=400", "is outside the range that training saw; needed: a number from"),
         ("pixel size (um)=0.5", "names no control of this model"),
         ("dye=HE", "needed: NAME=VALUE"),
+        ("stain", "control stain has no value; needed: stain=VALUE"),
+        ("sampling.steps=2", "fix: --steps 2"),
+        ("sampling.guidance.semantic_scale=2", "fix: --semantic-scale 2"),
     ):
         code, _, error = ldm(capsys, "sample", run, wrong, "--count", 1, "--out", tmp_path / "wrong")
         assert code == 2 and said in error

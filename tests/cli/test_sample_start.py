@@ -38,6 +38,12 @@ def test_what_does_not_go_together_is_one_line(
     assert code in (2, 65) and said in err and err.count("\n") == 1
 
 
+def test_a_file_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.html").write_text("")
+    code, _, err = ldm(capsys, "sample", tmp_path / "report.html", "--count", 1)
+    assert code == 2 and "report.html is no run folder" in err and "--out" not in err
+
+
 def test_the_studio_says_what_to_run_where_there_is_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

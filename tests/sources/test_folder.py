@@ -130,7 +130,10 @@ def test_wrong_paths_are_config_errors(tmp_path: Path, encode: Encode) -> None:
     assert "did you mean 'pictures'" in str(missing)
     a_file = refused(tmp_path / "pictures" / "a.png")
     assert isinstance(a_file, ConfigError)
-    assert "is a file" in str(a_file)
+    assert "is a file" in str(a_file) and f"fix: try {tmp_path / 'pictures'}" in str(a_file)
+    (tmp_path / "samples.npz").write_bytes(b"")
+    other = str(refused(tmp_path / "samples.npz"))
+    assert "samples.npz is a file; needed: a folder of pictures" in other and "try" not in other
     assert "check the path" in str(refused(tmp_path / "no" / "such" / "place"))
 
 

@@ -108,7 +108,8 @@ def test_what_does_not_reach_the_level_is_not_said_to_be_sooner() -> None:
     good, bound = time_to([curve(0, [9, 4])], "fid", 5), time_to([curve(0, [9, 8], speed=0.5)], "fid", 5)
     times = {"base": dict.fromkeys(level.values, good), "worse": dict.fromkeys(level.values, bound)}
     found = Found(level, times, {}, "", "", (), "", (7,))
-    assert found.ratio("fid", "worse") is None and found.to_json()["ratios"] == {"worse": dict.fromkeys(level.values)}
+    assert found.ratio("fid", "worse") is None
+    assert found.to_json()["recipes"]["worse"]["ratios"] == dict.fromkeys(level.values)
     assert "do not reach" in found.text() and "sooner" not in found.text()
     turned = Found(level, {"base": times["worse"], "better": times["base"]}, {}, "", "", (), "", (7,))
     assert "at least 0.75 times sooner" in turned.text()
@@ -177,8 +178,9 @@ def test_both_recipes_are_timed_to_the_level_of_the_first(out: Path) -> None:
     assert level["seeds"] == [7, 8] and level["values"]["fid"] == pytest.approx(sum(level["each"]["fid"]) / 2)
     assert {"features/classifier.safetensors", "latent_stats.json"} <= level["files"].keys()
     assert any(name.startswith("references/") for name in level["files"])
-    assert found["times"].keys() == {"base", "tuned"} and found["ratios"]["tuned"].keys() == {"held_out_loss", "fid"}
-    base = found["times"]["base"]["held_out_loss"]
+    recipes = found["recipes"]
+    assert recipes.keys() == {"base", "tuned"} and recipes["tuned"]["ratios"].keys() == {"held_out_loss", "fid"}
+    base = recipes["base"]["times"]["held_out_loss"]
     assert len(base["seconds"]) == 2 and 1 <= base["reached"] <= 2  # the level is the mean of their ends
     for name in ("base", "tuned"):
         for seed in (7, 8):
@@ -193,7 +195,23 @@ def test_the_same_command_trains_and_measures_nothing_anew(out: Path, monkeypatc
     for name in ("train", "evaluate_run"):
         monkeypatch.setattr(f"open_ldm.studies.speedrun.run.{name}", lambda *given, **named: pytest.fail("done anew"))
     again = json.loads(json.dumps(speedrun(out, "training.optimizer.learning_rate=0.01").run().to_json()))
-    assert again["times"] == before["times"] and again["level"] == before["level"]
+    for name in ("base", "tuned"):
+        assert again["recipes"][name]["times"] == before["recipes"][name]["times"]
+    assert again["level"] == before["level"]
+
+
+def test_recipes_of_earlier_commands_stay_on_record(out: Path) -> None:
+    before = json.loads((out / "speedrun.json").read_text())
+    try:
+        speedrun(out).run()
+        after = json.loads((out / "speedrun.json").read_text())
+        assert after["recipes"]["tuned"] == before["recipes"]["tuned"] and after["recipes"].keys() == {"base", "tuned"}
+        against_another = {**before, "level": {**before["level"], "seeds": [1]}}
+        (out / "speedrun.json").write_text(json.dumps(against_another))
+        speedrun(out).run()
+        assert json.loads((out / "speedrun.json").read_text())["recipes"].keys() == {"base"}
+    finally:
+        (out / "speedrun.json").write_text(json.dumps(before))
 
 
 def test_a_training_lost_before_its_last_event_still_has_its_time(out: Path, tmp_path: Path) -> None:
@@ -209,11 +227,11 @@ def test_a_training_lost_before_its_last_event_still_has_its_time(out: Path, tmp
 
 
 def test_a_recipe_of_another_name_is_measured_against_the_same_level(out: Path) -> None:
-    with pytest.raises(ConfigError, match=r"started with training\.optimizer\.learning_rate"):
+    with pytest.raises(ConfigError, match=r"started with training\.optimizer\.learning_rate.*a --name of its own"):
         speedrun(out, "training.optimizer.learning_rate=0.02").run()
     with pytest.raises(ConfigError, match="frozen by other settings"):
         speedrun(out, choice=replace(CHOICE, pictures=20))
-    with pytest.raises(ConfigError, match=r"another data\.source than"):
+    with pytest.raises(ConfigError, match=r"'tuned' has another data\.source than"):
         speedrun(out, "data.source.two_shapes=0.5")
     with pytest.raises(ConfigError, match="at least 50 updates"):
         speedrun(out, choice=Choice(points=50))
@@ -247,8 +265,9 @@ def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -
         and "7 to 8" in rows[1]
     )
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1 and text.endswith("Below.\n")
+    page.write_text("# No place\n")
     with pytest.raises(ConfigError, match="no place for records"):
-        update_table(tmp_path / "absent.md", found)
+        update_table(page, found)
 
 
 def test_what_it_takes_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +279,7 @@ def test_what_it_takes_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.Mo
     assert longer.training == pytest.approx(2 * base.training) and base.measuring == longer.measuring
     more = cost_of(sides, replace(CHOICE, seeds=4))
     assert more.seconds == pytest.approx(2 * found.seconds)
+    assert f"features are fitted on {CHOICE.fit.pictures:,} pictures" in found.text()
 
 
 def test_cores_of_others_is_a_number_of_cores() -> None:

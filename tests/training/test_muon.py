@@ -72,7 +72,7 @@ def test_it_is_torchs_own_on_matrices_apart_and_adamw_on_all_else() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 5, 9), (2, 12, 4), (1, 6, 6)], ids=str)
 def test_the_factor_is_the_polynomial_of_the_singular_values(shape: tuple[int, int, int]) -> None:
-    """Against the singular value decomposition in float64, on whose values five rounds of the polynomial are done one by one."""
+    """Against the singular value decomposition in float64, whose values go through the polynomial five times one by one."""
     matrices = randn(*shape, seed=5).double() * torch.tensor([1e-3, 1.0, 50.0], dtype=torch.float64)[: shape[0], None, None]
     u, s, v = torch.linalg.svd(matrices, full_matrices=False)
     s = s / s.square().sum(1, keepdim=True).sqrt()

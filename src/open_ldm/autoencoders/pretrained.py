@@ -141,6 +141,22 @@ def pixels_at_once(device: torch.device) -> int:
     return int(_PIXELS_AT_ONCE * min(_MOST_TIMES, max(1, times)))
 
 
+def _lies_here(path: str) -> bool:
+    """Whether `a/b`, which may be a hub name, is meant as a folder: `a` is one."""
+    return "/" in path and Path(path).parent.is_dir()
+
+
+def _require_folder_itself(path: Path, config: PretrainedConfig) -> None:
+    """Refuse the folder of a training of an autoencoder in the place of the autoencoder in it."""
+    inside = path / "autoencoder"
+    if not config.subfolder and (inside / "config.json").is_file() and not (path / "config.json").exists():
+        raise ConfigError(
+            f"autoencoder {config.location!r} is the folder of a training",
+            needed="the autoencoder that it made",
+            fix=f"autoencoder.path={config.path}/autoencoder",
+        )
+
+
 def load(class_name: str, config: PretrainedConfig) -> Any:
     """Load an autoencoder of diffusers from a folder or the hub.
 
@@ -153,7 +169,8 @@ def load(class_name: str, config: PretrainedConfig) -> Any:
     """
     kind = getattr(need("diffusers", extra="autoencoders"), class_name)
     path = find_model_folder(config.path)
-    if not Path(path).is_dir() and (path.count("/") > 1 or path.startswith((".", "/", "~"))):  # not a hub name
+    _require_folder_itself(Path(path), config)
+    if not Path(path).is_dir() and (path.count("/") > 1 or path.startswith((".", "/", "~")) or _lies_here(path)):  # no hub name
         raise ConfigError(
             f"autoencoder {config.location!r} cannot be loaded (there is no such folder)",
             needed=f"autoencoder.path, a folder or hub name of a diffusers {class_name}{relative_path_hint(path)}",

@@ -23,15 +23,17 @@ def ema(
     as_json: Json = False,
 ) -> int:
     """Make averaged weights of another length after training, as a run folder that ldm sample and ldm evaluate take."""
-    from open_ldm.commands.ema import write_average
+    from open_ldm.commands.ema import require_averages, write_average
     from open_ldm.commands.import_export import beside
     from open_ldm.core.errors import ConfigError
 
     if out is not None and len(length) > 1:
         raise ConfigError(f"--out names one folder, and there are {len(length)} lengths", fix="leave --out out")
+    folders = [out or beside(run, f"ema-{one:g}") for one in length]
+    require_averages(length, folders)
     made = []
-    for one in length:
-        made.append(write_average(run, one, out or beside(run, f"ema-{one:g}")))
+    for one, folder in zip(length, folders, strict=True):
+        made.append(write_average(run, one, folder))
         if not as_json:
             for problem in made[-1].problems:
                 show(f"warning: {problem}")

@@ -101,7 +101,7 @@ def sample(
     from open_ldm.commands.sample_options import SampleOptions
     from open_ldm.commands.shape import run_of_shape
 
-    _refuse(run if out is None else out, labels, npz=npz, starts=start is not None or strength is not None)
+    _refuse(run, out, labels, npz=npz, starts=start is not None or strength is not None)
     loaded = run_of_shape(open_run(run), size, aspect)
     captions = (*(prompt or ()), *(prompts_in(loaded, prompts) if prompts else ()))
     usual = (len(captions) or _ARRAY) if npz else 1 if prompts or sweep else 4
@@ -123,13 +123,15 @@ def sample(
     return _array(loaded, options, labels, out, as_json) if npz else _pictures(loaded, options, out, as_json)
 
 
-def _refuse(place: Path, labels: Labels | None, *, npz: bool, starts: bool) -> None:
+def _refuse(run: Path, out: Path | None, labels: Labels | None, *, npz: bool, starts: bool) -> None:
     """Refuse, before anything is loaded, a place that cannot be written and options that do not go together."""
     from open_ldm.checkpoints.names import run_folder_of
     from open_ldm.core.errors import ConfigError
     from open_ldm.core.files import require_writable
 
-    require_writable(run_folder_of(place))
+    place = run_folder_of(run) if out is None else out
+    if out is not None or place.is_dir():  # loading says what is wrong with a run
+        require_writable(place)
     if labels is not None and not npz:
         raise ConfigError("--labels has no effect without --npz", fix="add --npz, or leave it out")
     if npz and starts:

@@ -57,8 +57,10 @@ def speedrun(
     """
     from open_ldm.studies.speedrun import Choice, Speedrun, cost_of
     from open_ldm.studies.speedrun.settings import sides_of
-    from open_ldm.studies.speedrun.table import update_table
+    from open_ldm.studies.speedrun.table import read_table, update_table
 
+    if table is not None:
+        read_table(table)  # before hours of training
     choice = Choice(seeds, first_seed, points, pictures, held_out, steps)
     sides = sides_of(recipe, overrides or (), tuned, more or (), name)
     folder = out or Path("runs") / "speedruns" / Path(recipe).stem

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.core.config import to_yaml
+from open_ldm.core.errors import ConfigError
+from open_ldm.core.files import write_bytes
 from open_ldm.core.new_folder import new_folder, require_new
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
-from open_ldm.runs.averages import make_average
+from open_ldm.runs.averages import make_average, require_length
 
 FAR = 0.05
 """Above this error a line says that more snapshots are needed."""
@@ -57,6 +61,23 @@ class WrittenAverage:
         )
 
 
+def require_averages(lengths: Sequence[float], folders: Sequence[Path]) -> None:
+    """Refuse averages of which one could not be written, before any is.
+
+    Args:
+        lengths: As shares of the training.
+        folders: The run folders to make, one for each.
+
+    Raises:
+        ConfigError: There is no such length, two are one folder, or a folder is in use.
+    """
+    for number, (length, folder) in enumerate(zip(lengths, folders, strict=True)):
+        require_length(length)
+        require_new(folder)
+        if folder in folders[:number]:
+            raise ConfigError(f"length {length:g} was given twice", needed=f"one, as both make {folder}")
+
+
 def write_average(run: Path, length: float, out: Path) -> WrittenAverage:
     """Write the average of a length of a run that kept two averages by powers.
 
@@ -85,5 +106,8 @@ def write_average(run: Path, length: float, out: Path) -> WrittenAverage:
         folder = RunFolder(temporary)
         CheckpointFolder(folder.checkpoints).save(int(content["samples_seen"]), {"ema": made.tensors}, manifest)
         folder.write_config(to_yaml(made.recipe))
+        surveyed = RunFolder(run_folder_of(run)).data
+        if surveyed.is_file():  # what values of controls the run saw
+            write_bytes(folder.data, surveyed.read_bytes())
     found = made.combination.error
     return WrittenAverage(out, length, made.checkpoint.path.name, made.snapshots, found, made.problems)

@@ -241,16 +241,24 @@ def sample_pixels(
     return to_pixels(sample_images(run, requests, settings, on_step, negative))
 
 
+_SETTINGS = frozenset({"steps", "solver", "spacing", "semantic_scale", "control_scale", "rescale", "seed", "count"})
+"""Of sampling, which options set and other commands take as KEY=VALUE."""
+
+
 def read_controls(texts: Sequence[str], run: LoadedRun) -> dict[str, str]:
     """Read arguments such as `size=64x64` as option -> value. Raises ConfigError for unknown or malformed ones."""
     options = [control.asked_as for control in run.recipe.conditioning.controls]
     values = {}
     for text in texts:
         option, separator, value = text.partition("=")
-        if not separator or option not in options:
+        if option in options and not separator:
+            raise ConfigError(f"control {option} has no value", needed=f"{option}=VALUE")
+        if option not in options:
             known = (
                 f"NAME=VALUE, with NAME {nearest(option, options)}" if options else "this model was trained without controls"
             )
-            raise ConfigError(f"{text!r} names no control of this model", needed=known)
+            setting = option.rpartition(".")[2]
+            meant = f"--{setting.replace('_', '-')} {value or 'VALUE'}" if setting in _SETTINGS else ""
+            raise ConfigError(f"{text!r} names no control of this model", needed=known, fix=meant)
         values[option] = value
     return values

@@ -90,6 +90,12 @@ class MadeAverage:
     problems: tuple[str, ...]
 
 
+def require_length(length: float) -> None:
+    """Raise ConfigError for what is no length of an average."""
+    if not 0 < length < LONGEST:
+        raise ConfigError(f"length {length:g}", needed=f"a share of the training above 0 and below {LONGEST:.3f}")
+
+
 def make_average(path: Path, length: float) -> MadeAverage:
     """Make the average of a length as it would be at a checkpoint of a run.
 
@@ -101,8 +107,7 @@ def make_average(path: Path, length: float) -> MadeAverage:
         ConfigError: The run did not keep two averages, or there is no such length.
         CheckpointError: Nothing verifies.
     """
-    if not 0 < length < LONGEST:
-        raise ConfigError(f"length {length:g}", needed=f"a share of the training above 0 and below {LONGEST:.3f}")
+    require_length(length)
     checkpoint, problems = load_run_checkpoint(path)
     recipe = parsed(recipe_from, checkpoint.content["recipe"], f"{checkpoint.path.name}/MANIFEST.json")
     config = recipe.training.ema

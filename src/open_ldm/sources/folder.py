@@ -25,6 +25,7 @@ from pydantic import Field
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.files import relative_path_hint
 from open_ldm.data import pictures
+from open_ldm.data.formats import suffixes
 from open_ldm.data.ome import Ome, attributes_in, read_ome
 from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable
@@ -195,7 +196,8 @@ def _checked_root(path: Path) -> Path:
     if root.is_dir():
         return root
     if root.exists():
-        raise ConfigError(f"data.source.path {path} is a file", needed="a folder of pictures", fix=f"try {root.parent}")
+        fix = f"try {root.parent}" if root.suffix.lower() in suffixes() else ""
+        raise ConfigError(f"data.source.path {path} is a file", needed="a folder of pictures", fix=fix)
     try:
         folders = [item.name for item in root.parent.iterdir() if item.is_dir() and item.name[0] != "."]
         beside = sorted(map(printable, folders))

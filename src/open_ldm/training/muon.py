@@ -1,8 +1,8 @@
 """Muon: steps along the orthogonal factor of a matrix's running mean gradient (Jordan et al. 2024; Liu et al. 2025).
 
 The orthogonal factor of G = U S V^T is U V^T. A weight that holds several matrices, such as those of queries, keys and values,
-is taken apart first: together the one with the largest gradient would decide for all. Matrices of one shape are multiplied in one
-call. torch.optim.Muon does the same one by one, and in bf16 also on processors that only imitate it.
+is taken apart first: together the one with the largest gradient would decide for all. Matrices of one shape are multiplied
+together. torch.optim.Muon does the same one by one, and in bf16 also on processors that only imitate it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from open_ldm.training.settings import MuonConfig
 
 _ROUNDS = 5
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Of s -> a s + b s^3 + c s^5, by which small singular values grow fast and all end between 0.7 and 1.2 (Jordan et al. 2024)."""
+"""Of s -> a s + b s^3 + c s^5, by which small singular values grow fast and large ones stay near 1 (Jordan et al. 2024)."""
 _RMS = 0.2
 """Root mean square of an update of AdamW, about (Liu et al. 2025, arXiv 2502.16982, equation 4)."""
 _SMALLEST_NORM = 1e-7
@@ -39,7 +39,7 @@ def orthogonal_factors(matrices: Tensor) -> Tensor:
         matrices: [k, m, n].
 
     Returns:
-        [k, m, n] of the same dtype. Singular values of at least 1 % of a matrix's Frobenius norm come out between 0.7 and 1.2.
+        [k, m, n] of the same dtype. Singular values above 1 % of a matrix's Frobenius norm end between 0.68 and 1.14.
     """
     a, b, c = _QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
@@ -96,7 +96,7 @@ class MatrixOptimizer:
                 part.add_(factor, alpha=-rate * _RMS * math.sqrt(max(shape)))
 
     def _direction(self, whole: Tensor, gradient: Tensor) -> Tensor:
-        """Take the gradient into its running mean, and return the mean as it will stand after another such gradient (Nesterov)."""
+        """Take the gradient into its running mean, and return that as it would be after the same gradient again (Nesterov)."""
         momentum = self.config.momentum
         mean = self.momenta[whole].lerp_(gradient, 1 - momentum)
         return gradient.lerp(mean, momentum)

@@ -26,9 +26,10 @@ class SideCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a speedrun."""
+    """Of a speedrun: its sides, and on how many pictures the features are fitted first, once for a folder."""
 
     sides: tuple[SideCost, ...]
+    fitted_on: int
 
     @property
     def seconds(self) -> float:
@@ -42,13 +43,17 @@ class Cost:
             for each in self.sides
         ]
         return "\n".join(
-            [*lines, f"in all at most {duration(self.seconds)}; a curve is measured only until it crosses the level"]
+            [
+                *lines,
+                f"in all at most {duration(self.seconds)}; a curve is measured only until it crosses the level",
+                f"before that, once for this folder, features are fitted on {self.fitted_on:,} pictures",
+            ]
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         sides = {each.name: {"training_seconds": each.training, "measuring_seconds": each.measuring} for each in self.sides}
-        return {"sides": sides, "seconds": self.seconds}
+        return {"sides": sides, "seconds": self.seconds, "features_fitted_on": self.fitted_on}
 
 
 def cost_of(sides: Sequence[Side], choice: Choice) -> Cost:
@@ -62,4 +67,4 @@ def cost_of(sides: Sequence[Side], choice: Choice) -> Cost:
         passes = choice.points * forward_passes(base, choice)
         training = choice.seeds * recipe.training.samples / speed
         found.append(SideCost(side.name, training, choice.seeds * passes / (_PASSES_OF_AN_UPDATE * speed)))
-    return Cost(tuple(found))
+    return Cost(tuple(found), choice.fit.pictures)

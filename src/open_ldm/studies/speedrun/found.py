@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from open_ldm.core.plain_data import parse_json, to_json
 from open_ldm.studies.speedrun.curve import Time
 from open_ldm.studies.speedrun.level import Level
 from open_ldm.studies.speedrun.settings import METRICS
@@ -59,19 +60,23 @@ class Found:
             return ", a level that most of its seeds do not reach"
         return f", {'' if self.times['base'][metric].sure else 'at least '}{ratio:.2f} times sooner than base"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        times = {name: {metric: each.to_json() for metric, each in of.items()} for name, of in self.times.items()}
-        ratios = {
-            name: {metric: None if (ratio := self.ratio(metric, name)) is None else round(ratio, 3) for metric in METRICS}
-            for name in self.times
-            if name != "base"
-        }
+    def to_json(self, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return it as plain data.
+
+        Args:
+            earlier: Of other commands in the same folder, whose recipes stay where they were measured against the same level.
+        """
+        level = parse_json(to_json(asdict(self.level)))
+        before = earlier.get("recipes", {}) if earlier and earlier.get("level") == level else {}
+        return {"level": level, "recipes": {**before, **{name: self._of(name) for name in self.times}}}
+
+    def _of(self, name: str) -> dict[str, Any]:
+        """What was found of one recipe, and where."""
+        ratios = {} if name == "base" else {metric: self.ratio(metric, name) for metric in METRICS}
         return {
-            "level": asdict(self.level),
-            "times": times,
-            "ratios": ratios,
-            "busy_cores": dict(self.busy),
+            "times": {metric: each.to_json() for metric, each in self.times[name].items()},
+            "ratios": {metric: None if ratio is None else round(ratio, 3) for metric, ratio in ratios.items()},
+            "busy_cores": self.busy.get(name),
             "machine": self.machine,
             "commit": self.commit,
             "command": shlex.join(self.command),

@@ -31,7 +31,7 @@ from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
 from open_ldm.runs.encoders import load_encoders
-from open_ldm.runs.recipe import recipe_from
+from open_ldm.runs.recipe import Recipe, recipe_from
 from open_ldm.runs.saving import is_due
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
@@ -85,7 +85,7 @@ class Speedrun:
             say(f"note: {note}")
         self.base = resolved(self.sides[0], choice)
         for side in self.sides[1:]:
-            require_comparable(self.base, resolved(side, choice))
+            require_comparable(self.base, resolved(side, choice), side.name)
         self.folder = out / "level"
         require_own_folder(out, "speedrun", (self.folder.name, FOUND))
         self.level = read_level(self.folder)
@@ -129,14 +129,14 @@ class Speedrun:
         machines = dict.fromkeys(_began(each.run).get("machine") or self._machine for each in trainings)
         date = datetime.now(UTC).isoformat(timespec="seconds")
         found = Found(level, times, busy, "; ".join(machines), git_commit(), self.command, date, tuple(seeds))
-        write_json(self.out / FOUND, found.to_json())
+        write_json(self.out / FOUND, found.to_json(read_json_object(self.out / FOUND)))
         return found
 
     def _train(self, training: Training) -> None:
         folder, settled = RunFolder(training.run), training.recipe
         if (training.run / "config.yaml").is_file():
             settled, _ = settle_for_folder(training.recipe, folder)
-            require_same_recipe(settled, folder, recipe_from)
+            self._require_same(settled, folder, training.side)
         seen = _seen(training.run)
         if seen >= settled.training.samples and seen in seconds_of_training(read_events(folder.events)):
             return  # one that was lost before the event of its last checkpoint goes on from it, which writes one
@@ -149,6 +149,14 @@ class Speedrun:
         write_json(training.run / _BEGAN, {"busy_cores": busy, "machine": machine})
         if result.code == StoppedError.exit_code:
             raise self._stopped("stopped and saved")
+
+    def _require_same(self, settled: Recipe, folder: RunFolder, side: Side) -> None:
+        try:
+            require_same_recipe(settled, folder, recipe_from)
+        except ConfigError as error:
+            if side is self.sides[0]:
+                raise
+            raise ConfigError(error.problem, needed=error.needed, fix="give this recipe a --name of its own") from None
 
     def _stopped(self, problem: str) -> StoppedError:
         return StoppedError(problem, fix=f"go on with: {shlex.join(self.command)}")

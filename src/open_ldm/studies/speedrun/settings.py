@@ -135,16 +135,16 @@ def as_begun(sides: Sequence[Side], out: Path) -> tuple[tuple[Side, ...], list[s
     return tuple(chosen), notes
 
 
-def require_comparable(base: Recipe, other: Recipe) -> None:
-    """Raise ConfigError where two recipes' losses or samples are of different things."""
-    for name in ("data.source", "data.transform", "data.holdout", "autoencoder", "process"):
-        here, there = flattened(base.model_dump(mode="json")), flattened(other.model_dump(mode="json"))
-        parts = {key for key in here.keys() | there.keys() if key == name or key.startswith(f"{name}.")}
+def require_comparable(base: Recipe, other: Recipe, name: str) -> None:
+    """Raise ConfigError where losses or samples of two recipes are of different things; `name` is that of the other's side."""
+    here, there = flattened(base.model_dump(mode="json")), flattened(other.model_dump(mode="json"))
+    for block in ("data.source", "data.transform", "data.holdout", "autoencoder", "process"):
+        parts = {key for key in here.keys() | there.keys() if key == block or key.startswith(f"{block}.")}
         if any(here.get(key) != there.get(key) for key in parts):
             raise ConfigError(
-                f"{other.name} has another {name} than {base.name}",
+                f"recipe {name!r} has another {block} than the one that sets the level",
                 needed="the same pictures, latents and noise, or the level means nothing for it",
-                fix=f"leave {name} as it is",
+                fix=f"leave {block} as it is, or change it for both",
             )
 
 

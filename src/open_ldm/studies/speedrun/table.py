@@ -40,17 +40,22 @@ def rows_of(found: Found) -> dict[str, str]:
     return rows
 
 
+def read_table(path: Path) -> str:
+    """Read a Markdown file that records go into. Raises ConfigError where it is not there, or has no place for a table."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if BEGIN not in text or END not in text:
+        problem = f"{path} has no place for records" if path.is_file() else f"there is no file {path} for records"
+        raise ConfigError(problem, needed=f"a Markdown file with the lines {BEGIN} and {END}")
+    return text
+
+
 def update_table(path: Path, found: Found) -> None:
     """Put the rows of a speedrun into a Markdown file, between `BEGIN` and `END`; a row of the same name is replaced.
 
     Raises:
-        ConfigError: The file is not there, or has no place for a table.
+        ConfigError: As `read_table`.
     """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if BEGIN not in text or END not in text:
-        raise ConfigError(
-            f"{path} has no place for records", needed=f"the lines {BEGIN} and {END}", fix="--table docs/speedrun.md"
-        )
+    text = read_table(path)
     head, rest = text.split(BEGIN, 1)
     inside, tail = rest.split(END, 1)
     rows = {_key(line): line for line in inside.strip().splitlines()[2:]}
