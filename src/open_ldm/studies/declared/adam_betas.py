@@ -28,11 +28,11 @@ STUDY = Study(
         Expectation("0.9, 0.95", "0.9, 0.999", "held_out_loss"),
     ),
     scales={
-        "tiny": [Setting("shapes", "demo", _arms((0.8, 0.9), (0.9, 0.95, 0.999)), MEASURED, (*SHAPES, *budget(2400)))],
+        "tiny": [Setting("shapes", "demo@1", _arms((0.8, 0.9), (0.9, 0.95, 0.999)), MEASURED, (*SHAPES, *budget(2400)))],
         "small": [
             Setting(
                 "shapes",
-                "demo",
+                "demo@1",
                 _arms((0.8, 0.9, 0.95), (0.9, 0.95, 0.999)),
                 VALIDATED,
                 (*SHAPES[:1], "data.holdout={share: 0.1}", *QUICK),

@@ -125,7 +125,7 @@ STUDY = Study(
         "tiny": [
             Setting(
                 "shapes by class",
-                "demo",
+                "demo@1",
                 ARMS,
                 protocol(influence(pictures=16), held_out=100, pictures=160),
                 (*SIZED_SHAPES, *budget(2000, 2e-3)),

@@ -29,9 +29,9 @@ def _setting(
         "after classes, a quarter of the budget": Arm(trained(samples // 4), start=Start("classes")),
         "from scratch, as much in all": Arm(trained(samples + pretrain)),
     }
-    source = Source("demo", (*CLASSES, *net, *trained(pretrain)))
+    source = Source("demo@1", (*CLASSES, *net, *trained(pretrain)))
     changes = (*SHAPES, *net, *trained(samples))
-    return Setting("shapes", "demo", arms, protocol(agreement=80), changes, seeds, {"classes": source})
+    return Setting("shapes", "demo@1", arms, protocol(agreement=80), changes, seeds, {"classes": source})
 
 
 MMDIT_22K = "imagenet22k256-mmdit-xl2-improved"

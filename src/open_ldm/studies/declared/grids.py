@@ -51,7 +51,7 @@ SIZE_GRID = Study(
         Expectation("improved, alpha 2", "improved", "control_effect", "higher"),
     ),
     scales={
-        "tiny": [Setting("shapes", "demo", ARMS, SIZE_MEASURED, (*SIZED_SHAPES, *budget(4800)))],
+        "tiny": [Setting("shapes", "demo@1", ARMS, SIZE_MEASURED, (*SIZED_SHAPES, *budget(4800)))],
         "small": [Setting("drawings", "shapes-entangled", DRAWN_ARMS, DRAWN_MEASURED, QUICK, seeds=3)],
         "paper": [
             Setting(
@@ -91,7 +91,7 @@ FLIP_GRID = Study(
         Expectation("with the control", "without the control", "agreement_place", "higher"),
     ),
     scales={
-        "tiny": [Setting("shapes", "demo", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(4800)))],
+        "tiny": [Setting("shapes", "demo@1", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(4800)))],
         "small": [
             Setting("drawings", "demo-improved", DEMO_FLIP_ARMS, FLIP_MEASURED, ("data.holdout={share: 0.02}",), seeds=3)
         ],

@@ -52,7 +52,7 @@ STUDY = Study(
         Expectation("2 and 2", "2 and 1", "fid"),
     ),
     scales={
-        "tiny": [Setting("shapes", "demo", ARMS, MEASURED, (*SIZED_SHAPES, *budget(4000)))],
+        "tiny": [Setting("shapes", "demo@1", ARMS, MEASURED, (*SIZED_SHAPES, *budget(4000)))],
         "small": [Setting("drawings", "demo-improved", ARMS, DRAWN_MEASURED, ("data.holdout={share: 0.02}",), seeds=3)],
         "paper": [Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", ARMS, paper_protocol("precision_recall"))],
     },

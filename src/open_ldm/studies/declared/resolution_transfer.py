@@ -38,11 +38,11 @@ def _setting(
     equal = round((samples + pretrain * (low / high) ** 2) / batch) * batch
     arms = {**ARMS, "from scratch, as much in all": Arm(budget(equal, rate, batch))}
     sources = {
-        "small": Source("demo", (*small, *_size(low))),
-        "local": Source("demo", (*small, *_size(low, f"{{kind: local, scale_px: {high}}}"))),
+        "small": Source("demo@1", (*small, *_size(low))),
+        "local": Source("demo@1", (*small, *_size(low, f"{{kind: local, scale_px: {high}}}"))),
     }
     changes = (*SHAPES, *net, *budget(samples, rate, batch), *_size(high))
-    return Setting("shapes", "demo", arms, protocol(agreement=80, pictures=160, points=4), changes, seeds, sources)
+    return Setting("shapes", "demo@1", arms, protocol(agreement=80, pictures=160, points=4), changes, seeds, sources)
 
 
 STUDY = Study(

@@ -25,8 +25,8 @@ STUDY = Study(
         Expectation("size=256x256", "size=64x64", "fid"),
     ),
     scales={
-        "tiny": [Setting("shapes", "demo", _arms(SIZES), MEASURED, (*SIZED_SHAPES, *budget(4000)))],
-        "small": [Setting("shapes", "demo", _arms(SIZES), MEASURED, (*SIZED_SHAPES, *QUICK), seeds=3)],
+        "tiny": [Setting("shapes", "demo@1", _arms(SIZES), MEASURED, (*SIZED_SHAPES, *budget(4000)))],
+        "small": [Setting("shapes", "demo@1", _arms(SIZES), MEASURED, (*SIZED_SHAPES, *QUICK), seeds=3)],
         "paper": [
             Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", _arms(PAPER_SIZES), paper_protocol("precision_recall"))
         ],

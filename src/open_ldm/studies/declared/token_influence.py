@@ -21,8 +21,8 @@ STUDY = Study(
         Expectation("noisy replicate", "zero", "attention_padding", "higher"),
     ),
     scales={
-        "tiny": [Setting("shapes", "demo", ARMS, MEASURED, (*TWO_SHAPES, *budget(4800)))],
-        "small": [Setting("shapes", "demo", ARMS, MEASURED, (*FEW_OF_MANY, *QUICK), seeds=3)],
+        "tiny": [Setting("shapes", "demo@1", ARMS, MEASURED, (*TWO_SHAPES, *budget(4800)))],
+        "small": [Setting("shapes", "demo@1", ARMS, MEASURED, (*FEW_OF_MANY, *QUICK), seeds=3)],
         "paper": [
             Setting("cc12m 256 px", "cc12m256-mmdit-xl2-improved", ARMS, PAPER, ("data.holdout={share: 0.001}",)),
         ],
