@@ -19,14 +19,14 @@ TYPE_CHECKING = False  # type checkers take it for true by its name; typing itse
 if TYPE_CHECKING:
     from open_ldm.api.recipes import load_recipe
     from open_ldm.api.run import Run, evaluate, load_run
+    from open_ldm.api.samples import Samples
     from open_ldm.api.verbs import encode, import_weights, survey, train, transfer
-    from open_ldm.commands.samples import Samples
     from open_ldm.core.errors import OpenLdmError
 
 _HOMES = {
     "OpenLdmError": "core.errors",
     "Run": "api.run",
-    "Samples": "commands.samples",
+    "Samples": "api.samples",
     "encode": "api.verbs",
     "evaluate": "api.run",
     "import_weights": "api.verbs",

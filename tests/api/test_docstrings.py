@@ -18,7 +18,7 @@ from open_ldm.sampling.time_grid import Spacing
 FUNCTIONS = {name: getattr(ldm, name) for name in ldm.__all__ if inspect.isfunction(inspect.unwrap(getattr(ldm, name)))}
 METHODS = {
     f"{kind.__name__}.{name}": member
-    for kind in (ldm.Run, ldm.Samples)
+    for kind in (ldm.Run, *ldm.Samples.__mro__[1::-1])
     for name, member in vars(kind).items()
     if not name.startswith("_") and inspect.isfunction(member)
 }

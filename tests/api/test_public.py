@@ -7,12 +7,12 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import open_ldm as ldm
 from open_ldm.api.boundary import as_arguments
-from open_ldm.api.run import Run
 
 SOURCE = Path(ldm.__file__).parent
 FUNCTIONS = ["encode", "evaluate", "import_weights", "load_recipe", "load_run", "survey", "train", "transfer"]
@@ -52,9 +52,11 @@ def test_no_module_hides_a_public_name() -> None:
     assert "api" in taken and not taken & set(ldm.__all__)
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, "Run.sample"])
+@pytest.mark.parametrize("name", [*FUNCTIONS, "Run.sample", "Samples.save"])
 def test_every_function_says_what_it_takes_gives_and_raises(name: str) -> None:
-    function = Run.sample if name == "Run.sample" else getattr(ldm, name)
+    function: Any = ldm
+    for part in name.split("."):
+        function = getattr(function, part)
     doc, signature = inspect.getdoc(function) or "", inspect.signature(function)
     assert all(f"\n{part}:\n" in doc for part in ("Args", "Returns", "Raises"))
     for parameter in signature.parameters.values():
@@ -77,6 +79,9 @@ def test_every_function_says_what_it_takes_gives_and_raises(name: str) -> None:
         ),
         ("fix: choose another --out", "fix: choose another out"),
         ("cannot read /tmp/a--b or --", "cannot read /tmp/a--b or --"),
+        ("fix: run the same command again to continue", "fix: make the same call again to continue"),
+        ("fix: the same command with --task", "fix: the same call with task"),
+        ("run it again with the remaining --metrics", "call it again with the remaining metrics"),
     ],
 )
 def test_errors_speak_of_arguments(said: str, meant: str) -> None:

@@ -304,6 +304,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["sample", "TEXT", "--solver", "magic"], 2, "--solver 'magic' is unknown; needed: one of ddpm, ddim, euler"),
     (["sample", "TEXT", "--spacing", "trailling"], 2, "--spacing 'trailling' is unknown; needed: one of trailing, leading"),
     (["sample", "TEXT", "--steps", "0"], 2, "steps"),
+    (["sample", "TEXT", "--npz", "--labels", "foo"], 2, "'--labels': 'foo'; needed: one of 'equal', 'random'; fix: see ldm"),
     (["sample", "TEXT", "--count", "many"], 2, "'--count'; needed: a valid integer; fix: see ldm sample --help"),
 ]
 

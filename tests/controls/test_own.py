@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import pytest
+from pydantic import field_validator
 
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.controls import Control, Crop, Flip, ViewShape
@@ -23,6 +24,13 @@ class Stretched(Control):
     numbers: ClassVar[int] = 1
     option: ClassVar[str] = "stretched"
     form: ClassVar[str] = "TIMES"
+
+    @field_validator("weight")
+    @classmethod
+    def _is_no_shrinking(cls, given: float) -> float:
+        if given < 0:
+            raise ValueError("it must not be negative")
+        return given
 
     def of(self, record: TransformRecord) -> tuple[float, ...]:
         return (self.weight * record.scaled_width_px / record.original_width_px,)
@@ -52,6 +60,7 @@ def test_it_is_read_written_and_read_again() -> None:
     ("control", "said"),
     [
         ({"kind": "stretched", "wait": 3}, "wait"),
+        ({"kind": "stretched", "weight": -1}, "controls.0: weight: it must not be negative"),
         ({"kind": "stretchd"}, "controls.0.kind='stretchd' is unknown"),
         ({"kind": "crop", "weight": 3}, "unknown key 'controls.0.weight'"),
         ({"weight": 3}, "controls.0.kind' is missing"),

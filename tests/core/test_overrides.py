@@ -129,7 +129,7 @@ def test_a_yaml_file_may_name_a_date_and_is_told_to_quote_a_number(tmp_path: Pat
     path.write_text("name: 2024-01-02\n", encoding="utf-8")
     assert validate(Settings, read_yaml(path), source="x").name == "2024-01-02"
     path.write_text("name: 007\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="put it in quotes in the YAML"):
+    with pytest.raises(ConfigError, match=r"needed: a valid string; fix: put it in quotes$"):
         validate(Settings, read_yaml(path), source="x")
 
 

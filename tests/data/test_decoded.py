@@ -62,7 +62,9 @@ def test_a_survey_that_decodes_counts_kinds_and_ranges(tmp_path: Path, encode: E
     }
     assert found.content.ranges == ((10, 90), (90, 200), (30, 90)) and found.content.top == 255
     assert [bad.id for bad in found.bad] == ["d.png"] and found.to_json()["files"]["ranges"][0] == [10, 90]
-    assert "2 files: PNG, 3 channels of 8 bits" in found.text() and "values from 10 to 90, 90 to 200" in found.text()
+    assert "2 files: PNG, 3 channels of 8 bits\n1 file: PNG, 1 channel of 8 bits\n" in found.text()
+    assert found.text().splitlines()[0].endswith("; 3 of 4 decoded") and found.decoded == 4
+    assert "values from 10 to 90, 90 to 200" in found.text()
     quick = survey(FolderConfig(path=tmp_path).open())
     assert quick.content is None and not {"files", "content", "decoded"} & set(quick.to_json())
     assert decode_all(ShapesConfig(length=3).open()).kinds == {}

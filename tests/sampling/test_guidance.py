@@ -219,5 +219,12 @@ def test_rescaled_guidance_leaves_unguided_channels_and_flat_pictures_alone() ->
 def test_later_settings_are_not_written_at_their_defaults_and_need_guidance() -> None:
     assert not {"guide_scale", "rescale"} & GuidanceConfig(semantic_scale=2).model_dump().keys()
     assert GuidanceConfig(guide_scale=2.0, rescale=0.5).model_dump()["guide_scale"] == 2
-    with pytest.raises(ValidationError, match="rescale has no effect"):
+    with pytest.raises(ValidationError, match="while semantic_scale, control_scale and guide_scale are 1"):
         GuidanceConfig(rescale=0.5)
+
+
+def test_what_is_not_guided_is_that_of_the_only_branch() -> None:
+    (only,) = branches(0.0, 3.0)
+    assert only == UNCONDITIONAL
+    estimate = Denoised(torch.randn(2, 4, 3, 3), torch.rand(2, 4, 3, 3))
+    assert combine(estimate, 0.0, 3.0, channels=3) is estimate

@@ -12,6 +12,7 @@ from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
 from open_ldm.studio.device_queue import Job
 from open_ldm.studio.models import Models
+from tests.cli.test_metadata_controls import paint
 from tests.helpers import randomise
 from tests.runs.tiny import DENOISERS, tiny_recipe
 
@@ -46,6 +47,16 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A class model without controls."""
     settings = ("conditioning.semantic={kind: class}", "conditioning.controls=[]", *DENOISERS["dit"])
     return trained(tmp_path_factory.mktemp("studio"), "classes", *settings)
+
+
+@pytest.fixture(scope="session")
+def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of columns of metadata, a number and a category, and of flip, without a prompt."""
+    folder = tmp_path_factory.mktemp("studio")
+    controls = "{kind: metadata, column: magnification}, {kind: metadata, column: stain}, {kind: flip}"
+    settings = ("conditioning.semantic={kind: none}", f"conditioning.controls=[{controls}]", *DENOISERS["dit"])
+    data = f"data.source={{kind: folder, path: {paint(folder / 'pictures')}, columns: {{file_name: path}}}}"
+    return trained(folder, "columns", data, "data.holdout=null", "data.order=null", *settings)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from open_ldm.commands.sample import open_run, sample
 from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError, OpenLdmError
-from open_ldm.studio.device_queue import CancelledError
+from open_ldm.studio.api import request_of, runs_content
+from open_ldm.studio.device_queue import CancelledError, DeviceQueue
 from open_ldm.studio.models import Models
+from open_ldm.studio.pages.play_page import ModelForm, component_of
 from open_ldm.studio.play import Played, PlayRequest, play
+from open_ldm.studio.widgets import widgets_of
 from tests.studio.conftest import job
 
 
@@ -96,6 +100,55 @@ def test_a_class_model_is_asked_for_a_class(classes: Path) -> None:
     assert one.shows == name
     with pytest.raises(ConfigError, match="no class"):
         play(models, PlayRequest(model="classes"), job())
+
+
+def test_a_class_may_be_asked_for_by_its_index(classes: Path) -> None:
+    models = Models([classes], "cpu")
+    names = models.playable()[0].known.facts.class_names
+    assert [one.shows for one in play(models, request_of(b'{"model": "classes", "label": 0}'), job()).pictures] == [names[0]]
+    for label, said in (("true", "label=True; needed: a valid string"), ("99", "no class '99'"), ("1.5", "label=1.5")):
+        with pytest.raises(ConfigError, match=said) as caught:
+            play(models, request_of(f'{{"model": "classes", "label": {label}}}'.encode()), job())
+        assert "YAML" not in str(caught.value)
+
+
+def test_an_empty_control_is_left_open_as_in_ldm_sample_and_null_is_the_default(columns: Path, tmp_path: Path) -> None:
+    models = Models([columns], "cpu")
+    found = {value: play(models, PlayRequest(model="columns", controls={"stain": value}), job()) for value in ("", None, "HE")}
+    for value, one in found.items():
+        options = SampleOptions(controls={} if value is None else {"stain": value}, count=1)
+        written = sample(open_run(columns, "cpu"), options, silent=True).save(tmp_path / str(value))
+        assert one.pictures[0].png == written.pictures[0].read_bytes()
+    assert len({found[""].pictures[0].png, found[None].pictures[0].png}) == 2
+    assert found[""].pictures[0].controls == {"stain": ""} and found[None].pictures[0].controls == {}
+
+
+def test_what_the_api_lists_as_defaults_can_be_asked_for(columns: Path) -> None:
+    models = Models([columns], "cpu")
+    (listed,) = runs_content(models, DeviceQueue())["runs"]
+    defaults = {option: parts[0]["default"] for option, parts in listed["controls"].items()}
+    assert defaults["flip"] is False and isinstance(defaults["magnification"], float)
+    asked = request_of(json.dumps({"model": "columns", "controls": defaults}).encode())
+    plain = play(models, PlayRequest(model="columns"), job())
+    assert play(models, asked, job()).pictures[0].png == plain.pictures[0].png
+    mirrored = request_of(b'{"model": "columns", "controls": {"flip": true, "magnification": 20, "stain": "2e5"}}')
+    assert mirrored.options().controls == {"flip": "1", "magnification": "20", "stain": "2e5"}
+    with pytest.raises(ConfigError) as caught:
+        request_of(b'{"model": "columns", "controls": {"flip": [1]}, "prompt": 5}')
+    assert "controls.flip=[1]; needed" in str(caught.value) and "YAML" not in str(caught.value)
+
+
+def test_the_form_asks_for_what_is_left_open(columns: Path) -> None:
+    gr = pytest.importorskip("gradio")
+    facts = Models([columns], "cpu").facts("columns")
+    widgets = widgets_of(facts)
+    components = tuple(tuple(component_of(gr, part) for part in widget.parts) for widget in widgets)
+    form = ModelForm(facts, None, None, (), widgets, components)
+    settings = ["", 1.0, 1.0, 4, "euler"]
+    usual = [one.value for parts in components for one in parts]
+    assert form.asked([*settings, *usual])["controls"] == {"magnification": "21", "stain": "HE", "flip": "0"}
+    assert components[1][0].choices == [("HE", "HE"), ("PAS", "PAS"), ("left open", "")]
+    assert form.asked([*settings, 22.0, True, "", False])["controls"] == {"magnification": "", "stain": "", "flip": "0"}
 
 
 def test_a_cancelled_job_ends_at_its_next_step(models: Models) -> None:

@@ -5,34 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from open_ldm.api.arguments import Place, several
 from open_ldm.commands.sample_options import SampleOptions
+from open_ldm.core.errors import ConfigError
 from open_ldm.sampling.requests import control_texts
-
-
-def _indices(given: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if given is None else (given,) if isinstance(given, int) else tuple(given)
 
 
 def asked_for(
     prompts: str | Sequence[str] | None,
     classes: str | int | Sequence[str | int] | None,
     class_index: int | Sequence[int] | None,
-    controls: Mapping[str, str | float],
+    controls: Mapping[str, object],
     count: int | None,
     seed: int,
     sweep: str | None,
     negative_prompt: str | None,
     yes: bool,
     view: str | None,
-    start: str | Path | None,
-    guide: str | Path | None,
+    start: Place | None,
+    guide: Place | None,
 ) -> SampleOptions:
     """Say which pictures are asked for and what they start from; how they are sampled is left to the recipe."""
     count = (4 if sweep is None else 1) if count is None else count
     named = control_texts(controls)
+    texts = tuple(map(str, _some("prompts", prompts)))
     options = SampleOptions(
-        _texts(prompts), _texts(classes), _indices(class_index), named, count, seed, sweep, negative_prompt, yes=yes
+        texts,
+        tuple(map(str, _some("classes", classes))),
+        tuple(_some("class_index", class_index)),
+        named,
+        count,
+        seed,
+        sweep,
+        negative_prompt,
+        yes=yes,
     )
     return _of_view(replace(options, start=_path(start), guide=_path(guide)), view)
 
@@ -55,15 +63,15 @@ def solved(
     return replace(options, guide_scale=guide_scale, rescale=rescale)
 
 
-def _path(given: str | Path | None) -> Path | None:
+def _path(given: Place | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _texts(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
-    """One or several as a tuple of texts; nothing as an empty one."""
-    if given is None:
-        return ()
-    return tuple(map(str, given)) if isinstance(given, Sequence) and not isinstance(given, str) else (str(given),)
+def _some(name: str, given: Any) -> list[Any]:
+    """One or several as a list. Raises ConfigError for an empty one, which would be taken for nothing said."""
+    if given is not None and not several(given):
+        raise ConfigError(f"{name}={given!r} is empty", needed="one or more", fix="leave it out where any will do")
+    return several(given)
 
 
 def _of_view(options: SampleOptions, view: str | None) -> SampleOptions:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from open_ldm.api.arguments import Place
 from open_ldm.api.boundary import in_python
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import assignments
+from open_ldm.core.plain_data import plain_number
 from open_ldm.runs import recipe as recipes
 from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.recipe_files import recipe_content
 
-RecipeLike = str | Path | Mapping[str, Any] | Recipe
-"""The name of a packaged recipe, the path of a YAML file or a run folder, plain data as in a YAML file, or a recipe."""
+RecipeLike = Place | Mapping[str, Any] | Recipe
+"""A packaged recipe's name, the path of a YAML file or run folder, a run, plain data as in a YAML file, or a recipe."""
 
 Override = str | Mapping[str, Any]
 """`"training.batch_size=64"` as on the command line, `{"training.batch_size": 64}` or `{"training": {"batch_size": 64}}`."""
@@ -30,7 +33,7 @@ def load_recipe(recipe: RecipeLike, *overrides: Override) -> Recipe:
 
     Args:
         recipe: The name of a packaged recipe (`ldm recipes` lists them; NAME@K is edition K), the path of a YAML file or of a
-            run folder, a mapping with the content of such a file, or a recipe.
+            run folder, a run, a mapping with the content of such a file, or a recipe.
         *overrides: Changes, in their order: `"training.batch_size=64"`, or a mapping, `{"training": {"batch_size": 64}}`.
 
     Returns:
@@ -59,9 +62,7 @@ def at_edition(recipe: RecipeLike, changes: Sequence[str], edition: int | None =
         base = content.pop("extends", None)
         whole = content if base is None else {**recipe_content(str(base), edition), **content}
         return recipes.recipe_from(whole, changes, source=f"recipe {content.get('name', '')}".strip())
-    if isinstance(recipe, str | Path):
-        return recipes.load_recipe(str(recipe), changes, edition)
-    raise ConfigError(f"a {type(recipe).__name__} is no recipe", needed="a name, a path, a mapping or a Recipe")
+    return recipes.load_recipe(os.fspath(recipe), changes, edition)
 
 
 def _packaged_as(recipe: Recipe, changes: Sequence[str], edition: int) -> Recipe:
@@ -100,6 +101,6 @@ def _plain_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if callable(item := getattr(value, "item", None)):  # a number of numpy or torch
-        return item()
+    if (number := plain_number(value)) is not value:
+        return number
     raise TypeError(f"a {type(value).__name__}")

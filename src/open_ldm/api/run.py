@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import torch
+
+from open_ldm.api.arguments import Place, several
 from open_ldm.api.asked import asked_for, solved
 from open_ldm.api.boundary import in_python
 from open_ldm.api.history import History, read_curves
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
+from open_ldm.api.samples import Samples
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.checkpoints.names import is_checkpoint, run_folder_of, samples_seen_of
 from open_ldm.commands import sample as sampling
 from open_ldm.commands.evaluate import evaluate as evaluating
 from open_ldm.commands.evaluate.found import Evaluation
-from open_ldm.commands.evaluate.options import choice_of, config_from
+from open_ldm.commands.evaluate.options import config_from
 from open_ldm.commands.evaluate.reference import CACHE
-from open_ldm.commands.samples import Samples
 from open_ldm.core.config import read_yaml
-from open_ldm.core.device import DeviceName
+from open_ldm.core.device import DeviceName, device_name
 from open_ldm.core.errors import ConfigError
 from open_ldm.data.holdout import PartName
 from open_ldm.evaluation.features import FeatureConfig
@@ -28,22 +32,25 @@ from open_ldm.run_folder.history import read_history
 from open_ldm.runs.begun import resolved_settings
 from open_ldm.runs.load import LoadedRun
 from open_ldm.runs.recipe import Recipe, recipe_from
+from open_ldm.sampling.requests import control_texts
 from open_ldm.sources.loader import DataConfig
 
 
 class Run:
     """A run folder. `train`, `transfer`, `import_weights` and `load_run` give one.
 
-    Nothing is loaded before it is needed; after more training, here or in another process, the newest weights are used.
+    Nothing is loaded before it is needed; after more training, here or in another process, the newest weights are used. A run
+    may stand wherever the path of a run is taken.
 
     Attributes:
         path: The run folder, or the checkpoint inside it that `load_run` was given.
         device: Where its model samples: auto, cpu, cuda or mps.
     """
 
-    def __init__(self, path: str | Path, device: DeviceName = "auto") -> None:
-        self.path = Path(path).expanduser()
-        self.device: DeviceName = device
+    @in_python
+    def __init__(self, path: Run | Place, device: DeviceName | torch.device = "auto") -> None:
+        self.path = Path(path)
+        self.device: DeviceName = device_name(device)
         self._loaded: tuple[tuple[str, ...], LoadedRun] | None = None
 
     @property
@@ -92,18 +99,18 @@ class Run:
         steps: int | None = None,
         solver: str | None = None, spacing: str | None = None,
         semantic_scale: float | None = None, control_scale: float | None = None,
-        guide: str | Path | None = None,
+        guide: Run | Place | None = None,
         guide_scale: float | None = None,
         rescale: float | None = None,
         negative_prompt: str | None = None,
         sweep: str | None = None,
-        start: str | Path | None = None,
+        start: Place | None = None,
         strength: float | None = None,
         batch_size: int | None = None,
         yes: bool = False,
         view: str | None = None,
         progress: bool = True,
-        **controls: str | float,
+        **controls: str | float | None,
     ) -> Samples:  # fmt: skip
         """Sample pictures from the averaged weights of the newest good checkpoint.
 
@@ -140,7 +147,7 @@ class Run:
         """
         what = asked_for(prompts, classes, class_index, controls, count, seed, sweep, negative_prompt, yes, view, start, guide)
         asked = solved(what, steps, solver, spacing, strength, semantic_scale, control_scale, guide_scale, rescale, batch_size)
-        return sampling.sample(self._load(), asked, silent=not progress)
+        return Samples.like(sampling.sample(self._load(), asked, silent=not progress))
 
     def evaluate(self, against: Against = None, **options: Unpack[EvaluateOptions]) -> Evaluation:
         """Measure the run, as `open_ldm.evaluate(run, against, ...)` does.
@@ -164,17 +171,20 @@ class Run:
             self._loaded = names, sampling.open_run(self.path, self.device)
         return self._loaded[1]
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.samples_seen:,} samples seen, {self.state}>"
 
 
 @in_python
-def load_run(path: str | Path, device: DeviceName = "auto") -> Run:
+def load_run(path: Run | Place, device: DeviceName | torch.device = "auto") -> Run:
     """Open a run, finished or not.
 
     Args:
         path: A run folder, or one checkpoint inside it (`runs/a/checkpoints/samples-...`).
-        device: Where its model samples: auto, cpu, cuda or mps.
+        device: Where its model samples: auto, cpu, cuda or mps, or a device of torch.
 
     Returns:
         The run; its weights are loaded when it samples first.
@@ -197,37 +207,41 @@ Against = Run | RecipeLike | DataConfig | None
 """Data to measure against: a run's, a recipe's, a folder of pictures or shards; None is the run's own."""
 
 
+Metric = str | Mapping[str, Any]
+Extractor = Place | Mapping[str, Any] | FeatureConfig
+
+
 class EvaluateOptions(TypedDict, total=False):
     """The options of `evaluate`, where they are described."""
 
-    metrics: str | Sequence[str | Mapping[str, Any]]
-    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig]
+    metrics: Metric | Sequence[Metric]
+    extractors: Extractor | Sequence[Extractor]
     n: int
     seed: int
-    controls: Mapping[str, str | float] | None
+    controls: Mapping[str, str | float | None] | None
     settings: Override | Sequence[Override]
     part: PartName
-    out: str | Path | None
-    cache: str | Path | None
-    device: DeviceName
+    out: Place | None
+    cache: Place | None
+    device: DeviceName | torch.device
     progress: bool
 
 
 @in_python
 def evaluate(
-    given: Run | str | Path,
+    given: Run | Place,
     against: Against = None,
     *,
-    metrics: str | Sequence[str | Mapping[str, Any]] = evaluating.DEFAULT_METRICS,
-    extractors: str | Path | Sequence[str | Path | Mapping[str, Any] | FeatureConfig] = (),
+    metrics: Metric | Sequence[Metric] = evaluating.DEFAULT_METRICS,
+    extractors: Extractor | Sequence[Extractor] = (),
     n: int = 1000,
     seed: int = 0,
-    controls: Mapping[str, str | float] | None = None,
+    controls: Mapping[str, str | float | None] | None = None,
     settings: Override | Sequence[Override] = (),
     part: PartName = "train",
-    out: str | Path | None = None,
-    cache: str | Path | None = CACHE,
-    device: DeviceName = "auto",
+    out: Place | None = None,
+    cache: Place | None = CACHE,
+    device: DeviceName | torch.device = "auto",
     progress: bool = True,
 ) -> Evaluation:
     """Measure pictures sampled from a run, or pictures that are there, against data.
@@ -246,7 +260,7 @@ def evaluate(
         part: train or held_out: which part of data with a holdout.
         out: Where evaluation.json is written; the run folder by default, and for pictures nowhere.
         cache: Where the statistics of the data are kept; None keeps nothing.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda or mps, or a device of torch.
         progress: Show how far it is.
 
     Returns:
@@ -257,21 +271,16 @@ def evaluate(
             interrupted, with what was measured kept.
     """
     config = config_from(
-        [metrics] if isinstance(metrics, str) else list(metrics),
-        [extractors] if isinstance(extractors, str | Path) else list(extractors),
-        [f"{name}={value}" for name, value in (controls or {}).items()],
-        as_overrides([settings] if isinstance(settings, str | Mapping) else settings),
-        n=n,
-        seed=seed,
+        several(metrics), several(extractors), control_texts(controls or {}), as_overrides(several(settings)), n=n, seed=seed
     )
     return evaluating.evaluate(
-        given.path if isinstance(given, Run) else Path(given).expanduser(),
+        Path(given),
         _data(against),
         config,
-        part=choice_of("part", part, ("train", "held_out")),
-        out=None if out is None else Path(out).expanduser(),
-        cache=None if cache is None else Path(cache).expanduser(),
-        device=choice_of("device", device, ("auto", "cpu", "cuda", "mps")),
+        part=part,
+        out=None if out is None else Path(out),
+        cache=None if cache is None else Path(cache),
+        device=device_name(device),
         silent=not progress,
     )
 
@@ -282,4 +291,4 @@ def _data(against: Against) -> DataConfig | str | Path | None:
         return against.recipe.data
     if isinstance(against, Mapping | Recipe):
         return load_recipe(against).data
-    return against
+    return os.fspath(against) if isinstance(against, os.PathLike) else against

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from open_ldm.api.boundary import as_folder, in_python
+from open_ldm.api.arguments import Place, several
+from open_ldm.api.boundary import in_python
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, at_edition, load_recipe
 from open_ldm.api.run import Run
 from open_ldm.commands import encode as encoding
@@ -25,14 +27,14 @@ from open_ldm.runs.recipe_files import require_recipe_or_pictures
 
 
 @in_python
-def train(recipe: RecipeLike, *overrides: Override, out: str | Path | None = None, progress: bool = True) -> Run:
+def train(recipe: RecipeLike, *overrides: Override, out: Place | None = None, progress: bool = True) -> Run:
     """Train a diffusion model, or go on with a run.
 
     The same call again goes on where the run stopped. An interrupt (the stop button of a notebook, Ctrl-C) or SIGTERM saves
     after the update at work, says so and returns; a second interrupt within ten seconds raises KeyboardInterrupt.
 
     Args:
-        recipe: What to train: a packaged recipe's name, a YAML file, a run folder, a mapping, or a recipe from `load_recipe`.
+        recipe: What to train: a packaged recipe's name, a YAML file, a run or its folder, a mapping, or a `Recipe`.
         *overrides: Changes to it: `"data.source.path=pictures"`, or a mapping such as `{"training": {"batch_size": 64}}`.
         out: The run folder; runs/NAME by default, and a run folder given as `recipe` is gone on with.
         progress: Show how far it is.
@@ -44,9 +46,9 @@ def train(recipe: RecipeLike, *overrides: Override, out: str | Path | None = Non
         OpenLdmError: A setting, the data or the disk does not allow it, or the folder holds a run of other settings.
     """
     changes = as_overrides(overrides)
-    given = str(recipe) if isinstance(recipe, str | Path) else ""
+    given = os.fspath(recipe) if isinstance(recipe, str | os.PathLike) else ""
     resolved = load_recipe(recipe, *changes)
-    folder = as_folder(out) if out is not None else default_folder(given, resolved.name)
+    folder = Path(out) if out is not None else default_folder(given, resolved.name)
     resolved, notes = as_edition_begun(resolved, folder, partial(at_edition, recipe, changes))
     # What was given as a mapping is in the run folder once it has begun.
     command = [*(["ldm", "train", given, *changes, "--out"] if given else ["ldm", "train"]), str(folder)]
@@ -59,11 +61,11 @@ def train(recipe: RecipeLike, *overrides: Override, out: str | Path | None = Non
 
 @in_python
 def transfer(
-    source: Run | str | Path,
+    source: Run | Place,
     recipe: RecipeLike,
     *overrides: Override,
-    out: str | Path | None = None,
-    allow: Sequence[str] = (),
+    out: Place | None = None,
+    allow: str | Sequence[str] = (),
     raw: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -86,13 +88,12 @@ def transfer(
     Raises:
         OpenLdmError: As `train`, and when the source does not fit.
     """
-    start = source.path if isinstance(source, Run) else Path(source).expanduser()
-    changes = overrides_to_start_from(start, as_overrides(overrides), allow=allow, raw=raw)
+    changes = overrides_to_start_from(Path(source), as_overrides(overrides), allow=several(allow), raw=raw)
     return train(recipe, *changes, out=out, progress=progress)
 
 
 @in_python
-def import_weights(name: str, source: str | Path, *overrides: Override, out: str | Path | None = None) -> Run:
+def import_weights(name: str, source: Place, *overrides: Override, out: Place | None = None) -> Run:
     """Make a run of published weights, ready to sample from, to evaluate or to transfer.
 
     Pickles are read as tensors only, in a process of their own.
@@ -109,15 +110,15 @@ def import_weights(name: str, source: str | Path, *overrides: Override, out: str
     Raises:
         OpenLdmError: The name is unknown, the folder holds a run, or the file does not fit the architecture.
     """
-    folder = Path("runs") / name if out is None else as_folder(out)
-    return Run(import_export.import_weights(name, Path(source).expanduser(), folder, as_overrides(overrides)).run)
+    folder = Path("runs") / name if out is None else Path(out)
+    return Run(import_export.import_weights(name, Path(source), folder, as_overrides(overrides)).run)
 
 
 @in_python
 def encode(
     recipe: RecipeLike,
     *overrides: Override,
-    out: str | Path | None = None,
+    out: Place | None = None,
     verify: bool = False,
     entries: int | None = None,
     progress: bool = True,
@@ -141,12 +142,12 @@ def encode(
     """
     changes = as_overrides(overrides)
     load = partial(_load, recipe)
-    resolved = encoding.with_cache(load, changes, None if out is None else as_folder(out))
+    resolved = encoding.with_cache(load, changes, None if out is None else Path(out))
     return encoding.encode(resolved, verify=verify, entries=entries, silent=not progress)
 
 
 @in_python
-def survey(data: RecipeLike | Run, *overrides: Override, decode: bool = False) -> DataSurvey:
+def survey(data: Run | RecipeLike, *overrides: Override, decode: bool = False) -> DataSurvey:
     """Look at a data set: layout, sizes, classes, captions, and pictures that cannot be used.
 
     Args:
@@ -163,12 +164,12 @@ def survey(data: RecipeLike | Run, *overrides: Override, decode: bool = False) -
     changes = as_overrides(overrides)
     if isinstance(data, Run):
         return survey_data(load_recipe(data.recipe, *changes), decode=decode)
-    if isinstance(data, str | Path):
-        path = Path(data).expanduser()
+    if isinstance(data, str | os.PathLike):
+        path = Path(data)
         if not changes and _holds_pictures(path):
             return survey_data(path, decode=decode)
-        require_recipe_or_pictures(str(data))
-        return survey_data(load_any_recipe(str(data), changes), decode=decode)
+        require_recipe_or_pictures(os.fspath(data))
+        return survey_data(load_any_recipe(os.fspath(data), changes), decode=decode)
     return survey_data(load_recipe(data, *changes), decode=decode)
 
 

@@ -12,7 +12,7 @@ from open_ldm.cli.completion import complete_run
 from open_ldm.cli.groups import OWN, WithOwnCommand
 from open_ldm.cli.help_lists import HelpWithLists
 from open_ldm.cli.options import Json, Out, control_once, given_once, print_json, show
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, choice_of
 
 app = typer.Typer(cls=WithOwnCommand, help="Measure samples of a run, or stored pictures.", rich_markup_mode=None)
 
@@ -74,11 +74,13 @@ def evaluate(
 ) -> int:
     """Sample a run, or read pictures, and compare them with data; evaluation.json keeps the results."""
     from open_ldm.commands.evaluate.evaluate import DEFAULT_METRICS
-    from open_ldm.commands.evaluate.options import choice_of, config_from
+    from open_ldm.commands.evaluate.options import config_from, controls_from
     from open_ldm.core.launch import leads
 
     names = DEFAULT_METRICS if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-    config = config_from(list(dict.fromkeys(names)), extractor or (), control or (), overrides or (), n=n, seed=seed)
+    config = config_from(
+        list(dict.fromkeys(names)), extractor or (), controls_from(control or ()), overrides or (), n=n, seed=seed
+    )
     chosen_part = choice_of("--part", part, ("train", "held_out"))
     chosen_device = choice_of("--device", device, ("auto", "cpu", "cuda", "mps"))
     more = {"part": chosen_part, "out": out, "device": chosen_device, "silent": as_json}
@@ -119,7 +121,7 @@ def fit_features(
 
     The same command again goes on where it stopped, and leaves a finished one as it is.
     """
-    from open_ldm.commands.evaluate.options import choice_of, fit_config_from
+    from open_ldm.commands.evaluate.options import fit_config_from
     from open_ldm.commands.fit_features import fit_features
 
     of_data = [each for each in overrides or () if each.startswith("data.")]

@@ -183,6 +183,7 @@ def _takes(named: str, setting: str) -> bool:
 def _usage(message: str, given: Sequence[str]) -> str:
     """The parser's own words as what was given, needed and the fix."""
     words = re.sub(r", unable to parse.*", "", " ".join(message.split()))
+    words = re.sub(r": (?:Value error, )?('.*') is not one of ", r": \1; needed: one of ", words)
     said = words.replace(": Input should be ", "; needed: ").removesuffix(".")
     if any(option in said for option in TORCHRUN_OPTIONS):
         return f"{said}; fix: {HOW_TO_LAUNCH}"

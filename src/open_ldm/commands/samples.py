@@ -83,21 +83,7 @@ class Exact:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Samples:
-    """Pictures sampled from a run; a notebook shows them as one grid.
-
-    Attributes:
-        run: The run folder, or the checkpoint inside it, that was sampled from.
-        samples_seen: How many training samples its model had learned from.
-        problems: Newer checkpoints that were passed over because they are damaged, and why.
-        sheet: The requests, and how the grid is laid out.
-        settings: Solver, steps and guidance.
-        pixels: The pictures, uint8 [N, C, H, W].
-        channels: How many channels the source was given in the recipe; None for RGB.
-        display: Which of several channels people are shown as red, green and blue; None shows all of them.
-        exact: The pictures in the numbers of the files that were trained on, where these have 16 bits.
-        start: The picture that was started from, for samples.json; None for noise.
-        guide: The second model of autoguidance, for samples.json; None without one.
-    """
+    """Pictures sampled from a run, which a notebook shows as one grid; `open_ldm.Samples` tells its attributes."""
 
     run: Path
     samples_seen: int

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from open_ldm.controls.base import Control
+from open_ldm.core.config import first_problem
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -27,9 +28,7 @@ def read_control(given: Any, packaged: Callable[[Any], Any]) -> Any:
     try:
         return own[kind].model_validate(given)
     except ValidationError as error:  # its locations begin at the control, so pydantic would not report the whole path
-        first = error.errors()[0]
-        location = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{location}: {first['msg']}" if location else first["msg"]) from error
+        raise ValueError(first_problem(error)) from error
 
 
 def own_controls() -> dict[str, type[Control]]:

@@ -147,6 +147,17 @@ def validate(kind: type[C], content: Mapping[str, Any], *, source: str) -> C:
         raise ConfigError(f"{source}: " + " | ".join(lines[:told]) + more) from None
 
 
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem of a config that is read inside another one, with its place there."""
+    first = error.errors()[0]
+    location = ".".join(map(str, first["loc"]))
+    return f"{location}: {_said(first)}" if location else _said(first)
+
+
+def _said(problem: ErrorDetails) -> str:
+    return problem["msg"].removeprefix("Value error, ")
+
+
 def _lines(kind: type[BaseModel], problems: Sequence[ErrorDetails]) -> list[str]:
     """Explain each problem on one line; what several types of a union say of one value is joined."""
     lines: dict[str, str] = {}
@@ -215,12 +226,12 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
             name = problem["ctx"]["name"]
             return f"{'.'.join(map(str, (*path, name)))}={cut(repr(given[name]))}", f"; needed: {problem['msg']}"
         case _:
-            message = problem["msg"].removeprefix("Value error, ")
+            message = _said(problem)
             if isinstance(given, Mapping) and problem["type"] == "value_error":
                 return (f"{dotted}: {message}" if dotted else message), ""  # a rule between several settings, which it names
             long = isinstance(given, dict) or (isinstance(given, list) and len(repr(given)) > _LIST_LENGTH)
             unquoted = problem["type"] in ("string_type", "path_type") and isinstance(given, bool | int | float)
-            fix = "; fix: put it in quotes in the YAML" if unquoted else ""
+            fix = "; fix: put it in quotes" if unquoted else ""
             return f"{dotted or 'recipe'}={type(given).__name__ if long else cut(repr(given))}", _needed(message) + fix
 
 

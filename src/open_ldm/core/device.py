@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from open_ldm.core.errors import ConfigError
+from open_ldm.core.errors import ConfigError, choice_of
 from open_ldm.core.launch import local_rank
 from open_ldm.core.threads import fit_threads
 
@@ -90,6 +90,23 @@ def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto", *, sca
     return Machine(chosen, compute)
 
 
+def device_name(given: str | torch.device) -> DeviceName:
+    """Return the name of a device that is given by name or as one of torch.
+
+    Raises:
+        ConfigError: There is no such name, or it is one of several cards, which is chosen otherwise.
+    """
+    if isinstance(given, torch.device):
+        if given.index:
+            raise ConfigError(
+                f"device {given} names one of several cards",
+                needed="a device without a number",
+                fix=f"choose the card by CUDA_VISIBLE_DEVICES={given.index} in the environment",
+            )
+        given = given.type
+    return choice_of("device", given, get_args(DeviceName))
+
+
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """Move a tensor to a device without waiting for it: memory that CUDA copies from is pinned first."""
     if device.type == "cuda" and tensor.device.type == "cpu":
@@ -126,13 +143,14 @@ def products_of(machine: Machine) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _device(name: DeviceName) -> str:
+def _device(given: DeviceName) -> str:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    name = device_name(given)
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if present[device])
     if not present[name]:
         possible = ", ".join(device for device, is_present in present.items() if is_present)
-        raise ConfigError(f"training.device={name} is not available on this machine", needed=f"one of auto, {possible}")
+        raise ConfigError(f"device {name} is not available on this machine", needed=f"one of auto, {possible}")
     return name
 
 
@@ -147,7 +165,7 @@ def _fast_dtype(device: torch.device, scaled: bool) -> torch.dtype:
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether the chip itself multiplies bf16; where it does not, torch imitates that, many times slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 

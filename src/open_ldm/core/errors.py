@@ -7,8 +7,10 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
+T = TypeVar("T", bound=str)
 LINE_LENGTH = 299
 """Characters of an error."""
 GIVEN_LENGTH = 60
@@ -237,6 +239,14 @@ def nearest(given: str, possible: Iterable[str], *, listed_by: str = "") -> str:
     more = f", ... ({len(names) - len(shown):,} more)" if not whole else ""
     needed = f"one that `{listed_by}` lists" if listed_by else f"{'' if len(names) == 1 else 'one of '}{text}{more}"
     return f"{needed} (did you mean {cut(close[0], _NAME_LENGTH)!r}?)" if close else needed
+
+
+def choice_of(option: str, given: str, possible: Sequence[T]) -> T:
+    """Return `given` if it is one of `possible`. Raises ConfigError naming the nearest."""
+    for one in possible:
+        if given == one:
+            return one
+    raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
 
 
 def shortened(names: Iterable[str], limit: int = 24) -> str:

@@ -218,3 +218,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number of numpy or torch, or a tensor without dimensions, as a number of Python; anything else as it is."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) and getattr(value, "ndim", None) == 0 else value

@@ -64,13 +64,13 @@ class Decoded:
         if not count or reach >= _LEAST_OF_16_BITS:
             return []
         return [
-            f"{count:,} files of 16 bits reach {reach} of 255 as RGB, as those of a 12-bit camera do;"
-            " set data.source.channels with channel_range=[[0, 4095]]"
+            f"{_files(count)} of 16 bits reach{'es' if count == 1 else ''} {reach} of 255 as RGB,"
+            " as those of a 12-bit camera do; set data.source.channels with channel_range=[[0, 4095]]"
         ]
 
     def text(self) -> list[str]:
         """Write lines for people: kinds of files, and the range of every channel."""
-        lines = [f"{count:,} files: {kind}" for kind, count in sorted(self.kinds.items(), key=lambda item: -item[1])]
+        lines = [f"{_files(count)}: {kind}" for kind, count in sorted(self.kinds.items(), key=lambda item: -item[1])]
         if self.ranges:
             lines.append(f"values from {', '.join(f'{low} to {high}' for low, high in self.ranges)} of {self.top}")
         return lines
@@ -78,6 +78,10 @@ class Decoded:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {"kinds": dict(self.kinds), "ranges": [list(pair) for pair in self.ranges], "top": self.top}
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 def decode_all(source: Source) -> Decoded:

@@ -127,7 +127,8 @@ class DataSurvey(ShownAsText):
     def text(self) -> str:
         """Write the survey for people: the sentence, a table of sizes, classes and captions, and bad samples."""
         shares = ("0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
-        examined = f"{self.decoded:,} decoded" if self.decoded else f"{self.examined:,} examined"
+        whole = f"{self.decoded - len(self.bad):,} of " if self.bad else ""
+        examined = f"{whole}{self.decoded:,} decoded" if self.decoded else f"{self.examined:,} examined"
         lines = [f"{self.sentence}; {examined}", f"{'':<14}" + "".join(f"{share:>9}" for share in shares)]
         for name in ("height_px", "width_px", "short_side_px", "aspect_ratio"):
             values = asdict(getattr(self, name)).values()

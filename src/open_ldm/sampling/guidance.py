@@ -93,7 +93,7 @@ class GuidanceConfig(Config):
             idle += [] if isinstance(self.schedule, ConstantGuidance) else ["schedule"]
             idle += ["rescale"] if self.rescale else []
             if idle:
-                raise ValueError(f"{idle[0]} has no effect while semantic_scale and control_scale are 1")
+                raise ValueError(f"{idle[0]} has no effect while semantic_scale, control_scale and guide_scale are 1")
         return self
 
 
@@ -181,7 +181,7 @@ def combine(
 
     Returns:
         The estimate [B, C, H, W]. Channels that are not guided and the learned variance are those of the most conditional
-        branch.
+        branch that has a weight: of the only one where there is one, such as the unconditional one for semantic_scale 0.
 
     Raises:
         ConfigError: `channels` leaves none out.

@@ -11,6 +11,7 @@ from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic, noise_shape
 from open_ldm.core import seeds
 from open_ldm.core.errors import ConfigError, nearest
+from open_ldm.core.plain_data import plain_number
 from open_ldm.model.spec import DataFacts
 from open_ldm.text import TextEncoder
 
@@ -75,10 +76,12 @@ def build_inputs(
 
 def control_texts(values: Mapping[str, object]) -> dict[str, str]:
     """Return values of controls as they are typed: 1 for True and 1.0; those that are None are not asked for."""
-    return {name: _typed(value) for name, value in values.items() if value is not None}
+    return {name: control_text(value) for name, value in values.items() if value is not None}
 
 
-def _typed(value: object) -> str:
+def control_text(given: object) -> str:
+    """Return a value of a control as it is typed."""
+    value = plain_number(given)
     if isinstance(value, bool | float) and float(value).is_integer():
         return str(int(value))
     return str(value)

@@ -7,8 +7,9 @@ import binascii
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from open_ldm.commands.sample import sample, steps_of
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
@@ -19,7 +20,7 @@ from open_ldm.core.pictures import png_bytes
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SolverName
 from open_ldm.sampling.guidance import MOST_SCALE
-from open_ldm.sampling.requests import SampleRequest
+from open_ldm.sampling.requests import SampleRequest, control_text, control_texts
 from open_ldm.studio.device_queue import Job
 from open_ldm.studio.limits import LIMITS
 from open_ldm.studio.models import Models
@@ -29,14 +30,32 @@ MOST_SEED = 2**53 - 1
 _START = "data:image/"
 
 
+def _as_typed(given: Any) -> Any:
+    return control_text(given) if isinstance(given, bool | int | float) else given
+
+
+ControlValue = Annotated[
+    str | None, BeforeValidator(_as_typed), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})
+]
+"""Text as it is typed, or a number, true or false, which become that."""
+
+ClassName = Annotated[
+    str | None,
+    BeforeValidator(lambda given: str(given) if type(given) is int else given),
+    WithJsonSchema({"type": ["string", "integer", "null"], "maxLength": LIMITS.text}),
+]
+"""A class by its name, or by its index as a number."""
+
+
 class PlayRequest(Config):
     """What is asked of one model: the body of `POST /api/sample`. What is null is the model's own.
 
     Attributes:
         model: A name that `/api/runs` lists.
         prompt: A caption, for a model of captions.
-        label: A class by name, for a model of classes.
-        controls: Option -> value, such as {"size": "96x96", "flip": "1"}, as `ldm sample` takes them.
+        label: A class, for a model of classes: its name, or its index where no name is a number.
+        controls: Option -> value, such as {"size": "96x96", "flip": true}, as `ldm sample` and `run.sample` take them: an empty
+            text leaves open what can be left open, null is the model's default.
         seed: Of the first picture; the next has the next seed.
         count: Pictures.
         steps: Of the solver.
@@ -49,8 +68,8 @@ class PlayRequest(Config):
 
     model: str = Field(max_length=LIMITS.text)
     prompt: str | None = Field(default=None, max_length=LIMITS.text)
-    label: str | None = Field(default=None, max_length=LIMITS.text)
-    controls: dict[str, str] = Field(default={}, max_length=64)
+    label: ClassName = Field(default=None, max_length=LIMITS.text)
+    controls: dict[str, ControlValue] = Field(default={}, max_length=64)
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     count: int = Field(default=1, ge=1, le=LIMITS.pictures)
     steps: int | None = Field(default=None, ge=1, le=LIMITS.steps)
@@ -62,8 +81,8 @@ class PlayRequest(Config):
 
     @field_validator("controls")
     @classmethod
-    def _short_controls(cls, given: dict[str, str]) -> dict[str, str]:
-        if any(len(name) + len(value) > LIMITS.text for name, value in given.items()):
+    def _short_controls(cls, given: dict[str, str | None]) -> dict[str, str | None]:
+        if any(len(name) + len(value or "") > LIMITS.text for name, value in given.items()):
             raise ValueError(f"a control has more than {LIMITS.text} characters")
         return given
 
@@ -78,8 +97,8 @@ class PlayRequest(Config):
         prompt = (self.prompt,) if self.prompt is not None and self.prompt.strip() else ()
         return SampleOptions(
             prompts=prompt,
-            classes=() if self.label is None else (self.label,),
-            controls={name: value for name, value in self.controls.items() if value.strip()},
+            classes=() if self.label is None else (str(self.label),),
+            controls=control_texts(self.controls),
             count=self.count,
             seed=self.seed,
             steps=self.steps,

@@ -18,6 +18,8 @@ from open_ldm.run_folder.history import lookup
 from open_ldm.studio.models import ModelFacts
 
 Value = float | str | bool
+OPEN = "left open"
+"""What a page calls a control that is asked for as an empty text, which is not the model's default."""
 _SWEEP_VALUES = 6
 _STEPS_OF_A_COLUMN = 200
 
@@ -35,7 +37,7 @@ class Slider:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several words."""
+    """One of several words; an empty one leaves the control open."""
 
     label: str
     choices: tuple[str, ...]
@@ -69,10 +71,10 @@ class Widget:
     option: str
     parts: tuple[Part, ...]
     sweep: tuple[str, ...]
-    joined: Callable[[Sequence[Value]], str] = field(repr=False)
+    joined: Callable[[Sequence[Value]], str | None] = field(repr=False)
 
-    def text(self, values: Sequence[Value]) -> str:
-        """Return the values of the parts as `ldm sample OPTION=VALUE` takes them; '' for the model's default."""
+    def text(self, values: Sequence[Value]) -> str | None:
+        """Return the values of the parts as `ldm sample OPTION=VALUE` takes them; None for the model's default."""
         return self.joined(values)
 
 
@@ -110,7 +112,7 @@ def widget_of(control: Control, view: ViewShape, sides: tuple[int, int]) -> Widg
         case Metadata():
             return _column(control, view)
         case _:
-            return Widget(control.asked_as, (Text(control.asked_as, control.form),), (), _first)
+            return Widget(control.asked_as, (Text(control.asked_as, control.form),), (), _typed)
 
 
 def size_range(facts: ModelFacts) -> tuple[int, int]:
@@ -176,21 +178,27 @@ def _column(control: Metadata, view: ViewShape) -> Widget:
     facts = view.column(control.column)
     name = control.asked_as
     if facts is None:
-        return Widget(name, (Text(name, control.form),), (), _first)
+        return Widget(name, (Text(name, control.form),), (), _typed)
     sweep = control.examples(view, _SWEEP_VALUES)
     if facts.words:
-        return Widget(name, (Choice(name, facts.words, str(facts.usual)),), sweep, _first)
+        return Widget(name, (Choice(name, (*facts.words, ""), str(facts.usual)),), sweep, _first)
     low, high = facts.smallest or 0.0, facts.largest or 0.0
     whole = all(float(end).is_integer() for end in (low, high)) and high - low >= _STEPS_OF_A_COLUMN / 10
     step = 1.0 if whole else (high - low) / _STEPS_OF_A_COLUMN
     label = f"{name} ({spelt(low)} to {spelt(high)} in training)"
     median = low if facts.median is None else facts.median
-    return Widget(name, (Slider(label, low, high, median, step),), sweep, _first)
+    parts = (Slider(label, low, high, median, step), Check(f"{name} {OPEN}"))
+    return Widget(name, parts, sweep, lambda values: "" if values[1] else _first(values))
 
 
 def _first(values: Sequence[Value]) -> str:
     value = values[0]
     return value.strip() if isinstance(value, str) else _number(value)
+
+
+def _typed(values: Sequence[Value]) -> str | None:
+    """What stands in a text field; nothing for the model's default."""
+    return _first(values) or None
 
 
 def _number(value: Value) -> str:

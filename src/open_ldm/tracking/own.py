@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
+from open_ldm.core.config import first_problem
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.extras import require
 from open_ldm.tracking.base import TrackedRun, Tracker
@@ -56,9 +57,7 @@ def read_tracker(given: Any, packaged: Callable[[Any], Any]) -> Any:
     try:
         return own.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{location}: {first['msg']}" if location else first["msg"]) from error
+        raise ValueError(first_problem(error)) from error
 
 
 def check_trackers(trackers: Iterable[Tracker]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -15,6 +15,7 @@ from open_ldm.evaluation.metrics import MetricConfig, SFIDConfig
 from open_ldm.evaluation.metrics.base import MetricWords
 from open_ldm.evaluation.readers import ReaderConfig
 
+T = TypeVar("T")
 LAYERED = ("lpips", "classifier", "random")
 """Extractors that give layers."""
 
@@ -145,6 +146,7 @@ AnyMetric = Annotated[MetricConfig | OwnMetric, Field(discriminator="kind")]
 
 class EvaluationConfig(Config):
     """`metrics`: names, or their settings; `extractors`: what sees the pictures; every metric is measured by each that can.
+    What is given twice counts once.
 
     `n` pictures are sampled with seeds `seed`, `seed` + 1, ...; of given pictures the first `n` are read. `against_n`: as many
     pictures of the data at most (null: all). `size_px`: given pictures are brought to this size (one number, or height and
@@ -167,6 +169,11 @@ class EvaluationConfig(Config):
     @classmethod
     def _from_names(cls, given: Any) -> Any:
         return [{"kind": each} if isinstance(each, str) else each for each in given]
+
+    @field_validator("metrics", "extractors")
+    @classmethod
+    def _each_once(cls, given: tuple[T, ...]) -> tuple[T, ...]:
+        return tuple(one for place, one in enumerate(given) if one not in given[:place])
 
     def of_kind(self, kind: type[Any]) -> list[Any]:
         """The metrics of one class."""

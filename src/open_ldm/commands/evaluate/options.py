@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.config import validate
-from open_ldm.core.errors import ConfigError, cut, nearest
+from open_ldm.core.errors import ConfigError, cut
 from open_ldm.core.files import relative_path_hint
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.core.plain_data import PlainDataError, parse_json, parse_yaml_value
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 
-T = TypeVar("T", bound=str)
-
 
 def config_from(
     metrics: Sequence[str | Mapping[str, Any]],
     extractors: Sequence[str | Path | Mapping[str, Any] | BaseModel],
-    controls: Sequence[str],
+    controls: Mapping[str, str],
     overrides: Sequence[str],
     *,
     n: int,
@@ -38,7 +36,7 @@ def config_from(
     content = {
         "metrics": [{"kind": one} if isinstance(one, str) else dict(one) for one in metrics],
         "extractors": [_extractor(one) for one in extractors],
-        "controls": dict(_control(text) for text in controls),
+        "controls": dict(controls),
         "n": n,
         "seed": seed,
     }
@@ -88,19 +86,13 @@ def fit_config_from(overrides: Sequence[str]) -> FitConfig:
     )
 
 
-def choice_of(option: str, given: str, possible: Sequence[T]) -> T:
-    """Return `given` if it is one of `possible`. Raises ConfigError naming the nearest."""
-    for one in possible:
-        if given == one:
-            return one
-    raise ConfigError(f"{option} {given!r} is unknown", needed=nearest(given, possible))
-
-
-def _control(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigError(f"--control {text!r} cannot be read", needed="NAME=VALUE, such as size=256x256")
-    return name, value
+def controls_from(texts: Sequence[str]) -> dict[str, str]:
+    """Read words such as `size=256x256` as option -> value. Raises ConfigError for one without `=`."""
+    parts = {text: text.partition("=") for text in texts}
+    for text, (_, separator, _) in parts.items():
+        if not separator:
+            raise ConfigError(f"--control {text!r} cannot be read", needed="NAME=VALUE, such as size=256x256")
+    return {name: value for name, _, value in parts.values()}
 
 
 def _is_clip(path: Path) -> bool:

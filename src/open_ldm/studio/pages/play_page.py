@@ -18,7 +18,7 @@ from open_ldm.studio.markup import pictures, status
 from open_ldm.studio.models import ModelFacts
 from open_ldm.studio.pages.base import QUIET, Studio
 from open_ldm.studio.play import MOST_SEED, PlayRequest, play
-from open_ldm.studio.widgets import Check, Choice, Part, Slider, Widget, widgets_of
+from open_ldm.studio.widgets import OPEN, Check, Choice, Part, Slider, Widget, widgets_of
 
 FILE_INPUT = """<label class="ldm-file">Start from a picture of your own (optional)
 <input type="file" accept="image/*,.npy,.tif,.tiff" data-ldm-file="ldm-start"></label>"""
@@ -44,7 +44,7 @@ class ModelForm:
     def asked(self, values: Sequence[Any]) -> dict[str, Any]:
         """Return the values of `inputs` as settings of a PlayRequest."""
         shows, semantic, control, steps, solver, *rest = values
-        controls: dict[str, str] = {}
+        controls: dict[str, str | None] = {}
         for widget in self.widgets:
             mine, rest = rest[: len(widget.parts)], rest[len(widget.parts) :]
             controls[widget.option] = widget.text(mine)
@@ -194,7 +194,7 @@ def component_of(gr: Any, part: Part) -> Any:
         case Slider():
             return gr.Slider(part.low, part.high, value=part.value, step=part.step, label=part.label)
         case Choice():
-            return gr.Dropdown(list(part.choices), value=part.value, label=part.label)
+            return gr.Dropdown([(one or OPEN, one) for one in part.choices], value=part.value, label=part.label)
         case Check():
             return gr.Checkbox(part.value, label=part.label)
         case _:
