@@ -62,7 +62,9 @@ STUDY = Study(
     ),
     scales={
         "tiny": [Setting("shapes", "demo@1", ARMS, MEASURED, (*SIZED_SHAPES, *AUGMENTED, *budget(4800)))],
-        "small": [Setting("drawings", "demo@1", DRAWN_ARMS, DRAWN_MEASURED, (*CRISP_SHAPES, *SELDOM_MIRRORED, *QUICK), seeds=3)],
+        "small": [
+            Setting("drawings", "demo@1", DRAWN_ARMS, DRAWN_MEASURED, (*CRISP_SHAPES, *SELDOM_MIRRORED, *QUICK), seeds=3)
+        ],
         "paper": [
             Setting(
                 "cc12m 256 px",
