@@ -66,7 +66,6 @@ def taken(given: Any, hint: Any) -> Any:
         ("", str, ""),
         (None, Place | None, None),
     ],
-    ids=str,
 )
 def test_what_means_the_same_is_taken(given: Any, hint: Any, meant: Any) -> None:
     found = taken(given, hint)
@@ -94,7 +93,6 @@ def test_what_means_the_same_is_taken(given: Any, hint: Any, meant: Any) -> None
         (3, Place | FeatureConfig, "one=3 cannot be used; needed: text, a path or a config"),
         (torch.zeros(2, 2), float, "one=tensor([[0., 0.], [0., 0.]]) cannot be used; needed: a number"),
     ],
-    ids=str,
 )
 def test_what_does_not_fit_is_refused_in_one_line(given: Any, hint: Any, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
