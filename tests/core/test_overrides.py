@@ -155,3 +155,5 @@ def test_a_kind_comes_before_the_settings_that_depend_on_it_wherever_it_is_typed
     whole = "source={kind: pictures, path: a}"
     assert build("source.length=7", whole).source == build(whole).source == Pictures(path=Path("a"))
     assert build(whole, "source.path=b.tar", "source.kind=shards").source == Shards(path="b.tar")
+    assert build("source.kind=shards", "source.path=b.tar", "source.kind=shapes").source == Shapes()
+    assert build("source.kind=shards", "source.kind=shapes", "source.length=7").source == Shapes(length=7)

@@ -126,12 +126,14 @@ def apply_overrides(
 
 
 def _kinds_first(overrides: Iterable[str]) -> list[str]:
-    """Put `a.kind=...` before the first `a.b=...`, which the new kind would discard."""
+    """Put `a.kind=...` before the first `a.b=...`, which the new kind would discard; a second one of `a` replaces the first."""
     ordered: list[str] = []
     for text in overrides:
-        *block, name = _keys(text) or [""]
-        depends = [place for place, other in enumerate(ordered) if _keys(other)[:-1][: len(block)] == block]
-        ordered.insert(depends[0] if name == "kind" and block and depends else len(ordered), text)
+        keys, place = _keys(text), len(ordered)
+        block = keys[:-1]
+        if block and keys[-1] == "kind" and keys not in map(_keys, ordered):
+            place = next((at for at, other in enumerate(ordered) if _keys(other)[:-1][: len(block)] == block), place)
+        ordered.insert(place, text)
     return ordered
 
 
