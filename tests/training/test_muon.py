@@ -12,7 +12,7 @@ from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import CheckpointError, ConfigError
 from open_ldm.denoisers.blocks.linear import Linear
-from open_ldm.training.muon import matrices_of, orthogonal_factors
+from open_ldm.training.muon import MatrixOptimizer, matrices_of, orthogonal_factors
 from open_ldm.training.optimizer import Optimizer
 from open_ldm.training.parallel import Sharing
 from open_ldm.training.settings import MuonConfig, OptimizerConfig
@@ -91,7 +91,27 @@ def test_bf16_only_where_the_chip_multiplies_it(monkeypatch: pytest.MonkeyPatch)
         model, optimizer = model_and_optimizer(OptimizerConfig(muon=MuonConfig()))
         give_gradients(model, 1)
         optimizer.step(RATE)
-    assert seen == [torch.bfloat16] * 2 + [torch.float32] * 2
+    assert seen == [torch.bfloat16] * 4 + [torch.float32] * 4
+
+
+def test_matrices_that_are_taken_together_move_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the five matrices of one shape, in two weights, two are taken at a time and one is left."""
+    torch.manual_seed(2)
+    start = [torch.randn(24, 8), torch.randn(16, 8)]
+    gradients = [randn(*weight.shape, seed=number) for number, weight in enumerate(start)]
+    moved, calls = [], []
+    factors_of = orthogonal_factors
+    monkeypatch.setattr("open_ldm.training.muon.orthogonal_factors", lambda x: calls.append(len(x)) or factors_of(x))
+    for at_once in (1, 2):
+        monkeypatch.setattr("open_ldm.training.muon.together", lambda matrix, most=at_once: most)
+        weights = [nn.Parameter(weight.clone()) for weight in start]
+        optimizer = MatrixOptimizer(dict(zip(weights, (3, 2), strict=True)), MuonConfig(), weight_decay=0.1)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        optimizer.step(RATE)
+        moved.append([weight.detach() for weight in weights])
+    assert calls == [1] * 5 + [2, 2, 1]
+    torch.testing.assert_close(moved[0], moved[1])
 
 
 def test_a_step_is_orthogonal_and_as_large_as_one_of_adamw() -> None:

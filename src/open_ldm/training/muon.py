@@ -1,8 +1,8 @@
 """Muon: steps along the orthogonal factor of a matrix's running mean gradient (Jordan et al. 2024; Liu et al. 2025).
 
 The orthogonal factor of G = U S V^T is U V^T. A weight that holds several matrices, such as those of queries, keys and values,
-is taken apart first: together the one with the largest gradient would decide for all. Matrices of one shape are multiplied
-together. torch.optim.Muon does the same one by one, and in bf16 also on processors that only imitate it.
+is taken apart first: together the one with the largest gradient would decide for all. On a card matrices of one shape are
+multiplied together. torch.optim.Muon takes them one by one, and computes in bf16 also on processors that only imitate it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 _RMS = 0.2
 """Root mean square of an update of AdamW, about (Liu et al. 2025, arXiv 2502.16982, equation 4)."""
 _SMALLEST_NORM = 1e-7
+_NUMBERS_TOGETHER = 1 << 24
+"""Of matrices that are multiplied in one call, so that a large model's are not all copied at once: 64 MB in float32."""
 
 
 def matrices_of(blocks: Sequence[nn.Module]) -> dict[Tensor, int]:
@@ -49,6 +51,19 @@ def orthogonal_factors(matrices: Tensor) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
+
+
+def together(matrix: Tensor) -> int:
+    """Return how many matrices of its shape are multiplied in one call: on a CPU one, which was a quarter faster than all."""
+    return 1 if matrix.device.type == "cpu" else max(1, _NUMBERS_TOGETHER // matrix.numel())
+
+
+def _move(alike: Sequence[tuple[Tensor, Tensor]], rate: float) -> None:
+    """Move matrices of one shape along the orthogonal factors of their directions, as far as AdamW would."""
+    dtype = torch.bfloat16 if multiplies_bf16(alike[0][0].device) else torch.float32
+    factors = orthogonal_factors(torch.stack([towards for _, towards in alike]).to(dtype))
+    for (matrix, _), factor in zip(alike, factors, strict=True):
+        matrix.add_(factor, alpha=-rate * _RMS * math.sqrt(max(matrix.shape)))
 
 
 class MatrixOptimizer:
@@ -81,19 +96,19 @@ class MatrixOptimizer:
         if not self.momenta:
             self.empty(begun=True)
         rate = self.config.rate * rate
-        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+        waiting: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         for whole, parts in self.matrices.items():
             if whole.grad is None:
                 continue
             whole.mul_(1 - rate * self.weight_decay)
             direction = self._direction(whole, whole.grad)
             for part, towards in zip(whole.chunk(parts), direction.chunk(parts), strict=True):
-                alike.setdefault(tuple(part.shape), []).append((part, towards))
-        for shape, pairs in alike.items():
-            dtype = torch.bfloat16 if multiplies_bf16(pairs[0][0].device) else torch.float32
-            factors = orthogonal_factors(torch.stack([towards for _, towards in pairs]).to(dtype))
-            for (part, _), factor in zip(pairs, factors, strict=True):
-                part.add_(factor, alpha=-rate * _RMS * math.sqrt(max(shape)))
+                alike = waiting.setdefault(tuple(part.shape), [])
+                alike.append((part, towards))
+                if len(alike) >= together(part):
+                    _move(waiting.pop(tuple(part.shape)), rate)
+        for alike in waiting.values():
+            _move(alike, rate)
 
     def _direction(self, whole: Tensor, gradient: Tensor) -> Tensor:
         """Take the gradient into its running mean, and return that as it would be after the same gradient again (Nesterov)."""
