@@ -13,7 +13,8 @@ from open_ldm.studies.cost import cost_of
 from open_ldm.studies.found import StudyFound
 from open_ldm.studies.run import Choice, Runner
 from open_ldm.studies.speedrun import Choice as SpeedrunChoice
-from open_ldm.studies.speedrun.settings import as_begun, resolved, sides_of
+from open_ldm.studies.speedrun import Speedrun
+from open_ldm.studies.speedrun.settings import sides_of
 from open_ldm.studies.study import Arm, Protocol, Setting, Source, Start, Study
 from tests.runs.editions import FIRST_RATE, SECOND_RATE, Package, package
 
@@ -95,15 +96,17 @@ def test_a_speedrun_goes_on_with_the_edition_it_was_begun_with(
     recipes: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipes.tune("recipes", "tiny")
-    (tmp_path / "base-seed101").mkdir()
-    begun_with: dict[str, object] = {}
+    out, begun_with, said = tmp_path / "out", dict[str, object](), list[str]()
+    (out / "base-seed101").mkdir(parents=True)
     monkeypatch.setattr("open_ldm.studies.begun.begun_settings", lambda folder: (begun_with, ""))
-    sides = sides_of("tiny", CHANGES, "twin", (), "other")
-    chosen, notes = as_begun(sides, tmp_path)
-    assert [side.recipe for side in chosen] == ["tiny@1", "twin"]
-    assert notes == [f"{tmp_path} was begun under edition 1 of tiny and goes on with that; another --out takes edition 2"]
-    assert resolved(chosen[0], SpeedrunChoice(points=1)).training.optimizer.learning_rate == FIRST_RATE
+    sides = sides_of("tiny", CHANGES, "tiny@1", ("training.optimizer.weight_decay=0.1",), "other")
+    choice = SpeedrunChoice(points=1)
+    run = Speedrun(sides, out, choice, say=said.append)
+    assert [side.recipe for side in run.sides] == ["tiny@1", "tiny@1"]
+    assert said == [f"note: {out} was begun under edition 1 of tiny and goes on with that; another --out takes edition 2"]
+    assert run.base.training.optimizer.learning_rate == FIRST_RATE
 
     begun_with["edition"] = 2
-    assert as_begun(sides, tmp_path) == (tuple(sides), [])
-    assert as_begun(sides, tmp_path / "new") == (tuple(sides), [])
+    for folder in (out, tmp_path / "new"):
+        assert Speedrun(sides, folder, choice, say=said.append).base.training.optimizer.learning_rate == SECOND_RATE
+    assert len(said) == 1
