@@ -97,7 +97,8 @@ def test_a_speedrun_goes_on_with_the_edition_it_was_begun_with(
 ) -> None:
     recipes.tune("recipes", "tiny")
     out, begun_with, said = tmp_path / "out", dict[str, object](), list[str]()
-    (out / "base-seed101").mkdir(parents=True)
+    for name in ("level", "base-seed101"):
+        (out / name).mkdir(parents=True)
     monkeypatch.setattr("open_ldm.studies.begun.begun_settings", lambda folder: (begun_with, ""))
     sides = sides_of("tiny", CHANGES, "tiny@1", ("training.optimizer.weight_decay=0.1",), "other")
     choice = SpeedrunChoice(points=1)
