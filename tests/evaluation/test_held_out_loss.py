@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
+from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core import seeds
 from open_ldm.core.errors import DataError, NonFiniteError
+from open_ldm.denoisers.base import Prediction
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
@@ -78,6 +81,27 @@ def test_discrete_schedules_are_asked_at_their_steps() -> None:
     found = loss_of(model(process), encoded(1, 2))
     assert found.times == (1 / 7, 4 / 7, 1.0)
     assert found.kind == "eps"
+
+
+def test_errors_are_told_as_any_kind_of_prediction() -> None:
+    """One network that answers in two kinds: where it says the same of x_0, it has one loss, told as either."""
+    flow, batch = model(), encoded(1, 2, 3)
+    clean = model(ProcessConfig(prediction="x_0"))
+
+    class AnswersAsX0(torch.nn.Module):
+        def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
+            t = time.reshape(-1, 1, 1, 1) / 1000
+            return Prediction(x_t - t * flow.denoiser(x_t, time, conditions).mean)
+
+    clean.denoiser, clean.conditioning = AnswersAsX0(), flow.conditioning  # type: ignore[assignment]
+    own, told = loss_of(flow, batch), loss_of(clean, batch, kind="velocity")
+    assert told.kind == "velocity"
+    assert [level.value for level in told.levels] == pytest.approx([level.value for level in own.levels], rel=1e-3)
+    assert loss_of(flow, batch, kind="velocity") == own
+    as_x_0 = loss_of(flow, batch, kind="x_0")
+    assert as_x_0.kind == "x_0"
+    expected = [time**2 * level.value for time, level in zip(TIMES, own.levels, strict=True)]
+    assert [level.value for level in as_x_0.levels] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_better_model_has_a_lower_loss() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from open_ldm.process.prediction import PredictionKind, target, to_eps
 from open_ldm.process.schedules import NoiseLevel
-from open_ldm.process.weighting import MinSnrWeighting, UniformWeighting, weight
+from open_ldm.process.weighting import ErrorOfWeighting, MinSnrWeighting, UniformWeighting, weight
 from tests.process.cases import SCHEDULES
 
 KINDS: tuple[PredictionKind, ...] = get_args(PredictionKind)
@@ -29,6 +29,31 @@ def test_the_weighted_error_is_the_same_for_every_prediction(name: str) -> None:
         torch.testing.assert_close(weighted, expected, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("wanted", KINDS)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_error_of_another_prediction_weighs_as_if_the_network_predicted_it(name: str, wanted: PredictionKind) -> None:
+    level = SCHEDULES[name].level(T)
+    x_0, eps, error = torch.randn(3, 5, 2, 3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    at = level.like(x_0)
+    guess = x_0 + error
+    implied = to_eps("x_0", guess, at.alpha * x_0 + at.sigma * eps, level)
+
+    def squared(kind: PredictionKind) -> torch.Tensor:
+        gap = target(kind, guess, implied, level) - target(kind, x_0, eps, level)
+        return gap.square().flatten(1).sum(1)
+
+    for kind in KINDS:
+        config = ErrorOfWeighting(prediction=wanted, smallest=1e-9)
+        torch.testing.assert_close(weight(config, kind, level) * squared(kind), squared(wanted), rtol=1e-9, atol=0)
+
+
+def test_the_smallest_sigma_bounds_the_weight_near_the_data() -> None:
+    near = NoiseLevel(torch.tensor([0.98, 1.0]), torch.tensor([0.02, 0.0]))
+    config = ErrorOfWeighting(prediction="velocity")
+    torch.testing.assert_close(weight(config, "x_0", near), torch.tensor([(1.03 / 0.05) ** 2, (1.05 / 0.05) ** 2]))
+    torch.testing.assert_close(weight(config, "velocity", near), torch.ones(2))
+
+
 def test_published_forms_for_variance_preserving_schedules() -> None:
     level = SCHEDULES["linear"].level(T)
     snr = level.alpha**2 / level.sigma**2
@@ -44,3 +69,5 @@ def test_both_ends_are_finite() -> None:
     for kind in KINDS:
         assert weight(MinSnrWeighting(), kind, ends).tolist() == expected[kind]
         assert weight(UniformWeighting(), kind, ends).tolist() == [1, 1]
+        for wanted in KINDS:
+            assert bool(weight(ErrorOfWeighting(prediction=wanted), kind, ends).isfinite().all())

@@ -233,6 +233,9 @@ def test_a_recipe_of_another_name_is_measured_against_the_same_level(out: Path) 
         speedrun(out, choice=replace(CHOICE, pictures=20))
     with pytest.raises(ConfigError, match=r"'tuned' has another data\.source than"):
         speedrun(out, "data.source.two_shapes=0.5")
+    with pytest.raises(ConfigError, match=r"'tuned' has another process\.schedule"):
+        speedrun(out, "process.schedule.kind=linear", "process.prediction=eps")
+    speedrun(out, "process.prediction=x_0")  # its loss is told as that of the first recipe
     with pytest.raises(ConfigError, match="at least 50 updates"):
         speedrun(out, choice=Choice(points=50))
 

@@ -17,7 +17,7 @@ from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.noising import Noising, ObjectiveInputs
-from open_ldm.process.prediction import PredictionKind, target
+from open_ldm.process.prediction import PredictionKind, error_ratio, target
 from open_ldm.process.time_density import UniformTimes
 
 TIMES = tuple((step + 0.5) / 10 for step in range(10))
@@ -28,8 +28,9 @@ _NOISE = "held-out noise"
 class HeldOutLoss:
     """mean |prediction - target|^2 over `count` pictures: `levels` at each of `times`, and `mean` over all of them.
 
-    Comparable between models of the same prediction `kind`, noise schedule and latents, on the same pictures and seed. Where
-    the pictures have several shapes, `by_shape` is the mean over those of each, by its HEIGHTxWIDTH in px.
+    Comparable between models whose errors are told as the same `kind` of prediction, of the same noise schedule and latents, on
+    the same pictures and seed. Where the pictures have several shapes, `by_shape` is the mean over those of each, by its
+    HEIGHTxWIDTH in px.
     """
 
     kind: PredictionKind
@@ -64,6 +65,7 @@ def held_out_loss(
     batches: Iterable[EncodedBatch],
     *,
     times: Sequence[float] = TIMES,
+    kind: PredictionKind | None = None,
     seed: int = 0,
     bootstrap: BootstrapConfig | None = None,
     world: World | None = None,
@@ -80,6 +82,7 @@ def held_out_loss(
         conditioning: Of the run; its drop rates are ignored.
         batches: Encoded pictures, in any order.
         times: Noise levels t in [0, 1]; on a discrete schedule each moves up to the next step, as in training.
+        kind: Kind of prediction as which errors are told; None for the model's own.
         seed: Of the noise.
         bootstrap: Settings of the intervals.
         world: With several processes, each one passes its own share of the batches and all get the result.
@@ -93,13 +96,14 @@ def held_out_loss(
     device = next(model.parameters()).device
     undropped = conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
     noising = Noising(seed, 1, stats, undropped, UniformTimes(), model.schedule.discrete_steps, device)
+    told = kind or model.kind
     used = tuple(_on_grid(t, model.schedule.discrete_steps) for t in times)
     positions: list[int] = []
     rows: list[Tensor] = []
     shapes: list[str] = []
     for batch in batches:
         noised = noising.draw(batch)
-        rows.append(torch.stack([_losses(model, noised, t) for t in used], dim=1).double().cpu())
+        rows.append(torch.stack([_losses(model, told, noised, t) for t in used], dim=1).double().cpu())
         positions += batch.positions
         height, width = noised.x_0.shape[-2:]
         shapes += [f"{factor * height}x{factor * width}"] * len(noised.x_0)
@@ -111,7 +115,7 @@ def held_out_loss(
     table = torch.cat([row for _, part, _ in together for row in part])[order]
     shown = [shape for _, _, part in together for shape in part]
     return replace(
-        _summary(model.kind, used, table, bootstrap or BootstrapConfig()),
+        _summary(told, used, table, bootstrap or BootstrapConfig()),
         by_shape=_by_shape(table.mean(dim=1), [shown[place] for place in order.tolist()]),
     )
 
@@ -123,13 +127,14 @@ def _by_shape(means: Tensor, shapes: Sequence[str]) -> dict[str, float]:
     return {name: float(means[[place for place, shape in enumerate(shapes) if shape == name]].mean()) for name in names}
 
 
-def _losses(model: DiffusionModel, noised: ObjectiveInputs, time: float) -> Tensor:
-    """Compute the losses [B] at one time."""
+def _losses(model: DiffusionModel, told: PredictionKind, noised: ObjectiveInputs, time: float) -> Tensor:
+    """Compute the losses [B] at one time, of errors told as one kind of prediction."""
     eps = noised.draws.normal(_NOISE, noised.x_0.shape[1:])
     t = torch.full_like(noised.t, time)
     prediction = model.predict(model.schedule.noised(noised.x_0, eps, t), t, noised.inputs)
-    wanted = target(model.kind, noised.x_0, eps, model.schedule.level(t))
-    return (prediction.mean - wanted).square().flatten(1).mean(dim=1)
+    level = model.schedule.level(t)
+    wanted = target(model.kind, noised.x_0, eps, level)
+    return error_ratio(model.kind, told, level) ** 2 * (prediction.mean - wanted).square().flatten(1).mean(dim=1)
 
 
 def _summary(kind: PredictionKind, times: tuple[float, ...], table: Tensor, bootstrap: BootstrapConfig) -> HeldOutLoss:

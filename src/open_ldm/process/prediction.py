@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from open_ldm.process.schedules import NoiseLevel
@@ -97,6 +98,40 @@ def to_eps(kind: PredictionKind, output: Tensor, x_t: Tensor, level: NoiseLevel)
             return (at.sigma * x_t + at.alpha * output) / (at.alpha**2 + at.sigma**2)
         case "velocity":
             return (x_t + at.alpha * output) / (at.alpha + at.sigma)
+
+
+def error_ratio(kind: PredictionKind, wanted: PredictionKind, level: NoiseLevel) -> Tensor:
+    """Compute how large an error of one kind of prediction is as an error of another kind, at the same x_t.
+
+    An error e of x_0 is an error (alpha / sigma) e of eps, ((alpha^2 + sigma^2) / sigma) e of v and ((alpha + sigma) / sigma) e
+    of the velocity, up to the sign.
+
+    Args:
+        kind: The kind of prediction that has the error.
+        wanted: The kind in which it is told.
+        level: Noise level of x_t.
+
+    Returns:
+        |error of `wanted`| / |error of `kind`|, >= 0, in the shape of `level`; 1 where both are the same kind. Infinite for
+        an x_0 told as another kind at sigma = 0, and for an eps told as another kind at alpha = 0.
+    """
+    if kind == wanted:
+        return torch.ones_like(level.alpha)
+    return _share(wanted, level) / _share(kind, level)
+
+
+def _share(kind: PredictionKind, level: NoiseLevel) -> Tensor:
+    """d in |error of x_0| = (sigma / d) |error of this kind|."""
+    alpha, sigma = level.alpha, level.sigma
+    match kind:
+        case "eps":
+            return alpha
+        case "x_0":
+            return sigma
+        case "v":
+            return alpha**2 + sigma**2
+        case "velocity":
+            return alpha + sigma
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

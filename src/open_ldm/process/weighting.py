@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from open_ldm.core.config import Config
-from open_ldm.process.prediction import PredictionKind
+from open_ldm.process.prediction import PredictionKind, error_ratio
 from open_ldm.process.schedules import NoiseLevel
 
 
@@ -26,7 +26,21 @@ class MinSnrWeighting(Config):
     gamma: float = Field(default=5.0, gt=0)
 
 
-WeightingConfig = Annotated[UniformWeighting | MinSnrWeighting, Field(discriminator="kind")]
+class ErrorOfWeighting(Config):
+    """Weight 1 on the error of another kind of prediction than the network's own.
+
+    A network that predicts clean latents under the loss of the velocity (`prediction: velocity`) need not carry the noise
+    through its layers, which pays where a patch has as many numbers as a token (Li & He 2025, arXiv 2511.13720). The weight
+    would be infinite where the network's own prediction says nothing about the other; `smallest`, their 0.05, is the least
+    alpha and sigma that it is computed with.
+    """
+
+    kind: Literal["error_of"] = "error_of"
+    prediction: PredictionKind
+    smallest: float = Field(default=0.05, gt=0, le=1)
+
+
+WeightingConfig = Annotated[UniformWeighting | MinSnrWeighting | ErrorOfWeighting, Field(discriminator="kind")]
 
 
 def weight(config: WeightingConfig, kind: PredictionKind, level: NoiseLevel) -> Tensor:
@@ -34,24 +48,11 @@ def weight(config: WeightingConfig, kind: PredictionKind, level: NoiseLevel) -> 
     match config:
         case UniformWeighting():
             return torch.ones_like(level.alpha)
-        case MinSnrWeighting(gamma=gamma):
-            return _min_snr(gamma, kind, level)
-
-
-def _min_snr(gamma: float, kind: PredictionKind, level: NoiseLevel) -> Tensor:
-    """Express min(snr, gamma) |x_0 error|^2 in the error of `kind`.
-
-    At a given x_t an error e of x_0 is an error -(alpha / sigma) e of eps, -((alpha^2 + sigma^2) / sigma) e of v and
-    -((alpha + sigma) / sigma) e of the velocity. Where alpha^2 + sigma^2 = 1, v weighs min(snr, gamma) / (snr + 1).
-    """
-    alpha, sigma = level.alpha, level.sigma
-    match kind:
-        case "eps":
+        case MinSnrWeighting(gamma=gamma) if kind == "eps":
             # min(snr, gamma) / snr, written so that snr = 0 and snr = inf are ordinary points.
             return (gamma / level.snr).clamp(max=1.0)
-        case "x_0":
-            return level.snr.clamp(max=gamma)
-        case "v":
-            return level.snr.clamp(max=gamma) * (sigma / (alpha**2 + sigma**2)) ** 2
-        case "velocity":
-            return level.snr.clamp(max=gamma) * (sigma / (alpha + sigma)) ** 2
+        case MinSnrWeighting(gamma=gamma):
+            return level.snr.clamp(max=gamma) * error_ratio(kind, "x_0", level) ** 2
+        case ErrorOfWeighting(prediction=wanted, smallest=smallest):
+            held = NoiseLevel(level.alpha.clamp(min=smallest), level.sigma.clamp(min=smallest))
+            return error_ratio(kind, wanted, held) ** 2

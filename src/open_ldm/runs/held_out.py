@@ -24,6 +24,7 @@ from open_ldm.evaluation.held_out_loss import HeldOutLoss, held_out_loss
 from open_ldm.evaluation.protocol import MeasurementProtocol, Result
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
+from open_ldm.process.prediction import PredictionKind
 from open_ldm.runs.cached_source import record_of
 from open_ldm.runs.encoders import Encoders, build_encoder
 from open_ldm.runs.kept_held_out import folder_of, keep_batches, kept_batches
@@ -131,12 +132,15 @@ class HeldOutPictures:
         numbers = range(self.world.rank, int(said["portions"]), self.world.size)
         return kept_batches(self.kept, numbers, self.encoders.machine.device)[0], said
 
-    def loss(self, model: DiffusionModel, bootstrap: BootstrapConfig | None = None) -> HeldOutLoss:
+    def loss(
+        self, model: DiffusionModel, bootstrap: BootstrapConfig | None = None, *, kind: PredictionKind | None = None
+    ) -> HeldOutLoss:
         """Measure the held-out loss of a model of this recipe.
 
         Args:
             model: On the device of the encoders.
             bootstrap: How intervals are found; None for the default.
+            kind: Kind of prediction as which errors are told; None for the model's own.
 
         Returns:
             The loss at each time and in the mean, the same on every process.
@@ -146,6 +150,7 @@ class HeldOutPictures:
             self.known.stats,
             self.recipe.conditioning,
             self.batches,
+            kind=kind,
             seed=_SEED,
             bootstrap=bootstrap,
             world=self.world,

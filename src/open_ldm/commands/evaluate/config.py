@@ -14,6 +14,7 @@ from open_ldm.evaluation.features.distance import DistanceName
 from open_ldm.evaluation.metrics import MetricConfig, SFIDConfig
 from open_ldm.evaluation.metrics.base import MetricWords
 from open_ldm.evaluation.readers import ReaderConfig
+from open_ldm.process.prediction import PredictionKind
 
 T = TypeVar("T")
 LAYERED = ("lpips", "classifier", "random")
@@ -129,12 +130,17 @@ class NeighboursMetric(Config):
 
 
 class HeldOutMetric(Config):
-    """Loss of a run on at most `pictures` of those its data.holdout keeps from training, noise level by noise level."""
+    """Loss of a run on at most `pictures` of those its data.holdout keeps from training, noise level by noise level.
+
+    `prediction`: as which kind of prediction the errors are told; null takes the run's own. Runs of different kinds have
+    comparable losses under one.
+    """
 
     kind: Literal["held_out_loss"] = "held_out_loss"
     words: ClassVar[Mapping[str, MetricWords]] = {
         "held_out_loss": MetricWords("held-out loss", "unweighted loss on pictures kept from training, over all noise levels"),
     }
+    prediction: PredictionKind | None = None
     pictures: int = Field(default=256, ge=2)
 
 

@@ -281,7 +281,7 @@ class Evaluator:
         run = self._sampled("held_out_loss measures a model, and only pictures were given").run
         encoders = Encoders(run.generator.autoencoder, run.text_encoder, run.machine)
         pictures = HeldOutPictures(run.recipe, run.known, encoders, metric.pictures, self.world)
-        found = pictures.loss(run.model, self.config.bootstrap)
+        found = pictures.loss(run.model, self.config.bootstrap, kind=metric.prediction)
         self.results.append(pictures.result(found, self.config.bootstrap))
         self.held_out |= found.to_json()
 

@@ -210,7 +210,7 @@ class Speedrun:
         found = evaluate_run(
             training.run / "checkpoints" / checkpoint,
             self.base.data,
-            ["fid", {"kind": "held_out_loss", "pictures": LOSS_PICTURES}],
+            ["fid", {"kind": "held_out_loss", "pictures": LOSS_PICTURES, "prediction": self.base.process.prediction}],
             part="held_out",
             extractors=config.extractors,
             n=self.choice.pictures,

@@ -138,7 +138,8 @@ def as_begun(sides: Sequence[Side], out: Path) -> tuple[tuple[Side, ...], list[s
 def require_comparable(base: Recipe, other: Recipe, name: str) -> None:
     """Raise ConfigError where losses or samples of two recipes are of different things; `name` is that of the other's side."""
     here, there = flattened(base.model_dump(mode="json")), flattened(other.model_dump(mode="json"))
-    for block in ("data.source", "data.transform", "data.holdout", "autoencoder", "process"):
+    # what the network predicts may differ: the loss of every side is told as that of the first one
+    for block in ("data.source", "data.transform", "data.holdout", "autoencoder", "process.schedule", "process.resolution"):
         parts = {key for key in here.keys() | there.keys() if key == block or key.startswith(f"{block}.")}
         if any(here.get(key) != there.get(key) for key in parts):
             raise ConfigError(
