@@ -33,7 +33,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RUN|FOLDER",
-            help="A run folder or checkpoint; a folder or shards of pictures.",
+            help="A run folder or checkpoint; a folder, shards or an .npz file of pictures.",
             autocompletion=complete_run,
         ),
     ],
@@ -45,7 +45,9 @@ def evaluate(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Data to compare with: a recipe, a run, a folder of pictures, shards. A run's own by default."),
+        typer.Option(
+            help="Data to compare with: a recipe, a run, a folder, shards or an .npz file of pictures. A run's own by default."
+        ),
     ] = None,
     metrics: Annotated[
         str | None,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from open_ldm.core.errors import DataError
 from open_ldm.core.files import writing_whole
+from open_ldm.sources.array_pictures import ARRAY
 
-ARRAY = "arr_0"
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 
 

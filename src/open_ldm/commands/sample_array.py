@@ -38,8 +38,9 @@ from open_ldm.run_folder.own_folder import require_no_run
 from open_ldm.runs.load import LoadedRun
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest, label_of
+from open_ldm.sources.array_pictures import ARRAY_FILE
 
-FILE, _PARTS = "samples.npz", "parts"
+FILE, _PARTS = ARRAY_FILE, "parts"
 _PART_PICTURES = 32
 Labels = Literal["equal", "random"]
 

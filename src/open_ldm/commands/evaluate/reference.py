@@ -17,6 +17,7 @@ from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect, n
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import is_packaged
+from open_ldm.sources.array_pictures import ARRAY_FILE, open_array
 from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.huggingface import HuggingFaceConfig
 from open_ldm.sources.loader import DataConfig, open_data
@@ -30,7 +31,7 @@ OnPictures = Callable[[int], None]
 
 
 def open_against(against: DataConfig | str | Path, part: PartName = "train", changes: Sequence[str] = ()) -> Source:
-    """Open a recipe's data (by a packaged name, a YAML file or a run folder), a folder of pictures, or tar shards.
+    """Open a recipe's data (by a packaged name, a YAML file or a run folder), a folder of pictures, tar shards or an array.
 
     `part`: of data with a holdout. `changes`: assignments to a recipe.
 
@@ -52,7 +53,9 @@ def open_against(against: DataConfig | str | Path, part: PartName = "train", cha
 
 
 def open_pictures(path: Path) -> Source:
-    """Open a folder of pictures, .tar files by a folder, a name or a pattern, or a table of `datasets`."""
+    """Open pictures: a folder, .tar files by a folder, a name or a pattern, a table of `datasets`, an array of FID programs."""
+    if path.suffix == ".npz" or (path / ARRAY_FILE).is_file():
+        return open_array(path if path.suffix == ".npz" else path / ARRAY_FILE)
     if path.suffix in (".parquet", ".arrow") or any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return HuggingFaceConfig(path=str(path)).open()
     if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from open_ldm.commands.array_file import write_npz
+from open_ldm.commands.evaluate.reference import open_pictures
+from open_ldm.core.errors import DataError
+from open_ldm.sources.array_pictures import open_array
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
+
+
+def written(path: Path, how: str) -> Path:
+    """The same pictures as our own writer, and as numpy's two writers, leave them."""
+    if how == "own":
+        write_npz(path, PICTURES.shape, [PICTURES[:2], PICTURES[2:]])
+    elif how == "stored":
+        np.savez(path, PICTURES, np.arange(5))  # as ADM's scripts do, with labels
+    elif how == "compressed":
+        np.savez_compressed(path, PICTURES)
+    else:
+        np.savez(path, np.asfortranarray(PICTURES))
+    return path
+
+
+@pytest.mark.parametrize("how", ["own", "stored", "compressed", "fortran"])
+def test_pictures_are_those_that_numpy_reads(tmp_path: Path, how: str) -> None:
+    source = open_pictures(written(tmp_path / "samples.npz", how))
+    assert len(source) == 5
+    for index in range(5):
+        sample = source[index]
+        np.testing.assert_array_equal(sample.pixels, np.load(tmp_path / "samples.npz")["arr_0"][index])
+        assert (sample.original_height_px, sample.original_width_px) == source.size_of(index) == (6, 4)
+    assert source.summary.sentence() == "5 pictures, no classes, no captions (array arr_0 of samples.npz)"
+
+
+def test_an_array_that_is_not_compressed_stays_on_the_disk(tmp_path: Path) -> None:
+    for how, where in {"own": np.memmap, "stored": np.memmap, "compressed": np.ndarray}.items():
+        assert type(open_array(written(tmp_path / f"{how}.npz", how)).pictures) is where
+
+
+def test_a_folder_of_an_array_is_its_array(tmp_path: Path) -> None:
+    written(tmp_path / "samples.npz", "own")
+    (tmp_path / "samples.json").write_text("{}")
+    assert len(open_pictures(tmp_path)) == 5
+
+
+def test_equal_pictures_have_equal_digests(tmp_path: Path) -> None:
+    one, other = (open_array(written(tmp_path / f"{how}.npz", how)) for how in ("own", "compressed"))
+    seen: list[int] = []
+    assert one.digests([3, 0], seen.append) == other.digests([3, 0], seen.append)
+    assert one.digests([0], seen.append) != one.digests([1], seen.append)
+    assert sum(seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"pictures": PICTURES}, "has no array arr_0"),
+        ({"arr_0": PICTURES.astype(np.float32)}, r"is float32 \[5, 6, 4, 3\]"),
+        ({"arr_0": PICTURES.transpose(0, 3, 1, 2)}, r"is uint8 \[5, 3, 6, 4\]"),
+        ({"arr_0": PICTURES[:0]}, r"is uint8 \[0, 6, 4, 3\]"),
+    ],
+    ids=["another name", "floats", "channels first", "empty"],
+)
+def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=rf"{said}; needed: an array arr_0 of uint8 \[N, H, W, 3\]"):
+        open_array(tmp_path / "a.npz")
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    for name in ("a.npz", "missing.npz"):
+        with pytest.raises(DataError, match=f"{name} cannot be read"):
+            open_array(tmp_path / name)
