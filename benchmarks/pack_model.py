@@ -1,0 +1,44 @@
+"""Packs a trained run for models/: its averaged weights in bf16, its recipe, and the SHA-256 of both.
+
+python benchmarks/pack_model.py RUN models/NAME     # models/NAME must not exist yet; a card, README.md, is written by hand
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from open_ldm.commands.pack import pack_model
+from open_ldm.core.errors import OpenLdmError
+
+SUMS = "SHA256SUMS"
+
+
+def sums_of(folder: Path) -> str:
+    """Lines of `sha256sum` for every file of a packed run; `sha256sum -c SHA256SUMS` in the folder checks them."""
+    written_by_hand = {".md", ".png"}
+    lines = []
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.name != SUMS and file.suffix not in written_by_hand:
+            lines.append(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n")
+    return "".join(lines)
+
+
+def main() -> int:
+    if len(sys.argv) != 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    run, out = Path(sys.argv[1]), Path(sys.argv[2])
+    try:
+        size = pack_model(run, out)
+    except OpenLdmError as error:
+        print(f"error: {error.one_line()}", file=sys.stderr)
+        return error.exit_code
+    (out / SUMS).write_text(sums_of(out), encoding="utf-8")
+    print(f"{out}: {size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
