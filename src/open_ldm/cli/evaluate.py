@@ -33,7 +33,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RUN|FOLDER",
-            help="A run folder or checkpoint; a folder or shards of pictures.",
+            help="A run folder or checkpoint; a folder, shards or a table of pictures, or a recipe file that reads them.",
             autocompletion=complete_run,
         ),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from open_ldm.commands.evaluate.reference import open_pictures
+from open_ldm.commands.evaluate.stored_pictures import open_pictures
 from open_ldm.controls.data import survey_for
 from open_ldm.data.survey import DataSurvey, survey
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
