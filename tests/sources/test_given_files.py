@@ -11,6 +11,7 @@ from PIL import Image
 import open_ldm as ldm
 from open_ldm.commands.evaluate.stored_pictures import open_pictures
 from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.data.label_column import label_by
 from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.given_files import config_of
 from open_ldm.sources.huggingface import HuggingFaceConfig
@@ -61,3 +62,11 @@ def test_several_splits_name_a_place_where_one_can_be_chosen(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="holds the splits") as refused:
         open_pictures(tmp_path / "saved")
     assert refused.value.fix == "in its place a recipe file that reads it, with data.source.split=train"
+
+
+def test_a_column_that_is_missing_is_told_with_each_that_is_there_once(tmp_path: Path) -> None:
+    noted = table().add_column("dose", [1, 2]).add_column("day", ["a", "b"])
+    noted.save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DataError, match="is missing") as refused:
+        label_by(HuggingFaceConfig(path=str(tmp_path / "saved")).open(), "stain", 10)
+    assert (refused.value.needed.count("dose"), refused.value.needed.count("day")) == (1, 1)
