@@ -365,6 +365,7 @@ def test_a_folder_of_ldm_sample_is_read_without_its_grid(evaluate: Any, text_run
     assert code == 0
     found = evaluate(tmp_path / "s", "--against", text_run, "--metrics", "kid")
     assert found["results"][0]["count"] == 10
+    assert len(open_against(tmp_path / "s")) == 10  # nor are others compared with it
     code, _, error = ldm(capsys, "evaluate", "fit-features", tmp_path / "s", *FIT, "--out", tmp_path / "f")
     assert code == 2 and "holds samples of a model; needed: real pictures" in error  # a reader must not learn from samples
 
@@ -527,6 +528,13 @@ def test_data_is_opened_by_recipe_run_or_path(text_run: Path, tmp_path: Path) ->
     assert open_against(str(text_run)).fingerprint == wanted.fingerprint
     assert len(open_against(folder_of(noise(3), tmp_path / "p"))) == 3
     assert open_against("demo").class_names == wanted.class_names
+
+
+def test_pictures_are_also_given_by_a_recipe_file(evaluate: Any, tmp_path: Path) -> None:
+    source = {"kind": "folder", "path": str(folder_of(noise(12), tmp_path / "p"))}
+    recipe = {"extends": "photos-dit", "data": {"source": source, "transform": {"size_px": 16}}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    assert evaluate(tmp_path / "r.yaml", "--against", tmp_path / "p", "--metrics", "kid")["results"][0]["count"] == 12
 
 
 def test_fit_features_takes_changes_of_a_recipe_and_refuses_them_for_pictures(

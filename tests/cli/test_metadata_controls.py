@@ -101,6 +101,9 @@ def test_the_survey_and_the_first_screen_say_what_is_there(
     assert "held out by slide: 6 groups to train on, 2 held out" in out
     assert "columns not used: operator; a control {kind: metadata, column: operator} reads one" in out
     assert "stain is missing for 8 of 24 pictures: for such ones the control is dropped" in out
+    assert "training refuses" not in out
+    code, out, _ = ldm(capsys, "data", "survey", recipe, "conditioning.controls.stain.column=dye")
+    assert code == 0 and "warning: training refuses this: control dye: the data have no column 'dye'" in out
     code, _, screen = ldm(capsys, "train", recipe, "--out", tmp_path / "run", "training.samples=4")
     assert code == 0 and screen.count("columns not used: operator") == 1
     assert "train part of 24, by slide: 6 groups to train on, 2 held out" in screen

@@ -140,6 +140,13 @@ def test_alpha_without_clock_is_told(tmp_path: Path, gate: str, overrides: tuple
     assert recipe_notes("demo") == []
 
 
+def test_of_several_columns_the_one_without_clock_is_named(tmp_path: Path) -> None:
+    own, gate = tmp_path / "own.yaml", "{kind: power_cosine, alpha: 2}"
+    controls = f"[{{kind: metadata, column: stain}}, {{kind: metadata, column: dose, gate: {gate}}}]"
+    own.write_text(f"extends: photos-dit\nconditioning: {{semantic: {{kind: none}}, controls: {controls}}}\n")
+    assert [line.split()[3] for line in recipe_notes(str(own))] == ["dose"]
+
+
 def test_what_is_left_to_the_machine_is_as_today_for_a_new_run_of_a_stored_recipe(tmp_path: Path) -> None:
     """`auto` names no number format and no compiler; what it means is settled when a run begins, and stays with that run."""
     content = yaml.safe_load(to_yaml(load_recipe("demo")))

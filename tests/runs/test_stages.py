@@ -331,6 +331,16 @@ def test_no_stage_starts_from_an_older_checkpoint_than_the_last_one(run: Path, t
         assert hashes(copy, stage, end) == hashes(run, stage, end)
 
 
+def test_a_stage_killed_behind_its_last_checkpoint_still_gets_its_report(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(copy / "stages" / "2-large")
+    (copy / "stages" / "1-small" / "report.html").unlink()
+    assert train_stages(staged(tmp_path), copy, silent=True).samples_seen == 40
+    assert (copy / "stages" / "1-small" / "report.html").is_file()
+    for stage, end in (("1-small", 16), ("2-large", 24)):
+        assert hashes(copy, stage, end) == hashes(run, stage, end)
+
+
 @pytest.mark.timeout(600)
 def test_kills_between_two_stages_change_nothing(run: Path, tmp_path: Path) -> None:
     places = ["stage change", "first receipt", "first save", "rename", "first update"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from open_ldm.commands.array_file import write_npz
-from open_ldm.commands.evaluate.reference import open_pictures
+from open_ldm.commands.evaluate.stored_pictures import open_pictures
 from open_ldm.core.errors import DataError
 from open_ldm.sources.array_pictures import open_array
 

@@ -175,7 +175,7 @@ def test_rows_without_a_picture_are_counted_or_refused(tmp_path: Path) -> None:
     with pytest.raises(BadPicture, match=NO_PICTURE):
         source[7]
     assert len(source) == 120 and source[8].pixels.shape == (12, 16, 3)
-    assert "1 of 12 rows have no picture" in refused(hole(7, 12))
+    assert "1 of 12 rows have no picture; needed: a picture in all but 1 % of them; fix: leave these" in refused(hole(7, 12))
 
 
 def test_what_is_no_picture_is_bad(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def evaluate(
 
     Args:
         given: A run, its folder or one checkpoint inside it; or a folder or shards of pictures.
-        against: Data to measure against: a run, a recipe, a folder, shards or an .npz file of pictures; a run's own data by default.
+        against: Data to measure against: a run, a recipe, a folder, shards, an .npz file of pictures; a run's own by default.
         metrics: Names, as `ldm evaluate --help` lists them, such as `"fid"` or `"content_change"`; or mappings of `kind` and
             settings.
         extractors: What sees the pictures: a folder of `ldm evaluate fit-features`, Inception's weights file, a DINOv2 or CLIP

@@ -24,6 +24,7 @@ from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.editions import as_edition_begun
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.recipe_files import require_recipe_or_pictures
+from open_ldm.sources.hub_table import is_table
 
 
 @in_python
@@ -151,7 +152,7 @@ def survey(data: Run | RecipeLike, *overrides: Override, decode: bool = False) -
     """Look at a data set: layout, sizes, classes, captions, and pictures that cannot be used.
 
     Args:
-        data: A folder of pictures or shards; or a recipe, given as for `train`, or a run, whose data are looked at.
+        data: A folder of pictures, shards or a table; or a recipe, given as for `train`, or a run, whose data are looked at.
         *overrides: Changes to the recipe.
         decode: Decode every picture, which finds damage behind the header.
 
@@ -178,7 +179,7 @@ def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:
 
 
 def _holds_pictures(path: Path) -> bool:
-    """Whether a path is a folder or shards of pictures, and neither a recipe nor a run."""
+    """Whether a path is a folder, shards or a table of pictures, and neither a recipe nor a run."""
     if is_packaged(str(path)) or is_run(path):
         return False
-    return path.is_dir() or path.suffix == ".tar" or any(letter in path.name for letter in "*?{")
+    return path.is_dir() or path.suffix == ".tar" or is_table(path) or any(letter in path.name for letter in "*?{")

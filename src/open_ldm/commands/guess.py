@@ -23,7 +23,8 @@ from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.recipe_files import require_recipe_or_pictures
 from open_ldm.sources.folder import FolderConfig, FolderSource
-from open_ldm.sources.hub_table import TABLE_SUFFIXES, is_table
+from open_ldm.sources.given_files import config_of
+from open_ldm.sources.hub_table import TABLE_SUFFIXES
 from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
 
@@ -81,7 +82,8 @@ def guess(given: str, split: str | None = None) -> Guess:
         DataError: It holds no pictures, or none that can be read.
     """
     path = Path(given).expanduser()
-    looked, taken = _with_split(_source_of(path), split)
+    # One channel admits every ending, so that nothing is overlooked.
+    looked, taken = _with_split(config_of(path, channels=1), split)
     kinds, contents = _look(looked.open())
     config = looked.model_validate({**looked.model_dump(), "channels": None, **_own_channels(kinds, contents)})
     source = config.open()
@@ -119,15 +121,6 @@ def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
     found = guess(recipe, split)
     print(escaped(found.text(), keep="\n"), file=sys.stderr)
     return found.recipe, last_given([*found.overrides, *overrides])
-
-
-def _source_of(path: Path) -> FileSourceConfig:
-    """Choose the kind of source by what lies there. One channel admits every ending, so that nothing is overlooked."""
-    if is_table(path):
-        return HuggingFaceConfig(path=str(path), channels=1)
-    if path.is_file() or any(path.glob("*.tar")):
-        return ShardsConfig(path=str(path), channels=1)
-    return FolderConfig(path=path, channels=1)
 
 
 def _with_split(config: FileSourceConfig, wanted: str | None) -> tuple[FileSourceConfig, str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from open_ldm.commands.evaluate.reference import open_pictures
-from open_ldm.controls.data import survey_for
+from open_ldm.commands.evaluate.stored_pictures import open_pictures
+from open_ldm.controls.base import Control
+from open_ldm.controls.data import check_controls, survey_for
+from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.data.sample import Source
 from open_ldm.data.survey import DataSurvey, survey
+from open_ldm.data.transforms import TransformConfig
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
 from open_ldm.runs.recipe import Recipe
 from open_ldm.sources import open_source
@@ -26,4 +32,14 @@ def survey_data(data: Recipe | AutoencoderRecipe | Path, *, decode: bool = False
     controls = data.conditioning.controls if isinstance(data, Recipe) else ()
     transform = data.transform if isinstance(data, Recipe) else data.data.transform
     source = open_source(data.data.source)
-    return survey_for(controls, source, decode=decode, holdout=data.data.holdout, transform=transform)
+    found = survey_for(controls, source, decode=decode, holdout=data.data.holdout, transform=transform)
+    return replace(found, refusal=_refusal(controls, source, found, transform))
+
+
+def _refusal(controls: Sequence[Control], source: Source, found: DataSurvey, transform: TransformConfig) -> str:
+    """Why a training would refuse the data; empty where it would not."""
+    try:
+        check_controls(controls, source, found, transform)
+    except (ConfigError, DataError) as error:
+        return error.one_line()
+    return ""

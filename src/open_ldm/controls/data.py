@@ -91,6 +91,12 @@ def standardised_as(view: ViewShape, other: ViewShape) -> ViewShape:
     return replace(view, columns=tuple(adopted(facts) for facts in view.columns))
 
 
+def check_controls(controls: Sequence[Control], source: Source, seen: DataSurvey, transform: TransformConfig) -> None:
+    """Let every control accept the data, or refuse it. Arguments and errors as `describe_views`."""
+    for control in controls:
+        control.check(source, seen, transform)
+
+
 def describe_views(controls: Sequence[Control], source: Source, seen: DataSurvey, transform: TransformConfig) -> ViewShape:
     """Describe the views of a data set to its model, once every control has accepted the data.
 
@@ -103,8 +109,7 @@ def describe_views(controls: Sequence[Control], source: Source, seen: DataSurvey
     Raises:
         ConfigError: A control cannot be learned from these data.
     """
-    for control in controls:
-        control.check(source, seen, transform)
+    check_controls(controls, source, seen, transform)
     typical = {name: found.quantiles.median for name, found in seen.measured.items() if found.quantiles is not None}
     return ViewShape(
         transform.height_px,

@@ -163,7 +163,7 @@ def _value(source: Source, index: int, column: str) -> str | None:
     value: Any = attributes.get(column)
     if isinstance(value, str | int | float):
         return str(value)
-    names = [*columns_of(source), *attributes]
+    names = list(dict.fromkeys([*columns_of(source), *attributes]))
     known = nearest(column, names) if names else "a source whose samples have attributes"
     problem = "is no word and no number" if column in attributes else "is missing"
     raise DataError(f"column {column!r} of {source.sample_id(index)} {problem}", needed=known)

@@ -70,6 +70,7 @@ class DataSurvey(ShownAsText):
         groups: How groups of pictures are divided, where they are held out by a column.
         buckets: The shapes of views of those examined, where they are cut in buckets.
         thrown_away: Share of a picture's pixels that views of one shape leave out, in the mean; None where it was not asked.
+        refusal: Why a training would refuse these data; empty where it would not, or where it was not asked.
     """
 
     sentence: str
@@ -91,6 +92,7 @@ class DataSurvey(ShownAsText):
     groups: Groups | None = None
     buckets: Buckets | None = None
     thrown_away: float | None = None
+    refusal: str = ""
 
     @property
     def said(self) -> str:
@@ -103,11 +105,12 @@ class DataSurvey(ShownAsText):
         return () if self.buckets is None else self.buckets.small(batch_size)
 
     def problems(self) -> list[str]:
-        """Return warnings: dark channels, pictures for which a control is dropped, and a hold-out that leaves a side empty."""
+        """Return warnings: what training refuses, dark channels, dropped controls, and a hold-out that leaves a side empty."""
         of_columns = [problem for name, found in self.columns.items() for problem in found.problems(name)]
         sides = self.groups.problems() if self.groups else []
         content = self.content.problems() if self.content else ()
-        return [*self._dark_channels(), *self._unknown(), *of_columns, *sides, *content]
+        refused = [f"training refuses this: {self.refusal}"] if self.refusal else []
+        return [*refused, *self._dark_channels(), *self._unknown(), *of_columns, *sides, *content]
 
     def _unknown(self) -> list[str]:
         return [
@@ -162,7 +165,7 @@ class DataSurvey(ShownAsText):
             content.pop("decoded")
         else:
             content["files"] = self.content.to_json()
-        for name in ("columns", "unused", "groups", "buckets", "thrown_away"):
+        for name in ("columns", "unused", "groups", "buckets", "thrown_away", "refusal"):
             if not content[name]:
                 content.pop(name)
         measured = content.pop("measured")

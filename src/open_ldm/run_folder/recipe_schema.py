@@ -86,7 +86,7 @@ def changed_meanings(content: Mapping[str, Any], overrides: Sequence[str] = ()) 
     if "recipe_schema" in content or content.keys() >= _RESOLVED:
         return []
     controls = _controls(content)
-    named = [str(control.get("kind")) for control in controls if _names_alpha_alone(control.get("gate"))]
+    named = [str(control.get("column", control.get("kind"))) for control in controls if _names_alpha_alone(control.get("gate"))]
     for override in overrides:
         key, _, value = override.partition("=")
         try:
@@ -96,9 +96,9 @@ def changed_meanings(content: Mapping[str, Any], overrides: Sequence[str] = ()) 
         if _names_alpha_alone(gate):
             named.append(key.split(".")[-2])
     return [
-        f"the gate of {kind} names alpha without clock: alpha is now stated on the noise level (clock: noise_level), once on t;"
+        f"the gate of {name} names alpha without clock: alpha is now stated on the noise level (clock: noise_level), once on t;"
         " clock: time keeps the old meaning"
-        for kind in dict.fromkeys(named)
+        for name in dict.fromkeys(named)
     ]
 
 

@@ -194,7 +194,8 @@ def _in_the_order_begun(recipe: Recipe, out: Path) -> Recipe:
 
 
 def _is_done(stage: Stage, superseded: Sequence[Stage]) -> bool:
-    return stage in superseded or stage.finished
+    """Whether there is nothing left to do: one killed behind its last checkpoint has yet to write its report."""
+    return stage in superseded or (stage.finished and stage.folder.report.is_file())
 
 
 def _require_same_stages(stages: Sequence[Stage], folder: RunFolder) -> None:

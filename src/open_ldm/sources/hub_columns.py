@@ -18,6 +18,10 @@ _BYTES = ("binary", "large_binary")
 _AT_ONCE = 1000
 
 
+class NoPictureColumnError(DataError):
+    """A table holds no pictures."""
+
+
 @dataclass(frozen=True)
 class HubColumns:
     """Names of the columns by role; '' where there is none.
@@ -145,7 +149,8 @@ def _picture_column(features: Mapping[str, Any], given: str | None, where: str) 
     found = next((names for names in kinds if names), [])
     if not found:
         hint = "read the addresses with img2dataset" if any("url" in name.lower() for name in features) else ""
-        raise DataError(f"{where} has no column of pictures; found {listed}", needed="images, or their bytes", fix=hint)
+        problem = f"{where} has no column of pictures; found {listed}"
+        raise NoPictureColumnError(problem, needed="images, or their bytes", fix=hint)
     if len(found) > 1:
         raise DataError(
             f"{where} has {len(found)} columns of pictures: {shortened(found, 6)}", fix=f"data.source.picture={found[0]}"

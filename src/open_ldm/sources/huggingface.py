@@ -206,7 +206,9 @@ class HuggingFaceSource:
         rows = self._rows
         if rows.without_picture > BUDGET_SHARE * len(rows):
             raise DataError(
-                f"{self.config.path}: {rows.without_picture:,} of {len(rows):,} rows have no picture", needed="its bytes"
+                f"{self.config.path}: {rows.without_picture:,} of {len(rows):,} rows have no picture",
+                needed=f"a picture in all but {100 * BUDGET_SHARE:g} % of them",
+                fix="leave these rows out with `filter` of the library `datasets`, and save the rest",
             )
         named = (rows.outside_at(at) for at in spread(rows.outside, _LOOKED_AT))
         lost = [index for index in named if not self._file_of(index).is_file()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor
 
 from open_ldm.commands.evaluate.config import EvaluationConfig, changed
-from open_ldm.commands.evaluate.reference import open_pictures
-from open_ldm.commands.samples import GRID, SAMPLES
+from open_ldm.commands.evaluate.reference import open_against
+from open_ldm.commands.evaluate.stored_pictures import open_pictures
 from open_ldm.commands.shape import run_of_shape
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.config import validate
@@ -22,7 +21,6 @@ from open_ldm.core.device import DeviceName
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, shortened
 from open_ldm.core.pictures import to_pixels
-from open_ldm.core.plain_data import parse_json
 from open_ldm.data.bucket_shapes import words_of
 from open_ldm.data.holdout import Part, PartName
 from open_ldm.data.sample import BadPicture, Source
@@ -184,7 +182,7 @@ def open_evaluated(
     """Open a run to sample from, or stored pictures.
 
     Args:
-        given: A run folder, one checkpoint, a folder of pictures, or shards.
+        given: A run folder, one checkpoint, a folder of pictures, shards, a table, or a recipe file that reads such.
         config: Settings of the evaluation.
         data: Where classes and captions come from; None takes `part` of the run's own data.
         part: Of data with a holdout.
@@ -203,9 +201,7 @@ def open_evaluated(
         return SampledPictures(run, settings, seeds, config.controls, shown, config.labels == "equal")
     if config.sampling or config.controls or config.seed or config.labels != "random":
         raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control, labels and sampling.* out")
-    source = open_pictures(given)
-    if (given / SAMPLES).is_file():
-        source = _sampled(source, given)
+    source = open_against(given) if given.suffix in (".yaml", ".yml") else open_pictures(given)
     if config.size_px is None:
         return GivenPictures(source, config.n, _common_size(source))
     height, width = (config.size_px, config.size_px) if isinstance(config.size_px, int) else config.size_px
@@ -250,29 +246,6 @@ def picture_of(source: Source, index: int, size_px: tuple[int, int]) -> Tensor:
         return torch.full((source.summary.channels or 3, *size_px), 128, dtype=torch.uint8)
     rule = TransformConfig(size_px=size_px, crop=CenterCrop())
     return transform(sample.pixels, (sample.original_height_px, sample.original_width_px), rule, 0, 0).pixels
-
-
-def _without(source: Source, name: str) -> Source:
-    """All pictures but one: the grid that `ldm sample` puts beside its pictures."""
-    kept = [index for index in range(len(source)) if source.sample_id(index) != name]
-    return Part(source, kept, "drawn", f"without {name}")
-
-
-def _sampled(source: Source, folder: Path) -> Source:
-    """The pictures that samples.json lists, which are all but the grid unless older ones lie among them."""
-    try:
-        content = parse_json((folder / SAMPLES).read_text(encoding="utf-8"), finite=False)
-        listed = {str(picture["file"]) for picture in content["pictures"]}
-        exact = {str(picture["numbers"]) for picture in content["pictures"] if "numbers" in picture}
-    except (OSError, ValueError, KeyError, TypeError):
-        return _without(source, GRID)
-    kept = [index for index in range(len(source)) if source.sample_id(index) in listed]
-    others = {source.sample_id(index) for index in range(len(source))} - listed - {GRID}
-    if not others or not kept:
-        return _without(source, GRID)
-    if unknown := others - exact:
-        print(f"warning: {len(unknown):,} pictures in {folder} are not in {SAMPLES} and are left out", file=sys.stderr)
-    return Part(source, kept, "drawn", f"listed in {SAMPLES}")
 
 
 def _common_size(source: Source) -> tuple[int, int]:

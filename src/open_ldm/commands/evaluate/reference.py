@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from open_ldm.commands.evaluate.stored_pictures import open_pictures
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError, cut
 from open_ldm.core.hashes import hash_content
@@ -17,11 +18,7 @@ from open_ldm.evaluation.statistics import BANK_CAPACITY, Statistics, collect, n
 from open_ldm.run_folder.folder import is_run
 from open_ldm.runs.autoencoder.recipe import load_any_recipe
 from open_ldm.runs.catalogue import is_packaged
-from open_ldm.sources.array_pictures import ARRAY_FILE, open_array
-from open_ldm.sources.folder import FolderConfig
-from open_ldm.sources.huggingface import HuggingFaceConfig
 from open_ldm.sources.loader import DataConfig, open_data
-from open_ldm.sources.shards import ShardsConfig
 
 CACHE = Path("caches") / "references"
 _RULE = 2
@@ -50,17 +47,6 @@ def open_against(against: DataConfig | str | Path, part: PartName = "train", cha
     if part != "train":
         raise ConfigError(f"{name} has no held-out part", needed="a recipe or a run folder whose data has a holdout")
     return open_pictures(path)
-
-
-def open_pictures(path: Path) -> Source:
-    """Open pictures: a folder, .tar files by a folder, a name or a pattern, a table of `datasets`, an array of FID programs."""
-    if path.suffix == ".npz" or (path / ARRAY_FILE).is_file():
-        return open_array(path if path.suffix == ".npz" else path / ARRAY_FILE)
-    if path.suffix in (".parquet", ".arrow") or any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return HuggingFaceConfig(path=str(path)).open()
-    if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
-        return ShardsConfig(path=str(path)).open()
-    return FolderConfig(path=path).open()
 
 
 def reference_statistics(

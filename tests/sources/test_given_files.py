@@ -1,0 +1,72 @@
+"""What is given without a recipe is read as what it is, and where a setting is needed it is said where that can be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import open_ldm as ldm
+from open_ldm.commands.evaluate.stored_pictures import open_pictures
+from open_ldm.core.errors import ConfigError, DataError
+from open_ldm.data.label_column import label_by
+from open_ldm.sources.folder import FolderConfig
+from open_ldm.sources.given_files import config_of
+from open_ldm.sources.huggingface import HuggingFaceConfig
+from open_ldm.sources.shards import ShardsConfig
+from tests.data.conftest import make_bytes, make_tar
+
+datasets = pytest.importorskip("datasets")
+pytestmark = pytest.mark.usefixtures("no_hub")
+
+
+def pictures(root: Path) -> Path:
+    root.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number * 60, 0, 0)).save(root / f"{number}.png")
+    return root
+
+
+def table(count: int = 2) -> Any:
+    features = datasets.Features({"image": datasets.Image()})
+    content = [{"bytes": make_bytes(), "path": None} for _ in range(count)]
+    return datasets.Dataset.from_dict({"image": content}, features=features)
+
+
+def test_a_table_without_pictures_beside_pictures_does_not_hide_them(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p")
+    datasets.Dataset.from_dict({"embedding": [0.5, 0.25]}).to_parquet(str(folder / "embeddings.parquet"))
+    assert isinstance(config_of(folder), FolderConfig) and len(open_pictures(folder)) == 3
+
+
+def test_tables_and_shards_are_told_from_folders(tmp_path: Path) -> None:
+    table().to_parquet(str(tmp_path / "tables" / "t.parquet"))
+    (tmp_path / "shards").mkdir()
+    make_tar(tmp_path / "shards" / "a.tar", {"1.png": make_bytes()})
+    assert isinstance(config_of(tmp_path / "tables"), HuggingFaceConfig)
+    assert isinstance(config_of(tmp_path / "tables" / "t.parquet"), HuggingFaceConfig)
+    assert isinstance(config_of(tmp_path / "shards"), ShardsConfig)
+    with pytest.raises((ConfigError, DataError), match="needed: a folder of pictures"):
+        open_pictures(next((pictures(tmp_path / "p")).iterdir()))
+
+
+def test_a_survey_from_python_reads_one_file_of_a_table(tmp_path: Path) -> None:
+    table(5).to_parquet(str(tmp_path / "t.parquet"))
+    assert str(ldm.survey(tmp_path / "t.parquet")).startswith("5 pictures")
+
+
+def test_several_splits_name_a_place_where_one_can_be_chosen(tmp_path: Path) -> None:
+    datasets.DatasetDict(train=table(), test=table()).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(ConfigError, match="holds the splits") as refused:
+        open_pictures(tmp_path / "saved")
+    assert refused.value.fix == "in its place a recipe file that reads it, with data.source.split=train"
+
+
+def test_a_column_that_is_missing_is_told_with_each_that_is_there_once(tmp_path: Path) -> None:
+    noted = table().add_column("dose", [1, 2]).add_column("day", ["a", "b"])
+    noted.save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DataError, match="is missing") as refused:
+        label_by(HuggingFaceConfig(path=str(tmp_path / "saved")).open(), "stain", 10)
+    assert (refused.value.needed.count("dose"), refused.value.needed.count("day")) == (1, 1)
