@@ -33,7 +33,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RUN|FOLDER",
-            help="A run folder or checkpoint; pictures: a folder, shards, a table, an .npz file, or a recipe file that reads them.",
+            help="A run folder or checkpoint; pictures: a folder, shards, a table, an .npz file, or a recipe that reads them.",
             autocompletion=complete_run,
         ),
     ],
