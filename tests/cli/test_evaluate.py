@@ -521,6 +521,11 @@ def test_data_that_the_run_cannot_be_asked_for_is_refused_at_once(
         folder_of(noise(5), tmp_path / "animals" / name)
     code, _, error = ldm(capsys, "evaluate", class_run, "--against", tmp_path / "animals", "--extractor", SMALL)
     assert code == 2 and "the data has classes the run does not know: cat, dog" in error
+    (plain / "metadata.jsonl").write_text(
+        "".join(f'{{"file_name": "{file.name}", "text": "a red zebra"}}\n' for file in sorted(plain.iterdir()))
+    )
+    code, _, error = ldm(capsys, "evaluate", text_run, "--against", plain, "--extractor", SMALL, "--n", "4")
+    assert code == 2 and "the model never saw zebra" in error and "fix: pictures whose captions the run can read" in error
 
 
 def test_data_is_opened_by_recipe_run_or_path(text_run: Path, tmp_path: Path) -> None:

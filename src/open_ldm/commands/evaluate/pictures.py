@@ -84,10 +84,8 @@ class SampledPictures:
         if isinstance(semantic, ClassSemantic) and (new := [name for name in self.data.class_names if name not in known]):
             raise ConfigError(f"the data has classes the run does not know: {shortened(new)}", needed=shortened(known))
         # A request that the run cannot fulfil must fail before anything is measured.
+        self._check_captions()
         self.run.build_inputs([self.request(self.seeds[0])])
-        if self.run.text_encoder is not None:
-            for seed in self.seeds:
-                self.run.text_encoder.check_prompt(self._shows(seed) or "")
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -140,6 +138,17 @@ class SampledPictures:
     def request(self, seed: int, **controls: str) -> SampleRequest:
         """Return the request for a seed; `controls` replace those of all pictures."""
         return SampleRequest(seed, self._shows(seed), {**self.controls, **controls})
+
+    def _check_captions(self) -> None:
+        """Raise ConfigError for a caption that the run cannot read, such as a name of the held-out part with a new word."""
+        if self.run.text_encoder is None:
+            return
+        for seed in self.seeds:
+            try:
+                self.run.text_encoder.check_prompt(self._shows(seed) or "")
+            except ConfigError as error:
+                fix = "pictures whose captions the run can read: --part train, another --against, or fewer by --n"
+                raise ConfigError(error.problem, needed=error.needed, fix=fix) from error
 
     def _shows(self, seed: int) -> str | None:
         if self.equal_labels:
