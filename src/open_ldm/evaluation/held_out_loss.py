@@ -47,6 +47,7 @@ class HeldOutLoss:
     def to_json(self) -> dict[str, Any]:
         """Return plain data, for the event log and for evaluation.json."""
         return {
+            "prediction": self.kind,
             "pictures": self.count,
             "mean": self.mean.value,
             "low": self.mean.low,
