@@ -47,6 +47,7 @@ def test_a_folder_of_an_array_is_its_array(tmp_path: Path) -> None:
     written(tmp_path / "samples.npz", "own")
     (tmp_path / "samples.json").write_text("{}")
     assert len(open_pictures(tmp_path)) == 5
+    assert len(open_pictures((tmp_path / "samples.npz").rename(tmp_path / "SAMPLES.NPZ"))) == 5
 
 
 def test_equal_pictures_have_equal_digests(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ def open_pictures(path: Path) -> Source:
 
     Raises ConfigError or DataError for what is none of these, or can be read in several ways.
     """
-    if path.suffix == ".npz" or (path / ARRAY_FILE).is_file():
-        return open_array(path if path.suffix == ".npz" else path / ARRAY_FILE)
+    array = path if path.suffix.lower() == ".npz" else path / ARRAY_FILE
+    if array is path or array.is_file():
+        return open_array(array)
     try:
         source = config_of(path).open()
     except (ConfigError, DataError) as error:
