@@ -25,10 +25,10 @@ def open_pictures(path: Path) -> Source:
     try:
         source = config_of(path).open()
     except (ConfigError, DataError) as error:
-        if not error.fix.startswith("data.source."):
-            raise
-        fix = f"in its place a recipe file that reads it, with {error.fix}"
-        raise type(error)(error.problem, needed=error.needed, fix=fix) from error
+        of_a_recipe = error.fix.startswith("data.source.")
+        fix = f"in its place a recipe file that reads it, with {error.fix}" if of_a_recipe else error.fix
+        problem = error.problem.removeprefix("data.source.path ")  # nobody gave a setting
+        raise type(error)(problem, needed=error.needed, fix=fix) from error
     return _sampled(source, path) if (path / SAMPLES).is_file() else source
 
 
