@@ -66,6 +66,19 @@ def test_values_of_different_protocols_are_not_compared_and_the_difference_is_na
     assert compared(capsys, one, two, "--count", 0, "--out", tmp_path / "c.html")["not_compared"] == []
 
 
+def test_held_out_losses_of_different_things_are_told(runs: tuple[Path, Path], capsys: Any, tmp_path: Path) -> None:
+    event = {"event": "held_out", "time": "2026-11-30T12:00:00+00:00", "samples_seen": 32, "mean": 0.5}
+    for run in runs:
+        with (run / "events.jsonl").open("a") as log:
+            log.write(json.dumps(event) + "\n")
+    assert compared(capsys, *runs, "--count", 0, "--out", tmp_path / "c.html")["not_compared"] == []
+    config = runs[1] / "config.yaml"
+    config.write_text(config.read_text().replace("prediction: velocity", "prediction: x_0"))
+    found = compared(capsys, *runs, "--count", 0, "--out", tmp_path / "c.html")
+    (said,) = found["not_compared"]
+    assert said.startswith("held-out loss in training of a/run") and said.endswith("process.prediction: velocity against x_0")
+
+
 @pytest.mark.charts
 def test_the_page_is_one_file_with_curves_and_pictures_of_the_same_seeds(
     runs: tuple[Path, Path], class_run: Path, capsys: Any, tmp_path: Path

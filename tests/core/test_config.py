@@ -53,6 +53,7 @@ def test_a_config_is_immutable_and_its_yaml_gives_it_back(tmp_path: Path) -> Non
         ({"optimizer": {"learning_rate": 1}}, ["optimizer.kind"]),
         ({"batch_size": "many"}, ["batch_size='many'"]),
         ({"optimizer": {"kind": "adam", "learning_rate": -1}}, ["learning_rate=-1"]),
+        ({"stages": []}, ["stages=[]; needed: at least 1 item"]),
     ],
 )
 def test_what_does_not_fit_is_explained_in_one_line(content: dict[str, Any], said: list[str]) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from open_ldm.conditioning import ConditioningConfig, ConditionInputs
 from open_ldm.conditioning.inputs import Conditions
 from open_ldm.core import seeds
-from open_ldm.core.errors import DataError, NonFiniteError
+from open_ldm.core.errors import ConfigError, DataError, NonFiniteError
 from open_ldm.denoisers.base import Prediction
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig
@@ -102,6 +102,14 @@ def test_errors_are_told_as_any_kind_of_prediction() -> None:
     assert as_x_0.kind == "x_0"
     expected = [time**2 * level.value for time, level in zip(TIMES, own.levels, strict=True)]
     assert [level.value for level in as_x_0.levels] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_prediction_says_nothing_of_is_no_fault_of_the_weights() -> None:
+    short = LinearSchedule(steps=10, zero_terminal_snr=True)
+    network = model(ProcessConfig(schedule=short, prediction="eps"))
+    assert loss_of(network, encoded(1, 2), times=(0.95,)).kind == "eps"
+    with pytest.raises(ConfigError, match="prediction of eps says nothing of v at t = 1; needed: prediction=eps"):
+        loss_of(network, encoded(1, 2), times=(0.5, 0.95), kind="v")
 
 
 def test_a_better_model_has_a_lower_loss() -> None:

@@ -46,6 +46,7 @@ def test_measuring_changes_no_bit_and_a_resumed_run_measures_the_same(tmp_path: 
     first, last = measured(whole)[0][1], measured(whole)[-1][1]
     assert first is not None and last is not None and first != last
     levels = next(event for event in read_events(whole / "events.jsonl") if event.name == HELD_OUT).fields
+    assert levels["prediction"] == "velocity"
     assert len(levels["levels"]) == len(levels["times"]) == 10 and levels["pictures"] == 6
     assert "Held-out pictures" in (whole / "report.html").read_text()
     assert "Held-out pictures" not in (plain / "report.html").read_text()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ def test_a_folder_of_an_array_is_its_array(tmp_path: Path) -> None:
     written(tmp_path / "samples.npz", "own")
     (tmp_path / "samples.json").write_text("{}")
     assert len(open_pictures(tmp_path)) == 5
+    assert len(open_pictures((tmp_path / "samples.npz").rename(tmp_path / "SAMPLES.NPZ"))) == 5
 
 
 def test_equal_pictures_have_equal_digests(tmp_path: Path) -> None:
@@ -70,6 +72,39 @@ def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray],
     np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=rf"{said}; needed: an array arr_0 of uint8 \[N, H, W, 3\]"):
         open_array(tmp_path / "a.npz")
+
+
+def archive(path: Path, content: bytes, method: int) -> Path:
+    """An .npz file whose entry arr_0 holds these bytes."""
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("arr_0.npy", content)
+    return path
+
+
+def npy(header: str) -> bytes:
+    """An array of 100 bytes with this header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(100)
+
+
+HEADER = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 8, 8, 3)}\n"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "compressed"])
+@pytest.mark.parametrize("header", [HEADER % 10**13, HEADER % 2, "{'descr': '|u1', 'shape': (\n"], ids=["vast", "short", "cut"])
+def test_a_broken_array_is_refused(tmp_path: Path, method: int, header: str) -> None:
+    with pytest.raises(DataError, match=r"a\.npz cannot be read"):
+        open_array(archive(tmp_path / "a.npz", npy(header), method))
+
+
+def test_damaged_bytes_and_unknown_compressions_are_refused(tmp_path: Path) -> None:
+    damaged = bytearray(archive(tmp_path / "a.npz", PICTURES.tobytes(), zipfile.ZIP_LZMA).read_bytes())
+    damaged[60:70] = bytes(10)
+    unknown = bytearray(archive(tmp_path / "a.npz", PICTURES.tobytes(), zipfile.ZIP_STORED).read_bytes())
+    unknown[unknown.rfind(b"PK\x01\x02") + 10] = 97
+    for content in (damaged, unknown):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz cannot be read"):
+            open_array(tmp_path / "a.npz")
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_tables_and_shards_are_told_from_folders(tmp_path: Path) -> None:
     assert isinstance(config_of(tmp_path / "shards"), ShardsConfig)
     with pytest.raises((ConfigError, DataError), match="needed: a folder of pictures"):
         open_pictures(next((pictures(tmp_path / "p")).iterdir()))
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/none does not exist; needed: a folder of pictures"):
+        open_pictures(tmp_path / "none")
 
 
 def test_a_survey_from_python_reads_one_file_of_a_table(tmp_path: Path) -> None:

@@ -155,6 +155,20 @@ def test_every_checkpoint_of_the_interval_stays_to_be_measured_and_those_of_stop
     assert [each.samples_seen for each in found.points] == [20, 40, 60, 80, 92] and found.whole_seconds == 46
 
 
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    few = speedrun(tmp_path / "out", changes=("data.source.length=20", *DATA[1:]))
+    with pytest.raises(ConfigError, match=r"pictures are held out; needed: more than 8"):
+        few.run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_held_out_share_beside_that_of_the_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--held-out 0\.3 was given, and .* holds a part out by data\.holdout"):
+        speedrun(tmp_path / "out", choice=replace(CHOICE, held_out=0.3))
+    held_out = speedrun(tmp_path / "out", changes=("data.holdout=null", *DATA[2:])).base.data.holdout
+    assert held_out is not None and held_out.share == 0.1
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("speedrun") / "out"

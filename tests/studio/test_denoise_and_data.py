@@ -52,7 +52,9 @@ def test_the_hint_for_controls_names_all_of_a_model_with_values_that_it_takes(mo
 
 
 def test_controls_are_read_as_on_the_command_line() -> None:
-    assert controls_in("size=8x8  flip=1 nonsense") == {"size": "8x8", "flip": "1"}
+    assert controls_in("size=8x8  flip=1 turn=") == {"size": "8x8", "flip": "1", "turn": ""}
+    with pytest.raises(ConfigError, match=r"'flip' is no control; needed: NAME=VALUE"):
+        controls_in("size=8x8 flip")
 
 
 def test_views_are_those_of_training(models: Models) -> None:

@@ -41,7 +41,10 @@ def speedrun(
     first_seed: Annotated[int, typer.Option(min=0, help="Of the first; use others for tuning.")] = 100,
     points: Annotated[int, typer.Option(min=2, help="Measurements of each training; 50 is every 2 % of its budget.")] = 50,
     pictures: Annotated[int, typer.Option(min=80, help="Samples at each point.")] = 500,
-    held_out: Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of the data that is held out.")] = 0.1,
+    held_out: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.9, help="Share of the data that is held out: 0.1, unless the recipe says it."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; those of the recipe by default.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; by default runs/speedruns/RECIPE.")] = None,
     table: Annotated[

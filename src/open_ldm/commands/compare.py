@@ -18,6 +18,8 @@ from open_ldm.run_folder.history import HELD_OUT, RunHistory, read_history
 
 _MOST_SETTINGS = 12
 _VALUE_LENGTH = 40
+_OF_LOSSES = ("process", "autoencoder", "latent_stats", "data.source", "data.holdout", "data.transform", "held_out.pictures")
+"""Where runs differ in these, their held-out losses are of different things."""
 _HASH = re.compile(r"[0-9a-f]{16,}(/[0-9a-f]{16,})?")
 
 
@@ -140,7 +142,7 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
     differing = differing_settings([run.history.config for run in runs])
     names = names_by_settings([run.name for run in runs], differing)
     runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
-    return Comparison(runs, differing, _rows(runs), _apart(runs), _old(runs))
+    return Comparison(runs, differing, _rows(runs), [*_losses_apart(runs), *_apart(runs)], _old(runs))
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -193,6 +195,21 @@ def _apart(runs: Sequence[ComparedRun]) -> list[str]:
             if one is not None and two is not None:
                 differing = one.result.protocol.differences(two.result.protocol)
                 found.append(f"{name} of {first.name} and {other.name}: {_HASH.sub(_shortened, '; '.join(differing))}")
+    return found
+
+
+def _losses_apart(runs: Sequence[ComparedRun]) -> list[str]:
+    """For each run whose training measured held-out losses: why they are none beside those of the first such run."""
+    measured = [run for run in runs if run.held_out_loss is not None]
+    found = []
+    for other in measured[1:]:
+        differing = [
+            f"{one.setting}: {cut(one.values[0], _VALUE_LENGTH)} against {cut(one.values[1], _VALUE_LENGTH)}"
+            for one in differing_settings([measured[0].history.config, other.history.config])
+            if one.setting.startswith(_OF_LOSSES)
+        ]
+        if differing:
+            found.append(f"held-out loss in training of {measured[0].name} and {other.name}: {'; '.join(differing)}")
     return found
 
 

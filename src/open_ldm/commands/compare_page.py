@@ -128,7 +128,8 @@ def _held_out(runs: Sequence[ComparedRun]) -> Part | None:
     if not measured:
         return None
     over = [curve_of(events, "mean", name) for name, events in measured]
-    figures = [_figure("Held-out loss", over, "Mean over all noise levels.")]
+    note = "Mean over all noise levels. Comparable only where pictures, prediction, schedule and latents are the same."
+    figures = [_figure("Held-out loss", over, note)]
     levels = [
         Series(name, times, values)
         for name, events in measured

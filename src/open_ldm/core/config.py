@@ -246,6 +246,7 @@ def _needed(message: str) -> str:
     message = re.sub(r"Input is not a valid path for .*", "Input should be a path", message)
     for theirs, ours in (("tuple", "list"), ("Tuple", "List"), ("dictionary", "mapping")):
         message = message.replace(f"valid {theirs}", f"valid {ours}").replace(f"{theirs} should", f"{ours} should")
+    message = re.sub(r"^\w+ should have (at \w+ \d+ \w+).*", r"Input should be \1", message)
     needed = message.removeprefix("Input should be ")
     return f": {message}" if needed == message else f"; needed: {re.sub(', unable to parse.*| or instance of .*', '', needed)}"
 

@@ -10,7 +10,7 @@ Events of a training run, with their own fields:
     train       loss, grad_norm, learning_rate, samples_per_second, data_wait_share, peak_share (where it is counted)
     preview     file (relative to the run folder), prompts or labels, seconds
     reconstruction  pictures, mean_psnr_db, worst_psnr_db, files (autoencoders only)
-    held_out    pictures, mean, low, high, times, levels, seconds (loss at each noise level)
+    held_out    prediction, pictures, mean, low, high, times, levels, seconds (loss at each noise level)
     evaluated   pictures, frechet_distance, nearer, against, training_pictures, features, seconds (samples on the way)
     checkpoint  name, bytes, seconds, waited_seconds (of a save beside training: while its copy was taken)
     paused      reason, seconds (training stood still for a snapshot of averages, a save beside it, or the report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from open_ldm.autoencoders import LatentStats
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import DataError, NonFiniteError
+from open_ldm.core.errors import ConfigError, DataError, NonFiniteError
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate, estimate_mean
 from open_ldm.model.diffusion import DiffusionModel
@@ -47,6 +48,7 @@ class HeldOutLoss:
     def to_json(self) -> dict[str, Any]:
         """Return plain data, for the event log and for evaluation.json."""
         return {
+            "prediction": self.kind,
             "pictures": self.count,
             "mean": self.mean.value,
             "low": self.mean.low,
@@ -89,6 +91,7 @@ def held_out_loss(
         factor: Pixels of a picture's side for one of its latents, to name the shapes by.
 
     Raises:
+        ConfigError: The model's prediction says nothing of the other kind at one of the times.
         DataError: There are no pictures.
         NonFiniteError: A loss is NaN or infinite.
     """
@@ -98,6 +101,7 @@ def held_out_loss(
     noising = Noising(seed, 1, stats, undropped, UniformTimes(), model.schedule.discrete_steps, device)
     told = kind or model.kind
     used = tuple(_on_grid(t, model.schedule.discrete_steps) for t in times)
+    _require_tellable(model, told, used)
     positions: list[int] = []
     rows: list[Tensor] = []
     shapes: list[str] = []
@@ -118,6 +122,16 @@ def held_out_loss(
         _summary(told, used, table, bootstrap or BootstrapConfig()),
         by_shape=_by_shape(table.mean(dim=1), [shown[place] for place in order.tolist()]),
     )
+
+
+def _require_tellable(model: DiffusionModel, told: PredictionKind, times: Sequence[float]) -> None:
+    ratios = error_ratio(model.kind, told, model.schedule.level(torch.tensor(times, dtype=torch.float64)))
+    for time, ratio in zip(times, ratios.tolist(), strict=True):
+        if not math.isfinite(ratio):
+            raise ConfigError(
+                f"the model's prediction of {model.kind} says nothing of {told} at t = {time:g}",
+                needed=f"prediction={model.kind}, or a schedule that is not at its end there",
+            )
 
 
 def _by_shape(means: Tensor, shapes: Sequence[str]) -> dict[str, float]:

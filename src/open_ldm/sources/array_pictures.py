@@ -104,7 +104,7 @@ def open_array(path: Path) -> ArrayPictures:
             array = _mapped(path, file, entry) if entry.compress_type == zipfile.ZIP_STORED else _read(archive, entry)
     except KeyError:
         raise DataError(f"{path} has no array {ARRAY}", needed=_NEEDED) from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # a broken archive or header raises whatever its parser fails at
         raise DataError(f"{path} cannot be read ({error or type(error).__name__})", needed=_NEEDED) from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not array.size:
         raise DataError(f"{ARRAY} of {path} is {array.dtype} {list(array.shape)}", needed=_NEEDED)

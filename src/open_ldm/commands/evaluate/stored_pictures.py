@@ -19,15 +19,16 @@ def open_pictures(path: Path) -> Source:
 
     Raises ConfigError or DataError for what is none of these, or can be read in several ways.
     """
-    if path.suffix == ".npz" or (path / ARRAY_FILE).is_file():
-        return open_array(path if path.suffix == ".npz" else path / ARRAY_FILE)
+    array = path if path.suffix.lower() == ".npz" else path / ARRAY_FILE
+    if array is path or array.is_file():
+        return open_array(array)
     try:
         source = config_of(path).open()
     except (ConfigError, DataError) as error:
-        if not error.fix.startswith("data.source."):
-            raise
-        fix = f"in its place a recipe file that reads it, with {error.fix}"
-        raise type(error)(error.problem, needed=error.needed, fix=fix) from error
+        of_a_recipe = error.fix.startswith("data.source.")
+        fix = f"in its place a recipe file that reads it, with {error.fix}" if of_a_recipe else error.fix
+        problem = error.problem.removeprefix("data.source.path ")  # nobody gave a setting
+        raise type(error)(problem, needed=error.needed, fix=fix) from error
     return _sampled(source, path) if (path / SAMPLES).is_file() else source
 
 

@@ -114,6 +114,7 @@ class Speedrun:
 
     def run(self) -> Found:
         """Train, freeze, measure and write speedrun.json. Raises StoppedError after a stop signal; the same command goes on."""
+        self._require_enough()
         stats = self._stats()
         seeds = range(self.choice.first_seed, self.choice.first_seed + self.choice.seeds)
         trainings = [training_of(side, seed, self.out, self.choice, stats) for seed in seeds for side in self.sides]
@@ -131,6 +132,16 @@ class Speedrun:
         found = Found(level, times, busy, "; ".join(machines), git_commit(), self.command, date, tuple(seeds))
         write_json(self.out / FOUND, found.to_json(read_json_object(self.out / FOUND)))
         return found
+
+    def _require_enough(self) -> None:
+        """Raise ConfigError, before anything is trained, where too few pictures are held out for a Fréchet distance."""
+        held_out, dim = len(open_data(self.base.data, "held_out")), self.choice.fit.network.dim
+        if held_out <= dim:
+            raise ConfigError(
+                f"{held_out:,} pictures are held out",
+                needed=f"more than {dim}, the dimensions of the features that see them",
+                fix="more data, or a larger share of them by --held-out or data.holdout",
+            )
 
     def _train(self, training: Training) -> None:
         folder, settled = RunFolder(training.run), training.recipe

@@ -19,6 +19,7 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sampling.guidance import branches
 from open_ldm.studies.begun import earlier_edition, note_on_edition
 
+_HELD_OUT = 0.1
 METRICS = ("held_out_loss", "fid")
 """What has a level. Lower is better."""
 
@@ -41,7 +42,7 @@ class Choice:
         first_seed: Of the first; tuning should have used others.
         points: How often each training is measured, evenly over its budget.
         pictures: Samples for the distance from held-out pictures, and as many of those at the most.
-        held_out: Share of the data that is held out.
+        held_out: Share of the data that is held out; None for that of the recipe, or a tenth.
         steps: Of the sampler; None for those of the recipe that sets the level.
         fit: How features are fitted on the data.
         bootstrap: How the intervals of values are found.
@@ -51,7 +52,7 @@ class Choice:
     first_seed: int = 100
     points: int = 50
     pictures: int = 500
-    held_out: float = 0.1
+    held_out: float | None = None
     steps: int | None = None
     fit: FitConfig = field(default_factory=lambda: FIT)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
@@ -93,7 +94,14 @@ def changes_of(side: Side, choice: Choice, stats: str | None = None) -> list[str
             needed=f"one training of at least {choice.points} updates, one for each point",
             fix="another recipe" if base.stages else "--points 10, say",
         )
-    held_out = [] if base.data.holdout is not None else [f"data.holdout={json.dumps({'share': choice.held_out})}"]
+    if base.data.holdout is not None and choice.held_out is not None:
+        raise ConfigError(
+            f"--held-out {choice.held_out:g} was given, and {side.recipe} holds a part out by data.holdout",
+            needed="one of them",
+            fix=f"leave --held-out out, or give data.holdout.share={choice.held_out:g}",
+        )
+    share = {"share": choice.held_out or _HELD_OUT}
+    held_out = [] if base.data.holdout is not None else [f"data.holdout={json.dumps(share)}"]
     return [
         *side.changes,
         *held_out,

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from open_ldm.core.config import validate
-from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.errors import ConfigError, OpenLdmError, cut
 from open_ldm.studio.denoise import Denoised, denoise
 from open_ldm.studio.limits import LIMITS
 from open_ldm.studio.markup import figure, picture, status
@@ -82,9 +82,11 @@ def denoised_html(found: Denoised) -> Markup:
 
 
 def controls_in(text: str) -> dict[str, str]:
-    """Read NAME=VALUE pairs separated by blanks."""
-    pairs = (part.partition("=") for part in text.split())
-    return {name: value for name, separator, value in pairs if separator}
+    """Read NAME=VALUE pairs separated by blanks. Raises ConfigError for anything else among them."""
+    for part in text.split():
+        if "=" not in part:
+            raise ConfigError(f"{cut(repr(part))} is no control", needed="NAME=VALUE, separated by blanks")
+    return dict(part.split("=", 1) for part in text.split())
 
 
 def _denoising(studio: Studio) -> Any:
