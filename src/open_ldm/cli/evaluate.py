@@ -45,9 +45,7 @@ def evaluate(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(
-            help="Data to compare with: a recipe, a run, a folder, shards or an .npz file of pictures. A run's own by default."
-        ),
+        typer.Option(help="Data to compare with: a recipe, a run, or pictures as before. A run's own by default."),
     ] = None,
     metrics: Annotated[
         str | None,

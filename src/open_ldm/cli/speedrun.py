@@ -42,13 +42,12 @@ def speedrun(
     points: Annotated[int, typer.Option(min=2, help="Measurements of each training; 50 is every 2 % of its budget.")] = 50,
     pictures: Annotated[int, typer.Option(min=80, help="Samples at each point.")] = 500,
     held_out: Annotated[
-        float | None,
-        typer.Option(min=0.001, max=0.9, help="Share of the data that is held out: 0.1, unless the recipe says it."),
+        float | None, typer.Option(min=0.001, max=0.9, help="Share that is held out: 0.1, unless the recipe says it.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; those of the recipe by default.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; by default runs/speedruns/RECIPE.")] = None,
     table: Annotated[
-        Path | None, typer.Option("--table", help="A Markdown file to put the rows into, such as docs/speedrun.md.")
+        Path | None, typer.Option("--table", help="A Markdown file for the rows, such as docs/speedrun.md.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how long it takes; train nothing.")] = False,
     as_json: Json = False,

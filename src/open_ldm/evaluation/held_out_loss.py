@@ -96,9 +96,7 @@ def held_out_loss(
         NonFiniteError: A loss is NaN or infinite.
     """
     world = world or World()
-    device = next(model.parameters()).device
-    undropped = conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
-    noising = Noising(seed, 1, stats, undropped, UniformTimes(), model.schedule.discrete_steps, device)
+    noising = _undropped(model, stats, conditioning, seed)
     told = kind or model.kind
     used = tuple(_on_grid(t, model.schedule.discrete_steps) for t in times)
     _require_tellable(model, told, used)
@@ -122,6 +120,13 @@ def held_out_loss(
         _summary(told, used, table, bootstrap or BootstrapConfig()),
         by_shape=_by_shape(table.mean(dim=1), [shown[place] for place in order.tolist()]),
     )
+
+
+def _undropped(model: DiffusionModel, stats: LatentStats, conditioning: ConditioningConfig, seed: int) -> Noising:
+    """Draws of a batch in which nothing is dropped."""
+    told = conditioning.model_copy(update={"semantic_drop": 0.0, "control_drop": 0.0})
+    device = next(model.parameters()).device
+    return Noising(seed, 1, stats, told, UniformTimes(), model.schedule.discrete_steps, device)
 
 
 def _require_tellable(model: DiffusionModel, told: PredictionKind, times: Sequence[float]) -> None:
