@@ -46,9 +46,7 @@ def speedrun(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; those of the recipe by default.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; by default runs/speedruns/RECIPE.")] = None,
-    table: Annotated[
-        Path | None, typer.Option("--table", help="A Markdown file for the rows, such as docs/speedrun.md.")
-    ] = None,
+    table: Annotated[Path | None, typer.Option("--table", help="Markdown file for the rows: docs/speedrun.md, say.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how long it takes; train nothing.")] = False,
     as_json: Json = False,
 ) -> int:
