@@ -16,13 +16,12 @@ SUMS = "SHA256SUMS"
 
 
 def sums_of(folder: Path) -> str:
-    """Lines of `sha256sum` for every file of a packed run; `sha256sum -c SHA256SUMS` in the folder checks them."""
-    written_by_hand = {".md", ".png"}
-    lines = []
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.name != SUMS and file.suffix not in written_by_hand:
-            lines.append(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n")
-    return "".join(lines)
+    """Lines of `sha256sum` for the weights and the recipe; `sha256sum -c SHA256SUMS` in the folder checks them."""
+    weights = (file for file in sorted((folder / "checkpoints").rglob("*")) if file.is_file())
+    files = [*weights, folder / "config.yaml"]
+    return "".join(
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n" for file in files
+    )
 
 
 def main() -> int:

@@ -21,7 +21,17 @@ each = pytest.mark.parametrize("model", MODELS, ids=[folder.name for folder in M
 
 
 def test_together_they_are_small() -> None:
-    assert MODELS and size_of(FOLDER) <= MOST_BYTES
+    assert MODELS and sum(size_of(folder / "checkpoints") for folder in MODELS) <= MOST_BYTES
+
+
+def test_what_is_drawn_later_is_no_part_of_them(tmp_path: Path) -> None:
+    for name in ("checkpoints/samples-1/ema.safetensors", "config.yaml", "drawn/0001/samples.json", "evaluation.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert [line.split()[1] for line in sums_of(tmp_path).splitlines()] == [
+        "checkpoints/samples-1/ema.safetensors",
+        "config.yaml",
+    ]
 
 
 @each
