@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from open_ldm.commands.array_file import write_npz
 from open_ldm.commands.evaluate.stored_pictures import open_pictures
@@ -56,6 +57,21 @@ def test_equal_pictures_have_equal_digests(tmp_path: Path) -> None:
     assert one.digests([3, 0], seen.append) == other.digests([3, 0], seen.append)
     assert one.digests([0], seen.append) != one.digests([1], seen.append)
     assert sum(seen) == 6
+
+
+def test_another_array_of_the_same_shape_has_another_fingerprint(tmp_path: Path) -> None:
+    one = open_array(written(tmp_path / "one.npz", "own"))
+    changed = PICTURES.copy()
+    changed[4, 5, 3, 2] ^= 1
+    np.savez(tmp_path / "changed.npz", changed)
+    assert one.fingerprint != open_array(tmp_path / "changed.npz").fingerprint
+    assert one.fingerprint == open_array(written(tmp_path / "again.npz", "own")).fingerprint
+
+
+def test_pictures_beside_an_array_are_not_hidden_by_it(tmp_path: Path) -> None:
+    written(tmp_path / "samples.npz", "own")
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    assert len(open_pictures(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(

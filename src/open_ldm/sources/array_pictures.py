@@ -28,10 +28,12 @@ class ArrayPictures:
     Attributes:
         path: Of the file, for messages.
         pictures: uint8 [N, H, W, 3], read from the disk as they are needed where the file is not compressed.
+        checksum: Of the whole array, as the archive keeps it: files of samples often have one shape.
     """
 
     path: Path
     pictures: NDArray[np.uint8]
+    checksum: int
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -45,12 +47,13 @@ class ArrayPictures:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the array's shape."""
-        return hashlib.blake2b(f"array/{self.pictures.shape}".encode(), digest_size=16).hexdigest()
+        """Hash of the array's shape and checksum."""
+        about = f"array/{self.pictures.shape}/{self.checksum}"
+        return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
 
     @property
     def hashes(self) -> IndexHashes:
-        """All three are that of the array's shape."""
+        """All three are the fingerprint."""
         return IndexHashes(self.fingerprint, self.fingerprint, self.fingerprint)
 
     def digests(self, indices: Sequence[int], on_pictures: Callable[[int], None]) -> list[bytes | BadPicture]:
@@ -105,10 +108,10 @@ def open_array(path: Path) -> ArrayPictures:
     except KeyError:
         raise DataError(f"{path} has no array {ARRAY}", needed=_NEEDED) from None
     except Exception as error:  # a broken archive or header raises whatever its parser fails at
-        raise DataError(f"{path} cannot be read ({error or type(error).__name__})", needed=_NEEDED) from error
+        raise DataError(f"{path} cannot be read ({str(error) or type(error).__name__})", needed=_NEEDED) from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not array.size:
         raise DataError(f"{ARRAY} of {path} is {array.dtype} {list(array.shape)}", needed=_NEEDED)
-    return ArrayPictures(path, array)
+    return ArrayPictures(path, array, entry.CRC)
 
 
 def _mapped(path: Path, file: IO[bytes], entry: zipfile.ZipInfo) -> NDArray[Any]:

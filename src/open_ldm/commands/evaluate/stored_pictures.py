@@ -19,9 +19,10 @@ def open_pictures(path: Path) -> Source:
 
     Raises ConfigError or DataError for what is none of these, or can be read in several ways.
     """
-    array = path if path.suffix.lower() == ".npz" else path / ARRAY_FILE
-    if array is path or array.is_file():
-        return open_array(array)
+    if path.suffix.lower() == ".npz":
+        return open_array(path)
+    if (path / ARRAY_FILE).is_file() and (path / SAMPLES).is_file():  # both: a folder of `ldm sample --npz`
+        return open_array(path / ARRAY_FILE)
     try:
         source = config_of(path).open()
     except (ConfigError, DataError) as error:
