@@ -170,3 +170,15 @@ def test_a_run_folder_takes_no_samples(capsys: Any, text_run: Path) -> None:
         code, _, err = ldm(capsys, "sample", text_run, "--prompt", "a red circle", *more, "--steps", 1, "--out", text_run)
         assert code == 2 and f"{text_run} is the folder of a training run; needed: a folder of its own for the samples" in err
     assert {path.name for path in text_run.iterdir()} == before
+
+
+def test_an_array_is_surveyed_and_not_trained_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, arr_0=np.zeros((12, 16, 20, 3), dtype=np.uint8))
+    code, out, _ = ldm(capsys, "data", "survey", path, "--decode", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["pictures"] == found["decoded"] == 12 and set(found["width_px"].values()) == {20}, found
+    code, _, err = ldm(capsys, "data", "survey", path, "data.holdout.seed=1")
+    assert code == 2 and "have no effect on the array" in err
+    code, _, err = ldm(capsys, "train", path)
+    assert code == 2 and "ldm evaluate" in err and "no training" in err

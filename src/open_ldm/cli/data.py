@@ -43,7 +43,7 @@ def survey(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A packaged recipe (ldm recipes), a YAML file, a run folder, or a folder of pictures.",
+            help="A packaged recipe (ldm recipes), a YAML file, a run folder, a folder of pictures, or an .npz array of them.",
             autocompletion=complete_recipe,
         ),
     ],
@@ -62,12 +62,18 @@ def survey(
     from open_ldm.commands.guess import with_guess
     from open_ldm.commands.survey import survey_data
     from open_ldm.runs.autoencoder.recipe import load_any_recipe
+    from open_ldm.runs.recipe_files import is_array
 
     if out is not None and not duplicates:
         raise ConfigError("--out has no effect without --duplicates", fix="leave it out")
-    resolved = load_any_recipe(*with_guess(recipe, overrides or ()))
-    found = survey_data(resolved, decode=decode)
-    twice = duplicates_of(resolved.data, out, silent=as_json) if duplicates else None
+    if is_array(recipe):
+        if overrides or duplicates:
+            raise ConfigError(f"settings and --duplicates have no effect on the array of {recipe}", fix="leave them out")
+        found, twice = survey_data(Path(recipe).expanduser(), decode=decode), None
+    else:
+        resolved = load_any_recipe(*with_guess(recipe, overrides or ()))
+        found = survey_data(resolved, decode=decode)
+        twice = duplicates_of(resolved.data, out, silent=as_json) if duplicates else None
     if as_json:
         print_json(found.to_json() | ({"duplicates": twice.to_json()} if twice else {}))
     else:

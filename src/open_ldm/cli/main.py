@@ -25,6 +25,7 @@ from open_ldm.cli.import_export import export, import_
 from open_ldm.cli.models import models
 from open_ldm.cli.plan import plan
 from open_ldm.cli.recipes import recipes
+from open_ldm.cli.repeated import refuse_repeated
 from open_ldm.cli.sample import sample
 from open_ldm.cli.speedrun import speedrun
 from open_ldm.cli.studio import studio
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = 0
     try:
         _refuse_empty(given)
+        refuse_repeated(given, *_command_in(given))
         result = app(given, prog_name="ldm", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except typer.Exit as exit_:

@@ -67,8 +67,19 @@ def _own_content(name: str) -> dict[str, Any]:
     raise _nothing(name, pictures=False)
 
 
+def is_array(name: str) -> bool:
+    """Whether an .npz file stands in the place of a recipe: pictures to survey and to compare with, not to train on."""
+    path = Path(name).expanduser()
+    return path.suffix.lower() == ".npz" and path.is_file()
+
+
 def require_recipe_or_pictures(name: str) -> None:
-    """Raise ConfigError where a name is neither a packaged recipe nor a path at which there is something."""
+    """Raise ConfigError where a name is neither a packaged recipe nor a path at which there is something to train on."""
+    if is_array(name):
+        raise ConfigError(
+            f"{cut(name)} is an array of pictures, which `ldm evaluate` and `ldm data survey` read, and no training",
+            needed="a folder of pictures, shards, a table, a recipe or a run folder",
+        )
     if not is_packaged(name) and not Path(name).expanduser().exists():
         raise _nothing(name, pictures=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,3 +123,13 @@ def test_too_few_pictures_are_refused_and_a_bias_is_told() -> None:
         SlicedWassersteinConfig().measure(normal_statistics(5, 3, 1), normal_statistics(40, 3, 2), QUICK)
     (alike,) = SlicedWassersteinConfig(directions=9).measure(normal_statistics(40, 3, 1), normal_statistics(900, 3, 2), QUICK)
     assert "too high: compare equal numbers of pictures" in alike.warnings[0]
+
+
+def test_what_is_told_of_a_bias_can_be_true() -> None:
+    """Nothing that is 0 is too high, and a value is no more too high than it is."""
+    same = normal_statistics(40, 3, 1)
+    (alike,) = SlicedWassersteinConfig(directions=9).measure(same, same, QUICK)
+    assert alike.value == 0 and not alike.warnings
+    nearly = replace(same, rows=replace(same.rows, vectors=same.rows.vectors * (1 + 1e-4)))
+    (close,) = SlicedWassersteinConfig(directions=9).measure(nearly, same, QUICK)
+    assert close.value > 0 and "no more than its bias" in close.warnings[0]

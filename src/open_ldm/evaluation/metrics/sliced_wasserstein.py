@@ -62,7 +62,7 @@ class SlicedWassersteinConfig(Config):
         counts = weights(bootstrap, len(x), self.kind)
         replicates = dim * weighted_distances(x.double() @ few, project(y, few), counts).mean(dim=1)
         bias = float(replicates.mean()) - dim * float(torch.cat(distances)[: few.shape[1]].mean())
-        warnings = (_biased(value, bias, len(x)),) if bias > _BIASED * value else ()
+        warnings = (_biased(value, bias, len(x)),) if bias > _BIASED * value > 0 else ()
         return [estimate(self.kind, value, replicates, bootstrap, len(x), warnings, least=0)]
 
 
@@ -122,7 +122,9 @@ def _integrated(x: Tensor, y: Tensor, i: Tensor, j: Tensor, width: Tensor) -> Te
 
 
 def _biased(value: float, bias: float, count: int) -> str:
-    return (
-        f"sliced_wasserstein of {count:,} pictures is about {bias:.2g} of {value:.3g} too high: compare equal numbers of "
-        "pictures, or measure more"
+    much = (
+        f"is about {bias:.2g} of {value:.3g} too high"
+        if bias < value
+        else f"is {value:.2g}, no more than its bias of {bias:.2g}"
     )
+    return f"sliced_wasserstein of {count:,} pictures {much}: compare equal numbers of pictures, or measure more"
