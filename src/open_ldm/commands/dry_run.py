@@ -42,6 +42,7 @@ class DryRun:
     data: str
     parameters: int
     gmacs: float
+    training_gmacs: float
     start: Started | str | None = None
     absent: tuple[str, ...] = ()
 
@@ -50,10 +51,14 @@ class DryRun:
         updates = -(-self.recipe.training.samples // self.recipe.training.batch_size)
         return (
             f"{to_yaml(self.recipe)}\n# data: {self.data}\n"
-            f"# model: {self.parameters:,} parameters, {self.gmacs:.2f} GMACs per picture\n"
+            f"# model: {self.parameters:,} parameters, {self.gmacs:.2f} GMACs per picture{self._passes()}\n"
             f"{self._start()}"
             f"# training: {self.recipe.training.samples:,} samples in {updates:,} updates"
         )
+
+    def _passes(self) -> str:
+        """What a training step runs, where it is not one plain pass."""
+        return "" if self.training_gmacs == self.gmacs else f", {self.training_gmacs:.2f} in training"
 
     def _start(self) -> str:
         if isinstance(self.start, Started):
@@ -71,6 +76,7 @@ class DryRun:
             "data": self.data,
             "parameters": self.parameters,
             "gmacs": round(self.gmacs, 3),
+            "training_gmacs": round(self.training_gmacs, 3),
             "transfer": self.start.to_json() if isinstance(self.start, Started) else None,
             "absent": list(self.absent),
         }
@@ -142,7 +148,7 @@ def _built(recipe: Recipe, source: StartingPoint | None) -> DryRun:
     count = count_model(recipe.trained_spec(facts), largest[1:])
     start = _start(recipe, facts, source)
     absent += [f"there is no run {start}"] if isinstance(start, str) else []
-    return DryRun(recipe, facts, data, count.parameters, count.gmacs, start, tuple(absent))
+    return DryRun(recipe, facts, data, count.parameters, count.gmacs, count.training_gmacs, start, tuple(absent))
 
 
 def _start(recipe: Recipe, facts: DataFacts, source: StartingPoint | None) -> Started | str | None:

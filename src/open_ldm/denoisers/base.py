@@ -19,6 +19,7 @@ from open_ldm.core.seeds import Draws
 from open_ldm.denoisers.blocks.attention import Attention
 from open_ldm.denoisers.blocks.positions import GridPositions, PositionsConfig
 from open_ldm.denoisers.blocks.rms_norm import QkNorm
+from open_ldm.denoisers.blocks.routing import RoutingConfig
 
 BOTH_SLOTS: frozenset[Slot] = frozenset({"modulation", "context"})
 
@@ -242,9 +243,25 @@ class GeometryConfig(DenoiserSettings):
 
 
 class TransformerConfig(GeometryConfig):
-    """A transformer whose position table is fixed. `positions`: which table."""
+    """A transformer whose position table is fixed.
+
+    Attributes:
+        positions: Which table.
+        routing: In training a part of the image tokens takes a route around the middle blocks; null, the default, routes none.
+    """
+
+    later_settings: ClassVar[tuple[str, ...]] = (*GeometryConfig.later_settings, "routing")
 
     positions: PositionsConfig = GridPositions()
+    routing: RoutingConfig | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `GeometryConfig.geometry`. Raises ConfigError also where the routing leaves no block to go around."""
+        shape = super().geometry
+        if self.routing is not None:
+            self.routing.require_blocks(shape.depth)
+        return shape
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from open_ldm.conditioning.inputs import Conditions, Slot
-from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Layer, Prediction, Slots, TransformerConfig
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Layer, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
 from open_ldm.denoisers.blocks.linear import Linear
@@ -22,6 +22,7 @@ from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, mo
 from open_ldm.denoisers.blocks.positions import Positions
 from open_ldm.denoisers.blocks.rms_norm import QkNorm
 from open_ldm.denoisers.blocks.self_attention import SelfAttention
+from open_ldm.denoisers.routed import RoutedDenoiser
 
 
 class DiTConfig(TransformerConfig):
@@ -63,13 +64,13 @@ class DiTBlock(nn.Module):
         return torch.addcmul(x, gate_m, self.mlp(modulated_norm(x, shift_m, scale_m)))
 
 
-class DiT(Denoiser):
+class DiT(RoutedDenoiser):
     """The network of the module's docstring."""
 
     def __init__(self, config: DiTConfig, slots: Slots) -> None:
         super().__init__()
         shape = config.geometry
-        self.slots, self.patch = slots, config.patch
+        self.slots, self.patch, self.routing = slots, config.patch, config.routing
         self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
         self.positions = Positions(config.positions, shape.width)
         self.time_embedding = TimeEmbedding(shape.width, config.time_frequency_shift)
@@ -78,18 +79,20 @@ class DiT(Denoiser):
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)
 
-    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
-        """See `Denoiser.forward`."""
+    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions, kept: Tensor | None = None) -> Prediction:
+        """See `Denoiser.forward`. `kept` [B, K]: indices of the image tokens that the middle blocks see; None for all."""
         grid = grid_of(x_t, self.patch)
         x = self.patch_embedding(x_t.to(self.compute_dtype)) + self.positions(grid, x_t.device)  # [B, T, D]
         vector = F.silu(self.time_embedding(time) + conditions.modulation).to(self.compute_dtype)  # [B, D]
         T, mask = x.shape[1], None
+        route = self.route(kept, T)
         if self.context_embedding is not None and conditions.context is not None:
             context = self.context_embedding(conditions.context.to(self.compute_dtype))  # [B, L, D]
             x = torch.cat([x, context.to(x.dtype)], dim=1)  # [B, T + L, D]
             mask = _with_image(conditions.context_mask, T)
-        for block in self.blocks:
-            x = block(x, vector, mask)
+        for i, block in enumerate(self.blocks):
+            x = route.before(i, x)  # [B, T + L, D]; routed, [B, K + L, D] in the middle
+            x = block(x, vector, None if mask is None else mask[:, -x.shape[1] :])
         out = self.final_layer(x[:, :T], vector)  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from open_ldm.conditioning.inputs import Conditions, Slot
-from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Layer, Prediction, Slots, TransformerConfig
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Layer, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.attention import Attention, merge_heads, split_heads
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
 from open_ldm.denoisers.blocks.initialise import initialise
@@ -18,12 +18,13 @@ from open_ldm.denoisers.blocks.linear import Linear
 from open_ldm.denoisers.blocks.modulation import FinalLayer, Mlp, Modulation, modulated_norm
 from open_ldm.denoisers.blocks.positions import Positions
 from open_ldm.denoisers.blocks.rms_norm import QkNorm, head_norm
+from open_ldm.denoisers.routed import RoutedDenoiser
 
 
 class MMDiTConfig(TransformerConfig):
     """mmDiT-{XS,S,B,L,XL}/{patch}. `qk_norm` rms is SD3.5's, with weights for each stream."""
 
-    later_settings: ClassVar[tuple[str, ...]] = ()
+    later_settings: ClassVar[tuple[str, ...]] = ("routing",)
 
     reads_slots: ClassVar[frozenset[Slot]] = BOTH_SLOTS
 
@@ -101,13 +102,13 @@ class JointBlock(nn.Module):
         return x, context
 
 
-class MMDiT(Denoiser):
+class MMDiT(RoutedDenoiser):
     """The network of the module's docstring. Without a context slot one learned token stands for the context."""
 
     def __init__(self, config: MMDiTConfig, slots: Slots) -> None:
         super().__init__()
         shape = config.geometry
-        self.slots, self.patch = slots, config.patch
+        self.slots, self.patch, self.routing = slots, config.patch, config.routing
         self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
         self.positions = Positions(config.positions, shape.width)
         self.time_embedding = TimeEmbedding(shape.width)
@@ -121,8 +122,8 @@ class MMDiT(Denoiser):
         self.final_layer = FinalLayer(shape.width, config.patch**2 * slots.output_channels)
         initialise(self)
 
-    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
-        """See `Denoiser.forward`."""
+    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions, kept: Tensor | None = None) -> Prediction:
+        """See `Denoiser.forward`. `kept` [B, K]: indices of the image tokens that the middle blocks see; None for all."""
         grid = grid_of(x_t, self.patch)
         x = self.patch_embedding(x_t.to(self.compute_dtype)) + self.positions(grid, x_t.device)  # [B, T, D]
         vector = F.silu(self.time_embedding(time) + conditions.modulation).to(self.compute_dtype)  # [B, D]
@@ -130,8 +131,10 @@ class MMDiT(Denoiser):
         mask = conditions.context_mask
         if mask is not None:
             mask = F.pad(mask, (0, x.shape[1]), value=True)  # [B, L + T]
-        for block in self.blocks:
-            x, context = block(x, context, vector, mask)
+        L, route = context.shape[1], self.route(kept, x.shape[1])
+        for i, block in enumerate(self.blocks):
+            x = route.before(i, x)  # [B, T, D]; routed, [B, K, D] in the middle
+            x, context = block(x, context, vector, None if mask is None else mask[:, : L + x.shape[1]])
         out = self.final_layer(x, vector)  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from open_ldm.conditioning.inputs import Conditions, Slot
-from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Denoiser, Layer, Prediction, Slots, TransformerConfig
+from open_ldm.denoisers.base import BOTH_SLOTS, ContextAttention, Layer, Prediction, Slots, TransformerConfig
 from open_ldm.denoisers.blocks.activation import tanh_gelu
 from open_ldm.denoisers.blocks.cross_attention import CrossAttention
 from open_ldm.denoisers.blocks.embeddings import PatchEmbedding, TimeEmbedding, grid_of, unpatchify
@@ -25,6 +25,7 @@ from open_ldm.denoisers.blocks.modulation import Mlp, Modulation, modulated_norm
 from open_ldm.denoisers.blocks.positions import Positions
 from open_ldm.denoisers.blocks.rms_norm import QkNorm
 from open_ldm.denoisers.blocks.self_attention import SelfAttention
+from open_ldm.denoisers.routed import RoutedDenoiser
 
 
 class PixArtConfig(TransformerConfig):
@@ -109,14 +110,14 @@ class PixArtFinalLayer(nn.Module):
         return projected
 
 
-class PixArt(Denoiser):
+class PixArt(RoutedDenoiser):
     """The network of the module's docstring. `conditions.modulation` is added to the time embedding, as PixArt adds the size
     and aspect ratio."""
 
     def __init__(self, config: PixArtConfig, slots: Slots) -> None:
         super().__init__()
         shape = config.geometry
-        self.slots, self.patch = slots, config.patch
+        self.slots, self.patch, self.routing = slots, config.patch, config.routing
         self.patch_embedding = PatchEmbedding(slots.channels, config.patch, shape.width)
         self.positions = Positions(config.positions, shape.width)
         self.time_embedding = TimeEmbedding(shape.width)
@@ -129,15 +130,18 @@ class PixArt(Denoiser):
         initialise(self)
         self._initialise()
 
-    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions) -> Prediction:
-        """See `Denoiser.forward`."""
+    def forward(self, x_t: Tensor, time: Tensor, conditions: Conditions, kept: Tensor | None = None) -> Prediction:
+        """See `Denoiser.forward`. `kept` [B, K]: indices of the image tokens that the middle blocks see; None for all."""
         grid = grid_of(x_t, self.patch)
         x = self.patch_embedding(x_t.to(self.compute_dtype)) + self.positions(grid, x_t.device)  # [B, T, D]
         vector = self.time_embedding(time) + conditions.modulation  # [B, D]
         shared = torch.cat(self.modulation(F.silu(vector)), dim=1).to(self.compute_dtype)  # [B, 6, D]
         context = self._context(conditions)  # [B, L, D]
-        for block in self.blocks:
-            x = block(x, shared, context, conditions.context_mask)
+        route = self.route(kept, x.shape[1])
+        for i, block in enumerate(self.blocks):
+            x = block(
+                route.before(i, x), shared, context, conditions.context_mask
+            )  # [B, T, D]; routed, [B, K, D] in the middle
         out = self.final_layer(x, vector.to(self.compute_dtype))  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
 

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from open_ldm.core.config import Config
+from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.base import Denoiser
 from open_ldm.denoisers.blocks.embeddings import patchify
 from open_ldm.denoisers.blocks.linear import Linear
@@ -47,12 +48,24 @@ class Alignment(nn.Module):
         config: Which block.
         denoiser: Whose block.
         channels: Of the latents.
+
+    Raises:
+        ConfigError: In training tokens are led around that block.
     """
 
     def __init__(self, config: AlignmentConfig, denoiser: Denoiser, channels: int) -> None:
         super().__init__()
         layers = denoiser.layers()
         self.number = math.ceil(config.depth * len(layers)) - 1
+        routing = getattr(denoiser, "routing", None)
+        if routing is not None and routing.goes_around(self.number, len(layers)):
+            raise ConfigError(
+                f"objective.alignment looks at block {self.number + 1} of {len(layers)}, which some tokens go around",
+                needed="a block that sees all tokens",
+                fix=f"objective.alignment.depth={routing.first / len(layers):.3g}"
+                if routing.first
+                else "leave one of them out",
+            )
         self.patch, width = layers[self.number].patch, layers[self.number].width
         self.projection = nn.Sequential(
             Linear(width, width), nn.SiLU(), Linear(width, width), nn.SiLU(), Linear(width, self.patch**2 * channels)

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from open_ldm.conditioning.empty import empty_inputs
 from open_ldm.core.nested import leaves
+from open_ldm.core.seeds import Draws
 from open_ldm.core.shapes_only import shapes_only
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import ModelSpec
@@ -19,14 +20,21 @@ from open_ldm.model.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Count:
-    """Trainable parameters, and multiply-adds (in 10^9) of one forward pass for one picture without guidance."""
+    """What was counted for one picture.
+
+    Attributes:
+        parameters: Trainable ones.
+        gmacs: Multiply-adds of one forward pass without guidance, in 10^9.
+        training_gmacs: Those of the forward passes of a training step, which differ where tokens are hidden or routed.
+    """
 
     parameters: int
     gmacs: float
+    training_gmacs: float
 
 
 def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
-    """Build a model on the meta device and count its parameters and the multiply-adds of one forward pass.
+    """Build a model on the meta device and count its parameters and the multiply-adds of forward passes.
 
     One multiply-add is one MAC; the DiT paper counts its "Gflops" in the same way (Peebles & Xie 2023, Table 1).
 
@@ -39,11 +47,17 @@ def count_model(spec: ModelSpec, latent_size: tuple[int, int]) -> Count:
     with torch.device("meta"):
         x_t, t = torch.empty(1, spec.facts.channels, *latent_size), torch.empty(1)
         inputs = empty_inputs(spec.conditioning)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            equal = _EqualBlocks(model.denoiser.block_modules(), counter.get_total_flops)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        equal = _EqualBlocks(model.denoiser.block_modules(), counter.get_total_flops)
+        with torch.device("meta"):
             model.predict(x_t, t, inputs)
+        sampling = counter.get_total_flops() + equal.flops
+        conditions, time = model.conditioning(inputs, t), model.schedule.network_time(t)
+        for one in model.denoiser.training_passes(Draws(0, (0,), 1, x_t.device)):
+            one.forward(x_t, time, conditions)
+        training = counter.get_total_flops() + equal.flops - sampling
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Count(parameters, (counter.get_total_flops() + equal.flops) / 2e9)
+    return Count(parameters, sampling / 2e9, training / 2e9)
 
 
 class _EqualBlocks:

@@ -16,8 +16,8 @@ from open_ldm.model.spec import ModelSpec
 class Reach:
     """The share of a device's measured peak that a training reaches (MFU, model FLOPs utilisation).
 
-    Counted are the multiply-adds of a forward pass, and twice as many for the backward pass, one being two operations; of
-    MDTv2 the plain pass alone, and never what is computed again to save memory.
+    Counted are the multiply-adds of the forward passes of a training step, and twice as many for the backward pass, one being
+    two operations; never what is computed again to save memory.
 
     Attributes:
         spec: Of the model.
@@ -50,5 +50,5 @@ class Reach:
     @cached_property
     def _most(self) -> float:
         """Samples per second at the peak."""
-        operations = 3 * 2e9 * count_model(self.spec, self.latent_size).gmacs
+        operations = 3 * 2e9 * count_model(self.spec, self.latent_size).training_gmacs
         return peak_speed(self.machine) * self.processes / operations

@@ -25,7 +25,7 @@ _PASSES = 3
 
 @dataclass(frozen=True)
 class ArmCost:
-    """One training. `gmacs`: of one forward pass of one picture; `flops`: of all of training, 2 a multiply-add."""
+    """One training. `gmacs`: of the forward passes of a training step for one picture; `flops`: of all training, 2 a MAC."""
 
     setting: str
     arm: str
@@ -137,7 +137,9 @@ def cost_of(study: Study, scale: str, out: Path, choice: Choice) -> Cost:
             if here is None and scale != "paper":
                 here = _throughput_here(first.recipe)
             name = first.run.name.removesuffix("-seed0")
-            arms.append(ArmCost(setting.name, name, same, built.parameters, built.gmacs, first.recipe.training.samples))
+            arms.append(
+                ArmCost(setting.name, name, same, built.parameters, built.training_gmacs, first.recipe.training.samples)
+            )
     return Cost(study.name, scale, tuple(arms), here)
 
 

@@ -182,7 +182,7 @@ def plan(run: DryRun, *, devices: int = 1, memory_bytes: int | None = None, meas
     elif measure and (here is None or memory.total(micro) <= here):
         speed = measure_speed(recipe, run.facts, machine, micro)
     else:
-        speed = assume_speed(run.gmacs, machine, measure=measure)
+        speed = assume_speed(run.training_gmacs, machine, measure=measure)
     recomputed = None
     if available is not None and (largest or 0) < micro and training.recompute != "blocks":
         recomputed = _recomputed_memory(run, machine, program, waiting).largest(

@@ -112,7 +112,7 @@ def assume_speed(gmacs: float, machine: Machine, *, measure: bool = True) -> Spe
     A backward pass counts as two forward passes; one multiply-add is two operations.
 
     Args:
-        gmacs: Multiply-adds of a forward pass of one picture, in 10^9.
+        gmacs: Multiply-adds of the forward passes of a training step for one picture, in 10^9.
         machine: Where.
         measure: As for `assumed_throughput`.
     """
