@@ -296,7 +296,7 @@ def test_what_it_takes_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.Mo
     assert longer.training == pytest.approx(2 * base.training) and base.measuring == longer.measuring
     more = cost_of(sides, replace(CHOICE, seeds=4))
     assert more.seconds == pytest.approx(2 * found.seconds)
-    assert f"features are fitted on {CHOICE.fit.pictures:,} pictures" in found.text()
+    assert f"features are fitted, by {CHOICE.fit.pictures:,} pictures shown" in found.text()
 
 
 def test_cores_of_others_is_a_number_of_cores() -> None:

@@ -46,7 +46,7 @@ class Cost:
             [
                 *lines,
                 f"in all at most {duration(self.seconds)}; a curve is measured only until it crosses the level",
-                f"before that, once for this folder, features are fitted on {self.fitted_on:,} pictures",
+                f"before that, once for this folder, features are fitted, by {self.fitted_on:,} pictures shown",
             ]
         )
 
