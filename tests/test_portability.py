@@ -44,7 +44,7 @@ def test_a_run_can_be_trained_and_sampled_and_every_module_imported(tmp_path: Pa
 
 
 def test_an_alphabet_without_a_sign_is_no_reason_to_fail() -> None:
-    program = "from open_ldm.cli import main; main.app = lambda *_, **__: print('a → b'); main.main(['x'])"
+    program = "from open_ldm.cli import main; main.app.command('x')(lambda: print('a → b')); main.main(['x'])"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stdout.split()) == (0, [b"a", b"?", b"b"]), done.stderr
