@@ -73,6 +73,22 @@ def last_given(words: Sequence[str]) -> list[str]:
     return [word for place, word in enumerate(words) if not any(_replaces(later, word) for later in words[place + 1 :])]
 
 
+def settings_in(assignment: str) -> list[str]:
+    """Return the dotted name of what `a.b=c` sets; of a mapping, the names of all values in it."""
+    name, _, value = assignment.partition("=")
+    try:
+        content = parse_yaml_value(value)
+    except (yaml.YAMLError, PlainDataError):  # it may be free text; who applies the assignment knows
+        content = None
+    inside = assignments(content, f"{name.strip()}.") if isinstance(content, dict) else []
+    return [line.partition("=")[0] for line in inside] or [name.strip()]
+
+
+def is_within(name: str, around: str) -> bool:
+    """Tell whether a dotted name is another one, or lies inside it: `a.b.c` in `a.b`."""
+    return f"{name}.".startswith(f"{around}.")
+
+
 def _replaces(later: str, earlier: str) -> bool:
     """Whether nothing is left of what `a.b=c` set, since the later assignment sets that or what is around it."""
     keys = _keys(later)
@@ -203,7 +219,7 @@ def _deep_copy(value: Any) -> Any:
     return [_deep_copy(item) for item in value] if isinstance(value, list) else value
 
 
-def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+def assignments(settings: Mapping[Any, Any], prefix: str = "") -> list[str]:
     """Write a part of a recipe as assignments `a.b=c`, one for each single value or list.
 
     Args:

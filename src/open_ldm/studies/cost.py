@@ -12,6 +12,7 @@ from open_ldm.core.device import set_up_machine
 from open_ldm.core.events import duration
 from open_ldm.runs.recipe import Recipe
 from open_ldm.studies.begun import as_study_begun
+from open_ldm.studies.changes import require_arms_differ
 from open_ldm.studies.page import PAPER_NOTE
 from open_ldm.studies.run import Choice, Job, jobs_of
 from open_ldm.studies.study import Study
@@ -116,12 +117,14 @@ def cost_of(study: Study, scale: str, out: Path, choice: Choice) -> Cost:
     """Build every training of a study once, and time matrix products here for a scale that is run here.
 
     Raises:
-        OpenLdmError: What building raises; or a training's device is not here.
+        OpenLdmError: What building raises; or a training's device is not here; or a change of the user's would take away what
+            arms differ in.
     """
     arms: list[ArmCost] = []
     here: Throughput | None = None
     counted: dict[str, DryRun] = {}
     study, _ = as_study_begun(study, scale, out)
+    require_arms_differ(study, scale, choice.overrides)
     for setting in study.settings(scale):
         runs: dict[Path, Job] = {}
         for job in jobs_of(study, setting, out, choice):

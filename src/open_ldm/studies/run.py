@@ -36,6 +36,7 @@ from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
 from open_ldm.studies.begun import as_study_begun, require_folder_of
+from open_ldm.studies.changes import require_arms_differ
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study
@@ -165,6 +166,7 @@ class Runner:
         self.scale, self.out, self.choice, self.silent = scale, out, choice, silent
         self.figure_format = figure_format
         self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
+        require_arms_differ(self.study, scale, choice.overrides)
         require_folder_of(study, scale, out)
 
     def run(self) -> StudyFound:
