@@ -97,6 +97,30 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path: Path, stages: li
     assert not (tmp_path / "run").exists()
 
 
+EVERY = [{**STAGES[0], "conditioning": {"semantic": {"kind": "class"}}}, STAGES[1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.samples=64", r"training\.samples is set by every stage, .*; fix: stages\.small\.training\.samples=64 "),
+        ("training={samples: 64, batch_size: 4, checkpoint_every_samples: 8}", r"training\.samples is set by every stage"),
+        ("conditioning.semantic.kind=none", r"conditioning\.semantic\.kind is set by every stage"),
+    ],
+)
+def test_a_setting_that_every_stage_states_is_not_changed_without_effect(tmp_path: Path, change: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        staged(tmp_path, "training.batch_size=8", change, stages=EVERY)
+    assert caught.value.fix.endswith("(stages: small, large)")
+
+
+def test_a_setting_that_some_stage_takes_is_changed(tmp_path: Path) -> None:
+    small, large = build_stages(staged(tmp_path, "training.optimizer.learning_rate=0.5", "name=foo"), tmp_path)
+    assert (small.recipe.training.optimizer.learning_rate, large.recipe.training.optimizer.learning_rate) == (0.5, 0.002)
+    assert (small.recipe.name, large.recipe.name) == ("foo-small", "foo-large")
+    staged(tmp_path, "stages.small.training.samples=64", "stages.large.training.samples=64", "denoiser.depth=3")
+
+
 THREE = [
     {"name": "small"},
     {"name": "wide", "data": {"transform": {"size_px": [16, 32]}}},

@@ -44,7 +44,7 @@ def test_what_arms_differ_in_is_not_changed_for_all(study: str, change: str, set
 )
 def test_what_a_study_sets_itself_is_not_given(change: str) -> None:
     for study in ("text-padding", "data-transfer"):
-        with pytest.raises(ConfigError, match="a study sets .* itself; fix: leave it out"):
+        with pytest.raises(ConfigError, match=r"a study sets .* itself; fix: leave it out"):
             require_arms_differ(study_of(study), "tiny", [change])
 
 

@@ -32,6 +32,7 @@ from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.named import Named
 from open_ldm.runs.recipe_files import recipe_content
 from open_ldm.runs.shapes import require_one_shape, require_sizes, settled_transform
+from open_ldm.runs.stated_by_stages import require_taken
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.time_grid import time_grid
 from open_ldm.sources.loader import DataConfig
@@ -267,11 +268,13 @@ def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source:
         source: What errors call the content.
 
     Raises:
-        ConfigError: A setting cannot be used.
+        ConfigError: A setting cannot be used, or has no effect since every stage states its own.
     """
     if "network" in content and "denoiser" not in content:
         raise ConfigError(f"{source} trains an autoencoder", needed="a recipe of a denoiser", fix="use ldm autoencoder train")
-    return build_config(Recipe, content, overrides, source=source)
+    recipe = build_config(Recipe, content, overrides, source=source)
+    require_taken(recipe.stages, overrides)
+    return recipe
 
 
 def build_config(kind: type[C], content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> C:
