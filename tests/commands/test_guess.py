@@ -110,6 +110,34 @@ def test_of_several_splits_the_guess_says_which_it_takes(tmp_path: Path, capsys:
     assert code == 2 and "did you mean 'test'?" in err
 
 
+@pytest.mark.parametrize(("labels", "kind"), [(("", "", "", ""), "none"), (("cat/", "dog/", "cat/", "dog/"), "class")])
+def test_captions_of_half_of_the_pictures_are_not_thrown_away_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: tuple[str, ...], kind: str
+) -> None:
+    folder = pictures(tmp_path / "a", *(f"{label}{number}.png" for number, label in enumerate(labels)))
+    for number, label in enumerate(labels[:2]):
+        (folder / f"{label}{number}.txt").write_text("a red picture\n")
+    found = guess(str(folder))
+    assert load_recipe(found.recipe, found.overrides).conditioning.semantic.kind == kind
+    assert "\nthe guess does not use the 2 captions, as no more than half" in found.text()
+    setting = "conditioning.semantic.kind=text"
+    assert f"{setting} reads them\n" in found.text()
+    dry_run(load_recipe(found.recipe, [*found.overrides, setting]))
+    (folder / f"{labels[2]}2.txt").write_text("a red picture\n")
+    assert "does not use" not in guess(str(folder)).text()
+
+
+def test_classes_beside_captions_are_not_thrown_away_in_silence(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "a", "cat/1.png", "dog/1.png")
+    for label in ("cat", "dog"):
+        (folder / label / "1.txt").write_text("a red picture\n")
+    found = guess(str(folder))
+    setting = shlex.split(next(line for line in found.text().splitlines() if "not the 2 classes" in line))[-3]
+    recipe = load_recipe(found.recipe, [*found.overrides, setting])
+    assert recipe.conditioning.semantic.kind == "class"
+    dry_run(recipe)
+
+
 def test_what_cannot_be_guessed_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="contains no pictures"):

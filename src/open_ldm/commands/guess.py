@@ -31,6 +31,7 @@ from open_ldm.sources.shards import ShardsConfig, ShardsSource
 _LOOKED_AT = 16
 _SIZES_PX = (16, 32, 64)
 _WITH_CAPTIONS, _OTHERS = "emoji-mmdit", "photos-dit"
+_CLASSES = "conditioning.semantic={kind: class, route: context}"
 _TWELVE_BITS = 4095
 _SPLIT = "data.source.split="
 _SPLITS = re.compile(r" holds the splits (.*?)(?:, which are no classes)?$")
@@ -48,18 +49,20 @@ class Guess:
         overrides: Settings as `key=value`.
         found: What the data hold, in words.
         split: Which of several splits was taken where none was named, in words; else empty.
+        unused: Which captions or classes the recipe does not read, in words, and the setting that does; else empty.
     """
 
     recipe: str
     overrides: tuple[str, ...]
     found: str
     split: str = ""
+    unused: str = ""
 
     def text(self) -> str:
         """Write what was found and the command that says it in full."""
         command = shlex.join(["ldm", "train", self.recipe, *self.overrides])
-        taken = f"\n{self.split}" if self.split else ""
-        return f"found: {self.found}{taken}\na first guess, to be changed as you like:\n  {command}"
+        notes = "".join(f"\n{note}" for note in (self.split, self.unused) if note)
+        return f"found: {self.found}{notes}\na first guess, to be changed as you like:\n  {command}"
 
 
 def is_data(given: str) -> bool:
@@ -91,7 +94,7 @@ def guess(given: str, split: str | None = None) -> Guess:
     if not sides:
         raise DataError(f"none of {len(source):,} pictures looked at in {given} can be read", needed="readable pictures")
     settings = {"kind": config.kind, **config.model_dump(mode="json", exclude_defaults=True)}
-    captioned = 2 * source.summary.captioned > len(source)
+    captioned = _captions_are_read(source)
     name = re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.resolve().name).strip("-.") or "mine"
     plain = settings == {"kind": "folder", "path": settings["path"]}  # as the packaged recipes for files have it
     whole = f"data.source={json.dumps(settings, ensure_ascii=False)}"
@@ -105,7 +108,7 @@ def guess(given: str, split: str | None = None) -> Guess:
         overrides.append("conditioning.semantic={kind: none}")
     common = Counter(map(str, kinds)).most_common(1)
     found = source.summary.sentence() + (f"; {common[0][0]}" if common else "")
-    return Guess(_WITH_CAPTIONS if captioned else _OTHERS, tuple(overrides), found, taken)
+    return Guess(_WITH_CAPTIONS if captioned else _OTHERS, tuple(overrides), found, taken, _unused(source))
 
 
 def with_guess(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
@@ -137,6 +140,23 @@ def _with_split(config: FileSourceConfig, wanted: str | None) -> tuple[FileSourc
         taken = f"split: {split}{f' of {there[1]}' if there else ''}; {_SPLIT}NAME takes another"
         return config.model_validate({**config.model_dump(), "split": split}), taken
     return config, ""
+
+
+def _captions_are_read(source: FileSource) -> bool:
+    return 2 * source.summary.captioned > len(source)
+
+
+def _unused(source: FileSource) -> str:
+    """Say which captions or classes the guess leaves alone."""
+    captions, classes = source.summary.captioned, len(source.class_names)
+    if captions and not _captions_are_read(source):
+        return (
+            f"the guess does not use the {captions:,} captions, as no more than half of the pictures have one;"
+            " conditioning.semantic.kind=text reads them"
+        )
+    if captions and classes > 1:
+        return f"the guess uses the captions and not the {classes:,} classes; {shlex.quote(_CLASSES)} reads these"
+    return ""
 
 
 def _look(source: FileSource) -> tuple[list[FileKind], list[bytes]]:
