@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -31,7 +34,9 @@ from open_ldm.evaluation.stored import store
 from open_ldm.model.diffusion import build_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
+from open_ldm.portable.for_diffusers.pipeline import OpenLdmPipeline
 from open_ldm.portable.network import OpenLdmNetwork
+from open_ldm.portable.scheduler import OpenLdmScheduler
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, recipe_from
 from tests.blocked import run_without
@@ -218,6 +223,42 @@ def test_an_exported_model_refuses_what_ldm_sample_refuses(tmp_path: Path, autoe
     assert OpenLdmNetwork(folder, torch.float16).dtype_name == "fp16"
     with pytest.raises(ValueError, match=r"torch.float64 is not known"):
         OpenLdmNetwork(folder, torch.float64)
+
+
+def test_a_pipeline_refuses_arguments_that_are_none(tmp_path: Path, autoencoder: Path) -> None:
+    def pipeline(name: str) -> Any:
+        folder = export_pipeline(run_of(name, tmp_path, autoencoder, tmp_path), tmp_path / f"{name}-exported")
+        scheduler = OpenLdmScheduler.from_pretrained(str(folder / "scheduler"))
+        pipe = OpenLdmPipeline(OpenLdmNetwork(folder / "network"), scheduler)
+        return partial(pipe, num_inference_steps=1, output_type="pt")
+
+    captions, classes = pipeline("mmdit"), pipeline("unet")
+    for pipe, given, said in (
+        (captions, {"output_type": "latent"}, r"output_type='latent' is unknown; needed: one of pil, np, pt"),
+        (captions, {"output_type": None}, r"output_type=None is unknown"),
+        *((captions, {"seed": seed}, rf"seed={re.escape(repr(seed))} cannot be used") for seed in (-1, True, 1.5, "3")),
+        (captions, {"seed": [0, -1]}, r"seed=-1 cannot be used; needed: a whole number, 0 or more"),
+        (captions, {"seed": []}, r"seed=\[\] is empty"),
+        *((captions, {"num_images": count}, rf"num_images={count} cannot be used; .* 1 or more") for count in (0, -2, True)),
+        (captions, {"prompt": []}, r"prompt=\[\] is empty; needed: one or more; fix: leave it out"),
+        (captions, {"prompt": ["red", 5]}, r"prompt=5 cannot be used; needed: text"),
+        (captions, {"solver": "foo"}, r"^solver='foo' is unknown; needed: one of ddpm"),
+        (captions, {"solver": 5}, r"solver=5 cannot be used"),
+        (captions, {"controls": ["size"]}, r"controls=\['size'\] cannot be used"),
+        (captions, {"num_inference_steps": 0}, r"^num_inference_steps=0; needed: greater"),
+        (captions, {"guidance_scale": -1}, r"^guidance_scale=-1; needed: greater"),
+        (captions, {"control_scale": True}, r"^control_scale=True cannot be used; needed: a number"),
+        (classes, {"class_labels": True}, r"class_labels=True cannot be used"),
+        (classes, {"class_labels": []}, r"class_labels=\[\] is empty"),
+        (classes, {"class_labels": 7}, r"no class at index 7"),
+    ):
+        with pytest.raises(Exception, match=said) as caught:
+            pipe(**given)
+        assert "--" not in str(caught.value) and "\n" not in str(caught.value)
+    one, two = captions(prompt="red", seed=3, num_images=2).images
+    assert torch.equal(captions(prompt=np.array(["red"]), seed=np.int64(3)).images[0], one)
+    assert torch.equal(captions(prompt=("red",), seed=torch.tensor([4])).images[0], two)
+    assert classes(class_labels=np.int64(1), num_images=np.int32(1)).images.shape == (1, 3, SIDE, SIDE)
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,34 @@ class PortableConfig(Config):
     dtype: DtypeName = "auto"
 
 
+_ARGUMENTS = {
+    r"^ldm sample: ": "",
+    r"--class-index ": "class_labels=",
+    r"--(solver|spacing) ": r"\1=",
+    r"\bguidance\.semantic_scale\b": "guidance_scale",
+    r"\bguidance\.control_scale\b": "control_scale",
+    r"(?<![\w.])steps=": "num_inference_steps=",
+}
+"""Words of the command line in errors, and the arguments of the pipeline that are meant."""
+
+
+@contextmanager
+def _naming_arguments() -> Iterator[None]:
+    """Put a ConfigError into the words of the pipeline's arguments."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(
+            _as_arguments(error.problem), needed=_as_arguments(error.needed), fix=_as_arguments(error.fix)
+        ) from None
+
+
+def _as_arguments(text: str) -> str:
+    for said, meant in _ARGUMENTS.items():
+        text = re.sub(said, meant, text)
+    return text
+
+
 @dataclass(frozen=True)
 class Sampler:
     """Samples pictures as `ldm sample` does: the same seed gives the same picture.
@@ -73,6 +103,7 @@ class Sampler:
         model.load_state_dict(dict(tensors))
         return cls(config, known, model.eval().requires_grad_(False))
 
+    @_naming_arguments()
     def sample(
         self,
         prompts: Sequence[str],

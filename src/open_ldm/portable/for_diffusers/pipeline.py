@@ -3,12 +3,15 @@
 Copyright: the open-ldm authors. Licence: Apache-2.0, see the file LICENSE.
 """
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+
+_OUTPUT_TYPES = ("pil", "np", "pt")
 
 
 class OpenLdmPipeline(DiffusionPipeline):
@@ -24,8 +27,8 @@ class OpenLdmPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | Sequence[str] = (),
-        class_labels: str | int | Sequence[str | int] = (),
+        prompt: str | Sequence[str] | None = None,
+        class_labels: str | int | Sequence[str | int] | None = None,
         controls: Mapping[str, str] | None = None,
         negative_prompt: str | None = None,
         seed: int | Sequence[int] = 0,
@@ -40,8 +43,8 @@ class OpenLdmPipeline(DiffusionPipeline):
         """Sample pictures.
 
         Args:
-            prompt: Captions, for a model of captions.
-            class_labels: Names or indices of classes, for a model of classes.
+            prompt: One caption or several, for a model of captions; None is none.
+            class_labels: Names or indices of classes, one or several, for a model of classes; None is none.
             controls: Values of controls as `ldm sample` takes them, such as {"size": "96x96", "flip": "0"}.
             negative_prompt: What guidance leads away from, instead of the empty caption.
             seed: Of the first picture of each prompt, the next has the next; or the seeds of all of them.
@@ -53,25 +56,26 @@ class OpenLdmPipeline(DiffusionPipeline):
             output_type: "pil" for pictures, "np" for float arrays [B, H, W, C] in [0, 1], "pt" for images [B, C, H, W] in about
                 [-1, 1], as the model gives them.
             return_dict: Return an object with `images`, else a tuple.
+
+        Returns:
+            The pictures of the first prompt or class, then those of the next.
+
+        Raises:
+            ValueError: An argument is of another kind, or an empty list.
+            Exception: The model does not know what is asked for, or it would have no effect, as in `ldm sample`.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        classes = [class_labels] if isinstance(class_labels, str | int) else list(class_labels)
-        seeds = list(range(seed, seed + num_images)) if isinstance(seed, int) else list(seed)
+        if output_type not in _OUTPUT_TYPES:
+            raise ValueError(f"output_type={output_type!r} is unknown; needed: one of {', '.join(_OUTPUT_TYPES)}")
+        if not isinstance(controls, Mapping | None):
+            raise ValueError(f"controls={controls!r} cannot be used; needed: a mapping, such as {{'size': '96x96'}}")
         sampler: Any = self.network.sampler
-        given = {
-            "steps": num_inference_steps,
-            "semantic_scale": guidance_scale,
-            "control_scale": control_scale,
-            "solver": solver,
-        }
-        own = {**dict.fromkeys(given), **self.scheduler.settings}
         images = sampler.sample(
-            prompts,
-            classes,
-            seeds,
+            [] if prompt is None else [_text("prompt", one) for one in _several("prompt", prompt)],
+            [] if class_labels is None else [_label(one) for one in _several("class_labels", class_labels)],
+            _seeds(seed, num_images),
             dict(controls or {}),
-            {name: own[name] if given.get(name) is None else given[name] for name in own},
-            negative=negative_prompt,
+            self._settings(num_inference_steps, guidance_scale, control_scale, solver),
+            negative=None if negative_prompt is None else _text("negative_prompt", negative_prompt),
             vae=self.vae,
             text=None if self.text_encoder is None else self.text_encoder.on(sampler),
             dtype=self.network.dtype_name,
@@ -81,3 +85,59 @@ class OpenLdmPipeline(DiffusionPipeline):
         elif output_type == "np":
             images = (images.clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).numpy()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _settings(self, steps: Any, guidance_scale: Any, control_scale: Any, solver: Any) -> dict[str, Any]:
+        """The changed settings of sampling; what is not given is the scheduler's."""
+        numbers = {"num_inference_steps": steps, "guidance_scale": guidance_scale, "control_scale": control_scale}
+        for name, number in numbers.items():
+            if isinstance(number, bool):
+                raise ValueError(f"{name}={number} cannot be used; needed: a number")
+        given = {
+            "steps": steps,
+            "semantic_scale": guidance_scale,
+            "control_scale": control_scale,
+            "solver": None if solver is None else _text("solver", solver),
+        }
+        own = {**dict.fromkeys(given), **self.scheduler.settings}
+        return {name: own[name] if given.get(name) is None else given[name] for name in own}
+
+
+def _is_several(given: Any) -> bool:
+    """Whether an argument is a list or an array, not one text or number."""
+    return isinstance(given, Iterable) and not isinstance(given, str | bytes) and getattr(given, "ndim", 1) > 0
+
+
+def _several(name: str, given: Any) -> list[Any]:
+    """One or several as a list. Raises ValueError for an empty one, which would be taken for nothing said."""
+    found = list(given) if _is_several(given) else [given]
+    if not found:
+        raise ValueError(f"{name}={given!r} is empty; needed: one or more; fix: leave it out")
+    return found
+
+
+def _seeds(seed: Any, num_images: Any) -> list[int]:
+    """The seeds of each prompt's pictures: those that are given, or as many as pictures from the first one on."""
+    count = _whole("num_images", num_images, 1)
+    seeds = [_whole("seed", one, 0) for one in _several("seed", seed)]
+    return seeds if _is_several(seed) else list(range(seeds[0], seeds[0] + count))
+
+
+def _text(name: str, given: Any) -> str:
+    if not isinstance(given, str):
+        raise ValueError(f"{name}={given!r} cannot be used; needed: text")
+    return given
+
+
+def _label(given: Any) -> str | int:
+    return str(given) if isinstance(given, str) else _whole("class_labels", given, 0)
+
+
+def _whole(name: str, given: Any, least: int) -> int:
+    """A whole number of Python, numpy or torch as one of Python. Raises ValueError for anything else, also for True."""
+    try:
+        number = least - 1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}={given!r} cannot be used; needed: a whole number, {least} or more")
+    return number
