@@ -82,8 +82,19 @@ def test_sample_answers_the_pictures_of_play(client: Any, models: Models) -> Non
 def test_what_does_not_fit_is_answered_in_one_line(client: Any, body: bytes, status: int) -> None:
     answer = client.post("/api/sample", content=body)
     assert answer.status_code == status
-    if status == 400:
-        assert "\n" not in answer.json()["error"] and len(answer.json()["error"]) < 300
+    assert "\n" not in answer.json()["error"] and len(answer.json()["error"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"label": "ship"}, "label was given, but this model was not trained with classes; fix: prompt=TEXT"),
+        ({"controls": {"sise": "8x8"}}, "the model knows no control 'sise'"),
+    ],
+)
+def test_errors_name_fields_of_the_request(client: Any, field: dict[str, Any], said: str) -> None:
+    answer = client.post("/api/sample", json={"model": "improved", **field})
+    assert answer.status_code == 400 and answer.json()["error"].startswith(said) and "--" not in answer.json()["error"]
 
 
 def test_runs_and_schema_say_what_can_be_asked(client: Any) -> None:

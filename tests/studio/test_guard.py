@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -94,6 +95,27 @@ def test_what_the_pages_need_is_let_through_and_keeps_browsers_at_home(path: str
     status, headers, body = answered(path, method, origin="http://127.0.0.1:7860")
     assert (status, body) == (200, b"inside")
     assert "default-src 'self'" in headers["content-security-policy"] and "http" not in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("status", "request_"),
+    [
+        (401, {"path": "/api/runs", "token": TOKEN}),
+        (403, {"path": "/api/sample", "method": "POST", "origin": "http://evil.example"}),
+        (404, {"path": "/api/nothing"}),
+        (404, {"path": "/api"}),
+        (405, {"path": "/api/sample", "method": "PUT"}),
+        (413, {"path": "/api/sample", "method": "POST", "content_length": "101"}),
+        (421, {"path": "/api/runs", "host": "evil.example"}),
+    ],
+)
+def test_the_api_is_refused_in_json_and_pages_in_words(status: int, request_: dict[str, str]) -> None:
+    found, headers, body = answered(**request_)
+    assert (found, headers["content-type"]) == (status, "application/json")
+    content = json.loads(body)
+    assert list(content) == ["error"] and content["error"] and "\n" not in content["error"]
+    found, headers, body = answered(**{**request_, "path": "/apis", "token": None})  # type: ignore[arg-type]
+    assert found >= 400 and headers["content-type"].startswith("text/plain") and not body.startswith(b"{")
 
 
 def test_a_body_longer_than_it_says_is_cut_off() -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from open_ldm.api.arguments import fitted
 from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.option_words import options_as_arguments
 from open_ldm.core.signals import process_lives_on
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)(?: (?=['\"\d\[]|[A-Z]+\b))?")
 _ARGUMENTS = {"prompt": "prompts", "class": "classes", "extractor": "extractors", "control": "controls"}
 """Options that may be given several times, which Python takes as one sequence."""
 
@@ -45,11 +44,6 @@ def in_python(function: Callable[P, T]) -> Callable[P, T]:
 
 def as_arguments(text: str) -> str:
     """Return a sentence for the command line as one for Python: `--class 'ship'` is `classes='ship'`, a command is a call."""
-
-    def argument(option: re.Match[str]) -> str:
-        name = _ARGUMENTS.get(option[1], option[1].replace("-", "_"))
-        return f"{name}=" if option[0].endswith(" ") else name
-
     for said, meant in _CALLS.items():
         text = text.replace(said, meant)
-    return _OPTION.sub(argument, text)
+    return options_as_arguments(text, _ARGUMENTS)

@@ -12,12 +12,22 @@ from open_ldm import __version__
 from open_ldm.core.config import validate
 from open_ldm.core.errors import ConfigError, OpenLdmError, error_line
 from open_ldm.core.extras import need
+from open_ldm.core.option_words import options_as_arguments
 from open_ldm.core.plain_data import parse_json
 from open_ldm.run_folder.history import read_history
 from open_ldm.studio.device_queue import BusyError, CancelledError, DeviceQueue
 from open_ldm.studio.models import ModelFacts, Models
 from open_ldm.studio.play import Played, PlayRequest, play
 from open_ldm.studio.widgets import Check, Choice, Part, Slider, widgets_of
+
+_FIELDS = {"class": "label", "control": "controls"}
+"""Fields of a request that are called otherwise than the options of `ldm sample`."""
+
+
+def error_text(error: OpenLdmError) -> str:
+    """Return an error of sampling on one line, with the fields of a request in the place of options."""
+    fix = "" if "--class-index" in error.fix else error.fix  # a request has no field for it
+    return error_line(*(options_as_arguments(part, _FIELDS) for part in (error.problem, error.needed, fix)))
 
 
 def runs_content(models: Models, queue: DeviceQueue) -> dict[str, Any]:
@@ -83,7 +93,7 @@ def add_routes(app: Any, models: Models, queue: DeviceQueue) -> None:
         except (CancelledError, TimeoutError):
             return answer({"error": "the job was cancelled, or took too long"}, status_code=408)
         except OpenLdmError as error:
-            return answer({"error": error.one_line()}, status_code=400)
+            return answer({"error": error_text(error)}, status_code=400)
         except requests.ClientDisconnect:
             return answer({"error": "the body is too large"}, status_code=413)
         except Exception as error:  # a fault of this program, or a device without memory

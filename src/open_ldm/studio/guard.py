@@ -14,6 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from open_ldm.core.plain_data import to_json
 from open_ldm.studio.limits import LIMITS
 
 Scope = MutableMapping[str, Any]
@@ -71,7 +72,7 @@ class Guard:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif (refused := self._refused(scope)) is not None:
-            await _answer(send, self.headers, *refused)
+            await _answer(send, self.headers, *refused, as_json=_asks_api(scope))
         elif (given := self._token_in_query(scope)) is not None:
             right = hmac.compare_digest(given.encode(), self.token.encode()) if self.token else False
             await _answer(
@@ -141,10 +142,15 @@ def _cookie(token: str) -> tuple[bytes, bytes]:
     return b"set-cookie", f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/".encode("latin-1", "ignore")
 
 
-async def _answer(send: Send, own: Headers, status: int, text: str, more: Headers = ()) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), *more, *own]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
+def _asks_api(scope: Scope) -> bool:
+    return bool(re.match(r"/api(/|$)", scope["path"]))
+
+
+async def _answer(send: Send, own: Headers, status: int, text: str, more: Headers = (), *, as_json: bool = False) -> None:
+    """Answer in one line, to the API as the object that all its errors are."""
+    kind, body = (b"application/json", to_json({"error": text})) if as_json else (b"text/plain; charset=utf-8", text)
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *more, *own]})
+    await send({"type": "http.response.body", "body": body.encode()})
 
 
 def _counted(receive: Receive, most: int) -> Receive:
