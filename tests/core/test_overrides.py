@@ -12,6 +12,8 @@ from pydantic import Field
 from open_ldm.core.config import Config, read_yaml, to_yaml, validate
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import apply_overrides, assignments, last_given, require_given_once
+from open_ldm.core.plain_data import parse_yaml_value
+from open_ldm.runs.recipe import load_recipe
 
 
 class Pictures(Config):
@@ -117,6 +119,30 @@ def test_other_settings_are_read_as_yaml() -> None:
     built = build("samples=1e5", "rate=1e-4", "note=null", "prompts=[]")
     assert (built.samples, built.rate, built.note, built.prompts) == (100_000, 1e-4, None, ())
     assert build("note=").note is None and build("name=").name == "" and build("note=no").note == "no"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data.holdout={share:0.5}", "'share:0.5' has no blank behind its colon; fix: a blank behind the colon, share: 0.5"),
+        ("data.source.columns={text:stain}", "fix: a blank behind the colon, text: stain"),
+        ("conditioning.controls=[{kind:flip}]", "fix: a blank behind the colon, kind: flip"),
+        ("data.source={kind: folder, path:/a}", "fix: a blank behind the colon, path: /a"),
+    ],
+)
+def test_a_colon_without_a_blank_is_told(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("photos-dit", [text])
+    assert caught.value.one_line().startswith(f"override {text!r}: ") and said in caught.value.one_line()
+    name, _, value = text.partition("=")
+    (tmp_path / "mine.yaml").write_text(f"extends: photos-dit\nmine:\n  {name}: {value}\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml is not valid YAML at line 3, .* behind its colon; fix: a blank behind"):
+        load_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_colons_that_belong_to_a_key_or_a_value_stay() -> None:
+    written = "{'a:b': 1, \"c:d\": , e: f:g, h:i: 2, j: null, k: }"
+    assert parse_yaml_value(written) == {"a:b": 1, "c:d": None, "e": "f:g", "h:i": 2, "j": None, "k": None}
 
 
 def test_an_empty_path_is_not_the_folder_one_is_in() -> None:

@@ -28,7 +28,7 @@ from open_ldm.core.fields import (
     types_of_item,
 )
 from open_ldm.core.habits import meant_by
-from open_ldm.core.plain_data import MOST_YAML_BYTES, PlainDataError, parse_yaml_value
+from open_ldm.core.plain_data import MOST_YAML_BYTES, NoBlankError, PlainDataError, parse_yaml_value
 
 
 class Config(BaseModel):
@@ -107,7 +107,8 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"{source} is not valid YAML{where}: {reason}", fix="correct that line") from error
+        fix = cut(str(error.note)) if isinstance(error, NoBlankError) else "correct that line"
+        raise ConfigError(f"{source} is not valid YAML{where}: {reason}", fix=fix) from error
     except PlainDataError as error:
         raise ConfigError(f"{source} cannot be used: {error}", needed="a YAML recipe") from error
     if not isinstance(content, dict):

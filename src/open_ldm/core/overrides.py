@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from open_ldm.core.config import meant_in, number_if_scientific
 from open_ldm.core.errors import ConfigError, cut, nearest
 from open_ldm.core.fields import is_path, is_text, may_be_null, presets_of, tag_of, types_of_field, types_of_item
-from open_ldm.core.plain_data import PlainDataError, parse_yaml_value
+from open_ldm.core.plain_data import NoBlankError, PlainDataError, parse_yaml_value
 
 
 def parse_override(text: str, allowed: Sequence[Any] = ()) -> tuple[list[str], Any]:
@@ -33,6 +33,8 @@ def parse_override(text: str, allowed: Sequence[Any] = ()) -> tuple[list[str], A
     try:
         content = parse_yaml_value(value) if value.strip() else None
         written = parse_yaml_value(value, as_written=True) if value.strip() else None
+    except NoBlankError as error:
+        raise ConfigError(f"override {cut(text)!r}: {cut(str(error.problem))}", fix=cut(str(error.note))) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of override {cut(text)!r} is not valid YAML", fix="put it in quotes") from error
     except PlainDataError as error:

@@ -81,7 +81,7 @@ def parse_yaml_value(text: str, *, as_written: bool = False) -> Any:
         as_written: Every scalar is the text that stands there.
 
     Raises:
-        yaml.YAMLError: It is no YAML; the error knows the line.
+        yaml.YAMLError: It is no YAML; the error knows the line. NoBlankError for `{a:b}`.
         PlainDataError: It is beyond a limit of this file, or a value is none of its stated kind.
     """
     if len(text) > MOST_YAML_BYTES:
@@ -96,6 +96,15 @@ def parse_yaml_value(text: str, *, as_written: bool = False) -> Any:
         raise PlainDataError(f"a value cannot be read ({error})") from error
     _check(content, most_values=MOST_VALUES)
     return content
+
+
+class NoBlankError(yaml.MarkedYAMLError):
+    """`{a:b}` in YAML, which means `{a: b}`. Its `note` is the fix."""
+
+    def __init__(self, key: yaml.ScalarNode) -> None:
+        name, _, value = key.value.partition(":")
+        problem = f"{key.value!r} has no blank behind its colon"
+        super().__init__(problem=problem, problem_mark=key.start_mark, note=f"a blank behind the colon, {name}: {value}")
 
 
 class _Bounded(yaml.SafeLoader):
@@ -125,6 +134,9 @@ class _Bounded(yaml.SafeLoader):
             twice = _twice(names)
             mark = [key.start_mark for key, _ in node.value if key.value == twice][-1]
             raise yaml.MarkedYAMLError(problem=f"the key {twice!r} is given twice", problem_mark=mark)
+        for key, value in node.value if node.flow_style else ():
+            if _lacks_blank(key, value):
+                raise NoBlankError(key)
         return node
 
     def _fail(self, problem: str) -> None:
@@ -154,6 +166,12 @@ class _AsWritten(_Bounded):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Construct a scalar as its text, whatever its tag says."""
         return node.value if isinstance(node, yaml.ScalarNode) else super().construct_object(node, deep)
+
+
+def _lacks_blank(key: yaml.Node, value: yaml.Node) -> bool:
+    """Whether `{a:b}` stands there, which YAML takes for the key `a:b` without a value."""
+    is_empty = isinstance(value, yaml.ScalarNode) and value.value == "" and value.style is None
+    return is_empty and isinstance(key, yaml.ScalarNode) and key.style is None and ":" in key.value
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

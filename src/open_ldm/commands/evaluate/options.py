@@ -59,7 +59,9 @@ def extractor_from(text: str) -> dict[str, Any]:
         try:
             content = parse_yaml_value(text)
         except (yaml.YAMLError, PlainDataError) as error:
-            raise ConfigError(f"--extractor {cut(text)!r} is not valid YAML", needed="{kind: NAME, ...}") from error
+            raise ConfigError(
+                f"--extractor {cut(text)!r} is not valid YAML", needed="{kind: NAME, ...}, with blanks behind colons"
+            ) from error
         if isinstance(content, dict):
             return content
     if text == "random":
