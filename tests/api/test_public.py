@@ -77,6 +77,8 @@ def test_every_function_says_what_it_takes_gives_and_raises(name: str) -> None:
             "--negative-prompt has no effect; fix: --semantic-scale 2, or",
             "negative_prompt has no effect; fix: semantic_scale=2, or",
         ),
+        ("fix: leave --prompt, --prompts and --class out", "fix: leave prompts and classes out"),
+        ("--size 'zz' cannot be read", "view='zz' cannot be read"),
         ("fix: choose another --out", "fix: choose another out"),
         ("cannot read /tmp/a--b or --", "cannot read /tmp/a--b or --"),
         ("fix: run the same command again to continue", "fix: make the same call again to continue"),

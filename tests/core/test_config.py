@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from open_ldm.core.config import Config, read_yaml, to_yaml, validate
 from open_ldm.core.errors import ConfigError
@@ -109,6 +109,21 @@ def test_a_list_is_short_only_where_nothing_in_it_is_wrong() -> None:
     assert "at least 1 item" in complaint({"stages": []})
     message = complaint({"stages": [{"learning_rate": -1}]})
     assert "stages.0.learning_rate=-1" in message and "at least 1 item" not in message
+
+
+def test_a_rule_of_a_long_list_is_told_in_its_own_words() -> None:
+    class Names(Config):
+        names: tuple[str, ...]
+
+        @field_validator("names")
+        @classmethod
+        def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+            raise ValueError("one is listed twice")
+
+    for names, said in ((["a", "a"], "names=['a', 'a']: one is listed twice"), (["a"] * 50, "names: one is listed twice")):
+        with pytest.raises(ConfigError) as caught:
+            validate(Names, {"names": names}, source="x")
+        assert str(caught.value) == f"x: {said}"
 
 
 @pytest.mark.parametrize(

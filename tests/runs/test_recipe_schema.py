@@ -25,6 +25,7 @@ from open_ldm.core.config import to_yaml
 from open_ldm.run_folder.history import read_history
 from open_ldm.run_folder.recipe_schema import SCHEMA
 from open_ldm.run_folder.report.gates import gate_plots
+from open_ldm.runs.catalogue import recipe_text
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import load_recipe, recipe_notes
 
@@ -138,6 +139,17 @@ def test_alpha_without_clock_is_told(tmp_path: Path, gate: str, overrides: tuple
     )
     assert [line.split()[3] for line in recipe_notes(str(own), overrides)] == told
     assert recipe_notes("demo") == []
+
+
+def test_what_the_packaged_recipe_says_is_not_told_of_a_file_that_extends_it(tmp_path: Path) -> None:
+    assert "alpha: 8}" in recipe_text("demo") and "clock" not in recipe_text("demo")
+    (tmp_path / "own.yaml").write_text("extends: demo\nname: own\n")
+    assert recipe_notes(str(tmp_path / "own.yaml")) == []
+    gate = "{kind: power_cosine, alpha: 4}"
+    controls = f"conditioning: {{semantic: {{kind: none}}, controls: [{{kind: original_size, gate: {gate}}}]}}"
+    (tmp_path / "base.yaml").write_text(f"extends: demo\n{controls}\n")
+    (tmp_path / "own.yaml").write_text("extends: base.yaml\nname: own\n")
+    assert [line.split()[3] for line in recipe_notes(str(tmp_path / "own.yaml"))] == ["original_size"]
 
 
 def test_of_several_columns_the_one_without_clock_is_named(tmp_path: Path) -> None:

@@ -14,10 +14,23 @@ from open_ldm.core.signals import process_lives_on
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ARGUMENTS = {"prompt": "prompts", "class": "classes", "extractor": "extractors", "control": "controls"}
-"""Options that may be given several times, which Python takes as one sequence."""
+_ARGUMENTS = {
+    "prompt": "prompts",
+    "class": "classes",
+    "extractor": "extractors",
+    "control": "controls",
+    "size": "view",
+    "aspect": "view",
+}
+"""Options that may be given several times, which Python takes as one sequence, and those of which it makes one argument."""
 
-_CALLS = {"run the same command": "make the same call", "the same command": "the same call", "run it again": "call it again"}
+_SAID = {
+    "run the same command": "make the same call",
+    "the same command": "the same call",
+    "run it again": "call it again",
+    "--prompt, --prompts": "--prompt",
+}
+"""Whole phrases; both options of the last one are one argument."""
 
 
 def in_python(function: Callable[P, T]) -> Callable[P, T]:
@@ -44,6 +57,6 @@ def in_python(function: Callable[P, T]) -> Callable[P, T]:
 
 def as_arguments(text: str) -> str:
     """Return a sentence for the command line as one for Python: `--class 'ship'` is `classes='ship'`, a command is a call."""
-    for said, meant in _CALLS.items():
+    for said, meant in _SAID.items():
         text = text.replace(said, meant)
     return options_as_arguments(text, _ARGUMENTS)

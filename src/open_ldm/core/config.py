@@ -230,6 +230,8 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> tuple[str, str]:
             message = _said(problem)
             if isinstance(given, Mapping) and problem["type"] == "value_error":
                 return (f"{dotted}: {message}" if dotted else message), ""  # a rule between several settings, which it names
+            if problem["type"] == "value_error" and isinstance(given, list) and len(repr(given)) > _LIST_LENGTH:
+                return f"{dotted}: {message}", ""
             long = isinstance(given, dict) or (isinstance(given, list) and len(repr(given)) > _LIST_LENGTH)
             unquoted = problem["type"] in ("string_type", "path_type") and isinstance(given, bool | int | float)
             fix = "; fix: put it in quotes" if unquoted else ""

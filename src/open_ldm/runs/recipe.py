@@ -255,8 +255,8 @@ def load_recipe(name: str, overrides: Sequence[str] = (), edition: int | None = 
 
 
 def recipe_notes(name: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Say which settings of a user's own recipe meant something else once; arguments and errors as `load_recipe`."""
-    return [] if is_packaged(name) else changed_meanings(recipe_content(name), overrides)
+    """Say which settings that a user wrote meant something else once; arguments and errors as `load_recipe`."""
+    return [] if is_packaged(name) else changed_meanings(recipe_content(name, packaged=False), overrides)
 
 
 def recipe_from(content: Mapping[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:

@@ -18,7 +18,9 @@ _PICTURES = (".tar", ".parquet", ".arrow")
 _MOST_LOOKED_AT, _MOST_LETTERS = 1000, 200
 
 
-def recipe_content(name: str, edition: int | None = None, inside: tuple[str, ...] = ()) -> dict[str, Any]:
+def recipe_content(
+    name: str, edition: int | None = None, inside: tuple[str, ...] = (), *, packaged: bool = True
+) -> dict[str, Any]:
     """Read the plain data of a recipe; a block it gives replaces that block of the recipe it extends.
 
     Args:
@@ -26,6 +28,7 @@ def recipe_content(name: str, edition: int | None = None, inside: tuple[str, ...
             recipe, or a file seen from the folder of that recipe.
         edition: Of the packaged recipe that it is or extends, where no @K names one; None for the newest.
         inside: Names of the recipes that extend this one.
+        packaged: Whether the packaged recipe that it extends counts too, or only what a user has written.
 
     Returns:
         Nested settings, not yet validated.
@@ -42,7 +45,10 @@ def recipe_content(name: str, edition: int | None = None, inside: tuple[str, ...
     base = _base_of(name, str(base))
     if base in inside:
         raise ConfigError(f"recipe {name} extends itself by way of {', '.join(inside)}", fix="remove one `extends`")
-    return {**recipe_content(base, None if is_packaged(name) else edition, (*inside, base)), **content}
+    if is_packaged(base) and not packaged:
+        return content
+    edition = None if is_packaged(name) else edition
+    return {**recipe_content(base, edition, (*inside, base), packaged=packaged), **content}
 
 
 def _base_of(name: str, base: str) -> str:
