@@ -103,6 +103,15 @@ def test_a_guide_is_that_of_the_command(run: ldm.Run, tmp_path: Path, capsys: py
     assert b'"rescale": 0.5' in dict(written[0])["samples.json"]
 
 
+def test_files_of_other_things_stay(run: ldm.Run, tmp_path: Path) -> None:
+    (tmp_path / "00000.png").write_bytes(b"mine")
+    samples = run.sample(CAPTION, count=1, steps=1, progress=False)
+    with pytest.raises(ldm.OpenLdmError, match=r"no earlier sampling wrote, such as 00000.png;.* choose another folder"):
+        samples.save(tmp_path)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("00000.png", b"mine")]
+    samples.save(samples.save(tmp_path / "out").folder)
+
+
 def test_a_checkpoint_inside_a_run_is_a_run_too(run: ldm.Run) -> None:
     early = ldm.load_run(run.path / "checkpoints" / "samples-000000000008")
     assert early.samples_seen == 8 and early.recipe == run.recipe and early.report == run.report

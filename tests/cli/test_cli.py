@@ -159,6 +159,50 @@ def test_older_pictures_are_never_taken_for_new_ones(
     assert not capsys.readouterr().err
 
 
+def own_files(folder: Path, *names: str) -> dict[str, bytes]:
+    """Write files of somebody's own; return every file of the folder."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(f"my own {name}".encode())
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("names", [("holiday.png",), ("00000.png", "grid.png", "samples.json", "holiday.png"), ("notes.txt",)])
+def test_nobody_s_own_files_are_overwritten_by_samples(
+    capsys: pytest.CaptureFixture[str],
+    class_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, ...],
+) -> None:
+    mine = own_files(tmp_path / "own", *names)
+    monkeypatch.setattr("open_ldm.commands.sample.sample_pixels", lambda *_: pytest.fail("sampled before it was refused"))
+    monkeypatch.setattr("open_ldm.commands.sample_array.sample_pixels", lambda *_: pytest.fail("sampled an array"))
+    for more in (["--class-index", 0], ["--npz"]):
+        given = (*more, "--count", 1, "--steps", 2, "--out", tmp_path / "own")
+        code, _, err = ldm(capsys, "sample", class_run, *given)
+        assert code == 2 and f"own holds files that no earlier sampling wrote, such as {min(names)}; needed: a new" in err
+    assert own_files(tmp_path / "own") == mine
+
+
+def test_an_earlier_sampling_is_replaced_and_what_it_does_not_name_is_not(
+    capsys: pytest.CaptureFixture[str], class_run: Path, tmp_path: Path
+) -> None:
+    def sampled(count: int) -> tuple[int, str]:
+        given = ("--class-index", 0, "--count", count, "--steps", 2, "--out", tmp_path / "out")
+        code, _, err = ldm(capsys, "sample", class_run, *given)
+        return code, err
+
+    own_files(tmp_path / "out", ".hidden")
+    assert sampled(1)[0] == 0
+    own_files(tmp_path / "out", "holiday.png")
+    assert sampled(1)[0] == 0 and (tmp_path / "out" / "holiday.png").read_bytes() == b"my own holiday.png"
+    mine = own_files(tmp_path / "out", "00001.png")
+    code, err = sampled(2)
+    assert code == 2 and "holds files that no earlier sampling wrote, such as 00001.png" in err
+    assert own_files(tmp_path / "out") == mine
+
+
 def test_recipes_and_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The table has the smallest size of each denoiser here; tests/denoisers/test_parameter_counts.py counts the others."""
     for sizes in ("SIZES", "UNET_SIZES"):

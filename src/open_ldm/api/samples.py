@@ -45,6 +45,7 @@ class Samples(sampled.Samples):
             The files that were written.
 
         Raises:
-            OpenLdmError: The folder holds older pictures that would stay among these, or is a run's; or the disk refuses.
+            OpenLdmError: The folder holds older pictures that would stay among these, or files that no earlier sampling wrote,
+                or is a run's; or the disk refuses.
         """
         return super().save(None if folder is None else Path(folder))

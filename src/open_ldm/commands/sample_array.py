@@ -23,7 +23,7 @@ from open_ldm.commands.array_file import write_npz
 from open_ldm.commands.guide import guide_record, guided_run
 from open_ldm.commands.sample import check_kind, check_negative, classes_of, sample_pixels
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
-from open_ldm.commands.samples import SAMPLES
+from open_ldm.commands.samples import SAMPLES, refuse_others
 from open_ldm.commands.shape import run_of_shape
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.display import as_shown
@@ -256,8 +256,9 @@ def _rgb(pixels: Tensor, display: Sequence[int] | None) -> NDArray[np.uint8]:
 
 
 def _require_same(folder: Path, content: dict[str, Any]) -> None:
-    """Raise ConfigError where a folder is that of a run, or holds samples that other settings or weights made."""
+    """Raise ConfigError where a folder is that of a run, or holds other files, or samples of other settings or weights."""
     require_no_run(folder, "samples")
+    refuse_others(folder)
     if not (folder / SAMPLES).is_file():
         return
     there = read_json_object(folder / SAMPLES)

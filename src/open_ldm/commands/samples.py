@@ -6,7 +6,7 @@ Pictures of several channels of their own are written twice: as people are shown
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.refresh_report import refresh_report
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, DiskError
-from open_ldm.core.files import write_bytes, write_json
+from open_ldm.core.files import read_json_object, write_bytes, write_json
 from open_ldm.core.pictures import grid, npy_bytes, png_bytes, save_png, to_picture, to_pixels
 from open_ldm.data.ome import in_file_units, tiff_bytes
 from open_ldm.run_folder.own_folder import require_no_run
@@ -145,7 +145,7 @@ class Samples:
             The files that were written.
 
         Raises:
-            ConfigError: The folder holds older pictures that would stay among these.
+            ConfigError: The folder holds older pictures that would stay among these, or files of other things.
             DiskError: The disk refuses.
         """
         out = _next_folder(self.run) if folder is None else Path(folder)
@@ -154,13 +154,13 @@ class Samples:
         paths = [out / f"{index:05d}.png" for index in range(len(self.requests))]
         numbers = [path.with_suffix(ending) for path in paths] if ending else []
         try:
+            write_json(out / SAMPLES, self._content(paths, ending))  # first: by it the same call knows the folder again
             for path, picture in zip(paths, self.images(), strict=True):
                 save_png(path, picture)
             contents = self.exact.files() if self.exact is not None else map(npy_bytes, self.pixels)
             for path, content in zip(numbers, contents, strict=bool(numbers)):
                 write_bytes(path, content)
             save_png(out / GRID, self.grid())
-            write_json(out / SAMPLES, self._content(paths, ending))
         except OSError as error:
             raise DiskError(f"cannot write to {out}: {error.strerror}", fix="choose another folder") from error
         if folder is None:
@@ -209,21 +209,59 @@ class Samples:
 
 
 def refuse_older(folder: Path, count: int, *, numbers: str | None = None) -> None:
-    """Raise ConfigError when a folder is that of a run, or holds sampled pictures that `count` new ones do not replace.
+    """Look at a folder that `count` pictures are to be written to.
 
-    `numbers`: the ending of the files with all channels, '' for none; None where it is not known yet.
+    Args:
+        folder: It may be new, empty, or that of an earlier sampling whose pictures are all replaced.
+        count: How many pictures.
+        numbers: The ending of the files with all channels, '' for none; None where it is not known yet.
+
+    Raises:
+        ConfigError: It is the folder of a run, it holds files that no earlier sampling wrote, or pictures of one would stay.
     """
     require_no_run(folder, "samples")
     endings = (".png", ".npy", ".tif") if numbers is None else (".png", numbers)
     new = {f"{index:05d}{ending}" for index in range(count) for ending in endings}
+    refuse_others(folder, {GRID, SAMPLES, *new})
     present = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
     old = sorted(name for name in present if _SAMPLED.fullmatch(name) and name not in new)
     if old:
         raise ConfigError(
             f"{folder} holds {len(old):,} pictures of an earlier sampling that would stay, such as {old[0]}",
             needed="pictures of one sampling in a folder",
-            fix="choose another --out, or remove them",
+            fix="choose another folder, or remove them",
         )
+
+
+def refuse_others(folder: Path, written: Set[str] = frozenset()) -> None:
+    """Refuse to put samples among files of other things, such as pictures to train on, or in their place.
+
+    Args:
+        folder: Where samples are to be written. It may be new or empty; hidden files do not count.
+        written: Names that would be replaced: in the folder of an earlier sampling its samples.json must name them.
+
+    Raises:
+        ConfigError: It holds files, and no samples.json of an earlier sampling, or one that does not name these.
+    """
+    present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.is_dir() else set()
+    named = _sampled_names(folder)
+    if others := present if named is None else (present & written) - named:
+        raise ConfigError(
+            f"{folder} holds files that no earlier sampling wrote, such as {min(others)}",
+            needed="a new or empty folder, or that of an earlier sampling",
+            fix="choose another folder",
+        )
+
+
+def _sampled_names(folder: Path) -> set[str] | None:
+    """The files that an earlier sampling wrote, none of an array's; None without a samples.json that one wrote."""
+    content = read_json_object(folder / SAMPLES)
+    if not {"run", "samples_seen", "sampling"} <= content.keys():
+        return None
+    if not isinstance(pictures := content.get("pictures"), list):
+        return set() if "array" in content else None
+    listed = [one for one in pictures if isinstance(one, Mapping)]
+    return {GRID, SAMPLES, *(str(one.get(kind)) for one in listed for kind in ("file", "numbers"))}
 
 
 def _next_folder(run: Path) -> Path:
