@@ -86,6 +86,33 @@ def test_a_dry_run_needs_no_processes(capsys: pytest.CaptureFixture[str]) -> Non
     assert "leave --gpus and --processes out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["training.device=cuda", "--processes", "2"], "training.device=cuda and --processes 2 contradict each other"),
+        (["training={device: mps, samples: 8}", "--processes", "2"], "training.device=mps and --processes 2 contradict"),
+        (["training.device=cpu", "--gpus", "1"], "training.device=cpu and --gpus 1 contradict each other"),
+    ],
+)
+def test_a_device_that_contradicts_the_processes_is_refused(
+    given: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("open_ldm.commands.launch.launch", lambda *_, **__: pytest.fail("launched"))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "demo", *given])
+    assert ended.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_device_that_fits_the_processes_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[list[str]] = []
+    monkeypatch.setattr("open_ldm.commands.launch.launch", lambda arguments, **_: launched.append(arguments) or 0)
+    for device in ("cpu", "auto"):
+        words = ["train", "demo", f"training.device={device}", "training.samples=8", "--processes", "2"]
+        with pytest.raises(SystemExit):
+            main(words)
+        assert launched.pop() == words
+
+
 def test_many_tasks_of_slurm_without_srun_train_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -23,7 +24,7 @@ from open_ldm.sampling.requests import SampleRequest
 from tests.core.test_world import HOST
 from tests.processes import PATIENCE_SECONDS, finish, start_processes
 from tests.runs.tiny import last_seen, losses, tiny_recipe
-from tests.started import start
+from tests.started import Program, start
 
 
 def write_pictures(folder: Path, seed: int) -> None:
@@ -87,15 +88,39 @@ def test_one_process_samples_and_goes_on_with_a_run_in_shards(tmp_path: Path) ->
     assert np.abs(np.asarray(Image.open(preview)).astype(int) - picture).max() <= 1
 
 
+def begun(arguments: list[str], run: Path) -> Program:
+    """Start a training, and wait until it has trained from here on."""
+    seen = max(0, last_seen(run))
+    launcher = start(arguments)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while last_seen(run) < seen + 8:
+        assert time.monotonic() < until and launcher.poll() is None
+        time.sleep(0.05)
+    return launcher
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_the_command_that_goes_on_is_what_was_typed(tmp_path: Path) -> None:
+    recipe, run = tiny_recipe(tmp_path), tmp_path / "run"
+    changes = ["training.samples=40000", "training.checkpoint_every_samples=40000"]
+    words = ["train", str(recipe), *changes, "--processes", "2", "--out", str(run)]
+    for _ in range(2):
+        launcher = begun(words, run)
+        launcher.send_signal(signal.SIGTERM)
+        errors = launcher.communicate(timeout=PATIENCE_SECONDS)[1].decode()
+        told = next(line for line in errors.splitlines() if "go on with: " in line)
+        assert launcher.returncode == 75 and shlex.split(told.partition("go on with: ")[2]) == ["ldm", *words]
+    found = {event.name: event for event in read_events(run / "events.jsonl")}
+    assert found["start"].fields["argv"] == found["resume"].fields["argv"] == ["ldm", *words]
+    assert found["resume"].fields["bitwise"] == "yes"
+    assert shlex.join(words) in (run / "report.html").read_text() and load_recipe(str(run)).training.device == "cpu"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process does is read from /proc")
 def test_whoever_is_left_says_who_was_killed(tmp_path: Path) -> None:
     recipe, run = tiny_recipe(tmp_path), tmp_path / "run"
     changes = ["training.samples=40000", "training.checkpoint_every_samples=40000"]
-    launcher = start(["train", str(recipe), *changes, "--out", str(run), "--processes", "2"])
-    until = time.monotonic() + PATIENCE_SECONDS
-    while last_seen(run) < 8:
-        assert time.monotonic() < until and launcher.poll() is None
-        time.sleep(0.05)
+    launcher = begun(["train", str(recipe), *changes, "--out", str(run), "--processes", "2"], run)
     leader = int((run / ".lock").read_text().split()[1])
     os.kill(leader, signal.SIGKILL)
     errors = launcher.communicate(timeout=PATIENCE_SECONDS)[1].decode()

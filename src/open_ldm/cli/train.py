@@ -43,26 +43,30 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a model. The same command again goes on where the run stopped."""
+    from open_ldm.core.launch import launched, leads
+
     require_dry_run(elsewhere=elsewhere, dry_run=dry_run)
-    if gpus is not None or processes is not None:
+    started_by = _option(gpus, processes)
+    if started_by and not launched():
         return _in_processes(recipe, overrides or (), out, gpus, processes, dry_run=dry_run, as_json=as_json)
     load_torch(silent=as_json)
     from open_ldm.commands.guess import with_guess
     from open_ldm.commands.train import default_folder, train_recipe
-    from open_ldm.core.launch import leads
+    from open_ldm.core.overrides import last_given
     from open_ldm.runs.editions import as_edition_begun
     from open_ldm.runs.recipe import load_recipe, recipe_notes
 
     recipe, overrides = with_guess(recipe, overrides or ())
-    for line in recipe_notes(recipe, overrides or ()):
+    settings = overrides if processes is None else last_given([*overrides, "training.device=cpu"])
+    for line in recipe_notes(recipe, settings):
         show(f"note: {line}", file=sys.stderr)
-    resolved = load_recipe(recipe, overrides or ())
+    resolved = load_recipe(recipe, settings)
     folder = out or default_folder(recipe, resolved.name)
-    resolved, notes = as_edition_begun(resolved, folder, partial(load_recipe, recipe, overrides))
+    resolved, notes = as_edition_begun(resolved, folder, partial(load_recipe, recipe, settings))
     if dry_run:
         show("".join(f"note: {line}\n" for line in notes), end="", file=sys.stderr)
         return _built_alone(resolved, folder, elsewhere=elsewhere, as_json=as_json)
-    command = ["ldm", "train", recipe, *(overrides or ()), "--out", str(folder)]
+    command = ["ldm", "train", recipe, *overrides, *started_by, "--out", str(folder)]
     result = train_recipe(resolved, folder, silent=as_json, command=command, notes=notes)
     if not leads():
         return result.code
@@ -112,17 +116,35 @@ def _in_processes(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """The same command in several processes of this machine."""
+    """The same command in several processes of this machine, which know by its option what they are."""
     from open_ldm.commands.launch import launch
     from open_ldm.core.errors import ConfigError
-    from open_ldm.core.overrides import last_given
 
     if dry_run:
         raise ConfigError("--dry-run builds in one process", fix="leave --gpus and --processes out")
-    on_cpu = ["training.device=cpu"] if processes is not None else []
+    option = _option(gpus, processes)
+    _require_fitting_device(overrides, option)
     folder = [] if out is None else ["--out", str(out)]
-    return launch(
-        ["train", recipe, *last_given([*overrides, *on_cpu]), *folder, *(["--json"] if as_json else [])],
-        gpus=gpus,
-        processes=processes,
-    )
+    words = ["train", recipe, *overrides, *option, *folder, *(["--json"] if as_json else [])]
+    return launch(words, gpus=gpus, processes=processes)
+
+
+def _option(gpus: int | None, processes: int | None) -> list[str]:
+    """The option that starts several processes, as it was typed; none without one."""
+    given = {"--gpus": gpus, "--processes": processes}
+    return [word for option, count in given.items() if count is not None for word in (option, str(count))]
+
+
+def _require_fitting_device(overrides: Sequence[str], option: Sequence[str]) -> None:
+    """Raise ConfigError where a device is named on which the processes would not train."""
+    from open_ldm.core.errors import ConfigError
+    from open_ldm.core.overrides import apply_overrides
+
+    named = [each for each in overrides if each.partition("=")[0].strip() in ("training", "training.device")]
+    training = apply_overrides({}, named).get("training")
+    device = training.get("device", "auto") if isinstance(training, dict) else "auto"
+    if device not in ("auto", "cpu" if "--processes" in option else "cuda"):
+        given = f"training.device={device}"
+        raise ConfigError(
+            f"{given} and {' '.join(option)} contradict each other", needed="one of them", fix=f"leave {given} out"
+        )

@@ -118,6 +118,11 @@ def _of_slurm(seen: Mapping[str, str]) -> Launch:
     return Launch(int(seen["SLURM_PROCID"]), size, address, int(seen.get("MASTER_PORT") or _port(seen)))
 
 
+def launched() -> bool:
+    """Return whether `ldm train --gpus` or `--processes` started this process, with the words it was given itself."""
+    return CODES in os.environ and local_rank() is not None
+
+
 def leave_code(code: int) -> None:
     """Leave the exit code of this process where `ldm train --gpus` looks for it, if that started it."""
     if folder := os.environ.get(CODES):
