@@ -119,6 +119,9 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     (lambda run: ldm.survey("no/such/folder"), "there is no folder, file or recipe 'no/such/folder'"),
     (lambda run: ldm.transfer(run, TINY, "init_from.source=x"), "both name a source"),
     (lambda run: ldm.encode(TINY, "data.views=1", entries=3), "entries=3 has no effect"),
+    (lambda run: ldm.encode(TINY, "data.views=1", verify=True, entries=-1), "entries -1 is too small; needed: 0, for all, or"),
+    (lambda run: ldm.encode(TINY, {"cache.path": "a"}, out="b"), "cache.path=a and out='b' both name the place"),
+    (lambda run: ldm.encode(TINY, {"cache": {"path": "a"}}, out="b"), "cache.path=a and out='b' both name the place"),
 ]
 
 

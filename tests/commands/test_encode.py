@@ -283,6 +283,17 @@ def exit_code(arguments: list[str]) -> Any:
     return ended.value.code
 
 
+def test_a_cache_has_one_place(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["encode", str(tiny_recipe(tmp_path)), "data.views=1", "data.source.length=12"]
+    for given in ("cache.path=c9", "cache={path: c9, batch_size: 4}"):
+        assert exit_code([*command, given, "--out", "c8"]) == 2
+        assert "cache.path=c9 and --out 'c8' both name the place of the cache; needed: one" in capsys.readouterr().err
+    assert not (tmp_path / "c8").exists() and not (tmp_path / "c9").exists()
+    assert exit_code([*command, "cache.path=c9", "--out", str(tmp_path / "c9"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 12
+
+
 def test_the_number_of_entries_is_an_option_of_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["encode", str(tiny_recipe(tmp_path)), "data.views=1", "data.source.length=20", "--out", str(tmp_path / "cache")]
     for given, compared in (["--entries", "2"], 3 * 2), (["--entries", "0"], 3 * 20), ([], 3 * 16):

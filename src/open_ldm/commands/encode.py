@@ -16,6 +16,7 @@ from open_ldm.core.device import choose_device
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.events import duration
+from open_ldm.core.overrides import apply_overrides
 from open_ldm.core.shown import ShownAsText
 from open_ldm.core.signals import StopRequest
 from open_ldm.core.tasks import Task
@@ -96,10 +97,27 @@ def with_cache(load: Callable[[Sequence[str]], Recipe], overrides: Sequence[str]
     """Return the recipe that `load` gives for the overrides, with its cache in `out`.
 
     Without `out` the cache lies where the recipe says, or in caches/NAME if it says nothing.
+
+    Raises:
+        ConfigError: An override names another place than `out`.
     """
+    if out is not None:
+        _require_one_place(overrides, out)
     given = [*overrides, *([] if out is None else [_path_override(out)])]
     recipe = load(given)
     return recipe if recipe.cache is not None else load([*given, _path_override(Path("caches") / recipe.name)])
+
+
+def _require_one_place(overrides: Sequence[str], out: Path) -> None:
+    named = [each for each in overrides if each.partition("=")[0].strip() in ("cache", "cache.path")]
+    cache = apply_overrides({}, named, Recipe).get("cache")
+    path = cache.get("path") if isinstance(cache, dict) else None
+    if path is not None and Path(str(path)).expanduser().resolve() != out.expanduser().resolve():
+        raise ConfigError(
+            f"cache.path={path} and --out {str(out)!r} both name the place of the cache",
+            needed="one of them",
+            fix=f"leave cache.path={path} out",
+        )
 
 
 def _path_override(path: Path) -> str:
@@ -119,12 +137,14 @@ def encode(
         silent: Show no progress.
 
     Raises:
-        ConfigError: `entries` is given without `verify`, or the cache would lie in a run folder.
+        ConfigError: `entries` is given without `verify` or is below 0, or the cache would lie in a run folder.
         DataError: Stored entries do not belong to the pictures.
         StoppedError: A stop signal came (exit code 75).
     """
     if entries is not None and not verify:
         raise ConfigError(f"--entries {entries} has no effect", needed="--verify", fix="add --verify, or leave it out")
+    if entries is not None and entries < 0:
+        raise ConfigError(f"--entries {entries} is too small", needed="0, for all, or more")
     if recipe.cache is not None and recipe.cache.frozen:
         raise ConfigError(
             "cache.frozen=true encodes nothing", fix="leave it out here, and set it where the cache is trained from"
