@@ -19,6 +19,36 @@ def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(json.loads(out)["studies"]) == set(STUDIES)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--only", "x"),
+        ("training.samples=2",),
+        ("--scale", "small"),
+        ("--seeds", "3"),
+        ("--devices", "cpu"),
+        ("--dry-run",),
+        ("--format", "pdf"),
+        ("--out", "here"),
+    ],
+)
+def test_the_list_takes_nothing_else(capsys: pytest.CaptureFixture[str], given: tuple[str, ...]) -> None:
+    code, out, err = ldm(capsys, "study", "list", *given)
+    assert (code, out) == (2, "") and err.startswith(f"error: {' '.join(given)} has no effect on the list of studies; fix: ")
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_devices_must_be_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.setattr("open_ldm.studies.cost.cost_of", lambda *_: pytest.fail("counted before it was refused"))
+    monkeypatch.setattr("open_ldm.studies.run.Runner.run", lambda _: pytest.fail("trained before it was refused"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    code, _, err = ldm(capsys, "study", "text-padding", "--devices", "cpu,0,1", *more, "--out", tmp_path)
+    assert code == 2 and "--devices: there is no device 1; needed: 0 to 0; fix: " in err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.charts
 def test_a_study_of_figures_needs_no_training(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, _ = ldm(capsys, "study", "gate-curves", "--out", tmp_path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,17 +34,21 @@ def study(
 
     The same command goes on where it stopped; the page is rewritten after every arm.
     """
-    from open_ldm.commands.devices import devices_of
+    from open_ldm.commands.devices import devices_of, require_devices
     from open_ldm.studies.catalogue import study_of
     from open_ldm.studies.cost import cost_of
     from open_ldm.studies.run import Choice, Runner, chosen_arms
 
     if name == "list":
+        options = {"--only": only, "--seeds": seeds, "--devices": devices, "--format": figure_format, "--out": out}
+        options |= {"--scale": scale if scale != "tiny" else None, "--dry-run": dry_run or None}
+        _require_no_others(overrides or (), options)
         return _list(as_json)
     wanted = study_of(name)
     folder = out or Path("runs") / "studies" / f"{name}-{scale}"
     choice = Choice(tuple(only or ()), seeds, tuple(overrides or ()), devices_of(devices) if devices else ())
     chosen_arms(wanted, scale, choice.only)
+    require_devices(choice.devices)
     if dry_run or scale == "paper":
         cost = cost_of(wanted, scale, folder, choice)
         if dry_run and as_json:
@@ -63,6 +68,18 @@ def study(
     else:
         show("\n".join([*(f"{each.setting}: {each.text()}" for each in found.findings), str(folder / "study.html")]))
     return 0
+
+
+def _require_no_others(overrides: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what was given beside `list`, where it has no effect."""
+    from open_ldm.core.errors import ConfigError
+
+    given = list(overrides)
+    for option, value in options.items():
+        values = value if isinstance(value, list) else [value] if value is not None else []
+        given += [option if value is True else f"{option} {one}" for one in values]
+    if given:
+        raise ConfigError(f"{given[0]} has no effect on the list of studies", fix="leave it out, or name a study")
 
 
 def _list(as_json: bool) -> int:

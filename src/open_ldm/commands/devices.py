@@ -47,6 +47,12 @@ def devices_of(text: str) -> tuple[str, ...]:
     return names
 
 
+def require_devices(devices: Sequence[str]) -> None:
+    """Raise ConfigError for a device, of `devices_of`, that this machine does not have."""
+    for device in devices:
+        _environment(device, os.environ)
+
+
 def train_over(
     devices: Sequence[str],
     trainings: Sequence[Training],
@@ -135,5 +141,6 @@ def _environment(device: str, environment: Mapping[str, str]) -> dict[str, str]:
     count = len(seen) or torch.cuda.device_count()
     if int(device) >= count:
         needed = f"0 to {count - 1}" if count else "cpu: there is no CUDA device here"
-        raise ConfigError(f"--devices: there is no device {device}", needed=needed)
+        fix = "choose other devices, or leave --devices out"
+        raise ConfigError(f"--devices: there is no device {device}", needed=needed, fix=fix)
     return {**environment, "CUDA_VISIBLE_DEVICES": seen[int(device)] if seen else device}
