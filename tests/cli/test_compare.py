@@ -128,6 +128,14 @@ def test_what_cannot_be_compared_is_told(runs: Any, arguments: list[str], said: 
     assert code == 2 and said in error and not (tmp_path / "c.html").exists()
 
 
+def test_a_page_needs_the_name_of_a_file(runs: Any, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_ldm.commands.compare_page.sample_pixels", lambda *_: pytest.fail("sampled before it was refused"))
+    (tmp_path / "pages").mkdir()
+    code, _, error = ldm(capsys, "compare", *runs, "--out", tmp_path / "pages")
+    assert code == 2 and "pages is a folder; needed: the name of a file; fix: --out " in error
+    assert error.rstrip().endswith(str(Path("pages") / "compare.html")) and not list((tmp_path / "pages").iterdir())
+
+
 def test_a_damaged_evaluation_is_told_and_not_overwritten(runs: Any, capsys: Any, tmp_path: Path) -> None:
     file = store(runs[0], [result(1.0)], 32, {}, {})
     content = json.loads(file.read_text())

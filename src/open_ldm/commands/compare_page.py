@@ -12,7 +12,7 @@ from open_ldm.commands.compare import ComparedRun, Comparison
 from open_ldm.commands.differing import ABSENT
 from open_ldm.commands.sample import sample_pixels
 from open_ldm.core.display import as_shown
-from open_ldm.core.errors import OpenLdmError
+from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.core.files import write_text
 from open_ldm.core.pictures import grid, png_bytes
 from open_ldm.pages.charts import Plot, Series
@@ -51,6 +51,12 @@ class SampledGrid:
     shown: Sequence[str]
     settings: str
     reason: str = ""
+
+
+def require_page(out: Path) -> None:
+    """Raise ConfigError where the page would be written in the place of a folder; before anything is sampled for it."""
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder", needed="the name of a file", fix=f"--out {out / 'compare.html'}")
 
 
 def sample_grids(runs: Sequence[ComparedRun], count: int) -> list[SampledGrid]:
