@@ -207,7 +207,7 @@ def test_a_survey_looks_at_folders_recipes_and_runs(run: ldm.Run, tmp_path: Path
 def test_encode_once_and_train_from_it(tmp_path: Path) -> None:
     overrides = ("data.views=1", "data.source.length=12")
     made = ldm.encode(TINY, *overrides, out=tmp_path / "cache", progress=False)
-    assert made.path == tmp_path / "cache" and made.pictures == 12 and str(made).startswith("12 pictures × 1 views in")
+    assert made.path == tmp_path / "cache" and made.pictures == 12 and str(made).startswith("12 pictures × 1 view in")
     assert ldm.encode(TINY, *overrides, out=tmp_path / "cache", progress=False).files_written == 0
     run = train(tmp_path / "a", *overrides, {"cache.path": made.path}, samples=8)
     assert run.samples_seen == 8

@@ -120,7 +120,7 @@ def test_what_differs_comes_first_and_names_the_runs(runs: tuple[Path, Path], ca
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["a/run"], "1 run folders were given; needed: at least two"), (["a/run", "a/run"], "the same run was given twice"),
+    [(["a/run"], "1 run folder was given; needed: at least two"), (["a/run", "a/run"], "the same run was given twice"),
      (["a/run", "a"], "is not a run folder")],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_told(runs: Any, arguments: list[str], said: str, capsys: Any, tmp_path: Path) -> None:

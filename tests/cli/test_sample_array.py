@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -130,7 +131,10 @@ def test_what_does_not_go_together(class_run: Path, text_run: Path, whole: Path,
     before = (whole / "samples.npz").read_bytes()
     for options, said in (
         ((class_run, "--npz", "--count", COUNT, "--seed", 8, "--out", whole), "made with another seed"),
-        ((class_run, "--npz", "--count", COUNT, "--seed", 7, "--steps", 2, "--out", whole), "made with another sampling"),
+        (
+            (class_run, "--npz", "--count", COUNT, "--seed", 7, "--steps", 2, "--out", whole),
+            "with other sampling settings",
+        ),
         ((text_run, "--npz"), "--prompts FILE"),
         ((text_run, "--npz", "--sweep", "a {red,blue} circle"), "--sweep makes a table"),
         ((class_run, "--labels", "equal"), "no effect without --npz"),
@@ -139,6 +143,14 @@ def test_what_does_not_go_together(class_run: Path, text_run: Path, whole: Path,
         code, _, error = ldm(capsys, "sample", *options)
         assert code != 0 and said in error and error.count("\n") == 1, options
     assert (whole / "samples.npz").read_bytes() == before
+
+
+def test_other_weights_are_told(class_run: Path, whole: Path, tmp_path: Path, capsys: Any) -> None:
+    shutil.copytree(whole, tmp_path / "other")
+    told = json.loads((tmp_path / "other" / "samples.json").read_text())
+    (tmp_path / "other" / "samples.json").write_text(json.dumps({**told, "weights": "0"}))
+    code, _, error = ldm(capsys, "sample", class_run, "--npz", "--count", COUNT, "--seed", 7, "--out", tmp_path / "other")
+    assert code == 2 and "other holds samples made with other weights; needed:" in error
 
 
 def test_a_large_array_is_streamed(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def pictures(folder: Path, rows: list[dict[str, object]]) -> Path:
 
 def test_unusable_data_are_refused(tmp_path: Path) -> None:
     captioned = pictures(tmp_path / "a", [{"file_name": "1.png", "text": "x", "label": 0}, {"file_name": "2.png"}])
-    assert dry("folder", captioned, []).data.startswith("2 pictures, no classes, 1 captions")
+    assert dry("folder", captioned, []).data.startswith("2 pictures, no classes, 1 caption")
     with pytest.raises(ConfigError, match=r"the data has no classes .*labels on 1 of 2 ignored"):
         dry("folder", captioned, CLASS)
     with pytest.raises(ConfigError, match="no captions"):

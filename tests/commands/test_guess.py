@@ -153,7 +153,7 @@ def test_the_command_line_surveys_and_builds_a_folder(
     (tmp_path / "mine" / "copy.png").write_bytes((tmp_path / "mine" / "2.png").read_bytes())
     code, out, err = ldm(capsys, "data", "survey", "mine", "--duplicates", "data.holdout={share: 0.5}")
     assert code == 0 and "5 pictures, no classes" in out and "ldm train photos-dit name=mine" in err
-    assert "1 copies byte for byte" in out and "across the hold-out" in out
+    assert "1 copy byte for byte" in out and "across the hold-out" in out
     listed = json.loads((tmp_path / "duplicates" / "duplicates.json").read_text())
     assert listed["copies"] == 1 and Image.open(tmp_path / "duplicates" / "duplicates.png").width > 200
     code, out, _ = ldm(capsys, "train", "mine", "--dry-run", "training.samples=64", "--json")

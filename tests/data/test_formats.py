@@ -92,7 +92,7 @@ def test_what_is_not_read_is_counted_with_what_would_read_it(
         assert said in FolderConfig(path=tmp_path).open().summary.sentence()
         tar(tmp_path / "x.tar", {"a.png": encode(), "b.heic": b"x"})
         sentence = ShardsConfig(path=str(tmp_path / "x.tar")).open().summary.sentence()
-        assert "1 other members ignored: .heic 1 (install open-ldm[data])" in sentence
+        assert "1 other member ignored: .heic 1 (install open-ldm[data])" in sentence
         for name in ("a.png", "metadata.jsonl", "b.xmp", "x.tar"):
             (tmp_path / name).unlink()
         with pytest.raises(DataError, match=r"3 other files: \.heic 3 \(install open-ldm\[data\]\)"):

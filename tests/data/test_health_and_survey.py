@@ -27,6 +27,9 @@ def test_distinct_samples_are_counted_once() -> None:
     assert health.ids_by_reason == {"not a picture": ("a", "b"), "empty file": ("c",)}
     assert health.sentence() == "3 of 1,204 pictures are bad: not a picture 2 (a, b), empty file 1 (c)"
     assert Health(5).sentence() == "0 of 5 pictures found bad"
+    one = Health(12)
+    one.add(bad("a", reason="empty file"))
+    assert one.sentence() == "1 of 12 pictures is bad: empty file 1 (a)"
 
 
 def test_one_percent_is_the_limit() -> None:

@@ -324,7 +324,7 @@ def test_every_format_that_folders_read_is_read_and_the_rest_is_counted(tmp_path
     for _ in range(2):  # from the headers, and from the cached index
         source = shards(path)
         assert len(source) == 6 and all(source[index].pixels.shape == (24, 32, 3) for index in range(6))
-        assert "1 keys without a picture ignored; 3 other members ignored: .psd 2, .xmp 1" in source.summary.sentence()
+        assert "1 key without a picture ignored; 3 other members ignored: .psd 2, .xmp 1" in source.summary.sentence()
 
 
 @pytest.mark.parametrize("victim", [1, 6, 11])

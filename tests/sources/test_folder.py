@@ -39,7 +39,7 @@ def test_flat_folder(tmp_path: Path, encode: Encode) -> None:
     fill(tmp_path, encode(), "b.PNG", "a.jpg", "deep/er/c.webp", ".DS_Store", "._a.jpg", ".git/x.png", "notes.md")
     source = opened(tmp_path)
     assert [source.sample_id(i) for i in range(len(source))] == ["a.jpg", "b.PNG", "deep/er/c.webp"]
-    assert source.summary.sentence() == "3 pictures, no classes, no captions (flat; 1 other files ignored: .md 1)"
+    assert source.summary.sentence() == "3 pictures, no classes, no captions (flat; 1 other file ignored: .md 1)"
     sample = source[0]
     assert (sample.label, sample.captions, sample.pixels.shape) == (None, (), (24, 32, 3))
     assert (sample.original_height_px, sample.original_width_px) == source.size_of(0) == (24, 32)
@@ -65,7 +65,7 @@ def test_sidecar_captions(tmp_path: Path, encode: Encode) -> None:
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xfa")
     source = opened(tmp_path)
     said = "; 1 caption files of several lines: each line is a caption (data.source.captions=whole makes a file one)"
-    assert source.summary.sentence() == f"3 pictures, no classes, 1 captions (flat, sidecar captions{said})"
+    assert source.summary.sentence() == f"3 pictures, no classes, 1 caption (flat, sidecar captions{said})"
     assert source[0].captions == ("first", "second")
     assert source.captions() == ["first", "second"]
     with pytest.raises(BadPicture) as verdict:
@@ -82,7 +82,7 @@ def test_metadata_jsonl(tmp_path: Path, encode: Encode) -> None:
     ]
     (tmp_path / "metadata.jsonl").write_text(lines(*rows) + "\n\n")
     source = opened(tmp_path)
-    words = "metadata.jsonl; 1 pictures not listed in it"
+    words = "metadata.jsonl; 1 picture not listed in it"
     assert source.summary.sentence() == f"2 pictures, 2 classes, captions ({words})"
     assert source.sample_id(0) == "x/a.png"
     assert (source[0].label, source[0].captions) == (0, ("three",))
@@ -163,7 +163,7 @@ BAD_METADATA = {
     "label of another type": ("metadata.jsonl", '{"file_name": "a.png", "label": 1.5}', "label is 1.5"),
     "half a size": ("metadata.jsonl", '{"file_name": "a.png", "original_width": 3}', "original_height=None"),
     "negative size": ("metadata.jsonl", '{"file_name": "a.png", "original_width": 3, "original_height": -3}', "above"),
-    "missing file": ("metadata.jsonl", '{"file_name": "absent.png"}', "1 of 1 files do not exist: absent.png"),
+    "missing file": ("metadata.jsonl", '{"file_name": "absent.png"}', "1 of 1 files does not exist: absent.png"),
     "mixed labels": (
         "metadata.jsonl", '{"file_name": "a.png", "label": 1}\n{"file_name": "b.png", "label": "x"}', "mixes labels",
     ),

@@ -82,7 +82,7 @@ def test_json_members(tmp_path: Path, tar: Tar, encode: Encode) -> None:
         "read.me": b"y",
     }
     source = opened(tar(tmp_path / "x.tar", members))
-    words = "1 tar shard; 1 keys without a picture ignored; 1 other members ignored: .me 1"
+    words = "1 tar shard; 1 key without a picture ignored; 1 other member ignored: .me 1"
     assert source.summary.sentence() == f"3 pictures, 2 classes, 2 captions ({words})"
     assert source[0].captions == ("one", "two")
     assert source.size_of(0) == (240, 320)

@@ -166,7 +166,7 @@ def test_values_and_folders_in_shards_that_are_not_read_are_named(tmp_path: Path
         "data.source.columns={text: caption, label: class}" in said and "2 folders in the shards, which are no classes" in said
     )
     tar(tmp_path / "b.tar", {"0.png": picture, "0.txt": b"a", "0.json": b'{"caption": "a", "label": null}'})
-    assert shards(tmp_path / "b.tar").summary.sentence() == "1 pictures, no classes, captions (1 tar shard)"
+    assert shards(tmp_path / "b.tar").summary.sentence() == "1 picture, no classes, captions (1 tar shard)"
 
 
 def test_floats_in_json_are_whole_numbers_where_they_can_be(tmp_path: Path, tar: Tar, encode: Encode) -> None:

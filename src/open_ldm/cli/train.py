@@ -82,7 +82,8 @@ def _say_how_to_go_on(code: int, folder: Path, samples_seen: int, stages: int, c
         show(f"stopped and saved; go on with: {shlex.join(command)}", file=sys.stderr)
         return
     if stages:
-        show(f"all {stages} stages done, {samples_seen:,} samples; report: {folder}/report.html", file=sys.stderr)
+        done = "the only stage is done" if stages == 1 else f"all {stages} stages done"
+        show(f"{done}, {samples_seen:,} samples; report: {folder}/report.html", file=sys.stderr)
     run = shlex.quote(str(folder))
     show(f"next: ldm sample {run}, or ldm studio {run} to play with it in a browser", file=sys.stderr)
 

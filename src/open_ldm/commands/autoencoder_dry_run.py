@@ -8,6 +8,7 @@ from typing import Any
 from open_ldm.autoencoders.network import build_network
 from open_ldm.commands.absent import absent_device
 from open_ldm.core.config import to_yaml
+from open_ldm.core.counted import counted
 from open_ldm.core.shapes_only import shapes_only
 from open_ldm.runs.autoencoder.recipe import AutoencoderRecipe
 from open_ldm.sources.files import NoSuchPath
@@ -32,7 +33,7 @@ class DryRun:
         return (
             f"{to_yaml(self.recipe)}\n"
             f"# autoencoder: {self.parameters:,} parameters, {self.values_per_latent:g} picture values per latent\n"
-            f"# training: {training.samples:,} samples in {updates:,} updates"
+            f"# training: {training.samples:,} samples in {counted(updates, 'update')}"
         )
 
     def to_json(self) -> dict[str, Any]:

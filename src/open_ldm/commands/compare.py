@@ -10,6 +10,7 @@ from typing import Any
 
 from open_ldm.commands.differing import Differing, differing_settings, names_by_settings
 from open_ldm.commands.evaluate.text import aligned
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import ConfigError, cut
 from open_ldm.evaluation.protocol import Difference, compare
 from open_ldm.evaluation.stored import Stored, stored_results
@@ -137,7 +138,9 @@ class Comparison:
 def compare_runs(paths: Sequence[Path]) -> Comparison:
     """Read the run folders. Raises ConfigError for fewer than two, a folder that is no run, and a damaged evaluation.json."""
     if len(paths) < 2:
-        raise ConfigError(f"{len(paths)} run folders were given", needed="at least two run folders")
+        raise ConfigError(
+            f"{counted(len(paths), 'run folder was', 'run folders were')} given", needed="at least two run folders"
+        )
     runs = [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
     differing = differing_settings([run.history.config for run in runs])
     names = names_by_settings([run.name for run in runs], differing)

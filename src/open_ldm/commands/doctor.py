@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 import open_ldm
+from open_ldm.core.counted import counted
 from open_ldm.core.device import choose_device, configure_process, cpu_flags, host_memory
 from open_ldm.core.extras import DISTRIBUTION
 from open_ldm.core.known_traps import traps_in
@@ -111,7 +112,8 @@ def _processor() -> Iterable[Finding]:
     threads = torch.get_num_threads()
     has = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     limit = "" if cgroup_cores() is None else f" (a cgroup gives the time of {cgroup_cores():g})"
-    found = f"{allowed} cores for this process{limit}, {threads} threads, {', '.join(has) or platform.machine()}"
+    cores = f"{counted(allowed, 'core')} for this process{limit}"
+    found = f"{cores}, {counted(threads, 'thread')}, {', '.join(has) or platform.machine()}"
     yield Finding("ok", "processor", found)
     if os.environ.get("OMP_WAIT_POLICY", "").lower() == "active":
         spins = "OMP_WAIT_POLICY=ACTIVE: threads that wait keep their cores from other programs"

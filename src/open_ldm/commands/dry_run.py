@@ -12,6 +12,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.controls import ViewShape
 from open_ldm.controls.data import survey_for
 from open_ldm.core.config import to_yaml
+from open_ldm.core.counted import counted
 from open_ldm.model.count import count_model
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
@@ -53,7 +54,7 @@ class DryRun:
             f"{to_yaml(self.recipe)}\n# data: {self.data}\n"
             f"# model: {self.parameters:,} parameters, {self.gmacs:.2f} GMACs per picture{self._passes()}\n"
             f"{self._start()}"
-            f"# training: {self.recipe.training.samples:,} samples in {updates:,} updates"
+            f"# training: {self.recipe.training.samples:,} samples in {counted(updates, 'update')}"
         )
 
     def _passes(self) -> str:

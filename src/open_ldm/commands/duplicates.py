@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from open_ldm.core.counted import counted
 from open_ldm.core.display import as_shown
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
@@ -46,11 +47,12 @@ class DuplicateReport:
         found = self.found
         near = len(found.pairs) - found.exact
         more = " and more" if found.more else ""
-        lines = [f"{found.pictures:,} pictures: {found.exact:,} copies byte for byte, {near:,} pairs that look alike{more}"]
+        copies, alike = counted(found.exact, "copy", "copies"), counted(near, "pair that looks", "pairs that look")
+        lines = [f"{counted(found.pictures, 'picture')}: {copies} byte for byte, {alike} alike{more}"]
         if self.held_out:
             pairs = sum(self.across)
             lines.append(
-                f"{pairs:,} pairs lie across the hold-out"
+                f"{counted(pairs, 'pair lies', 'pairs lie')} across the hold-out"
                 + (": the held-out pictures are not new to the model" if pairs else "")
             )
         else:
@@ -58,8 +60,9 @@ class DuplicateReport:
         for pair, names, across in list(zip(found.pairs, self.names, self.across, strict=True))[:8]:
             kind = "copy" if pair.exact else f"{pair.bits} of 64 bits differ"
             lines.append(f"  {names[0]}  {names[1]}  ({kind}{', across the hold-out' if across else ''})")
-        lines += [f"{found.flat:,} pictures without contrast were compared by their bytes only"] if found.flat else []
-        lines += [f"{found.bad:,} pictures cannot be read"] if found.bad else []
+        flat = counted(found.flat, "picture without contrast was", "pictures without contrast were")
+        lines += [f"{flat} compared by bytes only"] if found.flat else []
+        lines += [f"{counted(found.bad, 'picture')} cannot be read"] if found.bad else []
         return "\n".join(lines + ([f"sheet: {self.sheet}"] if self.sheet else []))
 
     def to_json(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from open_ldm.autoencoders import LatentStats
 from open_ldm.controls.data import survey_for
+from open_ldm.core.counted import counted
 from open_ldm.core.device import choose_device
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError
@@ -60,9 +61,10 @@ class EncodingResult(ShownAsText):
     def sentence(self) -> str:
         """'1,000 pictures x 4 views in caches/photos after 12 min 04 s: autoencoder 97 %, reading 1 %, ...'."""
         shares = ", ".join(f"{kind} {100 * share:.1f} %" for kind, share in self.split.items())
+        what = f"{counted(self.pictures, 'picture')} × {counted(self.views, 'view')}"
         return (
-            f"{self.pictures:,} pictures × {self.views} views in {self.path} after {duration(self.seconds)}: {shares};"
-            f" {self.files_written:,} files of {self.bytes_written / 1e6:,.1f} MB written"
+            f"{what} in {self.path} after {duration(self.seconds)}: {shares};"
+            f" {counted(self.files_written, 'file')} of {self.bytes_written / 1e6:,.1f} MB written"
         )
 
     def text(self) -> str:
@@ -70,9 +72,11 @@ class EncodingResult(ShownAsText):
         lines = [self.sentence()]
         if self.checked is not None:
             off = self.checked.difference
-            lines.append(f"{self.checked.entries:,} entries made again differ by {off:.2g} of the largest number at most")
+            again = counted(self.checked.entries, "entry made again differs", "entries made again differ")
+            lines.append(f"{again} by {off:.2g} of the largest number at most")
         if self.unused:
-            lines.append(f"{len(self.unused):,} other sections there belong to other settings: {', '.join(self.unused)}")
+            others = counted(len(self.unused), "other section there belongs", "other sections there belong")
+            lines.append(f"{others} to other settings: {', '.join(self.unused)}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.core.launch import CODES, local_rank
 from open_ldm.core.threads import environment_of, usable_cores
@@ -38,8 +39,9 @@ def launch(arguments: Sequence[str], *, gpus: int | None = None, processes: int 
     """
     count = _count(gpus, processes)
     threads = max(1, usable_cores() // count)
-    where = f"{count} GPUs of this machine" if processes is None else f"the CPU of this machine by gloo, {threads} threads each"
-    print(f"{count} processes on {where} (torchrun --nproc-per-node {count} -m open_ldm ...)", file=sys.stderr, flush=True)
+    where = "this machine" if processes is None else f"this machine by gloo, {counted(threads, 'thread')} each"
+    on = f"{counted(count, 'process', 'processes')} on {counted(count, 'GPU') if processes is None else 'the CPU'} of {where}"
+    print(f"{on} (torchrun --nproc-per-node {count} -m open_ldm ...)", file=sys.stderr, flush=True)
     logging.disable(logging.WARNING)  # torchrun tells of every signal, and the processes say how the run ended
     os.environ.update(environment_of(threads))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))

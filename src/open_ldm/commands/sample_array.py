@@ -26,6 +26,7 @@ from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import SAMPLES, refuse_others
 from open_ldm.commands.shape import run_of_shape
 from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
+from open_ldm.core.counted import counted
 from open_ldm.core.display import as_shown
 from open_ldm.core.distributed import World, join_world
 from open_ldm.core.errors import ConfigError, DataError
@@ -41,6 +42,18 @@ from open_ldm.sampling.requests import SampleRequest, label_of
 from open_ldm.sources.array_pictures import ARRAY_FILE
 
 FILE, _PARTS = ARRAY_FILE, "parts"
+_OTHER = {
+    "samples_seen": "another checkpoint",
+    "weights": "other weights",
+    "sampling": "other sampling settings",
+    "negative_prompt": "another negative prompt",
+    "guide": "another guide",
+    "array": "another number or size of pictures",
+    "seed": "another seed",
+    "labels": "another choice of --labels",
+    "controls": "other controls",
+    "shows": "other classes or prompts",
+}
 _PART_PICTURES = 32
 Labels = Literal["equal", "random"]
 
@@ -115,7 +128,9 @@ class SampledArray:
     def sentence(self) -> str:
         """One line for people."""
         height, width = self.size_px
-        return f"{self.count:,} pictures in {self.file}: arr_0 uint8 [{self.count}, {height}, {width}, 3]; {self.labels}"
+        return (
+            f"{counted(self.count, 'picture')} in {self.file}: arr_0 uint8 [{self.count}, {height}, {width}, 3]; {self.labels}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -264,16 +279,15 @@ def _require_same(folder: Path, content: dict[str, Any]) -> None:
     there = read_json_object(folder / SAMPLES)
     if differing := [name for name, value in content.items() if there.get(name) != value]:
         raise ConfigError(
-            f"{folder} holds samples made with another {differing[0]}", needed="an empty folder", fix="choose another --out"
+            f"{folder} holds samples made with {_OTHER[differing[0]]}", needed="an empty folder", fix="choose another --out"
         )
 
 
 def _words(plan: ArrayPlan) -> str:
-    kinds = len(plan.shown)
     if plan.shown == (None,):
         return "without class or prompt"
     how = "taken in turn" if plan.labels == "equal" else "drawn at random"
-    return f"{kinds:,} classes or prompts, {how}"
+    return f"{counted(len(plan.shown), 'class or prompt', 'classes or prompts')}, {how}"
 
 
 def _warn_of_cut_prompts(run: LoadedRun, prompts: Sequence[str]) -> None:
@@ -282,7 +296,6 @@ def _warn_of_cut_prompts(run: LoadedRun, prompts: Sequence[str]) -> None:
         return
     cut = [prompt for prompt, is_cut in zip(prompts, run.text_encoder.cut(prompts), strict=True) if is_cut]
     if cut:
-        print(
-            f"warning: {len(cut):,} captions are too long for the text encoder and are cut, the first: {cut[0]!r}",
-            file=sys.stderr,
-        )
+        are = "is" if len(cut) == 1 else "are"
+        long = f"{counted(len(cut), 'caption')} {are} too long for the text encoder and {are} cut, the first: {cut[0]!r}"
+        print(f"warning: {long}", file=sys.stderr)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from open_ldm.checkpoints.names import run_folder_of
 from open_ldm.commands.refresh_report import refresh_report
+from open_ldm.core.counted import counted
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, DiskError
 from open_ldm.core.files import read_json_object, write_bytes, write_json
@@ -60,7 +61,7 @@ class SampledFolder:
     def sentence(self) -> str:
         """One line for people."""
         also = f" (.png to look at, {self.numbers[0].suffix} with all channels)" if self.numbers else ""
-        return f"{len(self.pictures)} pictures in {self.folder}{also}; all at once: {self.grid}"
+        return f"{counted(len(self.pictures), 'picture')} in {self.folder}{also}; all at once: {self.grid}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -202,7 +203,7 @@ class Samples:
 
     def __repr__(self) -> str:
         channels, height, width = self.pixels.shape[1:]
-        return f"<{len(self)} samples of {channels} x {height} x {width} from {self.run}>"
+        return f"<{counted(len(self), 'sample')} of {channels} x {height} x {width} from {self.run}>"
 
     def _repr_png_(self) -> bytes:
         return png_bytes(self.grid())
@@ -227,7 +228,7 @@ def refuse_older(folder: Path, count: int, *, numbers: str | None = None) -> Non
     old = sorted(name for name in present if _SAMPLED.fullmatch(name) and name not in new)
     if old:
         raise ConfigError(
-            f"{folder} holds {len(old):,} pictures of an earlier sampling that would stay, such as {old[0]}",
+            f"{folder} holds {counted(len(old), 'picture')} of an earlier sampling that would stay, such as {old[0]}",
             needed="pictures of one sampling in a folder",
             fix="choose another folder, or remove them",
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.core.files import write_json
 from open_ldm.data.sample import BadSample, Source
@@ -53,10 +54,9 @@ class Health:
     def sentence(self) -> str:
         """Write '3 of 1,204 pictures are bad: truncated or damaged 2 (a.jpg, b.jpg), not a picture 1 (c.jpg)'."""
         if not self.bad:
-            return f"0 of {self.pictures:,} pictures found bad"
-        verb = "picture is" if self.bad == 1 else "pictures are"
+            return f"0 of {counted(self.pictures, 'picture')} found bad"
         parts = [f"{reason} {len(ids)} ({shortened(ids, 3)})" for reason, ids in self._ids_by_reason.items()]
-        return f"{self.bad:,} of {self.pictures:,} {verb} bad: {', '.join(parts)}"
+        return f"{self.bad:,} of {counted(self.pictures, 'picture')} {'is' if self.bad == 1 else 'are'} bad: {', '.join(parts)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data: number of pictures, ids of bad samples by reason, and the sentence."""

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from open_ldm.core.config import Config
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import ConfigError, DataError, nearest
 from open_ldm.core.later_settings import without_defaults
 from open_ldm.core.seeds import key
@@ -84,8 +85,11 @@ class Groups:
 
     def sentence(self) -> str:
         """Write 'by slide_id: 32 groups to train on, 8 held out; 5 pictures without a value are groups of their own'."""
-        alone = f"; {self.without:,} pictures without a value are groups of their own" if self.without else ""
-        return f"by {self.by}: {self.train:,} groups to train on, {self.held_out:,} held out{alone}"
+        alone = ""
+        if self.without:
+            own = "is a group of its own" if self.without == 1 else "are groups of their own"
+            alone = f"; {counted(self.without, 'picture')} without a value {own}"
+        return f"by {self.by}: {counted(self.train, 'group')} to train on, {self.held_out:,} held out{alone}"
 
 
 class Part:

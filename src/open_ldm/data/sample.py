@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError
 from open_ldm.data.entangle import ViewPreference
 
@@ -145,13 +146,13 @@ class SourceSummary:
 
     def sentence(self) -> str:
         """Write one line: number of pictures, classes and captions, and the detected layout."""
-        classes = f"{self.classes:,} classes" if self.classes else "no classes"
+        classes = counted(self.classes, "class", "classes") if self.classes else "no classes"
         if self.captioned == self.pictures and self.pictures:
             captions = "captions"
         else:
-            captions = f"{self.captioned:,} captions" if self.captioned else "no captions"
+            captions = counted(self.captioned, "caption") if self.captioned else "no captions"
         of = "" if self.channels is None else f" of {self.channels} channel{'s' if self.channels > 1 else ''}"
-        return f"{self.pictures:,} pictures{of}, {classes}, {captions} ({self.layout})"
+        return f"{counted(self.pictures, 'picture')}{of}, {classes}, {captions} ({self.layout})"
 
 
 @dataclass(frozen=True)

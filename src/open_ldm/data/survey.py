@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError
 from open_ldm.core.seeds import key
 from open_ldm.core.shown import ShownAsText
@@ -142,7 +143,8 @@ class DataSurvey(ShownAsText):
         lines += [f"{name:<14}{found.words()}" for name, found in self.columns.items()]
         if self.class_counts:
             counts = self.class_counts.values()
-            lines.append(f"{len(counts):,} classes of {min(counts):,} to {max(counts):,} pictures, of those examined")
+            classes = counted(len(counts), "class", "classes")
+            lines.append(f"{classes} of {min(counts):,} to {max(counts):,} pictures, of those examined")
         lines += self.content.text() if self.content else []
         if self.reach:
             lines.append(f"{'channels reach':<14}" + "".join(f"{value:>9}" for value in self.reach) + "  of 255")

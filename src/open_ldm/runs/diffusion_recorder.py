@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError, NonFiniteError, StoppedError
 from open_ldm.core.events import duration, effective_events, read_events
 from open_ldm.core.files import write_json
@@ -111,7 +112,7 @@ class DiffusionRecorder(RunRecorder):
         asked = (self.recipe, self.known.facts, self.generator, self.requests, self.text_encoder)
         slow = SlowSteps(silent=self.silent, say=self.say)
         try:
-            pixels = slow(f"training pauses for a preview of {len(self.requests)} pictures", sample_previews, *asked)
+            pixels = slow(f"training pauses for a preview of {counted(len(self.requests), 'picture')}", sample_previews, *asked)
         except NonFiniteError as error:
             self.warn(f"no preview was made: {error.problem}")
             return
@@ -183,4 +184,4 @@ class DiffusionRecorder(RunRecorder):
             found = self.held_out.loss(model)
         fields: dict[str, Any] = found.to_json() | self.held_out.groups
         self.event(HELD_OUT, **fields, seconds=round(time.perf_counter() - started, 2))
-        self.say(f"held out: loss {found.mean.value:.4g} on {found.count:,} pictures")
+        self.say(f"held out: loss {found.mean.value:.4g} on {counted(found.count, 'picture')}")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.data import pictures
 from open_ldm.data.columns import NONE, Columns
@@ -103,14 +104,15 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFi
     where = printable(str(root / file))
     missing = [entry.name for entry in entries if entry.name not in stored]
     if len(missing) > BUDGET_SHARE * len(entries):
+        do = "does" if len(missing) == 1 else "do"
         raise DataError(
-            f"{where}: {len(missing):,} of {len(entries):,} files do not exist: {printable(shortened(missing, 3))}",
+            f"{where}: {len(missing):,} of {len(entries):,} files {do} not exist: {printable(shortened(missing, 3))}",
             fix="give each file_name relative to the folder of the metadata",
         )
     absent = set(missing)
     entries = [replace(entry, fault=pictures.MISSING) if entry.name in absent else entry for entry in entries]
     unlisted = len(set(found.pictures) - {entry.name for entry in entries})
-    words = file + (f"; {unlisted:,} pictures not listed in it" if unlisted else "")
+    words = file + (f"; {counted(unlisted, 'picture')} not listed in it" if unlisted else "")
     words += f"; {metadata.unread}" if metadata.unread else ""
     words += _ignored(set(found.others) - {entry.name for entry in entries} - {file, "classes.json"})
     return replace(_labelled(root, entries, words, where), columns=metadata.columns(row for _, row in rows))
@@ -136,7 +138,7 @@ def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
 
 
 def _ignored(spare: Collection[str]) -> str:
-    return f"; {len(spare):,} other files ignored: {unread_words(spare)}" if spare else ""
+    return f"; {counted(len(spare), 'other file')} ignored: {unread_words(spare)}" if spare else ""
 
 
 class _Sidecars:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError
 from open_ldm.data.formats import counted_suffixes
 from open_ldm.data.sample import printable
@@ -160,7 +161,7 @@ def ignored_words(ignored: Mapping[str, int], merged: int) -> str:
     """Say what is not used: '; 8 other members ignored: .heic 6, .xmp 2'; '' when nothing is."""
     words = ""
     if ignored:
-        words += f"; {sum(ignored.values()):,} other members ignored: {counted_suffixes(Counter(ignored))}"
+        words += f"; {counted(sum(ignored.values()), 'other member')} ignored: {counted_suffixes(Counter(ignored))}"
     if merged:
         words += f"; {merged:,} times several keys differ only behind a dot, where WebDataset's reader sees one sample"
     return words

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.sources.near_misses import near_columns
 from open_ldm.sources.shard_index import ShardRules
@@ -28,7 +29,7 @@ def shards_words(
     """
     told = samples.told
     words = "1 tar shard" if shards == 1 else f"{shards:,} tar shards"
-    words += f"; {told.without_picture:,} keys without a picture ignored" if told.without_picture else ""
+    words += f"; {counted(told.without_picture, 'key')} without a picture ignored" if told.without_picture else ""
     words += ignored_words(told.ignored, told.merged)
     words += f"; {labels}" if labels else ""
     known = {"text": samples.captioned, "label": classes}

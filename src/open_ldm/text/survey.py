@@ -30,9 +30,11 @@ class CaptionSurvey:
         """Return what the user should know, one line each; nothing when every picture has a caption that fits."""
         lines = []
         if self.without:
-            lines.append(f"{self.without:,} of {self.pictures:,} pictures have no caption; they train as if it were dropped")
+            has = "has no caption; it trains" if self.without == 1 else "have no caption; they train"
+            lines.append(f"{self.without:,} of {self.pictures:,} pictures {has} as if it were dropped")
         if self.cut:
-            lines.append(f"{self.cut:,} of {self.examined:,} captions are too long for the text encoder and are cut")
+            long = "is too long for the text encoder and is" if self.cut == 1 else "are too long for the text encoder and are"
+            lines.append(f"{self.cut:,} of {self.examined:,} captions {long} cut")
         return lines
 
     def to_json(self) -> dict[str, Any]:

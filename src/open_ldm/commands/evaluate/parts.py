@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_ldm.commands.evaluate.pictures import GivenPictures, SampledPictures
+from open_ldm.core.counted import counted
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.hashes import hash_content, hash_tensors
@@ -30,7 +31,7 @@ class PartCollected(ShownAsText):
 
     def text(self) -> str:
         """'part 3 of 16: 3,125 pictures, kept in runs/a/evaluation-parts/0a1b; when all are there: the same with --join'."""
-        part = f"part {self.task.number} of {self.task.count}: {self.pictures:,} pictures, kept in {self.folder}"
+        part = f"part {self.task.number} of {self.task.count}: {counted(self.pictures, 'picture')}, kept in {self.folder}"
         return f"{part}; when all are there: the same command with --join in place of --task"
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from open_ldm.commands.samples import GRID, SAMPLES
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.core.plain_data import parse_json
 from open_ldm.data.holdout import Part
@@ -52,5 +53,7 @@ def _sampled(source: Source, folder: Path) -> Source:
     if not others or not kept:
         return _without(source, GRID)
     if unknown := others - exact:
-        print(f"warning: {len(unknown):,} pictures in {folder} are not in {SAMPLES} and are left out", file=sys.stderr)
+        are = "is" if len(unknown) == 1 else "are"
+        said = f"{counted(len(unknown), 'picture')} in {folder} {are} not in {SAMPLES} and {are} left out"
+        print(f"warning: {said}", file=sys.stderr)
     return Part(source, kept, "drawn", f"listed in {SAMPLES}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from open_ldm.core.counted import counted
 from open_ldm.core.files import read_json_object
 from open_ldm.pages.content import Link, Part, Picture, link_to
 from open_ldm.run_folder.history import lookup
@@ -67,7 +68,7 @@ def _requests(content: Mapping[str, Any]) -> str:
     if not pictures:
         return ""
     seeds = sorted({each["seed"] for each in pictures if isinstance(each.get("seed"), int)})
-    words = [f"{len(pictures):,} pictures"]
+    words = [counted(len(pictures), "picture")]
     words += [f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"] if seeds else []
     controls = [each.get("controls") for each in pictures]
     first = controls[0]
