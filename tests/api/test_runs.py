@@ -169,7 +169,7 @@ def test_a_second_interrupt_leaves_the_kernel_alive(tmp_path: Path, monkeypatch:
 
 def test_stages_count_together(tmp_path: Path) -> None:
     stages = [{"name": name, "training": {"samples": 8}} for name in ("first", "second")]
-    run = train(tmp_path / "a", {"stages": stages})
+    run = ldm.train(TINY, {"stages": stages}, out=tmp_path / "a", progress=False)
     assert run.samples_seen == 16 and run.state == "finished: all stages done"
     assert run.history.samples_seen == [4, 8, 12, 16] and len(run.recipe.stages) == 2
     assert run.sample(CAPTION, count=1, steps=1).pixels.shape == (1, 3, 16, 16) and run.report.is_file()
