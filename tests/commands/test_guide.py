@@ -62,7 +62,7 @@ def test_an_array_of_a_guided_model_is_another_array(run: Path, tmp_path: Path) 
         )
         files.append(np.load(made.file)["arr_0"])
     assert not np.array_equal(*files)
-    with pytest.raises(ConfigError, match="another sampling"):
+    with pytest.raises(ConfigError, match="other sampling settings"):
         sample_array(open_run(run), SampleOptions(**{**vars(options), **prompts}), out=tmp_path / "guided", silent=True)
 
 
