@@ -139,9 +139,8 @@ class PixArt(RoutedDenoiser):
         context = self._context(conditions)  # [B, L, D]
         route = self.route(kept, x.shape[1])
         for i, block in enumerate(self.blocks):
-            x = block(
-                route.before(i, x), shared, context, conditions.context_mask
-            )  # [B, T, D]; routed, [B, K, D] in the middle
+            x = route.before(i, x)  # [B, T, D]; routed, [B, K, D] in the middle
+            x = block(x, shared, context, conditions.context_mask)
         out = self.final_layer(x, vector.to(self.compute_dtype))  # [B, T, p p C]
         return self.split(unpatchify(out.float(), grid, self.patch), self.slots)
 

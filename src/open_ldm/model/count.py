@@ -25,7 +25,8 @@ class Count:
     Attributes:
         parameters: Trainable ones.
         gmacs: Multiply-adds of one forward pass without guidance, in 10^9.
-        training_gmacs: Those of the forward passes of a training step, which differ where tokens are hidden or routed.
+        training_gmacs: Those of the forward passes of a training step, which differ where tokens are hidden or routed; where
+            each step hides another share, as MDTv2's do, of the first step of the seed 0.
     """
 
     parameters: int

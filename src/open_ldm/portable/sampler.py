@@ -20,6 +20,7 @@ from open_ldm.core.config import Config, validate
 from open_ldm.core.device import DtypeName, choose_device, products_of
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
+from open_ldm.core.option_words import options_as_arguments
 from open_ldm.core.pictures import to_picture, to_pixels
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.model.diffusion import DiffusionModel, build_model
@@ -45,13 +46,13 @@ class PortableConfig(Config):
 
 _ARGUMENTS = {
     r"^ldm sample: ": "",
-    r"--class-index ": "class_labels=",
-    r"--(solver|spacing) ": r"\1=",
     r"\bguidance\.semantic_scale\b": "guidance_scale",
     r"\bguidance\.control_scale\b": "control_scale",
     r"(?<![\w.])steps=": "num_inference_steps=",
 }
-"""Words of the command line in errors, and the arguments of the pipeline that are meant."""
+"""Words of settings in errors, and the arguments of the pipeline that are meant."""
+_OPTIONS = {"class-index": "class_labels", "class": "class_labels"}
+"""Arguments that are called otherwise than their options."""
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def _naming_arguments() -> Iterator[None]:
 def _as_arguments(text: str) -> str:
     for said, meant in _ARGUMENTS.items():
         text = re.sub(said, meant, text)
-    return text
+    return options_as_arguments(text, _OPTIONS)
 
 
 @dataclass(frozen=True)
