@@ -240,6 +240,7 @@ def test_a_pipeline_refuses_arguments_that_are_none(tmp_path: Path, autoencoder:
         (captions, {"seed": [0, -1]}, r"seed=-1 cannot be used; needed: a whole number, 0 or more"),
         (captions, {"seed": []}, r"seed=\[\] is empty"),
         *((captions, {"num_images": count}, rf"num_images={count} cannot be used; .* 1 or more") for count in (0, -2, True)),
+        (captions, {"seed": [0, 1, 2], "num_images": 2}, r"num_images=2 beside 3 seeds; .* fix: leave num_images out"),
         (captions, {"prompt": []}, r"prompt=\[\] is empty; needed: one or more; fix: leave it out"),
         (captions, {"prompt": ["red", 5]}, r"prompt=5 cannot be used; needed: text"),
         (captions, {"solver": "foo"}, r"^solver='foo' is unknown; needed: one of ddpm"),
@@ -258,6 +259,7 @@ def test_a_pipeline_refuses_arguments_that_are_none(tmp_path: Path, autoencoder:
     one, two = captions(prompt="red", seed=3, num_images=2).images
     assert torch.equal(captions(prompt=np.array(["red"]), seed=np.int64(3)).images[0], one)
     assert torch.equal(captions(prompt=("red",), seed=torch.tensor([4])).images[0], two)
+    assert torch.equal(captions(prompt="red", seed=[3, 4], num_images=2).images[1], two)
     assert classes(class_labels=np.int64(1), num_images=np.int32(1)).images.shape == (1, 3, SIDE, SIDE)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from open_ldm.commands.compare import ComparedRun, Comparison
 from open_ldm.commands.differing import ABSENT
 from open_ldm.commands.sample import sample_pixels
+from open_ldm.core.counted import counted
 from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError, OpenLdmError
 from open_ldm.core.files import write_text
@@ -72,7 +73,7 @@ def _grid(run: ComparedRun, count: int, shown: Sequence[str]) -> SampledGrid:
         prompts = [shown[i % len(shown)] or None if says else None for i in range(count)]
         requests = [SampleRequest(seed, what) for seed, what in enumerate(prompts)]
         settings = loaded.recipe.sampling
-        words = f"{settings.solver}, {settings.steps} steps, semantic scale {settings.guidance.semantic_scale:g}"
+        words = f"{settings.solver}, {counted(settings.steps, 'step')}, semantic scale {settings.guidance.semantic_scale:g}"
         words += f", control scale {settings.guidance.control_scale:g}, at {loaded.samples_seen:,} samples seen"
         pixels = as_shown(sample_pixels(loaded, requests, settings), loaded.recipe.data.display)
         return SampledGrid(run.name, pixels, [what or "" for what in prompts], words)

@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import ConfigError
 from open_ldm.process.schedules import NETWORK_STEPS, Schedule
 
@@ -55,7 +56,9 @@ def time_grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", shi
     most = None if points is None else points - (spacing == "ldm_uniform")  # its first point would lie behind the last
     if steps < 1 or (most is not None and steps > most):
         limit = f"between 1 and {most}, the steps of the schedule" if most is not None else "at least 1"
-        raise ConfigError(f"a sampler cannot take {steps} steps here", needed=limit, fix="change the number of steps")
+        raise ConfigError(
+            f"a sampler cannot take {counted(steps, 'step')} here", needed=limit, fix="change the number of steps"
+        )
     if points is not None:
         if shift != 1:
             raise ConfigError(

@@ -15,6 +15,7 @@ from open_ldm.commands.sample import sample, steps_of
 from open_ldm.commands.sample_options import SampleOptions, checked_settings
 from open_ldm.commands.samples import Samples, Sheet
 from open_ldm.core.config import Config
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import ConfigError, nearest
 from open_ldm.core.pictures import png_bytes
 from open_ldm.runs.load import LoadedRun
@@ -158,7 +159,7 @@ def settings_of(run: LoadedRun, options: SampleOptions) -> str:
     """Return solver, steps and guidance in words."""
     settings = checked_settings(run, options)
     scales = settings.guidance
-    words = f"{settings.solver}, {settings.steps} steps, semantic scale {scales.semantic_scale:g}"
+    words = f"{settings.solver}, {counted(settings.steps, 'step')}, semantic scale {scales.semantic_scale:g}"
     return f"{words}, control scale {scales.control_scale:g}"
 
 

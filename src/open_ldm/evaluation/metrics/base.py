@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from open_ldm.core.counted import counted
 from open_ldm.core.errors import ConfigError, DataError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, Estimate
 from open_ldm.evaluation.statistics import Statistics
@@ -60,4 +61,6 @@ def at_least(least: int, metric: str, samples: Statistics, reference: Statistics
     """Raise DataError when a set has fewer than `least` single pictures."""
     for what, each in (("samples", samples), ("reference data", reference)):
         if each is not None and len(each.rows) < least:
-            raise DataError(f"{metric}: the {what} hold only {len(each.rows)} pictures", needed=f"at least {least} pictures")
+            raise DataError(
+                f"{metric}: the {what} hold only {counted(len(each.rows), 'picture')}", needed=f"at least {least} pictures"
+            )

@@ -48,7 +48,7 @@ class OpenLdmPipeline(DiffusionPipeline):
             controls: Values of controls as `ldm sample` takes them, such as {"size": "96x96", "flip": "0"}.
             negative_prompt: What guidance leads away from, instead of the empty caption.
             seed: Of the first picture of each prompt, the next has the next; or the seeds of all of them.
-            num_images: Of each prompt or class, where one seed is given.
+            num_images: Of each prompt or class. Beside several seeds it may be left out, and is their number otherwise.
             num_inference_steps: Steps of the solver; None for the model's own, as for all that follow.
             guidance_scale: For what is shown; 1 is none.
             control_scale: For controls; 1 is none.
@@ -61,7 +61,7 @@ class OpenLdmPipeline(DiffusionPipeline):
             The pictures of the first prompt or class, then those of the next.
 
         Raises:
-            ValueError: An argument is of another kind, or an empty list.
+            ValueError: An argument is of another kind, or an empty list, or there are more pictures than seeds.
             Exception: The model does not know what is asked for, or it would have no effect, as in `ldm sample`.
         """
         if output_type not in _OUTPUT_TYPES:
@@ -119,7 +119,13 @@ def _seeds(seed: Any, num_images: Any) -> list[int]:
     """The seeds of each prompt's pictures: those that are given, or as many as pictures from the first one on."""
     count = _whole("num_images", num_images, 1)
     seeds = [_whole("seed", one, 0) for one in _several("seed", seed)]
-    return seeds if _is_several(seed) else list(range(seeds[0], seeds[0] + count))
+    if not _is_several(seed):
+        return list(range(seeds[0], seeds[0] + count))
+    if count not in (1, len(seeds)):
+        raise ValueError(
+            f"num_images={count} beside {len(seeds)} seeds; needed: a seed for each; fix: leave num_images out"
+        )
+    return seeds
 
 
 def _text(name: str, given: Any) -> str:

@@ -65,7 +65,7 @@ STUDY = Study(
     ),
     scales={
         "tiny": [_setting(16, 32, 4000, 2400)],
-        "small": [_setting(32, 64, 51_200, 12_800, 32, SMALL_NET, seeds=3)],
+        "small": [_setting(24, 48, 51_200, 12_800, 32, SMALL_NET, seeds=3)],
         "paper": [
             Setting(
                 "imagenet 512 px",
