@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from open_ldm.commands.choices import members_of
 from open_ldm.commands.evaluate import evaluator
+from open_ldm.commands.evaluate import pictures as evaluated_pictures
 from open_ldm.commands.evaluate import reference as evaluate_reference
 from open_ldm.commands.evaluate.collector import Collector
-from open_ldm.commands.evaluate.config import AnyMetric, EvaluationConfig, InfluenceMetric
+from open_ldm.commands.evaluate.config import AnyMetric, EvaluationConfig, InfluenceMetric, LPIPSMetric
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.evaluate.influence import measure_influence
-from open_ldm.commands.evaluate.lpips import OTHER_NOISE
+from open_ldm.commands.evaluate.lpips import OTHER_NOISE, measure_lpips
 from open_ldm.commands.evaluate.options import fit_config_from
 from open_ldm.commands.evaluate.parts import PartCollected, Parts
 from open_ldm.commands.evaluate.pictures import SampledPictures, open_evaluated
@@ -37,6 +38,7 @@ from open_ldm.evaluation.features import RandomConfig, build_extractor
 from open_ldm.evaluation.features.distance import distance
 from open_ldm.evaluation.features.random import RandomExtractor
 from open_ldm.evaluation.parts import PartFolder
+from open_ldm.evaluation.stored import store
 from open_ldm.sources.shapes import ShapesConfig
 from tests.cli.conftest import ldm
 from tests.core.threads_world import in_threads
@@ -104,6 +106,15 @@ def test_lpips_compares_pictures_of_one_condition_that_differ_in_their_noise(eva
     assert result["value"] == pytest.approx(float(apart.mean()), rel=1e-5) and result["value"] > 0
     assert result["passport"]["sampling.seeds"] == "0..2, and each with 2^32 more"
     assert result["passport"]["metric"] == "lpips(one condition, two noises)"
+
+
+def test_lpips_needs_layers_and_says_what_has_them(text_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated = open_evaluated(text_run, EvaluationConfig(metrics=("lpips",), n=3), None, "train", "cpu")
+    extractor = build_extractor(RandomConfig.model_validate(yaml.safe_load(SMALL)), torch.device("cpu"))
+    monkeypatch.setattr(extractor, "id", replace(extractor.id, name="inception"))
+    assert isinstance(evaluated, SampledPictures)
+    with pytest.raises(ConfigError, match=r"inception gives none; needed: lpips, classifier or random; fix: --extractor"):
+        measure_lpips(evaluated, LPIPSMetric(), [extractor], EvaluationConfig(metrics=("lpips",)).bootstrap)
 
 
 def test_pictures_of_a_run_and_the_same_pictures_in_a_folder_get_the_same_values(
@@ -330,6 +341,33 @@ def test_a_value_of_the_same_protocol_is_replaced_and_others_are_kept(evaluate: 
         evaluate(given, "--against", against, "--metrics", "kid", "--n", n)
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())["results"]
     assert sorted(one["passport"]["n"] for one in kept) == ["12", "14"]
+
+
+def test_given_pictures_are_all_read_unless_a_number_is_given(
+    evaluate: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, against = folder_of(noise(14), tmp_path / "given"), folder_of(noise(20, seed=1), tmp_path / "against")
+    monkeypatch.setattr(evaluated_pictures, "_SAMPLED", 12)  # how many of a run
+    common = ["--against", against, "--metrics", "kid"]
+    assert evaluate(given, *common)["results"][0]["count"] == 14
+    monkeypatch.setattr(evaluated_pictures, "_READ", 13)
+    arguments = [given, *common, "--extractor", SMALL, "--cache", tmp_path / "cache"]
+    code, _, error = ldm(capsys, "evaluate", *arguments)
+    assert code == 0 and "note: the first 13 of 14 pictures are read; --n 14 reads all" in error
+    code, _, error = ldm(capsys, "evaluate", *arguments, "--n", 12)
+    assert code == 0 and "note" not in error
+
+
+def test_what_was_kept_of_an_earlier_evaluation_stays(evaluate: Any, tmp_path: Path) -> None:
+    against = folder_of(noise(40), tmp_path / "against")
+    common = [folder_of(noise(12, seed=2), tmp_path / "given"), "--against", against, "--metrics"]
+    near = evaluate(*common, "neighbours")["neighbours"]
+    evaluate(*common, "kid")
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["neighbours"] == near
+    for control in ("size", "flip"):
+        store(tmp_path, [], None, {}, {"control_effect": {control: 1}, "held_out": {control: 1}})
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["control_effect"] == {"size": 1, "flip": 1} and content["held_out"] == {"flip": 1}
 
 
 def test_the_reference_is_measured_once_and_again_when_it_is_damaged_or_changed(

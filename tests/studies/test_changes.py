@@ -55,6 +55,23 @@ def test_checkpoints_at_the_points_that_are_measured_are_the_studys() -> None:
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        "sampling.steps=50",
+        "sampling.solver=heun",
+        "sampling={steps: 50}",
+        "sampling.guidance.semantic_scale=3",
+        "sampling.guidance={semantic_scale: 3}",
+    ],
+)
+def test_how_a_study_samples_is_not_given(change: str) -> None:
+    for study in ("text-padding", "resolution-transfer"):
+        with pytest.raises(ConfigError, match=r"this study samples with sampling\..* the recipe says; fix: leave it out"):
+            require_arms_differ(study_of(study), "tiny", [change])
+    require_arms_differ(study_of("text-padding"), "tiny", ["sampling.batch_size=8", "sampling.guidance.control_scale=2"])
+
+
+@pytest.mark.parametrize(
     ("study", "changes"),
     [
         ("text-padding", ["training.samples=64", "data.source.length=100"]),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.overrides import require_given_once
 from open_ldm.evaluation.features.classifier_fit import is_fitted
@@ -129,6 +130,19 @@ def test_commands_say_each_setting_once_and_that_of_the_user(tmp_path: Path) -> 
         require_given_once(job.command)
         assert "training.samples=12" in job.command and job.recipe.training.samples == 12
         assert job.recipe == load_recipe(job.command[2], job.command[3:-2])
+
+
+def test_seeds_are_measured_at_the_same_points_whatever_stops_saved_in_between(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    (setting,) = study.settings("tiny")
+    setting = replace(setting, protocol=replace(setting.protocol, points=4))
+    changes = ("training.samples=92",)
+    job = next(jobs_of(study, setting, tmp_path / "out", Choice(overrides=changes)))
+    assert job.recipe.training.keep_checkpoints >= 92 // 4 + 1  # none goes, however often it is stopped
+    for seen in (0, 24, 28, 32, 48, 60, 72, 84, 92):
+        (job.run / "checkpoints" / f"samples-{seen:012d}").mkdir(parents=True)
+    runner = Runner(study, "tiny", tmp_path / "out", Choice(overrides=changes), silent=True)
+    assert [samples_seen_of(path.name) for path in runner._models(setting, job)] == [24, 48, 72, 92]
 
 
 def test_a_signal_while_an_arm_is_measured_tells_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

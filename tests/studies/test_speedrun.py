@@ -22,7 +22,7 @@ from open_ldm.studies.speedrun.curve import Curve, Point, seconds_of_training, t
 from open_ldm.studies.speedrun.found import Found
 from open_ldm.studies.speedrun.level import Level
 from open_ldm.studies.speedrun.settings import sides_of, training_of
-from open_ldm.studies.speedrun.table import BEGIN, END, rows_of, update_table
+from open_ldm.studies.speedrun.table import BEGIN, END, level_in_words, rows_of, update_table
 from tests.runs.tiny import tiny_recipe
 from tests.studies.small import FIT
 
@@ -127,7 +127,7 @@ def test_a_row_names_the_seeds_and_the_processors_of_its_own_trainings(tmp_path:
     (tmp_path / "out" / "base-seed200").mkdir(parents=True)
     (tmp_path / "out" / "base-seed200" / "speedrun-began.json").write_text('{"busy_cores": 0.0, "machine": "another"}')
     found = run.run()
-    assert found.machine.startswith("another; ") and "| 200 to 201 |" in rows_of(found)["| demo | base |"]
+    assert found.machine.startswith("another; ") and "| 200 to 201 |" in rows_of(found)[f"| {level_in_words(level)} | base |"]
 
 
 def speedrun(out: Path, *more: str, choice: Choice = CHOICE, changes: tuple[str, ...] = DATA, name: str = "tuned") -> Speedrun:
@@ -277,11 +277,15 @@ def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -
     rows = [line for line in text.splitlines() if line.startswith("| ") and "level of" not in line]
     assert (
         len(rows) == 2
-        and rows[1].split(" | ")[:2] == ["| tiny", "tuned"]
+        and rows[1].split(" | ")[:2] == [f"| {level_in_words(found.level)}", "tuned"]
         and "`ldm speedrun tiny`" in rows[1]
         and "7 to 8" in rows[1]
     )
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1 and text.endswith("Below.\n")
+    update_table(page, replace(found, level=replace(found.level, recipe="tiny training.samples=8", values={"fid": 1.0})))
+    levels = [line.split(" | ")[0] for line in page.read_text().splitlines() if line.startswith("| tiny")]
+    assert len(levels) == 4 and len(set(levels)) == 2  # what another level was set by is no row of this one
+    assert sum("tiny `training.samples=8`, level " in level for level in levels) == 2
     page.write_text("# No place\n")
     with pytest.raises(ConfigError, match="no place for records"):
         update_table(page, found)

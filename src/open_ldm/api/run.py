@@ -216,7 +216,7 @@ class EvaluateOptions(TypedDict, total=False):
 
     metrics: Metric | Sequence[Metric]
     extractors: Extractor | Sequence[Extractor]
-    n: int
+    n: int | None
     seed: int
     controls: Mapping[str, str | float | None] | None
     settings: Override | Sequence[Override]
@@ -234,7 +234,7 @@ def evaluate(
     *,
     metrics: Metric | Sequence[Metric] = evaluating.DEFAULT_METRICS,
     extractors: Extractor | Sequence[Extractor] = (),
-    n: int = 1000,
+    n: int | None = None,
     seed: int = 0,
     controls: Mapping[str, str | float | None] | None = None,
     settings: Override | Sequence[Override] = (),
@@ -253,7 +253,7 @@ def evaluate(
             settings.
         extractors: What sees the pictures: a folder of `ldm evaluate fit-features`, Inception's weights file, a DINOv2 or CLIP
             folder, `"random"`, or a mapping of `kind` and settings. Every metric is measured by each that can.
-        n: How many pictures, at least 1.
+        n: How many pictures, at least 1; None samples 1,000, and reads given ones all, up to 50,000.
         seed: Of the first picture; the next has the next seed.
         controls: Control values of all pictures, such as `{"size": "256x256"}`.
         settings: Other settings of the evaluation, such as `"sampling.steps=20"` or `{"metrics.kid.subset_size": 100}`.

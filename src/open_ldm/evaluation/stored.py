@@ -14,6 +14,8 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.protocol import Result
 
 FILE = "evaluation.json"
+_BY_CONTROL = ("content_change", "control_effect")
+"""Entries of which every control has its own, so that one control's does not replace another's."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,18 @@ def stored_results(folder: Path) -> list[Stored]:
     Raises:
         ConfigError: The file is damaged.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[list[Stored], dict[str, Any]]:
+    """The results of a folder's evaluation.json, and its further entries. Raises ConfigError as `stored_results`."""
     path = folder / FILE
     if not path.is_file():
-        return []
+        return [], {}
     try:
-        return [Stored.from_json(one) for one in parse_json(path.read_text(encoding="utf-8"), finite=False)["results"]]
+        content = parse_json(path.read_text(encoding="utf-8"), finite=False)
+        more = {name: value for name, value in content.items() if name not in ("results", "refused")}
+        return [Stored.from_json(one) for one in content["results"]], more
     except ConfigError as error:
         raise ConfigError(f"{path} cannot be read: {error.problem}", fix=error.fix) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -67,7 +76,8 @@ def store(
         results: What was measured now.
         samples_seen: By the model; None for pictures of no known model.
         refused: {metric: reason} of this evaluation.
-        details: Further entries of the file, of this evaluation.
+        details: Further entries of the file, of this evaluation. Earlier ones that it has not stay; of what is kept for each
+            control, also those of other controls.
 
     Returns:
         The file.
@@ -75,7 +85,12 @@ def store(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     new = [Stored(result, samples_seen, now) for result in results]
     taken = {(one.estimate.name, one.protocol.id) for one in results}
-    kept = [one for one in stored_results(folder) if (one.result.estimate.name, one.result.protocol.id) not in taken]
-    content = {"results": [one.to_json() for one in [*kept, *new]], "refused": dict(refused), **details}
+    earlier, more = _read(folder)
+    kept = [one for one in earlier if (one.result.estimate.name, one.result.protocol.id) not in taken]
+    for name in _BY_CONTROL:
+        if name in details:
+            more[name] = {**more.get(name, {}), **details[name]}
+    more |= {name: value for name, value in details.items() if name not in _BY_CONTROL}
+    content = {"results": [one.to_json() for one in [*kept, *new]], "refused": dict(refused), **more}
     write_json(folder / FILE, content)
     return folder / FILE

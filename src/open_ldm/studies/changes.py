@@ -68,6 +68,7 @@ def require_arms_differ(study: Study, scale: str, overrides: Sequence[str]) -> N
             values = {each.name: own.get(name, _NOTHING) for each, own in zip(trainings, measured, strict=True)}
             if len(set(values.values())) > 1 and any(old.get(name) != new.get(name) for old, new in pairs):
                 raise _erased(setting, name, values, overrides)
+        _require_sampled_otherwise(setting, overrides)
 
 
 def _require_left_to_study(setting: Setting, overrides: Sequence[str]) -> None:
@@ -77,6 +78,18 @@ def _require_left_to_study(setting: Setting, overrides: Sequence[str]) -> None:
             if own := next((own for own in set_by_study if is_within(name, own)), None):
                 raise ConfigError(
                     f"{cut(text)} was given, and a study sets {own} of its trainings itself", fix=set_by_study[own]
+                )
+
+
+def _require_sampled_otherwise(setting: Setting, overrides: Sequence[str]) -> None:
+    """Refuse settings of sampling in whose place the protocol has its own."""
+    sampled = _as_json(flattened(dict(setting.protocol.sampling), "sampling"))
+    for text in overrides:
+        for name in settings_in(text):
+            if own := next((own for own in sampled if is_within(name, own) or is_within(own, name)), None):
+                raise ConfigError(
+                    f"{cut(text)} was given, and this study samples with {own}={sampled[own]} whatever the recipe says",
+                    fix="leave it out",
                 )
 
 

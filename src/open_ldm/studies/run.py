@@ -31,6 +31,7 @@ from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
+from open_ldm.runs.saving import is_due
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
@@ -134,8 +135,9 @@ def _points(setting: Setting, recipe: str, changes: Sequence[str]) -> list[str]:
     points = setting.protocol.points
     if points == 1:
         return []
-    samples = load_recipe(recipe, changes).training.samples
-    return [f"training.checkpoint_every_samples={samples // points}", f"training.keep_checkpoints={points + 2}"]
+    training = load_recipe(recipe, changes).training
+    kept = training.samples // training.batch_size + 2  # all, also those of stops
+    return [f"training.checkpoint_every_samples={training.samples // points}", f"training.keep_checkpoints={kept}"]
 
 
 def require_same_training(job: Job) -> None:
@@ -255,9 +257,11 @@ class Runner:
         return any(each.samples_seen not in done for each in found)
 
     def _models(self, setting: Setting, job: Job) -> list[Path]:
-        """Checkpoints to measure, in the order of training."""
-        names = sorted(CheckpointFolder(job.run / "checkpoints").names())[-setting.protocol.points :]
-        return [job.run / "checkpoints" / name for name in names if samples_seen_of(name)]
+        """Checkpoints to measure, in the order of training; none that a stop saved in between, where other seeds have none."""
+        training, points = job.recipe.training, setting.protocol.points
+        seen = {name: samples_seen_of(name) for name in sorted(CheckpointFolder(job.run / "checkpoints").names())}
+        names = [name for name, count in seen.items() if count >= training.samples or (count and is_due(training, count))]
+        return [job.run / "checkpoints" / name for name in names[-points:]]
 
     def _evaluator(self, setting: Setting) -> Evaluator:
         features = setting.protocol.features

@@ -154,15 +154,15 @@ class EvaluationConfig(Config):
     """`metrics`: names, or their settings; `extractors`: what sees the pictures; every metric is measured by each that can.
     What is given twice counts once.
 
-    `n` pictures are sampled with seeds `seed`, `seed` + 1, ...; of given pictures the first `n` are read. `against_n`: as many
-    pictures of the data at most (null: all). `size_px`: given pictures are brought to this size (one number, or height and
-    width); null needs all of one size. `sampling`: changes to the run's settings; `controls`: option -> value. `labels`: of a
-    run on classes: random, as often as in the data, or equal, every class in turn.
+    `n` pictures are sampled with seeds `seed`, `seed` + 1, ... (null: 1,000); of given pictures the first `n` are read (null:
+    all, up to 50,000). `against_n`: as many pictures of the data at most (null: all). `size_px`: given pictures are brought to
+    this size (one number, or height and width); null needs all of one size. `sampling`: changes to the run's settings;
+    `controls`: option -> value. `labels`: of a run on classes: random, as often as in the data, or equal, every class in turn.
     """
 
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
     extractors: tuple[FeatureConfig, ...] = ()
-    n: int = Field(default=1000, ge=1)
+    n: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     against_n: int | None = Field(default=10_000, ge=1)
     size_px: int | tuple[int, int] | None = None

@@ -41,7 +41,7 @@ def evaluate_run(
     metrics: Sequence[str | Mapping[str, Any]],
     *,
     extractors: Sequence[FeatureConfig] = (),
-    n: int = 1000,
+    n: int | None = None,
     seed: int = 0,
     against_n: int | None = 10_000,
     sampling: Mapping[str, Any] | None = None,
@@ -53,7 +53,7 @@ def evaluate_run(
     device: DeviceName = "auto",
     silent: bool = True,
 ) -> Evaluation:
-    """Measure a run (or checkpoint), sampling `n` pictures, or a folder or shards of pictures.
+    """Measure a run (or checkpoint), sampling `n` pictures (1,000), or the first `n` (all) of a folder or shards of pictures.
 
     `against`: as `open_against`; None is the run's own data. `metrics`: kinds, or mappings with `kind` and settings.
     `sampling`: changes to the run's settings, nested as in a recipe. The rest as in `evaluate` and `EvaluationConfig`.
@@ -187,6 +187,8 @@ def _opened(
     pictures = open_evaluated(given, config, data, part, device)
     if isinstance(pictures, SampledPictures):
         data = pictures.data
+    elif config.n is None and world.leads and (left_out := pictures.left_out):
+        print(f"note: {left_out}", file=sys.stderr)
     if world.size > 1:
         world.agreed("what is measured", _measured(pictures, data, config))
     folder = out or (run_folder_of(given) if isinstance(pictures, SampledPictures) else None)

@@ -66,7 +66,12 @@ def measure_influence(
 
 def layered(extractors: Sequence[FeatureExtractor]) -> FeatureExtractor:
     """Return the first extractor with layers, or else the first."""
-    return next((one for one in extractors if one.id.name.split(" ")[0] in LAYERED), extractors[0])
+    return next((one for one in extractors if has_layers(one)), extractors[0])
+
+
+def has_layers(extractor: FeatureExtractor) -> bool:
+    """Whether an extractor gives maps of its layers, not a vector alone."""
+    return extractor.id.name.split(" ")[0] in LAYERED
 
 
 def influence_config(pictures: SampledPictures, metric: InfluenceMetric, extractor: FeatureExtractor) -> ControlInfluenceConfig:
@@ -77,5 +82,5 @@ def influence_config(pictures: SampledPictures, metric: InfluenceMetric, extract
         values = values_of(pictures, metric.control, None, metric.kind)
         if metric.control == "size" and small is None:
             small = tuple(words for side, words in zip(SIDES, values, strict=True) if side < 1)
-    over = metric.over or ("layers" if extractor.id.name.split(" ")[0] in LAYERED else "vectors")
+    over = metric.over or ("layers" if has_layers(extractor) else "vectors")
     return ControlInfluenceConfig(control=metric.control, values=values, small=small or (), over=over)

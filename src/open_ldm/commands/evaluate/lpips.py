@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from open_ldm.commands.evaluate.config import LPIPSMetric
-from open_ldm.commands.evaluate.influence import layered
+from open_ldm.commands.evaluate.influence import has_layers, layered
 from open_ldm.commands.evaluate.pictures import SampledPictures
 from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from open_ldm.evaluation.features import FeatureExtractor
 from open_ldm.evaluation.metrics.control_influence import ControlInfluenceConfig, ControlledPictures, pair_distances
@@ -35,6 +36,12 @@ def measure_lpips(
     """
     world = world or World()
     extractor = layered(extractors)
+    if not has_layers(extractor):
+        raise ConfigError(
+            f"lpips compares layers of an extractor, and {extractor.id.name} gives none",
+            needed="lpips, classifier or random",
+            fix="--extractor random, or the weights of LPIPS",
+        )
     seeds = pictures.seeds[: metric.pictures]
 
     def batches() -> Iterator[ControlledPictures]:
@@ -50,7 +57,7 @@ def measure_lpips(
     pairs = pair_distances(batches(), extractor, _PAIR, world=world)
     sampling = {**pictures.sampling, "seeds": f"{seeds_in_words(seeds)}, and each with 2^32 more"}
     protocol = build_protocol(
-        "lpips(one condition, two noises)",
+        _PROTOCOL,
         pairs.extractor,
         pairs.size_px,
         str(len(pairs.numbers)),

@@ -25,7 +25,7 @@ def config_from(
     controls: Mapping[str, str],
     overrides: Sequence[str],
     *,
-    n: int,
+    n: int | None,
     seed: int,
 ) -> EvaluationConfig:
     """Return the settings of an evaluation; metrics and extractors are named, or given with their settings.

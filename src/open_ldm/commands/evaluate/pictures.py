@@ -34,6 +34,9 @@ from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.sources.loader import open_data
 
+_SAMPLED, _READ = 1000, 50_000
+"""Pictures where no number is given: sampled from a run, and of given ones at most, as many as published FID values rest on."""
+
 
 class EvaluatedPictures(Protocol):
     """Pictures to measure. `size_px` (height, width); `sampling`: how they were sampled, in words, for protocols;
@@ -176,6 +179,13 @@ class GivenPictures:
     def __len__(self) -> int:
         return min(self.count, len(self.source))
 
+    @property
+    def left_out(self) -> str | None:
+        """In words, how many pictures are there and not read; None where all are."""
+        if (there := len(self.source)) == len(self):
+            return None
+        return f"the first {len(self):,} of {there:,} pictures are read; --n {there} reads all"
+
     def batches(self, world: World, skip: int = 0) -> Iterator[Pictures]:
         """This process's share."""
         return pictures_of(self.source, self.size_px, count=self.count, world=world, skip=skip)
@@ -205,16 +215,16 @@ def open_evaluated(
         run = _of_size(load_run(given, device), config.size_px)
         content = changed(run.recipe.sampling.model_dump(mode="json"), config.sampling)
         settings = validate(SamplingConfig, content, source="sampling")
-        seeds = range(config.seed, config.seed + config.n)
+        seeds = range(config.seed, config.seed + (config.n or _SAMPLED))
         shown = _of_bucket(run, open_data(run.recipe.data, part) if data is None else data)
         return SampledPictures(run, settings, seeds, config.controls, shown, config.labels == "equal")
     if config.sampling or config.controls or config.seed or config.labels != "random":
         raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control, labels and sampling.* out")
     source = open_against(given) if given.suffix in (".yaml", ".yml") else open_pictures(given)
     if config.size_px is None:
-        return GivenPictures(source, config.n, _common_size(source))
+        return GivenPictures(source, config.n or _READ, _common_size(source))
     height, width = (config.size_px, config.size_px) if isinstance(config.size_px, int) else config.size_px
-    return GivenPictures(source, config.n, (height, width))
+    return GivenPictures(source, config.n or _READ, (height, width))
 
 
 def _of_size(run: LoadedRun, size_px: int | tuple[int, int] | None) -> LoadedRun:

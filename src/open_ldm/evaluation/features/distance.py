@@ -24,7 +24,7 @@ def distance(one: Features, other: Features, over: DistanceName) -> Tensor:
         apart: Tensor = (one.vectors.double() - other.vectors.double()).norm(dim=1)
         return apart
     if not one.layers:
-        raise ConfigError("this extractor gives no layers", needed="lpips, classifier or random", fix="distance=vectors")
+        raise ConfigError("this extractor gives no layers", needed="lpips, classifier or random", fix="over=vectors")
     total = torch.zeros(len(one.vectors), dtype=torch.float64, device=one.vectors.device)
     for f, g in zip(one.layers, other.layers, strict=True):
         total += (f.double() - g.double()).square().sum(dim=1).mean(dim=(1, 2))

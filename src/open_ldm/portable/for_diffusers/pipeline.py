@@ -122,9 +122,7 @@ def _seeds(seed: Any, num_images: Any) -> list[int]:
     if not _is_several(seed):
         return list(range(seeds[0], seeds[0] + count))
     if count not in (1, len(seeds)):
-        raise ValueError(
-            f"num_images={count} beside {len(seeds)} seeds; needed: a seed for each; fix: leave num_images out"
-        )
+        raise ValueError(f"num_images={count} beside {len(seeds)} seeds; needed: a seed for each; fix: leave num_images out")
     return seeds
 
 

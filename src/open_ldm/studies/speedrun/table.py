@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_text
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.others import MANY
 from open_ldm.studies.speedrun.found import Found
+from open_ldm.studies.speedrun.level import Level
 
 BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
 _HEADER = (
@@ -20,7 +23,7 @@ _HEADER = (
 def rows_of(found: Found) -> dict[str, str]:
     """Return the rows of a speedrun, by the first two cells, which name a row."""
     rows = {}
-    level = Path(shlex.split(found.level.recipe)[0]).stem
+    level = level_in_words(found.level)
     for name, times in found.times.items():
         key = f"| {level} | {name} |"
         cells = []
@@ -38,6 +41,16 @@ def rows_of(found: Found) -> dict[str, str]:
         cells.append(f"`{shlex.join(found.command)}`".replace("|", "\\|"))
         rows[key] = f"{key} {' | '.join(cells)} |"
     return rows
+
+
+def level_in_words(level: Level) -> str:
+    """Return 'demo `training.samples=9000`, level 1a2b3c4d': its recipe, what was changed, and a hash of all that sets it.
+
+    Rows that name one level were measured against the same values, in the same way.
+    """
+    recipe, *changes = shlex.split(level.recipe)
+    changed = f" `{shlex.join(changes)}`" if changes else ""
+    return f"{Path(recipe).stem}{changed}, level {hash_content(asdict(level))[:8]}".replace("|", "&#124;")
 
 
 def read_table(path: Path) -> str:
