@@ -33,11 +33,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import open_ldm
 import train_step
 from contender import MODELS, ModelName, Setting, as_people_train
 from contenders import build
 from open_ldm.core.device import DtypeName, set_up_machine
-from open_ldm.core.files import write_json
+from open_ldm.core.files import hash_file, write_json
+from open_ldm.core.hashes import hash_content
 from open_ldm.core.others import MANY, cores_of_others
 
 PARTS = ("step", "sampling", "encode", "start", "trainer", "shared")
@@ -217,10 +219,27 @@ def where(device: torch.device) -> dict[str, Any]:
     }
 
 
-def run(jobs: Sequence[Job], file: Path, minutes: float, *, refuse_busy: bool) -> dict[str, Any]:
+def code_here() -> str:
+    """A hash of the sources that are measured."""
+    root = Path(open_ldm.__file__).parent
+    files = sorted(path for folder in (root, Path(__file__).parent) for path in folder.rglob("*.py"))
+    return hash_content([hash_file(path) for path in files])[:12]
+
+
+def begun(file: Path, of: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file holds already. Raises SystemExit where that was measured of another size, code or machine."""
+    if not file.is_file():
+        return {**of, "cells": {}}
+    content: dict[str, Any] = json.loads(file.read_text())
+    if other := [name for name, value in of.items() if content.get(name) != value]:
+        told = ", ".join(f"{name} {content.get(name)} (now {of[name]})" for name in other)
+        raise SystemExit(f"error: {file} holds cells of {told}; fix: move it away, or name another --json")
+    return content
+
+
+def run(jobs: Sequence[Job], file: Path, minutes: float, *, refuse_busy: bool, size: str = "S") -> dict[str, Any]:
     """Run what the file does not hold yet, and write it after each cell."""
-    content: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"cells": {}}
-    content |= {"machine": where(torch.device("cpu"))}
+    content = begun(file, {"size": size, "code": code_here(), "machine": where(torch.device("cpu"))})
     until = time.monotonic() + 60 * minutes
     waiting = [job for job in jobs if "error" in content["cells"].get(job.name, {"error": ""})]
     for number, job in enumerate(waiting):
@@ -274,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not 0 < given.minutes < math.inf:
         parser.error("--minutes needs a number above 0")
     jobs = list(jobs_of(given.parts, given.size, given.dtypes or dtypes_here(), compiled=given.compiled))
-    run(jobs, given.json, given.minutes, refuse_busy=given.refuse_busy)
+    run(jobs, given.json, given.minutes, refuse_busy=given.refuse_busy, size=given.size)
 
 
 if __name__ == "__main__":

@@ -187,10 +187,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def counted(hits: Tensor, owners: Tensor, half: int) -> dict[str, Any]:
-    """Shares with 95 % bootstrap intervals over pictures: captions seen in training, held out."""
+    """Shares with 95 % bootstrap intervals over captions, whose pictures go together: seen in training, held out."""
     found = {}
     for title, chosen in (("seen", owners < half), ("held out", owners >= half)):
-        estimate = estimate_mean("nearest", hits[chosen].double(), BootstrapConfig())
+        shares = torch.stack([hits[owners == owner].double().mean() for owner in owners[chosen].unique()])
+        estimate = estimate_mean("nearest", shares, BootstrapConfig())
         found[title] = {"share": estimate.value, "low": estimate.low, "high": estimate.high, "pictures": int(chosen.sum())}
     return found
 

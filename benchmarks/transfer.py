@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
+from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.commands.demo import caption_groups
 from open_ldm.commands.sample import sample_pixels
 from open_ldm.commands.sample_options import settings_from
@@ -44,6 +45,7 @@ from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import Encoders, build_encoder, load_encoders
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
+from open_ldm.runs.saving import is_due
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.sources.loader import open_data, read_batches
@@ -136,8 +138,17 @@ class Runner:
     def __init__(self, study: Study, out: Path, samples: int, pretrain: int, points: int, changes: Sequence[str]) -> None:
         self.study, self.out, self.samples, self.pretrain, self.changes = study, out, samples, pretrain, changes
         self.points = points
+        self._require_same_settings()
         target = self._recipe((*study.target, *changes), samples)
         self.stats = f"latent_stats={json.dumps(_stats_of(target))}"
+
+    def _require_same_settings(self) -> None:
+        """Raise SystemExit where the folder holds arms of other settings, which would stand in one table with these."""
+        file = self.out / "settings.json"
+        now = {"samples": self.samples, "pretrain": self.pretrain, "points": self.points, "changes": list(self.changes)}
+        if file.is_file() and (then := json.loads(file.read_text())) != now:
+            raise SystemExit(f"error: {self.out} holds arms of {then}, not of {now}; fix: another --out")
+        write_json(file, now)
 
     def measured(self, name: str, seed: int) -> list[Point]:
         """The arm's points, trained and measured if they are not yet."""
@@ -150,9 +161,10 @@ class Runner:
         return [Point(samples, tuple(levels), agreed) for samples, levels, agreed in json.loads(told.read_text())]
 
     def _checkpoints(self, folder: Path) -> list[str]:
-        return [
-            name for name in reversed(CheckpointFolder(folder / "checkpoints").names()) if not name.endswith("-000000000000")
-        ]
+        """Those of the interval and the last one; none that a stop saved in between, where other seeds have none."""
+        training = self._recipe(self.study.target, self.samples).training
+        seen = {name: samples_seen_of(name) for name in reversed(CheckpointFolder(folder / "checkpoints").names())}
+        return [name for name, count in seen.items() if count and (is_due(training, count) or count >= training.samples)]
 
     def _train(self, arm: Arm, seed: int, folder: Path) -> None:
         start: list[str] = []

@@ -177,6 +177,11 @@ def test_the_bench_writes_after_each_cell_and_goes_on(
     busy = bench.run([cell("three")], file, 1.0, refuse_busy=True)["cells"]["three"]
     assert busy["error"].startswith("refused: other programs use 1.5 cores") and "three" not in seen
     assert bench.run([cell("three")], file, 1.0, refuse_busy=False)["cells"]["three"]["marked"] == "beside others"
+    with pytest.raises(SystemExit, match=r"bench\.json holds cells of size S \(now XS\); fix: move it away"):
+        bench.run([cell("three")], file, 1.0, refuse_busy=False, size="XS")
+    monkeypatch.setattr(bench, "code_here", lambda: "another")
+    with pytest.raises(SystemExit, match=r"holds cells of code \w+ \(now another\)"):
+        bench.run([cell("three")], file, 1.0, refuse_busy=False)
 
 
 def test_the_bench_measures_evaluations_and_encoding_by_turns(bench: ModuleType, tmp_path: Path) -> None:
