@@ -136,7 +136,7 @@ def _with_split(config: FileSourceConfig, wanted: str | None) -> tuple[FileSourc
         setting, marker, fix = error.fix.partition(_SPLIT)
         if setting or not marker:
             raise
-        split, there = fix.partition(",")[0], _SPLITS.search(error.problem)
+        split, there = fix.partition(", or data.source.path=")[0], _SPLITS.search(error.problem)
         taken = f"split: {split}{f' of {there[1]}' if there else ''}; {_SPLIT}NAME takes another"
         return config.model_validate({**config.model_dump(), "split": split}), taken
     return config, ""
