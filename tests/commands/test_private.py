@@ -12,13 +12,15 @@ def test_places_are_left_out_and_all_else_stays() -> None:
     recipe = {
         "init_from": {"source": "runs/hospital-x"},
         "data": {"source": {"kind": "folder", "path": "pictures", "columns": ["stain"]}},
-        "autoencoder": {"path": "", "note": "/data/models/vae"},
+        "cached": {"path": "s3://b", "remote": {"folder": "kept"}},
+        "autoencoder": {"path": "", "note": "/data/models/vae", "remote": "x"},
         "prompts": ["a/b", "~", "/", "50 % / 50 %"],
     }
     assert without_places(recipe, "not exported") == {
         "init_from": None,
         "data": {"source": {"kind": "folder", "path": "not exported", "columns": ["stain"]}},
-        "autoencoder": {"path": "", "note": "not exported"},
+        "cached": {"path": "not exported"},
+        "autoencoder": {"path": "", "note": "not exported", "remote": "x"},
         "prompts": ["a/b", "~", "/", "50 % / 50 %"],
     }
 

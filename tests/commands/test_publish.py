@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from open_ldm.commands.publish.space import publish_space
+from open_ldm.commands.publish.space import publish_space, recipe_here
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import write_json
+from open_ldm.runs.recipe import load_recipe
 from open_ldm.studio.api import sample_content
 from open_ldm.studio.models import Models
 from open_ldm.studio.play import PlayRequest, play
@@ -98,6 +99,15 @@ def test_autoencoder_and_text_models_lie_in_the_folder_and_no_path_is_told(
     assert play(Models([space / "model"], "cpu"), PlayRequest(model="model", **given), job()).pictures[0].png == wanted[0].png
     needed = (space / "requirements.txt").read_text()
     assert "transformers" in needed and "diffusers" in needed
+
+
+def test_how_shards_behind_a_network_are_read_is_left_out_with_their_address() -> None:
+    shards = "{kind: shards, path: s3://hospital-x/train, remote: {gigabytes: 500, folder: kept}}"
+    for source in (shards, f"{{kind: shrunk, short_side_px: [16, 32], of: {shards}}}"):
+        recipe = load_recipe("photos-dit", [f"data.source={source}"])
+        assert "gigabytes" in str(recipe.model_dump(mode="json"))
+        kept = recipe_here(recipe, has_vae=False, has_text=False).data.source.model_dump(mode="json")
+        assert (kept.get("of", kept)["path"], "hospital" in str(kept), "remote" in str(kept)) == ("not exported", False, False)
 
 
 def test_its_card_and_what_it_needs(tmp_path: Path, autoencoder: Path) -> None:

@@ -16,6 +16,7 @@ from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.given_files import config_of
 from open_ldm.sources.huggingface import HuggingFaceConfig
 from open_ldm.sources.shards import ShardsConfig
+from tests.cli.conftest import ldm as command
 from tests.data.conftest import make_bytes, make_tar
 
 datasets = pytest.importorskip("datasets")
@@ -39,6 +40,42 @@ def test_a_table_without_pictures_beside_pictures_does_not_hide_them(tmp_path: P
     folder = pictures(tmp_path / "p")
     datasets.Dataset.from_dict({"embedding": [0.5, 0.25]}).to_parquet(str(folder / "embeddings.parquet"))
     assert isinstance(config_of(folder), FolderConfig) and len(open_pictures(folder)) == 3
+
+
+def test_a_table_of_pictures_beside_others_names_these(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p")
+    table().to_parquet(str(folder / "t.parquet"))
+    assert isinstance(config_of(folder), HuggingFaceConfig)
+    assert "3 pictures in single files are not read: 0.png, 1.png, 2.png" in str(ldm.survey(folder))
+    assert "single files" not in str(ldm.survey(folder / "t.parquet"))
+
+
+def test_a_tar_file_of_pictures_beside_others_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pictures(tmp_path / "arch" / "cat").parent
+    pictures(folder / "dog")
+    make_tar(folder / "raw.tar", {"1.png": make_bytes(), "1.txt": b"words"})
+    said = (
+        f"{folder} holds pictures in 1 tar file, raw.tar, and 6 in single files, such as cat/0.png; needed: one of the two;"
+        " fix: move the others elsewhere, or name a recipe with data.source={kind: folder, path: ...}, or kind: shards"
+    )
+    for call in (config_of, open_pictures, ldm.survey):
+        with pytest.raises(DataError) as refused:
+            call(folder)
+        assert said in refused.value.one_line()
+    for verb in (("train", folder, "--dry-run"), ("data", "survey", folder)):
+        code, _, err = command(capsys, *verb)
+        assert code == 65 and said in err
+    for kind, count in (("shards", 1), ("folder", 6)):
+        code, out, _ = command(capsys, "data", "survey", "photos-dit", f"data.source={{kind: {kind}, path: {folder}}}")
+        assert code == 0 and out.startswith(f"{count} picture")
+    assert isinstance(config_of(folder / "raw.tar"), ShardsConfig)
+
+
+def test_a_tar_file_without_pictures_beside_pictures_does_not_hide_them(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p")
+    make_tar(folder / "notes.tar", {"readme.md": b"words"})
+    assert isinstance(config_of(folder, channels=1), FolderConfig)
+    assert "3 pictures" in str(found := ldm.survey(folder)) and "1 other file ignored: .tar 1" in str(found)
 
 
 def test_tables_and_shards_are_told_from_folders(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import shlex
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -276,11 +277,14 @@ def test_shards_without_a_table_are_indexed_through_the_network(
     for number in range(2):
         memory.pipe_file(f"/pictures/t-{number}.tar", (made / f"t-{number}.tar").read_bytes())
     path, folder = "memory://pictures/t-{0..1}.tar", tmp_path / "kept"
-    config = ShardsConfig.model_validate({"path": path, "remote": {"folder": folder}})
-    with pytest.raises(DataError, match="ldm data index memory://pictures"):
+    config = ShardsConfig.model_validate({"path": path, "columns": {"text": "caption"}, "remote": {"folder": folder}})
+    memory.pipe_file("/pictures/other.tar", (made / "t-2.tar").read_bytes())  # not of the pattern
+    with pytest.raises(DataError) as refused:
         config.open()
+    command = refused.value.fix.partition(", which")[0]
+    assert f"ldm data index '{path}' columns.text=caption " in refused.value.one_line()
     with pytest.raises(SystemExit) as ended:
-        main(["data", "index", path, f"remote.folder={folder}", "--json"])
+        main([*shlex.split(command)[1:], "--json"])
     assert not ended.value.code
     local = ShardsConfig(path=str(made)).open()
     assert [one[3] for one in contents(config.open())] == [one[3] for one in contents(local)[: 2 * COUNT]]

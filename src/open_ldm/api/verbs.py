@@ -14,17 +14,12 @@ from open_ldm.api.recipes import Override, RecipeLike, as_overrides, at_edition,
 from open_ldm.api.run import Run
 from open_ldm.commands import encode as encoding
 from open_ldm.commands import import_export
-from open_ldm.commands.survey import survey_data
+from open_ldm.commands.survey import data_named, survey_data
 from open_ldm.commands.train import default_folder, train_recipe
 from open_ldm.commands.transfer import overrides_to_start_from
 from open_ldm.data.survey import DataSurvey
-from open_ldm.run_folder.folder import is_run
-from open_ldm.runs.autoencoder.recipe import load_any_recipe
-from open_ldm.runs.catalogue import is_packaged
 from open_ldm.runs.editions import as_edition_begun
 from open_ldm.runs.recipe import Recipe
-from open_ldm.runs.recipe_files import require_recipe_or_pictures
-from open_ldm.sources.hub_table import is_table
 
 
 @in_python
@@ -152,8 +147,9 @@ def survey(data: Run | RecipeLike, *overrides: Override, decode: bool = False) -
     """Look at a data set: layout, sizes, classes, captions, and pictures that cannot be used.
 
     Args:
-        data: A folder of pictures, shards or a table; or a recipe, given as for `train`, or a run, whose data are looked at.
-        *overrides: Changes to the recipe.
+        data: A folder of pictures, shards, a table or an .npz array; or a recipe, given as for `train`, or a run, whose data
+            are looked at.
+        *overrides: Changes to the recipe; for pictures without one to a guess, which is printed.
         decode: Decode every picture, which finds damage behind the header.
 
     Returns:
@@ -166,20 +162,9 @@ def survey(data: Run | RecipeLike, *overrides: Override, decode: bool = False) -
     if isinstance(data, Run):
         return survey_data(load_recipe(data.recipe, *changes), decode=decode)
     if isinstance(data, str | os.PathLike):
-        path = Path(data)
-        if not changes and _holds_pictures(path):
-            return survey_data(path, decode=decode)
-        require_recipe_or_pictures(os.fspath(data))
-        return survey_data(load_any_recipe(os.fspath(data), changes), decode=decode)
+        return survey_data(data_named(os.fspath(data), changes), decode=decode)
     return survey_data(load_recipe(data, *changes), decode=decode)
 
 
 def _load(recipe: RecipeLike, overrides: Sequence[str]) -> Recipe:
     return load_recipe(recipe, *overrides)
-
-
-def _holds_pictures(path: Path) -> bool:
-    """Whether a path is a folder, shards or a table of pictures, and neither a recipe nor a run."""
-    if is_packaged(str(path)) or is_run(path):
-        return False
-    return path.is_dir() or path.suffix == ".tar" or is_table(path) or any(letter in path.name for letter in "*?{")

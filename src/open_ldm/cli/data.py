@@ -59,21 +59,13 @@ def survey(
 ) -> int:
     """What the data set holds: layout, sizes, classes, captions, and pictures that cannot be used."""
     from open_ldm.commands.duplicates import duplicates_of
-    from open_ldm.commands.guess import with_guess
-    from open_ldm.commands.survey import survey_data
-    from open_ldm.runs.autoencoder.recipe import load_any_recipe
-    from open_ldm.runs.recipe_files import is_array
+    from open_ldm.commands.survey import data_named, survey_data
 
     if out is not None and not duplicates:
         raise ConfigError("--out has no effect without --duplicates", fix="leave it out")
-    if is_array(recipe):
-        if overrides or duplicates:
-            raise ConfigError(f"settings and --duplicates have no effect on the array of {recipe}", fix="leave them out")
-        found, twice = survey_data(Path(recipe).expanduser(), decode=decode), None
-    else:
-        resolved = load_any_recipe(*with_guess(recipe, overrides or ()))
-        found = survey_data(resolved, decode=decode)
-        twice = duplicates_of(resolved.data, out, silent=as_json) if duplicates else None
+    data = data_named(recipe, overrides or (), duplicates=duplicates)
+    found = survey_data(data, decode=decode)
+    twice = duplicates_of(data.data, out, silent=as_json) if duplicates and not isinstance(data, Path) else None
     if as_json:
         print_json(found.to_json() | ({"duplicates": twice.to_json()} if twice else {}))
     else:

@@ -12,7 +12,7 @@ from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
 from open_ldm.core.pictures import grid, save_png
 from open_ldm.data.duplicates import Duplicates, Pair, find_duplicates
-from open_ldm.data.holdout import HoldoutConfig
+from open_ldm.data.holdout import HoldoutConfig, divide
 from open_ldm.data.sample import BadPicture, Source
 from open_ldm.data.transforms import CenterCrop, TransformConfig, transform
 from open_ldm.sources import open_source
@@ -97,16 +97,16 @@ def report_duplicates(
         silent: Show no progress.
 
     Raises:
+        ConfigError: The data have no column `holdout.by`.
         DiskError: The disk refuses.
     """
+    held_out = None if holdout is None else divide(source, holdout)[0]
     with Progress(len(source), label="compare", unit="pictures", silent=silent) as progress:
         found = find_duplicates(source, lambda done: progress.update(done))
 
     def across(pair: Pair) -> bool:
         """Whether the hold-out divides a pair."""
-        if holdout is None:
-            return False
-        return holdout.holds_out(source.sample_id(pair.first)) != holdout.holds_out(source.sample_id(pair.second))
+        return held_out is not None and bool(held_out[pair.first] != held_out[pair.second])
 
     pairs = tuple(sorted(found.pairs, key=lambda pair: not across(pair)))  # stable: within both parts the order stays
     found = Duplicates(pairs, found.pictures, found.flat, found.bad, found.more)

@@ -26,6 +26,8 @@ from open_ldm.sources.folder import FolderConfig, FolderSource
 from open_ldm.sources.given_files import config_of
 from open_ldm.sources.hub_table import TABLE_SUFFIXES
 from open_ldm.sources.huggingface import HuggingFaceConfig, HuggingFaceSource
+from open_ldm.sources.network import is_remote
+from open_ldm.sources.shard_paths import is_pattern
 from open_ldm.sources.shards import ShardsConfig, ShardsSource
 
 _LOOKED_AT = 16
@@ -66,18 +68,20 @@ class Guess:
 
 
 def is_data(given: str) -> bool:
-    """Tell whether what stands in the place of a recipe is a folder or file of pictures: no packaged name, YAML or run."""
+    """Tell whether what stands in the place of a recipe is a folder, file or pattern of pictures: no packaged name or run."""
     path = Path(given).expanduser()
     if is_packaged(given) or is_run(path) or (path / "MANIFEST.json").is_file():
         return False
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *TABLE_SUFFIXES))
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *TABLE_SUFFIXES)):
+        return True
+    return path.suffix.lower() == ".tar" and is_pattern(path.name) and not is_remote(given)
 
 
 def guess(given: str, split: str | None = None) -> Guess:
     """Look at pictures and choose a recipe.
 
     Args:
-        given: A folder of pictures, of tar shards or of tables, or one .tar, .parquet or .arrow file.
+        given: A folder of pictures, of tar shards or of tables, one .tar, .parquet or .arrow file, or a pattern of .tar files.
         split: The one to look at, of data that hold several; None takes the training split.
 
     Raises:
@@ -136,7 +140,7 @@ def _with_split(config: FileSourceConfig, wanted: str | None) -> tuple[FileSourc
         setting, marker, fix = error.fix.partition(_SPLIT)
         if setting or not marker:
             raise
-        split, there = fix.partition(",")[0], _SPLITS.search(error.problem)
+        split, there = fix.partition(", or data.source.path=")[0], _SPLITS.search(error.problem)
         taken = f"split: {split}{f' of {there[1]}' if there else ''}; {_SPLIT}NAME takes another"
         return config.model_validate({**config.model_dump(), "split": split}), taken
     return config, ""

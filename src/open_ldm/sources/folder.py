@@ -6,7 +6,8 @@
     sidecars                         picture.txt or picture.caption beside picture.jpg; possible in the last two layouts
 
 A folder without metadata whose pictures all lie in one subfolder is entered. Subfolders that are all called like splits (train,
-test) are refused until `split` names one. Hidden files and folders are ignored.
+test) are refused until `split` names one, also where pictures lie beside them. Where pictures beside subfolders make these no
+classes, `summary` names them. Hidden files and folders are ignored.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from open_ldm.sources.metadata import METADATA_FILES, read_metadata, stored_name
 from open_ldm.sources.near_misses import near_tables
 from open_ldm.sources.picture_files import PictureFilesConfig
 from open_ldm.sources.splits import refuse_splits
+from open_ldm.sources.top_folders import top_folders
 
 BAD_CAPTION = "unreadable caption file"
 _SIDECARS = (".txt", ".caption")
@@ -119,12 +120,11 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFi
 
 
 def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
-    folders = {name.partition("/")[0] for name in found.pictures if "/" in name}
-    by_class = len(folders) > 1 and all("/" in name for name in found.pictures)
-    numbered = by_class and all(_BY_IMG2DATASET.match(name) for name in found.pictures)
-    by_class = by_class and not numbered
-    if by_class:
-        refuse_splits(root, folders)
+    top = top_folders(found.pictures)
+    numbered = len(top.names) > 1 and all(_BY_IMG2DATASET.match(name) for name in top.pictures)
+    if not numbered:
+        refuse_splits(root, top)
+    by_class = top.are_classes and not numbered
     sidecars = _Sidecars(root, found.others, mode)
     entries = [Entry(name, label=name.partition("/")[0] if by_class else None) for name in found.pictures]
     if sidecars.any:
@@ -132,6 +132,7 @@ def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
     spare = set(found.others) - sidecars.used - {"classes.json"}
     words = ("class folders" if by_class else "flat") + (", sidecar captions" if sidecars.used else "") + sidecars.words
     words += "; folders numbered by img2dataset are no classes" if numbered else ""
+    words += f"; {top.words()}" if top.words() and not numbered else ""
     words += _ignored(spare)
     near = near_tables(spare)
     return _labelled(root, entries, words + (f"; {near}" if near else ""), printable(str(root)))

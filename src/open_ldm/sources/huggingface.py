@@ -27,6 +27,7 @@ from open_ldm.sources.hub_columns import TableColumns, inner_value
 from open_ldm.sources.hub_rows import captions_in_cell, said_of_names
 from open_ldm.sources.hub_table import HubTable, open_table
 from open_ldm.sources.labels import BAD_LABEL, NO_LABEL, resolve_classes
+from open_ldm.sources.near_misses import single_pictures
 from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.open_rows import open_rows
 from open_ldm.sources.picture_files import PictureFilesConfig
@@ -91,7 +92,9 @@ class HuggingFaceSource:
         self._class_names = classes.names
         self._known = rows.known.get(self._settings, ())
         said = said_of_names(chosen, named=rows.named)
-        words = "; ".join(filter(None, [f"{opened.words}, split {opened.split}", chosen.said, said, classes.said]))
+        given_folder = Path(config.path).expanduser()
+        beside = single_pictures(given_folder) if given_folder.is_dir() and not rows.outside else ""
+        words = "; ".join(filter(None, [f"{opened.words}, split {opened.split}", chosen.said, said, classes.said, beside]))
         self._summary = SourceSummary(len(rows), len(classes.names), rows.captioned, words, config.channels)
 
     @property

@@ -1,11 +1,14 @@
-"""Files and columns that look like captions or labels and are not read: they are named, with what would help."""
+"""Files and columns that look like captions, labels or pictures and are not read: they are named, with what would help."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from open_ldm.core.errors import shortened
+from open_ldm.data.formats import suffixes
 from open_ldm.data.sample import printable
+from open_ldm.sources.files import find_files
 
 _STEMS = ("metadata", "caption", "captions", "label", "labels", "annotation", "annotations", "prompts", "data", "train")
 _TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
@@ -26,6 +29,15 @@ def near_tables(unused: Iterable[str]) -> str:
     more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
     names = printable(", ".join(sorted(found)[:_MOST_NAMED]))
     return f"{names}{more} not read: metadata.jsonl, metadata.csv or metadata.parquet beside the pictures would be"
+
+
+def single_pictures(folder: Path) -> str:
+    """Name pictures in single files that lie in a folder of tables; '' when there are none."""
+    found = find_files(folder, suffixes()).pictures
+    if not found:
+        return ""
+    files = "picture in a single file is" if len(found) == 1 else "pictures in single files are"
+    return f"{len(found):,} {files} not read: {printable(shortened(found, _MOST_NAMED))}"
 
 
 def near_columns(present: Collection[str], columns: Mapping[str, str], roles: Collection[str]) -> str:

@@ -28,6 +28,11 @@ class LocatedShards:
     shards: list[Path]
 
 
+def is_pattern(name: str) -> bool:
+    """Tell whether a name may stand for several."""
+    return _PATTERN.search(name) is not None
+
+
 def locate_shards(path: str, remote: RemoteConfig) -> LocatedShards:
     """Find the shards that a path on this machine, or an address, names.
 
@@ -46,12 +51,12 @@ def locate_shards(path: str, remote: RemoteConfig) -> LocatedShards:
     folder, _, last = path.rstrip("/").rpartition("/")
     if not last.lower().endswith(".tar"):
         folder, last = path.rstrip("/"), "*.tar"
-    if _PATTERN.search(folder):
+    if is_pattern(folder):
         raise NoSuchPath(f"{shown(path)} has a pattern in a folder's name", needed="a pattern in the last part of an address")
     storage = RemoteFiles(folder, remote)
     wanted = _expanded(last)
     names = wanted
-    if any(_PATTERN.search(name) for name in wanted):
+    if any(is_pattern(name) for name in wanted):
         listed = _listed(storage, path)
         names = sorted({name for pattern in wanted for name in fnmatch.filter(listed, pattern)})
     if not names:

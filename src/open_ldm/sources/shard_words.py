@@ -14,6 +14,10 @@ from open_ldm.sources.shard_keys import ignored_words
 from open_ldm.sources.shard_samples import ShardSamples
 
 
+class NoPictureInShardsError(DataError):
+    """Shards hold no picture, whatever else they hold."""
+
+
 def shards_words(
     shards: int, samples: ShardSamples, classes: Sequence[str], rules: ShardRules, columns: Mapping[Any, str], labels: str
 ) -> str:
@@ -41,9 +45,9 @@ def shards_words(
     return words
 
 
-def no_pictures(path: str, picture: str | None, suffixes: Sequence[str], ignored: Mapping[str, int]) -> DataError:
+def no_pictures(path: str, picture: str | None, suffixes: Sequence[str], ignored: Mapping[str, int]) -> NoPictureInShardsError:
     """Return the error for shards without a picture, which names what they hold instead."""
     endings = suffixes if picture is None else (f".{picture}",)
     found = shortened([suffix for suffix, _ in Counter(ignored).most_common()], 6)
     needed = f"members named KEY{shortened(endings)}" + (f"; found {found}" if found else "")
-    return DataError(f"{path} contains no pictures", needed=needed)
+    return NoPictureInShardsError(f"{path} contains no pictures", needed=needed)

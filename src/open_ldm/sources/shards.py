@@ -88,7 +88,7 @@ class ShardsSource:
         self._storage, self._shards = located.storage, located.shards
         self._captions_matter = True
         self._captions: tuple[str, ...] | None = None
-        self._samples, known = open_samples(self._shards, config.rules, self._storage)
+        self._samples, known = open_samples(self._shards, config.rules, self._storage, config)
         if not len(self._samples):
             raise no_pictures(config.path, config.picture, config.suffixes, self._samples.told.ignored)
         self._storage.obtain(self._shards[0].parent / CLASSES, again=True)

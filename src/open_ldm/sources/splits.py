@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError, DataError, nearest
 from open_ldm.data.sample import printable
+from open_ldm.sources.top_folders import TopFolders
 
 _NAMES = frozenset(["train", "training", "test", "testing", "val", "valid", "validation", "dev"])
 
@@ -21,13 +21,14 @@ def split_folder(root: Path, split: str) -> Path:
     raise ConfigError(f"source.split={split}: {printable(str(root))} has no such folder", needed=needed)
 
 
-def refuse_splits(root: Path, folders: Collection[str]) -> None:
+def refuse_splits(root: Path, top: TopFolders) -> None:
     """Raise DataError when the two or more top folders of a data set are all called like splits."""
-    if len(folders) < 2 or not all(name.lower() in _NAMES for name in folders):
+    if len(top.names) < 2 or not all(name.lower() in _NAMES for name in top.names):
         return
-    first = next((name for name in sorted(folders) if name.lower().startswith("train")), min(folders))
+    first = top.inside + next((name for name in top.names if name.lower().startswith("train")), top.names[0])
+    outside = f" and outside them {top.loose_words()}" if top.loose else ""
     raise DataError(
-        f"{printable(str(root))} holds the splits {', '.join(sorted(folders))}, which are no classes",
+        f"{printable(str(root))} holds the splits {', '.join(top.names)}{outside}, which are no classes",
         needed="one of them",
         fix=f"data.source.split={first}, or data.source.path={printable(str(root / first))}",
     )

@@ -22,7 +22,7 @@ def open_pictures(path: Path) -> Source:
     """
     if path.suffix.lower() == ".npz":
         return open_array(path)
-    if (path / ARRAY_FILE).is_file() and (path / SAMPLES).is_file():  # both: a folder of `ldm sample --npz`
+    if (path / ARRAY_FILE).is_file() and are_samples(path):  # both: a folder of `ldm sample --npz`
         return open_array(path / ARRAY_FILE)
     try:
         source = config_of(path).open()
@@ -31,7 +31,12 @@ def open_pictures(path: Path) -> Source:
         fix = f"in its place a recipe file that reads it, with {error.fix}" if of_a_recipe else error.fix
         problem = error.problem.removeprefix("data.source.path ")  # nobody gave a setting
         raise type(error)(problem, needed=error.needed, fix=fix) from error
-    return _sampled(source, path) if (path / SAMPLES).is_file() else source
+    return _sampled(source, path) if are_samples(path) else source
+
+
+def are_samples(path: Path) -> bool:
+    """Tell whether a path is a folder that `ldm sample` wrote."""
+    return (path / SAMPLES).is_file()
 
 
 def _without(source: Source, name: str) -> Source:

@@ -11,6 +11,8 @@ from open_ldm.core.plain_data import parse_json
 
 _PLACES = ("path", "subfolder", "tokenizer_subfolder", "_name_or_path", "name_or_path")
 """Settings that say where something lies: of sources, autoencoders, text models and caches."""
+_OF_ADDRESSES = "remote"
+"""Settings of how an address is read, which without the address have no effect and are refused."""
 NOT_EXPORTED = "not exported"
 
 
@@ -22,10 +24,12 @@ def without_places(content: Any, instead: str = "") -> Any:
         instead: What stands in the place of such a value. Null and empty text stay.
 
     Returns:
-        The same, with every setting of a name such as `path`, and every text that is a path from the root or home, replaced.
+        The same, with every setting of a name such as `path`, and every text that is a path from the root or home, replaced;
+        without settings of how the address of such a `path` is read.
     """
     if isinstance(content, Mapping):
-        return {name: _without_place(name, value, instead) for name, value in content.items()}
+        kept = (name for name in content if name != _OF_ADDRESSES or not _is_named_place("path", content.get("path")))
+        return {name: _without_place(name, content[name], instead) for name in kept}
     if isinstance(content, list | tuple):
         return [without_places(value, instead) for value in content]
     return instead if isinstance(content, str) and _is_place(content) else content
@@ -34,7 +38,11 @@ def without_places(content: Any, instead: str = "") -> Any:
 def _without_place(name: str, value: Any, instead: str) -> Any:
     if name == "init_from":
         return None  # its source is a run or a file of the machine
-    return instead if name in _PLACES and isinstance(value, str) and value else without_places(value, instead)
+    return instead if _is_named_place(name, value) else without_places(value, instead)
+
+
+def _is_named_place(name: str, value: Any) -> bool:
+    return name in _PLACES and isinstance(value, str) and bool(value)
 
 
 def leave_out_places(folder: Path) -> None:
