@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import open_ldm as ldm
+from open_ldm.commands import samples as samples_module
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.runs.recorder import RunRecorder
 from open_ldm.training.loop import Report
@@ -54,6 +55,32 @@ def test_a_run_folder_may_be_called_like_a_checkpoint(tmp_path: Path, capsys: py
     checkpoint = ldm.load_run(run.path / "checkpoints" / "samples-000000000016")
     assert checkpoint.folder == run.path and checkpoint.samples_seen == 16
     assert checkpoint.sample(CAPTION, count=1, steps=1).save().folder == run.path / "drawn" / "0003"
+
+
+def test_samples_saved_at_once_get_a_folder_each(run: ldm.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (run.sample(CAPTION, count=1, seed=seed, steps=1) for seed in (1, 2))
+    write, make = samples_module.write_json, Path.mkdir
+    found, raced = [], []
+
+    def write_late(*given: Any) -> None:
+        monkeypatch.setattr(samples_module, "write_json", write)
+        found.append(other.save())
+        write(*given)
+
+    def make_late(path: Path, *given: Any, **named: Any) -> None:
+        if path.name.isdecimal() and not raced:
+            raced.append(path)
+            make(path)
+        make(path, *given, **named)
+
+    monkeypatch.setattr(samples_module, "write_json", write_late)
+    found.append(one.save())
+    monkeypatch.setattr(Path, "mkdir", make_late)
+    found.append(one.save())
+    assert raced and len({*raced, *(each.folder for each in found)}) == 4
+    seeds = [json.loads((each.folder / "samples.json").read_text())["pictures"][0]["seed"] for each in found]
+    assert seeds == [2, 1, 1]
+    assert run.sample(CAPTION, count=1, steps=1).save(raced[0]).folder == raced[0]  # one that was left empty is in nobody's way
 
 
 def test_samples_are_what_the_command_writes(run: ldm.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

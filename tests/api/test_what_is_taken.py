@@ -15,6 +15,7 @@ import open_ldm as ldm
 from open_ldm.commands.evaluate.evaluator import Evaluator
 from open_ldm.core.signals import stopped_by
 from tests.api.test_runs import CAPTION, train
+from tests.cli.test_metadata_controls import CONTROLS, paint, write_recipe
 from tests.runs.tiny import TINY
 
 
@@ -64,6 +65,18 @@ def test_an_evaluation_takes_what_sampling_takes(run: ldm.Run) -> None:
     assert len(once.results) == 1
 
 
+def test_controls_called_like_arguments_are_asked_for_in_a_mapping(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, paint(tmp_path / "pictures"))
+    named = [{**CONTROLS[0], "name": "count"}, {**CONTROLS[1], "name": "a stain"}]
+    run = ldm.train(recipe, {"conditioning.controls": named}, out=tmp_path / "run", progress=False)
+    controls = {"count": 12, "a stain": "HE"}
+    samples = run.sample(count=2, seed=5, steps=1, controls=controls, progress=False)
+    assert [(one.seed, one.controls) for one in samples.requests] == [
+        (5 + k, {"count": "12", "a stain": "HE"}) for k in range(2)
+    ]
+    assert run.sample(count=2, steps=1, controls={"count": None}, progress=False).requests[0].controls == {}
+
+
 def test_an_interrupted_evaluation_speaks_of_calls(run: ldm.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*given: Any, **named: Any) -> Any:
         raise stopped_by("SIGINT")
@@ -86,6 +99,12 @@ MISTAKES: list[tuple[Callable[[ldm.Run], Any], str]] = [
     (lambda run: run.sample(CAPTION, view="a:b"), "view='a:b' cannot be read; needed: WIDTH:HEIGHT"),
     (lambda run: run.sample(CAPTION, colour=3), "knows no control 'colour'"),
     (lambda run: run.sample(CAPTION, size=(64, 64)), "needed: size=HEIGHTxWIDTH"),
+    (
+        lambda run: run.sample(CAPTION, controls={"size": "64x48"}, size="64x48"),
+        "size is given twice, in controls and as an argument; needed: each control once",
+    ),
+    (lambda run: run.sample(CAPTION, controls={"colour": 3}), "knows no control 'colour'"),
+    (lambda run: run.sample(CAPTION, controls="flip=1"), "controls='flip=1' cannot be used; needed: a mapping or None"),
     (lambda run: run.sample(CAPTION, steps=0), "steps=0"),
     (lambda run: run.sample(CAPTION, batch_size=0), "batch_size=0"),
     (lambda run: ldm.load_run(run.path / "samples"), "no run of a diffusion model"),

@@ -145,6 +145,34 @@ def test_a_column_given_twice_is_refused(file: str, content: str, tmp_path: Path
     assert "text" in (said := refused(lambda: folder(tmp_path))) and ("two columns" in said or "twice" in said)
 
 
+SPELLINGS = [("images/a.png", "images\\a.png"), ("images/caf\u00e9.png", "images/cafe\u0301.png")]
+
+
+@pytest.mark.parametrize("on_disk", [0, 1])
+@pytest.mark.parametrize("names", SPELLINGS)
+def test_a_file_named_twice_in_two_spellings_is_refused(
+    names: tuple[str, str], on_disk: int, tmp_path: Path, encode: Encode
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name in (names[on_disk].replace("\\", "/"), "images/b.png"):
+        (tmp_path / name).write_bytes(encode())
+    rows = "".join(f"{name},x\n" for name in (names[0], "images/b.png", names[1]))
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{rows}", encoding="utf-8")
+    said = refused(lambda: folder(tmp_path))
+    assert "metadata.csv names images/" in said and "in two spellings; fix: keep one of its rows, with" in said
+
+
+def test_two_files_whose_names_differ_in_spelling_alone_are_two(tmp_path: Path, encode: Encode) -> None:
+    names = SPELLINGS[1]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes(encode())
+    if len(list((tmp_path / "images").iterdir())) < 2:
+        pytest.skip("this disk takes both for one")
+    (tmp_path / "metadata.csv").write_text("file_name\n" + "".join(f"{name}\n" for name in names), encoding="utf-8")
+    assert len(folder(tmp_path)) == 2
+
+
 def test_backslashes_of_windows_are_folders(tmp_path: Path, encode: Encode) -> None:
     fill(tmp_path, encode(), "images/p0.png", "images/deep/p1.png")
     (tmp_path / "metadata.jsonl").write_text(

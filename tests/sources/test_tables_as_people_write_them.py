@@ -101,6 +101,23 @@ def test_labels_of_csv(labels: tuple[str, ...], classes: tuple[str, ...], csv: C
     assert source.class_names == classes
 
 
+@pytest.mark.parametrize("missing", ["NaN", "NA", " nan", "#N/A", "<NA>", "None", "-", "", "  "])
+def test_a_size_that_is_missing_is_said_in_many_ways(missing: str, csv: Callable[..., FolderSource]) -> None:
+    rows = f"P0,480,640.0\nP1,{missing},{missing}\nP2,{missing},\n"
+    source = csv(f"file_name,original_height,original_width\n{rows}")
+    assert [source.size_of(index) for index in range(3)] == [(480, 640), (24, 32), (24, 32)]
+    row = {"file_name": "p0.png", "original_height": missing, "original_width": missing}
+    (source.config.path / "metadata.csv").unlink()
+    assert csv(json.dumps(row), "metadata.jsonl").size_of(0) == (24, 32)
+
+
+@pytest.mark.parametrize("wrong", ["NaN,640", "480,NA", "480,", "many,640", "0,0"])
+def test_half_a_size_and_other_words_are_refused_as_sizes(wrong: str, csv: Callable[..., FolderSource]) -> None:
+    assert "metadata.csv line 2: original_height=" in refused(
+        lambda: csv(f"file_name,original_height,original_width\nP0,{wrong}\n")
+    )
+
+
 def test_a_missing_number_is_no_class(csv: Callable[..., FolderSource]) -> None:
     source = csv("file_name,label\nP0,0\nP1,NA\nP2,1\n")
     assert not source.class_names and "labels on 2 of 3 ignored" in source.summary.sentence()

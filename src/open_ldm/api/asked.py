@@ -17,7 +17,7 @@ def asked_for(
     prompts: str | Sequence[str] | None,
     classes: str | int | Sequence[str | int] | None,
     class_index: int | Sequence[int] | None,
-    controls: Mapping[str, object],
+    controls: Mapping[str, str],
     count: int | None,
     seed: int,
     sweep: str | None,
@@ -29,13 +29,12 @@ def asked_for(
 ) -> SampleOptions:
     """Say which pictures are asked for and what they start from; how they are sampled is left to the recipe."""
     count = (4 if sweep is None else 1) if count is None else count
-    named = control_texts(controls)
     texts = tuple(map(str, _some("prompts", prompts)))
     options = SampleOptions(
         texts,
         tuple(map(str, _some("classes", classes))),
         tuple(_some("class_index", class_index)),
-        named,
+        controls,
         count,
         seed,
         sweep,
@@ -43,6 +42,14 @@ def asked_for(
         yes=yes,
     )
     return _of_view(replace(options, start=_path(start), guide=_path(guide)), view)
+
+
+def together(controls: Mapping[str, object] | None, named: Mapping[str, object]) -> dict[str, str]:
+    """Join values of controls in a mapping with those given as arguments. Raises ConfigError for one that is in both."""
+    texts, named_texts = control_texts(controls or {}), control_texts(named)
+    if twice := sorted(texts.keys() & named_texts.keys()):
+        raise ConfigError(f"{twice[0]} is given twice, in controls and as an argument", needed="each control once")
+    return texts | named_texts
 
 
 def solved(

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 
 from open_ldm.api.arguments import Place, several
-from open_ldm.api.asked import asked_for, solved
+from open_ldm.api.asked import asked_for, solved, together
 from open_ldm.api.boundary import in_python
 from open_ldm.api.history import History, read_curves
 from open_ldm.api.recipes import Override, RecipeLike, as_overrides, load_recipe
@@ -100,17 +100,15 @@ class Run:
         solver: str | None = None, spacing: str | None = None,
         semantic_scale: float | None = None, control_scale: float | None = None,
         guide: Run | Place | None = None,
-        guide_scale: float | None = None,
-        rescale: float | None = None,
+        guide_scale: float | None = None, rescale: float | None = None,
         negative_prompt: str | None = None,
         sweep: str | None = None,
-        start: Place | None = None,
-        strength: float | None = None,
+        start: Place | None = None, strength: float | None = None,
         batch_size: int | None = None,
-        yes: bool = False,
-        view: str | None = None,
+        yes: bool = False, view: str | None = None,
         progress: bool = True,
-        **controls: str | float | None,
+        controls: Mapping[str, str | float | None] | None = None,
+        **named_controls: str | float | None,
     ) -> Samples:  # fmt: skip
         """Sample pictures from the averaged weights of the newest good checkpoint.
 
@@ -136,8 +134,9 @@ class Run:
             yes: Sample a sweep of more than 1,000 pictures too.
             view: Shape of the pictures of a model that was trained in buckets: HEIGHTxWIDTH in pixels, or WIDTH:HEIGHT.
             progress: Show a progress line.
-            **controls: Values of the model's control conditions: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`,
-                `colour="20,45"`, `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
+            controls: Values of control conditions by their names; so those called like an argument, such as `{"count": 3}`.
+            **named_controls: The same as arguments: `size="96x96"`, `crop="0,3"`, `flip=1`, `aspect="4:3"`, `colour="20,45"`,
+                `quality=90`, `turn=90`; columns of metadata by their names, such as `magnification=40`.
 
         Returns:
             The pictures, with `pixels`, `images()`, `grid()` and `save()`; a notebook shows their grid.
@@ -145,7 +144,8 @@ class Run:
         Raises:
             OpenLdmError: There is no checkpoint, or its model does not know a prompt, a class, a control or a value.
         """
-        what = asked_for(prompts, classes, class_index, controls, count, seed, sweep, negative_prompt, yes, view, start, guide)
+        values = together(controls, named_controls)
+        what = asked_for(prompts, classes, class_index, values, count, seed, sweep, negative_prompt, yes, view, start, guide)
         asked = solved(what, steps, solver, spacing, strength, semantic_scale, control_scale, guide_scale, rescale, batch_size)
         return Samples.like(sampling.sample(self._load(), asked, silent=not progress))
 

@@ -13,6 +13,7 @@ from open_ldm.core.extras import need
 from open_ldm.sources.arrow_sidecar import (
     ArrowRules,
     ArrowSettings,
+    count_captioned,
     read_arrow_sidecar,
     write_arrow_sidecar,
 )
@@ -80,8 +81,8 @@ class ArrowFiles:
             "data_set": list(self._data_set),
             "state": state_of(self.shards, self._counts),
         }
-        write_table(self.shards, settings, sidecars, {}, also)
-        return write_table(self.shards, settings, sidecars, self._config.open().known_hashes(), also)
+        write_table(self.shards, settings, sidecars, {}, count_captioned, also)
+        return write_table(self.shards, settings, sidecars, self._config.open().known_hashes(), count_captioned, also)
 
     def remove_earlier(self) -> int:
         """See `Indexed`."""

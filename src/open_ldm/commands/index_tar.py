@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from open_ldm.core.errors import DataError
 from open_ldm.sources.network import NetworkError, NotThereError
 from open_ldm.sources.shard_index import index_shard
 from open_ldm.sources.shard_paths import locate_shards
-from open_ldm.sources.shard_sidecar import read_sidecar, sidecar_of, sidecars_of, write_sidecar
+from open_ldm.sources.shard_sidecar import count_captioned, read_sidecar, sidecar_of, sidecars_of, write_sidecar
 from open_ldm.sources.shard_table import require_one_folder, write_table
 from open_ldm.sources.shards import ShardsConfig
 from open_ldm.sources.sidecar import Stamp
@@ -58,10 +59,11 @@ class TarShards:
     def write_table(self) -> Path:
         """See `Indexed`."""
         shards, rules = self.shards, self._config.rules
-        path = write_table(shards, rules, (read_sidecar(shard, rules) for shard in shards), {})
+        count = partial(count_captioned, rules=rules)
+        path = write_table(shards, rules, (read_sidecar(shard, rules) for shard in shards), {}, count)
         self._storage.made_here(path)  # or an older one behind the network would take its place
         sidecars = (read_sidecar(shard, rules) for shard in shards)
-        return write_table(shards, rules, sidecars, self._config.open().known_hashes())
+        return write_table(shards, rules, sidecars, self._config.open().known_hashes(), count)
 
     def remove_earlier(self) -> int:
         """See `Indexed`. A tar shard has one sidecar, whatever lies beside it: earlier states of the set leave none."""

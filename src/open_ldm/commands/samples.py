@@ -149,7 +149,7 @@ class Samples:
             ConfigError: The folder holds older pictures that would stay among these, or files of other things.
             DiskError: The disk refuses.
         """
-        out = _next_folder(self.run) if folder is None else Path(folder)
+        out = _claimed_folder(self.run) if folder is None else Path(folder)
         ending = self._numbers_in
         refuse_older(out, len(self.requests), numbers=ending)
         paths = [out / f"{index:05d}.png" for index in range(len(self.requests))]
@@ -265,8 +265,24 @@ def _sampled_names(folder: Path) -> set[str] | None:
     return {GRID, SAMPLES, *(str(one.get(kind)) for one in listed for kind in ("file", "numbers"))}
 
 
-def _next_folder(run: Path) -> Path:
-    """RUN/drawn/0001, 0002, ...: nothing is overwritten."""
+def _claimed_folder(run: Path) -> Path:
+    """Make RUN/drawn/0001, 0002, ...: nothing is overwritten, also where another process samples at the same time."""
     root = run_folder_of(run) / "drawn"
-    taken = [int(entry.name) for entry in root.glob("*") if entry.name.isdigit()] if root.is_dir() else []
-    return root / f"{max(taken, default=0) + 1:04d}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        taken = (int(entry.name) for entry in root.iterdir() if entry.name.isdecimal())
+        number = max(taken, default=0) + 1
+        while not _made(root / f"{number:04d}"):
+            number += 1  # not listed anew: a network disk may list what another machine made only later
+        return root / f"{number:04d}"
+    except OSError as error:
+        raise DiskError(f"cannot write to {root}: {error.strerror}", fix="choose another folder") from error
+
+
+def _made(folder: Path) -> bool:
+    """Make a folder; False where there is one."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True

@@ -90,6 +90,11 @@ def read_arrow_sidecar(file: Path, rules: ArrowRules) -> Sidecar:
     return sidecar
 
 
+def count_captioned(sidecar: Sidecar) -> int:
+    """Return how many rows have a caption that is not empty."""
+    return int(np.count_nonzero(sidecar["text_size"]))
+
+
 def write_arrow_sidecar(
     file: Path,
     rows: Any,

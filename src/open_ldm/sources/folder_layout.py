@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from open_ldm.core.counted import counted
@@ -103,6 +104,11 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFi
     rows = sorted(((stored_name(row.file_name, stored), row) for row in metadata.rows), key=lambda pair: pair[0])
     entries = [Entry(name, row.captions, row.label, row.original_size) for name, row in rows]
     where = printable(str(root / file))
+    if again := next((one.name for one, other in pairwise(entries) if one.name == other.name), None):
+        raise DataError(
+            f"{where} names {printable(again)} in two spellings",
+            fix="keep one of its rows, with all captions of the picture in one list",
+        )
     missing = [entry.name for entry in entries if entry.name not in stored]
     if len(missing) > BUDGET_SHARE * len(entries):
         do = "does" if len(missing) == 1 else "do"

@@ -62,7 +62,7 @@ class MappedIndex(ABC):
 
     @property
     def captioned(self) -> int:
-        """Number of samples with captions."""
+        """Number of samples with captions that are not empty."""
         return int(self.table.captioned.sum())
 
     def __len__(self) -> int:

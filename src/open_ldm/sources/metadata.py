@@ -13,7 +13,7 @@ from typing import Any
 from open_ldm.core.errors import DataError, shortened
 from open_ldm.core.extras import need
 from open_ldm.core.plain_data import PlainDataError, TwiceError, parse_json
-from open_ldm.data.columns import Columns, Given, flat
+from open_ldm.data.columns import MISSING_NUMBERS, Columns, Given, flat
 from open_ldm.data.sample import printable
 from open_ldm.sources.captions import decode_text
 from open_ldm.sources.csv_rows import csv_rows
@@ -25,6 +25,7 @@ ROLES = ("file_name", "text", "label", "original_height", "original_width")
 """What a column can be."""
 
 _MOST_SIDE_PX = 2**31 - 1
+_NO_SIZE = MISSING_NUMBERS | {""}
 _MOST_ROW_BYTES = 4 << 20
 
 
@@ -194,9 +195,12 @@ def _itself(role: str) -> str:
 def original_size_from(
     content: Mapping[str, Any], where: str, column: Callable[[str], str] = _itself
 ) -> tuple[int, int] | None:
-    """Read (height, width) from original_height and original_width, both or neither. Raises DataError for anything else."""
+    """Read (height, width) from original_height and original_width, both or neither. Raises DataError for anything else.
+
+    A word for a missing number is no size, as in a column of numbers.
+    """
     sides = [without_point(content.get(column(role))) for role in ("original_height", "original_width")]
-    if sides in ([None, None], ["", ""]):
+    if all(side is None or (isinstance(side, str) and side.strip().lower() in _NO_SIZE) for side in sides):
         return None
     try:
         height, width = (int(side) for side in sides if isinstance(side, int | str) and not isinstance(side, bool))

@@ -32,10 +32,11 @@ from open_ldm.data import formats
 from open_ldm.data.columns import flat
 from open_ldm.data.sample import printable
 from open_ldm.sources.metadata import label_from, original_size_from
+from open_ldm.sources.shard_captions import has_caption, is_caption
 from open_ldm.sources.shard_keys import PICTURE, Members, Span
 from open_ldm.sources.tar_members import read_members
 
-_VERSION = 5
+_VERSION = 6
 _BLOCK = 512
 _TAIL = 1 << 20
 MOST_JSON_BYTES = 1 << 20
@@ -47,7 +48,8 @@ class ShardEntry(NamedTuple):
     """One sample: where its picture, its captions and its .json are (`size` 0 = none), and what .cls and .json say.
 
     `label` is a number from .cls, or a number or name from .json. `original_height` and `original_width` are 0 where unknown.
-    `text_hash` has 63 bits of a hash of the captions. `fault` is what is wrong with .cls or .json; empty when nothing is.
+    `text_hash` has 63 bits of a hash of the captions, and `captioned` is whether one of them is not empty. `fault` is what is
+    wrong with .cls or .json; empty when nothing is.
     """
 
     key: str
@@ -63,6 +65,7 @@ class ShardEntry(NamedTuple):
     fault: str = ""
     json_offset: int = 0
     json_size: int = 0
+    captioned: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,10 @@ def _entry(key: str, spans: Mapping[str, Span], file: ReadAhead, rules: ShardRul
             details = _Details(fault="unreadable .cls")
     own = spans.get(".txt") or spans.get(".caption")
     text = own or (json_span if details.text_hash else _NOTHING)
-    text_hash = details.text_hash if own is None else _short_hash(file.read(own.size, own.offset))
+    text_hash, captioned = details.text_hash, details.captioned
+    if own is not None:
+        content = file.read(own.size, own.offset)
+        text_hash, captioned = _short_hash(content), has_caption(content, None)
     return ShardEntry(
         key=key,
         offset=picture.offset,
@@ -233,6 +239,7 @@ def _entry(key: str, spans: Mapping[str, Span], file: ReadAhead, rules: ShardRul
         fault=details.fault,
         json_offset=json_span.offset,
         json_size=json_span.size,
+        captioned=captioned,
     )
 
 
@@ -241,6 +248,7 @@ class _Details:
     label: int | str | None = None
     original_size: tuple[int, int] = (0, 0)
     text_hash: int = 0
+    captioned: bool = False
     fault: str = ""
     names: tuple[str, ...] = ()
 
@@ -255,10 +263,12 @@ def _details(file: ReadAhead, span: Span, rules: ShardRules) -> _Details:
             return _Details(fault="unreadable .json")
         whole = flat(content)
         content = {**whole, **content}
+        text = content.get(rules.column("text"))
         return _Details(
             label=label_from(content.get(rules.column("label")), ""),
             original_size=original_size_from(content, "", rules.column) or (0, 0),
-            text_hash=0 if (text := content.get(rules.column("text"))) is None else _short_hash(json.dumps(text).encode()),
+            text_hash=0 if text is None else _short_hash(json.dumps(text).encode()),
+            captioned=is_caption(text),
             names=tuple(whole),
         )
     except (ValueError, RecursionError, OpenLdmError):

@@ -54,7 +54,7 @@ class ShardSamples(Protocol):
 
     @property
     def captioned(self) -> int:
-        """Number of samples with captions."""
+        """Number of samples with captions that are not empty."""
 
     @property
     def label_counts(self) -> Mapping[int | str | None, int]:
@@ -119,11 +119,12 @@ class ListedSamples:
     def __init__(self, indices: Iterable[ShardIndex]) -> None:
         rows, places, self._keys, self._faults = [], [], list[str](), dict[int, str]()
         self._labels: list[int | str | None] = []
-        without, merged, ignored, names = 0, 0, Counter[str](), dict[str, None]()
+        without, merged, ignored, names, self.captioned = 0, 0, Counter[str](), dict[str, None](), 0
         for shard, index in enumerate(indices):  # one after the other: entries take far more memory than what is kept
             self._faults |= {len(self._keys) + row: entry.fault for row, entry in enumerate(index.entries) if entry.fault}
             self._keys += [entry.key for entry in index.entries]
             self._labels += [entry.label for entry in index.entries]
+            self.captioned += sum(entry.captioned for entry in index.entries)
             rows.append(rows_of(shard, index.entries))
             places.append(np.array([(entry.json_offset, entry.json_size) for entry in index.entries], np.int64).reshape(-1, 2))
             without, merged = without + index.without_picture, merged + index.merged
@@ -151,11 +152,6 @@ class ListedSamples:
     def sizes(self) -> Indices:
         """See `ShardSamples`."""
         return np.bincount(self._rows["shard"], minlength=self._count).astype(np.int64)
-
-    @property
-    def captioned(self) -> int:
-        """See `ShardSamples`."""
-        return int(np.count_nonzero(self._rows["text_size"]))
 
     def __len__(self) -> int:
         return len(self._keys)

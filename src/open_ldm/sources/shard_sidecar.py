@@ -5,6 +5,7 @@ Columns of tar shards beside those of every sidecar:
 
     offset, size, text_offset, json_offset, json_size    int64 [n]     where the members' contents are, with text_size
     text_is_json    bool [n]        whether captions stand in KEY.json
+    captioned       bool [n]        whether one of the captions is not empty; sidecars did not always have this column
     text_hash       int64 [n]       63 bits of a hash of the captions; 0 for none
     original_height, original_width int32 [n]     0 where unknown
     text, json      uint8           caption files and KEY.json in their bytes, one after the other
@@ -28,6 +29,7 @@ from open_ldm.core.collector import collector_off
 from open_ldm.core.errors import DataError
 from open_ldm.core.read_ahead import ReadAhead
 from open_ldm.data.sample import printable
+from open_ldm.sources.shard_captions import has_caption
 from open_ldm.sources.shard_index import MOST_JSON_BYTES, ShardEntry, ShardIndex, ShardRules
 from open_ldm.sources.sidecar import (
     Array,
@@ -52,6 +54,7 @@ NUMBERS = {
     "original_width": np.int32,
     "json_offset": np.int64,
     "json_size": np.int64,
+    "captioned": np.bool_,
 }
 _DIGEST_BYTES = 16
 
@@ -85,6 +88,18 @@ def read_sidecar(shard: Path, rules: ShardRules) -> Sidecar:
             raise FileNotFoundError(errno.ENOENT, "the sidecar is of other settings", str(paths[0]))
         raise DataError(f"{path} is of other data.source settings", fix="ldm data index with the settings of the recipe")
     return sidecar
+
+
+def count_captioned(sidecar: Sidecar, rules: ShardRules) -> int:
+    """Return how many samples have a caption that is not empty. Raises DataError where the sidecar is damaged."""
+    if "captioned" in sidecar:
+        return int(np.count_nonzero(sidecar["captioned"]))
+    in_json, name = sidecar["text_is_json"], rules.column("text")
+    rows = np.flatnonzero(sidecar["text_size"]).tolist()
+    return sum(
+        has_caption(sidecar.bytes_of("json", row), name) if in_json[row] else has_caption(sidecar.bytes_of("text", row), None)
+        for row in rows
+    )
 
 
 def write_sidecar(shard: Path, index: ShardIndex, rules: ShardRules, before: Stamp, *, digests: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class ShardTable:
     Attributes:
         sizes: Samples of each, int64.
         stamps: The state that each had when it was indexed.
-        captioned: Samples with captions of each, int64.
+        captioned: Samples with captions of each, int64; tables of tar shards once counted empty captions too.
         label_counts: How many samples have each label, in the order in which labels first occur; None for no label.
         told: What is known of all of them together.
         hashes: Hashes of the whole index under some settings, by a hash of these settings.
@@ -112,6 +112,7 @@ def write_table(
     rules: object,
     sidecars: Iterable[Sidecar],
     hashes: Mapping[str, Sequence[str]],
+    count_captioned: Callable[[Sidecar], int],
     also: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the table of shards that all have a sidecar.
@@ -121,6 +122,7 @@ def write_table(
         rules: As in `table_of`.
         sidecars: The sidecar of each.
         hashes: As in `ShardTable`.
+        count_captioned: Returns how many samples of a sidecar have captions.
         also: As in `ShardTable`.
 
     Returns:
@@ -134,8 +136,7 @@ def write_table(
     rows, counted, labels = [], [], dict[int | str, int]()
     ignored, names, folders, without, merged = Counter[str](), dict[str, None](), set[str](), 0, 0
     for number, sidecar in enumerate(sidecars):
-        captioned = int(np.count_nonzero(sidecar["text_size"]))
-        rows.append((sidecar.samples, sidecar.stamp.bytes, sidecar.stamp.mtime_ns, captioned))
+        rows.append((sidecar.samples, sidecar.stamp.bytes, sidecar.stamp.mtime_ns, count_captioned(sidecar)))
         counted += [(number, labels.setdefault(label, len(labels)), count) for label, count in _counts(sidecar)]
         ignored.update(sidecar.told.get("ignored", {}))
         names.update(dict.fromkeys(sidecar.told.get("names", ())))

@@ -16,22 +16,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.files import StoredPart
-from open_ldm.core.plain_data import parse_json
-from open_ldm.data.columns import flat
 from open_ldm.data.ome import Ome, attributes_in, read_ome
 from open_ldm.data.permutation import Indices
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary, printable, unreadable
 from open_ldm.sources import file_states
-from open_ldm.sources.captions import NOT_UTF8, captions_in, decode_text
+from open_ldm.sources.captions import NOT_UTF8
 from open_ldm.sources.digests import DIGEST_BYTES, StoredPicture, read_digests
 from open_ldm.sources.labels import CLASSES, NO_LABEL, read_class_names, resolve_classes
-from open_ldm.sources.metadata import captions_from
 from open_ldm.sources.network import RemoteConfig, is_remote
 from open_ldm.sources.ome_columns import with_ome
 from open_ldm.sources.open_samples import open_samples
 from open_ldm.sources.picture_files import PictureFilesConfig
+from open_ldm.sources.shard_captions import UNREADABLE, read_captions
 from open_ldm.sources.shard_columns import columns_in
 from open_ldm.sources.shard_hashes import ShardHashes
 from open_ldm.sources.shard_index import MOST_JSON_BYTES, ShardRules
@@ -287,12 +284,8 @@ class ShardsSource:
         if stored is None:
             stored = self._read(index, offset, size)
         try:
-            text = decode_text(stored)
-            if is_json:
-                content = parse_json(text, finite=False)
-                return captions_from({**flat(content), **content}[self.config.rules.column("text")], "")
-            return captions_in(text, self.config.captions)
-        except (ValueError, KeyError, TypeError, OpenLdmError) as error:
+            return read_captions(stored, self.config.rules.column("text") if is_json else None, self.config.captions)
+        except UNREADABLE as error:
             if not self._captions_matter:
                 return ()
             why = f": its text {NOT_UTF8}" if isinstance(error, UnicodeDecodeError) else ""

@@ -25,6 +25,7 @@ from open_ldm.studio.device_queue import Job
 from open_ldm.studio.limits import LIMITS
 from open_ldm.studio.models import Models
 from open_ldm.studio.play import PlayRequest
+from open_ldm.studio.typed import SEPARATED
 
 _COARSE = 4
 """Side of the grid on which pictures are compared where nobody can read them: layout and colour, no detail."""
@@ -77,7 +78,7 @@ def sweep(
         ConfigError: A model or a value is unknown, or there are too many or too few values.
     """
     if not 2 <= len(values) <= LIMITS.sweep:
-        raise ConfigError(f"{len(values)} values of {control} were given", needed=f"2 to {LIMITS.sweep}, separated by blanks")
+        raise ConfigError(f"{len(values)} values of {control} were given", needed=f"2 to {LIMITS.sweep}, {SEPARATED}")
     runs = [models.load(name) for name in names]
     job.total = sum(checked_settings(run, request.options()).steps for run in runs)
     rows = []

@@ -16,6 +16,7 @@ from open_ldm.studio.pages.base import QUIET, Studio
 from open_ldm.studio.pages.play_page import example_prompt
 from open_ldm.studio.play import MOST_SEED, PlayRequest
 from open_ldm.studio.sweep import SweepRow, sweep
+from open_ldm.studio.typed import SEPARATED, typed, values_in
 from open_ldm.studio.widgets import widgets_of
 
 
@@ -36,14 +37,14 @@ def build(studio: Studio) -> None:
                 control = studio.remember("controls.control", gr.Dropdown(options, value=options[0], label="Control"))
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED)
             studio.remember("controls.seed", seed)
-            values = gr.Textbox(" ".join(usual[options[0]]), label="Values", info="separated by blanks", max_length=LIMITS.text)
+            values = gr.Textbox(typed(usual[options[0]]), label="Values", info=SEPARATED, max_length=LIMITS.text)
             studio.remember("controls.values", values)
         with gr.Column(scale=5, min_width=300):
             start, cancel = studio.button_pair("Sweep")
             said = gr.HTML(status())
             found = gr.HTML()
     control.input(
-        lambda chosen: " ".join(usual.get(chosen, ())), control, values, api_visibility="private", show_progress="hidden"
+        lambda chosen: typed(usual.get(chosen, ())), control, values, api_visibility="private", show_progress="hidden"
     )
     handler = _sweeping(studio)
     event = start.click(handler, [which, shows, control, seed, values], [said, found], **QUIET)
@@ -111,11 +112,10 @@ def _sweeping(studio: Studio) -> Any:
         key = {"text": "prompt", "class": "label"}.get(by_name[chosen[0]].semantic)
         content = {"model": chosen[0], "seed": int(seed or 0), **({key: shows} if key else {})}
         try:
-            request = validate(PlayRequest, content, source="the form")
+            request, listed = validate(PlayRequest, content, source="the form"), values_in(str(values))
         except OpenLdmError as error:
             yield status(error.one_line(), wrong=True), studio.gr.skip()
             return
-        listed = str(values)[: LIMITS.text].split()
 
         def work(job: Any) -> list[SweepRow]:
             return sweep(studio.models, chosen, request, control, listed, job)

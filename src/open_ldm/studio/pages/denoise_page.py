@@ -17,6 +17,7 @@ from open_ldm.studio.pages.base import QUIET, Studio
 from open_ldm.studio.pages.play_page import example_prompt
 from open_ldm.studio.play import MOST_SEED, PlayRequest
 from open_ldm.studio.run_view import plot_html
+from open_ldm.studio.typed import SEPARATED, typed, values_in
 from open_ldm.studio.widgets import widgets_of
 
 
@@ -56,9 +57,9 @@ def build(studio: Studio) -> None:
 
 
 def controls_hint(facts: ModelFacts) -> str:
-    """Say how controls are written, with a value for each of a model's that can be written so."""
-    pairs = [f"{one.option}={one.sweep[-1]}" for one in widgets_of(facts) if one.sweep and " " not in one.sweep[-1]]
-    return f"separated by blanks, such as {' '.join(pairs)}" if pairs else "this model has none"
+    """Say how controls are written, with a value for each of a model's that has values to compare."""
+    pairs = [f"{one.option}={one.sweep[-1]}" for one in widgets_of(facts) if one.sweep]
+    return f"{SEPARATED}, such as {typed(pairs)}" if pairs else "this model has none"
 
 
 def denoised_html(found: Denoised) -> Markup:
@@ -82,11 +83,16 @@ def denoised_html(found: Denoised) -> Markup:
 
 
 def controls_in(text: str) -> dict[str, str]:
-    """Read NAME=VALUE pairs separated by blanks. Raises ConfigError for anything else among them."""
-    for part in text.split():
-        if "=" not in part:
-            raise ConfigError(f"{cut(repr(part))} is no control", needed="NAME=VALUE, separated by blanks")
-    return dict(part.split("=", 1) for part in text.split())
+    """Read NAME=VALUE pairs. Raises ConfigError for anything else among them, and for a control that is given twice."""
+    found: dict[str, str] = {}
+    for part in values_in(text):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"{cut(repr(part))} is no control", needed=f"NAME=VALUE, {SEPARATED}")
+        if name in found:
+            raise ConfigError(f"{cut(name)} is given twice", needed="each control once")
+        found[name] = value
+    return found
 
 
 def _denoising(studio: Studio) -> Any:
@@ -101,9 +107,7 @@ def _denoising(studio: Studio) -> Any:
         known = [] if facts is None else [widget.option for widget in widgets_of(facts)]
         content = {"model": name, "seed": int(seed or 0), "steps": int(steps or 1), **({key: shows} if key else {})}
         try:
-            request = validate(
-                PlayRequest, {**content, "controls": controls_in(str(controls)[: LIMITS.text])}, source="the form"
-            )
+            request = validate(PlayRequest, {**content, "controls": controls_in(str(controls))}, source="the form")
         except OpenLdmError as error:
             yield status(f"{error.one_line()} (controls: {', '.join(known)})", wrong=True), studio.gr.skip()
             return
