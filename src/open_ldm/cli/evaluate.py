@@ -21,6 +21,11 @@ Control = Annotated[
     typer.Option(metavar="NAME=VALUE", callback=control_once, help="Control of all pictures, e.g. size=256x256."),
 ]
 
+Count = Annotated[
+    int | None,
+    typer.Option("--n", min=1, help="How many: 1000 sampled ones by default, of given ones all up to 50,000."),
+]
+
 
 @app.command(
     OWN,
@@ -58,10 +63,7 @@ def evaluate(
             "with KIND one of {extractors}; may be given several times."
         ),
     ] = None,
-    n: Annotated[
-        int | None,
-        typer.Option("--n", min=1, help="How many: 1000 sampled ones by default, of given ones all up to 50,000."),
-    ] = None,
+    n: Count = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next has the next seed.")] = 0,
     control: Control = None,
     part: Annotated[str, typer.Option(help="train or held_out: which part of data with a holdout.")] = "train",
