@@ -323,6 +323,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["sample", "CLASS", "--prompt", "a circle"], 2, "--class"),
     (["sample", "CLASS", "--class", "red circel"], 2, "did you mean 'red circle'"),
     (["sample", "CLASS", "flip=1"], 2, "without controls"),
+    (
+        ["sample", "CLASS", "--control-scale", "2"],
+        2,
+        "--control-scale 2 has no effect: this model has no controls",
+    ),
     (["sample", "TEXT", "--semantic-scale", "inf"], 2, "semantic_scale=inf; needed: a finite number"),
     (["sample", "TEXT", "--control-scale", "nan"], 2, "--control-scale'; needed: greater than or equal to 0"),
     (["sample", "TEXT", "--semantic-scale", "1e38"], 2, "needed: less than or equal to 10000"),

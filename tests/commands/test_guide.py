@@ -16,6 +16,7 @@ from open_ldm.commands.sample import open_run, sample
 from open_ldm.commands.sample_array import sample_array
 from open_ldm.commands.sample_options import SampleOptions
 from open_ldm.commands.samples import Samples
+from open_ldm.controls.column_facts import ColumnFacts
 from open_ldm.core.errors import ConfigError
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
@@ -79,6 +80,11 @@ def test_what_has_no_effect_or_no_guide_is_refused(run: Path, tmp_path: Path) ->
     larger = replace(opened.known, facts=replace(opened.known.facts, latent_size=(64, 64)))
     with pytest.raises(ConfigError, match="another size of the latents than"):
         guided_run(replace(opened, known=larger), earlier(run))
+    stain = ColumnFacts("stain", pictures=9, missing=0, words=("HE", "PAS"), usual="HE")
+    view = replace(opened.known.facts.view, columns=(stain,))
+    stained = replace(opened.known, facts=replace(opened.known.facts, view=view))
+    with pytest.raises(ConfigError, match="another reading of metadata than"):  # it would take PAS for another stain
+        guided_run(replace(opened, known=stained), earlier(run))
 
 
 def test_the_command_takes_guide_and_rescale(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,9 @@ def test_what_there_is_no_average_of_is_refused(run: Path, tmp_path: Path) -> No
     plain = trained(tmp_path, "plain", "training.ema={decay: 0.9}", "training.samples=16")
     with pytest.raises(ConfigError, match=r"one average .*kind=power.*fix: "):
         write_average(plain, 0.1, tmp_path / "b")
+    begun = trained(tmp_path, "begun", f"init_from={{source: {run}}}", "training.samples=8")
+    with pytest.raises(ConfigError, match=r"samples-000000000000 has no update yet to average over; needed"):
+        write_average(begun / "checkpoints" / "samples-000000000000", 0.1, tmp_path / "c")
     with pytest.raises(ConfigError, match="exists already"):
         write_average(run, 0.1, plain)
 

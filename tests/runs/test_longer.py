@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Event, read_events
-from open_ldm.runs.recipe import load_recipe
-from open_ldm.runs.train import train
+from open_ldm.run_folder.folder import RunFolder
+from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
+from open_ldm.runs.train import require_same_recipe, train
 from tests.run_folder.test_report import Page
 from tests.runs.test_resume import kill_at
 from tests.runs.tiny import losses, tiny_recipe
@@ -54,6 +56,28 @@ def test_fewer_samples_than_were_seen_are_refused(tmp_path: Path) -> None:
     trained(tmp_path, tmp_path / "run", 16)
     with pytest.raises(ConfigError, match=r"training.samples=8, and run folder .* has seen 16 samples"):
         trained(tmp_path, tmp_path / "run", 8)
+
+
+@pytest.mark.parametrize(
+    ("moved", "other"),
+    [
+        (("autoencoder={kind: kl, path: PLACE, channels: 4, factor: 2}",), "autoencoder.channels=8"),
+        (
+            ("data.source={kind: shrunk, of: {kind: folder, path: PLACE}, short_side_px: [8, 16]}",),
+            "training.seed=3",
+        ),
+    ],
+)
+def test_what_moved_is_the_same_and_anything_else_is_named(tmp_path: Path, moved: tuple[str, ...], other: str) -> None:
+    def recipe(place: str, *more: str) -> Recipe:
+        return load_recipe(str(tiny_recipe(tmp_path)), [*(one.replace("PLACE", place) for one in moved), *more])
+
+    folder = RunFolder(tmp_path / "run")
+    (folder.checkpoints / "samples-000000000008").mkdir(parents=True)
+    folder.write_config(to_yaml(recipe("here")))
+    require_same_recipe(recipe("there"), folder, recipe_from)
+    with pytest.raises(ConfigError, match=other.partition("=")[0]):
+        require_same_recipe(recipe("there", other), folder, recipe_from)
 
 
 def test_another_batch_size_is_named_before_the_length_that_follows_from_it(tmp_path: Path) -> None:

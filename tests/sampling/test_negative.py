@@ -50,6 +50,19 @@ def test_the_branch_without_a_caption_sees_the_negative_one(route: Any) -> None:
     assert not torch.allclose(found[2], drawing.branches_of(inputs)(x_t, 0.4, (UNCONDITIONAL,)).x_0, atol=1e-3)
 
 
+@torch.no_grad()
+def test_pictures_without_a_caption_are_led_away_from_the_negative_one_too() -> None:
+    config = conditioning("context")
+    none = torch.zeros(3, dtype=torch.bool)
+    drawing, inputs = generator(config), inputs_for(config, 3, keep_semantic=none, keep_control=none)
+    negative, x_t, t = NEGATIVE.joined([NEGATIVE] * 3), randn(3, 3, 8, 8), torch.full((3,), 0.4)
+    found = drawing.branches_of(inputs, negative)(x_t.repeat(2, 1, 1, 1), 0.4, (CONDITIONAL, UNCONDITIONAL)).x_0.chunk(2)
+    torch.testing.assert_close(found[0], drawing.model.denoise(x_t, t, inputs).x_0)
+    wanted = replace(inputs.kept(~none, none), text=negative)
+    torch.testing.assert_close(found[1], drawing.model.denoise(x_t, t, wanted).x_0)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
 @pytest.mark.parametrize("batch_size", [2, 3])
 def test_away_from_the_prompt_itself_is_no_guidance(batch_size: int) -> None:
     config = conditioning("context")

@@ -65,10 +65,15 @@ def test_chosen_blocks_compute_twice_and_the_average_once(setting: Recompute, wa
     assert len(kept) > 20, "the averaged model keeps what it computes"
 
 
-@pytest.mark.parametrize(("every", "wanted"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3]), (3, [2]), (6, [])])
+@pytest.mark.parametrize(("every", "wanted"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3]), (3, [2]), (5, [4])])
 def test_the_last_of_every_so_many_blocks(every: int, wanted: Sequence[int]) -> None:
     blocks = [nn.Identity() for _ in range(5)]
     assert recomputed_blocks(blocks, EveryBlock(every=every)) == [blocks[index] for index in wanted]
+
+
+def test_more_than_there_are_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"every=6 chooses none of 5 blocks; needed: at most 5; fix: .*none"):
+        recomputed_blocks([nn.Identity() for _ in range(5)], EveryBlock(every=6))
 
 
 def test_it_is_no_part_of_a_runs_numbers_and_refused_where_nothing_reads_it() -> None:

@@ -106,7 +106,7 @@ def write_average(run: Path, length: float, out: Path) -> WrittenAverage:
         folder = RunFolder(temporary)
         CheckpointFolder(folder.checkpoints).save(int(content["samples_seen"]), {"ema": made.tensors}, manifest)
         folder.write_config(to_yaml(made.recipe))
-        surveyed = RunFolder(run_folder_of(run)).data
+        surveyed = RunFolder(run_folder_of(made.checkpoint.path)).data
         if surveyed.is_file():  # what values of controls the run saw
             write_bytes(folder.data, surveyed.read_bytes())
     found = made.combination.error

@@ -30,6 +30,7 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
         "autoencoder": (run.recipe.autoencoder, loaded.recipe.autoencoder),
         "latent statistics": (run.known.stats, loaded.known.stats),
         "classes and words": tuple((each.known.facts.class_names, each.known.facts.words) for each in (run, loaded)),
+        "reading of metadata": (_read_columns(run), _read_columns(loaded)),
         "size of the latents": tuple((each.known.facts.channels, each.known.facts.latent_size) for each in (run, loaded)),
     }
     for name, (own, other) in alike.items():
@@ -39,6 +40,11 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
                 needed="an earlier checkpoint or another average of the run, or a weaker run of the same data and conditions",
             )
     return replace(run, generator=run.generator.guided_by(loaded.model))
+
+
+def _read_columns(run: LoadedRun) -> list[tuple[Any, ...]]:
+    """How the numbers and categories of columns reach the model."""
+    return [(one.name, one.words, one.scale, one.mean, one.std) for one in run.known.facts.view.columns]
 
 
 def guide_record(run: LoadedRun, guide: Path | None) -> dict[str, Any] | None:

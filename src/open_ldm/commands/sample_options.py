@@ -8,6 +8,7 @@ from pathlib import Path
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.runs.load import LoadedRun
+from open_ldm.sampling.checks import Asked
 from open_ldm.sampling.generate import SamplingConfig, changed_settings
 
 
@@ -65,6 +66,7 @@ def checked_settings(run: LoadedRun, options: SampleOptions) -> SamplingConfig:
         if value < least:
             raise ConfigError(f"{name} {value} is too small", needed=f"{least} or more")
     scales = options.semantic_scale, options.control_scale
+    Asked(run.recipe.conditioning, run.known.facts).check_scales(*scales, run.recipe.sampling.guidance)
     return changed_settings(
         run.recipe.sampling,
         options.steps,

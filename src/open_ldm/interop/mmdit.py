@@ -220,7 +220,8 @@ class MMDiTFamily(Family):
             if isinstance(semantic, TextSemantic) and semantic.route == "both"
             else ("The model has no pooled vector: give zeros [B, 1] as pooled_projections, which its zero weights ignore.\n")
         )
-        return f"{pooled}timestep = 1000 t, t = 1 is noise; encoder_hidden_states are the tokens after padding.\n"
+        time = "the discrete step, 0 to 999 (1000 t for a flow, where t = 1 is noise)"
+        return f"{pooled}timestep is {time}; encoder_hidden_states are the tokens after padding.\n"
 
 
 def square_table(positions: ComputedPositions, grid: Grid, width: int) -> Tensor:

@@ -138,6 +138,7 @@ class Sampler:
         """
         asked = Asked(self.config.conditioning, self.known.facts, PIPELINE)
         asked.check_kind(prompts=bool(prompts), classes=bool(classes))
+        asked.check_scales(changes.get("semantic_scale"), changes.get("control_scale"), self.config.sampling.guidance)
         where = next(self.model.parameters()).device
         kind: Any = where.type
         machine = choose_device(kind, dtype or self.config.dtype)

@@ -104,7 +104,7 @@ def make_average(path: Path, length: float) -> MadeAverage:
         length: In (0, `LONGEST`).
 
     Raises:
-        ConfigError: The run did not keep two averages, or there is no such length.
+        ConfigError: The run did not keep two averages, has no update yet, or there is no such length.
         CheckpointError: Nothing verifies.
     """
     require_length(length)
@@ -120,6 +120,8 @@ def make_average(path: Path, length: float) -> MadeAverage:
     folder = CheckpointFolder(RunFolder(run_folder_of(checkpoint.path)).averages, required=(UPDATES, *config.groups))
     snapshots, more = _snapshots(folder, int(checkpoint.content["samples_seen"]), config.groups)
     updates = int(checkpoint.content["counters"][UPDATES])
+    if updates == 0:
+        raise ConfigError(f"{checkpoint.path} has no update yet to average over", needed="a checkpoint of a training under way")
     ends = [*(int(each.content[UPDATES]) for each in snapshots), updates]
     kept = [Average(power, end) for end in ends for power in config.powers]
     combination = combine_averages(kept, Average(power_of(length), updates))

@@ -221,6 +221,10 @@ def _reach(
     return Reach(spec, recipe.latent_shape[1:], machine, trainer.world.size, counted, choices.said)
 
 
+_MAY_CHANGE = {"training.samples", "autoencoder.path", "autoencoder.subfolder", "data.source.of.path"}
+"""Of a run that goes on: its length, and where things lie that their own fingerprints tell."""
+
+
 def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:
     """Refuse to go on with a run under settings that change its numbers.
 
@@ -239,7 +243,7 @@ def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: Recipe
     other = parsed(parse, *begun)
     before = flattened(other.numerics)
     now = flattened(recipe.numerics)
-    differing = [name for name in sorted({*before, *now} - {"training.samples"}) if before.get(name) != now.get(name)]
+    differing = [name for name in sorted({*before, *now} - _MAY_CHANGE) if before.get(name) != now.get(name)]
     if differing:
         shown = ", ".join(f"{name}={_short(before.get(name))} (now {_short(now.get(name))})" for name in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""

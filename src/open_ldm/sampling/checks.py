@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from open_ldm.conditioning import ConditioningConfig
-from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.conditioning.semantic import ClassSemantic, NoSemantic, TextSemantic
 from open_ldm.core.errors import ConfigError
 from open_ldm.model.spec import DataFacts
+from open_ldm.sampling.guidance import GuidanceConfig
 from open_ldm.text import TextEncoder
 
 
@@ -21,13 +22,29 @@ class Spelling:
     classes: str
     with_class: str
     with_scale: str
+    semantic_scale: str
+    control_scale: str
 
 
 COMMAND = Spelling(
-    "--prompt", "--prompt TEXT", "--negative-prompt", "--class", "--class {!r}", "--semantic-scale 2, or any other but 1"
+    prompt="--prompt",
+    with_prompt="--prompt TEXT",
+    negative="--negative-prompt",
+    classes="--class",
+    with_class="--class {!r}",
+    with_scale="--semantic-scale 2, or any other but 1",
+    semantic_scale="--semantic-scale",
+    control_scale="--control-scale",
 )
 PIPELINE = Spelling(
-    "prompt", "prompt=TEXT", "negative_prompt", "class_labels", "class_labels={!r}", "guidance_scale=2, or any other but 1"
+    prompt="prompt",
+    with_prompt="prompt=TEXT",
+    negative="negative_prompt",
+    classes="class_labels",
+    with_class="class_labels={!r}",
+    with_scale="guidance_scale=2, or any other but 1",
+    semantic_scale="guidance_scale",
+    control_scale="control_scale",
 )
 
 
@@ -61,6 +78,30 @@ class Asked:
             names = self.facts.class_names
             fix = self.spelling.with_class.format(names[0]) if isinstance(semantic, ClassSemantic) else "leave it out"
             raise ConfigError(f"{option} was given, but this model was not trained with captions", fix=fix)
+
+    def check_scales(self, semantic_scale: float | None, control_scale: float | None, own: GuidanceConfig) -> None:
+        """Raise ConfigError for a scale of conditions that the model does not have.
+
+        Without a semantic condition its scale still leads away from pictures without controls.
+
+        Args:
+            semantic_scale: As it was given; None where it was not.
+            control_scale: Likewise.
+            own: What the model's recipe has, which is not refused.
+        """
+        said, controls = self.spelling, bool(self.conditioning.controls)
+        for option, given, usual, read, lacks in (
+            (said.control_scale, control_scale, own.control_scale, controls, "controls"),
+            (
+                said.semantic_scale,
+                semantic_scale,
+                own.semantic_scale,
+                controls or not isinstance(self.conditioning.semantic, NoSemantic),
+                "conditions",
+            ),
+        ):
+            if not read and given not in (None, 1, usual):
+                raise ConfigError(f"{option} {given:g} has no effect: this model has no {lacks}", fix="leave it out")
 
     def check_negative(self, negative: str, encoder: TextEncoder | None, semantic_scale: float) -> None:
         """Raise ConfigError for a negative prompt that the model cannot read, or that has no effect."""

@@ -256,7 +256,8 @@ class Generator:
 
         def denoise_branches(x_t: Tensor, t: float, branches: tuple[Branch, ...]) -> Denoised:
             """Estimate x_0 with the conditions of each branch, as one batch."""
-            semantic = torch.cat([inputs.keep_semantic & (branch.semantic or negative is not None) for branch in branches])
+            unsaid = torch.full_like(inputs.keep_semantic, negative is not None)  # also where a picture has no caption
+            semantic = torch.cat([inputs.keep_semantic if branch.semantic else unsaid for branch in branches])
             control = torch.cat([inputs.keep_control & (branch.control or keep_controls) for branch in branches])
             times = torch.full((len(x_t),), t, device=self.device)
             repeated = inputs.repeated(len(branches)).kept(semantic, control)

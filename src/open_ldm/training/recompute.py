@@ -12,6 +12,8 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from open_ldm.core.counted import counted
+from open_ldm.core.errors import ConfigError
 from open_ldm.training.settings import EveryBlock, Recompute
 
 
@@ -21,12 +23,21 @@ def recomputed_blocks(blocks: Sequence[nn.Module], setting: Recompute) -> list[n
     Args:
         blocks: All, in the order of computation.
         setting: `none`, `blocks` (all of them), or the last of every so many.
+
+    Raises:
+        ConfigError: There are fewer blocks than that.
     """
     match setting:
         case "none":
             return []
         case "blocks":
             return list(blocks)
+        case EveryBlock(every=every) if every > len(blocks):
+            raise ConfigError(
+                f"training.recompute.every={every} chooses none of {counted(len(blocks), 'block')}",
+                needed=f"at most {len(blocks)}",
+                fix="training.recompute=none, or a smaller number",
+            )
         case EveryBlock(every=every):
             return list(blocks[every - 1 :: every])
 
