@@ -54,6 +54,7 @@ def train(
     from open_ldm.commands.train import default_folder, train_recipe
     from open_ldm.core.overrides import last_given
     from open_ldm.runs.editions import as_edition_begun
+    from open_ldm.runs.guidance_notes import guidance_notes
     from open_ldm.runs.recipe import load_recipe, recipe_notes
 
     recipe, overrides = with_guess(recipe, overrides or ())
@@ -63,6 +64,7 @@ def train(
     resolved = load_recipe(recipe, settings)
     folder = out or default_folder(recipe, resolved.name)
     resolved, notes = as_edition_begun(resolved, folder, partial(load_recipe, recipe, settings))
+    notes = [*notes, *guidance_notes(resolved)]
     if dry_run:
         show("".join(f"note: {line}\n" for line in notes), end="", file=sys.stderr)
         return _built_alone(resolved, folder, elsewhere=elsewhere, as_json=as_json)
