@@ -150,7 +150,10 @@ class Section:
 
         Raises:
             DataError: Shards were removed meanwhile.
+            DiskError: There is no index, and the folder cannot be written.
         """
+        if (known := self.index()) is not None:  # before any lock, which a shared cache may not let us take
+            return known
         with self._locked(_INDEX_LOCK):
             if (known := self.index()) is not None:
                 return known
