@@ -235,6 +235,27 @@ def test_bad_pictures_count_as_in_live_reading(tmp_path: Path) -> None:
         assert health["bad"] == {"not a picture": ["000.png"]}
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_whole_cache_that_cannot_be_written_is_trained_from(
+    cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = pictures(tmp_path / "pictures", 120, broken=0) / "007.png"
+    if cut:  # with a good header: only who decodes it, or reads the cache, knows
+        victim.write_bytes(victim.read_bytes()[:50])
+    encode(of_folder(tmp_path), silent=True)
+    before, really = content(tmp_path / "cache"), os.open
+
+    def refusing(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if Path(path).is_relative_to(tmp_path / "cache") and flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise PermissionError(13, "Read-only file system", str(path))
+        return really(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert train(of_folder(tmp_path, "training.samples=8"), tmp_path / "run", silent=True).code == 0
+    health: Any = json.loads((tmp_path / "run" / "health.json").read_text()) if cut else {"bad": {}}
+    assert sum(map(len, health["bad"].values())) == cut and content(tmp_path / "cache") == before
+
+
 def test_too_many_bad_pictures_end_encoding(tmp_path: Path) -> None:
     pictures(tmp_path / "pictures", 120, broken=3)
     with pytest.raises(DataError, match=r"3 of 120 pictures are bad") as raised:

@@ -119,6 +119,7 @@ def test_what_the_cache_does_not_hold_is_refused(here: Path) -> None:
     assert sorted(Path().rglob("section.json")) == before, "it is refused before anything is written"
     with pytest.raises(DataError, match="no encoded held-out pictures"):
         train(recipe("held_out.pictures=5"), Path("other"), silent=True)
+    assert not Path("other/checkpoints").exists() and not losses(Path("other")), "before an update is made"
     with pytest.raises(ConfigError, match="encodes nothing"):
         encode(recipe("cache.frozen=true"), silent=True)
     file = record_of(recipe())

@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from open_ldm.commands.dry_run import dry_run
-from open_ldm.core.errors import CheckpointError, ConfigError
+from open_ldm.commands.encode import encode
+from open_ldm.core.errors import CheckpointError, ConfigError, DataError
 from open_ldm.data.survey import survey
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_text_encoder, remember_tokens
@@ -21,6 +22,7 @@ from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.sources.loader import open_data
+from open_ldm.text import HuggingFaceEncoder
 from open_ldm.text.remembered import RememberingEncoder
 from tests.runs.test_resume import finish, hashes, kill_at
 from tests.runs.tiny import losses, tiny_recipe
@@ -111,3 +113,37 @@ def test_a_recipe_is_counted_without_its_encoder(tmp_path: Path) -> None:
     without = dry_run(load_recipe(str(tiny_recipe(tmp_path)), [semantic("not/there", null_kind="zeros")]))
     assert counted.parameters - without.parameters == 8 * 24 + 24
     assert counted.gmacs > 0
+
+
+@pytest.mark.parametrize(("stored", "here"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_captions_that_were_encoded_in_another_precision_are_told_with_both(
+    stored: str, here: str, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cache = recipe(tmp_path, bert, "data.views=1", f"cache={{path: {tmp_path}/cache}}")
+    really = HuggingFaceEncoder.__init__
+
+    def computing(self: HuggingFaceEncoder, *given: Any) -> None:
+        really(self, *given)
+        self.computed_in = precision[0]  # as on another device, which this machine may not have
+
+    precision = [stored]
+    monkeypatch.setattr(HuggingFaceEncoder, "__init__", computing)
+    encode(with_cache, silent=True)
+    precision[0] = here
+    frozen = recipe(tmp_path, bert, "data.views=1", f"cache={{path: {tmp_path}/cache, frozen: true}}")
+    with pytest.raises(DataError) as caught:
+        train(frozen, tmp_path / "run", silent=True)
+    said = caught.value.one_line()
+    assert f"were encoded in {stored}" in said and f"encode them in {here}" in said, said
+    assert ("training.dtype=float32" if stored == "float32" else "training.dtype=bf16") in caught.value.fix
+
+
+@pytest.mark.parametrize("setting", ["latents", "tokens"])
+def test_a_cache_in_another_number_format_is_told_with_the_setting(setting: str, bert: Path, tmp_path: Path) -> None:
+    given = recipe(tmp_path, bert, "data.views=1", f"cache={{path: {tmp_path}/cache, {setting}: bfloat16}}")
+    encode(given, silent=True)
+    asked = recipe(tmp_path, bert, "data.views=1", f"cache={{path: {tmp_path}/cache, {setting}: float32, frozen: true}}")
+    with pytest.raises(
+        DataError, match=rf"{setting} in cache .* stored as bfloat16.*cache\.{setting}=float32.*fix: cache\.{setting}=bfloat16"
+    ):
+        train(asked, tmp_path / "run", silent=True)

@@ -346,6 +346,30 @@ def test_a_stage_that_is_gone_is_not_trained_again_for_nothing(tmp_path: Path) -
     assert ended["samples_seen"] == 48 and ended["stages"][0]["state"] == "removed"
 
 
+def test_a_run_that_moves_needs_the_stages_before_no_more(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = staged(tmp_path, "stages.large.training.samples=32")
+    moved = Path(shutil.copytree(run, tmp_path / "moved"))
+    shutil.rmtree(moved / "stages" / "1-small")
+    assert train_stages(longer, moved, silent=True).samples_seen == 48
+    monkeypatch.chdir(tmp_path)
+    longer = staged(tmp_path, "stages.large.training.samples=40")
+    assert train_stages(longer, Path("moved"), silent=True).samples_seen == 56  # the same place in other words
+    assert not (moved / "stages" / "1-small").exists()
+    other = longer.model_copy(update={"stages": (longer.stages[0], {**longer.stages[1], "init_from": {"source": "elsewhere"}})})
+    with pytest.raises(ConfigError, match=r"stage large: .* was started from .*1-small, not from elsewhere; fix: leave"):
+        train_stages(other, moved, silent=True)
+
+
+def test_stages_that_are_gone_are_needed_no_more_however_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three = [STAGES[0], {"name": "middle"}, {"name": "last"}]
+    recipe = staged(tmp_path, "training.samples=8", "stages.small.training.samples=8", stages=three)
+    train_stages(recipe, tmp_path / "run", silent=True)
+    for name in ("1-small", "2-middle"):
+        shutil.rmtree(tmp_path / "run" / "stages" / name)
+    monkeypatch.setattr("open_ldm.runs.stages.train", lambda *given, **more: pytest.fail("a stage was trained again"))
+    assert train_stages(recipe, tmp_path / "run", silent=True).samples_seen == 24
+
+
 def test_no_stage_starts_from_an_older_checkpoint_than_the_last_one(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(copy / "stages" / "2-large")

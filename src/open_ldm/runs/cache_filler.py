@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls.data import columns_of_controls, measures_of
 from open_ldm.core.distributed import World
-from open_ldm.core.errors import DataError
+from open_ldm.core.errors import DataError, DiskError
 from open_ldm.core.events import Progress
 from open_ldm.core.files import write_json
 from open_ldm.core.signals import StopRequest
@@ -158,7 +159,8 @@ class CacheFiller:
             reason = f"{sample.reason} {sample.detail}".rstrip()
             self._progress.say(f"warning: bad sample {sample.id}: {reason} (another one takes its place)")
         if new and self.world.leads:
-            write_json(self.cache.config.path / "health.json", self.health.to_json())
+            with suppress(DiskError):  # a cache that cannot be written is read as ever, and its sections name them too
+                write_json(self.cache.config.path / "health.json", self.health.to_json())
         self.health.check()
 
 

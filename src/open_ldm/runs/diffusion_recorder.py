@@ -9,7 +9,7 @@ from typing import Any
 
 from open_ldm.core.counted import counted
 from open_ldm.core.errors import DataError, NonFiniteError, StoppedError
-from open_ldm.core.events import duration, effective_events, read_events
+from open_ldm.core.events import duration
 from open_ldm.core.files import write_json
 from open_ldm.core.out_of_memory import naming_lack_of_memory
 from open_ldm.core.pictures import grid, save_png
@@ -17,6 +17,7 @@ from open_ldm.core.slow_steps import SlowSteps
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.history import HELD_OUT
 from open_ldm.run_folder.report.on_the_way import ON_THE_WAY
+from open_ldm.runs.already_done import is_told
 from open_ldm.runs.compiling import SETTLED, Compiling
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.runs.on_the_way import OnTheWay
@@ -28,7 +29,7 @@ from open_ldm.runs.recorder import RunRecorder
 from open_ldm.sampling.generate import Generator
 from open_ldm.sampling.requests import SampleRequest
 from open_ldm.text import TextEncoder
-from open_ldm.training.loop import Every, Report, passed
+from open_ldm.training.loop import Every, Report
 from open_ldm.training.trainer import DiffusionTrainer
 from open_ldm.transfer_learning.start import Started
 
@@ -120,30 +121,21 @@ class DiffusionRecorder(RunRecorder):
         shown = captions_of(self.requests)
         save_png(path, grid(pixels, _PREVIEW_COLUMNS, captions=shown if any(shown) else None))
         seconds = round(time.perf_counter() - started, 2)
-        self.event("preview", file=path.relative_to(self.folder.path).as_posix(), prompts=shown, seconds=seconds)
+        self.event(self.preview_event, file=path.relative_to(self.folder.path).as_posix(), prompts=shown, seconds=seconds)
 
     def checks(self) -> Sequence[Every]:
         """Return the loss on held-out pictures, where the recipe wants it."""
         held_out = self.recipe.held_out
-        return () if held_out is None else [Every(held_out.every_samples, self._held_out)]
+        if held_out is None:
+            return ()
+        return [Every(held_out.every_samples, self._held_out, is_told(HELD_OUT, self.folder, self.trainer))]
 
     def long_checks(self) -> Sequence[Every]:
         """Return the look at samples, where the recipe wants it."""
         evaluation = self.recipe.evaluation
-        return () if evaluation is None else [Every(evaluation.every_samples, self._evaluated)]
-
-    def make_up(self) -> None:
-        """Look at the samples of a checkpoint that a run goes on from, where one was due and something came in between."""
-        evaluation, seen, training = self.recipe.evaluation, self.samples_seen, self.recipe.training
-        if evaluation is None or not seen:
-            return
-        due = passed(seen - training.batch_size, seen, evaluation.every_samples) or seen >= training.samples
-        if due and not self.trainer.world.everyone(self._has_looked, "a read of the event log"):
-            self._evaluated()
-
-    def _has_looked(self) -> bool:
-        events = effective_events(read_events(self.folder.events))
-        return any(event.name == ON_THE_WAY and event.samples_seen == self.samples_seen for event in events)
+        if evaluation is None:
+            return ()
+        return [Every(evaluation.every_samples, self._evaluated, is_told(ON_THE_WAY, self.folder, self.trainer))]
 
     def _evaluated(self) -> None:
         """Sample from the averaged weights and compare with the training pictures, in the leading process, as previews are."""

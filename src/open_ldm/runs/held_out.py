@@ -88,8 +88,15 @@ class HeldOutPictures:
         return self._folder
 
     def keep(self) -> None:
-        """Encode the pictures and write them into the cache, unless they are read from there. Raises DiskError."""
-        if self.kept is None:
+        """Encode the pictures and write them into the cache, or read them from there where no pictures are.
+
+        Raises:
+            DataError: The cache does not hold them either, or they are damaged.
+            DiskError: The cache cannot be written.
+        """
+        if self.kept is not None:
+            _ = self._read  # now, and not at the first measurement, hours later and before the checkpoint of that place
+        else:
             numbers = range(self.world.rank, len(self._read[0]) * self.world.size, self.world.size)
             batches = dict(zip(numbers, self.batches, strict=False))
             keep_batches(self._folder, batches, {**self._said, "groups": self.groups, "portions": self._portions_of_all})
@@ -209,7 +216,11 @@ class HeldOutPictures:
 
 
 def keep_held_out(recipe: Recipe, known: Knowledge, encoders: Encoders, world: World) -> HeldOutPictures | None:
-    """Return the held-out pictures of a recipe, which are encoded into its cache now if it has one; None without any."""
+    """Return the held-out pictures of a recipe, which are encoded into its cache now if it has one; None without any.
+
+    Raises:
+        DataError: Only a cache is at hand, and it does not hold them.
+    """
     if recipe.held_out is None:
         return None
     pictures = HeldOutPictures(recipe, known, encoders, recipe.held_out.pictures, world)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from open_ldm.checkpoints.shared import SharedCheckpoints
 from open_ldm.core.config import to_yaml
@@ -25,6 +25,7 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.report.page import Section, write_report
+from open_ldm.runs.already_done import has_averages, is_told
 from open_ldm.runs.saving import Saving, is_due
 from open_ldm.runs.tracked import tracked_run
 from open_ldm.runs.training_recipe import TrainingRecipe
@@ -56,6 +57,7 @@ class RunRecorder(ABC):
         stop: The signal that ends the run.
         silent: No progress is shown.
         last_loss: Mean loss of the last report; None before the first.
+        preview_event: Name of the event that a preview writes.
     """
 
     folder: RunFolder
@@ -70,6 +72,8 @@ class RunRecorder(ABC):
     _started: float = field(default_factory=time.perf_counter)
     _reported: float = field(default_factory=time.perf_counter)
     _bad: list[BadSample] = field(default_factory=list)
+
+    preview_event: ClassVar[str] = "preview"
 
     @property
     @abstractmethod
@@ -156,13 +160,15 @@ class RunRecorder(ABC):
         facts: dict[str, Any] = {"argv": list(command), "cwd": Path.cwd(), "total_samples": self.recipe.training.samples}
         facts |= {"device": machine.sentence} | ({"processes": size} if (size := self.trainer.world.size) > 1 else {})
         if resumed is None:
-            told = {"parameters": parameters, "data": seen.sentence, "fingerprint": dict(self.fingerprint)}
-            now = self.event("start", **facts, **told)
+            now = self.event("start", **facts, parameters=parameters, data=seen.sentence, fingerprint=dict(self.fingerprint))
         else:
             bitwise = compare(resumed["fingerprint"], self.fingerprint)
             now = self.event("resume", **facts, bitwise=bitwise, fingerprint=dict(self.fingerprint))
             self.say(f"going on at {self.samples_seen:,} samples; bitwise: {bitwise}")
-            self._say_length(resumed["recipe"]["training"])
+            saved = TrainingConfig.model_validate(resumed["recipe"]["training"])
+            if change := length_change(saved, self.recipe.training, self.samples_seen):  # and what it does to the learning rate
+                self.event("length", message=change.sentence(), **change.to_json())
+                self.say(change.sentence())
         for line in self._feed.begin(tracked_run(self.recipe, self.folder.path, command), now):
             self.say(line)
         passed_over = [f"checkpoint passed over: {problem}" for problem in problems]
@@ -170,12 +176,6 @@ class RunRecorder(ABC):
             self.warn(warning)
         if self.health.bad:
             self.warn(self.health.sentence())
-
-    def _say_length(self, saved: Mapping[str, Any]) -> None:
-        """Say that the training has become longer, and what that does to the learning rate."""
-        if change := length_change(TrainingConfig.model_validate(saved), self.recipe.training, self.samples_seen):
-            self.event("length", message=change.sentence(), **change.to_json())
-            self.say(change.sentence())
 
     def _write_first(self, seen: DataSurvey, captions: CaptionSurvey | None) -> None:
         self.folder.exit.unlink(missing_ok=True)
@@ -186,7 +186,7 @@ class RunRecorder(ABC):
 
     def hooks(self) -> Hooks:
         """Return what the loop calls on the way."""
-        training = self.recipe.training
+        training, previewed = self.recipe.training, partial(self._saving.if_room, self._previewed, "no preview was made")
         return Hooks(
             report=self._report,
             batch_read=self._batch_read,
@@ -195,9 +195,9 @@ class RunRecorder(ABC):
             stop_requested=lambda: self.stop.name is not None,
             after_update=self._saving.take,
             every=[
-                Every(self.preview_every_samples, partial(self._saving.if_room, self._previewed, "no preview was made")),
+                Every(self.preview_every_samples, previewed, is_told(self.preview_event, self.folder, self.trainer)),
                 *self.checks(),
-                Every(training.snapshot_every_samples, self._saving.keep_averages),
+                Every(training.snapshot_every_samples, self._saving.keep_averages, has_averages(self.folder, self.trainer)),
                 Every(training.checkpoint_every_samples, self._save_if_room),
                 *self.long_checks(),
             ],

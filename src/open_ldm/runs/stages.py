@@ -255,8 +255,10 @@ def _superseded(stages: Sequence[Stage]) -> list[Stage]:
     Raises ConfigError for one that would now be trained for longer: what has started from it would not know.
     """
     superseded: list[Stage] = []
-    for stage in stages:
-        successors = [other for other in stages if other.saved is not None and other.starts_from(stage)]
+    for stage in reversed(stages):  # what starts from one that is gone has taken over from it all the same
+        successors = [
+            other for other in stages if (other.saved is not None or other in superseded) and other.starts_from(stage)
+        ]
         if successors and stage.saved is not None and stage.saved < stage.recipe.training.samples:
             raise ConfigError(
                 f"stage {stage.name} would go on from {stage.saved:,} to {stage.recipe.training.samples:,} samples,"

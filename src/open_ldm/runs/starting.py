@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.plain_data import parse_json
 from open_ldm.model.alignment import ALIGNMENT
@@ -157,14 +158,26 @@ def _require_same_source(now: InitFromConfig | None, before: InitFromConfig | No
                 fix=f"set {setting} to go on with it, or choose another --out",
             )
         return
-    if now.source == before.source:
+    if now.source == before.source or _is_removed_stage(now, before, folder):
         return
     try:
         known = parse_json(folder.transfer.read_text())["source"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         known = None
-    if known is None or load_starting_point(now).sha256 != known:
+    if known is None or not path.exists() or load_starting_point(now).sha256 != known:
         raise ConfigError(
             f"run folder {folder.path} was started from {before.source}, not from {now.source}",
             fix="leave the change out, or choose another --out",
         )
+
+
+def _is_removed_stage(now: InitFromConfig, before: InitFromConfig, folder: RunFolder) -> bool:
+    """Whether both name the stage before this one, which is gone, of a run in stages that has moved or is named otherwise.
+
+    Its weights can be compared no more, and the stage here has taken them over; a run in stages refuses other stages itself.
+    """
+    stage, named = Path(now.source).expanduser().resolve(), Path(before.source)
+    stages = RunFolder(folder.path.resolve().parent.parent).stages
+    if stage.parent != stages or (named.parent.name, named.name) != (stages.name, stage.name):
+        return False
+    return not CheckpointFolder(RunFolder(stage).checkpoints).names()

@@ -206,7 +206,6 @@ def _ended(recorder: DiffusionRecorder, transferred: Started | None, plan: Batch
     recorder.say_compiled()
     if transferred is not None:
         recorder.transferred(transferred)
-    recorder.make_up()
     trainer = recorder.trainer
     read = batches.read(plan.ranges(trainer.state.counters.samples_seen))
     loop = Loop(trainer, plan, read, batches.encoder, recorder.hooks())

@@ -41,10 +41,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Every:
-    """Call `action` whenever another `samples` have been seen, and when training ends; 0 is never."""
+    """Call `action` whenever another `samples` have been seen, and when training ends; 0 is never.
+
+    Attributes:
+        samples: How often.
+        action: What is done.
+        done: Whether it was done where training begins; if not, and it was due there, it is made up. None where it never is.
+    """
 
     samples: int
     action: Callable[[], None]
+    done: Callable[[], bool] | None = None
 
 
 @dataclass
@@ -147,7 +154,7 @@ class Loop(Generic[B]):
         self.depth = depth_ahead(trainer.device, plan.micro_batches) if depth is None else depth
 
     def run(self) -> bool:
-        """Train.
+        """Train; what was due where training begins, and is not done, comes first.
 
         A stop that any process requests ends all of them after the same update.
 
@@ -158,6 +165,7 @@ class Loop(Generic[B]):
             NonFiniteError: Loss or gradients stayed infinite or NaN after the last good weights were restored twice, or there
                 were none, or no update was applied, or not the last one (docs/reliability.md, 3.8).
         """
+        self._make_up()
         config = self.trainer.config
         left = -(-(config.samples - self.trainer.state.counters.samples_seen) // config.batch_size)
         try:
@@ -169,6 +177,14 @@ class Loop(Generic[B]):
         if finished:
             self._require_applied()
         return finished
+
+    def _make_up(self) -> None:
+        """Do what was due at the position that training goes on from, since a stop, or a kill, came before it."""
+        config, seen = self.trainer.config, self.trainer.state.counters.samples_seen
+        for hook in self.hooks.every if seen else ():
+            due = passed(seen - config.batch_size, seen, hook.samples) or (hook.samples and seen >= config.samples)
+            if due and hook.done is not None and not hook.done():
+                hook.action()
 
     def _updates(self, ahead: Ahead[_Made[B]]) -> bool:
         """Make updates until all samples are seen; False where a stop came before."""

@@ -185,6 +185,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         section(tmp_path / "file")
 
 
+def test_a_finished_section_is_finished_again_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = section(tmp_path)
+    make(one)
+    one.close()
+    monkeypatch.setattr("open_ldm.encoded.cache.section.open_handle", lambda *given: pytest.fail("it was opened for writing"))
+    assert section(tmp_path).finish() == one.index()
+
+
 def test_an_error_of_the_writer_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = section(tmp_path)
 

@@ -20,6 +20,7 @@ from open_ldm.core.hashes import hash_content
 from open_ldm.core.locks import lock_byte, unlock_byte
 from open_ldm.core.plain_data import parse_json
 from open_ldm.data.sample import BadSample
+from open_ldm.encoded.cache.lacking import lacking
 
 SCHEMA = 1
 _LAYOUT, _CLAIMS, _INDEX = "section.json", ".claims", "index.json"
@@ -91,10 +92,7 @@ class Section:
         self.plan = plan
         self.path = root / plan.folder
         if not begins and not (self.path / _LAYOUT).is_file():
-            raise DataError(
-                f"cache {root} has no section {plan.folder}, which these settings need, and no pictures to make it of",
-                fix="ldm encode with these settings where the pictures are, or settings that were encoded",
-            )
+            raise lacking(root, plan.folder, asdict(plan))
         self._claims: int | None = None
         remove_temporary_files(self.path)
         self.rows_per_shard, self.batch_size = self._agreed(rows_per_shard, batch_size)
@@ -150,7 +148,10 @@ class Section:
 
         Raises:
             DataError: Shards were removed meanwhile.
+            DiskError: There is no index, and the folder cannot be written.
         """
+        if (known := self.index()) is not None:  # before any lock, which a shared cache may not let us take
+            return known
         with self._locked(_INDEX_LOCK):
             if (known := self.index()) is not None:
                 return known

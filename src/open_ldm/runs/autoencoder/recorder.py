@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from open_ldm.autoencoders.export import export
 from open_ldm.autoencoders.reconstruct import reconstruct
@@ -32,6 +32,7 @@ class AutoencoderRecorder(RunRecorder):
     recipe: AutoencoderRecipe
     trainer: AutoencoderTrainer
     held_out: Callable[[], Iterable[ImageBatch]]
+    preview_event: ClassVar[str] = EVENT
 
     @property
     def network(self) -> str:
@@ -57,7 +58,7 @@ class AutoencoderRecorder(RunRecorder):
         files = [path.relative_to(self.folder.path).as_posix() for path in paths]
         export(network, found.stats, self.folder.path / AUTOENCODER)
         self.event(
-            EVENT,
+            self.preview_event,
             pictures=len(found.psnr_db),
             mean_psnr_db=round(found.mean_psnr_db, 3),
             worst_psnr_db=round(found.worst_psnr_db, 3),
