@@ -8,6 +8,7 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.hashes import hash_tensors
+from open_ldm.model.spec import DataFacts
 from open_ldm.runs.load import LoadedRun, load_model
 
 
@@ -30,7 +31,7 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
         "autoencoder": (run.recipe.autoencoder, loaded.recipe.autoencoder),
         "latent statistics": (run.known.stats, loaded.known.stats),
         "classes and words": tuple((each.known.facts.class_names, each.known.facts.words) for each in (run, loaded)),
-        "reading of metadata": (_read_columns(run), _read_columns(loaded)),
+        "reading of metadata": (_read_columns(run.known.facts), _read_columns(loaded.known.facts)),
         "size of the latents": tuple((each.known.facts.channels, each.known.facts.latent_size) for each in (run, loaded)),
     }
     for name, (own, other) in alike.items():
@@ -42,9 +43,9 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
     return replace(run, generator=run.generator.guided_by(loaded.model))
 
 
-def _read_columns(run: LoadedRun) -> list[tuple[Any, ...]]:
+def _read_columns(facts: DataFacts) -> list[tuple[Any, ...]]:
     """How the numbers and categories of columns reach the model."""
-    return [(one.name, one.words, one.scale, one.mean, one.std) for one in run.known.facts.view.columns]
+    return [(one.name, one.words, one.scale, one.mean, one.std) for one in facts.view.columns]
 
 
 def guide_record(run: LoadedRun, guide: Path | None) -> dict[str, Any] | None:
