@@ -78,8 +78,10 @@ DEMO_FLIP_ARMS = {
 }
 """The demo mirrors one view in seven. Where half are mirrored, word and flip each say nothing alone, which a small network does
 not find out: with 0.4 and 25,600 drawings place stayed at chance with the control and without."""
-FLIP_EFFECT = control_effect(("0", "1"), "flip")
-FLIP_MEASURED = replace(SIZE_MEASURED, metrics=(*protocol().metrics, FLIP_EFFECT), agreement=80, sweeps=(FLIP_SWEEP,))
+FLIP_EFFECT, FLIP_CHANGE = control_effect(("0", "1"), "flip"), content_change(("0", "1"), "flip")
+FLIP_MEASURED = replace(
+    SIZE_MEASURED, metrics=(*protocol().metrics, FLIP_EFFECT, FLIP_CHANGE), agreement=80, sweeps=(FLIP_SWEEP,)
+)
 FLIP_GRID = Study(
     name="flip-grid",
     title="Only the mirroring differs",
