@@ -285,6 +285,9 @@ def test_records_are_rows_that_are_replaced_by_name(out: Path, tmp_path: Path) -
     update_table(page, replace(found, level=replace(found.level, recipe="tiny training.samples=8", values={"fid": 1.0})))
     levels = [line.split(" | ")[0] for line in page.read_text().splitlines() if line.startswith("| tiny")]
     assert len(levels) == 4 and len(set(levels)) == 2  # what another level was set by is no row of this one
+    update_table(page, replace(found, level=replace(found.level, measured={**found.level.measured, "pictures": 9})))
+    levels = [line.split(" | ")[0] for line in page.read_text().splitlines() if line.startswith("| tiny")]
+    assert len(levels) == 6 and len(set(levels)) == 3  # nor is one that the same recipe set, measured in another way
     assert sum("tiny `training.samples=8`, level " in level for level in levels) == 2
     page.write_text("# No place\n")
     with pytest.raises(ConfigError, match="no place for records"):
