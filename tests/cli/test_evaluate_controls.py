@@ -109,6 +109,26 @@ def test_known_changes_are_found_and_kept(sized_run: Path, sampled: Any, tmp_pat
     assert {one.estimate.name for one in found.results} <= set(METRICS)
 
 
+def test_coarse_pictures_that_change_with_the_size_are_found_without_a_reader(
+    sized_run: Path, sampled: Any, tmp_path: Path
+) -> None:
+    def paint(seed: int, told: dict[str, list[float]]) -> Tensor:
+        return circle("blue" if told["original_size"][0] < 10 and seed < CHANGING else "red", 0.3 + 0.04 * seed)
+
+    sampled(paint)
+    metric = {"kind": "coarse_change", "values": ["8x8", "32x32"], "pictures": 10, "real_pictures": 30}
+    found = measured(sized_run, metric, out=tmp_path)
+    change, floor = found.results
+    assert (change.estimate.name, floor.estimate.name) == ("coarse_change", "coarse_change_floor")
+    assert 0.1 < change.estimate.value < 0.9 and floor.estimate.value < 0.05
+    assert change.protocol.entries["metric"] == "coarse_change(size=8x8|32x32, detail of 8x8 px)"
+    assert set(found.more["coarse_change"]["size"]["pairs"]) == {"8x8|32x32"}
+    assert "coarse change by size, of what another seed changes: 8x8 and 32x32:" in found.text()
+    assert {one.estimate.name for one in found.results} <= set(METRICS)
+    with pytest.raises(DataError, match="crop is there to change whole pictures"):
+        measured(sized_run, {"kind": "coarse_change", "control": "crop", "values": ["0,0", "4,0"]})
+
+
 def test_a_flip_changes_no_content_and_mirrors_half_of_the_seeds(sized_run: Path, sampled: Any) -> None:
     sampled(entangled)
     share, floor, mirrors = measured(sized_run, content("flip"), effect("flip")).results

@@ -14,7 +14,7 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.protocol import Result
 
 FILE = "evaluation.json"
-_BY_CONTROL = ("content_change", "control_effect")
+_BY_CONTROL = ("content_change", "coarse_change", "control_effect")
 """Entries of which every control has its own, so that one control's does not replace another's."""
 
 

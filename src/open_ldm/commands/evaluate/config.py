@@ -81,6 +81,31 @@ class ContentChangeMetric(Config):
     _values = field_validator("values", mode="before")(_as_words)
 
 
+class CoarseChangeMetric(Config):
+    """How much the coarse pictures of `pictures` seeds change when only `control` changes, over its `values`, and the floor.
+
+    0 none, 1 as much as the picture of another seed differs. No reader is needed: pictures are compared at the detail that all
+    sizes can show, for other controls a quarter of each side. `values`: null takes those of content_change. `real_pictures`: of
+    the data, for the floor, shrunk to the sizes and enlarged, or mirrored.
+    """
+
+    kind: Literal["coarse_change"] = "coarse_change"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "coarse_change": MetricWords(
+            "coarse change",
+            "change of coarse pictures with the control: 0 none, 1 as much as with another noise and condition",
+            floor="coarse_change_floor",
+        ),
+        "coarse_change_floor": MetricWords("coarse change, floor", "the same of real pictures that show the same"),
+    }
+    control: str = "size"
+    values: tuple[str, ...] | None = Field(default=None, min_length=2)
+    pictures: int = Field(default=64, ge=2)
+    real_pictures: int = Field(default=200, ge=2)
+
+    _values = field_validator("values", mode="before")(_as_words)
+
+
 class ControlEffectMetric(Config):
     """How much of what `control` does to real pictures it does to samples of `pictures` seeds: 0 nothing, 1 as much.
 
@@ -144,7 +169,15 @@ class HeldOutMetric(Config):
     pictures: int = Field(default=256, ge=2)
 
 
-OwnMetric = InfluenceMetric | ContentChangeMetric | ControlEffectMetric | LPIPSMetric | NeighboursMetric | HeldOutMetric
+OwnMetric = (
+    InfluenceMetric
+    | ContentChangeMetric
+    | CoarseChangeMetric
+    | ControlEffectMetric
+    | LPIPSMetric
+    | NeighboursMetric
+    | HeldOutMetric
+)
 """What needs more than two sets of pictures."""
 
 AnyMetric = Annotated[MetricConfig | OwnMetric, Field(discriminator="kind")]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from open_ldm.checkpoints.names import run_folder_of
+from open_ldm.commands.evaluate.coarse import measure_coarse_change
 from open_ldm.commands.evaluate.collector import Collector
 from open_ldm.commands.evaluate.config import (
+    CoarseChangeMetric,
     ContentChangeMetric,
     ControlEffectMetric,
     EvaluationConfig,
@@ -50,7 +53,7 @@ from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.sources.loader import open_data
 
-_WITHOUT_EXTRACTOR = (HeldOutMetric, ContentChangeMetric, ControlEffectMetric)
+_WITHOUT_EXTRACTOR = (HeldOutMetric, ContentChangeMetric, CoarseChangeMetric, ControlEffectMetric)
 """What can be measured where no extractor is given."""
 NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
 
@@ -90,16 +93,17 @@ class Evaluator:
                 self._measure(plain, samples, extractors)
             for metric in config.of_kind(NeighboursMetric):
                 self._refusable("neighbours", lambda metric=metric: self._neighbours(metric, samples[0], extractors[0]))
-        for metric in config.of_kind(LPIPSMetric):
-            self._refusable("lpips", lambda metric=metric: self._lpips(metric, extractors))
-        for metric in config.of_kind(InfluenceMetric):
-            self._refusable("control_influence", lambda metric=metric: self._influence(metric, extractors))
-        for metric in config.of_kind(ContentChangeMetric):
-            self._refusable("content_change", lambda metric=metric: self._content_change(metric, extractors))
-        for metric in config.of_kind(ControlEffectMetric):
-            self._refusable("control_effect", lambda metric=metric: self._control_effect(metric, extractors))
-        for metric in config.of_kind(HeldOutMetric):
-            self._refusable("held_out_loss", lambda metric=metric: self._held_out(metric))
+        own: dict[type[Any], Callable[[Any], None]] = {
+            LPIPSMetric: lambda metric: self._lpips(metric, extractors),
+            InfluenceMetric: lambda metric: self._influence(metric, extractors),
+            ContentChangeMetric: lambda metric: self._content_change(metric, extractors),
+            CoarseChangeMetric: self._coarse_change,
+            ControlEffectMetric: lambda metric: self._control_effect(metric, extractors),
+            HeldOutMetric: self._held_out,
+        }
+        for kind, work in own.items():
+            for metric in config.of_kind(kind):
+                self._refusable(metric.kind, lambda work=work, metric=metric: work(metric))
         self.stop.raise_if_requested()
         return self.found(given)
 
@@ -231,41 +235,37 @@ class Evaluator:
         return open_data(self.pictures.run.recipe.data) if isinstance(self.pictures, SampledPictures) else self._against()
 
     def _influence(self, metric: InfluenceMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        sampled = self._sampled("control_influence needs pictures under several controls, which stored pictures cannot give")
-        total = self._share(min(metric.pictures, len(sampled)))
-        with Progress(total, label="controls", unit="seeds", silent=self.silent) as progress:
-            found = measure_influence(
-                sampled, metric, extractors, self.config.bootstrap,
-                world=self.world, on_seeds=self._watched(progress), samples=self._controlled(sampled),
-            )  # fmt: skip
+        with self._under_controls(metric, "controls") as (samples, how):
+            found = measure_influence(samples.pictures, metric, extractors, self.config.bootstrap, samples=samples, **how)
         self.results += found.results
         self.influence |= found.table
 
     def _content_change(self, metric: ContentChangeMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        sampled = self._sampled("content_change needs pictures under several controls, which stored pictures cannot give")
-        total = self._share(min(metric.pictures, len(sampled)))
-        with Progress(total, label="content", unit="seeds", silent=self.silent) as progress:
-            found = measure_content_change(
-                self._controlled(sampled), metric, extractors, self.config.bootstrap,
-                world=self.world, on_seeds=self._watched(progress),
-            )  # fmt: skip
+        with self._under_controls(metric, "content") as (samples, how):
+            found = measure_content_change(samples, metric, extractors, self.config.bootstrap, **how)
         self.results += found.results
-        self.details.setdefault("content_change", {}).update(found.details)
+        self.details.setdefault(metric.kind, {}).update(found.details)
+
+    def _coarse_change(self, metric: CoarseChangeMetric) -> None:
+        with self._under_controls(metric, "coarse pictures") as (samples, how):
+            found = measure_coarse_change(samples, metric, self.config.bootstrap, **how)
+        self.results += found.results
+        self.details.setdefault(metric.kind, {}).update(found.details)
 
     def _control_effect(self, metric: ControlEffectMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        sampled = self._sampled("control_effect needs pictures under several controls, which stored pictures cannot give")
-        total = self._share(min(metric.pictures, len(sampled)))
-        with Progress(total, label="effect", unit="seeds", silent=self.silent) as progress:
-            found = measure_control_effect(
-                self._controlled(sampled), metric, self._against(), extractors, self.config.bootstrap,
-                world=self.world, on_seeds=self._watched(progress),
-            )  # fmt: skip
+        with self._under_controls(metric, "effect") as (samples, how):
+            found = measure_control_effect(samples, metric, self._against(), extractors, self.config.bootstrap, **how)
         self.results.append(found.result)
-        self.details.setdefault("control_effect", {}).update(found.details)
+        self.details.setdefault(metric.kind, {}).update(found.details)
 
-    def _controlled(self, sampled: SampledPictures) -> ControlledSamples:
+    @contextmanager
+    def _under_controls(self, metric: Any, label: str) -> Iterator[tuple[ControlledSamples, dict[str, Any]]]:
+        """Give the samples under values of a control and how they are shared and watched, with progress over the seeds."""
+        sampled = self._sampled(f"{metric.kind} needs pictures under several controls, which stored pictures cannot give")
         self.controlled = self.controlled or ControlledSamples(sampled)
-        return self.controlled
+        total = self._share(min(metric.pictures, len(sampled)))
+        with Progress(total, label=label, unit="seeds", silent=self.silent) as progress:
+            yield self.controlled, {"world": self.world, "on_seeds": self._watched(progress)}
 
     def _lpips(self, metric: LPIPSMetric, extractors: Sequence[FeatureExtractor]) -> None:
         sampled = self._sampled("lpips needs pictures of other noise, which stored pictures cannot give")

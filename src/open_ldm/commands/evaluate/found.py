@@ -17,9 +17,9 @@ from open_ldm.evaluation.protocol import Result
 @dataclass(frozen=True)
 class Evaluation(ShownAsText):
     """The results of an evaluation. `refused`: protocol -> reason; `influence`: 'a|b' -> mean distance of two control values;
-    `held_out`: the loss by noise level; `more`: 'content_change' and 'control_effect' -> control -> shares by attribute and by
-    pair of values, and the statistic at each value; `file`: the evaluation.json it was written to, and `sheet` the picture of
-    nearest neighbours, if they were written."""
+    `held_out`: the loss by noise level; `more`: 'content_change', 'coarse_change' and 'control_effect' -> control -> shares
+    by attribute and by pair of values, and the statistic at each value; `file`: the evaluation.json it was written to, and
+    `sheet` the picture of nearest neighbours, if they were written."""
 
     given: Path
     samples_seen: int | None
@@ -64,6 +64,9 @@ class Evaluation(ShownAsText):
                 for name, share in found["attributes"].items()
             ]
             lines.append(f"changed with {control}, by attribute ({found['reader']}): {', '.join(shares)}")
+        for control, found in self.more.get("coarse_change", {}).items():
+            pairs = [f"{pair.replace('|', ' and ')}: {share:.0%}" for pair, share in found["pairs"].items()]
+            lines.append(f"coarse change by {control}, of what another seed changes: {', '.join(pairs)}")
         for control, found in self.more.get("control_effect", {}).items():
             values = [f"{value}: {found['samples'][value]:.3g} (real {mean:.3g})" for value, mean in found["real"].items()]
             lines.append(f"{found['statistic']} by {control}: {', '.join(values)}")

@@ -105,10 +105,22 @@ def read_changes(
     Returns:
         What changed; None for a control that no real picture can be brought under.
     """
-    change = _CHANGES.get(control)
-    if change is None:
+    real = changed_as_real(control, pixels, values)
+    if real is None:
         return None
-    return content_change(control, {value: reader.read(change(pixels, value)) for value in values}, attributes)
+    return content_change(control, {value: reader.read(each) for value, each in real.items()}, attributes)
+
+
+def changed_as_real(control: str, pixels: Tensor, values: Sequence[str]) -> dict[str, Tensor] | None:
+    """Bring real pictures uint8 [n, C, H, W] under each value of a control without changing what they show.
+
+    Under a size they are shrunk to what such an original could show and enlarged again, under `flip=1` mirrored.
+
+    Returns:
+        value -> pictures of the same shape; None for a control that no real picture can be brought under.
+    """
+    change = _CHANGES.get(control)
+    return None if change is None else {value: change(pixels, value) for value in values}
 
 
 def shown_size_px(size_px: tuple[int, int], view_px: tuple[int, int]) -> tuple[int, int]:

@@ -84,6 +84,11 @@ def content_change(
     return {"kind": "content_change", **settings, **more}
 
 
+def coarse_change(values: tuple[str, ...] = SIZES, control: str = "size", pictures: int = 48) -> dict[str, Any]:
+    """How much coarse pictures change with a control, read off pixels alone; unwanted."""
+    return {"kind": "coarse_change", "control": control, "values": list(values), "pictures": pictures}
+
+
 def control_effect(values: tuple[str, ...] = SIZES, control: str = "size", pictures: int = 48, **more: Any) -> dict[str, Any]:
     """How much of what a control does to real pictures it does to samples; wanted."""
     return {"kind": "control_effect", "control": control, "values": list(values), "pictures": pictures, **more}
