@@ -9,9 +9,10 @@ import pytest
 
 from open_ldm.core.config import read_yaml
 from open_ldm.studies.begun import as_study_begun
+from open_ldm.studies.choice import Choice
 from open_ldm.studies.cost import cost_of
 from open_ldm.studies.found import StudyFound
-from open_ldm.studies.run import Choice, Runner
+from open_ldm.studies.run import Runner
 from open_ldm.studies.speedrun import Choice as SpeedrunChoice
 from open_ldm.studies.speedrun import Speedrun
 from open_ldm.studies.speedrun.settings import sides_of

@@ -9,8 +9,9 @@ import pytest
 from open_ldm.core.errors import ConfigError
 from open_ldm.studies.catalogue import study_of
 from open_ldm.studies.changes import require_arms_differ
+from open_ldm.studies.choice import Choice
 from open_ldm.studies.cost import cost_of
-from open_ldm.studies.run import Choice, Runner
+from open_ldm.studies.run import Runner
 from tests.studies.small import GATE, small_study
 
 

@@ -18,9 +18,10 @@ from open_ldm.evaluation.features.classifier_fit import is_fitted
 from open_ldm.runs.context import TrainingResult
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.studies import run as studies_run
+from open_ldm.studies.choice import Choice
 from open_ldm.studies.found import METRICS, StudyFound
 from open_ldm.studies.measure import read_strip
-from open_ldm.studies.run import Choice, Runner, jobs_of
+from open_ldm.studies.run import Runner, jobs_of
 from tests.run_folder.test_report import Page
 from tests.studies.small import FIT, small_study, told
 
@@ -216,7 +217,7 @@ def test_a_stop_leaves_a_page_of_what_there_is(home: Path, both: StudyFound, mon
 
 def test_an_unknown_arm_or_scale_is_one_line() -> None:
     study = small_study(Path("/tmp"))
-    with pytest.raises(ConfigError, match=r"has no arm 'lat'; needed: .*did you mean 'late'"):
+    with pytest.raises(ConfigError, match=r"has no arm or setting 'lat' at scale tiny; needed: .*did you mean 'late'"):
         Runner(study, "tiny", Path("nowhere"), Choice(("lat",)))
     with pytest.raises(ConfigError, match="has no scale 'huge'; needed: tiny"):
         Runner(study, "huge", Path("nowhere"), Choice())

@@ -18,7 +18,9 @@ def study(
         typer.Argument(metavar="[KEY=VALUE]...", callback=given_once, help="Changes to the recipe of every arm."),
     ] = None,
     scale: Annotated[str, typer.Option(help="tiny (minutes), small (an hour), or paper (the real data and budgets).")] = "tiny",
-    only: Annotated[list[str] | None, typer.Option(metavar="ARM", help="An arm to run; may be given several times.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An arm, or the data of a setting, to run; several times.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of training for each arm.")] = None,
     devices: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="CUDA devices (or cpu) that train at the same time, one arm on each.")
@@ -36,8 +38,9 @@ def study(
     """
     from open_ldm.commands.devices import devices_of, require_devices
     from open_ldm.studies.catalogue import study_of
+    from open_ldm.studies.choice import Choice, require_known
     from open_ldm.studies.cost import cost_of
-    from open_ldm.studies.run import Choice, Runner, chosen_arms
+    from open_ldm.studies.run import Runner
 
     if name == "list":
         options = {"--only": only, "--seeds": seeds, "--devices": devices, "--format": figure_format, "--out": out}
@@ -47,7 +50,7 @@ def study(
     wanted = study_of(name)
     folder = out or Path("runs") / "studies" / f"{name}-{scale}"
     choice = Choice(tuple(only or ()), seeds, tuple(overrides or ()), devices_of(devices) if devices else ())
-    chosen_arms(wanted, scale, choice.only)
+    require_known(wanted, scale, choice.only)
     require_devices(choice.devices)
     if dry_run or scale == "paper":
         cost = cost_of(wanted, scale, folder, choice)

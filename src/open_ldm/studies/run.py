@@ -18,7 +18,7 @@ from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
 from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
-from open_ldm.core.errors import ConfigError, StoppedError, nearest
+from open_ldm.core.errors import StoppedError
 from open_ldm.core.files import write_json
 from open_ldm.core.overrides import last_given
 from open_ldm.core.plain_data import parse_json
@@ -38,6 +38,7 @@ from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
 from open_ldm.studies.begun import as_study_begun, require_folder_of
 from open_ldm.studies.changes import require_arms_differ
+from open_ldm.studies.choice import Choice, require_known
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.report import write_study
@@ -47,17 +48,6 @@ from open_ldm.studies.study import Setting, Study, slug
 MEASURED = "measured"
 _STATS = "latent_stats.json"
 _FEATURES = "features"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What of a study to run: arms (all when empty), seeds for each (None: the setting's), changes to every recipe; `devices`
-    that train at the same time (none: one after the other, here)."""
-
-    only: tuple[str, ...] = ()
-    seeds: int | None = None
-    overrides: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,15 +75,6 @@ class Job:
         return self.samples_trained >= self.recipe.training.samples
 
 
-def chosen_arms(study: Study, scale: str, only: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the requested arms, all when none is named. Raises ConfigError for one that no setting has."""
-    names = list(dict.fromkeys(name for setting in study.settings(scale) for name in setting.arms))
-    for name in only:
-        if name not in names:
-            raise ConfigError(f"study {study.name} has no arm {name!r}", needed=nearest(name, names))
-    return tuple(name for name in names if not only or name in only)
-
-
 def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: str | None = None) -> Iterator[Job]:
     """Every arm of a setting for every seed, seed by seed, so that a study that is stopped has whole comparisons.
 
@@ -104,7 +85,7 @@ def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: st
     root = out / slug(setting.name)
     for seed in range(seeds):
         for name in setting.arms:
-            if choice.only and name not in choice.only:
+            if not choice.takes(study, setting, name):
                 continue
             trained = setting.arms[setting.run_of(name)]
             start = None
@@ -167,7 +148,8 @@ class Runner:
         self.study, self._notes = as_study_begun(study, scale, out)
         self.scale, self.out, self.choice, self.silent = scale, out, choice, silent
         self.figure_format = figure_format
-        self.command, self.arms = tuple(command), chosen_arms(study, scale, choice.only)
+        self.command = tuple(command)
+        require_known(study, scale, choice.only)
         require_arms_differ(self.study, scale, choice.overrides)
         require_folder_of(study, scale, out)
 
@@ -177,7 +159,8 @@ class Runner:
             print(f"note: {note}", file=sys.stderr)
         try:
             for setting in self.study.settings(self.scale):
-                self._train_and_measure(setting)
+                if any(self.choice.takes(self.study, setting, arm) for arm in setting.arms):
+                    self._train_and_measure(setting)
         except StoppedError:
             self.write()
             raise
