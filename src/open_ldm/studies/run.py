@@ -31,7 +31,6 @@ from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
-from open_ldm.runs.saving import is_due
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
@@ -41,6 +40,7 @@ from open_ldm.studies.changes import require_arms_differ
 from open_ldm.studies.choice import Choice, require_known
 from open_ldm.studies.found import SettingFound, StudyFound
 from open_ldm.studies.measure import Evaluator, extractor_settings
+from open_ldm.studies.points import drop_saved_by_stops, is_point
 from open_ldm.studies.report import write_study
 from open_ldm.studies.results import Measured, read_measured, write_measured
 from open_ldm.studies.study import Setting, Study, slug
@@ -171,8 +171,11 @@ class Runner:
         stats = self._stats(setting)
         evaluator = self._evaluator(setting)
         jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
-        for done in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
+        trainings = [each for job in jobs for each in (job.start, job) if each is not None]
+        for done in [each for each in trainings if each.finished]:
             require_same_training(done)  # before hours are spent on the others
+        for begun in [each for each in trainings if not each.finished]:
+            drop_saved_by_stops(begun.run, begun.recipe.training)
         if self.choice.devices:
             self._train_over(jobs)
         for job in jobs:
@@ -243,7 +246,7 @@ class Runner:
         """Checkpoints to measure, in the order of training; none that a stop saved in between, where other seeds have none."""
         training, points = job.recipe.training, setting.protocol.points
         seen = {name: samples_seen_of(name) for name in sorted(CheckpointFolder(job.run / "checkpoints").names())}
-        names = [name for name, count in seen.items() if count >= training.samples or (count and is_due(training, count))]
+        names = [name for name, count in seen.items() if is_point(training, count)]
         return [job.run / "checkpoints" / name for name in names[-points:]]
 
     def _evaluator(self, setting: Setting) -> Evaluator:

@@ -32,11 +32,11 @@ from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
 from open_ldm.runs.encoders import load_encoders
 from open_ldm.runs.recipe import Recipe, recipe_from
-from open_ldm.runs.saving import is_due
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.runs.starting import settle_for_folder
 from open_ldm.runs.train import require_same_recipe, train
 from open_ldm.sources.loader import open_data
+from open_ldm.studies.points import drop_saved_by_stops, is_point
 from open_ldm.studies.results import Value
 from open_ldm.studies.speedrun.curve import Curve, Point, read_points, seconds_of_training, time_to, write_points
 from open_ldm.studies.speedrun.found import Found
@@ -151,6 +151,7 @@ class Speedrun:
         seen = _seen(training.run)
         if seen >= settled.training.samples and seen in seconds_of_training(read_events(folder.events)):
             return  # one that was lost before the event of its last checkpoint goes on from it, which writes one
+        drop_saved_by_stops(training.run, settled.training)
         busy = cores_of_others()
         self.say(f"{training.side.name}, seed {training.seed}: {busy:.2f} cores are used by other programs")
         result = train(training.recipe, training.run, silent=False, command=training.command)
@@ -201,7 +202,7 @@ class Speedrun:
         points: list[Point] = []
         for name in sorted(CheckpointFolder(training.run / "checkpoints").names()):
             seen = samples_seen_of(name)
-            if not is_due(training.recipe.training, seen) and seen < training.recipe.training.samples:
+            if not is_point(training.recipe.training, seen):
                 continue  # a stop saved it: a run that was interrupted is measured where others are
             if seen not in done:
                 values = self._measure(training, name)
