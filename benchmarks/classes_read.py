@@ -26,6 +26,7 @@ from open_ldm.commands.sample import sample_pixels
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.core.pictures import to_images
+from open_ldm.data.order import sample_at
 from open_ldm.evaluation.features.classifier import ClassifierConfig, ClassifierExtractor
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.sampling.generate import SamplingConfig
@@ -84,10 +85,10 @@ def sampled(run: LoadedRun, settings: SamplingConfig, count: int) -> Iterator[tu
 
 
 def real(path: Path, count: int) -> Iterator[tuple[Tensor, list[str]]]:
-    """Read labelled pictures, at most `count`, one by one since their sizes may differ."""
+    """Read labelled pictures, at most `count` of all classes, one by one since their sizes may differ."""
     source = open_pictures(path)
-    for index in range(min(count, len(source))):
-        sample = source[index]
+    for position in range(min(count, len(source))):
+        sample = source[sample_at(0, position, len(source))]
         if sample.label is None:
             raise ConfigError(f"picture {sample.id} of {path} has no class", needed="labelled pictures")
         yield torch.from_numpy(sample.pixels).movedim(2, 0)[None], [source.class_names[sample.label]]

@@ -6,7 +6,7 @@
 Guidance is the recipe's, or `--semantic-scale`; `--interval 0.2 0.8` adds a second row for each, which guides at those times
 alone. All rows sample the same seeds with the same prompts or classes, against the same pictures. Seconds are of 64 pictures,
 the median of three rounds in which the rows take turns. The row to choose is the one of the fewest seconds whose distance is
-not above that of 50-step DDIM: its interval must not lie above DDIM's value.
+not above that of 50-step DDIM: its interval must end no higher than DDIM's.
 """
 
 from __future__ import annotations

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from open_ldm.commands.evaluate import content as content_of_run
 from open_ldm.commands.evaluate import controlled, evaluate
 from open_ldm.commands.evaluate.config import ContentChangeMetric, EvaluationConfig
 from open_ldm.commands.evaluate.content import measure_content_change, real_pictures, real_source
@@ -23,6 +26,7 @@ from open_ldm.evaluation.readers import ShapesReader
 from open_ldm.evaluation.stored import stored_results
 from open_ldm.run_folder.report.evaluation import evaluation_part
 from open_ldm.sampling.generate import SamplingConfig
+from open_ldm.sources.folder import FolderConfig
 from open_ldm.sources.loader import DataConfig, open_data, read_batches
 from open_ldm.sources.shapes import DrawnShape, Scene, ShapesConfig, draw
 from open_ldm.studies.found import METRICS
@@ -127,6 +131,29 @@ def test_coarse_pictures_that_change_with_the_size_are_found_without_a_reader(
     assert {one.estimate.name for one in found.results} <= set(METRICS)
     with pytest.raises(DataError, match="crop is there to change whole pictures"):
         measured(sized_run, {"kind": "coarse_change", "control": "crop", "values": ["0,0", "4,0"]})
+
+
+def test_a_number_stands_also_where_its_floor_cannot_be_measured(
+    sized_run: Path, sampled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(data: DataConfig) -> Any:
+        raise DataError("the pictures are not here")
+
+    monkeypatch.setattr(content_of_run, "real_source", gone)
+    sampled(entangled)
+    coarse = {"kind": "coarse_change", "values": ["8x8", "32x32"], "pictures": 10}
+    for metric in (content("size", values=["8x8", "32x32"]), coarse):
+        (only,) = measured(sized_run, metric).results
+        assert only.estimate.value > 0 and only.estimate.warnings == ("no floor: the pictures are not here",)
+
+
+def test_real_pictures_of_16_bits_are_seen_in_8(tmp_path: Path) -> None:
+    for number in range(3):
+        values = np.random.default_rng(number).integers(0, 1 << 16, (24, 24), dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    (tmp_path / "3.png").write_bytes((tmp_path / "0.png").read_bytes()[:200])
+    found = real_pictures(FolderConfig(path=tmp_path, channels=1, bits=16).open(), (16, 16), 4)
+    assert found.dtype == torch.uint8 and len(found) == 4 and found[:3].float().std() > 20
 
 
 def test_a_flip_changes_no_content_and_mirrors_half_of_the_seeds(sized_run: Path, sampled: Any) -> None:

@@ -15,8 +15,19 @@ from open_ldm.commands.guess import guess, is_data
 from open_ldm.core.errors import DataError
 from open_ldm.data.ome import tiff_bytes
 from open_ldm.runs.recipe import load_recipe
+from open_ldm.sources.folder import FolderConfig
 from tests.cli.conftest import ldm
 from tests.data.conftest import make_bytes, make_image, make_tar
+
+
+def test_splits_one_folder_deeper_are_taken_and_the_fix_for_them_is_one(tmp_path: Path) -> None:
+    names = [f"cifar/{split}/{label}/1.png" for split in ("test", "train") for label in ("cat", "dog")]
+    folder = pictures(tmp_path / "a", *names)
+    found = guess(str(folder))
+    assert any("cifar/train" in override for override in found.overrides)
+    with pytest.raises(DataError, match=r"fix: data\.source\.split=cifar/train, or"):
+        FolderConfig(path=folder).open()
+    assert FolderConfig(path=folder, split="cifar/train").open().class_names == ("cat", "dog")
 
 
 def pictures(root: Path, *names: str, side: int = 80) -> Path:

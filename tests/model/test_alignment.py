@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from open_ldm.autoencoders import LatentStats, Posterior
 from open_ldm.conditioning import ConditioningConfig
 from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
+from open_ldm.core.errors import ConfigError
 from open_ldm.core.seeds import Draws
 from open_ldm.denoisers.blocks.embeddings import patchify
+from open_ldm.denoisers.blocks.routing import RoutingConfig
+from open_ldm.denoisers.dit import DiTConfig
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.model.alignment import ALIGNMENT, AlignmentConfig, image_tokens
 from open_ldm.model.diffusion import DiffusionModel, build_model
@@ -121,6 +124,20 @@ def test_every_layer_can_be_aligned(kind: str, depth: float) -> None:
     found = losses(model, 0.5, given)
     assert torch.isfinite(found).all() and model.alignment is not None
     assert model.alignment.number == {0.01: 0, 1.0: len(model.denoiser.layers()) - 1}.get(depth, model.alignment.number)
+
+
+@pytest.mark.parametrize(("blocks", "first"), [(24, 1), (12, 2), (12, 5), (28, 4), (28, 8), (6, 0)])
+def test_the_depth_that_the_error_names_beside_a_route_is_one(blocks: int, first: int) -> None:
+    denoiser = DiTConfig(size="XS", patch=2, depth=blocks, width=8, heads=2, routing=RoutingConfig(first=first))
+
+    def model(depth: float) -> DiffusionModel:
+        return build_model(replace(spec("dit", depth), denoiser=denoiser), seed=1)
+
+    with pytest.raises(ConfigError, match="which some tokens go around") as raised:
+        model(0.5)
+    depth = float(raised.value.fix.removeprefix("objective.alignment.depth="))
+    alignment = model(depth).alignment
+    assert alignment is not None and alignment.number == (first - 1 if first else blocks - 1)
 
 
 @KINDS

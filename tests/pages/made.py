@@ -141,7 +141,7 @@ def study(folder: Path) -> Path:
                 refused = {"clip_score": "no extractor reads text"}
                 measured.append(Measured(arm, seed, 80_000, values, refused))
         commands = tuple(f"ldm train {setting.recipe} training.seed={seed} --out out/{seed}" for seed in range(2))
-        settings.append(SettingFound(setting, tuple(measured), folders, len(measured) + 1, commands, 0.93))
+        settings.append(SettingFound(setting, tuple(measured), folders, frozenset([*folders, ("late", 9)]), commands, 0.93))
     found = StudyFound(declared, "small", tuple(settings), ("ldm", "study", declared.name, "--scale", "small"))
     return write_study(found, folder / "study")
 

@@ -18,6 +18,7 @@ from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.protocol import Result
 from open_ldm.run_folder.history import HELD_OUT
 from open_ldm.runs import cached_source
+from open_ldm.runs import held_out as held_out_pictures
 from open_ldm.runs.cached_source import CachedSource, open_training_data, record_of, require_data_for_facts
 from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
@@ -126,6 +127,28 @@ def test_what_the_cache_does_not_hold_is_refused(here: Path) -> None:
     file.write_text(file.read_text().replace('"length": ', '"length": 1'))
     with pytest.raises(DataError, match="is damaged"):
         open_training_data(recipe())
+
+
+def test_held_out_pictures_of_a_cache_serve_runs_that_read_them_alike(here: Path) -> None:
+    given = "conditioning.controls=[{kind: original_size, gate: {kind: power_cosine, alpha: 2}}]"
+    encode(recipe(given), silent=True)
+    folders = sorted(Path("cache").glob("held-out-*"))
+    shutil.rmtree("pictures")
+    other = "conditioning.controls=[{kind: original_size, gate: {kind: constant}}]"
+    changes = ("conditioning.semantic_drop=0.3", "conditioning.control_drop=0.2", "cache.frozen=true")
+    train(recipe(other, *changes), Path("other"), silent=True)
+    assert held_out("other") and sorted(Path("cache").glob("held-out-*")) == folders
+    with pytest.raises(DataError, match="no encoded held-out pictures"):
+        train(recipe(given, "conditioning.semantic.kind=none", "cache.frozen=true"), Path("third"), silent=True)
+
+
+def test_held_out_pictures_that_an_earlier_version_kept_are_found(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(held_out_pictures, "read_by", lambda conditioning: conditioning.model_dump(mode="json"))
+        encode(recipe(), silent=True)
+    (folder,) = Path("cache").glob("held-out-*")
+    train(recipe(), Path("run"), silent=True)
+    assert list(Path("cache").glob("held-out-*")) == [folder]
 
 
 def test_the_record_is_written_anew_only_where_something_changed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

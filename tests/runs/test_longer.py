@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from open_ldm.controls.base import ViewShape
 from open_ldm.core.config import to_yaml
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import Event, read_events
+from open_ldm.model.spec import DataFacts
 from open_ldm.run_folder.folder import RunFolder
+from open_ldm.runs.places import without_places
 from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
 from open_ldm.runs.train import require_same_recipe, train
+from open_ldm.training.fingerprint import recipe_hash
 from tests.run_folder.test_report import Page
 from tests.runs.test_resume import kill_at
 from tests.runs.tiny import losses, tiny_recipe
@@ -78,6 +83,24 @@ def test_what_moved_is_the_same_and_anything_else_is_named(tmp_path: Path, moved
     require_same_recipe(recipe("there"), folder, recipe_from)
     with pytest.raises(ConfigError, match=other.partition("=")[0]):
         require_same_recipe(recipe("there", other), folder, recipe_from)
+
+
+def test_where_things_lie_is_no_part_of_what_must_be_the_same(tmp_path: Path) -> None:
+    def recipe(place: str, *more: str) -> Recipe:
+        at = f"autoencoder={{kind: kl, path: {place}, channels: 4, factor: 2}}"
+        return load_recipe(str(tiny_recipe(tmp_path)), [at, *more])
+
+    here, there, other = recipe("here"), recipe("there"), recipe("there", "training.seed=3")
+    assert recipe_hash(here.numerics) == recipe_hash(there.numerics) != recipe_hash(other.numerics)
+    earlier = recipe_hash(here.numerics_with_places)  # as fingerprints had it
+    saved = {"recipe": here.model_dump(mode="json"), "fingerprint": {"recipe": earlier, "threads": "1"}}
+    unknown = DataFacts(4, ViewShape(16, 16, 16))
+    known = replace(unknown, autoencoder="abc")
+    assert without_places(saved, there, known)["fingerprint"] == {"recipe": recipe_hash(there.numerics), "threads": "1"}
+    assert without_places(saved, here, unknown)["fingerprint"]["recipe"] == recipe_hash(here.numerics)
+    assert without_places(saved, there, unknown)["fingerprint"]["recipe"] == earlier  # it may be another autoencoder
+    changed = {**saved, "fingerprint": {"recipe": "something else"}}
+    assert without_places(changed, there, known)["fingerprint"] == {"recipe": "something else"}
 
 
 def test_another_batch_size_is_named_before_the_length_that_follows_from_it(tmp_path: Path) -> None:

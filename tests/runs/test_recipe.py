@@ -30,6 +30,13 @@ def test_pictures_are_a_multiple_of_factor_times_patch(size: str, fits: bool) ->
     assert "\n" not in str(caught.value)
 
 
+def test_a_weighting_without_effect_is_refused() -> None:
+    weighting = "objective.weighting={kind: error_of, prediction: velocity}"
+    with pytest.raises(ConfigError, match=r"as the loss is anyway; needed: another kind.*fix: process.prediction=x_0"):
+        load_recipe("demo", [weighting])
+    assert load_recipe("demo", [weighting, "process.prediction=x_0"]).process.prediction == "x_0"
+
+
 def test_a_folder_of_pictures_is_no_recipe_and_the_error_says_where_it_goes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_recipe(str(tmp_path))

@@ -30,6 +30,7 @@ from open_ldm.runs.memory import Memory
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.settled import Settled, settle_choices
 from open_ldm.runs.train import train
+from open_ldm.training import muon
 from open_ldm.training.trainer import DiffusionTrainer
 from tests.runs.tiny import tiny_recipe
 
@@ -54,6 +55,36 @@ def test_auto_takes_the_largest_that_fits_and_keeps_it(tmp_path: Path, monkeypat
     train(longer, tmp_path / "run", silent=True)
     assert saved(tmp_path / "run")["micro_batch_size"] == "2"
     assert '"bitwise": "yes"' in (tmp_path / "run" / "events.jsonl").read_text()
+
+
+def test_muon_goes_on_in_the_format_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = ["training.samples=8", "training.optimizer.muon={}", "preview.count=1"]
+    monkeypatch.setattr(settled, "products_on", lambda device: torch.bfloat16)
+    train(load_recipe(str(tiny_recipe(tmp_path)), changes), tmp_path / "run", silent=True)
+    assert saved(tmp_path / "run")["muon"] == "bfloat16"
+    monkeypatch.setattr(settled, "products_on", lambda device: torch.float32)
+    seen = []
+    really = muon.orthogonal_factors
+    monkeypatch.setattr(muon, "orthogonal_factors", lambda x: seen.append(x.dtype) or really(x))
+    train(load_recipe(str(tiny_recipe(tmp_path)), [*changes, "training.samples=12"]), tmp_path / "run", silent=True)
+    assert set(seen) == {torch.bfloat16} and saved(tmp_path / "run")["muon"] == "bfloat16"
+    assert '"bitwise": "yes"' in (tmp_path / "run" / "events.jsonl").read_text()
+
+
+def test_processes_take_a_format_of_muon_that_all_chips_multiply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = dry_run(load_recipe(str(tiny_recipe(tmp_path)), ["training.optimizer.muon={}"]))
+    monkeypatch.setattr(settled, "products_on", lambda device: torch.bfloat16)
+    alone = settle_choices(run.recipe, run.facts, CPU, World(), None)
+    assert alone.muon == torch.bfloat16 and alone.traits["muon"] == "bfloat16"
+    really = World.gathered
+
+    def gathered(self: World, value: Any, what: str) -> list[Any]:
+        return [value, torch.float32] if what == "the format of Muon" else really(self, value, what)
+
+    monkeypatch.setattr(World, "gathered", gathered)
+    assert settle_choices(run.recipe, run.facts, CPU, World(), None).muon == torch.float32
+    assert settle_choices(run.recipe, run.facts, CPU, World(), {"muon": "bfloat16"}).muon == torch.bfloat16
+    assert settle_choices(run.recipe, run.facts, CPU, World(), {}).traits == {}
 
 
 @pytest.mark.parametrize(("free", "size", "words"), [(10_000, 4, "the largest that fits"), (10, 1, "not even that fits")])
@@ -113,7 +144,7 @@ def test_counted_padding_reaches_the_model_when_it_is_used_and_any_split_has_the
     ],
 )
 def test_lack_of_memory_names_the_size_that_fits(error: Exception) -> None:
-    choices = Settled(False, {}, None, 90, lambda: MEMORY)
+    choices = Settled(False, {}, None, None, 90, lambda: MEMORY)
     with (
         pytest.raises(OutOfMemoryError, match=r"micro-batches of 8 .*; fix: training\.micro_batch_size=2$") as raised,
         choices.naming_what_fits(8),
@@ -130,7 +161,10 @@ def test_lack_of_memory_names_the_size_that_fits(error: Exception) -> None:
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes differ"), Settled(False, {}, 4, 90, lambda: MEMORY).naming_what_fits(4):
+    with (
+        pytest.raises(RuntimeError, match="shapes differ"),
+        Settled(False, {}, None, 4, 90, lambda: MEMORY).naming_what_fits(4),
+    ):
         raise RuntimeError("shapes differ")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,22 @@ def test_a_table_of_pictures_beside_others_names_these(tmp_path: Path) -> None:
     assert isinstance(config_of(folder), HuggingFaceConfig)
     assert "3 pictures in single files are not read: 0.png, 1.png, 2.png" in str(ldm.survey(folder))
     assert "single files" not in str(ldm.survey(folder / "t.parquet"))
+
+
+def test_a_folder_that_cannot_be_read_beside_a_table_hides_it_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table().to_parquet(str(tmp_path / "t.parquet"))
+    (tmp_path / "lost+found").mkdir()
+    really = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert isinstance(config_of(tmp_path), HuggingFaceConfig) and len(open_pictures(tmp_path)) == 2
+    with pytest.raises(DataError, match=r"lost\+found cannot be read: Permission denied"):
+        FolderConfig(path=tmp_path).open()
 
 
 def test_a_tar_file_of_pictures_beside_others_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,10 @@ def test_a_number_that_is_missing_is_said_in_many_ways(missing: str, csv: Callab
     assert values(source, "stain")[1] == (missing.strip() or ("NA" if not missing else None)), "among words it is a word"
 
 
+def test_a_missing_caption_of_csv_is_none_and_a_word_stays_one(csv: Callable[..., FolderSource]) -> None:
+    assert csv("file_name,text\nP0,NaN\nP1,<NA>\nP2,nan\n").captions() == ["nan"]
+
+
 def test_the_same_of_json(csv: Callable[..., FolderSource]) -> None:
     rows = [
         {"mag": 40, "name": "NA"},

@@ -24,7 +24,7 @@ def setting(points: int = 1) -> SettingFound:
         for samples in (100, 200)[-points:]
     ]
     declared = Setting("my shapes", "demo", dict.fromkeys(ARMS, Arm()), Protocol(points=points))
-    return SettingFound(declared, tuple(measured), {}, 4, ())
+    return SettingFound(declared, tuple(measured), {}, frozenset(), ())
 
 
 def test_arms_are_side_by_side_with_their_seeds() -> None:

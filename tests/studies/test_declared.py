@@ -18,8 +18,8 @@ from open_ldm.sources.loader import DataConfig, open_data
 from open_ldm.studies.catalogue import STUDIES, study_of
 from open_ldm.studies.choice import Choice
 from open_ldm.studies.cost import SUSTAINED_TFLOPS, cost_of
+from open_ldm.studies.jobs import jobs_of
 from open_ldm.studies.measure import captions_to_check, extractor_settings
-from open_ldm.studies.run import jobs_of
 from open_ldm.studies.study import SCALES, Study
 
 TRAINED = [study for study in STUDIES.values() if study.scales]

@@ -37,7 +37,7 @@ def test_students_points_beyond_the_table_are_those_of_scipy() -> None:
 def test_a_finding_tells_the_relative_gain() -> None:
     rows = {("old", 0): 4.0, ("old", 1): 6.0, ("new", 0): 3.0, ("new", 1): 4.5}
     measured = [Measured(arm, seed, 1, {"fid": Value(value, value, value, "p")}) for (arm, seed), value in rows.items()]
-    setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, 4, ())
+    setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, frozenset(), ())
     found = setting.finding(EXPECTED)
     assert found.relative == pytest.approx(-0.25) and "(-25%)" in found.text()
 
@@ -100,7 +100,7 @@ def test_a_floor_above_half_of_the_difference_decides_nothing(floor: float, verd
         )
         for (arm, seed), value in rows.items()
     ]
-    setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, 4, ())
+    setting = SettingFound(Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol()), tuple(measured), {}, frozenset(), ())
     found = setting.finding(Expectation("new", "old", "content_change"))
     assert found.floor == floor and found.verdict == verdict
     assert ("the floor 0.11 is above half of the difference" in found.text()) == (verdict == "undecided")
@@ -121,7 +121,7 @@ def test_seeds_are_counted_on_the_side_the_claim_expects(expected: Literal["lowe
         for arm, value in zip(("new", "old"), pair, strict=True)
     ]
     setting = Setting("shapes", "demo", {"new": Arm(), "old": Arm()}, Protocol())
-    finding = SettingFound(setting, tuple(measured), {}, 8, ()).finding(Expectation("new", "old", "fid", expected))
+    finding = SettingFound(setting, tuple(measured), {}, frozenset(), ()).finding(Expectation("new", "old", "fid", expected))
     assert f"{expected} in {count} of 4 seeds" in finding.text()
 
 

@@ -20,8 +20,9 @@ from open_ldm.runs.recipe import load_recipe
 from open_ldm.studies import run as studies_run
 from open_ldm.studies.choice import Choice
 from open_ldm.studies.found import METRICS, StudyFound
+from open_ldm.studies.jobs import jobs_of
 from open_ldm.studies.measure import read_strip
-from open_ldm.studies.run import Runner, jobs_of
+from open_ldm.studies.run import Runner
 from tests.run_folder.test_report import Page
 from tests.studies.small import FIT, small_study, told
 
@@ -79,6 +80,20 @@ def test_a_finished_arm_is_neither_trained_nor_measured_again(
     monkeypatch.setattr(studies_run, "train", never)
     monkeypatch.setattr(studies_run.Evaluator, "measure", never)
     assert run(home, "constant", "late").settings == both.settings
+
+
+def test_what_was_measured_before_stays_on_the_page_when_less_is_asked_for(
+    home: Path, both: StudyFound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,), (setting,) = both.settings, run(home, "late").settings
+    assert sorted(each.arm for each in setting.measured) == sorted(each.arm for each in before.measured)
+    assert setting.planned == setting.done == 1 and "of 0 runs" not in (home / "out" / "study.md").read_text()
+    assert "left out: late, size=8x8; carried on." in page(home)
+    with monkeypatch.context() as otherwise:
+        otherwise.setattr(studies_run, "is_trained_as_now", lambda job: False)
+        (alone,) = run(home, "late").settings
+    assert {each.arm for each in alone.measured} == {"late"}
+    run(home, "constant", "late")
 
 
 def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(page_of_both: str, both: StudyFound) -> None:

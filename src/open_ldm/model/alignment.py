@@ -24,6 +24,7 @@ from open_ldm.core.errors import ConfigError
 from open_ldm.denoisers.base import Denoiser
 from open_ldm.denoisers.blocks.embeddings import patchify
 from open_ldm.denoisers.blocks.linear import Linear
+from open_ldm.denoisers.blocks.routing import RoutingConfig
 
 ALIGNMENT = "alignment."
 """Prefix of its tensors."""
@@ -62,9 +63,7 @@ class Alignment(nn.Module):
             raise ConfigError(
                 f"objective.alignment looks at block {self.number + 1} of {len(layers)}, which some tokens go around",
                 needed="a block that sees all tokens",
-                fix=f"objective.alignment.depth={routing.first / len(layers):.3g}"
-                if routing.first
-                else "leave one of them out",
+                fix=_depth_that_sees_all(routing, len(layers)),
             )
         self.patch, width = layers[self.number].patch, layers[self.number].width
         self.projection = nn.Sequential(
@@ -110,3 +109,12 @@ def image_tokens(output: Any, count: int) -> Tensor:
     """
     x: Tensor = output[0] if isinstance(output, tuple) else output
     return x.flatten(2).transpose(1, 2) if x.ndim == 4 else x[:, :count]
+
+
+def _depth_that_sees_all(routing: RoutingConfig, layers: int) -> str:
+    """The setting for a block beside the route, the last one before it if there is any."""
+    beside = [number for number in range(layers) if not routing.goes_around(number, layers)]
+    if not beside:
+        return "leave one of them out"
+    number = max((one for one in beside if one < routing.first), default=beside[0])
+    return f"objective.alignment.depth={(number + 0.5) / layers:.3g}"  # the middle of its share, which no rounding leaves

@@ -27,7 +27,7 @@ from open_ldm.model.knowledge import Knowledge
 from open_ldm.process.prediction import PredictionKind
 from open_ldm.runs.cached_source import record_of
 from open_ldm.runs.encoders import Encoders, build_encoder
-from open_ldm.runs.kept_held_out import folder_of, keep_batches, kept_batches
+from open_ldm.runs.kept_held_out import folder_of, keep_batches, kept_batches, read_by
 from open_ldm.runs.recipe import Recipe
 from open_ldm.runs.shapes import buckets_of
 from open_ldm.sources.files import NoSuchPath
@@ -105,19 +105,17 @@ class HeldOutPictures:
     def _folder(self) -> Path:
         """Where the encoded pictures of these settings lie in the cache."""
         assert self.recipe.cache is not None
-        text = self.encoders.text
-        return folder_of(
-            self.recipe.cache.path,
-            {
-                "data": record_of(self.recipe).name,
-                "transform": self.recipe.transform.model_dump(mode="json"),
-                "count": self.count,
-                "seed": _SEED,
-                "encoders": [self.encoders.autoencoder.fingerprint, None if text is None else text.fingerprint],
-                "conditioning": self.recipe.conditioning.model_dump(mode="json"),
-                "facts": self.known.facts.to_json(),
-            },
-        )
+        cache, text, conditioning = self.recipe.cache.path, self.encoders.text, self.recipe.conditioning
+        made_from = {
+            "data": record_of(self.recipe).name,
+            "transform": self.recipe.transform.model_dump(mode="json"),
+            "count": self.count,
+            "seed": _SEED,
+            "encoders": [self.encoders.autoencoder.fingerprint, None if text is None else text.fingerprint],
+            "facts": self.known.facts.to_json(),
+        }
+        earlier = folder_of(cache, {**made_from, "conditioning": conditioning.model_dump(mode="json")})
+        return earlier if earlier.is_dir() else folder_of(cache, {**made_from, "conditioning": read_by(conditioning)})
 
     @property
     def _said(self) -> dict[str, str]:

@@ -12,12 +12,31 @@ from safetensors.torch import save
 from torch import Tensor
 
 from open_ldm.autoencoders import Posterior
+from open_ldm.conditioning.conditioning import ConditioningConfig
 from open_ldm.core.errors import DataError
 from open_ldm.core.files import write_bytes
 from open_ldm.core.hashes import hash_content
 from open_ldm.core.plain_data import parse_json, to_json
 from open_ldm.encoded.batch import EncodedBatch
 from open_ldm.text import TextTokens
+
+_OF_THE_MODEL = ("padding", "padding_floor", "null_kind", "null_keeps_mask")
+"""Settings of a semantic condition that decide what the network makes of a caption, not how it is read."""
+
+
+def read_by(conditioning: ConditioningConfig) -> dict[str, Any]:
+    """Return what of the conditions decides what is read of a picture: no drops, gates or padding, and no path of a text model,
+    whose own fingerprint tells whether it is the same."""
+    semantic = conditioning.semantic.model_dump(mode="json")
+    for name in _OF_THE_MODEL:
+        semantic.pop(name, None)
+    for group in semantic.get("encoder", {}).get("models", ()):
+        for model in group:
+            model.pop("path")
+    controls = [one.model_dump(mode="json") for one in conditioning.controls]
+    for control in controls:
+        control.pop("gate", None)
+    return {"semantic": semantic, "controls": controls}
 
 
 def folder_of(cache: Path, made_from: Mapping[str, Any]) -> Path:

@@ -133,6 +133,12 @@ class Recipe(Named):
                 time_grid(self.process.build_schedule(), sampling.steps, sampling.spacing, sampling.time_shift)
             if sampling.guidance.guide_scale != 1:
                 raise ConfigError("sampling.guidance.guide_scale is for ldm sample --guide", needed="1 in a recipe")
+            if getattr(self.objective.weighting, "prediction", None) == self.process.prediction:
+                raise ConfigError(
+                    f"objective.weighting.kind=error_of weighs as an error of {self.process.prediction}, as the loss is anyway",
+                    needed="another kind of prediction than the network's own",
+                    fix="process.prediction=x_0, or leave objective.weighting out",
+                )
         except ConfigError as error:
             raise ValueError(error.one_line()) from error
         return self
@@ -198,7 +204,16 @@ class Recipe(Named):
 
     @property
     def numerics(self) -> dict[str, Any]:
-        """The settings that change the numbers of training: not how often it reports, nor how it samples."""
+        """The settings that change the numbers of training: not how often it reports, how it samples, or where things lie."""
+        content = self.numerics_with_places
+        for place in ("path", "subfolder"):  # what lies there has a fingerprint of its own
+            content["autoencoder"].pop(place, None)
+        content["data"]["source"].get("of", {}).pop("path", None)
+        return content
+
+    @property
+    def numerics_with_places(self) -> dict[str, Any]:
+        """The same with the places of the autoencoder and of shrunk pictures, as earlier versions told recipes apart."""
         content = self.model_dump(
             mode="json",
             exclude={"name", "edition", "stages", "sampling", "preview", "held_out", "evaluation", "parallel", "track"},

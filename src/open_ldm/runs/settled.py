@@ -20,6 +20,7 @@ from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.spec import DataFacts
 from open_ldm.runs.memory import Memory, Waiting, available_bytes, memory_of, program_bytes, waiting_on
 from open_ldm.runs.recipe import Recipe
+from open_ldm.training.muon import products_on
 from open_ldm.training.parallel import choose_sharing
 from open_ldm.training.plan import divisors, plan_batches
 
@@ -28,6 +29,9 @@ COUNTED = "counted"
 
 WRITTEN_OUT = "attention_written_out"
 """In a fingerprint: format and number of keys, such as `bfloat16 512`. Runs without the entry take the usual choice."""
+
+MUON = "muon"
+"""In a fingerprint: the format in which Muon multiplies matrices. Runs without the entry take that of the chip."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Settled:
         counted_padding: As `Noising`.
         written_out: Up to how many keys attention is written out, by format (denoisers/attention_switch.py); empty for the
             usual choice.
+        muon: Format in which Muon multiplies matrices; None for a training without it, or one that began before it was kept.
         micro_batch_size: Pictures per forward pass; None for a process's whole share.
         free: Bytes that were free before; None where that is not known.
         memory: Counts what the training holds.
@@ -46,6 +51,7 @@ class Settled:
 
     counted_padding: bool
     written_out: Mapping[torch.dtype, int]
+    muon: torch.dtype | None
     micro_batch_size: int | None
     free: int | None
     memory: Callable[[], Memory]
@@ -78,6 +84,7 @@ class Settled:
         return {
             **({"padding_noise": COUNTED} if self.counted_padding else {}),
             **({WRITTEN_OUT: longest} if longest else {}),
+            **({MUON: str(self.muon).removeprefix("torch.")} if self.muon is not None else {}),
         }
 
 
@@ -94,8 +101,9 @@ def settle_choices(
         saved: The fingerprint that the run goes on from; None for a new run.
 
     Returns:
-        As saved, or for a new run: padding noise by counters on an accelerator, the kernel of long attention on a CPU, and
-        for `micro_batch_size: auto` the largest one that fits in the memory of every process.
+        As saved, or for a new run: padding noise by counters on an accelerator, the kernel of long attention on a CPU, the
+        format of Muon, bfloat16 where the chips of all processes multiply it, and for `micro_batch_size: auto` the largest one
+        that fits in the memory of every process.
 
     Raises:
         ConfigError: The batch cannot be shared by the processes.
@@ -104,21 +112,22 @@ def settle_choices(
     counted = noise is not None and machine.device.type != "cpu" if saved is None else saved.get("padding_noise") == COUNTED
     counted = world.gathered(counted, "the padding noise")[0]
     written_out = written_out_of(saved) if saved is not None else _written_out(recipe, machine, world)
+    muon = _muon(recipe, machine, world, saved)
     wanted, free = recipe.training.micro_batch_size, _free(machine)
     waiting = waiting_on(machine.device, recipe.training.batch_size // world.size)
     memory = partial(_memory, recipe, facts, machine, _shards(recipe, facts, machine, world), program_bytes(machine), waiting)
     if wanted != "auto":
-        return Settled(counted, written_out, wanted, free, memory)
+        return Settled(counted, written_out, muon, wanted, free, memory)
     sizes = divisors(plan_batches(recipe.training.batch_size, None, world).micro_batch_size)
     if saved is not None and int(saved.get("micro_batch_size", 0)) in sizes:
         kept = int(saved["micro_batch_size"])
-        return Settled(counted, written_out, kept, free, memory, f"micro-batch {kept}, as this run began")
+        return Settled(counted, written_out, muon, kept, free, memory, f"micro-batch {kept}, as this run began")
     largest = None if free is None else memory().largest(sizes, free)
     chosen = min(world.gathered(largest or sizes[0], "the micro-batch"))
     fits = "the largest that fits" if largest else "the smallest there is, since not even that fits"
     why = "how much memory is free is not known here" if free is None else f"{fits} in {free / 1e9:.3g} GB free"
     said = f"micro-batch {chosen} of {sizes[-1]}: {why}, by the arithmetic of ldm plan"
-    return Settled(counted, written_out, chosen, free, memory, said)
+    return Settled(counted, written_out, muon, chosen, free, memory, said)
 
 
 def written_out_of(saved: Mapping[str, str]) -> dict[torch.dtype, int]:
@@ -134,6 +143,16 @@ def _written_out(recipe: Recipe, machine: Machine, world: World) -> dict[torch.d
         return {}
     longest = world.gathered(longest_written_out(machine) if world.leads else None, "the kernel of attention")[0]
     return {} if longest is None else {machine.compute_dtype: longest}
+
+
+def _muon(recipe: Recipe, machine: Machine, world: World, saved: Mapping[str, str] | None) -> torch.dtype | None:
+    """Choose for a new run what all chips multiply, else as saved."""
+    if recipe.training.optimizer.muon is None:
+        return None
+    if saved is not None:
+        return getattr(torch, saved[MUON]) if MUON in saved else None
+    found = world.gathered(products_on(machine.device), "the format of Muon")
+    return torch.bfloat16 if all(each == torch.bfloat16 for each in found) else torch.float32
 
 
 def _free(machine: Machine) -> int | None:

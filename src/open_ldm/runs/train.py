@@ -34,6 +34,7 @@ from open_ldm.runs.held_out import keep_held_out
 from open_ldm.runs.on_the_way import on_the_way_of
 from open_ldm.runs.opened import open_run
 from open_ldm.runs.ordering import tell_order
+from open_ldm.runs.places import without_places
 from open_ldm.runs.preview import preview_requests
 from open_ldm.runs.reach import Reach
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -159,6 +160,7 @@ def _trained(
         trainer = build_trainer(recipe, known, machine, world, counted_padding=choices.counted_padding)
         for model in (trainer.state.model, trainer.state.ema.model):
             write_out_up_to(model, choices.written_out)
+        trainer.state.optimizer.multiply_in(choices.muon)
         transferred = _begin(trainer, recipe, checkpoint, start, known)
         world.agreed("position", trainer.state.counters.samples_seen, CheckpointError)
         compiling = Compiling() if opened.seen.buckets else compile_blocks(trainer, plan, batches, saved)
@@ -186,7 +188,8 @@ def _trained(
         )
         with recorder:
             told = (*notes, *kept, *opened.notes)
-            recorder.begin(opened.seen, survey_captions(text_encoder, source), machine, command, problems, saved, told)
+            resumed = None if saved is None else without_places(saved, recipe, known.facts)
+            recorder.begin(opened.seen, survey_captions(text_encoder, source), machine, command, problems, resumed, told)
             code = _ended(recorder, transferred, plan, batches)
     return context.ended(code, trainer.state.counters.samples_seen, started, recorder.last_loss)
 
@@ -220,8 +223,8 @@ def _reach(
     return Reach(spec, recipe.latent_shape[1:], machine, trainer.world.size, counted, choices.said)
 
 
-_MAY_CHANGE = {"training.samples", "autoencoder.path", "autoencoder.subfolder", "data.source.of.path"}
-"""Of a run that goes on: its length, and where things lie that their own fingerprints tell."""
+_MAY_CHANGE = {"training.samples"}
+"""Of a run that goes on."""
 
 
 def require_same_recipe(recipe: TrainingRecipe, folder: RunFolder, parse: RecipeParser) -> None:

@@ -19,6 +19,8 @@ _SEPARATORS = (",", ";", "\t")
 _UNNAMED = "column "
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0+)?")
 """A whole number that a class could have; other spellings, such as 01, are names, so that no two become one class."""
+_NO_CAPTION = frozenset(["NaN", "<NA>"])
+"""As R and pandas write them; in other spellings they may be words."""
 
 
 def csv_rows(text: str, path: Path, names: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -98,7 +100,9 @@ def _number(label: str) -> int | None:
 
 
 def _listed(cell: str) -> str | list[Any]:
-    """Return a cell with a JSON list of captions as that list, and any other cell as it is."""
+    """Return a cell with a JSON list of captions as that list, '' for what programs write for a missing one, else the cell."""
+    if cell.strip() in _NO_CAPTION:
+        return ""
     if cell.startswith("["):
         try:
             content = parse_json(cell, finite=False)

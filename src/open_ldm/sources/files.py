@@ -34,12 +34,13 @@ class FoundFiles:
         return tops.pop() if len(tops) == 1 else None
 
 
-def find_files(root: Path, suffixes: tuple[str, ...]) -> FoundFiles:
+def find_files(root: Path, suffixes: tuple[str, ...], *, skip_unreadable: bool = False) -> FoundFiles:
     """Find all files in `root` and the folders below, following links but entering no folder twice.
 
     Args:
         root: The folder.
         suffixes: Suffixes of pictures, in lower case.
+        skip_unreadable: Leave out folders that cannot be read, where the files are for a note alone.
 
     Raises:
         DataError: A folder cannot be read.
@@ -50,7 +51,7 @@ def find_files(root: Path, suffixes: tuple[str, ...]) -> FoundFiles:
 
     names: list[str] = []
     entered: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=refuse):
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=None if skip_unreadable else refuse):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in entered:
             subfolders.clear()

@@ -60,7 +60,7 @@ class FolderSource:
     def __init__(self, config: FolderConfig) -> None:
         self.config = config
         root = _checked_root(config.path)
-        layout = detect(root if config.split is None else split_folder(root, config.split), config)
+        layout = detect(root if config.split is None else split_folder(root, config.split), config, root)
         self._root = layout.root
         self._entries = layout.entries
         self.columns = with_ome(layout.columns, len(layout.entries), self.ome_at)

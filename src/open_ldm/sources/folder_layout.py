@@ -62,8 +62,18 @@ class Layout:
     columns: Columns = field(default_factory=lambda: NONE)
 
 
-def detect(root: Path, config: PictureFilesConfig) -> Layout:
-    """Detect the layout of a folder. Raises DataError for unusable content."""
+def detect(root: Path, config: PictureFilesConfig, given: Path | None = None) -> Layout:
+    """Detect the layout of a folder.
+
+    Args:
+        root: The folder.
+        config: How its files are read.
+        given: The folder that the user named, where `root` is a split in it.
+
+    Raises:
+        DataError: Its content cannot be used.
+    """
+    given = given or root
     found = find_files(root, config.suffixes)
     present = _metadata_in(found)
     while not present and (only := found.only_folder()) is not None:
@@ -79,7 +89,7 @@ def detect(root: Path, config: PictureFilesConfig) -> Layout:
         raise _no_pictures(where, found, config)
     if config.columns:
         raise DataError(f"source.columns names columns, but {where} has no metadata", needed=shortened(METADATA_FILES))
-    return _plain_layout(root, found, config.captions)
+    return _plain_layout(root, found, config.captions, given)
 
 
 def _metadata_in(found: FoundFiles) -> list[str]:
@@ -125,11 +135,11 @@ def _metadata_layout(root: Path, found: FoundFiles, file: str, config: PictureFi
     return replace(_labelled(root, entries, words, where), columns=metadata.columns(row for _, row in rows))
 
 
-def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode) -> Layout:
+def _plain_layout(root: Path, found: FoundFiles, mode: CaptionMode, given: Path) -> Layout:
     top = top_folders(found.pictures)
     numbered = len(top.names) > 1 and all(_BY_IMG2DATASET.match(name) for name in top.pictures)
     if not numbered:
-        refuse_splits(root, top)
+        refuse_splits(root, top, given)
     by_class = top.are_classes and not numbered
     sidecars = _Sidecars(root, found.others, mode)
     entries = [Entry(name, label=name.partition("/")[0] if by_class else None) for name in found.pictures]

@@ -43,7 +43,7 @@ def _packed(path: Path, channels: int | None) -> ShardsConfig | HuggingFaceConfi
 
 def _are_beside(packed: ShardsConfig | HuggingFaceConfig, folder: Path) -> bool:
     """Whether tables or shards hold no pictures, and their folder does. Raises DataError where shards and folder do."""
-    single = find_files(folder, suffixes()).pictures
+    single = find_files(folder, suffixes(), skip_unreadable=True).pictures
     if not single:
         return False
     try:

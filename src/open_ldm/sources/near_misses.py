@@ -33,7 +33,7 @@ def near_tables(unused: Iterable[str]) -> str:
 
 def single_pictures(folder: Path) -> str:
     """Name pictures in single files that lie in a folder of tables; '' when there are none."""
-    found = find_files(folder, suffixes()).pictures
+    found = find_files(folder, suffixes(), skip_unreadable=True).pictures
     if not found:
         return ""
     files = "picture in a single file is" if len(found) == 1 else "pictures in single files are"

@@ -21,14 +21,21 @@ def split_folder(root: Path, split: str) -> Path:
     raise ConfigError(f"source.split={split}: {printable(str(root))} has no such folder", needed=needed)
 
 
-def refuse_splits(root: Path, top: TopFolders) -> None:
-    """Raise DataError when the two or more top folders of a data set are all called like splits."""
+def refuse_splits(root: Path, top: TopFolders, given: Path) -> None:
+    """Raise DataError when the two or more top folders of a data set are all called like splits.
+
+    Args:
+        root: Where they were found.
+        top: The top folders there.
+        given: The folder that the user named, which may hold `root` alone.
+    """
     if len(top.names) < 2 or not all(name.lower() in _NAMES for name in top.names):
         return
     first = top.inside + next((name for name in top.names if name.lower().startswith("train")), top.names[0])
     outside = f" and outside them {top.loose_words()}" if top.loose else ""
+    split = (root / first).relative_to(given).as_posix()
     raise DataError(
         f"{printable(str(root))} holds the splits {', '.join(top.names)}{outside}, which are no classes",
         needed="one of them",
-        fix=f"data.source.split={first}, or data.source.path={printable(str(root / first))}",
+        fix=f"data.source.split={split}, or data.source.path={printable(str(root / first))}",
     )

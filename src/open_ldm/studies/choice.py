@@ -40,6 +40,8 @@ def require_known(study: Study, scale: str, only: Sequence[str]) -> None:
         ConfigError: There is such a name, or nothing would be run.
     """
     settings = study.settings(scale)
+    if only and not settings:
+        raise ConfigError(f"study {study.name} trains nothing, so --only has no effect", fix="leave it out")
     names = list(dict.fromkeys([*(each.name for each in settings), *(arm for each in settings for arm in each.arms)]))
     for name in only:
         if name not in names:

@@ -14,8 +14,8 @@ from open_ldm.runs.recipe import Recipe
 from open_ldm.studies.begun import as_study_begun
 from open_ldm.studies.changes import require_arms_differ
 from open_ldm.studies.choice import Choice
+from open_ldm.studies.jobs import Job, jobs_of
 from open_ldm.studies.page import PAPER_NOTE
-from open_ldm.studies.run import Job, jobs_of
 from open_ldm.studies.study import Study
 
 SUSTAINED_TFLOPS = 400.0

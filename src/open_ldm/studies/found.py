@@ -88,13 +88,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class SettingFound:
-    """What was measured in one setting. `folders`: (arm, seed) -> where its pictures lie; `planned`: how many arms and seeds
-    were requested; `commands`: what trains them; `accuracy`: of the classifier whose features were used, if one was fitted."""
+    """What was measured in one setting.
+
+    Attributes:
+        setting: As declared.
+        measured: By the setting's protocol, also earlier, where less was asked for this time.
+        folders: (arm, seed) -> where its pictures lie, of all that were requested or measured.
+        requested: (arm, seed) of what was asked for.
+        commands: What trains them.
+        accuracy: Of the classifier whose features were used, if one was fitted.
+    """
 
     setting: Setting
     measured: tuple[Measured, ...]
     folders: Mapping[tuple[str, int], Path]
-    planned: int
+    requested: frozenset[tuple[str, int]]
     commands: tuple[str, ...]
     accuracy: float | None = None
 
@@ -116,9 +124,14 @@ class SettingFound:
         return sorted({each.samples_seen for each in self.measured})
 
     @property
+    def planned(self) -> int:
+        """Arms and seeds that were requested."""
+        return len(self.requested)
+
+    @property
     def done(self) -> int:
-        """Arms and seeds measured at their end."""
-        return len({(each.arm, each.seed) for each in self.measured})
+        """Requested arms and seeds that are measured."""
+        return len({(each.arm, each.seed) for each in self.measured} & self.requested)
 
     def at_end(self, arm: str, metric: str) -> dict[int, Value]:
         """seed -> value after the last sample."""
@@ -176,6 +189,7 @@ class StudyFound:
             setting.finding(each)
             for setting in self.settings
             for each in self.study.expectations
-            if {each.arm, each.against} <= set(setting.setting.arms)
+            if (setting.measured or setting.requested)
+            and {each.arm, each.against} <= set(setting.setting.arms)
             and (not setting.measured or each.metric in setting.metrics)
         ]

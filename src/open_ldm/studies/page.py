@@ -76,13 +76,20 @@ def _claim(found: StudyFound) -> Claim:
     study = found.study
     done, planned = (sum(getattr(each, name) for each in found.settings) for name in ("done", "planned"))
     state = "" if found.finished else f"Not finished: {done} of {planned} runs are measured."
-    requested = {arm for each in found.settings for arm, _ in each.folders}
-    arms = list(dict.fromkeys(arm for each in found.settings for arm in each.setting.arms))
-    left = [arm for arm in arms if arm not in requested]
+    left = [name for each in found.settings for name in _left_out(each, several=len(found.settings) > 1)]
     only = f"Only some arms were run; left out: {'; '.join(left)}." if left else ""
     notes = [study.notes, state, only, PAPER_NOTE if found.scale == "paper" else ""]
     findings = Table([[each.setting, each.text()] for each in found.findings], ["data", "found here"])
     return Claim(study.claim, findings, [note for note in notes if note])
+
+
+def _left_out(found: SettingFound, *, several: bool) -> list[str]:
+    """Name the arms that were neither requested nor measured before, or the setting where that is all of them."""
+    there, name = {arm for arm, _ in found.folders}, found.setting.name
+    left = [arm for arm in found.setting.arms if arm not in there]
+    if several and len(left) == len(found.setting.arms):
+        return [name]
+    return [f"{name}, {arm}" if several else arm for arm in left]
 
 
 def _numbers(found: SettingFound, page: Path) -> Part | None:

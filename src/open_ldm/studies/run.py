@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,24 @@ from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.fit_features import fit_features
 from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
-from open_ldm.core.errors import StoppedError
+from open_ldm.core.errors import ConfigError, StoppedError
 from open_ldm.core.files import write_json
-from open_ldm.core.overrides import last_given
 from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.pages.charts import Format
-from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
-from open_ldm.runs.catalogue import with_edition
 from open_ldm.runs.encoders import load_encoders
-from open_ldm.runs.recipe import Recipe, load_recipe, recipe_from
+from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.shapes import buckets_of
-from open_ldm.runs.starting import settle_for_folder
-from open_ldm.runs.train import require_same_recipe, train
+from open_ldm.runs.train import train
 from open_ldm.sources.loader import open_data
 from open_ldm.studies.begun import as_study_begun, require_folder_of
 from open_ldm.studies.changes import require_arms_differ
 from open_ldm.studies.choice import Choice, require_known
 from open_ldm.studies.found import SettingFound, StudyFound
+from open_ldm.studies.jobs import Job, is_trained_as_now, jobs_of, require_same_training
 from open_ldm.studies.measure import Evaluator, extractor_settings
 from open_ldm.studies.points import drop_saved_by_stops, is_point
 from open_ldm.studies.report import write_study
@@ -48,84 +45,6 @@ from open_ldm.studies.study import Setting, Study, slug
 MEASURED = "measured"
 _STATS = "latent_stats.json"
 _FEATURES = "features"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One arm and seed of a setting: where it trains, where its results lie, its recipe, and the command that trains it."""
-
-    arm: str
-    seed: int
-    run: Path
-    folder: Path
-    recipe: Recipe
-    command: tuple[str, ...]
-    start: Job | None = None
-    """The pre-training that comes before."""
-
-    @property
-    def samples_trained(self) -> int:
-        """Samples seen when training last saved."""
-        newest = next(iter(CheckpointFolder(self.run / "checkpoints").names()), None)
-        return 0 if newest is None else samples_seen_of(newest)
-
-    @property
-    def finished(self) -> bool:
-        """Whether training has saved after its last sample."""
-        return self.samples_trained >= self.recipe.training.samples
-
-
-def jobs_of(study: Study, setting: Setting, out: Path, choice: Choice, stats: str | None = None) -> Iterator[Job]:
-    """Every arm of a setting for every seed, seed by seed, so that a study that is stopped has whole comparisons.
-
-    `stats`: latent statistics that all arms share, as an override. Raises ConfigError for an arm that is no recipe.
-    """
-    seeds = setting.seeds if choice.seeds is None else choice.seeds
-    shared = (*choice.overrides, *([stats] if stats else []))
-    root = out / slug(setting.name)
-    for seed in range(seeds):
-        for name in setting.arms:
-            if not choice.takes(study, setting, name):
-                continue
-            trained = setting.arms[setting.run_of(name)]
-            start = None
-            if trained.start is not None:
-                source = setting.sources[trained.start.source]
-                path = root / f"from-{slug(trained.start.source)}-seed{seed}"
-                start = _job(study, trained.start.source, seed, path, path, source.recipe, (*source.changes, *shared))
-            changes = [*setting.changes, *trained.changes, *shared]
-            if start is not None and trained.start is not None:
-                changes.append("init_from=" + json.dumps({"source": str(start.run), **trained.start.options}))
-            run = root / f"{slug(setting.run_of(name))}-seed{seed}"
-            folder = root / f"{slug(name)}-seed{seed}" / "study"
-            changes += _points(setting, trained.recipe or setting.recipe, changes)
-            job = _job(study, setting.run_of(name), seed, run, folder, trained.recipe or setting.recipe, tuple(changes))
-            yield replace(job, arm=name, start=start)
-
-
-def _job(study: Study, name: str, seed: int, run: Path, folder: Path, recipe: str, changes: Sequence[str]) -> Job:
-    recipe = with_edition(recipe)  # all jobs of a study train the same, also those that another one was begun before
-    named = f"name={study.name}-{slug(name)}"
-    changes = last_given([*changes, f"training.seed={seed}", named])
-    command = ("ldm", "train", recipe, *changes, "--out", str(run))
-    return Job(name, seed, run, folder, load_recipe(recipe, changes), command)
-
-
-def _points(setting: Setting, recipe: str, changes: Sequence[str]) -> list[str]:
-    """A checkpoint at every point to be measured, all of them kept."""
-    points = setting.protocol.points
-    if points == 1:
-        return []
-    training = load_recipe(recipe, changes).training
-    kept = training.samples // training.batch_size + 2  # all, also those of stops
-    return [f"training.checkpoint_every_samples={training.samples // points}", f"training.keep_checkpoints={kept}"]
-
-
-def require_same_training(job: Job) -> None:
-    """Raise ConfigError when what lies in a finished job's folder was trained by another recipe, or for longer."""
-    folder = RunFolder(job.run)
-    recipe, _ = settle_for_folder(job.recipe, folder)
-    require_same_recipe(recipe, folder, recipe_from)
 
 
 class Runner:
@@ -171,11 +90,8 @@ class Runner:
         stats = self._stats(setting)
         evaluator = self._evaluator(setting)
         jobs = list(jobs_of(self.study, setting, self.out, self.choice, stats))
-        trainings = [each for job in jobs for each in (job.start, job) if each is not None]
-        for done in [each for each in trainings if each.finished]:
+        for done in [each for job in jobs for each in (job.start, job) if each is not None and each.finished]:
             require_same_training(done)  # before hours are spent on the others
-        for begun in [each for each in trainings if not each.finished]:
-            drop_saved_by_stops(begun.run, begun.recipe.training)
         if self.choice.devices:
             self._train_over(jobs)
         for job in jobs:
@@ -194,22 +110,34 @@ class Runner:
         """study.json and study.html of what has been measured so far."""
         settings = []
         for setting in self.study.settings(self.scale):
-            jobs = list(jobs_of(self.study, setting, self.out, self.choice, self._kept_stats(setting)))
-            protocol = {job.arm: self._named(setting, job.arm) for job in jobs}
-            measured = [
-                each
-                for job in jobs
-                for each in read_measured(job.folder / f"{MEASURED}.json")
-                if each.protocol == protocol[job.arm]
-            ]
-            commands = list(dict.fromkeys(shlex.join(each.command) for job in jobs for each in (job.start, job) if each))
-            folders = {(job.arm, job.seed): job.folder for job in jobs}
+            stats = self._kept_stats(setting)
+            asked = list(jobs_of(self.study, setting, self.out, self.choice, stats))
+            there = [*asked, *self._measured_before(setting, asked, stats)]
+            measured = [each for job in there for each in self._measured_of(setting, job)]
+            commands = list(dict.fromkeys(shlex.join(each.command) for job in there for each in (job.start, job) if each))
+            folders = {(job.arm, job.seed): job.folder for job in there}
+            requested = frozenset((job.arm, job.seed) for job in asked)
             settings.append(
-                SettingFound(setting, tuple(measured), folders, len(jobs), tuple(commands), self._accuracy(setting))
+                SettingFound(setting, tuple(measured), folders, requested, tuple(commands), self._accuracy(setting))
             )
         found = StudyFound(self.study, self.scale, tuple(settings), self.command)
         write_study(found, self.out, self.figure_format)
         return found
+
+    def _measured_before(self, setting: Setting, asked: Sequence[Job], stats: str | None) -> list[Job]:
+        """What was not asked for this time and is measured, trained as it would be now."""
+        names = {(job.arm, job.seed) for job in asked}
+        try:
+            others = list(jobs_of(self.study, setting, self.out, replace(self.choice, only=()), stats))
+        except ConfigError:
+            return []  # a change of the user's that suits the chosen settings alone
+        before = [job for job in others if (job.arm, job.seed) not in names and self._measured_of(setting, job)]
+        return [job for job in before if is_trained_as_now(job)]
+
+    def _measured_of(self, setting: Setting, job: Job) -> list[Measured]:
+        """What was measured of one arm and seed by this protocol."""
+        protocol = self._named(setting, job.arm)
+        return [each for each in read_measured(job.folder / f"{MEASURED}.json") if each.protocol == protocol]
 
     def _train_over(self, jobs: Sequence[Job]) -> None:
         """First what others start from, then all that is not trained yet."""
@@ -219,9 +147,13 @@ class Runner:
                 train_over(self.choice.devices, list(missing.values()), self._say)
             except StoppedError as error:
                 raise self._stopped(error.problem) from None
+            finally:
+                for job in wave:
+                    drop_saved_by_stops(job.run, job.recipe.training)
 
     def _train(self, job: Job) -> None:
         result = train(job.recipe, job.run, silent=self.silent, command=job.command)
+        drop_saved_by_stops(job.run, job.recipe.training)
         if result.code == StoppedError.exit_code:
             raise self._stopped("stopped and saved")
 

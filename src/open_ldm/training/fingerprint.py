@@ -58,12 +58,17 @@ def fingerprint(
         "processes": str(world.size),
         "micro_batch_size": str(micro_batch_size),
         "data": data,
-        "recipe": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
+        "recipe": recipe_hash(recipe),
         # Two processes add in one order only. With more, and for the norm of shards, the way of exchange decides the rounding.
         **({"gradients": gradients} if gradients and (world.size > 2 or gradients != "ddp") else {}),
         **({"compile": "blocks"} if compiled else {}),
         **{name: version(name) for name in libraries},
     }
+
+
+def recipe_hash(numerics: Mapping[str, Any]) -> str:
+    """Return what stands for the settings that change numbers, plain data, in a fingerprint."""
+    return hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def as_begun(machine: Machine, dtype: DtypeName, saved: Mapping[str, str]) -> Machine:

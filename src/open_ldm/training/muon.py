@@ -58,9 +58,13 @@ def together(matrix: Tensor) -> int:
     return 1 if matrix.device.type == "cpu" else max(1, _NUMBERS_TOGETHER // matrix.numel())
 
 
-def _move(alike: Sequence[tuple[Tensor, Tensor]], rate: float) -> None:
+def products_on(device: torch.device) -> torch.dtype:
+    """Return the format in which matrices are multiplied on a device: bfloat16 where the chip multiplies it, else float32."""
+    return torch.bfloat16 if multiplies_bf16(device) else torch.float32
+
+
+def _move(alike: Sequence[tuple[Tensor, Tensor]], rate: float, dtype: torch.dtype) -> None:
     """Move matrices of one shape along the orthogonal factors of their directions, as far as AdamW would."""
-    dtype = torch.bfloat16 if multiplies_bf16(alike[0][0].device) else torch.float32
     factors = orthogonal_factors(torch.stack([towards for _, towards in alike]).to(dtype))
     for (matrix, _), factor in zip(alike, factors, strict=True):
         matrix.add_(factor, alpha=-rate * _RMS * math.sqrt(max(matrix.shape)))
@@ -76,6 +80,7 @@ class MatrixOptimizer:
 
     Attributes:
         momenta: Running mean of each parameter's gradient, of its shape; none before the first step.
+        products: Format in which matrices are multiplied; None takes that of `products_on` their device.
 
     Raises:
         ConfigError: There are no matrices.
@@ -89,13 +94,14 @@ class MatrixOptimizer:
             )
         self.matrices, self.config, self.weight_decay = dict(matrices), config, weight_decay
         self.momenta: dict[Tensor, Tensor] = {}
+        self.products: torch.dtype | None = None
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Change the matrices that have a gradient; `rate` is the learning rate of AdamW."""
         if not self.momenta:
             self.empty(begun=True)
-        rate = self.config.rate * rate
+        rate, products = self.config.rate * rate, self.products or products_on(next(iter(self.matrices)).device)
         waiting: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         for whole, parts in self.matrices.items():
             if whole.grad is None:
@@ -106,9 +112,9 @@ class MatrixOptimizer:
                 alike = waiting.setdefault(tuple(part.shape), [])
                 alike.append((part, towards))
                 if len(alike) >= together(part):
-                    _move(waiting.pop(tuple(part.shape)), rate)
+                    _move(waiting.pop(tuple(part.shape)), rate, products)
         for alike in waiting.values():
-            _move(alike, rate)
+            _move(alike, rate, products)
 
     def _direction(self, whole: Tensor, gradient: Tensor) -> Tensor:
         """Take the gradient into its running mean, and return that as it would be after the same gradient again (Nesterov)."""

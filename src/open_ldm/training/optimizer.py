@@ -36,6 +36,11 @@ class Optimizer:
         self._parameters = [parameter for parameter in self.names if parameter not in taken]
         self._moments: dict[Tensor, dict[str, Tensor]] = {}
 
+    def multiply_in(self, products: torch.dtype | None) -> None:
+        """Let Muon multiply matrices in this format; None takes that of the chip. Nothing changes without Muon."""
+        if self.muon is not None:
+            self.muon.products = products
+
     def step(self, rate: float, skipped: Tensor | None = None) -> None:
         """Change all parameters that have a gradient.
 

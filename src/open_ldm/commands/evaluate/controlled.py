@@ -98,6 +98,11 @@ def control_of(pictures: SampledPictures, option: str, metric: str) -> Control:
     return controls[option]
 
 
+def meaning_of(control: Control) -> str:
+    """Return what a control means to metrics that know some by their options; '' for a column, whatever it is called."""
+    return "" if isinstance(control, Metadata) else control.asked_as
+
+
 def values_of(pictures: SampledPictures, option: str, values: Sequence[str] | None, metric: str) -> tuple[str, ...]:
     """Return the values to compare: those given, or the usual ones of size, flip and a column of metadata.
 
@@ -105,13 +110,13 @@ def values_of(pictures: SampledPictures, option: str, values: Sequence[str] | No
     """
     if values is not None:
         return tuple(values)
+    control = control_of(pictures, option, metric)
+    if isinstance(control, Metadata):
+        return control.examples(pictures.run.known.facts.view)
     if option == "size":
         return default_sizes(pictures.size_px)
     if option == "flip":
         return ("0", "1")
-    control = control_of(pictures, option, metric)
-    if isinstance(control, Metadata):
-        return control.examples(pictures.run.known.facts.view)
     raise ConfigError(f"{metric}: no values were given for {option}", fix=f"metrics.{metric}.values=[..., ...]")
 
 

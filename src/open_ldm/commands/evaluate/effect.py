@@ -73,10 +73,10 @@ def measure_control_effect(
     world = world or World()
     control = control_of(samples.pictures, metric.control, metric.kind)
     values = values_of(samples.pictures, metric.control, metric.values, metric.kind)
-    if metric.control == "flip":
-        return _of_flip(samples, metric, values, extractors, bootstrap, world, on_seeds)
     if isinstance(control, Metadata):
         return measure_read_effect(samples, metric, control, values, data, extractors, bootstrap, world, on_seeds)
+    if metric.control == "flip":
+        return _of_flip(samples, metric, values, extractors, bootstrap, world, on_seeds)
     return _of_statistic(samples, metric, control, values, data, bootstrap, world, on_seeds)
 
 

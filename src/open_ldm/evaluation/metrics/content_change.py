@@ -111,6 +111,11 @@ def read_changes(
     return content_change(control, {value: reader.read(each) for value, each in real.items()}, attributes)
 
 
+def has_floor(control: str) -> bool:
+    """Tell whether real pictures can be brought under a control, by its option, without changing what they show."""
+    return control in _CHANGES
+
+
 def changed_as_real(control: str, pixels: Tensor, values: Sequence[str]) -> dict[str, Tensor] | None:
     """Bring real pictures uint8 [n, C, H, W] under each value of a control without changing what they show.
 
@@ -135,7 +140,7 @@ def _aligned(control: str, value: str, reading: Reading) -> Reading:
 
 
 def _coarse(pixels: Tensor, value: str) -> Tensor:
-    height, width = (int(float(side)) for side in value.lower().split("x"))
+    height, width = (max(1, round(float(side))) for side in value.lower().split("x"))
     view = (pixels.shape[-2], pixels.shape[-1])
     return to_pixels(coarsened(to_images(pixels), shown_size_px((height, width), view)))
 

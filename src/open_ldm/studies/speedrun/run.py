@@ -151,10 +151,10 @@ class Speedrun:
         seen = _seen(training.run)
         if seen >= settled.training.samples and seen in seconds_of_training(read_events(folder.events)):
             return  # one that was lost before the event of its last checkpoint goes on from it, which writes one
-        drop_saved_by_stops(training.run, settled.training)
         busy = cores_of_others()
         self.say(f"{training.side.name}, seed {training.seed}: {busy:.2f} cores are used by other programs")
         result = train(training.recipe, training.run, silent=False, command=training.command)
+        drop_saved_by_stops(training.run, settled.training)
         before = _began(training.run)
         machine = before.get("machine", self._machine)
         busy = max(busy, before.get("busy_cores", 0.0))
