@@ -96,6 +96,24 @@ def test_what_was_measured_before_stays_on_the_page_when_less_is_asked_for(
     run(home, "constant", "late")
 
 
+def test_data_that_a_later_setting_lacks_are_missed_before_anything_is_trained(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small_study(home)
+    (setting,) = study.settings("tiny")
+    away = replace(
+        setting, name="photographs", changes=(*setting.changes, f"data.source={{kind: folder, path: {tmp_path}/no}}")
+    )
+    both = replace(study, scales={"tiny": [setting, away]})
+
+    def never(*given: object, **options: object) -> None:
+        raise AssertionError("it would not get to the end")
+
+    monkeypatch.setattr(studies_run, "train", never)
+    with pytest.raises(ConfigError, match=r"/no does not exist"):
+        Runner(both, "tiny", tmp_path / "out", Choice(), silent=True).run()
+
+
 def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(page_of_both: str, both: StudyFound) -> None:
     (setting,) = both.settings
     wanted = {"fid", "kid", "control_influence", "held_out_loss", "agreement", "attention_padding"}

@@ -76,14 +76,19 @@ class Runner:
         """Train, measure and write. Raises StoppedError when a signal ended it; the same command goes on."""
         for note in self._notes:
             print(f"note: {note}", file=sys.stderr)
+        chosen = [each for each in self.study.settings(self.scale) if self._takes(each)]
+        for setting in chosen[1:]:
+            open_data(self._base(setting).data)  # what is missing is said before hours are spent on the others
         try:
-            for setting in self.study.settings(self.scale):
-                if any(self.choice.takes(self.study, setting, arm) for arm in setting.arms):
-                    self._train_and_measure(setting)
+            for setting in chosen:
+                self._train_and_measure(setting)
         except StoppedError:
             self.write()
             raise
         return self.write()
+
+    def _takes(self, setting: Setting) -> bool:
+        return any(self.choice.takes(self.study, setting, arm) for arm in setting.arms)
 
     def _train_and_measure(self, setting: Setting) -> None:
         """Bring every arm to its end; the page is written after each one that was measured anew."""
