@@ -257,8 +257,12 @@ def test_a_pipeline_refuses_arguments_that_are_none(tmp_path: Path, autoencoder:
             pipe(**given)
         assert "--" not in str(caught.value) and "\n" not in str(caught.value)
     one, two = captions(prompt="red", seed=3, num_images=2).images
-    assert torch.equal(captions(prompt=np.array(["red"]), seed=np.int64(3)).images[0], one)
-    assert torch.equal(captions(prompt=("red",), seed=torch.tensor([4])).images[0], two)
+    alone = (
+        captions(prompt=np.array(["red"]), seed=np.int64(3)).images[0],
+        captions(prompt=("red",), seed=torch.tensor([4])).images[0],
+    )
+    for found, wanted in zip(alone, (one, two), strict=True):  # some processors round a batch of one otherwise
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
     assert torch.equal(captions(prompt="red", seed=[3, 4], num_images=2).images[1], two)
     assert classes(class_labels=np.int64(1), num_images=np.int32(1)).images.shape == (1, 3, SIDE, SIDE)
 

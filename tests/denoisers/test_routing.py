@@ -151,7 +151,7 @@ def test_the_setting_is_checked_and_not_written_where_it_is_not_used() -> None:
 
 def test_an_alignment_needs_a_block_that_sees_all_tokens() -> None:
     denoiser = build("dit")
-    with pytest.raises(ConfigError, match=r"block 3 of 5.*fix: objective.alignment.depth=0.2"):
+    with pytest.raises(ConfigError, match=r"block 3 of 5.*fix: objective.alignment.depth=0.1"):
         Alignment(AlignmentConfig(), denoiser, 3)
     for depth in (0.2, 0.8):
         Alignment(AlignmentConfig(depth=depth), denoiser, 3)
