@@ -128,6 +128,8 @@ def test_coarse_pictures_that_change_with_the_size_are_found_without_a_reader(
     assert change.protocol.entries["metric"] == "coarse_change(size=8x8|32x32, detail of 8x8 px)"
     assert set(found.more["coarse_change"]["size"]["pairs"]) == {"8x8|32x32"}
     assert "coarse change by size, of what another seed changes: 8x8 and 32x32:" in found.text()
+    small = replace(found, more={"coarse_change": {"size": {"pairs": {"8x8|32x32": 0.0042}}}})
+    assert "8x8 and 32x32: 0.42 %" in small.text()
     assert {one.estimate.name for one in found.results} <= set(METRICS)
     with pytest.raises(DataError, match="crop is there to change whole pictures"):
         measured(sized_run, {"kind": "coarse_change", "control": "crop", "values": ["0,0", "4,0"]})
@@ -145,6 +147,10 @@ def test_a_number_stands_also_where_its_floor_cannot_be_measured(
     for metric in (content("size", values=["8x8", "32x32"]), coarse):
         (only,) = measured(sized_run, metric).results
         assert only.estimate.value > 0 and only.estimate.warnings == ("no floor: the pictures are not here",)
+    monkeypatch.setattr(content_of_run, "real_pictures", lambda *given: torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    monkeypatch.setattr(content_of_run, "real_source", lambda data: None)
+    (only,) = measured(sized_run, coarse).results
+    assert only.estimate.value > 0 and "no floor: coarse_change: 1 pictures" in only.estimate.warnings[0]
 
 
 def test_real_pictures_of_16_bits_are_seen_in_8(tmp_path: Path) -> None:

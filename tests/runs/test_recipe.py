@@ -13,6 +13,7 @@ from open_ldm.denoisers.dit import DiTConfig
 from open_ldm.denoisers.mdtv2 import MDTv2Config
 from open_ldm.denoisers.unet import UNetConfig
 from open_ldm.runs.recipe import load_recipe, recipe_from
+from open_ldm.runs.weighting_notes import weighting_notes
 
 KL = "autoencoder={kind: kl, path: x, channels: 4, factor: 8}"
 
@@ -30,11 +31,12 @@ def test_pictures_are_a_multiple_of_factor_times_patch(size: str, fits: bool) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_weighting_without_effect_is_refused() -> None:
+def test_a_weighting_without_effect_is_told_and_a_run_begun_with_it_is_read() -> None:
     weighting = "objective.weighting={kind: error_of, prediction: velocity}"
-    with pytest.raises(ConfigError, match=r"as the loss is anyway; needed: another kind.*fix: process.prediction=x_0"):
-        load_recipe("demo", [weighting])
-    assert load_recipe("demo", [weighting, "process.prediction=x_0"]).process.prediction == "x_0"
+    (note,) = weighting_notes(load_recipe("demo", [weighting]))
+    assert "changes nothing: the network predicts velocity itself" in note
+    assert not weighting_notes(load_recipe("demo", [weighting, "process.prediction=x_0"]))
+    assert not weighting_notes(load_recipe("demo"))
 
 
 def test_a_folder_of_pictures_is_no_recipe_and_the_error_says_where_it_goes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def study(
     ] = None,
     scale: Annotated[str, typer.Option(help="tiny (minutes), small (an hour), or paper (the real data and budgets).")] = "tiny",
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="An arm, or the data of a setting, to run; several times.")
+        list[str] | None, typer.Option(metavar="NAME", help="An arm, or a setting such as photographs; several times.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of training for each arm.")] = None,
     devices: Annotated[

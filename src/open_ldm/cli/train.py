@@ -56,6 +56,7 @@ def train(
     from open_ldm.runs.editions import as_edition_begun
     from open_ldm.runs.guidance_notes import guidance_notes
     from open_ldm.runs.recipe import load_recipe, recipe_notes
+    from open_ldm.runs.weighting_notes import weighting_notes
 
     recipe, overrides = with_guess(recipe, overrides or ())
     settings = overrides if processes is None else last_given([*overrides, "training.device=cpu"])
@@ -64,7 +65,7 @@ def train(
     resolved = load_recipe(recipe, settings)
     folder = out or default_folder(recipe, resolved.name)
     resolved, notes = as_edition_begun(resolved, folder, partial(load_recipe, recipe, settings))
-    notes = [*notes, *guidance_notes(resolved)]
+    notes = [*notes, *guidance_notes(resolved), *weighting_notes(resolved)]
     if dry_run:
         show("".join(f"note: {line}\n" for line in notes), end="", file=sys.stderr)
         return _built_alone(resolved, folder, elsewhere=elsewhere, as_json=as_json)

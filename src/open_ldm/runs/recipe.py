@@ -133,12 +133,6 @@ class Recipe(Named):
                 time_grid(self.process.build_schedule(), sampling.steps, sampling.spacing, sampling.time_shift)
             if sampling.guidance.guide_scale != 1:
                 raise ConfigError("sampling.guidance.guide_scale is for ldm sample --guide", needed="1 in a recipe")
-            if getattr(self.objective.weighting, "prediction", None) == self.process.prediction:
-                raise ConfigError(
-                    f"objective.weighting.kind=error_of weighs as an error of {self.process.prediction}, as the loss is anyway",
-                    needed="another kind of prediction than the network's own",
-                    fix="process.prediction=x_0, or leave objective.weighting out",
-                )
         except ConfigError as error:
             raise ValueError(error.one_line()) from error
         return self

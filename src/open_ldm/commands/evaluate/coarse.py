@@ -13,9 +13,10 @@ from open_ldm.commands.evaluate.config import CoarseChangeMetric
 from open_ldm.commands.evaluate.content import Change, floor_pictures, floor_protocol
 from open_ldm.commands.evaluate.controlled import ControlledSamples, OnSeeds, control_of, meaning_of, together, values_of
 from open_ldm.core.distributed import World
+from open_ldm.core.errors import DataError
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features.base import ExtractorId
-from open_ldm.evaluation.metrics.coarse_change import coarse, coarse_change, compared_detail, require_comparable
+from open_ldm.evaluation.metrics.coarse_change import CoarseChange, coarse, coarse_change, compared_detail, require_comparable
 from open_ldm.evaluation.metrics.content_change import changed_as_real
 from open_ldm.evaluation.protocol import Result, build_protocol, seeds_in_words
 
@@ -65,10 +66,15 @@ def measure_coarse_change(
     )  # fmt: skip
     details: dict[str, Any] = {"detail_px": list(kept_px), "pairs": dict(found.pairs)}
     real, without = floor_pictures(pictures, meaning, metric.real_pictures)
+    floor: CoarseChange | None = None
+    if real is not None:
+        try:
+            floor = coarse_change(_of_real(real, meaning, values, kept_px))
+        except DataError as error:
+            without = (f"no floor: {error.one_line()}",)
     change = found.estimate("coarse_change", bootstrap)
     results = [Result(replace(change, warnings=(*change.warnings, *without)), protocol)]
-    if real is not None:
-        floor = coarse_change(_of_real(real, meaning, values, kept_px))
+    if real is not None and floor is not None:
         protocol = floor_protocol(f"coarse_change_floor({words})", _PIXELS, pictures, real, bootstrap)
         results.append(Result(floor.estimate("coarse_change_floor", bootstrap), protocol))
         details["floor"] = dict(floor.pairs)

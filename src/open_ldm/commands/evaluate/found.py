@@ -65,7 +65,7 @@ class Evaluation(ShownAsText):
             ]
             lines.append(f"changed with {control}, by attribute ({found['reader']}): {', '.join(shares)}")
         for control, found in self.more.get("coarse_change", {}).items():
-            pairs = [f"{pair.replace('|', ' and ')}: {share:.0%}" for pair, share in found["pairs"].items()]
+            pairs = [f"{pair.replace('|', ' and ')}: {100 * share:.2g} %" for pair, share in found["pairs"].items()]
             lines.append(f"coarse change by {control}, of what another seed changes: {', '.join(pairs)}")
         for control, found in self.more.get("control_effect", {}).items():
             values = [f"{value}: {found['samples'][value]:.3g} (real {mean:.3g})" for value, mean in found["real"].items()]
