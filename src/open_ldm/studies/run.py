@@ -150,11 +150,13 @@ class Runner:
             missing = {job.run: Training(job.run, job.command) for job in wave if not job.finished}
             try:
                 train_over(self.choice.devices, list(missing.values()), self._say)
+                stopped = None
             except StoppedError as error:
-                raise self._stopped(error.problem) from None
-            finally:
-                for job in wave:
-                    drop_saved_by_stops(job.run, job.recipe.training)
+                stopped = self._stopped(error.problem)
+            for job in wave:  # not after a refusal: what lies there may be of another recipe
+                drop_saved_by_stops(job.run, job.recipe.training)
+            if stopped is not None:
+                raise stopped
 
     def _train(self, job: Job) -> None:
         result = train(job.recipe, job.run, silent=self.silent, command=job.command)
