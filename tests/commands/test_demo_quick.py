@@ -12,6 +12,7 @@ from open_ldm.commands.demo.versions import BASELINE, IMPROVED
 from tests.commands.test_demo import forked
 
 
+@pytest.mark.timeout(1200)
 def test_the_quick_demo_shows_that_the_colour_follows_the_size_or_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,10 +23,11 @@ def models(
         print_json({"models": [row.to_json() for row in rows]})
         return 0
     each = f"{'a picture':>12}" if pictures else ""
-    show(f"{'denoiser':<10}{'size':<6}{'patch':>5}{'parameters':>16}{'GMACs':>10}{'memory':>12}{each}   counted for")
+    head = f"{'denoiser':<10}{'size':<6}{'patch':>5}{'parameters':>16}{'GMACs':>10}{'memory':>12}{each}"
+    show(f"{head}   counted for", flush=True)
     for row in rows:
         each = f"{row.memory.picture / 1e6:>9.0f} MB" if pictures else ""
         counted = f"{row.parameters:>16,}{row.gmacs:>10.2f}{row.memory.total(0) / 1e9:>9.2f} GB{each}"
-        show(f"{row.denoiser:<10}{row.size:<6}{row.patch:>5}{counted}   {row.setting}")
+        show(f"{row.denoiser:<10}{row.size:<6}{row.patch:>5}{counted}   {row.setting}", flush=True)
     show("memory: weights, gradients, optimiser and average of a training; pictures come on top (--pictures, ldm plan)")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,14 +85,15 @@ PUBLISHED = {
 """By the denoiser's kind, in the order of the table. MDTv2's masked pass of a training step comes on top of its row."""
 
 
-def model_table(*, pictures: bool = False) -> list[ModelRow]:
-    """Count every denoiser in every named size, with the conditions it was published with.
+def model_table(*, pictures: bool = False) -> Iterator[ModelRow]:
+    """Count every denoiser in every named size, with the conditions it was published with, a row at a time.
 
     Args:
         pictures: Count the memory of pictures too, by a forward pass of each model without numbers: seconds for each.
     """
-    kinds = [(kind, size) for kind in PUBLISHED for size in (UNET_SIZES if kind == "unet" else SIZES)]
-    return [count_row(kind, size, pictures=pictures) for kind, size in kinds]
+    for kind in PUBLISHED:
+        for size in UNET_SIZES if kind == "unet" else SIZES:
+            yield count_row(kind, size, pictures=pictures)
 
 
 def count_row(kind: str, size: str, *, pictures: bool = False) -> ModelRow:
