@@ -53,6 +53,21 @@ def test_an_earlier_checkpoint_guides_and_is_named(run: Path, tmp_path: Path) ->
     assert "guide" not in json.loads((sampled(run).save(tmp_path / "plain").folder / "samples.json").read_text())
 
 
+def test_a_guide_may_predict_something_else(run: Path, tmp_path: Path) -> None:
+    def guide(*changes: str) -> Path:
+        shared = [*DENOISERS["dit"], "training.samples=16", "preview.count=1", "conditioning.controls=[{kind: flip}]"]
+        out = tmp_path / changes[0]
+        train(load_recipe(str(tiny_recipe(tmp_path)), [*shared, *changes]), out, silent=True)
+        return out
+
+    own = open_run(run)
+    guided = guided_run(own, guide("process.prediction=x_0")).generator
+    assert guided.guide is not None
+    assert {guided.guide.spec.process.prediction, own.recipe.process.prediction} == {"x_0", "velocity"}
+    with pytest.raises(ConfigError, match="another noise than"):
+        guided_run(own, guide("process.schedule={kind: linear}", "process.prediction=eps", "objective.times={kind: uniform}"))
+
+
 def test_an_array_of_a_guided_model_is_another_array(run: Path, tmp_path: Path) -> None:
     options = SampleOptions(count=2, steps=2, prompts=())
     prompts = {"prompts": tuple(open_run(run).known.facts.words[:1])}

@@ -8,7 +8,7 @@ from typing import Any
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.hashes import hash_tensors
-from open_ldm.model.spec import DataFacts
+from open_ldm.model.spec import DataFacts, ProcessConfig
 from open_ldm.runs.load import LoadedRun, load_model
 
 
@@ -26,7 +26,7 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
         return run
     loaded = load_model(guide, "cpu" if run.machine.device.type == "cpu" else "auto")
     alike = {
-        "process": (run.recipe.process, loaded.recipe.process),
+        "noise": (_noise(run.recipe.process), _noise(loaded.recipe.process)),
         "conditioning": (run.recipe.conditioning, loaded.recipe.conditioning),
         "autoencoder": (run.recipe.autoencoder, loaded.recipe.autoencoder),
         "latent statistics": (run.known.stats, loaded.known.stats),
@@ -41,6 +41,11 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
                 needed="an earlier checkpoint or another average of the run, or a weaker run of the same data and conditions",
             )
     return replace(run, generator=run.generator.guided_by(loaded.model))
+
+
+def _noise(process: ProcessConfig) -> dict[str, Any]:
+    """Settings of the process that two models must share; estimates of x_0 do not depend on what a network predicts."""
+    return process.model_dump(exclude={"prediction"})
 
 
 def _read_columns(facts: DataFacts) -> list[tuple[Any, ...]]:
