@@ -23,6 +23,7 @@ from open_ldm.commands.export.pipeline import export_pipeline
 from open_ldm.commands.export.private import without_places
 from open_ldm.commands.sample import check_negative, requests_from, sample_images
 from open_ldm.commands.sample_options import SampleOptions, settings_from
+from open_ldm.commands.shape import run_of_shape
 from open_ldm.controls import ViewShape
 from open_ldm.controls.column_facts import ColumnFacts
 from open_ldm.core.config import to_yaml
@@ -91,9 +92,9 @@ def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_of(name: str, folder: Path, autoencoder: Path, text: Path) -> Path:
+def run_of(name: str, folder: Path, autoencoder: Path, text: Path, *changes: str) -> Path:
     """A run of random weights, none of them at the zero it starts from: its folder holds one checkpoint."""
-    overrides = [*DENOISERS[name], *CASES[name][0], "sampling.guidance={semantic_scale: 2.5, control_scale: 1.5}"]
+    overrides = [*DENOISERS[name], *CASES[name][0], *changes, "sampling.guidance={semantic_scale: 2.5, control_scale: 1.5}"]
     if name in LATENTS:
         kl = {"kind": "kl", "path": str(autoencoder), "factor": 2, "channels": CHANNELS}
         overrides += [f"autoencoder={json.dumps(kl)}", "denoiser.patch=2"]
@@ -159,6 +160,31 @@ def test_pipelines_of_all_denoisers_sample_the_same_pictures_without_open_ldm(tm
         theirs = torch.load(Path(folder) / "sampled.pt", weights_only=True)
         assert float((theirs - ours).abs().max()) < 1e-5, folder
         assert float(ours.std()) > 0.05 and float((ours[0] - ours[1]).abs().max()) > 0.1
+
+
+def test_a_pipeline_samples_every_shape_of_a_run_in_buckets(tmp_path: Path, autoencoder: Path) -> None:
+    """16x16, the shape of `size_px`, is none of them."""
+    buckets = ("data.transform.buckets={ratios: [0.6, 1.6667]}", "data.transform.crop={kind: center}")
+    run = run_of("mmdit", tmp_path, autoencoder, tmp_path, *buckets, "conditioning.controls=[{kind: flip}]")
+    folder = export_pipeline(run, tmp_path / "exported")
+    scheduler = OpenLdmScheduler.from_pretrained(str(folder / "scheduler"))
+    pipe = partial(OpenLdmPipeline(OpenLdmNetwork(folder / "network"), scheduler), "red", num_inference_steps=2)
+    loaded = load_run(run, "cpu")
+    assert set(loaded.shapes) == {(20, 12), (12, 20)}
+    settings = settings_from(loaded, 2, None, None, None)
+    for (height, width), given in ((loaded.shapes[0], {}), *((shape, shape) for shape in loaded.shapes)):
+        asked = dict(zip(("height", "width"), given, strict=True)) if given else {}
+        images = pipe(**asked, output_type="pt").images
+        shaped = run_of_shape(loaded, f"{height}x{width}", None)
+        ours = sample_images(shaped, requests_from(shaped, ["red"], [], 1, 0, {}), settings)
+        assert images.shape == (1, 3, height, width) and float((images - ours).abs().max()) < 1e-5
+    for given, said in (
+        ({"height": 16, "width": 16}, "not trained on pictures of 16x16 px; needed: one of 20x12, 12x20"),
+        ({"height": 20}, "one of height and width was given; needed: both, of 20x12, 12x20"),
+        ({"height": 20, "width": 12.5}, "width=12.5 cannot be used; needed: a whole number"),
+    ):
+        with pytest.raises(Exception, match=said):
+            pipe(**given)
 
 
 def test_what_is_written_beside_the_weights(tmp_path: Path, autoencoder: Path) -> None:

@@ -6,12 +6,11 @@ import math
 import re
 
 from open_ldm.core.errors import ConfigError
-from open_ldm.data.bucket_shapes import Shape, nearest_ratio, words_of
+from open_ldm.data.bucket_shapes import Shape, listed, nearest_ratio, require_trained
 from open_ldm.runs.load import LoadedRun
 
 _NEAR = 1.1
 """An aspect ratio may differ from that of the shape it stands for by this factor."""
-_LISTED = 7
 
 
 def run_of_shape(run: LoadedRun, size: str | None, aspect: str | None) -> LoadedRun:
@@ -39,11 +38,8 @@ def run_of_shape(run: LoadedRun, size: str | None, aspect: str | None) -> Loaded
 def _of_size(run: LoadedRun, size: str) -> Shape:
     numbers = re.fullmatch(r"(\d{1,6})x(\d{1,6})", size.lower())
     if numbers is None:
-        raise ConfigError(f"--size {size!r} cannot be read", needed=f"HEIGHTxWIDTH in pixels: {_shapes(run)}")
-    shape = int(numbers[1]), int(numbers[2])
-    if shape not in run.shapes:
-        raise ConfigError(f"this model was not trained on pictures of {words_of(shape)} px", needed=f"one of {_shapes(run)}")
-    return shape
+        raise ConfigError(f"--size {size!r} cannot be read", needed=f"HEIGHTxWIDTH in pixels: {listed(run.shapes)}")
+    return require_trained((int(numbers[1]), int(numbers[2])), run.shapes)
 
 
 def _of_aspect(run: LoadedRun, aspect: str) -> Shape:
@@ -53,14 +49,5 @@ def _of_aspect(run: LoadedRun, aspect: str) -> Shape:
     ratio = float(numbers[1]) / float(numbers[2])
     shape = run.shapes[nearest_ratio(ratio, run.shapes)]
     if abs(math.log(ratio * shape[0] / shape[1])) > math.log(_NEAR):
-        raise ConfigError(f"this model was trained on no shape near {aspect}", needed=f"--size out of {_shapes(run)}")
+        raise ConfigError(f"this model was trained on no shape near {aspect}", needed=f"--size out of {listed(run.shapes)}")
     return shape
-
-
-def _shapes(run: LoadedRun) -> str:
-    """List the shapes that the model was trained on, some of many."""
-    ordered = sorted(run.shapes, key=lambda shape: shape[1] / shape[0])
-    if len(ordered) <= _LISTED:
-        return ", ".join(map(words_of, ordered))
-    chosen = [ordered[place * (len(ordered) - 1) // (_LISTED - 1)] for place in range(_LISTED)]
-    return f"{', '.join(map(words_of, chosen))} and {len(ordered) - _LISTED} between"

@@ -21,6 +21,7 @@ Shape = tuple[int, int]
 """(height, width) of a view in pixels."""
 
 LONGEST = 3.0
+_LISTED = 7
 _APART = 1.1
 """Neighbouring ratios of the default set differ by at least this factor: a picture between two of them loses 5 % or so."""
 
@@ -120,6 +121,22 @@ def _ratio(shape: Shape) -> float:
 def words_of(shape: Shape) -> str:
     """Write a shape as HEIGHTxWIDTH."""
     return f"{shape[0]}x{shape[1]}"
+
+
+def listed(shapes: Sequence[Shape]) -> str:
+    """Write the shapes from the tallest to the widest, some of many."""
+    ordered = sorted(shapes, key=_ratio)
+    if len(ordered) <= _LISTED:
+        return ", ".join(map(words_of, ordered))
+    chosen = [ordered[place * (len(ordered) - 1) // (_LISTED - 1)] for place in range(_LISTED)]
+    return f"{', '.join(map(words_of, chosen))} and {len(ordered) - _LISTED} between"
+
+
+def require_trained(shape: Shape, shapes: Sequence[Shape]) -> Shape:
+    """Return the shape. Raises ConfigError where it is none of those that a model was trained on."""
+    if shape not in shapes:
+        raise ConfigError(f"this model was not trained on pictures of {words_of(shape)} px", needed=f"one of {listed(shapes)}")
+    return shape
 
 
 def nearest_shape(size: Shape, shapes: Sequence[Shape]) -> int:

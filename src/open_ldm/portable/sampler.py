@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, device
 
-from open_ldm.autoencoders import Autoencoder, AutoencoderConfig, IdentityConfig
+from open_ldm.autoencoders import Autoencoder, AutoencoderConfig, IdentityConfig, latent_shape
 from open_ldm.autoencoders.identity import IdentityAutoencoder
 from open_ldm.autoencoders.pretrained import Pretrained
 from open_ldm.conditioning import ConditioningConfig
@@ -22,6 +23,7 @@ from open_ldm.core.display import as_shown
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.option_words import options_as_arguments
 from open_ldm.core.pictures import to_picture, to_pixels
+from open_ldm.data.bucket_shapes import Shape, listed, require_trained
 from open_ldm.denoisers import DenoiserConfig
 from open_ldm.model.diffusion import DiffusionModel, build_model
 from open_ldm.model.knowledge import Knowledge
@@ -33,13 +35,18 @@ from open_ldm.text import HuggingFaceEncoder, TextEncoder, Vocabulary, WordsConf
 
 
 class PortableConfig(Config):
-    """The settings of a recipe that sampling needs; names and meanings are those of the recipe."""
+    """The settings of a recipe that sampling needs; names and meanings are those of the recipe.
+
+    Attributes:
+        shapes: (height, width) in px of the pictures that the model was trained on, the usual one first.
+    """
 
     process: ProcessConfig
     conditioning: ConditioningConfig
     denoiser: DenoiserConfig
     autoencoder: AutoencoderConfig
     sampling: SamplingConfig
+    shapes: tuple[Shape, ...] = Field(min_length=1)
     display: tuple[int, int, int] | None = None
     dtype: DtypeName = "auto"
 
@@ -113,6 +120,8 @@ class Sampler:
         controls: Mapping[str, Any],
         changes: Mapping[str, Any],
         *,
+        height: int | None = None,
+        width: int | None = None,
         negative: str | None = None,
         vae: Any = None,
         text: Any = None,
@@ -125,6 +134,7 @@ class Sampler:
             seeds: Of each prompt's or class's pictures.
             controls: Values of controls, such as {"size": "64x64", "dose": 10}; those that are None are not asked for.
             changes: Changed settings of sampling: steps, solver, semantic_scale, control_scale, spacing.
+            height, width: Of the pictures, in pixels, both or none: one of the shapes of a model of buckets.
             negative: A prompt that guidance leads away from.
             vae: diffusers' autoencoder; None for a model of pixels.
             text: Text models as `load_text` gives them.
@@ -136,7 +146,9 @@ class Sampler:
         Raises:
             ConfigError: As `ldm sample`: what is asked for is unknown to the model, or has no effect.
         """
-        asked = Asked(self.config.conditioning, self.known.facts, PIPELINE)
+        shape = self._shape(height, width)
+        facts = self.known.facts.of_shape(shape)
+        asked = Asked(self.config.conditioning, facts, PIPELINE)
         asked.check_kind(prompts=bool(prompts), classes=bool(classes))
         asked.check_scales(changes.get("semantic_scale"), changes.get("control_scale"), self.config.sampling.guidance)
         where = next(self.model.parameters()).device
@@ -150,15 +162,23 @@ class Sampler:
         settings = changed_settings(self.config.sampling, **changes)
         if negative is not None:
             asked.check_negative(negative, encoder, settings.guidance.semantic_scale)
-        generator = Generator(self.model, self._autoencoder(vae, where), self.known.stats, self.known.facts.latent_size)
+        latent_size = latent_shape(self.config.autoencoder, *shape)[1:]
+        generator = Generator(self.model, self._autoencoder(vae, where), self.known.stats, latent_size)
         with products_of(machine):
-            inputs = build_inputs(requests, self.config.conditioning, self.known.facts, encoder)
+            inputs = build_inputs(requests, self.config.conditioning, facts, encoder)
             unwanted = None if encoder is None or negative is None else encoder.encode([negative] * len(requests))
             return generator.images(inputs, [request.seed for request in requests], settings, None, unwanted)
 
     def pictures(self, images: Tensor) -> list[Image.Image]:
         """Return images as the 8-bit pictures that are shown of them."""
         return [to_picture(one) for one in as_shown(to_pixels(images), self.config.display)]
+
+    def _shape(self, height: int | None, width: int | None) -> Shape:
+        if height is None and width is None:
+            return self.config.shapes[0]
+        if height is None or width is None:
+            raise ConfigError("one of height and width was given", needed=f"both, of {listed(self.config.shapes)}")
+        return require_trained((height, width), self.config.shapes)
 
     def _class_name(self, given: str | int) -> str:
         facts = self.known.facts

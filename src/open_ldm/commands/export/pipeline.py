@@ -78,7 +78,12 @@ def _write_network(loaded: LoadedRun, folder: Path) -> None:
         "_class_name": "OpenLdmNetwork",
         "source": write_source(folder / network_code.SOURCE),
         "samples_seen": loaded.samples_seen,
-        "settings": {**without_places(settings), "display": recipe.data.display, "dtype": recipe.training.dtype},
+        "settings": {
+            **without_places(settings),
+            "display": recipe.data.display,
+            "dtype": recipe.training.dtype,
+            "shapes": loaded.shapes,
+        },
         **loaded.known.to_json(),
     }
     write_json(folder / network_code.CONFIG, content)

@@ -31,6 +31,8 @@ class OpenLdmPipeline(DiffusionPipeline):
         class_labels: str | int | Sequence[str | int] | None = None,
         controls: Mapping[str, str] | None = None,
         negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
         seed: int | Sequence[int] = 0,
         num_images: int = 1,
         num_inference_steps: int | None = None,
@@ -47,6 +49,7 @@ class OpenLdmPipeline(DiffusionPipeline):
             class_labels: Names or indices of classes, one or several, for a model of classes; None is none.
             controls: Values of controls as `ldm sample` takes them, such as {"size": "96x96", "flip": "0"}.
             negative_prompt: What guidance leads away from, instead of the empty caption.
+            height, width: Of the pictures, in pixels, for a model of several shapes: one of those; None for the usual one.
             seed: Of the first picture of each prompt, the next has the next; or the seeds of all of them.
             num_images: Of each prompt or class. Beside several seeds it may be left out, and is their number otherwise.
             num_inference_steps: Steps of the solver; None for the model's own, as for all that follow.
@@ -64,10 +67,7 @@ class OpenLdmPipeline(DiffusionPipeline):
             ValueError: An argument is of another kind, or an empty list, or there are more pictures than seeds.
             Exception: The model does not know what is asked for, or it would have no effect, as in `ldm sample`.
         """
-        if output_type not in _OUTPUT_TYPES:
-            raise ValueError(f"output_type={output_type!r} is unknown; needed: one of {', '.join(_OUTPUT_TYPES)}")
-        if not isinstance(controls, Mapping | None):
-            raise ValueError(f"controls={controls!r} cannot be used; needed: a mapping, such as {{'size': '96x96'}}")
+        _check(output_type, controls)
         sampler: Any = self.network.sampler
         images = sampler.sample(
             [] if prompt is None else [_text("prompt", one) for one in _several("prompt", prompt)],
@@ -75,15 +75,13 @@ class OpenLdmPipeline(DiffusionPipeline):
             _seeds(seed, num_images),
             dict(controls or {}),
             self._settings(num_inference_steps, guidance_scale, control_scale, solver),
+            **_sides(height=height, width=width),
             negative=None if negative_prompt is None else _text("negative_prompt", negative_prompt),
             vae=self.vae,
             text=None if self.text_encoder is None else self.text_encoder.on(sampler),
             dtype=self.network.dtype_name,
         )
-        if output_type == "pil":
-            images = sampler.pictures(images)
-        elif output_type == "np":
-            images = (images.clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).numpy()
+        images = _as_type(output_type, images, sampler)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def _settings(self, steps: Any, guidance_scale: Any, control_scale: Any, solver: Any) -> dict[str, Any]:
@@ -100,6 +98,23 @@ class OpenLdmPipeline(DiffusionPipeline):
         }
         own = {**dict.fromkeys(given), **self.scheduler.settings}
         return {name: own[name] if given.get(name) is None else given[name] for name in own}
+
+
+def _check(output_type: Any, controls: Any) -> None:
+    if output_type not in _OUTPUT_TYPES:
+        raise ValueError(f"output_type={output_type!r} is unknown; needed: one of {', '.join(_OUTPUT_TYPES)}")
+    if not isinstance(controls, Mapping | None):
+        raise ValueError(f"controls={controls!r} cannot be used; needed: a mapping, such as {{'size': '96x96'}}")
+
+
+def _as_type(output_type: str, images: Any, sampler: Any) -> Any:
+    if output_type == "pil":
+        return sampler.pictures(images)
+    return images if output_type == "pt" else (images.clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).numpy()
+
+
+def _sides(**given: Any) -> dict[str, int | None]:
+    return {name: None if number is None else _whole(name, number, 1) for name, number in given.items()}
 
 
 def _is_several(given: Any) -> bool:
