@@ -123,6 +123,19 @@ def test_simpler_drawings_are_square_of_one_size_on_one_grey() -> None:
             source(**wrong)
 
 
+def test_heights_are_those_of_the_middle() -> None:
+    for heights in ([0.5, 0.5], [0.3, 0.4]):
+        placed = [shape.y for i in range(200) for shape in source(two_shapes=0.5, heights=heights).scene(i).shapes]
+        assert heights[0] - 1e-9 <= min(placed) and max(placed) <= heights[1] + 1e-9
+        assert max(placed) - min(placed) >= 0.9 * (heights[1] - heights[0])
+    usual = [source().scene(i).shapes[0].y for i in range(200)]
+    assert min(usual) < 0.36 and max(usual) > 0.64
+    assert source(heights=[0.35, 0.65]).fingerprint == source().fingerprint != source(heights=[0.5, 0.5]).fingerprint
+    for wrong in ([0.6, 0.4], [0.2, 0.5], [0.5, 0.8]):
+        with pytest.raises(ValueError, match="heights="):
+            source(heights=wrong)
+
+
 def test_summary_and_bounds() -> None:
     shapes = open_source(ShapesConfig(length=1204, two_shapes=0))
     assert shapes.summary.sentence() == ("1,204 pictures, 24 classes, captions (one shape drawn on the fly, split train)")

@@ -25,7 +25,8 @@ from open_ldm.sources.shape_painting import DrawnShape, Scene, draw
 _EXTENTS: dict[Size, tuple[float, float]] = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
 _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
-_LATER_SETTINGS = ("short_side_px", "colours", "extents", "longest_aspect", "background", "untold", "told_too", "entangle")
+_FIRST_SETTINGS = ("kind", "length", "seed", "two_shapes", "split")
+"""The others came later: at their defaults they are not written, so that fingerprints stay."""
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class ShapesConfig(Config):
         colours: The colours that occur.
         extents: The sizes of shapes that occur, as captions name them, with the range of the side of their bounding box as a
             fraction of the picture's short side.
+        heights: Range of a shape's middle, from the top, as a fraction of the picture's height; it stays inside the picture.
         longest_aspect: Ratio of the sides of the longest pictures; 1 makes all of them square.
         background: Range of its grey level.
         untold: What captions and classes do not tell: any of size, colour, kind and place.
@@ -57,6 +59,7 @@ class ShapesConfig(Config):
     short_side_px: tuple[int, int] = (20, 160)
     colours: tuple[Colour, ...] = COLOURS
     extents: dict[Size, tuple[float, float]] = Field(default=_EXTENTS, min_length=1)
+    heights: tuple[float, float] = (0.35, 0.65)
     longest_aspect: float = Field(default=4 / 3, ge=1, le=4)
     background: tuple[int, int] = (222, 252)
     untold: tuple[Told, ...] = ()
@@ -82,6 +85,8 @@ class ShapesConfig(Config):
         for size, (low, high) in self.extents.items():
             if not 0.2 <= low <= high <= 0.5:
                 raise ValueError(f"extents.{size}={[low, high]}; needed: [low, high] with 0.2 <= low <= high <= 0.5")
+        if not 0.25 <= self.heights[0] <= self.heights[1] <= 0.75:
+            raise ValueError(f"heights={list(self.heights)}; needed: [low, high] with 0.25 <= low <= high <= 0.75")
         if not 200 <= self.background[0] <= self.background[1] <= 255:
             raise ValueError(f"background={list(self.background)}; needed: [low, high] with 200 <= low <= high <= 255")
         return self
@@ -113,7 +118,7 @@ class ShapesConfig(Config):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, written(self), _LATER_SETTINGS)
+        return without_defaults(self, written(self), [name for name in type(self).model_fields if name not in _FIRST_SETTINGS])
 
     def part_of_sizes(self, shape: ShapeWords) -> RangePart | None:
         """Return the part of the log range of short sides that a first shape stands for; None where sizes are independent."""
@@ -279,7 +284,8 @@ class ShapesSource:
         # Two shapes stay in their halves, and one shape stays inside the picture, for every aspect ratio.
         half_y, half_x = (extent * min(size) / side / 2 for side in size)
         x = draws.between(f"{which} x", half_x, 0.5 - half_x) if count == 2 else draws.between(f"{which} x", 0.25, 0.33)
-        y = draws.between(f"{which} y", max(half_y, 0.35), min(1 - half_y, 0.65))
+        low, high = self.config.heights
+        y = draws.between(f"{which} y", max(half_y, low), min(1 - half_y, high))
         placed = x if words.place == "left" else 1 - x
         return DrawnShape(words.colour, words.kind, words.size, words.place, placed, y, extent)
 

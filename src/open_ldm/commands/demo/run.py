@@ -74,14 +74,17 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
         raise ConfigError(f"{version.pictures} pictures for each number of the demo", needed="1 or more")
     changes = {model: last_given([*version.changes[model], *overrides]) for model in version.recipes}
     resolved = {model: load_recipe(name, changes[model]) for model, name in version.recipes.items()}
-    drawings = {model: _required_shapes(recipe, version) for model, recipe in resolved.items()}
+    for recipe in resolved.values():
+        _required_shapes(recipe, version)
     if not version.size_alone:
         _require_flip(resolved[IMPROVED])
     require_own_folder(out, "demo", (*version.recipes, FINDINGS, PAGE))
     _train(out, {model: (version.recipes[model], *changes[model]) for model in resolved}, resolved, silent)
+    runs = {model: load_run(out / model) for model in resolved}
+    drawings = {model: _required_shapes(run.recipe, version) for model, run in runs.items()}  # of the edition it began with
     findings = {
-        model: measure_model(load_run(out / model), drawings[model], version, f"sample from {model}", silent=silent)
-        for model in resolved
+        model: measure_model(run, drawings[model], version, f"sample from {model}", silent=silent)
+        for model, run in runs.items()
     }
     claims = judge(findings[BASELINE], findings[IMPROVED])
     code = int(any(claim.wrong for claim in claims))
