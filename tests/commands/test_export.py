@@ -165,12 +165,15 @@ def test_pipelines_of_all_denoisers_sample_the_same_pictures_without_open_ldm(tm
 def test_a_pipeline_samples_every_shape_of_a_run_in_buckets(tmp_path: Path, autoencoder: Path) -> None:
     """16x16, the shape of `size_px`, is none of them."""
     buckets = ("data.transform.buckets={ratios: [0.6, 1.6667]}", "data.transform.crop={kind: center}")
-    run = run_of("mmdit", tmp_path, autoencoder, tmp_path, *buckets, "conditioning.controls=[{kind: flip}]")
+    controls = "conditioning.controls=[{kind: original_size}, {kind: aspect_ratio}]"
+    run = run_of("mmdit", tmp_path, autoencoder, tmp_path, *buckets, controls)
     folder = export_pipeline(run, tmp_path / "exported")
     scheduler = OpenLdmScheduler.from_pretrained(str(folder / "scheduler"))
     pipe = partial(OpenLdmPipeline(OpenLdmNetwork(folder / "network"), scheduler), "red", num_inference_steps=2)
     loaded = load_run(run, "cpu")
     assert set(loaded.shapes) == {(20, 12), (12, 20)}
+    card = (folder / "README.md").read_text()
+    assert "for pictures of 20x12, 12x20 px" in card and "`height=` and `width=`" in card and "16x16" not in card
     settings = settings_from(loaded, 2, None, None, None)
     for (height, width), given in ((loaded.shapes[0], {}), *((shape, shape) for shape in loaded.shapes)):
         asked = dict(zip(("height", "width"), given, strict=True)) if given else {}
@@ -180,7 +183,7 @@ def test_a_pipeline_samples_every_shape_of_a_run_in_buckets(tmp_path: Path, auto
         assert images.shape == (1, 3, height, width) and float((images - ours).abs().max()) < 1e-5
     for given, said in (
         ({"height": 16, "width": 16}, "not trained on pictures of 16x16 px; needed: one of 20x12, 12x20"),
-        ({"height": 20}, "one of height and width was given; needed: both, of 20x12, 12x20"),
+        ({"height": 20}, "one of height and width was given; needed: both, HEIGHTxWIDTH one of 20x12, 12x20"),
         ({"height": 20, "width": 12.5}, "width=12.5 cannot be used; needed: a whole number"),
     ):
         with pytest.raises(Exception, match=said):

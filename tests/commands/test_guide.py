@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from open_ldm.cli.main import main
 from open_ldm.commands.guide import guided_run
@@ -20,6 +21,11 @@ from open_ldm.controls.column_facts import ColumnFacts
 from open_ldm.core.errors import ConfigError
 from open_ldm.runs.recipe import load_recipe
 from open_ldm.runs.train import train
+from open_ldm.sampling.autoguidance import with_guide
+from open_ldm.sampling.guidance import GuidanceConfig
+from open_ldm.sampling.guidance import guided as led_away
+from open_ldm.sampling.requests import SampleRequest
+from tests.helpers import randn
 from tests.runs.tiny import DENOISERS, tiny_recipe
 
 
@@ -64,6 +70,16 @@ def test_a_guide_may_predict_something_else(run: Path, tmp_path: Path) -> None:
     guided = guided_run(own, guide("process.prediction=x_0")).generator
     assert guided.guide is not None
     assert {guided.guide.spec.process.prediction, own.recipe.process.prediction} == {"x_0", "velocity"}
+    known = own.known.facts.words or own.known.facts.class_names
+    inputs = own.build_inputs([SampleRequest(0, known[0])])
+    x_t = randn(1, guided.model.spec.facts.channels, *guided.latent_size)
+    both = with_guide(guided.branches_of(inputs), guided.branches_of(inputs, model=guided.guide))
+    found = led_away(both, GuidanceConfig(guide_scale=2.0), guided.model.schedule)(x_t, 0.6).x_0
+    times = torch.full((1,), 0.6)
+    with torch.no_grad():
+        ours, theirs = (model.denoise(x_t, times, inputs).x_0 for model in (guided.model, guided.guide))
+    assert float((ours - theirs).abs().mean()) > 0.01
+    torch.testing.assert_close(found, theirs + 2 * (ours - theirs))
     with pytest.raises(ConfigError, match="another noise than"):
         guided_run(own, guide("process.schedule={kind: linear}", "process.prediction=eps", "objective.times={kind: uniform}"))
 

@@ -27,6 +27,7 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
     loaded = load_model(guide, "cpu" if run.machine.device.type == "cpu" else "auto")
     alike = {
         "noise": (_noise(run.recipe.process), _noise(loaded.recipe.process)),
+        "answer as to the learned variance": tuple(each.recipe.process.learned_variance for each in (run, loaded)),
         "conditioning": (run.recipe.conditioning, loaded.recipe.conditioning),
         "autoencoder": (run.recipe.autoencoder, loaded.recipe.autoencoder),
         "latent statistics": (run.known.stats, loaded.known.stats),
@@ -45,7 +46,7 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
 
 def _noise(process: ProcessConfig) -> dict[str, Any]:
     """Settings of the process that two models must share; estimates of x_0 do not depend on what a network predicts."""
-    return process.model_dump(exclude={"prediction"})
+    return process.model_dump(exclude={"prediction", "learned_variance"})
 
 
 def _read_columns(facts: DataFacts) -> list[tuple[Any, ...]]:

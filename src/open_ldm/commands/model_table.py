@@ -90,6 +90,9 @@ def model_table(*, pictures: bool = False) -> Iterator[ModelRow]:
 
     Args:
         pictures: Count the memory of pictures too, by a forward pass of each model without numbers: seconds for each.
+
+    Yields:
+        Each row as soon as it is counted.
     """
     for kind in PUBLISHED:
         for size in UNET_SIZES if kind == "unet" else SIZES:

@@ -22,6 +22,7 @@ Shape = tuple[int, int]
 
 LONGEST = 3.0
 _LISTED = 7
+"""As many shapes at most are written out."""
 _APART = 1.1
 """Neighbouring ratios of the default set differ by at least this factor: a picture between two of them loses 5 % or so."""
 

@@ -134,7 +134,7 @@ class Sampler:
             seeds: Of each prompt's or class's pictures.
             controls: Values of controls, such as {"size": "64x64", "dose": 10}; those that are None are not asked for.
             changes: Changed settings of sampling: steps, solver, semantic_scale, control_scale, spacing.
-            height, width: Of the pictures, in pixels, both or none: one of the shapes of a model of buckets.
+            height, width: Of the pictures, in pixels, both or none: a shape that the model was trained on.
             negative: A prompt that guidance leads away from.
             vae: diffusers' autoencoder; None for a model of pixels.
             text: Text models as `load_text` gives them.
@@ -177,7 +177,9 @@ class Sampler:
         if height is None and width is None:
             return self.config.shapes[0]
         if height is None or width is None:
-            raise ConfigError("one of height and width was given", needed=f"both, of {listed(self.config.shapes)}")
+            raise ConfigError(
+                "one of height and width was given", needed=f"both, HEIGHTxWIDTH one of {listed(self.config.shapes)}"
+            )
         return require_trained((height, width), self.config.shapes)
 
     def _class_name(self, given: str | int) -> str:

@@ -43,7 +43,8 @@ class ShapesConfig(Config):
         colours: The colours that occur.
         extents: The sizes of shapes that occur, as captions name them, with the range of the side of their bounding box as a
             fraction of the picture's short side.
-        heights: Range of a shape's middle, from the top, as a fraction of the picture's height; it stays inside the picture.
+        heights: Range of a shape's middle, from the top, as a fraction of the picture's height, within 0.25 to 0.75,
+            where the largest shape stays inside the picture.
         longest_aspect: Ratio of the sides of the longest pictures; 1 makes all of them square.
         background: Range of its grey level.
         untold: What captions and classes do not tell: any of size, colour, kind and place.
@@ -281,11 +282,10 @@ class ShapesSource:
 
     def _shape(self, draws: _Draws, which: str, words: ShapeWords, count: int, size: tuple[int, int]) -> DrawnShape:
         extent = draws.between(f"{which} extent", *self._extents[words.size])
-        # Two shapes stay in their halves, and one shape stays inside the picture, for every aspect ratio.
-        half_y, half_x = (extent * min(size) / side / 2 for side in size)
+        # Two shapes stay in their halves, for every aspect ratio.
+        half_x = extent * min(size) / size[1] / 2
         x = draws.between(f"{which} x", half_x, 0.5 - half_x) if count == 2 else draws.between(f"{which} x", 0.25, 0.33)
-        low, high = self.config.heights
-        y = draws.between(f"{which} y", max(half_y, low), min(1 - half_y, high))
+        y = draws.between(f"{which} y", *self.config.heights)
         placed = x if words.place == "left" else 1 - x
         return DrawnShape(words.colour, words.kind, words.size, words.place, placed, y, extent)
 

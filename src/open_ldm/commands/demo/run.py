@@ -64,8 +64,8 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
         What was found; its code is 1 where an interval lies on the wrong side of a claim.
 
     Raises:
-        ConfigError: A recipe lacks what the demo shows, there is nothing to look at, or `out` holds something else; nothing was
-            trained.
+        ConfigError: A recipe lacks what the demo shows, there is nothing to look at, or `out` holds something else: nothing was
+            trained then. Or a run that was begun with an earlier edition lacks what the demo shows.
         StoppedError: A signal came; both runs have saved.
         OpenLdmError: A training failed.
     """
@@ -82,6 +82,8 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
     _train(out, {model: (version.recipes[model], *changes[model]) for model in resolved}, resolved, silent)
     runs = {model: load_run(out / model) for model in resolved}
     drawings = {model: _required_shapes(run.recipe, version) for model, run in runs.items()}  # of the edition it began with
+    if not version.size_alone:
+        _require_flip(runs[IMPROVED].recipe)
     findings = {
         model: measure_model(run, drawings[model], version, f"sample from {model}", silent=silent)
         for model, run in runs.items()

@@ -14,6 +14,7 @@ from open_ldm.conditioning.semantic import ClassSemantic, TextSemantic
 from open_ldm.core.config import plain_yaml
 from open_ldm.core.errors import escaped
 from open_ldm.core.files import read_json_object, write_text
+from open_ldm.data.bucket_shapes import listed, words_of
 from open_ldm.evaluation.stored import FILE, Stored, stored_results
 from open_ldm.pages.charts import Plot
 from open_ldm.pages.figures import save_figure
@@ -67,7 +68,8 @@ def _content(loaded: LoadedRun, history: RunHistory, folder: Path) -> dict[str, 
         "controls": [
             (_plain(control.asked_as), _plain(control.asked_form(facts.view))) for control in recipe.conditioning.controls
         ],
-        "size": f"{recipe.data.transform.height_px}x{recipe.data.transform.width_px}",
+        "size": listed(loaded.shapes),
+        "usual": words_of(loaded.shapes[0]) if len(loaded.shapes) > 1 else "",
         "denoiser": recipe.denoiser.kind,
         "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "samples_seen": loaded.samples_seen,

@@ -31,8 +31,6 @@ class OpenLdmPipeline(DiffusionPipeline):
         class_labels: str | int | Sequence[str | int] | None = None,
         controls: Mapping[str, str] | None = None,
         negative_prompt: str | None = None,
-        height: int | None = None,
-        width: int | None = None,
         seed: int | Sequence[int] = 0,
         num_images: int = 1,
         num_inference_steps: int | None = None,
@@ -41,6 +39,8 @@ class OpenLdmPipeline(DiffusionPipeline):
         solver: str | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        height: int | None = None,
+        width: int | None = None,
     ) -> Any:
         """Sample pictures.
 
@@ -49,7 +49,6 @@ class OpenLdmPipeline(DiffusionPipeline):
             class_labels: Names or indices of classes, one or several, for a model of classes; None is none.
             controls: Values of controls as `ldm sample` takes them, such as {"size": "96x96", "flip": "0"}.
             negative_prompt: What guidance leads away from, instead of the empty caption.
-            height, width: Of the pictures, in pixels, for a model of several shapes: one of those; None for the usual one.
             seed: Of the first picture of each prompt, the next has the next; or the seeds of all of them.
             num_images: Of each prompt or class. Beside several seeds it may be left out, and is their number otherwise.
             num_inference_steps: Steps of the solver; None for the model's own, as for all that follow.
@@ -59,6 +58,7 @@ class OpenLdmPipeline(DiffusionPipeline):
             output_type: "pil" for pictures, "np" for float arrays [B, H, W, C] in [0, 1], "pt" for images [B, C, H, W] in about
                 [-1, 1], as the model gives them.
             return_dict: Return an object with `images`, else a tuple.
+            height, width: Of the pictures, in pixels: a shape that the model was trained on; None for the usual one.
 
         Returns:
             The pictures of the first prompt or class, then those of the next.

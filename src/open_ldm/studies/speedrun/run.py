@@ -1,4 +1,4 @@
-"""Run a speedrun: train every recipe side by side, freeze the level by the first one's, find when each curve crosses it."""
+"""Run a speedrun: train the recipes in turn, seed by seed, freeze the level by the first one's, find when curves cross."""
 
 from __future__ import annotations
 
