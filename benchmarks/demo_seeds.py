@@ -40,8 +40,6 @@ FULL_FAULTS = {
     "control ignored": "conditioning.control_drop=1.0",
     "flip not told": f"conditioning.controls=[{GATE}, {SHUT_FLIP}]",
 }
-
-
 SEED_0 = "training.seed=0"
 
 
@@ -75,28 +73,23 @@ def main() -> int:
     for name, version, changes, wanted in cells(given.quick_seeds, given.full_seeds, given.dtypes):
         if name in found:
             continue
-        given_all = [*changes, *given.change]
-        baseline = load_recipe(version.recipes[BASELINE], last_given([*version.changes[BASELINE], *given_all]))
+        overrides = [*changes, *given.change]
+        baseline = load_recipe(version.recipes[BASELINE], last_given([*version.changes[BASELINE], *overrides]))
         kept = given.json.with_suffix(".baseline") / hash_content(baseline.model_dump(mode="json"))[:16]
+        reused = kept.is_dir()
         with tempfile.TemporaryDirectory() as folder:
-            reused = kept.is_dir()
             if reused:
                 shutil.copytree(kept, Path(folder) / BASELINE)
-            result = run_demo(Path(folder), given_all, silent=True, version=version)
+            result = run_demo(Path(folder), overrides, silent=True, version=version)
+            models = {model: findings.to_json() for model, findings in result.findings.items()}
+            cell = {"code": result.code, "wanted": wanted, "seconds": round(result.seconds), "baseline_kept": reused}
+            found[name] = {**cell, "models": models}
+            write_json(given.json, found)
             if SEED_0 in changes and not reused:
                 part = kept.with_suffix(".part")
                 shutil.rmtree(part, ignore_errors=True)
                 shutil.copytree(Path(folder) / BASELINE, part)
                 part.rename(kept)
-        models = {model: findings.to_json() for model, findings in result.findings.items()}
-        found[name] = {
-            "code": result.code,
-            "wanted": wanted,
-            "seconds": round(result.seconds),
-            "baseline_kept": reused,
-            "models": models,
-        }
-        write_json(given.json, found)
         red = [claim.expected for claim in result.claims if claim.wrong]
         print(f"{name}: code {result.code} (wanted {wanted}), {result.seconds:.0f} s {'; '.join(red)}", flush=True)
     return int(any(cell["code"] != cell["wanted"] for cell in found.values()))

@@ -17,6 +17,7 @@ from open_ldm.commands import model_table
 from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.commands.evaluate.pictures import open_evaluated
 from open_ldm.commands.model_table import count_row
+from open_ldm.core.errors import OpenLdmError
 from open_ldm.core.pictures import to_images
 from open_ldm.data.transforms import TransformConfig
 from open_ldm.runs.load import load_run
@@ -222,6 +223,20 @@ def test_recipes_and_models(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     largest = count_row("unet", "XL")
     assert (largest.parameters, round(largest.gmacs, 2)) == (708_305_924, 44.74)
     assert round(count_row("mmdit", "L").gmacs, 1) == 105.8
+
+
+def test_models_are_shown_as_they_are_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = count_row("dit", "XS")
+
+    def count(kind: str, size: str, *, pictures: bool) -> model_table.ModelRow:
+        if size == "S":
+            raise OpenLdmError("the second is not counted")
+        return counted
+
+    monkeypatch.setattr(model_table, "count_row", count)
+    code, out, err = ldm(capsys, "models")
+    assert code != 0 and "the second is not counted" in err
+    assert [line.split()[0] for line in out.splitlines()] == ["denoiser", "dit"]
 
 
 def test_dry_run_prints_a_recipe_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

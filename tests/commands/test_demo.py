@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.cli.main import main
 from open_ldm.commands import devices
 from open_ldm.commands.demo import FULL, QUICK, caption_groups, measure, run_demo
+from open_ldm.commands.demo import run as demo_run
 from open_ldm.commands.demo.captions import UNSEEN, untold_captions
 from open_ldm.commands.demo.measure import ModelFindings
 from open_ldm.commands.demo.page import next_commands, write_page
@@ -130,6 +132,23 @@ def test_both_models_see_the_same_drawings(version: Version) -> None:
     baseline, improved = [load_recipe(name, version.changes[model]) for model, name in version.recipes.items()]
     same = {"exclude": {"name", "conditioning"}}
     assert baseline.model_dump(**same) == improved.model_dump(**same)  # type: ignore[arg-type]
+
+
+def test_a_demo_begun_with_other_drawings_is_measured_against_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where its runs were begun with an earlier edition of the recipes."""
+    begun = load_recipe("demo-improved", ["data.source.heights=[0.4,0.6]"])
+    seen: list[object] = []
+    found = SimpleNamespace(to_json=dict)
+    monkeypatch.setattr(demo_run, "_train", lambda *given: None)
+    monkeypatch.setattr(demo_run, "load_run", lambda path: SimpleNamespace(recipe=begun))
+    monkeypatch.setattr(demo_run, "measure_model", lambda run, drawings, *given, **more: (seen.append(drawings), found)[1])
+    monkeypatch.setattr(demo_run, "judge", lambda *given: [])
+    monkeypatch.setattr(demo_run, "write_page", lambda page, drawings, *given: seen.append(drawings))
+    run_demo(tmp_path, silent=True, version=FULL)
+    assert seen == [begun.data.source] * 3 and begun.data.source != load_recipe("demo-improved").data.source
+    begun = load_recipe("demo-improved", ["conditioning.controls=[{kind: original_size}]"])
+    with pytest.raises(ConfigError, match="flip"):
+        run_demo(tmp_path, silent=True, version=FULL)
 
 
 def test_held_out_captions_are_never_trained_on() -> None:

@@ -108,6 +108,9 @@ def test_what_has_no_effect_or_no_guide_is_refused(run: Path, tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"another conditioning than .*needed: an earlier checkpoint"):
         guided_run(open_run(run), tmp_path / "other")
     opened = open_run(run)
+    learned = opened.recipe.process.model_copy(update={"learned_variance": True})
+    with pytest.raises(ConfigError, match="another setting of learned_variance than"):
+        guided_run(replace(opened, recipe=opened.recipe.model_copy(update={"process": learned})), earlier(run))
     larger = replace(opened.known, facts=replace(opened.known.facts, latent_size=(64, 64)))
     with pytest.raises(ConfigError, match="another size of the latents than"):
         guided_run(replace(opened, known=larger), earlier(run))

@@ -27,7 +27,7 @@ def guided_run(run: LoadedRun, guide: Path | None) -> LoadedRun:
     loaded = load_model(guide, "cpu" if run.machine.device.type == "cpu" else "auto")
     alike = {
         "noise": (_noise(run.recipe.process), _noise(loaded.recipe.process)),
-        "answer as to the learned variance": tuple(each.recipe.process.learned_variance for each in (run, loaded)),
+        "setting of learned_variance": tuple(each.recipe.process.learned_variance for each in (run, loaded)),
         "conditioning": (run.recipe.conditioning, loaded.recipe.conditioning),
         "autoencoder": (run.recipe.autoencoder, loaded.recipe.autoencoder),
         "latent statistics": (run.known.stats, loaded.known.stats),
