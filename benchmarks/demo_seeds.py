@@ -29,7 +29,7 @@ from open_ldm.core.overrides import last_given
 from open_ldm.runs.recipe import load_recipe
 
 OPEN_GATE = "{kind: original_size, gate: {kind: constant}}"
-GATE = "{kind: original_size, gate: {kind: power_cosine, alpha: 2}}"
+GATE = "{kind: original_size, gate: {kind: power_cosine, alpha: 3}}"
 SHUT_FLIP = "{kind: flip, gate: {kind: power_cosine, alpha: 1000000}}"
 QUICK_FAULTS = {
     "gate always 1": f"conditioning.controls=[{OPEN_GATE}]",

@@ -88,6 +88,7 @@ def test_the_demo_writes_its_findings(demo: DemoResult) -> None:
     page = demo.page.read_text()
     assert page.count("data:image/png") == 2 * len(FEW.sizes_px) + 3 + 2
     assert all(claim.expected in page for claim in demo.claims)
+    assert "In 80 % of them the colour follows the size of the original, from red in the smallest to" in page
 
 
 @pytest.mark.parametrize("count", [1, 7, 15])
@@ -100,6 +101,9 @@ def test_the_page_shows_fewer_pictures_where_fewer_were_sampled(demo: DemoResult
     assert isinstance(drawings, ShapesConfig)
     write_page(tmp_path / "demo.html", drawings, few[BASELINE], few[IMPROVED], demo.claims, 1.0)
     assert (tmp_path / "demo.html").read_text().count("data:image/png") == 2 * len(FEW.sizes_px) + 3 + 2
+    independent = drawings.model_copy(update={"entangle": None, "told_too": False})
+    write_page(tmp_path / "demo.html", independent, few[BASELINE], few[IMPROVED], demo.claims, 1.0)
+    assert "The colour does not depend on the size, and no caption says it." in (tmp_path / "demo.html").read_text()
 
 
 def test_a_demo_of_no_pictures_is_refused(tmp_path: Path) -> None:

@@ -88,12 +88,10 @@ def write_page(
         claims: What was judged.
         seconds: What the demo took.
     """
-    wrong, colours = [claim for claim in claims if claim.wrong], drawings.colours
-    untold = "half of the captions do not say" if drawings.told_too else "no caption says"
+    wrong = [claim for claim in claims if claim.wrong]
     head = Head(
         title="Improved conditioning, in minutes",
-        subtitle=f"Two small models learned the same drawings, whose colour runs from {colours[0]} in the smallest originals to"
-        f" {colours[-1]} in the largest, and {untold} it."
+        subtitle=f"Two small models learned the same drawings. {_colours_of(drawings)}"
         " One model is conditioned as in SDXL, the other as Berrada et al. (2024) propose.",
         state="not shown" if wrong else "shown",
         tone="bad" if wrong else "good",
@@ -113,6 +111,18 @@ def write_page(
         Part("What was claimed, and found", "demo/claims.html", _claims(claims, page.parent / "improved", improved)),
     ]
     write_text(page, render_page(head, parts, "open-ldm demo"))
+
+
+def _colours_of(drawings: ShapesConfig) -> str:
+    """How the colour goes with the size in these drawings, and who says so."""
+    untold = "half of the captions do not say" if drawings.told_too else "no caption says"
+    entangled, first, last = drawings.entangle, drawings.colours[0], drawings.colours[-1]
+    if entangled is None or entangled.size != "colour":
+        return f"The colour does not depend on the size, and {untold} it."
+    return (
+        f"In {100 * entangled.strength:.0f} % of them the colour follows the size of the original,"
+        f" from {first} in the smallest to {last} in the largest, and {untold} it."
+    )
 
 
 def _other_parts(drawings: ShapesConfig, baseline: ModelFindings, improved: ModelFindings) -> Sequence[Part]:

@@ -95,7 +95,7 @@ FLIP_GRID = Study(
     scales={
         "tiny": [Setting("shapes", "demo@1", FLIP_ARMS, FLIP_MEASURED, (*SIZED_SHAPES, *FLIPPED, *budget(4800)))],
         "small": [
-            Setting("drawings", "demo-improved", DEMO_FLIP_ARMS, FLIP_MEASURED, ("data.holdout={share: 0.02}",), seeds=3)
+            Setting("drawings", "demo-improved@1", DEMO_FLIP_ARMS, FLIP_MEASURED, ("data.holdout={share: 0.02}",), seeds=3)
         ],
         "paper": [
             Setting(

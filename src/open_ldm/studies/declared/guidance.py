@@ -53,7 +53,7 @@ STUDY = Study(
     ),
     scales={
         "tiny": [Setting("shapes", "demo@1", ARMS, MEASURED, (*SIZED_SHAPES, *budget(4000)))],
-        "small": [Setting("drawings", "demo-improved", ARMS, DRAWN_MEASURED, ("data.holdout={share: 0.02}",), seeds=3)],
+        "small": [Setting("drawings", "demo-improved@1", ARMS, DRAWN_MEASURED, ("data.holdout={share: 0.02}",), seeds=3)],
         "paper": [Setting("imagenet 256 px", "imagenet256-mmdit-xl2-improved", ARMS, paper_protocol("precision_recall"))],
     },
     notes="All arms share one training; an arm is named by its semantic and its control scale.",
