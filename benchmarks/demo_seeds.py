@@ -28,18 +28,11 @@ from open_ldm.core.hashes import hash_content
 from open_ldm.core.overrides import last_given
 from open_ldm.runs.recipe import load_recipe
 
-OPEN_GATE = "{kind: original_size, gate: {kind: constant}}"
-GATE = "{kind: original_size, gate: {kind: power_cosine, alpha: 3}}"
-SHUT_FLIP = "{kind: flip, gate: {kind: power_cosine, alpha: 1000000}}"
-QUICK_FAULTS = {
-    "gate always 1": f"conditioning.controls=[{OPEN_GATE}]",
-    "control ignored": "conditioning.control_drop=1.0",
-}
-FULL_FAULTS = {
-    "gate always 1": f"conditioning.controls=[{OPEN_GATE}, {{kind: flip}}]",
-    "control ignored": "conditioning.control_drop=1.0",
-    "flip not told": f"conditioning.controls=[{GATE}, {SHUT_FLIP}]",
-}
+GATE_OPEN = "conditioning.controls.original_size.gate={kind: constant}"
+IGNORED = "conditioning.control_drop=1.0"
+FLIP_SHUT = "conditioning.controls.flip.gate={kind: power_cosine, alpha: 1000000}"
+QUICK_FAULTS = {"gate always 1": GATE_OPEN, "control ignored": IGNORED}
+FULL_FAULTS = {**QUICK_FAULTS, "flip not told": FLIP_SHUT}
 SEED_0 = "training.seed=0"
 
 
@@ -60,6 +53,10 @@ def _broken(version: Version, change: str) -> Version:
     return replace(version, changes={**version.changes, IMPROVED: (*version.changes[IMPROVED], change)})
 
 
+def _hash_of(recipe: str, changes: list[str]) -> str:
+    return hash_content(load_recipe(recipe, last_given(changes)).model_dump(mode="json"))[:16]
+
+
 def main() -> int:
     """Run the cells that the file does not hold yet; 1 where any ended with another code than wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -71,18 +68,31 @@ def main() -> int:
     given = parser.parse_args()
     found: dict[str, dict[str, Any]] = json.loads(given.json.read_text()) if given.json.is_file() else {}
     for name, version, changes, wanted in cells(given.quick_seeds, given.full_seeds, given.dtypes):
-        if name in found:
-            continue
         overrides = [*changes, *given.change]
-        baseline = load_recipe(version.recipes[BASELINE], last_given([*version.changes[BASELINE], *overrides]))
-        kept = given.json.with_suffix(".baseline") / hash_content(baseline.model_dump(mode="json"))[:16]
+        recipes = {
+            model: hash_content(load_recipe(recipe, last_given([*version.changes[model], *overrides])).model_dump(mode="json"))[
+                :16
+            ]
+            for model, recipe in version.recipes.items()
+        }
+        if name in found:
+            if found[name].get("recipes") != recipes:
+                sys.exit(f"error: {given.json} holds '{name}' of other recipes; give another --json")
+            continue
+        kept = given.json.with_suffix(".baseline") / recipes[BASELINE]
         reused = kept.is_dir()
         with tempfile.TemporaryDirectory() as folder:
             if reused:
                 shutil.copytree(kept, Path(folder) / BASELINE)
             result = run_demo(Path(folder), overrides, silent=True, version=version)
             models = {model: findings.to_json() for model, findings in result.findings.items()}
-            cell = {"code": result.code, "wanted": wanted, "seconds": round(result.seconds), "baseline_kept": reused}
+            cell = {
+                "code": result.code,
+                "wanted": wanted,
+                "seconds": round(result.seconds),
+                "baseline_kept": reused,
+                "recipes": recipes,
+            }
             found[name] = {**cell, "models": models}
             write_json(given.json, found)
             if SEED_0 in changes and not reused:

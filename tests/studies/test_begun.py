@@ -73,7 +73,7 @@ def test_each_recipe_has_an_edition_of_its_own_and_what_was_not_begun_is_the_new
 ) -> None:
     recipes.tune("recipes", "tiny")  # twin extends it, and moves with it
     found: dict[str, dict[str, object]] = {}
-    monkeypatch.setattr("open_ldm.studies.begun.begun_settings", lambda folder: (found[folder.path.name], ""))
+    monkeypatch.setattr("open_ldm.runs.editions.begun_settings", lambda folder: (found[folder.path.name], ""))
     for name in ("other-seed7", "from-before-seed0", "low-seed0"):
         (tmp_path / "out" / "shapes" / name).mkdir(parents=True)
         found[name] = {"edition": 2}
@@ -100,7 +100,7 @@ def test_a_speedrun_goes_on_with_the_edition_it_was_begun_with(
     out, begun_with, said = tmp_path / "out", dict[str, object](), list[str]()
     for name in ("level", "base-seed101"):
         (out / name).mkdir(parents=True)
-    monkeypatch.setattr("open_ldm.studies.begun.begun_settings", lambda folder: (begun_with, ""))
+    monkeypatch.setattr("open_ldm.runs.editions.begun_settings", lambda folder: (begun_with, ""))
     sides = sides_of("tiny", CHANGES, "tiny@1", ("training.optimizer.weight_decay=0.1",), "other")
     choice = SpeedrunChoice(points=1)
     run = Speedrun(sides, out, choice, say=said.append)

@@ -13,6 +13,7 @@ from open_ldm.commands.evaluate.config import EvaluationConfig
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
 from open_ldm.model.diffusion import DiffusionModel
+from open_ldm.runs.catalogue import editions
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.loader import DataConfig, open_data
 from open_ldm.studies.catalogue import STUDIES, study_of
@@ -54,6 +55,16 @@ def test_a_folder_holds_one_training(study: Study) -> None:
                 for each in (job.start, job):
                     if each is not None:
                         assert trained.setdefault(each.run, each.recipe) == each.recipe, each.run
+
+
+@pytest.mark.parametrize("study", TRAINED, ids=lambda study: study.name)
+def test_what_was_measured_names_the_edition_of_its_recipes(study: Study) -> None:
+    """The numbers on the pages of studies are those of an edition; a newer one trains something else."""
+    for scale in ("tiny", "small"):
+        for setting in study.settings(scale) if scale in study.scales else ():
+            sources = [source.recipe for source in setting.sources.values()]
+            for name in (setting.recipe, *(arm.recipe for arm in setting.arms.values() if arm.recipe), *sources):
+                assert "@" in name or editions(name) == [1], name
 
 
 @pytest.mark.parametrize("study", TRAINED, ids=lambda study: study.name)

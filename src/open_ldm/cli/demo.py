@@ -25,7 +25,7 @@ def demo(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Show the paper in five minutes: two models learn the same drawings, entangled and improved, side by side. No download."""
+    """Show the paper in minutes: two models learn the same drawings, entangled and improved, side by side. No download."""
     from open_ldm.commands.demo import FULL, QUICK, run_demo
     from open_ldm.commands.demo.text import demo_text
 

@@ -1,8 +1,8 @@
-"""A run keeps the edition of the packaged recipe that it was begun with: the same command goes on with that."""
+"""Runs, studies and the demo keep the editions of the packaged recipes that they were begun with: the same command goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from open_ldm.core.config import read_yaml
 from open_ldm.core.errors import ConfigError
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.begun import begun_settings
+from open_ldm.runs.catalogue import all_packaged, editions
 from open_ldm.runs.named import Named
 
 R = TypeVar("R", bound=Named)
@@ -47,9 +48,42 @@ def as_edition_begun(asked: R, out: Path, at: Callable[[int], R]) -> tuple[R, li
     return before, [told]
 
 
+def earlier_edition(recipe: str, runs: Iterable[Path]) -> int | None:
+    """Find the earliest edition that trainings of a recipe were begun with.
+
+    Args:
+        recipe: As it is named; only a packaged name without an edition can have moved on.
+        runs: Their folders.
+
+    Returns:
+        It; None where nothing was begun, or under the newest edition alone.
+    """
+    known = editions(recipe) if recipe in all_packaged() else []
+    begun = {_edition_of(run) for run in runs} if len(known) > 1 else set()
+    return next((edition for edition in known[:-1] if edition in begun), None)
+
+
+def note_on_edition(out: Path, recipe: str, edition: int) -> str:
+    """Say that the folder `out` goes on with an earlier edition."""
+    return (
+        f"{out} was begun under edition {edition} of {recipe} and goes on with that;"
+        f" another --out takes edition {editions(recipe)[-1]}"
+    )
+
+
 def _begun(folder: RunFolder) -> Mapping[str, Any] | None:
     """The settings of the run in a folder, of one in stages those of the whole; None before a first checkpoint."""
     if (begun := begun_settings(folder)) is not None:
         return begun[0]
     saved = any(part.path != folder.path and begun_settings(part) is not None for part in folder.parts)
     return read_yaml(folder.config) if saved and folder.config.is_file() else None
+
+
+def _edition_of(run: Path) -> int | None:
+    """The edition that a training was begun with; None before its first checkpoint, or where its folder is damaged."""
+    try:
+        begun = begun_settings(RunFolder(run))
+    except ConfigError:  # the training says what is wrong with it
+        return None
+    edition = None if begun is None else begun[0].get("edition", 1)
+    return edition if isinstance(edition, int) else None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.files import read_json_object
-from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.own_folder import require_own_folder
-from open_ldm.runs.begun import begun_settings
-from open_ldm.runs.catalogue import all_packaged, editions
+from open_ldm.runs.editions import earlier_edition, note_on_edition
 from open_ldm.studies.study import Setting, Study, slug
 
 STUDY = "study.json"
@@ -44,29 +42,6 @@ def as_study_begun(study: Study, scale: str, out: Path) -> tuple[Study, list[str
     return replace(study, scales=scales), [note_on_edition(out, recipe, edition) for recipe, edition in begun.items()]
 
 
-def earlier_edition(recipe: str, runs: Iterable[Path]) -> int | None:
-    """Find the earliest edition that trainings of a recipe were begun with.
-
-    Args:
-        recipe: As it is named; only a packaged name without an edition can have moved on.
-        runs: Their folders.
-
-    Returns:
-        It; None where nothing was begun, or under the newest edition alone.
-    """
-    known = editions(recipe) if recipe in all_packaged() else []
-    begun = {_edition_of(run) for run in runs} if len(known) > 1 else set()
-    return next((edition for edition in known[:-1] if edition in begun), None)
-
-
-def note_on_edition(out: Path, recipe: str, edition: int) -> str:
-    """Say that the folder `out` goes on with an earlier edition."""
-    return (
-        f"{out} was begun under edition {edition} of {recipe} and goes on with that;"
-        f" another --out takes edition {editions(recipe)[-1]}"
-    )
-
-
 def require_folder_of(study: Study, scale: str, out: Path) -> None:
     """Refuse a folder that holds something else than this study at this scale.
 
@@ -97,16 +72,6 @@ def _runs(setting: Setting, root: Path) -> Iterator[tuple[str, Path]]:
         trained = setting.run_of(name)
         recipe = setting.arms[trained].recipe or setting.recipe
         yield from ((recipe, run) for run in root.glob(f"{slug(trained)}-seed*"))
-
-
-def _edition_of(run: Path) -> int | None:
-    """The edition that a training was begun with; None before its first checkpoint, or where its folder is damaged."""
-    try:
-        begun = begun_settings(RunFolder(run))
-    except ConfigError:  # the training says what is wrong with it
-        return None
-    edition = None if begun is None else begun[0].get("edition", 1)
-    return edition if isinstance(edition, int) else None
 
 
 def _at(setting: Setting, named: dict[str, str]) -> Setting:

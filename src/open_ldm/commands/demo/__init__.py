@@ -1,4 +1,4 @@
-"""`ldm demo`: the paper in five minutes. Two models learn the same entangled drawings, conditioned as in SDXL and improved."""
+"""`ldm demo`: the paper in minutes. Two models learn the same entangled drawings, conditioned as in SDXL and improved."""
 
 from open_ldm.commands.demo.captions import caption_groups
 from open_ldm.commands.demo.run import DemoResult, run_demo

@@ -114,14 +114,15 @@ def write_page(
 
 
 def _colours_of(drawings: ShapesConfig) -> str:
-    """How the colour goes with the size in these drawings, and who says so."""
+    """How the size of the originals goes with the colour in these drawings, and who says the colour."""
     untold = "half of the captions do not say" if drawings.told_too else "no caption says"
     entangled, first, last = drawings.entangle, drawings.colours[0], drawings.colours[-1]
-    if entangled is None or entangled.size != "colour":
-        return f"The colour does not depend on the size, and {untold} it."
+    if entangled is None or entangled.size != "colour" or entangled.strength == 0:
+        return f"The colour does not depend on the size of the original, and {untold} it."
+    rest = "" if entangled.strength == 1 else ", and the others have any size"
     return (
-        f"In {100 * entangled.strength:.0f} % of them the colour follows the size of the original,"
-        f" from {first} in the smallest to {last} in the largest, and {untold} it."
+        f"In {100 * entangled.strength:.0f} % of them the size of the original goes with the colour,"
+        f" from {first} in the smallest to {last} in the largest{rest}; {untold} the colour."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from open_ldm.commands.demo.measure import ModelFindings, measure_model
 from open_ldm.commands.demo.page import write_page
 from open_ldm.commands.demo.verdict import Claim, judge
-from open_ldm.commands.demo.versions import BASELINE, FULL, IMPROVED, Version
+from open_ldm.commands.demo.versions import BASELINE, FULL, IMPROVED, Version, as_demo_begun
 from open_ldm.commands.devices import ANY, Training, train_over
 from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.core.errors import ConfigError
@@ -65,25 +66,24 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
 
     Raises:
         ConfigError: A recipe lacks what the demo shows, there is nothing to look at, or `out` holds something else: nothing was
-            trained then. Or a run that was begun with an earlier edition lacks what the demo shows.
+            trained then.
         StoppedError: A signal came; both runs have saved.
         OpenLdmError: A training failed.
     """
     started = time.perf_counter()
     if version.pictures < 1:
         raise ConfigError(f"{version.pictures} pictures for each number of the demo", needed="1 or more")
+    version, notes = as_demo_begun(version, out)
     changes = {model: last_given([*version.changes[model], *overrides]) for model in version.recipes}
     resolved = {model: load_recipe(name, changes[model]) for model, name in version.recipes.items()}
-    for recipe in resolved.values():
-        _required_shapes(recipe, version)
+    drawings = {model: _required_shapes(recipe, version) for model, recipe in resolved.items()}
     if not version.size_alone:
         _require_flip(resolved[IMPROVED])
     require_own_folder(out, "demo", (*version.recipes, FINDINGS, PAGE))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     _train(out, {model: (version.recipes[model], *changes[model]) for model in resolved}, resolved, silent)
     runs = {model: load_run(out / model) for model in resolved}
-    drawings = {model: _required_shapes(run.recipe, version) for model, run in runs.items()}  # of the edition it began with
-    if not version.size_alone:
-        _require_flip(runs[IMPROVED].recipe)
     findings = {
         model: measure_model(run, drawings[model], version, f"sample from {model}", silent=silent)
         for model, run in runs.items()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from open_ldm.runs.editions import earlier_edition, note_on_edition
 
 BASELINE, IMPROVED = "entangled", "improved"
 
@@ -27,6 +30,25 @@ class Version:
     pictures: int = 64
     size_alone: bool = False
     folder: str = "demo"
+
+
+def as_demo_begun(version: Version, out: Path) -> tuple[Version, list[str]]:
+    """Choose one edition for both recipes: the earliest that a model in the folder was begun with.
+
+    Args:
+        version: As it is declared: a recipe without an edition is the newest.
+        out: The folder of the demo; it may be new.
+
+    Returns:
+        The version with NAME@K in the place of the recipes where that is an earlier one, and what the user should know of it.
+    """
+    begun = {recipe: earlier_edition(recipe, [out / model]) for model, recipe in version.recipes.items()}
+    known = [edition for edition in begun.values() if edition is not None]
+    if not known:
+        return version, []
+    edition = min(known)  # one recipe extends the other, and moves with it
+    recipes = {model: f"{recipe}@{edition}" for model, recipe in version.recipes.items()}
+    return replace(version, recipes=recipes), [note_on_edition(out, version.recipes[IMPROVED], edition)]
 
 
 FULL = Version(

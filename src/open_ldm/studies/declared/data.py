@@ -22,8 +22,8 @@ CRISP_SHAPES = (
     " colours: [red, yellow, purple, green, blue], extents: {large: [0.48, 0.5]}, background: [240, 240]}",
     "data.holdout={share: 0.02}",
 )
-"""The demo's simple drawings, in which size and colour have nothing to do with each other: the small network gets colour and
-place right in minutes."""
+"""Simple drawings as those of the demo's first edition, in which size and colour have nothing to do with each other: the
+small network gets colour and place right in minutes."""
 SIZED_CIFAR10 = (
     f"data.source={{kind: shrunk, of: {{kind: shards, path: {CIFAR10}}}, short_side_px: [8, 32]}}",
     "data.holdout={share: 0.02}",

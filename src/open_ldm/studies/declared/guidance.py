@@ -37,7 +37,8 @@ DRAWN_MEASURED = protocol(
     agreement=160,
     sweeps=(Sweep("size", SLIDER),),
 )
-"""On the demo's drawings and gate: at alpha 8 the size did next to nothing under any scale, and kinds were not readable."""
+"""On the drawings and the gate of the demo's first edition: at alpha 8 the size did next to nothing under any scale, and kinds
+were not readable."""
 STUDY = Study(
     name="guidance",
     title="Two guidance scales",

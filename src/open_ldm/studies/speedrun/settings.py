@@ -15,9 +15,9 @@ from open_ldm.core.overrides import last_given
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.own_features import FIT
+from open_ldm.runs.editions import earlier_edition, note_on_edition
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sampling.guidance import branches
-from open_ldm.studies.begun import earlier_edition, note_on_edition
 
 _HELD_OUT = 0.1
 METRICS = ("held_out_loss", "fid")
