@@ -69,12 +69,7 @@ def main() -> int:
     found: dict[str, dict[str, Any]] = json.loads(given.json.read_text()) if given.json.is_file() else {}
     for name, version, changes, wanted in cells(given.quick_seeds, given.full_seeds, given.dtypes):
         overrides = [*changes, *given.change]
-        recipes = {
-            model: hash_content(load_recipe(recipe, last_given([*version.changes[model], *overrides])).model_dump(mode="json"))[
-                :16
-            ]
-            for model, recipe in version.recipes.items()
-        }
+        recipes = {model: _hash_of(recipe, [*version.changes[model], *overrides]) for model, recipe in version.recipes.items()}
         if name in found:
             if found[name].get("recipes") != recipes:
                 sys.exit(f"error: {given.json} holds '{name}' of other recipes; give another --json")
@@ -86,14 +81,8 @@ def main() -> int:
                 shutil.copytree(kept, Path(folder) / BASELINE)
             result = run_demo(Path(folder), overrides, silent=True, version=version)
             models = {model: findings.to_json() for model, findings in result.findings.items()}
-            cell = {
-                "code": result.code,
-                "wanted": wanted,
-                "seconds": round(result.seconds),
-                "baseline_kept": reused,
-                "recipes": recipes,
-            }
-            found[name] = {**cell, "models": models}
+            cell = {"code": result.code, "wanted": wanted, "seconds": round(result.seconds), "baseline_kept": reused}
+            found[name] = {**cell, "recipes": recipes, "models": models}
             write_json(given.json, found)
             if SEED_0 in changes and not reused:
                 part = kept.with_suffix(".part")
