@@ -101,12 +101,12 @@ def test_the_page_shows_fewer_pictures_where_fewer_were_sampled(demo: DemoResult
     assert isinstance(drawings, ShapesConfig)
     write_page(tmp_path / "demo.html", drawings, few[BASELINE], few[IMPROVED], demo.claims, 1.0)
     assert (tmp_path / "demo.html").read_text().count("data:image/png") == 2 * len(FEW.sizes_px) + 3 + 2
-    independent = drawings.model_copy(update={"entangle": None, "told_too": False})
-    write_page(tmp_path / "demo.html", independent, few[BASELINE], few[IMPROVED], demo.claims, 1.0)
-    assert (
-        "The colour does not depend on the size of the original, and no caption says it."
-        in (tmp_path / "demo.html").read_text()
-    )
+    assert drawings.entangle is not None
+    for entangle in (None, drawings.entangle.model_copy(update={"strength": 0.0})):
+        independent = drawings.model_copy(update={"entangle": entangle, "told_too": False})
+        write_page(tmp_path / "demo.html", independent, few[BASELINE], few[IMPROVED], demo.claims, 1.0)
+        told = "The colour does not depend on the size of the original, and no caption says it."
+        assert told in (tmp_path / "demo.html").read_text()
 
 
 def test_a_demo_of_no_pictures_is_refused(tmp_path: Path) -> None:

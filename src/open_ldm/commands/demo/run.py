@@ -58,7 +58,7 @@ def run_demo(out: Path, overrides: Sequence[str] = (), *, silent: bool = False, 
     Args:
         out: Folder of the demo; the runs are `out/entangled` and `out/improved`.
         overrides: Changes to both recipes.
-        silent: Nothing is printed.
+        silent: No progress is shown; notes still go to stderr.
         version: What is trained and looked at.
 
     Returns:
