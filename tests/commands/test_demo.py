@@ -256,3 +256,10 @@ def test_the_text_is_red_where_a_claim_is_wrong(demo: DemoResult) -> None:
     result = replace(demo, claims=claims)
     assert "\x1b[31m  WRONG  improved: the colour stays" in demo_text(result, colour=True)
     assert "\x1b" not in demo_text(result)
+
+
+def test_the_columns_of_the_text_end_where_their_titles_end(demo: DemoResult) -> None:
+    """Also beside the longest title, that of the combinations never seen."""
+    head, *rows = demo_text(demo).partition("\n\n")[0].lstrip("\n").splitlines()
+    assert head.split() == list(demo.findings) and any(UNSEEN in row for row in rows)
+    assert {len(row) for row in rows} == {len(head)}

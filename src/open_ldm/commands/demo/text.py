@@ -13,7 +13,7 @@ _RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 def demo_text(result: DemoResult, *, colour: bool = False) -> str:
     """Write the numbers of both models, the claims, and where to look; a claim that is surely wrong is red with `colour`."""
     models = [(BASELINE, result.findings[BASELINE]), (IMPROVED, result.findings[IMPROVED])]
-    lines = ["", f"  {'':<44}{'entangled':>18}{'improved':>18}"]
+    lines = ["", _row("", ["entangled", "improved"])]
     lines.append(_row("colour changes with the size (unwanted)", [in_words(one.content_change) for _, one in models]))
     effects = [f"{one.control_effect.value:.2f}" for _, one in models]
     lines.append(_row("detail changes with the size (wanted, 1 as real)", effects))
@@ -37,4 +37,4 @@ def demo_text(result: DemoResult, *, colour: bool = False) -> str:
 
 
 def _row(title: str, cells: list[str]) -> str:
-    return f"  {title:<48}" + "".join(f"{cell:>18}" for cell in cells)
+    return f"  {title:<56}" + "".join(f"{cell:>18}" for cell in cells)
