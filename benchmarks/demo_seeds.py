@@ -1,12 +1,14 @@
 """Whether `ldm demo` stays green over seeds and number formats, and turns red under three faults.
 
     python benchmarks/demo_seeds.py --json seeds.json [--quick-seeds 10] [--full-seeds 3] [--dtypes bf16,float32]
+                                    [--emulate-bf16] [--no-faults]
 
 The faults change the improved model alone: its size gate is always open; its controls are dropped in every training picture, so
 that it ignores them; its flip gate is always shut, so that it is not told of mirrored views. The quick demo must see the first
 two, the full one all three. Every demo is a cell; the file is written after each, and the same command goes on with the rest.
 The entangled model of seed 0 is the same under all faults of a version, so it is trained once and kept beside the file, in
-`seeds.baseline`; the seconds of such a demo are those of one training.
+`seeds.baseline`; the seconds of such a demo are those of one training. On a processor without bf16, `--emulate-bf16` gives its
+arithmetic but not its speed (`bf16_in_float32.py`), and every cell says so.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bf16_in_float32
 from open_ldm.commands.demo import FULL, QUICK, run_demo
 from open_ldm.commands.demo.versions import BASELINE, IMPROVED, Version
 from open_ldm.core.files import write_json
@@ -64,10 +67,16 @@ def main() -> int:
     parser.add_argument("--quick-seeds", type=int, default=10)
     parser.add_argument("--full-seeds", type=int, default=3)
     parser.add_argument("--dtypes", type=lambda text: text.split(","), default=["bf16", "float32"])
+    parser.add_argument("--emulate-bf16", action="store_true")
+    parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("change", nargs="*", help="Further changes to every recipe.")
     given = parser.parse_args()
+    if given.emulate_bf16:
+        bf16_in_float32.emulate()
     found: dict[str, dict[str, Any]] = json.loads(given.json.read_text()) if given.json.is_file() else {}
     for name, version, changes, wanted in cells(given.quick_seeds, given.full_seeds, given.dtypes):
+        if given.no_faults and wanted:
+            continue
         overrides = [*changes, *given.change]
         recipes = {model: _hash_of(recipe, [*version.changes[model], *overrides]) for model, recipe in version.recipes.items()}
         if name in found:
@@ -82,6 +91,7 @@ def main() -> int:
             result = run_demo(Path(folder), overrides, silent=True, version=version)
             models = {model: findings.to_json() for model, findings in result.findings.items()}
             cell = {"code": result.code, "wanted": wanted, "seconds": round(result.seconds), "baseline_kept": reused}
+            cell |= {"bf16": "products in float32"} if given.emulate_bf16 else {}
             found[name] = {**cell, "recipes": recipes, "models": models}
             write_json(given.json, found)
             if SEED_0 in changes and not reused:
