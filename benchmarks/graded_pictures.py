@@ -1,12 +1,13 @@
 """Sets of photographs of known, finely graded quality, as features of the project's own fitted extractor.
 
 The photographs fall in three parts that share none: one that the extractor is fitted on, one that is the reference, and one
-that every set is made of. The strengths lie so near to each other that few pictures confuse neighbours: see FAMILIES.
+that every set is made of. The strengths (GRADES) were chosen by the Fréchet distance alone: the fine ones so
+near to each other that few pictures confuse neighbours, and far enough that thousands tell them apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,9 @@ from open_ldm.evaluation.own_features import own_features
 FITTED_ON = 0.3
 """Share of the training pictures that the extractor is fitted on."""
 SHRUNK_PX = 16
-FAMILIES = {
-    "noise": (4.0, 5.0, 6.0),
-    "shrunk": (0.2, 0.3, 0.4),
-    "classes": (0.2, 0.3, 0.4),
+GRADES = {
+    "fine": {"noise": (15.0, 17.0, 19.0), "shrunk": (0.2, 0.3, 0.4), "classes": (0.3, 0.4, 0.5)},
+    "coarse": {"noise": (20.0, 24.0, 28.0), "shrunk": (0.4, 0.7, 1.0), "classes": (0.5, 0.75, 1.0)},
 }
 """Noise: standard deviation in 255ths. Shrunk: share of the pictures shrunk to 16 px and enlarged again. Classes: share of the
 pictures of the first half of the classes in whose place others of the second half stand."""
@@ -120,8 +120,8 @@ def exchanged(labels: Tensor, share: float) -> Tensor:
     return indices
 
 
-def graded_sets(extractor: FeatureExtractor, photographs: Photographs) -> list[Graded]:
-    """All sets; the plain photographs first. A picture's features do not depend on others, so mixtures mix features."""
+def graded_sets(extractor: FeatureExtractor, photographs: Photographs, families: Mapping[str, Sequence[float]]) -> list[Graded]:
+    """Make all sets; the plain photographs first. A picture's features do not depend on others, so mixtures mix features."""
     pixels, labels = photographs.pixels, photographs.labels
     plain = features_of(extractor, pixels)
     coarse = features_of(extractor, pixels, lambda images, _: coarsened(images, (SHRUNK_PX, SHRUNK_PX)))
@@ -132,7 +132,7 @@ def graded_sets(extractor: FeatureExtractor, photographs: Photographs) -> list[G
         "classes": lambda strength: plain[exchanged(labels, strength)],
     }
     sets = [Graded(PLAIN, 0.0, plain)]
-    for family, strengths in FAMILIES.items():
+    for family, strengths in families.items():
         sets += [Graded(family, strength, made[family](strength)) for strength in strengths]
     return sets
 

@@ -36,6 +36,8 @@ def test_agreement_is_kendalls_tau_as_scipy_has_it(few: ModuleType) -> None:
         assert few.kendall(values, few.pairs_by(truth)) == pytest.approx(stats.kendalltau(values, truth).statistic)
     assert few.kendall([3.0, 2.0, 1.0], few.pairs_by([1.0, 2.0, 3.0])) == -1
     assert few.kendall([1.0, 1.0], [(0, 1)]) == 0
+    values = [1.0, 4.0, 1.5]
+    assert few.farther_half(values, few.pairs_by(values)) == [(0, 1), (2, 1)]
 
 
 def test_each_distance_is_what_its_metric_measures(few: ModuleType) -> None:
@@ -65,10 +67,11 @@ def test_metrics_are_compared_draw_by_draw_and_with_ten_times_the_pictures(few: 
     for draw, (large, small) in enumerate([(right, wrong), (right, wrong), (wrong, right)]):
         cells |= {f"1/3, {draw}": cell(333, large, right), f"1/30, {draw}": cell(33, small, wrong)}
     rows = {(row["pictures"], row["truth"], row["metric"]): row for row in few.summary(cells, [(0, 1)])}
-    assert len(rows) == 2 * 3 * 3
+    assert len(rows) == 2 * 4 * 3
     at_33 = rows[33, "fd", "sliced_wasserstein"]
     assert at_33["tau"]["mean"] == pytest.approx(1 / 3) == at_33["tau"]["low"]
-    assert at_33["above_fd"]["mean"] == pytest.approx(-2 / 9)
+    assert at_33["above_fd"]["mean"] == pytest.approx(-2 / 9) and at_33["above_kid"]["mean"] == 0
+    assert rows[333, "fd", "fid"]["above_kid"]["mean"] == pytest.approx(4 / 9)
     assert at_33["above_fd_of_ten_times"]["mean"] == pytest.approx((-2 / 3 - 2 / 3 + 0) / 3)
     assert "above_fd_of_ten_times" not in rows[333, "fd", "kid"]
     assert rows[33, "own", "kid"]["tau"]["mean"] == 1 and rows[333, "strength", "fid"]["tau"]["mean"] == pytest.approx(1 / 3)

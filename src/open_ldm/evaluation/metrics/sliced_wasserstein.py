@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance of features: needs no covariance, so it also ranks with few pictures."""
+"""Sliced Wasserstein distance of features: needs no covariance, so it is there for fewer pictures than features."""
 
 from __future__ import annotations
 
