@@ -191,6 +191,7 @@ class EvaluationConfig(Config):
     all, up to 50,000). `against_n`: as many pictures of the data at most (null: all). `size_px`: given pictures are brought to
     this size (one number, or height and width); null needs all of one size. `sampling`: changes to the run's settings;
     `controls`: option -> value. `labels`: of a run on classes: random, as often as in the data, or equal, every class in turn.
+    `captions`: all, or readable: a caption that the run cannot read gives way to another one of the data that it can.
     """
 
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
@@ -202,6 +203,7 @@ class EvaluationConfig(Config):
     sampling: dict[str, Any] = {}
     controls: dict[str, str] = {}
     labels: Literal["random", "equal"] = "random"
+    captions: Literal["all", "readable"] = "all"
     bootstrap: BootstrapConfig = BootstrapConfig()
 
     @field_validator("metrics", mode="before")
