@@ -70,5 +70,5 @@ TOY = Sizes(
     run_seconds=4,
     arm_evaluation=10,
     run_evaluation=10,
-    saving=2,
+    saving=10,
 )
