@@ -56,8 +56,8 @@ LONG_SHAPES = (
 """Three pictures in five are longer than the view, up to twice; its crop cuts the shape in one view of six. In whole pictures a
 shape stays a pixel or more away from the border. None is coarse."""
 CROPPED = (AUGMENTED[0], "data.transform.flip=0")
-CROP_BUDGET = (*SMALL_NET, *budget(102_400, 8e-3, 32))
-"""Four times as many pictures as in most studies of drawings, since each offset of the crop occurs in few of the views."""
+CROP_BUDGET = (*SMALL_NET, *budget(38_400, 8e-3, 32))
+"""Half as many pictures again as in most studies of drawings, since each offset of the crop occurs in few of the views."""
 CUT_ASKED = "size, crop, at 0,16"
 CROP_ARMS = {
     **{name: ARMS[name] for name in ("none", "size", "size, crop")},
