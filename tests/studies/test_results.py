@@ -12,9 +12,9 @@ from scipy import stats
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
-from open_ldm.studies.found import Finding, SettingFound
+from open_ldm.studies.found import Finding, SettingFound, StudyFound
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, t95, write_measured
-from open_ldm.studies.study import Arm, Expectation, Protocol, Setting
+from open_ldm.studies.study import Arm, Expectation, Protocol, Setting, Study
 
 EXPECTED = Expectation("new", "old", "fid")
 
@@ -123,6 +123,21 @@ def test_seeds_are_counted_on_the_side_the_claim_expects(expected: Literal["lowe
     setting = Setting("shapes", "demo", {"new": Arm(), "old": Arm()}, Protocol())
     finding = SettingFound(setting, tuple(measured), {}, frozenset(), ()).finding(Expectation("new", "old", "fid", expected))
     assert f"{expected} in {count} of 4 seeds" in finding.text()
+
+
+@pytest.mark.parametrize(("effects", "verdict"), [((0.5, 0.6, 0.7), "supported"), ((0.5, -0.4, 0.1), "undecided")])
+def test_an_arm_may_be_compared_with_a_number(effects: tuple[float, ...], verdict: str) -> None:
+    measured = [
+        Measured("new", seed, 64, {"control_effect": Value(value, value - 0.1, value + 0.1, "p")}, {}, {}, "q")
+        for seed, value in enumerate(effects)
+    ]
+    wanted = Expectation("new", 0, "control_effect", "higher")
+    setting = SettingFound(Setting("s", "r", {"new": Arm()}, Protocol()), tuple(measured), {}, frozenset(), ())
+    finding = setting.finding(wanted)
+    assert wanted.arms == {"new"} and finding.verdict == verdict and finding.relative is None
+    assert "control effect, new against 0 (expected higher)" in finding.text()
+    study = Study("s", "S", "", "?", "!", (wanted, Expectation("other", 0, "control_effect")))
+    assert [each.expectation for each in StudyFound(study, "tiny", (setting,)).findings] == [wanted]
 
 
 def test_results_come_back_from_the_disk(tmp_path: Path) -> None:

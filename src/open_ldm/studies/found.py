@@ -153,7 +153,11 @@ class SettingFound:
 
     def finding(self, expectation: Expectation) -> Finding:
         """What the numbers say to an expectation."""
-        one, other = (self.at_end(name, expectation.metric) for name in (expectation.arm, expectation.against))
+        one, against = self.at_end(expectation.arm, expectation.metric), expectation.against
+        if isinstance(against, str):
+            other = self.at_end(against, expectation.metric)
+        else:
+            other = {seed: Value(against, against, against, "") for seed in one}
         sign = 1 if expectation.expected == "higher" else -1
         both = set(one) & set(other)
         count = sum(sign * (one[seed].value - other[seed].value) > 0 for seed in both)
@@ -161,7 +165,7 @@ class SettingFound:
         relative = sum(one[seed].value for seed in both) / before - 1 if before > 0 else None
         floors = [
             found.mean
-            for arm in (expectation.arm, expectation.against)
+            for arm in sorted(expectation.arms)
             if (found := self.summary(arm, words_of(expectation.metric).floor)) is not None
         ]
         floor = max(floors, default=None)
@@ -190,6 +194,6 @@ class StudyFound:
             for setting in self.settings
             for each in self.study.expectations
             if (setting.measured or setting.requested)
-            and {each.arm, each.against} <= set(setting.setting.arms)
+            and each.arms <= set(setting.setting.arms)
             and (not setting.measured or each.metric in setting.metrics)
         ]
