@@ -46,7 +46,7 @@ def words_of(metric: str) -> MetricWords:
 class Finding:
     """An expectation compared with the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
     that the claim expects; `relative`: the difference over the other arm's value, where that is above 0; `floor`: the larger of
-    both arms' floors, where the metric has one."""
+    both arms' floors, where the metric has one. A number stands for an arm that has it in every seed, without a floor."""
 
     expectation: Expectation
     setting: str
@@ -73,7 +73,8 @@ class Finding:
     def text(self) -> str:
         """One line in words. One seed of training says nothing of another, so its verdict says that it is one."""
         wanted, found = self.expectation, self.difference
-        title = f"{words_of(wanted.metric).title}, {wanted.arm} against {wanted.against} (expected {wanted.expected})"
+        against = wanted.against if isinstance(wanted.against, str) else short_number(wanted.against)
+        title = f"{words_of(wanted.metric).title}, {wanted.arm} against {against} (expected {wanted.expected})"
         if found is None:
             return f"{title}: not measured"
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
@@ -153,7 +154,12 @@ class SettingFound:
 
     def finding(self, expectation: Expectation) -> Finding:
         """What the numbers say to an expectation."""
-        one, other = (self.at_end(name, expectation.metric) for name in (expectation.arm, expectation.against))
+        metric, against = expectation.metric, expectation.against
+        one = self.at_end(expectation.arm, metric)
+        if isinstance(against, str):
+            other = self.at_end(against, metric)
+        else:
+            other = {seed: Value(against, against, against, value.protocol) for seed, value in one.items()}
         sign = 1 if expectation.expected == "higher" else -1
         both = set(one) & set(other)
         count = sum(sign * (one[seed].value - other[seed].value) > 0 for seed in both)
@@ -161,8 +167,8 @@ class SettingFound:
         relative = sum(one[seed].value for seed in both) / before - 1 if before > 0 else None
         floors = [
             found.mean
-            for arm in (expectation.arm, expectation.against)
-            if (found := self.summary(arm, words_of(expectation.metric).floor)) is not None
+            for arm in (expectation.arm, against)
+            if isinstance(arm, str) and (found := self.summary(arm, words_of(metric).floor)) is not None
         ]
         floor = max(floors, default=None)
         return Finding(expectation, self.setting.name, difference(one, other), count, relative, floor)
@@ -184,12 +190,12 @@ class StudyFound:
 
     @property
     def findings(self) -> list[Finding]:
-        """Every expectation in every setting that has both arms, and where the metric is one of those measured."""
+        """Every expectation in every setting that has its arms, and where the metric is one of those measured."""
         return [
             setting.finding(each)
             for setting in self.settings
             for each in self.study.expectations
             if (setting.measured or setting.requested)
-            and {each.arm, each.against} <= set(setting.setting.arms)
+            and each.arms <= set(setting.setting.arms)
             and (not setting.measured or each.metric in setting.metrics)
         ]

@@ -107,12 +107,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the paper's claim says of two arms: `metric` of `arm` is `expected` than that of `against`."""
+    """What the paper's claim says of two arms: `metric` of `arm` is `expected` than that of `against`, or than a number."""
 
     arm: str
-    against: str
+    against: str | float
     metric: str
     expected: Literal["lower", "higher"] = "lower"
+
+    @property
+    def arms(self) -> set[str]:
+        """The arms that are compared: two, or one with a number."""
+        return {each for each in (self.arm, self.against) if isinstance(each, str)}
 
 
 @dataclass(frozen=True)
