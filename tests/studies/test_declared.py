@@ -175,7 +175,7 @@ def test_photographs_show_what_the_gate_keeps_out(study: str) -> None:
         source = job.recipe.data.source
         assert isinstance(source, ShrunkConfig) and source.entangle is not None
         assert source.entangle.by == "class" and source.entangle.strength > 0.9
-        assert sorted(source.told) == ["animal", "vehicle"]
+        assert source.told is not None and sorted(source.told) == ["animal", "vehicle"]
 
 
 def test_every_arm_of_the_photographs_of_the_architectures_is_judged() -> None:
