@@ -75,7 +75,7 @@ PHOTOGRAPHS = Setting(
         control_effect(ENTANGLED_SIZES, pictures=96),
         sweeps=(Sweep("size", ENTANGLED_SIZES),),
     ),
-    budget(12_800, 2e-3, 32),
+    budget(16_000, 2e-3, 32),
     seeds=3,
 )
 """The size goes with the class, of which only `vehicle` or `animal` is told."""
