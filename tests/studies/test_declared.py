@@ -10,18 +10,20 @@ import torch
 
 from open_ldm.commands.dry_run import assumed_facts
 from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.controls.gate import PowerCosineGate
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.runs.catalogue import editions
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.loader import DataConfig, open_data
+from open_ldm.sources.shrunk import ShrunkConfig
 from open_ldm.studies.catalogue import STUDIES, study_of
 from open_ldm.studies.choice import Choice
 from open_ldm.studies.cost import SUSTAINED_TFLOPS, cost_of
 from open_ldm.studies.jobs import jobs_of
 from open_ldm.studies.measure import captions_to_check, extractor_settings
-from open_ldm.studies.study import SCALES, Study
+from open_ldm.studies.study import SCALES, Expectation, Study
 
 TRAINED = [study for study in STUDIES.values() if study.scales]
 DRAWN = [study for study in STUDIES.values() if study.figures is not None]
@@ -161,6 +163,37 @@ def test_five_architectures_under_one_recipe_differ_in_the_denoiser_alone(scale:
             apart = differing(jobs[f"{kind}, baseline"], jobs[f"{kind}, improved"])
             assert apart and all(name.startswith("conditioning.") for name in apart)
     assert most == 5
+
+
+@pytest.mark.parametrize("study", ["architectures", "control-parametrisation"])
+def test_photographs_show_what_the_gate_keeps_out(study: str) -> None:
+    """The size goes with classes that no condition tells apart; a control that is ignored does not win."""
+    (setting,) = (each for each in study_of(study).settings("small") if each.name == "photographs")
+    asked = [each["kind"] for each in setting.protocol.metrics if not isinstance(each, str)]
+    assert {"coarse_change", "control_effect", "held_out_loss"} <= set(asked) and "fid" in setting.protocol.metrics
+    for job in jobs_of(study_of(study), setting, OUT, Choice(seeds=1)):
+        source = job.recipe.data.source
+        assert isinstance(source, ShrunkConfig) and source.entangle is not None
+        assert source.entangle.by == "class" and source.entangle.strength > 0.9
+        assert source.told is not None and sorted(source.told) == ["animal", "vehicle"]
+
+
+def test_every_arm_of_the_photographs_of_the_architectures_is_judged() -> None:
+    study = study_of("architectures")
+    (setting,) = (each for each in study.settings("small") if each.name == "photographs")
+    jobs = {job.arm: job.recipe for job in jobs_of(study, setting, OUT, Choice(seeds=1))}
+    assert setting.seeds == 3 and list(jobs) == ["dit, baseline", "dit, improved", "mmdit, baseline", "mmdit, improved"]
+    for kind in ("dit", "mmdit"):
+        arm, baseline = f"{kind}, improved", f"{kind}, baseline"
+        for metric in ("coarse_change", "fid", "held_out_loss"):
+            assert Expectation(arm, baseline, metric) in study.expectations
+        for against in (0, baseline):
+            assert Expectation(arm, against, "control_effect", "higher") in study.expectations
+        (size,) = (one for one in jobs[arm].conditioning.controls if one.kind == "original_size")
+        assert size.gate == PowerCosineGate(alpha=2)
+        entangled = load_recipe("cifar10-entangled-baseline").conditioning
+        assert jobs[baseline].conditioning == entangled
+        assert jobs[arm].training == jobs[baseline].training
 
 
 def test_published_architectures_are_sampled_as_published() -> None:

@@ -46,7 +46,7 @@ def words_of(metric: str) -> MetricWords:
 class Finding:
     """An expectation compared with the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
     that the claim expects; `relative`: the difference over the other arm's value, where that is above 0; `floor`: the larger of
-    both arms' floors, where the metric has one."""
+    both arms' floors, where the metric has one. A number stands for an arm that has it in every seed, without a floor."""
 
     expectation: Expectation
     setting: str
@@ -73,7 +73,8 @@ class Finding:
     def text(self) -> str:
         """One line in words. One seed of training says nothing of another, so its verdict says that it is one."""
         wanted, found = self.expectation, self.difference
-        title = f"{words_of(wanted.metric).title}, {wanted.arm} against {wanted.against} (expected {wanted.expected})"
+        against = wanted.against if isinstance(wanted.against, str) else short_number(wanted.against)
+        title = f"{words_of(wanted.metric).title}, {wanted.arm} against {against} (expected {wanted.expected})"
         if found is None:
             return f"{title}: not measured"
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
@@ -188,7 +189,7 @@ class StudyFound:
 
     @property
     def findings(self) -> list[Finding]:
-        """Every expectation in every setting that has both arms, and where the metric is one of those measured."""
+        """Every expectation in every setting that has its arms, and where the metric is one of those measured."""
         return [
             setting.finding(each)
             for setting in self.settings
