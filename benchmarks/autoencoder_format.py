@@ -5,7 +5,7 @@
 
 The recipe names autoencoder and pictures: the first views that training would see. This is what `autoencoder.dtype=auto` looks
 at, with more numbers. With `--emulate` a processor without bf16 makes each product in float32 and rounds it to bf16
-(bf16_in_float32.py), since torch's own kernels take many times as long there; times then mean nothing. Seconds are those of the
+(bf16_in_float32.py), since torch's own kernels take several times as long there; times then mean nothing. Seconds are those of the
 processor, which other programs change little.
 """
 
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=AT_ONCE)
     parser.add_argument("--emulate", action="store_true")
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.emulate:
         emulate()
         emulate_convolutions()

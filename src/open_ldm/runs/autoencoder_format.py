@@ -38,7 +38,7 @@ from open_ldm.runs.recipe import Recipe
 _AT_ONCE = 16
 
 EMULATED = (
-    "autoencoder.dtype=bf16: this device only imitates bf16, so encoding takes many times as long as in float32;"
+    "autoencoder.dtype=bf16: this device only imitates bf16, so encoding takes several times as long as in float32;"
     " decoding is in float32 (docs/autoencoders.md)"
 )
 
