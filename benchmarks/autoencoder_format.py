@@ -5,8 +5,8 @@
 
 The recipe names autoencoder and pictures: the first views that training would see. This is what `autoencoder.dtype=auto` looks
 at, with more numbers. With `--emulate` a processor without bf16 makes each product in float32 and rounds it to bf16
-(bf16_in_float32.py), since torch's own kernels take several times as long there; times then mean nothing. Seconds are those of the
-processor, which other programs change little.
+(bf16_in_float32.py), since torch's own kernels take several times as long there; times then mean nothing. Seconds are those of
+the processor, which other programs change little.
 """
 
 from __future__ import annotations
