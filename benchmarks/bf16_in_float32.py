@@ -8,6 +8,7 @@ theirs only by the order of the sums. torch's own kernels for other processors t
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,18 @@ def emulate() -> None:
         warnings.filterwarnings("ignore", message="Warning only once")  # that a kernel is replaced is what is meant
         for name, kernel in (("mm", _mm), ("addmm", _addmm), ("bmm", _bmm)):
             _KERNELS.impl(name, kernel, "CPU")
+
+
+def emulate_convolutions() -> None:
+    """Replace torch's kernel for convolutions on the CPU likewise, for networks that are not trained."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Warning only once")
+        _KERNELS.impl("convolution", _convolution, "CPU")
+
+
+def _convolution(given: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+    wide = _wide(given), _wide(weight), None if bias is None else _wide(bias)
+    return torch.ops.aten._convolution(*wide, *geometry, False, True, False, False).to(given.dtype)
 
 
 def _mm(left: Tensor, right: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.pages.charts import Format
+from open_ldm.runs.autoencoder_format import settle_format
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders
@@ -226,6 +227,7 @@ class Runner:
         file = self.out / slug(setting.name) / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(recipe.data)
+            recipe, _ = settle_format(recipe, source, machine)
             facts = read_facts(recipe, source, survey_for(recipe.conditioning.controls, source))
             encoders, buckets = load_encoders(recipe, source, facts, machine), buckets_of(recipe.transform, source)
             measured = live_batches(recipe, source, facts, encoders, buckets).latent_stats()

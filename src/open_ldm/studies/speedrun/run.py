@@ -28,6 +28,7 @@ from open_ldm.core.signals import StopRequest
 from open_ldm.evaluation.own_features import FOLDER, own_features
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.own_folder import require_own_folder
+from open_ldm.runs.autoencoder_format import settle_format
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
@@ -267,9 +268,10 @@ class Speedrun:
         file = self.folder / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(self.base.data)
-            facts = read_facts(self.base, source, survey_for(self.base.conditioning.controls, source))
-            encoders, buckets = load_encoders(self.base, source, facts, machine), buckets_of(self.base.transform, source)
-            measured = live_batches(self.base, source, facts, encoders, buckets).latent_stats()
+            base, _ = settle_format(self.base, source, machine)
+            facts = read_facts(base, source, survey_for(base.conditioning.controls, source))
+            encoders, buckets = load_encoders(base, source, facts, machine), buckets_of(base.transform, source)
+            measured = live_batches(base, source, facts, encoders, buckets).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return f"latent_stats={json.dumps(parse_json(file.read_text(encoding='utf-8')))}"
 
