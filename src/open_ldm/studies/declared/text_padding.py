@@ -38,9 +38,9 @@ LENGTHS = (
     "conditioning.controls=[]",
     f"conditioning.semantic.encoder={MINILM}",
     *SMALL_NET,
-    *budget(24_000),
+    *budget(20_000),
 )
-"""Captions of 1 to 6 and of 15 to 20 words in 77 positions of the same encoder, which adds two tokens to each, over 1,500
+"""Captions of 1 to 6 and of 15 to 20 words in 77 positions of the same encoder, which adds two tokens to each, over 1,250
 updates. The drawings are the simplest there are (one size and height, three colours): after 8,000 of them nearly all samples
 have the colour and the place of their caption, and kinds are being learned."""
 
