@@ -17,12 +17,15 @@ from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.runs.catalogue import editions
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.loader import DataConfig, open_data
+from open_ldm.sources.shapes import ShapesConfig
 from open_ldm.sources.shrunk import ShrunkConfig
+from open_ldm.studies.agreement import captions_of_lengths, captions_to_check
 from open_ldm.studies.catalogue import STUDIES, study_of
 from open_ldm.studies.choice import Choice
 from open_ldm.studies.cost import SUSTAINED_TFLOPS, cost_of
 from open_ldm.studies.jobs import jobs_of
-from open_ldm.studies.measure import captions_to_check, extractor_settings
+from open_ldm.studies.measure import extractor_settings
+from open_ldm.studies.results import condition_of
 from open_ldm.studies.study import SCALES, Expectation, Study
 
 TRAINED = [study for study in STUDIES.values() if study.scales]
@@ -112,8 +115,10 @@ def test_captions_to_check_have_only_words_of_the_training(study: Study) -> None
         for setting in study.settings(scale):
             data = next(iter(jobs_of(study, setting, OUT, Choice(seeds=1)))).recipe.data
             if setting.protocol.agreement:
-                asked = captions_to_check(data, setting.protocol.agreement)
-                assert len(asked) == setting.protocol.agreement and set(" ".join(asked).split()) <= words_of(data)
+                count, groups = setting.protocol.agreement, setting.protocol.by_length.values()
+                asked = [captions_of_lengths(data, words, count) for words in groups] or [captions_to_check(data, count)]
+                assert {len(captions) for captions in asked} == {count}
+                assert {word for captions in asked for word in " ".join(captions).split()} <= words_of(data)
 
 
 def test_arms_differ_in_what_they_say() -> None:
@@ -215,6 +220,19 @@ def test_the_arms_of_the_size_grid_differ_in_the_gate_alone(scale: str) -> None:
             for one, other in zip(baseline.conditioning.controls, improved.conditioning.controls, strict=True):
                 assert one.model_dump(exclude={"gate"}) == other.model_dump(exclude={"gate"})
                 assert (one.gate == other.gate) == (one.kind != "original_size")
+
+
+def test_short_and_long_captions_are_trained_and_those_between_are_asked_for() -> None:
+    (setting,) = (each for each in study_of("text-padding").settings("small") if each.name == "lengths")
+    job = next(iter(jobs_of(study_of("text-padding"), setting, OUT, Choice(seeds=1))))
+    source = job.recipe.data.source
+    assert isinstance(source, ShapesConfig)
+    trained, groups = set(source.caption_lengths), setting.protocol.by_length
+    assert {1, 20} <= trained
+    for name, words in groups.items():
+        assert (set(words) <= trained) != ("untrained" in name)
+        assert "untrained" not in name or trained.isdisjoint(words)
+    assert {condition_of(each.metric)[1] for each in study_of("text-padding").expectations} - {""} <= {*groups, "t=0.95"}
 
 
 def test_the_paper_scale_of_the_captions_is_ddpm_with_50_ddim_steps() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from open_ldm.commands.choices import members_of
 from open_ldm.commands.evaluate.config import AnyMetric
 from open_ldm.evaluation.metrics.base import MetricWords
 from open_ldm.pages.labels import short_number
-from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds
+from open_ldm.studies.results import Measured, Summary, Value, condition_of, difference, over_seeds
 from open_ldm.studies.study import Expectation, Setting, Study
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
@@ -38,8 +38,10 @@ METRICS: Mapping[str, MetricWords] = {
 
 
 def words_of(metric: str) -> MetricWords:
-    """Return the words of a metric; its name stands for an unknown one."""
-    return METRICS.get(metric, MetricWords(metric.replace("_", " "), "", ""))
+    """Return the words of a metric, at a condition too; its name stands for an unknown one."""
+    name, condition = condition_of(metric)
+    words = METRICS.get(name, MetricWords(name.replace("_", " "), "", ""))
+    return replace(words, title=f"{words.title}, {condition}", floor="") if condition else words
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,24 @@ class SettingFound:
 
     @property
     def metrics(self) -> list[str]:
-        """Metrics that some arm has, in the order of `METRICS`, unknown ones last."""
+        """Metrics that some arm has, in the order of `METRICS`, unknown ones last; those at a condition are left out."""
+        return [name for name in self.names if not condition_of(name)[1]]
+
+    @property
+    def names(self) -> list[str]:
+        """All that some arm has, in the order of `METRICS`, and conditions of a metric as they were measured."""
         names = list(dict.fromkeys(name for each in self.measured for name in each.values))
-        order = list(METRICS)
-        return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+        order = {name: place for place, name in enumerate(METRICS)}
+        return sorted(names, key=lambda name: order.get(condition_of(name)[0], len(order)))
+
+    @property
+    def conditions(self) -> dict[str, list[str]]:
+        """Metrics that were measured at conditions -> these conditions."""
+        found: dict[str, list[str]] = {}
+        for metric, condition in map(condition_of, self.names):
+            if condition:
+                found.setdefault(metric, []).append(condition)
+        return found
 
     @property
     def points(self) -> list[int]:
@@ -196,5 +212,5 @@ class StudyFound:
             for each in self.study.expectations
             if (setting.measured or setting.requested)
             and each.arms <= set(setting.setting.arms)
-            and (not setting.measured or each.metric in setting.metrics)
+            and (not setting.measured or each.metric in setting.names)
         ]
