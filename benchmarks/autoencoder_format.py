@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bf16_in_float32 import emulate, emulate_convolutions
+from bf16_in_float32 import emulate
 from open_ldm.autoencoders import Autoencoder
 from open_ldm.autoencoders.reconstruct import psnr_db
 from open_ldm.core.device import set_up_machine
@@ -100,8 +100,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_intermixed_args()
     if given.emulate:
-        emulate()
-        emulate_convolutions()
+        emulate(convolutions=True)
     found = {**measured(load_recipe(given.recipe, given.changes), given.pictures, given.at_once), "emulated": given.emulate}
     print(json.dumps(found, indent=2))
     if given.json is not None:
