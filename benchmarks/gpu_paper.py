@@ -210,7 +210,9 @@ class Paper:
             "sampling": sizes.sampling,
         }
         run = folder_of(where, name)
-        found = evaluate(run, None, EvaluationConfig.model_validate(settings), out=run, silent=True)
+        found = evaluate(
+            run, None, EvaluationConfig.model_validate(settings), out=run, cache=where.out / "references", silent=True
+        )
         numbers = {one.estimate.name: [one.estimate.value, one.estimate.low, one.estimate.high] for one in found.results}
         return {**numbers, **found.refused}
 

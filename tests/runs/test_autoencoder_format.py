@@ -19,9 +19,11 @@ from open_ldm.commands.encode import encode
 from open_ldm.core.errors import ConfigError, DataError, StoppedError
 from open_ldm.core.signals import StopRequest
 from open_ldm.encoded.cache.format_record import FormatRecord
+from open_ldm.runs.autoencoder_format import begun_format, require_format_by_name
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
+from open_ldm.studies.speedrun.settings import Choice, Side, resolved
 from tests.runs.tiny import losses, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -265,3 +267,17 @@ def test_layout_and_the_format_of_decoding(tmp_path: Path, monkeypatch: pytest.M
             decoded[dtype, fast] = build_autoencoder(TinyConfig(path=str(path), factor=2, dtype=dtype), CPU).decode(latents)
     torch.testing.assert_close(decoded["bf16", False], decoded["float32", False], rtol=0, atol=1e-6)
     assert float((decoded["bf16", True] - decoded["float32", True]).abs().max()) > 1e-4
+
+
+def test_another_autoencoder_does_not_take_over_the_format_of_a_run(tmp_path: Path) -> None:
+    asked, begun = recipe(tmp_path, HARMLESS).autoencoder, recipe(tmp_path, HARMLESS, dtype="bf16").autoencoder
+    assert begun_format(asked, begun) == begun
+    assert begun_format(asked, recipe(tmp_path, LOSSY, dtype="bf16").autoencoder) == asked
+
+
+def test_what_is_compared_names_its_format(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="settled by each training for itself"):
+        require_format_by_name(recipe(tmp_path, HARMLESS))
+    require_format_by_name(recipe(tmp_path, HARMLESS, dtype="bf16"))
+    with pytest.raises(ConfigError, match="settled by each training for itself"):
+        resolved(Side("base", "photos-latent", ("autoencoder.dtype=auto",)), Choice())

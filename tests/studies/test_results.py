@@ -151,21 +151,6 @@ def test_seeds_are_counted_on_the_side_the_claim_expects(expected: Literal["lowe
     assert f"{expected} in {count} of 4 seeds" in finding.text()
 
 
-@pytest.mark.parametrize(("effects", "verdict"), [((0.5, 0.6, 0.7), "supported"), ((0.5, -0.4, 0.1), "undecided")])
-def test_an_arm_may_be_compared_with_a_number(effects: tuple[float, ...], verdict: str) -> None:
-    measured = [
-        Measured("new", seed, 64, {"control_effect": Value(value, value - 0.1, value + 0.1, "p")}, {}, {}, "q")
-        for seed, value in enumerate(effects)
-    ]
-    wanted = Expectation("new", 0, "control_effect", "higher")
-    setting = SettingFound(Setting("s", "r", {"new": Arm()}, Protocol()), tuple(measured), {}, frozenset(), ())
-    finding = setting.finding(wanted)
-    assert wanted.arms == {"new"} and finding.verdict == verdict and finding.relative is None
-    assert "control effect, new against 0 (expected higher)" in finding.text()
-    study = Study("s", "S", "", "?", "!", (wanted, Expectation("other", 0, "control_effect")))
-    assert [each.expectation for each in StudyFound(study, "tiny", (setting,)).findings] == [wanted]
-
-
 def test_results_come_back_from_the_disk(tmp_path: Path) -> None:
     found = [Measured("new", 1, 64, {"fid": Value(1.0, 0.5, 1.5, "p")}, {"kid": "too few"}, {}, "q")]
     write_measured(tmp_path / "measured.json", found)

@@ -18,6 +18,8 @@ from open_ldm.run_folder.folder import RunFolder
 from open_ldm.runs.load import LoadedModel, LoadedRun, load_model
 from open_ldm.runs.recipe import Recipe
 
+_OF_AN_AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")
+
 
 def pack_model(run: Path, out: Path) -> int:
     """Write a run's averaged weights in bf16, half of their bytes, as a run folder that `ldm sample` takes.
@@ -49,7 +51,7 @@ def _copy_autoencoder(recipe: Recipe, out: Path) -> None:
         return
     out.mkdir()
     for file in (folder / config.subfolder).iterdir():
-        if file.suffix in {".json", ".safetensors"}:
+        if file.name in _OF_AN_AUTOENCODER or file.name.upper().startswith("LICENSE"):
             shutil.copyfile(file, out / file.name)
 
 

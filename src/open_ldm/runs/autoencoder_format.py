@@ -24,6 +24,7 @@ from open_ldm.autoencoders.formats import PICTURES, compare_formats
 from open_ldm.autoencoders.pretrained import PretrainedConfig
 from open_ldm.core.device import Machine, multiplies_bf16
 from open_ldm.core.distributed import World
+from open_ldm.core.errors import ConfigError
 from open_ldm.core.pictures import to_images
 from open_ldm.core.signals import StopRequest
 from open_ldm.core.slow_steps import SlowSteps
@@ -43,11 +44,25 @@ EMULATED = (
 )
 
 
+def require_format_by_name(recipe: Recipe) -> None:
+    """Refuse a format that each of several trainings that are compared would settle for itself. Raises ConfigError."""
+    if _is_open(recipe.autoencoder):
+        raise ConfigError(
+            "autoencoder.dtype=auto is settled by each training for itself",
+            needed="one format for all that are compared",
+            fix="autoencoder.dtype=float32, or bf16",
+        )
+
+
 def begun_format(now: AutoencoderConfig, before: AutoencoderConfig) -> AutoencoderConfig:
-    """Give the autoencoder of a run that goes on the format that it began with, where the recipe leaves that open."""
-    if _is_open(now) and isinstance(before, PretrainedConfig):
-        return now.model_copy(update={"dtype": before.dtype})
-    return now
+    """Give the autoencoder of a run that goes on the format that it began with, where the recipe leaves that open.
+
+    Another autoencoder than that keeps its `auto`.
+    """
+    if not _is_open(now) or not isinstance(before, PretrainedConfig):
+        return now
+    begun = now.model_copy(update={"dtype": before.dtype})
+    return begun if begun == before else now
 
 
 def note_on_begun(asked: AutoencoderConfig, begun: AutoencoderConfig) -> list[str]:

@@ -24,7 +24,7 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.pages.charts import Format
-from open_ldm.runs.autoencoder_format import settle_format
+from open_ldm.runs.autoencoder_format import require_format_by_name
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders
@@ -217,7 +217,9 @@ class Runner:
         return self.out / slug(setting.name) / _FEATURES
 
     def _base(self, setting: Setting) -> Recipe:
-        return load_recipe(setting.recipe, [*setting.changes, *self.choice.overrides])
+        recipe = load_recipe(setting.recipe, [*setting.changes, *self.choice.overrides])
+        require_format_by_name(recipe)
+        return recipe
 
     def _stats(self, setting: Setting) -> str | None:
         """Latent statistics of the setting's own recipe, so that the losses of all arms and seeds are in one unit."""
@@ -227,7 +229,6 @@ class Runner:
         file = self.out / slug(setting.name) / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(recipe.data)
-            recipe, _ = settle_format(recipe, source, machine)
             facts = read_facts(recipe, source, survey_for(recipe.conditioning.controls, source))
             encoders, buckets = load_encoders(recipe, source, facts, machine), buckets_of(recipe.transform, source)
             measured = live_batches(recipe, source, facts, encoders, buckets).latent_stats()

@@ -251,7 +251,7 @@ class Evaluator:
     def _cut_shapes(self, metric: CutShapesMetric) -> None:
         otherwise = "cut_shapes compares samples with the views of their training, which stored pictures do not tell"
         with self._per_seed(metric, "cut shapes", otherwise) as (sampled, how):
-            self.results += measure_cut_shapes(sampled, metric, self._against(), self.config.bootstrap, **how)
+            self.results += measure_cut_shapes(sampled, metric, self._training(), self.config.bootstrap, **how)
 
     @contextmanager
     def _under_controls(self, metric: Any, label: str) -> Iterator[tuple[ControlledSamples, dict[str, Any]]]:

@@ -153,7 +153,10 @@ class SampledPictures:
         """Raise ConfigError for a caption that the run cannot read, such as a name of the held-out part with a new word."""
         for seed in self.seeds:
             if (error := self._refused(self._shows(seed) or "")) is not None:
-                fix = "captions=readable, or pictures whose captions the run can read: --part train, another --against"
+                fix = "pictures whose captions the run can read: --part train, another --against"
+                if self.readable_only:
+                    raise ConfigError(f"the run can read none of {len(self.data):,} captions", needed=error.needed, fix=fix)
+                fix = f"captions=readable, or {fix}"
                 raise ConfigError(error.problem, needed=error.needed, fix=fix) from error
 
     def _refused(self, caption: str) -> ConfigError | None:

@@ -28,7 +28,6 @@ from open_ldm.core.signals import StopRequest
 from open_ldm.evaluation.own_features import FOLDER, own_features
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.own_folder import require_own_folder
-from open_ldm.runs.autoencoder_format import settle_format
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.catalogue import with_edition
@@ -268,7 +267,7 @@ class Speedrun:
         file = self.folder / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(self.base.data)
-            base, _ = settle_format(self.base, source, machine)
+            base = self.base
             facts = read_facts(base, source, survey_for(base.conditioning.controls, source))
             encoders, buckets = load_encoders(base, source, facts, machine), buckets_of(base.transform, source)
             measured = live_batches(base, source, facts, encoders, buckets).latent_stats()
