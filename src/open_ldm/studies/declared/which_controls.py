@@ -53,8 +53,8 @@ LONG_SHAPES = (
     " colours: [red, yellow, purple, green, blue], extents: {large: [0.42, 0.44]}, background: [240, 240]}",
     "data.holdout={share: 0.02}",
 )
-"""Three pictures in five are longer than the view, up to twice; its crop cuts the shape in nearly one view of five. In whole pictures a
-shape stays a pixel or more away from the border. None is coarse."""
+"""Three pictures in five are longer than the view, up to twice; its crop cuts the shape in nearly one view of five. In whole
+pictures a shape stays a pixel or more away from the border. None is coarse."""
 CROPPED = (AUGMENTED[0], "data.transform.flip=0")
 CROP_BUDGET = (*SMALL_NET, *budget(38_400, 8e-3, 32))
 """Half as many pictures again as in most studies of drawings, since each offset of the crop occurs in few of the views."""
