@@ -8,6 +8,7 @@ theirs only by the order of the sums. torch's own kernels for other processors t
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +16,33 @@ from torch import Tensor
 _KERNELS = torch.library.Library("aten", "IMPL")
 
 
-def emulate() -> None:
-    """Replace torch's kernels for products of matrices on the CPU in this process, for all programs in it."""
+def emulate(*, convolutions: bool = False) -> None:
+    """Replace torch's kernels for products of matrices on the CPU in this process, for all programs in it.
+
+    Args:
+        convolutions: Replace those for convolutions too, of which processors with bf16 make products as well.
+    """
+    kernels = {"mm": _mm, "addmm": _addmm, "bmm": _bmm}
+    if convolutions:
+        kernels |= {name: _in_float32(name) for name in ("convolution", "convolution_backward")}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Warning only once")  # that a kernel is replaced is what is meant
-        for name, kernel in (("mm", _mm), ("addmm", _addmm), ("bmm", _bmm)):
+        for name, kernel in kernels.items():
             _KERNELS.impl(name, kernel, "CPU")
+
+
+def _in_float32(name: str) -> Any:
+    """torch's own kernel of this name, called with float32 in place of bf16; what it returns is rounded once."""
+    own, cpu = torch.library.get_kernel(f"aten::{name}", "CPU"), torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
+    def kernel(first: Tensor, *others: Any) -> Any:
+        arguments = [_wide(each) if isinstance(each, Tensor) else each for each in (first, *others)]
+        found = own.call_boxed(cpu, *arguments)
+        if isinstance(found, Tensor):
+            return found.to(first.dtype)
+        return tuple(None if each is None else each.to(first.dtype) for each in found)
+
+    return kernel
 
 
 def _mm(left: Tensor, right: Tensor) -> Tensor:

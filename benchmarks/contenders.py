@@ -14,9 +14,9 @@ from contender import CHANNELS, Comparison, Setting
 _BUILDERS = {"dit": dit, "mdtv2": mdtv2, "mmdit": mmdit, "pixart": pixart, "unet": unet}
 
 
-def build(setting: Setting) -> Comparison:
-    """Both sides on the same inputs, drawn from a fixed seed."""
-    torch.manual_seed(0)
+def build(setting: Setting, seed: int = 0) -> Comparison:
+    """Both sides on the same inputs, drawn from the seed."""
+    torch.manual_seed(seed)
     with torch.device(setting.device):
         x_t = torch.randn(setting.batch, CHANNELS, setting.side, setting.side)
         eps, t = torch.randn_like(x_t), torch.rand(setting.batch)

@@ -28,8 +28,10 @@ import torch
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.files import write_json
 from open_ldm.core.peak import matrix_speed
+from open_ldm.core.plain_data import parse_json
 
 LIMIT_SECONDS = 480.0
+ONCE_MORE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,15 @@ class Cell:
 
 
 class Results:
-    """Figures by cell, in a file that is written anew after each."""
+    """Figures by cell, in a file that is written anew after each; `go_on`: those that the file has are kept."""
 
-    def __init__(self, file: Path) -> None:
-        self.file, self.found = file, dict[str, Any]()
+    def __init__(self, file: Path, *, go_on: bool = False) -> None:
+        self.file = file
+        self.found: dict[str, Any] = parse_json(file.read_text(encoding="utf-8")) if go_on and file.is_file() else {}
+
+    def done(self, name: str) -> bool:
+        """Whether a cell has its figures: it neither failed nor was left out."""
+        return name in self.found and not {"failed", "left_out"} & set(self.found[name])
 
     def add(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep, write and show the figures of a cell."""
@@ -74,10 +81,9 @@ def all_cells() -> list[Cell]:
 def describe(where: Where) -> dict[str, Any]:
     """Where this runs, and the best matrix product there, which shares of peak refer to."""
     machine = set_up_machine(where.device.type, "auto")  # type: ignore[arg-type]
-    card = torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else "cpu"
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": card,
+        "device": card_of(where.device),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "dtype": str(machine.compute_dtype).removeprefix("torch."),
@@ -85,8 +91,15 @@ def describe(where: Where) -> dict[str, Any]:
     }
 
 
+def card_of(device: torch.device) -> str:
+    """The name of a GPU, or 'cpu'."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def measured(cell: Cell, where: Where, left: float) -> dict[str, Any]:
-    """The figures of a cell and its seconds, or what went wrong; `left`: seconds that it may take."""
+    """The figures of a cell and its seconds, or what went wrong, or that too few of the `left` seconds are left for it."""
+    if left < cell.seconds:
+        return {"left_out": f"{left:.0f} s left"}
     started = time.perf_counter()
     try:
         with ended_after(left):
@@ -102,13 +115,16 @@ def measured(cell: Cell, where: Where, left: float) -> dict[str, Any]:
 
 @contextmanager
 def ended_after(seconds: float) -> Iterator[None]:
-    """Context manager in which a cell that takes longer fails with TimeoutError: the limit holds for a slow compiler too."""
+    """Context manager in which a cell that takes longer fails with TimeoutError: the limit holds for a slow compiler too.
+
+    Code that expects an OSError, which it is, may take it for its own: it is raised again until the cell has ended.
+    """
 
     def end(number: int, frame: object) -> None:
         raise TimeoutError("no time is left")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, ONCE_MORE_SECONDS)
     try:
         yield
     finally:
@@ -132,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.cells and not cell.name.startswith(tuple(args.cells)):
             continue
         left = args.limit - (time.perf_counter() - started)
-        results.add(cell.name, {"left_out": f"{left:.0f} s left"} if left < cell.seconds else measured(cell, where, left))
+        results.add(cell.name, measured(cell, where, left))
     return int(any("failed" in found for found in results.found.values()))
 
 

@@ -1,4 +1,4 @@
-"""Packs a trained run for models/: its averaged weights in bf16, its recipe, and the SHA-256 of both.
+"""Packs a trained run for models/: its averaged weights in bf16, its recipe, its autoencoder, and the SHA-256 of all.
 
 python benchmarks/pack_model.py RUN models/NAME     # models/NAME must not exist yet; a card, README.md, is written by hand
 """
@@ -16,8 +16,8 @@ SUMS = "SHA256SUMS"
 
 
 def sums_of(folder: Path) -> str:
-    """Lines of `sha256sum` for the weights and the recipe; `sha256sum -c SHA256SUMS` in the folder checks them."""
-    weights = (file for file in sorted((folder / "checkpoints").rglob("*")) if file.is_file())
+    """Lines of `sha256sum` for weights, autoencoder and recipe; `sha256sum -c SHA256SUMS` in the folder checks them."""
+    weights = (file for part in ("checkpoints", "vae") for file in sorted((folder / part).rglob("*")) if file.is_file())
     files = [*weights, folder / "config.yaml"]
     return "".join(
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n" for file in files

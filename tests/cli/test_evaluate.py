@@ -39,6 +39,7 @@ from open_ldm.evaluation.features.distance import distance
 from open_ldm.evaluation.features.random import RandomExtractor
 from open_ldm.evaluation.parts import PartFolder
 from open_ldm.evaluation.stored import store
+from open_ldm.runs.on_the_way import shown_as_in
 from open_ldm.sources.shapes import ShapesConfig
 from tests.cli.conftest import ldm
 from tests.core.threads_world import in_threads
@@ -563,7 +564,34 @@ def test_data_that_the_run_cannot_be_asked_for_is_refused_at_once(
         "".join(f'{{"file_name": "{file.name}", "text": "a red zebra"}}\n' for file in sorted(plain.iterdir()))
     )
     code, _, error = ldm(capsys, "evaluate", text_run, "--against", plain, "--extractor", SMALL, "--n", "4")
-    assert code == 2 and "the model never saw zebra" in error and "fix: pictures whose captions the run can read" in error
+    assert code == 2 and "the model never saw zebra" in error and "fix: captions=readable, or pictures whose" in error
+
+
+def test_captions_that_the_run_cannot_read_give_way_to_others(
+    capsys: Any, text_run: Path, class_run: Path, tmp_path: Path
+) -> None:
+    folder = folder_of(noise(6), tmp_path / "mixed")
+    said = ("a red zebra", "a large red circle", "two lions", "a small blue square", "a zebra", "zebras")
+    rows = zip(sorted(folder.iterdir()), said, strict=True)
+    (folder / "metadata.jsonl").write_text(
+        "".join(f'{{"file_name": "{file.name}", "text": "{text}"}}\n' for file, text in rows)
+    )
+    evaluated = open_evaluated(
+        text_run, EvaluationConfig(metrics=["fid"], n=12, captions="readable"), open_against(folder), "all", "cpu"
+    )
+    assert isinstance(evaluated, SampledPictures)
+    asked = [evaluated.request(seed).shows for seed in range(12)]
+    assert set(asked) == {"a large red circle", "a small blue square"}
+    own = [shown_as_in(evaluated.data, evaluated.run.recipe.conditioning.semantic, seed) for seed in range(12)]
+    assert all(shown == mine for shown, mine in zip(asked, own, strict=True) if mine in asked)
+    assert evaluated.sampling["captions"] == "the 2 that the run can read, of 6"
+    code, _, error = ldm(capsys, "evaluate", class_run, "--extractor", SMALL, "captions=readable")
+    assert code == 2 and "captions=readable has no effect on a run of class" in error
+    (folder / "metadata.jsonl").write_text(
+        "".join(f'{{"file_name": "{file.name}", "text": "zebra"}}\n' for file in folder.glob("*.png"))
+    )
+    code, _, error = ldm(capsys, "evaluate", text_run, "--against", folder, "--extractor", SMALL, "captions=readable")
+    assert code == 2 and "the run can read none of 6 captions" in error
 
 
 def test_data_is_opened_by_recipe_run_or_path(text_run: Path, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_cache_holds_the_views_of_live_training(views: int, tmp_path: Path) ->
         ({"entangle": {"flip": "place", "strength": 1}}, {"flip": 1}, "transform.flip between 0 and 1"),
         ({"short_side_px": [32, 8]}, {}, "short_side_px=[32, 8]"),
         ({"short_side_px": [2, 8]}, {}, "4 <= low"),
-        ({"colours": ["red", "red"]}, {}, "each word once"),
+        ({"colours": ["red", "red"]}, {}, "each of them once"),
         ({"colours": ["pink"]}, {}, "colours"),
         ({"colours": ["red"]}, {}, "two colours"),
         ({"colours": ["purple"], "split": "held_out", "two_shapes": 0}, {}, "no combination is left"),

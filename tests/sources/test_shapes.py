@@ -104,6 +104,29 @@ def test_captions_are_read_back_and_other_sentences_refused() -> None:
             shapes_in(wrong)
 
 
+def test_captions_of_any_length_take_the_place_of_the_usual_sentence() -> None:
+    usual, shapes = source(two_shapes=0), source(two_shapes=0, caption_lengths=[1, 3, 20])
+    first = shapes.words_of(0)[0]
+    assert shapes.captions_of(0) == shapes[0].captions
+    assert shapes.captions_of(0)[:4] == (first.colour, first.kind, first.place, f"{first.colour} {first.kind} {first.place}")
+    assert [len(caption.split()) for caption in shapes.captions_of(0)] == [1, 1, 1, 3, 20]
+    listed = shapes.captions()
+    assert len(set(listed)) == len(listed)
+    assert {caption for i in range(400) for caption in shapes.captions_of(i)} <= set(listed)
+    np.testing.assert_array_equal(shapes[0].pixels, usual[0].pixels)
+    assert shapes.fingerprint != usual.fingerprint == source(two_shapes=0, caption_lengths=[]).fingerprint
+    assert "caption_lengths" not in usual.config.model_dump_json()
+    for wrong, why in (
+        ({"two_shapes": 0.5}, "two_shapes=0"),
+        ({"untold": ["colour"]}, "no untold"),
+        ({"caption_lengths": [0]}, "greater than or equal to 1"),
+        ({"caption_lengths": [21]}, "less than or equal to 20"),
+        ({"caption_lengths": [4, 4]}, "each of them once"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            source(**{"two_shapes": 0, "caption_lengths": [4], **wrong})
+
+
 def test_simpler_drawings_are_square_of_one_size_on_one_grey() -> None:
     simple = source(extents={"large": [0.48, 0.5]}, longest_aspect=1, background=[240, 240])
     for scene in map(simple.scene, range(100)):

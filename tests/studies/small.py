@@ -26,6 +26,7 @@ def small_study(folder: Path) -> Study:
         features=FIT,
         agreement=2,
         tokens=4,
+        noise_levels=True,
         shown=2,
         sweeps=(Sweep("size", ("8x8", "32x32")), Sweep("hue", ("1", "2"))),
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from open_ldm.pages.charts import Cell, Forest, HeatMap, Plot, Series
-from open_ldm.studies.charts import map_charts, metric_charts, save_charts, token_charts
-from open_ldm.studies.found import SettingFound, StudyFound
-from open_ldm.studies.results import Measured, Value
-from open_ldm.studies.study import Arm, Figure, Protocol, Setting, Study
+from open_ldm.studies.charts import condition_charts, map_charts, metric_charts, save_charts, token_charts
+from open_ldm.studies.found import SettingFound, StudyFound, words_of
+from open_ldm.studies.report import markdown_of
+from open_ldm.studies.results import Measured, Value, at
+from open_ldm.studies.study import Arm, Expectation, Figure, Protocol, Setting, Study
 
 ARMS = ("0.9, 0.95", "0.9, 0.99")
 
@@ -69,3 +70,49 @@ def test_every_chart_is_a_file_of_its_own(tmp_path: Path) -> None:
     names = ["gates-of-controls", "my-shapes-fid", "my-shapes-map-fid", *tokens]
     assert [path.name for path in written] == [f"figure-{name}.svg" for name in names]
     assert all(path.read_text().startswith("<svg") for path in written)
+
+
+def at_conditions() -> SettingFound:
+    """Two arms and two seeds: a loss at two noise levels, and a share in two groups of captions."""
+    levels = (at("held_out_loss", "t=0.05"), at("held_out_loss", "t=0.95"))
+    names = ("held_out_loss", *levels, at("agreement_kind", "few words"), at("agreement_kind", "many words"))
+    measured = [
+        Measured(arm, seed, 100, {name: Value(level + seed + place, 0, 99, "p") for place, name in enumerate(names)})
+        for level, arm in enumerate(ARMS, start=10)
+        for seed in (0, 1)
+    ]
+    return SettingFound(Setting("mine", "demo", dict.fromkeys(ARMS, Arm()), Protocol()), tuple(measured), {}, frozenset(), ())
+
+
+def test_noise_levels_are_a_curve_and_groups_stand_beside_each_other() -> None:
+    found = at_conditions()
+    assert found.metrics == ["held_out_loss"]
+    assert found.conditions == {"held_out_loss": ["t=0.05", "t=0.95"], "agreement_kind": ["few words", "many words"]}
+    assert [each.name for each in metric_charts(found)] == ["mine held_out_loss"]
+    levels, groups = (each.chart for each in condition_charts(found))
+    assert isinstance(levels, Plot) and isinstance(groups, Forest)
+    assert [(each.name, list(each.x), list(each.y)) for each in levels.series] == [
+        (ARMS[0], [0.05, 0.95], [11.5, 12.5]),
+        (ARMS[1], [0.05, 0.95], [12.5, 13.5]),
+    ]
+    assert [(row.name, row.mean) for row in groups.rows] == [
+        (f"few words: {ARMS[0]}", 13.5),
+        (f"few words: {ARMS[1]}", 14.5),
+        (f"many words: {ARMS[0]}", 14.5),
+        (f"many words: {ARMS[1]}", 15.5),
+    ]
+    assert condition_charts(setting()) == []
+
+
+def test_metrics_at_conditions_have_tables_of_their_own_and_can_be_expected() -> None:
+    expected = Expectation(ARMS[0], ARMS[1], at("agreement_kind", "few words"), "higher")
+    missing = Expectation(ARMS[0], ARMS[1], at("agreement_kind", "no words"), "higher")
+    study = Study("one", "One", "nothing", "?", "!", (expected, missing))
+    found = StudyFound(study, "tiny", (at_conditions(),))
+    (finding,) = found.findings
+    assert finding.text().startswith("kind, few words, 0.9, 0.95 against 0.9, 0.99 (expected higher): higher in 0 of 2 seeds")
+    assert words_of(at("agreement_kind", "few words")).better == "higher"
+    lines = markdown_of(found).splitlines()
+    assert "| arm | seeds | held-out loss |" in lines
+    assert lines[lines.index("Of kind:") + 2] == "| arm | few words | many words |"
+    assert lines[lines.index("Of held-out loss:") + 2] == "| arm | t=0.05 | t=0.95 |"

@@ -10,18 +10,23 @@ import torch
 
 from open_ldm.commands.dry_run import assumed_facts
 from open_ldm.commands.evaluate.config import EvaluationConfig
+from open_ldm.controls.gate import PowerCosineGate
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.events import duration
 from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.runs.catalogue import editions
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sources.loader import DataConfig, open_data
+from open_ldm.sources.shapes import ShapesConfig
+from open_ldm.sources.shrunk import ShrunkConfig
+from open_ldm.studies.agreement import captions_of_lengths, captions_to_check
 from open_ldm.studies.catalogue import STUDIES, study_of
 from open_ldm.studies.choice import Choice
 from open_ldm.studies.cost import SUSTAINED_TFLOPS, cost_of
 from open_ldm.studies.jobs import jobs_of
-from open_ldm.studies.measure import captions_to_check, extractor_settings
-from open_ldm.studies.study import SCALES, Study
+from open_ldm.studies.measure import extractor_settings
+from open_ldm.studies.results import condition_of
+from open_ldm.studies.study import SCALES, Expectation, Study
 
 TRAINED = [study for study in STUDIES.values() if study.scales]
 DRAWN = [study for study in STUDIES.values() if study.figures is not None]
@@ -81,7 +86,7 @@ def test_every_arm_is_a_recipe_at_every_scale(study: Study) -> None:
             EvaluationConfig.model_validate({"metrics": setting.protocol.metrics, "extractors": settings})
             for name in setting.arms:
                 assert setting.arms[setting.run_of(name)].run is None
-    assert {each for one in study.expectations for each in (one.arm, one.against)} <= arms
+    assert {each for one in study.expectations for each in one.arms} <= arms
 
 
 @pytest.mark.parametrize("scale", ["small", "paper"])
@@ -110,8 +115,10 @@ def test_captions_to_check_have_only_words_of_the_training(study: Study) -> None
         for setting in study.settings(scale):
             data = next(iter(jobs_of(study, setting, OUT, Choice(seeds=1)))).recipe.data
             if setting.protocol.agreement:
-                asked = captions_to_check(data, setting.protocol.agreement)
-                assert len(asked) == setting.protocol.agreement and set(" ".join(asked).split()) <= words_of(data)
+                count, groups = setting.protocol.agreement, setting.protocol.by_length.values()
+                asked = [captions_of_lengths(data, words, count) for words in groups] or [captions_to_check(data, count)]
+                assert {len(captions) for captions in asked} == {count}
+                assert {word for captions in asked for word in " ".join(captions).split()} <= words_of(data)
 
 
 def test_arms_differ_in_what_they_say() -> None:
@@ -163,6 +170,37 @@ def test_five_architectures_under_one_recipe_differ_in_the_denoiser_alone(scale:
     assert most == 5
 
 
+@pytest.mark.parametrize("study", ["architectures", "control-parametrisation"])
+def test_photographs_show_what_the_gate_keeps_out(study: str) -> None:
+    """The size goes with classes that no condition tells apart; a control that is ignored does not win."""
+    (setting,) = (each for each in study_of(study).settings("small") if each.name == "photographs")
+    asked = [each["kind"] for each in setting.protocol.metrics if not isinstance(each, str)]
+    assert {"coarse_change", "control_effect", "held_out_loss"} <= set(asked) and "fid" in setting.protocol.metrics
+    for job in jobs_of(study_of(study), setting, OUT, Choice(seeds=1)):
+        source = job.recipe.data.source
+        assert isinstance(source, ShrunkConfig) and source.entangle is not None
+        assert source.entangle.by == "class" and source.entangle.strength > 0.9
+        assert source.told is not None and sorted(source.told) == ["animal", "vehicle"]
+
+
+def test_every_arm_of_the_photographs_of_the_architectures_is_judged() -> None:
+    study = study_of("architectures")
+    (setting,) = (each for each in study.settings("small") if each.name == "photographs")
+    jobs = {job.arm: job.recipe for job in jobs_of(study, setting, OUT, Choice(seeds=1))}
+    assert setting.seeds == 3 and list(jobs) == ["dit, baseline", "dit, improved", "mmdit, baseline", "mmdit, improved"]
+    for kind in ("dit", "mmdit"):
+        arm, baseline = f"{kind}, improved", f"{kind}, baseline"
+        for metric in ("coarse_change", "fid", "held_out_loss"):
+            assert Expectation(arm, baseline, metric) in study.expectations
+        for against in (0, baseline):
+            assert Expectation(arm, against, "control_effect", "higher") in study.expectations
+        (size,) = (one for one in jobs[arm].conditioning.controls if one.kind == "original_size")
+        assert size.gate == PowerCosineGate(alpha=2)
+        entangled = load_recipe("cifar10-entangled-baseline").conditioning
+        assert jobs[baseline].conditioning == entangled
+        assert jobs[arm].training == jobs[baseline].training
+
+
 def test_published_architectures_are_sampled_as_published() -> None:
     setting = study_of("architectures").settings("paper")[0]
     for name, arm in setting.arms.items():
@@ -182,6 +220,19 @@ def test_the_arms_of_the_size_grid_differ_in_the_gate_alone(scale: str) -> None:
             for one, other in zip(baseline.conditioning.controls, improved.conditioning.controls, strict=True):
                 assert one.model_dump(exclude={"gate"}) == other.model_dump(exclude={"gate"})
                 assert (one.gate == other.gate) == (one.kind != "original_size")
+
+
+def test_short_and_long_captions_are_trained_and_those_between_are_asked_for() -> None:
+    (setting,) = (each for each in study_of("text-padding").settings("small") if each.name == "lengths")
+    job = next(iter(jobs_of(study_of("text-padding"), setting, OUT, Choice(seeds=1))))
+    source = job.recipe.data.source
+    assert isinstance(source, ShapesConfig)
+    trained, groups = set(source.caption_lengths), setting.protocol.by_length
+    assert {1, 20} <= trained
+    for name, words in groups.items():
+        assert (set(words) <= trained) != ("untrained" in name)
+        assert "untrained" not in name or trained.isdisjoint(words)
+    assert {condition_of(each.metric)[1] for each in study_of("text-padding").expectations} - {""} <= {*groups, "t=0.95"}
 
 
 def test_the_paper_scale_of_the_captions_is_ddpm_with_50_ddim_steps() -> None:

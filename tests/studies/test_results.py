@@ -12,9 +12,9 @@ from scipy import stats
 
 from open_ldm.core.errors import ConfigError
 from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
-from open_ldm.studies.found import Finding, SettingFound
+from open_ldm.studies.found import Finding, SettingFound, StudyFound
 from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds, read_measured, t95, write_measured
-from open_ldm.studies.study import Arm, Expectation, Protocol, Setting
+from open_ldm.studies.study import Arm, Expectation, Protocol, Setting, Study
 
 EXPECTED = Expectation("new", "old", "fid")
 
@@ -105,6 +105,32 @@ def test_a_floor_above_half_of_the_difference_decides_nothing(floor: float, verd
     assert found.floor == floor and found.verdict == verdict
     assert ("the floor 0.11 is above half of the difference" in found.text()) == (verdict == "undecided")
     assert setting.finding(EXPECTED).floor is None and found.difference is not None and found.difference.high < 0
+
+
+def test_a_number_stands_for_an_arm_that_has_it_in_every_seed() -> None:
+    rows = {("new", 0): 1.0, ("new", 1): 2.0, ("new", 2): 3.0, ("old", 0): 9.0}
+    measured = [
+        Measured(arm, seed, 1, {"control_effect": Value(value, value, value, "p")}) for (arm, seed), value in rows.items()
+    ]
+    setting = Setting("s", "r", {"old": Arm(), "new": Arm()}, Protocol())
+    above = SettingFound(setting, tuple(measured), {}, frozenset(), ())
+    effect = Expectation("new", 0, "control_effect", "higher")
+    found = above.finding(effect)
+    assert found.difference == over_seeds(list(above.at_end("new", "control_effect").values()))
+    assert found.difference is not None and found.difference.low < 0
+    assert "new against 0 (expected higher): higher in 3 of 3 seeds, difference 2 [" in found.text()
+    assert found.text().endswith("over seeds; undecided") and found.relative is None
+    assert above.finding(Expectation("new", 2.5, "control_effect", "higher")).seeds_as_claimed == 1
+    study = Study("a", "b", "c", "d", "e", (effect, Expectation("gone", 0, "control_effect")), {"tiny": [setting]})
+    assert [each.expectation for each in StudyFound(study, "tiny", (above,)).findings] == [effect]
+
+
+@pytest.mark.parametrize(("floor", "verdict"), [(0.1, "supported"), (0.3, "undecided")])
+def test_a_number_has_no_floor_of_its_own(floor: float, verdict: str) -> None:
+    values = {"content_change": Value(0.5, 0.4, 0.6, "p"), "content_change_floor": Value(floor, 0, 1, "p")}
+    setting = SettingFound(Setting("s", "r", {"new": Arm()}, Protocol()), (Measured("new", 0, 1, values),), {}, frozenset(), ())
+    found = setting.finding(Expectation("new", 0, "content_change", "higher"))
+    assert found.floor == floor and found.verdict == verdict
 
 
 def test_a_claim_of_higher_turns_the_verdict() -> None:

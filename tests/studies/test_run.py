@@ -22,6 +22,7 @@ from open_ldm.studies.choice import Choice
 from open_ldm.studies.found import METRICS, StudyFound
 from open_ldm.studies.jobs import jobs_of
 from open_ldm.studies.measure import read_strip
+from open_ldm.studies.results import at
 from open_ldm.studies.run import Runner
 from tests.run_folder.test_report import Page
 from tests.studies.small import FIT, small_study, told
@@ -118,6 +119,11 @@ def test_every_metric_is_measured_and_the_claim_stands_beside_the_finding(page_o
     (setting,) = both.settings
     wanted = {"fid", "kid", "control_influence", "held_out_loss", "agreement", "attention_padding"}
     assert wanted <= set(setting.metrics)
+    losses = [setting.summary("late", at("held_out_loss", level)) for level in setting.conditions["held_out_loss"]]
+    mean = setting.summary("late", "held_out_loss")
+    assert len(losses) == 10 and mean is not None
+    assert sum(each.mean for each in losses if each is not None) / 10 == pytest.approx(mean.mean, rel=1e-6)
+    assert "held-out loss by noise level" in page_of_both
     (finding,) = both.findings  # that of the CLIP score has no numbers
     one, other = (setting.summary(arm, "control_influence") for arm in ("late", "constant"))
     assert one is not None and other is not None and finding.difference is not None

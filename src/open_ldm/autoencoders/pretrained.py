@@ -14,7 +14,7 @@ from torch import Tensor
 from open_ldm.autoencoders.channels import with_channels
 from open_ldm.autoencoders.signed import check_signed
 from open_ldm.core.config import Config
-from open_ldm.core.device import DTYPES
+from open_ldm.core.device import DTYPES, multiplies_bf16
 from open_ldm.core.errors import ConfigError
 from open_ldm.core.extras import need
 from open_ldm.core.files import relative_path_hint
@@ -54,7 +54,8 @@ class PretrainedConfig(Config):
             counted without loading the autoencoder; `factor` likewise.
         factor: Pixels per latent along each side.
         dtype: Of convolutions; parameters and latents stay float32. Its latents differ, so a cache of another one is another
-            cache. Published autoencoders overflow fp16 unless they were made for it.
+            cache. Published autoencoders overflow fp16 unless they were made for it. `auto` is settled when a run or a cache
+            begins (runs/autoencoder_format.py), and what it settled on stands in the run's recipe.
     """
 
     kind: str
@@ -62,7 +63,7 @@ class PretrainedConfig(Config):
     subfolder: str = ""
     channels: int = Field(default=4, ge=1)
     factor: int = Field(default=8, ge=1)
-    dtype: Literal["float32", "bf16", "fp16"] = "float32"
+    dtype: Literal["float32", "bf16", "fp16", "auto"] = "float32"
 
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -75,7 +76,10 @@ class PretrainedConfig(Config):
 
 
 class Pretrained:
-    """A frozen autoencoder of diffusers, with float32 parameters on `device`; on a card they are channels-last.
+    """A frozen autoencoder of diffusers, with float32 parameters on `device`, channels-last but for float32 on a CPU.
+
+    Where bf16 would be emulated it decodes in float32: pictures may be sampled on another device than the run's, and no latent
+    depends on the decoder.
 
     An autoencoder of one channel also takes RGB pictures, by `with_channels`, and gives its grey as 3 equal channels.
     """
@@ -90,11 +94,19 @@ class Pretrained:
                 needed=f"{config.channels} channels and factor {config.factor}, as the recipe states",
                 fix=f"autoencoder.channels={actual[0]} autoencoder.factor={actual[1]}",
             )
+        if config.dtype == "auto":
+            raise ConfigError(
+                "autoencoder.dtype=auto is settled where a run or a cache begins",
+                needed="a format by name here",
+                fix="autoencoder.dtype=float32",
+            )
         self.channels, self.factor = actual
         self.network = network.to(device).eval().requires_grad_(False)
-        if device.type != "cpu":  # there it would change the last bits of caches that exist
-            self.network.to(memory_format=torch.channels_last)
         self.dtype, self._pixels_at_once = DTYPES[config.dtype], pixels_at_once(device)
+        if device.type != "cpu" or self.dtype != torch.float32:  # there it would change the last bits of caches that exist
+            self.network.to(memory_format=torch.channels_last)
+        emulated = self.dtype == torch.bfloat16 and not multiplies_bf16(device)
+        self._decoding = torch.float32 if emulated else self.dtype
 
     @property
     def picture_channels(self) -> int:
@@ -114,23 +126,24 @@ class Pretrained:
     def encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply `encode` to images with the channels that the network reads, a few pictures at a time."""
         images = with_channels(images, self.picture_channels)
-        with self._autocast(images):
+        with _autocast(images, self.dtype):
             return self._in_portions(encode, images, images.shape[2] * images.shape[3]).float()
 
     @torch.no_grad()
     def decode(self, raw_latents: Tensor) -> Tensor:
         """Decode raw latents to images in about [-1, 1]: [B, N, H, W] as the network gives them, with grey as RGB."""
         pixels_each = raw_latents.shape[2] * raw_latents.shape[3] * self.factor**2
-        with self._autocast(raw_latents):
+        with _autocast(raw_latents, self._decoding):
             images = self._in_portions(lambda portion: self.network.decode(portion).sample, raw_latents, pixels_each).float()
         return with_channels(images, 3) if images.shape[1] == 1 else images
-
-    def _autocast(self, tensor: Tensor) -> torch.autocast:
-        return torch.autocast(tensor.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def _in_portions(self, compute: Callable[[Tensor], Tensor], batch: Tensor, pixels_each: int) -> Tensor:
         """Return compute(batch), a few pictures at a time, so that memory does not grow with the batch."""
         return torch.cat([compute(portion) for portion in torch.split(batch, max(1, self._pixels_at_once // pixels_each))])
+
+
+def _autocast(tensor: Tensor, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(tensor.device.type, dtype, enabled=dtype != torch.float32)
 
 
 def pixels_at_once(device: torch.device) -> int:

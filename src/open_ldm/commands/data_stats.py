@@ -12,6 +12,7 @@ from open_ldm.core.device import set_up_machine
 from open_ldm.core.events import Progress
 from open_ldm.data.health import Health
 from open_ldm.data.sample import Batch
+from open_ldm.runs.autoencoder_format import settle_format
 from open_ldm.runs.build import measure_latent_stats
 from open_ldm.runs.encoders import load_autoencoder
 from open_ldm.runs.ordering import order_of
@@ -82,9 +83,10 @@ def report_latents(recipe: Recipe, silent: bool = False) -> LatentReport:
             health.check()
             progress.update(done)
 
+        measured, _ = settle_format(measured, source, machine, writes=False)
         buckets = buckets_of(recipe.transform, source)
         order = order_of(recipe, source, buckets)
-        stats = measure_latent_stats(measured, source, load_autoencoder(recipe, None, machine), machine, order, count)
+        stats = measure_latent_stats(measured, source, load_autoencoder(measured, None, machine), machine, order, count)
     path = getattr(recipe.autoencoder, "location", "")
     name = f"{recipe.autoencoder.kind} {path}".strip()
     return LatentReport(name, source.summary.sentence(), how.pictures, stats)

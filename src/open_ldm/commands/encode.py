@@ -16,7 +16,7 @@ from open_ldm.core.counted import counted
 from open_ldm.core.device import choose_device
 from open_ldm.core.distributed import World
 from open_ldm.core.errors import ConfigError, DataError
-from open_ldm.core.events import duration
+from open_ldm.core.events import Progress, duration
 from open_ldm.core.overrides import apply_overrides
 from open_ldm.core.shown import ShownAsText
 from open_ldm.core.signals import StopRequest
@@ -27,6 +27,7 @@ from open_ldm.encoded.cache.cache import Cache
 from open_ldm.encoded.cache.verify import Checked, check_entries
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.own_folder import require_no_run
+from open_ldm.runs.autoencoder_format import settle_format
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.cache_filler import CacheFiller, build_cache, read_content_hash
 from open_ldm.runs.cached_source import remember_source
@@ -172,6 +173,10 @@ def _encode(
     source = open_data(recipe.data, captions=recipe.conditioning.reads_captions)
     seen = survey_for(recipe.conditioning.controls, source)
     facts = read_facts(recipe, source, seen)
+    recipe, told = settle_format(recipe, source, machine, world, stop, silent=silent)
+    with Progress(1, silent=silent or not world.leads) as progress:
+        for line in told:
+            progress.say(line)
     encoders = load_encoders(recipe, source, facts, machine)  # what does not fit is said before all pictures are read
     pictures = read_content_hash(source, stop, world, silent=silent)
     buckets = buckets_of(recipe.transform, source, world)

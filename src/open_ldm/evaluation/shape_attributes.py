@@ -97,16 +97,13 @@ class AgreementShares:
 
 def read_shapes(pixels: Tensor) -> list[SeenShape]:
     """Find the shapes that pixels (uint8 [3, H, W], RGB) show, from left to right. Made for sides of 32 px and more."""
-    rgb = pixels.permute(1, 2, 0).numpy().astype(np.float64)
-    frame = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
-    background = np.median(frame, axis=0)
-    share, nearest = _mixtures(rgb, background)
-    shapes = []
-    for region in _regions(share >= 0.5):
-        for part in _parts(region, nearest):
-            if part.mean() >= _SMALLEST_AREA:
-                shapes.append(_describe(rgb, part, share))
-    return sorted(shapes, key=lambda shape: shape.x)
+    rgb, share, regions = _seen(pixels)
+    return sorted((_describe(rgb, region, share) for region in regions), key=lambda shape: shape.x)
+
+
+def shape_regions(pixels: Tensor) -> list[Mask]:
+    """Find where the shapes lie that `read_shapes` reads off pixels (uint8 [3, H, W], RGB): a mask [H, W] of each."""
+    return _seen(pixels)[2]
 
 
 def agreement(pixels: Tensor, shapes: Sequence[ShapeWords], *, mirrored: bool = False) -> Agreement:
@@ -145,6 +142,16 @@ def _compare(seen: Sequence[SeenShape], said: Sequence[ShapeWords], mirrored: bo
         size=all(shape.size == words.size for shape, words in pairs),
         count=count,
     )
+
+
+def _seen(pixels: Tensor) -> tuple[Floats, Floats, list[Mask]]:
+    """Colours [H, W, 3], share of colour of each pixel [H, W], and the regions that are large enough for a shape."""
+    rgb = pixels.permute(1, 2, 0).numpy().astype(np.float64)
+    frame = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
+    background = np.median(frame, axis=0)
+    share, nearest = _mixtures(rgb, background)
+    parts = (part for region in _regions(share >= 0.5) for part in _parts(region, nearest))
+    return rgb, share, [part for part in parts if part.mean() >= _SMALLEST_AREA]
 
 
 def _mixtures(rgb: Floats, background: Floats) -> tuple[Floats, np.ndarray[Any, np.dtype[np.intp]]]:

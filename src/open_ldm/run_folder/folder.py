@@ -40,6 +40,7 @@ class RunFolder:
         health: Bad samples by reason.
         exit: How the last process ended.
         report: The page for people.
+        vae: The autoencoder in diffusers' format, in a folder that `pack_model` made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,6 +49,7 @@ class RunFolder:
         self.events, self.exit = path / "events.jsonl", path / "exit.json"
         self.checkpoints, self.stages, self.samples = path / "checkpoints", path / "stages", path / "samples"
         self.averages = path / "averages"
+        self.vae = path / "vae"
         self.transfer, self.data, self.health = path / "transfer.json", path / "data.json", path / "health.json"
         self._lock: int | None = None
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from open_ldm.autoencoders import latent_shape
+from open_ldm.autoencoders.pretrained import PretrainedConfig
 from open_ldm.checkpoints.checkpoint import FOR_SAMPLING, Checkpoint, CheckpointFolder, load_checkpoint
-from open_ldm.checkpoints.names import is_checkpoint
+from open_ldm.checkpoints.names import is_checkpoint, run_folder_of
 from open_ldm.conditioning import ConditionInputs
 from open_ldm.core.device import DeviceName, Machine, set_up_machine
 from open_ldm.core.errors import CheckpointError, ConfigError
@@ -81,7 +82,10 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A run's averaged model alone, in evaluation mode, without autoencoder or text encoder."""
+    """A run's averaged model alone, in evaluation mode, without autoencoder or text encoder.
+
+    The recipe is the run's, but names the autoencoder that lies in the run's own folder where one does.
+    """
 
     recipe: Recipe
     known: Knowledge
@@ -107,6 +111,7 @@ def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
     """
     checkpoint, problems = load_run_checkpoint(path)
     recipe = parsed(recipe_from, checkpoint.content["recipe"], f"{checkpoint.path.name}/MANIFEST.json")
+    recipe = _with_packed_autoencoder(recipe, RunFolder(run_folder_of(path)).vae)
     known = Knowledge.from_json(checkpoint.content)
     machine = set_up_machine(device, recipe.training.dtype)
     model = build_model(recipe.model_spec(known.facts), recipe.training.seed)
@@ -118,6 +123,13 @@ def load_model(path: Path, device: DeviceName = "auto") -> LoadedModel:
     write_out_up_to(model, written_out_of(checkpoint.content.get("fingerprint", {})))
     model = model.to(machine.device).compute_in(machine.compute_dtype).eval().requires_grad_(False)
     return LoadedModel(recipe, known, model, int(checkpoint.content["samples_seen"]), machine, tuple(problems))
+
+
+def _with_packed_autoencoder(recipe: Recipe, vae: Path) -> Recipe:
+    if not isinstance(recipe.autoencoder, PretrainedConfig) or not vae.is_dir():
+        return recipe
+    here = recipe.autoencoder.model_copy(update={"path": str(vae), "subfolder": ""})
+    return recipe.model_copy(update={"autoencoder": here})
 
 
 def load_run(path: Path, device: DeviceName = "auto") -> LoadedRun:

@@ -16,6 +16,7 @@ from open_ldm.data.survey import DataSurvey
 from open_ldm.encoded.labels import vanished_classes
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.model.spec import DataFacts
+from open_ldm.runs.autoencoder_format import settle_format
 from open_ldm.runs.batches import Batches, cached_batches, live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.cached_source import CachedSource, from_latents, open_training_data
@@ -32,7 +33,7 @@ class Opened:
     """Data and encoders of a run, the same for every process.
 
     Attributes:
-        recipe: With the order of its samples filled in.
+        recipe: With the order of its samples and the format of its autoencoder filled in.
         order: That order, and why.
         source: The pictures.
         seen: What a look at them found.
@@ -60,7 +61,7 @@ def open_run(
     """Open the data of a run, and say on the way what is waited for.
 
     Args:
-        recipe: Settled but for the order of its samples.
+        recipe: Settled but for the order of its samples and the format of its autoencoder.
         start: What the weights come from; None where they are random.
         context: Folder, machine and processes.
         saved: The manifest of the checkpoint that the run goes on from: it keeps what it knew, so that new pictures move
@@ -76,6 +77,8 @@ def open_run(
     health = count_bad_samples(context.folder.health, source, seen.bad, writes=world.leads)
     before = None if saved is None else Knowledge.from_json(saved)
     facts = read_facts(recipe, source, seen, before.facts if before else None, start.settings.spec.facts if start else None)
+    of_start = start.settings.spec.facts.autoencoder if start else None
+    recipe, told = settle_format(recipe, source, context.machine, world, context.stop, of_start=of_start, silent=silent)
     loading = "loading the autoencoder and the text encoder"
     encoders = slow(loading, load_encoders, recipe, source, facts, context.machine)
     facts = encoders.sign(facts)
@@ -83,7 +86,7 @@ def open_run(
     batches = _batches(recipe, source, facts, encoders, seen.buckets, health, context, silent=silent)
     known = Knowledge(facts, slow("measuring latents", batches.stats_of_all, world) if before is None else before.stats)
     gone = vanished_classes(facts.class_names, source.class_names)
-    notes = (*from_latents(source), *gone, *seen.few(recipe.training.batch_size))
+    notes = (*told, *from_latents(source), *gone, *seen.few(recipe.training.batch_size))
     if remembered and recipe.evaluation is not None:
         notes += ("evaluation: samples are not measured on the way, since the training pictures are not at hand",)
     return Opened(recipe, order, source, seen, health, encoders, batches, known, notes)

@@ -13,6 +13,7 @@ from open_ldm.model.diffusion import DiffusionModel
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder
 from open_ldm.run_folder.recipe_schema import begun_clocks, begun_order
+from open_ldm.runs.autoencoder_format import begun_format
 from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.load import load_run_checkpoint
 from open_ldm.runs.recipe import Recipe, recipe_from
@@ -97,7 +98,8 @@ def settle_for_folder(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, Starti
     """
     if (begun := begun_settings(folder)) is not None:
         before = parsed(recipe_from, *begun)
-        recipe = recipe.model_copy(update={"data": begun_order(recipe.data, before.data)})
+        format_kept = begun_format(recipe.autoencoder, before.autoencoder)
+        recipe = recipe.model_copy(update={"data": begun_order(recipe.data, before.data), "autoencoder": format_kept})
         if "recipe_schema" not in begun[0]:
             clocks = begun_clocks(recipe.conditioning, before.conditioning)
             recipe = recipe.model_copy(update={"conditioning": clocks})

@@ -23,6 +23,7 @@ from open_ldm.denoisers.attention_switch import write_out_up_to
 from open_ldm.model.knowledge import Knowledge
 from open_ldm.run_folder.folder import RunFolder, nothing_left_if_nothing_began
 from open_ldm.run_folder.recipe_schema import GOES_ON_BY_TIME
+from open_ldm.runs.autoencoder_format import note_on_begun
 from open_ldm.runs.batches import Batches
 from open_ldm.runs.begun import begun_settings, parsed
 from open_ldm.runs.build import build_generator, build_trainer
@@ -84,6 +85,7 @@ def train(
     with world_of(recipe).sharing_errors():
         settled, start = settle_for_folder(recipe, RunFolder(out))
     notes = [*notes, *([GOES_ON_BY_TIME] if settled.conditioning != recipe.conditioning else [])]
+    notes += note_on_begun(recipe.autoencoder, settled.autoencoder)
 
     def body(context: RunContext) -> TrainingResult:
         return _trained(settled, start, context, notes, silent=silent or not context.world.leads, command=command)

@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_ldm.core.config import Config
 from open_ldm.core.later_settings import without_defaults
-from open_ldm.core.seeds import key
 from open_ldm.data.entangle import EntangleShapesConfig, RangePart, ViewPreference
 from open_ldm.data.sample import BadPicture, IndexHashes, Sample, SourceSummary
+from open_ldm.data.shape_wordings import LONGEST, captions_of_length
 from open_ldm.data.shape_words import COLOURS, HELD_OUT, KINDS, PLACES, SIZES, Colour, ShapeWords, Size, Told, write_caption
+from open_ldm.sources.shape_draws import Draws
 from open_ldm.sources.shape_painting import DrawnShape, Scene, draw
 
 _EXTENTS: dict[Size, tuple[float, float]] = {"small": (0.3, 0.34), "large": (0.44, 0.5)}
@@ -27,8 +28,6 @@ _DRAWING = 3
 """Number of the rule that paints the pictures; part of the fingerprint."""
 _FIRST_SETTINGS = ("kind", "length", "seed", "two_shapes", "split")
 """The others came later: at their defaults they are not written, so that fingerprints stay."""
-
-T = TypeVar("T")
 
 
 class ShapesConfig(Config):
@@ -49,6 +48,8 @@ class ShapesConfig(Config):
         background: Range of its grey level.
         untold: What captions and classes do not tell: any of size, colour, kind and place.
         told_too: Every picture has a second caption that tells everything; one of the two is drawn for each view.
+        caption_lengths: Numbers of words, 1 to 20. Every picture of one shape then has captions of each of them in the place of
+            the usual sentence, and one of all is drawn for each view (data/shape_wordings.py).
         entangle: What about a picture depends on its first shape (data/entangle.py); null leaves all of it independent.
     """
 
@@ -65,6 +66,7 @@ class ShapesConfig(Config):
     background: tuple[int, int] = (222, 252)
     untold: tuple[Told, ...] = ()
     told_too: bool = False
+    caption_lengths: tuple[Annotated[int, Field(ge=1, le=LONGEST)], ...] = ()
     entangle: EntangleShapesConfig | None = None
 
     @property
@@ -94,10 +96,10 @@ class ShapesConfig(Config):
 
     @model_validator(mode="after")
     def _colours_suffice(self) -> ShapesConfig:
-        for name in ("colours", "untold"):
-            words = getattr(self, name)
-            if len(set(words)) != len(words):
-                raise ValueError(f"{name}={list(words)}; needed: each word once")
+        for name in ("colours", "untold", "caption_lengths"):
+            given = getattr(self, name)
+            if len(set(given)) != len(given):
+                raise ValueError(f"{name}={list(given)}; needed: each of them once")
         needed = 2 if self.two_shapes else 1  # the two shapes of a picture differ in colour
         if len({colour for colour, _ in self.pairs}) < needed:
             why = "two_shapes above 0 needs two colours" if needed == 2 else "no combination is left"
@@ -108,6 +110,8 @@ class ShapesConfig(Config):
     def _something_is_untold(self) -> ShapesConfig:
         if self.told_too and not self.untold:
             raise ValueError("told_too with captions that tell everything; needed: untold, such as [colour]")
+        if self.caption_lengths and (self.two_shapes or self.untold):
+            raise ValueError("caption_lengths needs two_shapes=0 and no untold: its short captions leave out facts themselves")
         return self
 
     @model_validator(mode="after")
@@ -236,6 +240,8 @@ class ShapesSource:
         return self._captions(self.words_of(index))
 
     def _captions(self, shapes: Sequence[ShapeWords]) -> tuple[str, ...]:
+        if lengths := self.config.caption_lengths:
+            return tuple(caption for words in lengths for caption in captions_of_length(shapes[0], words))
         gappy = write_caption(shapes, self.config.untold)
         return (gappy, write_caption(shapes)) if self.config.told_too else (gappy,)
 
@@ -251,7 +257,7 @@ class ShapesSource:
 
     def words_of(self, index: int) -> tuple[ShapeWords, ...]:
         """Decide what picture `index` shows, in words, which cost a fraction of its scene."""
-        draws = _Draws(self.config.seed, index)
+        draws = Draws(self.config.seed, index)
         place = draws.one_of("place", PLACES)
         first = self._words(draws, "first", self._pairs, place)
         if not self.config.two_shapes or draws.between("count", 0, 1) >= self.config.two_shapes:
@@ -259,19 +265,19 @@ class ShapesSource:
         others = [pair for pair in self._pairs if pair[0] != first.colour]
         return first, self._words(draws, "second", others, PLACES[1 - PLACES.index(place)])
 
-    def _words(self, draws: _Draws, which: str, pairs: list[tuple[str, str]], place: str) -> ShapeWords:
+    def _words(self, draws: Draws, which: str, pairs: list[tuple[str, str]], place: str) -> ShapeWords:
         return ShapeWords(*draws.one_of(f"{which} pair", pairs), draws.one_of(f"{which} size", self._sizes), place)
 
     def scene(self, index: int) -> Scene:
         """Decide what picture `index` shows, without painting it."""
-        draws, words = _Draws(self.config.seed, index), self.words_of(index)
-        height, width = _picture_size(draws, self._short_side(draws, words[0]), self.config.longest_aspect)
+        draws, words = Draws(self.config.seed, index), self.words_of(index)
+        height, width = draws.picture_size(self._short_side(draws, words[0]), self.config.longest_aspect)
         count = len(words)
         shapes = [self._shape(draws, "first", words[0], count, (height, width))]
         shapes += [self._shape(draws, "second", other, count, (height, width)) for other in words[1:]]
         return Scene(height, width, round(draws.between("background", *self.config.background)), tuple(shapes))
 
-    def _short_side(self, draws: _Draws, first: ShapeWords) -> int:
+    def _short_side(self, draws: Draws, first: ShapeWords) -> int:
         low, high = self.config.short_side_px
         drawn = draws.between("short side", 0, 1)
         part, entangle = self._parts[first.colour, first.kind, first.place], self.config.entangle
@@ -280,7 +286,7 @@ class ShapesSource:
         side: float = low * (high / low) ** drawn
         return round(side)
 
-    def _shape(self, draws: _Draws, which: str, words: ShapeWords, count: int, size: tuple[int, int]) -> DrawnShape:
+    def _shape(self, draws: Draws, which: str, words: ShapeWords, count: int, size: tuple[int, int]) -> DrawnShape:
         extent = draws.between(f"{which} extent", *self._extents[words.size])
         # Two shapes stay in their halves, for every aspect ratio.
         half_x = extent * min(size) / size[1] / 2
@@ -293,26 +299,3 @@ class ShapesSource:
     def attributes(scene: Scene) -> Mapping[str, Any]:
         """Return the ground truth of a sample."""
         return {"shapes": scene.shapes}
-
-
-class _Draws:
-    """Independent random numbers for one picture, each with its own purpose."""
-
-    def __init__(self, seed: int, index: int) -> None:
-        self._seed, self._index = seed, index
-
-    def between(self, purpose: str, low: float, high: float) -> float:
-        """Draw a number from [low, high), by the purpose."""
-        return low + (high - low) * (key(self._seed, f"shapes {purpose}", self._index) / 2**63)
-
-    def one_of(self, purpose: str, options: list[T] | tuple[T, ...]) -> T:
-        """Draw one of the options, by the purpose."""
-        return options[key(self._seed, f"shapes {purpose}", self._index) % len(options)]
-
-
-def _picture_size(draws: _Draws, short: int, longest: float) -> tuple[int, int]:
-    """Draw (height, width) of a short side: two in five pictures are square, the rest log-uniform up to the longest ratio."""
-    if draws.between("square", 0, 1) < 0.4:
-        return short, short
-    long = round(short * longest ** draws.between("aspect ratio", 0, 1))
-    return (short, long) if draws.one_of("orientation", ("wide", "tall")) == "wide" else (long, short)

@@ -11,7 +11,7 @@ from pathlib import Path
 from open_ldm.pages.charts import Cell, Chart, Forest, Format, HeatMap, Plot, Row, Series
 from open_ldm.pages.figures import save_figure
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
-from open_ldm.studies.results import over_seeds
+from open_ldm.studies.results import at, over_seeds
 from open_ldm.studies.study import Study
 
 
@@ -39,6 +39,17 @@ def metric_charts(found: SettingFound) -> list[StudyChart]:
         on_the_way = len(found.points) > 1 and found.setting.protocol.points > 1
         chart = _over_training(found, metric, title) if on_the_way else _at_the_end(found, metric, title)
         charts.append(StudyChart(f"{found.setting.name} {metric}", chart))
+    return charts
+
+
+def condition_charts(found: SettingFound) -> list[StudyChart]:
+    """Every metric that was measured at conditions: a curve an arm over noise levels, else arm beside arm at each condition."""
+    charts: list[StudyChart] = []
+    for metric, conditions in found.conditions.items():
+        title = words_of(metric).title
+        levels = [each.removeprefix("t=") for each in conditions if each.startswith("t=")]
+        chart = _over_noise(found, metric, title, levels) if levels else _at_conditions(found, metric, title, conditions)
+        charts.append(StudyChart(f"{found.setting.name} {metric} by condition", chart))
     return charts
 
 
@@ -101,13 +112,34 @@ def save_charts(found: StudyFound, out: Path, kind: Format) -> list[Path]:
     """
     charts = declared_charts(found)
     for setting in found.settings:
-        charts += [*curve_charts(setting, found.study), *metric_charts(setting)]
+        charts += [*curve_charts(setting, found.study), *metric_charts(setting), *condition_charts(setting)]
         charts += [*map_charts(setting, found.study.grid), *token_charts(setting)]
     files: list[Path] = []
     for each in charts:
         files.append(out / f"figure-{re.sub('[^A-Za-z0-9]+', '-', each.name).strip('-')}.{kind}")
         save_figure(files[-1], each.chart)
     return files
+
+
+def _over_noise(found: SettingFound, metric: str, title: str, levels: Sequence[str]) -> Plot:
+    series: list[Series] = []
+    for arm in found.arms:
+        measured = [(float(level), found.summary(arm, at(metric, f"t={level}"))) for level in levels]
+        there = [(level, one) for level, one in measured if one is not None]
+        x, y = [level for level, _ in there], [one.mean for _, one in there]
+        series.append(Series(arm, x, y, band=[(one.low, one.high) for _, one in there]))
+    return Plot(f"{title} by noise level", "noise level t", title, series)
+
+
+def _at_conditions(found: SettingFound, metric: str, title: str, conditions: Sequence[str]) -> Forest:
+    rows: list[Row] = []
+    for condition in conditions:
+        for arm in found.arms:
+            name = at(metric, condition)
+            if (summary := found.summary(arm, name)) is not None:
+                seeds = [value.value for value in found.at_end(arm, name).values()]
+                rows.append(Row(f"{condition}: {arm}", summary.mean, summary.low, summary.high, seeds))
+    return Forest(title, rows)
 
 
 def _at_the_end(found: SettingFound, metric: str, title: str) -> Forest:

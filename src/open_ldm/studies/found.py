@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from open_ldm.commands.choices import members_of
 from open_ldm.commands.evaluate.config import AnyMetric
 from open_ldm.evaluation.metrics.base import MetricWords
 from open_ldm.pages.labels import short_number
-from open_ldm.studies.results import Measured, Summary, Value, difference, over_seeds
+from open_ldm.studies.results import Measured, Summary, Value, condition_of, difference, over_seeds
 from open_ldm.studies.study import Expectation, Setting, Study
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
@@ -38,15 +38,17 @@ METRICS: Mapping[str, MetricWords] = {
 
 
 def words_of(metric: str) -> MetricWords:
-    """Return the words of a metric; its name stands for an unknown one."""
-    return METRICS.get(metric, MetricWords(metric.replace("_", " "), "", ""))
+    """Return the words of a metric, at a condition too; its name stands for an unknown one."""
+    name, condition = condition_of(metric)
+    words = METRICS.get(name, MetricWords(name.replace("_", " "), "", ""))
+    return replace(words, title=f"{words.title}, {condition}", floor="") if condition else words
 
 
 @dataclass(frozen=True)
 class Finding:
     """An expectation compared with the numbers of one setting. `seeds_as_claimed`: in how many seeds the value lay on the side
     that the claim expects; `relative`: the difference over the other arm's value, where that is above 0; `floor`: the larger of
-    both arms' floors, where the metric has one."""
+    both arms' floors, where the metric has one. A number stands for an arm that has it in every seed, without a floor."""
 
     expectation: Expectation
     setting: str
@@ -73,7 +75,8 @@ class Finding:
     def text(self) -> str:
         """One line in words. One seed of training says nothing of another, so its verdict says that it is one."""
         wanted, found = self.expectation, self.difference
-        title = f"{words_of(wanted.metric).title}, {wanted.arm} against {wanted.against} (expected {wanted.expected})"
+        against = wanted.against if isinstance(wanted.against, str) else short_number(wanted.against)
+        title = f"{words_of(wanted.metric).title}, {wanted.arm} against {against} (expected {wanted.expected})"
         if found is None:
             return f"{title}: not measured"
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
@@ -113,10 +116,24 @@ class SettingFound:
 
     @property
     def metrics(self) -> list[str]:
-        """Metrics that some arm has, in the order of `METRICS`, unknown ones last."""
+        """Metrics that some arm has, in the order of `METRICS`, unknown ones last; those at a condition are left out."""
+        return [name for name in self.names if not condition_of(name)[1]]
+
+    @property
+    def names(self) -> list[str]:
+        """All that some arm has, in the order of `METRICS`, and conditions of a metric as they were measured."""
         names = list(dict.fromkeys(name for each in self.measured for name in each.values))
-        order = list(METRICS)
-        return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+        order = {name: place for place, name in enumerate(METRICS)}
+        return sorted(names, key=lambda name: order.get(condition_of(name)[0], len(order)))
+
+    @property
+    def conditions(self) -> dict[str, list[str]]:
+        """Metrics that were measured at conditions -> these conditions."""
+        found: dict[str, list[str]] = {}
+        for metric, condition in map(condition_of, self.names):
+            if condition:
+                found.setdefault(metric, []).append(condition)
+        return found
 
     @property
     def points(self) -> list[int]:
@@ -153,7 +170,11 @@ class SettingFound:
 
     def finding(self, expectation: Expectation) -> Finding:
         """What the numbers say to an expectation."""
-        one, other = (self.at_end(name, expectation.metric) for name in (expectation.arm, expectation.against))
+        one, against = self.at_end(expectation.arm, expectation.metric), expectation.against
+        if isinstance(against, str):
+            other = self.at_end(against, expectation.metric)
+        else:
+            other = {seed: Value(against, against, against, "") for seed in one}
         sign = 1 if expectation.expected == "higher" else -1
         both = set(one) & set(other)
         count = sum(sign * (one[seed].value - other[seed].value) > 0 for seed in both)
@@ -161,7 +182,7 @@ class SettingFound:
         relative = sum(one[seed].value for seed in both) / before - 1 if before > 0 else None
         floors = [
             found.mean
-            for arm in (expectation.arm, expectation.against)
+            for arm in sorted(expectation.arms)
             if (found := self.summary(arm, words_of(expectation.metric).floor)) is not None
         ]
         floor = max(floors, default=None)
@@ -184,12 +205,12 @@ class StudyFound:
 
     @property
     def findings(self) -> list[Finding]:
-        """Every expectation in every setting that has both arms, and where the metric is one of those measured."""
+        """Every expectation in every setting that has its arms, and where the metric is one of those measured."""
         return [
             setting.finding(each)
             for setting in self.settings
             for each in self.study.expectations
             if (setting.measured or setting.requested)
-            and {each.arm, each.against} <= set(setting.setting.arms)
-            and (not setting.measured or each.metric in setting.metrics)
+            and each.arms <= set(setting.setting.arms)
+            and (not setting.measured or each.metric in setting.names)
         ]

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from open_ldm.commands.demo import caption_groups
 from open_ldm.commands.evaluate.config import changed
 from open_ldm.commands.evaluate.evaluate import evaluate_run
 from open_ldm.commands.inspect_tokens import inspect_tokens
@@ -23,19 +22,15 @@ from open_ldm.core.hashes import hash_content
 from open_ldm.core.pictures import grid, save_png, to_pixels
 from open_ldm.core.plain_data import parse_json, to_json
 from open_ldm.data.holdout import PartName
-from open_ldm.data.shape_words import shapes_in
-from open_ldm.evaluation.bootstrap import BootstrapConfig, estimate_share
 from open_ldm.evaluation.features import FeatureConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
-from open_ldm.evaluation.shape_attributes import agreement
 from open_ldm.runs.load import LoadedRun, load_run
 from open_ldm.runs.preview import evenly
 from open_ldm.sampling.generate import SamplingConfig
 from open_ldm.sampling.requests import SampleRequest
-from open_ldm.sources.loader import DataConfig, open_data
-from open_ldm.sources.shapes import ShapesConfig
-from open_ldm.sources.shrunk import ShrunkConfig
-from open_ldm.studies.results import Measured, Value
+from open_ldm.sources.loader import open_data
+from open_ldm.studies.agreement import agreement_with, captions_of_lengths, captions_to_check
+from open_ldm.studies.results import Measured, Value, at
 from open_ldm.studies.study import Arm, Protocol
 
 SHOWN = "shown.png"
@@ -85,10 +80,12 @@ class Evaluator:
         for result in found.results:  # of several extractors the first counts
             one = result.estimate
             values.setdefault(one.name, Value(one.value, one.low, one.high, result.protocol.id))
+        if protocol.noise_levels and found.held_out:
+            values |= _by_noise_level(found.held_out)
         run = load_run(model)
         settings = SamplingConfig.model_validate(changed(run.recipe.sampling.model_dump(mode="json"), sampling))
         if protocol.agreement:
-            values |= _agreement(run, settings, arm.controls, protocol.agreement)
+            values |= self._agreement(run, settings, arm.controls)
         _show(run, settings, arm.controls, protocol, folder)
         tokens = _tokens(model, protocol.tokens)
         if tokens:
@@ -98,30 +95,21 @@ class Evaluator:
             }
         return Measured(name, seed, run.samples_seen, values, dict(found.refused), tokens, self.named(arm))
 
-
-def _agreement(run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str], count: int) -> dict[str, Value]:
-    """Share of pictures that show what their caption says, in all attributes and in colour, kind and place alone."""
-    captions = captions_to_check(run.recipe.data, count)
-    pixels = _sample(run, settings, [SampleRequest(_SEED + i, caption, controls) for i, caption in enumerate(captions)])
-    read = [agreement(one, shapes_in(caption)) for one, caption in zip(pixels, captions, strict=True)]
-    values = {}
-    for name, hits in (
-        ("agreement", [each.all for each in read]),
-        ("agreement_colour", [each.colour for each in read]),
-        ("agreement_kind", [each.kind for each in read]),
-        ("agreement_place", [each.place for each in read]),
-    ):
-        one = estimate_share(name, torch.tensor(hits, dtype=torch.float64), BootstrapConfig())
-        values[name] = Value(one.value, one.low, one.high, f"{len(captions)} captions")
-    return values
+    def _agreement(self, run: LoadedRun, settings: SamplingConfig, controls: Mapping[str, str]) -> dict[str, Value]:
+        """Sample captions and read the pictures back, each group of lengths on its own where the protocol has groups."""
+        data, count = run.recipe.data, self.protocol.agreement
+        groups = {name: captions_of_lengths(data, words, count) for name, words in self.protocol.by_length.items()}
+        values: dict[str, Value] = {}
+        for group, captions in (groups or {"": captions_to_check(data, count)}).items():
+            requests = [SampleRequest(_SEED + i, caption, controls) for i, caption in enumerate(captions)]
+            values |= agreement_with(captions, _sample(run, settings, requests), group)
+        return values
 
 
-def captions_to_check(data: DataConfig, count: int) -> list[str]:
-    """Captions of one shape, evenly from all that such drawings have and then again; any where the data are no drawings."""
-    inner = data.source.of if isinstance(data.source, ShrunkConfig) else data.source
-    drawings = inner if isinstance(inner, ShapesConfig) else ShapesConfig()
-    captions = evenly(caption_groups(drawings)["one shape"], count)
-    return [captions[i % len(captions)] for i in range(count)]
+def _by_noise_level(held_out: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the held-out loss at each time of an evaluation, which keeps no interval of them."""
+    levels = zip(held_out["times"], held_out["levels"], strict=True)
+    return {at("held_out_loss", f"t={time:g}"): Value(loss, loss, loss, "noise level") for time, loss in levels}
 
 
 def _tokens(model: Path, pictures: int) -> dict[str, Any]:

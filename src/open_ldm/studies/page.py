@@ -9,10 +9,18 @@ from pathlib import Path
 
 from open_ldm.core.pictures import grid, png_bytes
 from open_ldm.pages.content import Head, Link, Part, Picture, Table, figure, link_to, render_page
-from open_ldm.studies.charts import StudyChart, curve_charts, declared_charts, map_charts, metric_charts, token_charts
+from open_ldm.studies.charts import (
+    StudyChart,
+    condition_charts,
+    curve_charts,
+    declared_charts,
+    map_charts,
+    metric_charts,
+    token_charts,
+)
 from open_ldm.studies.found import SettingFound, StudyFound, words_of
 from open_ldm.studies.measure import SHOWN, Strip, read_strip, sweep_file
-from open_ldm.studies.table import table_of
+from open_ldm.studies.table import table_at, table_of
 
 PAPER_NOTE = "Not run at this scale here: it builds, and its cost is counted."
 _PLOT_PX = 520
@@ -61,8 +69,10 @@ def page_of(found: StudyFound, path: Path) -> str:
     for setting in found.settings:
         parts += [
             _numbers(setting, path),
+            *_at_conditions(setting),
             _plots(setting, "curves", curve_charts(setting, study)),
             _plots(setting, "plots", metric_charts(setting)),
+            _plots(setting, "plots by condition", condition_charts(setting)),
             _plots(setting, "maps", map_charts(setting, study.grid)),
             _pictures(setting),
             _plots(setting, "where attention and gradient go", token_charts(setting)),
@@ -115,6 +125,15 @@ def _numbers(found: SettingFound, page: Path) -> Part | None:
         runs=_runs(found, page),
     )
     return Part(f"{found.setting.name}: numbers", "study/numbers.html", content)
+
+
+def _at_conditions(found: SettingFound) -> list[Part | None]:
+    """A table for each metric that was measured at conditions."""
+    parts: list[Part | None] = []
+    for metric, conditions in found.conditions.items():
+        header, rows = table_at(found, metric, conditions)
+        parts.append(Part(f"{found.setting.name}: {words_of(metric).title}", "table.html", Table(rows, header)))
+    return parts
 
 
 def _runs(found: SettingFound, page: Path) -> list[Link]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from open_ldm.core.files import write_json, write_text
 from open_ldm.pages.charts import Format
 from open_ldm.studies.begun import STUDY
 from open_ldm.studies.charts import save_charts
-from open_ldm.studies.found import SettingFound, StudyFound
+from open_ldm.studies.found import SettingFound, StudyFound, words_of
 from open_ldm.studies.page import page_of
-from open_ldm.studies.table import table_of
+from open_ldm.studies.table import table_at, table_of
 
 
 def write_study(found: StudyFound, out: Path, figure_format: Format | None = None) -> Path:
@@ -61,7 +62,7 @@ def content_of(found: StudyFound) -> dict[str, Any]:
 
 def _setting_content(found: SettingFound) -> dict[str, Any]:
     summaries = {
-        arm: {metric: vars(one) for metric in found.metrics if (one := found.summary(arm, metric))} for arm in found.arms
+        arm: {metric: vars(one) for metric in found.names if (one := found.summary(arm, metric))} for arm in found.arms
     }
     return {
         "name": found.setting.name,
@@ -76,6 +77,10 @@ def _setting_content(found: SettingFound) -> dict[str, Any]:
     }
 
 
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)] + [""]
+
+
 def markdown_of(found: StudyFound) -> str:
     """Tables and findings, for a page of documentation."""
     study = found.study
@@ -85,5 +90,7 @@ def markdown_of(found: StudyFound) -> str:
     for setting in found.settings:
         header, rows = table_of(setting)
         lines += [f"## {setting.setting.name} ({setting.done} of {setting.planned} runs)", ""]
-        lines += ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)] + [""]
+        lines += _table(header, rows)
+        for metric, conditions in setting.conditions.items():
+            lines += [f"Of {words_of(metric).title}:", "", *_table(*table_at(setting, metric, conditions))]
     return "\n".join([*lines, f"`{shlex.join(found.command)}`, {datetime.now(UTC):%Y-%m-%d}, version {__version__}", ""])

@@ -18,6 +18,18 @@ from open_ldm.evaluation.bootstrap import difference_of
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _NORMAL95 = 1.959964
 _EXACT = 1e-12
+_AT = "@"
+
+
+def at(metric: str, condition: str) -> str:
+    """Name a metric at a condition, such as a noise level or a group of captions; it keeps its name without one."""
+    return f"{metric}{_AT}{condition}" if condition else metric
+
+
+def condition_of(name: str) -> tuple[str, str]:
+    """The inverse of `at`: the metric, and its condition or an empty string."""
+    metric, _, condition = name.partition(_AT)
+    return metric, condition
 
 
 @dataclass(frozen=True)

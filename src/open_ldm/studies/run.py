@@ -24,6 +24,7 @@ from open_ldm.core.plain_data import parse_json
 from open_ldm.evaluation.features.classifier import DESCRIPTION
 from open_ldm.evaluation.features.classifier_fit import FitConfig, is_fitted
 from open_ldm.pages.charts import Format
+from open_ldm.runs.autoencoder_format import require_format_by_name
 from open_ldm.runs.batches import live_batches
 from open_ldm.runs.build import read_facts
 from open_ldm.runs.encoders import load_encoders
@@ -216,7 +217,9 @@ class Runner:
         return self.out / slug(setting.name) / _FEATURES
 
     def _base(self, setting: Setting) -> Recipe:
-        return load_recipe(setting.recipe, [*setting.changes, *self.choice.overrides])
+        recipe = load_recipe(setting.recipe, [*setting.changes, *self.choice.overrides])
+        require_format_by_name(recipe)
+        return recipe
 
     def _stats(self, setting: Setting) -> str | None:
         """Latent statistics of the setting's own recipe, so that the losses of all arms and seeds are in one unit."""

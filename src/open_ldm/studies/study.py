@@ -60,7 +60,9 @@ class Protocol:
     sees the pictures: a classifier that the study fits on the setting's own data, or the settings of an extractor, or nothing;
     `also`: more of them, for metrics that the first cannot give.
     `agreement`: number of captions of shapes that are sampled and read back (0: none). `tokens`: number of pictures on which
-    attention to tokens is measured (0: none). `shown`: pictures in the grids; `sweeps`: grids over a control. `points`: how
+    attention to tokens is measured (0: none). `by_length`: name of a group of captions -> their numbers of words; `agreement`
+    captions of each group are then sampled in the place of the usual sentence. `noise_levels`: the held-out loss is also told
+    at each noise level. `shown`: pictures in the grids; `sweeps`: grids over a control. `points`: how
     often an arm is measured during its training; 1 measures it only at its end. `reference`: the real pictures that samples
     are compared with: None is the training data, "held_out" what the arms hold out, anything else data as for
     `ldm evaluate --against`.
@@ -78,6 +80,8 @@ class Protocol:
     sweeps: tuple[Sweep, ...] = ()
     points: int = 1
     reference: str | None = None
+    by_length: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    noise_levels: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the paper's claim says of two arms: `metric` of `arm` is `expected` than that of `against`."""
+    """What the paper's claim says of two arms: `metric` of `arm` is `expected` than that of `against`, or than a number."""
 
     arm: str
-    against: str
+    against: str | float
     metric: str
     expected: Literal["lower", "higher"] = "lower"
+
+    @property
+    def arms(self) -> set[str]:
+        """The arms that it compares: two, or one that is compared with a number."""
+        return {each for each in (self.arm, self.against) if isinstance(each, str)}
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,26 @@ class ControlEffectMetric(Config):
     _values = field_validator("values", mode="before")(_as_words)
 
 
+class CutShapesMetric(Config):
+    """Share of samples of `pictures` seeds in which a drawn shape touches the picture's border, as one that a crop cuts does.
+
+    Beside it that of `real_pictures` training views, which a model that knows nothing of the crop would show, and of those of
+    them that show their picture whole: the floor.
+    """
+
+    kind: Literal["cut_shapes"] = "cut_shapes"
+    words: ClassVar[Mapping[str, MetricWords]] = {
+        "cut_shapes": MetricWords(
+            "cut shapes", "share of samples in which a shape touches the border", floor="cut_shapes_floor"
+        ),
+        "whole_shapes": MetricWords("whole shapes", "share of samples with shapes of which none touches the border", "higher"),
+        "cut_shapes_views": MetricWords("cut shapes, views", "share of real training views in which one touches it", ""),
+        "cut_shapes_floor": MetricWords("cut shapes, floor", "the same of those views that show their picture whole", ""),
+    }
+    pictures: int = Field(default=256, ge=2)
+    real_pictures: int = Field(default=2000, ge=2)
+
+
 class LPIPSMetric(Config):
     """How different two pictures of one class or caption are that differ in their noise alone, over `pictures` of them: 0 for a
     model that samples one picture whatever the noise. With LPIPS as extractor the diversity of Zhu et al. (2017, section 4)."""
@@ -174,6 +194,7 @@ OwnMetric = (
     | ContentChangeMetric
     | CoarseChangeMetric
     | ControlEffectMetric
+    | CutShapesMetric
     | LPIPSMetric
     | NeighboursMetric
     | HeldOutMetric
@@ -191,6 +212,7 @@ class EvaluationConfig(Config):
     all, up to 50,000). `against_n`: as many pictures of the data at most (null: all). `size_px`: given pictures are brought to
     this size (one number, or height and width); null needs all of one size. `sampling`: changes to the run's settings;
     `controls`: option -> value. `labels`: of a run on classes: random, as often as in the data, or equal, every class in turn.
+    `captions`: all, or readable: a caption that the run cannot read gives way to another one of the data that it can.
     """
 
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
@@ -202,6 +224,7 @@ class EvaluationConfig(Config):
     sampling: dict[str, Any] = {}
     controls: dict[str, str] = {}
     labels: Literal["random", "equal"] = "random"
+    captions: Literal["all", "readable"] = "all"
     bootstrap: BootstrapConfig = BootstrapConfig()
 
     @field_validator("metrics", mode="before")

@@ -79,6 +79,11 @@ class Effect:
     result: Result
     details: Mapping[str, Any]
 
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The one result."""
+        return (self.result,)
+
 
 def warned_of(estimate: Estimate, control: str, left_out: Sequence[str]) -> Estimate:
     """Return the estimate with a warning that names the values near which there are too few real pictures, if any are."""

@@ -17,6 +17,7 @@ from open_ldm.commands.evaluate.config import (
     CoarseChangeMetric,
     ContentChangeMetric,
     ControlEffectMetric,
+    CutShapesMetric,
     EvaluationConfig,
     HeldOutMetric,
     InfluenceMetric,
@@ -25,8 +26,9 @@ from open_ldm.commands.evaluate.config import (
     OwnMetric,
     with_spatial,
 )
-from open_ldm.commands.evaluate.content import measure_content_change
-from open_ldm.commands.evaluate.controlled import ControlledSamples
+from open_ldm.commands.evaluate.content import Change, measure_content_change
+from open_ldm.commands.evaluate.controlled import ControlledSamples, Effect
+from open_ldm.commands.evaluate.cut_shapes import measure_cut_shapes
 from open_ldm.commands.evaluate.effect import measure_control_effect
 from open_ldm.commands.evaluate.found import Evaluation
 from open_ldm.commands.evaluate.influence import measure_influence
@@ -53,7 +55,7 @@ from open_ldm.runs.encoders import Encoders
 from open_ldm.runs.held_out import HeldOutPictures
 from open_ldm.sources.loader import open_data
 
-_WITHOUT_EXTRACTOR = (HeldOutMetric, ContentChangeMetric, CoarseChangeMetric, ControlEffectMetric)
+_WITHOUT_EXTRACTOR = (HeldOutMetric, ContentChangeMetric, CoarseChangeMetric, ControlEffectMetric, CutShapesMetric)
 """What can be measured where no extractor is given."""
 NO_EXTRACTOR = "--extractor FOLDER of `ldm evaluate fit-features DATA --out FOLDER`, or the file of Inception's weights"
 
@@ -88,7 +90,7 @@ class Evaluator:
         if any(metric.needs_reference for metric in plain) or config.of_kind(NeighboursMetric):
             self._against()  # it must be there before an hour is spent on sampling
         if plain or config.of_kind(NeighboursMetric):
-            samples = self._samples(extractors)
+            samples = self.collector.samples(extractors)
             if plain:
                 self._measure(plain, samples, extractors)
             for metric in config.of_kind(NeighboursMetric):
@@ -96,9 +98,12 @@ class Evaluator:
         own: dict[type[Any], Callable[[Any], None]] = {
             LPIPSMetric: lambda metric: self._lpips(metric, extractors),
             InfluenceMetric: lambda metric: self._influence(metric, extractors),
-            ContentChangeMetric: lambda metric: self._content_change(metric, extractors),
-            CoarseChangeMetric: self._coarse_change,
-            ControlEffectMetric: lambda metric: self._control_effect(metric, extractors),
+            ContentChangeMetric: lambda metric: self._change(metric, "content", measure_content_change, extractors),
+            CoarseChangeMetric: lambda metric: self._change(metric, "coarse pictures", measure_coarse_change),
+            CutShapesMetric: self._cut_shapes,
+            ControlEffectMetric: lambda metric: self._change(
+                metric, "effect", measure_control_effect, self._against(), extractors
+            ),
             HeldOutMetric: self._held_out,
         }
         for kind, work in own.items():
@@ -153,9 +158,6 @@ class Evaluator:
         if self.world.leads:
             print(f"note: no --extractor was given: {found.sentence}", file=sys.stderr)
         return found.config
-
-    def _samples(self, extractors: Sequence[FeatureExtractor]) -> tuple[Statistics, ...]:
-        return self.collector.samples(extractors)
 
     def collect_part(self) -> PartCollected:
         """Collect this task's share of the pictures, and keep it. Errors as `evaluate`."""
@@ -240,42 +242,37 @@ class Evaluator:
         self.results += found.results
         self.influence |= found.table
 
-    def _content_change(self, metric: ContentChangeMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        with self._under_controls(metric, "content") as (samples, how):
-            found = measure_content_change(samples, metric, extractors, self.config.bootstrap, **how)
+    def _change(self, metric: Any, label: str, measured: Callable[..., Change | Effect], *given: Any) -> None:
+        with self._under_controls(metric, label) as (samples, how):
+            found = measured(samples, metric, *given, self.config.bootstrap, **how)
         self.results += found.results
         self.details.setdefault(metric.kind, {}).update(found.details)
 
-    def _coarse_change(self, metric: CoarseChangeMetric) -> None:
-        with self._under_controls(metric, "coarse pictures") as (samples, how):
-            found = measure_coarse_change(samples, metric, self.config.bootstrap, **how)
-        self.results += found.results
-        self.details.setdefault(metric.kind, {}).update(found.details)
-
-    def _control_effect(self, metric: ControlEffectMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        with self._under_controls(metric, "effect") as (samples, how):
-            found = measure_control_effect(samples, metric, self._against(), extractors, self.config.bootstrap, **how)
-        self.results.append(found.result)
-        self.details.setdefault(metric.kind, {}).update(found.details)
+    def _cut_shapes(self, metric: CutShapesMetric) -> None:
+        otherwise = "cut_shapes compares samples with the views of their training, which stored pictures do not tell"
+        with self._per_seed(metric, "cut shapes", otherwise) as (sampled, how):
+            self.results += measure_cut_shapes(sampled, metric, self._training(), self.config.bootstrap, **how)
 
     @contextmanager
     def _under_controls(self, metric: Any, label: str) -> Iterator[tuple[ControlledSamples, dict[str, Any]]]:
         """Give the samples under values of a control and how they are shared and watched, with progress over the seeds."""
-        sampled = self._sampled(f"{metric.kind} needs pictures under several controls, which stored pictures cannot give")
-        self.controlled = self.controlled or ControlledSamples(sampled)
+        otherwise = f"{metric.kind} needs pictures under several controls, which stored pictures cannot give"
+        with self._per_seed(metric, label, otherwise) as (sampled, how):
+            self.controlled = self.controlled or ControlledSamples(sampled)
+            yield self.controlled, how
+
+    @contextmanager
+    def _per_seed(self, metric: Any, label: str, otherwise: str) -> Iterator[tuple[SampledPictures, dict[str, Any]]]:
+        """Give the run's samples, or raise `otherwise`; and how they are shared and watched, with progress over the seeds."""
+        sampled = self._sampled(otherwise)
         total = self._share(min(metric.pictures, len(sampled)))
         with Progress(total, label=label, unit="seeds", silent=self.silent) as progress:
-            yield self.controlled, {"world": self.world, "on_seeds": self._watched(progress)}
+            yield sampled, {"world": self.world, "on_seeds": self._watched(progress)}
 
     def _lpips(self, metric: LPIPSMetric, extractors: Sequence[FeatureExtractor]) -> None:
-        sampled = self._sampled("lpips needs pictures of other noise, which stored pictures cannot give")
-        total = self._share(min(metric.pictures, len(sampled)))
-        with Progress(total, label="pairs", unit="seeds", silent=self.silent) as progress:
-            self.results.append(
-                measure_lpips(
-                    sampled, metric, extractors, self.config.bootstrap, world=self.world, on_seeds=self._watched(progress)
-                )
-            )
+        otherwise = "lpips needs pictures of other noise, which stored pictures cannot give"
+        with self._per_seed(metric, "pairs", otherwise) as (sampled, how):
+            self.results.append(measure_lpips(sampled, metric, extractors, self.config.bootstrap, **how))
 
     def _held_out(self, metric: HeldOutMetric) -> None:
         run = self._sampled("held_out_loss measures a model, and only pictures were given").run

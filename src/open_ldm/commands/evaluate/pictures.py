@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -66,7 +67,8 @@ class EvaluatedPictures(Protocol):
 @dataclass(frozen=True)
 class SampledPictures:
     """Pictures sampled from a run. Picture i, and its class or caption (those of picture i of the shuffled `data`), depend on
-    seed i alone: they are those of the reference's picture i. `equal_labels`: class i of the data, counted round, instead."""
+    seed i alone: they are those of the reference's picture i. `equal_labels`: class i of the data, counted round, instead.
+    `readable_only`: in place of a caption that the run cannot read, another one of the data that it can."""
 
     run: LoadedRun
     settings: SamplingConfig
@@ -74,11 +76,14 @@ class SampledPictures:
     controls: Mapping[str, str]
     data: Source
     equal_labels: bool = False
+    readable_only: bool = False
 
     def __post_init__(self) -> None:
         semantic, words = self.run.recipe.conditioning.semantic, self.data.summary.sentence()
         if self.equal_labels and not isinstance(semantic, ClassSemantic):
             raise ConfigError(f"labels=equal has no effect on a run of {semantic.kind}", fix="leave it out")
+        if self.readable_only and self.run.text_encoder is None:
+            raise ConfigError(f"captions=readable has no effect on a run of {semantic.kind}", fix="leave it out")
         if isinstance(semantic, ClassSemantic) and not self.data.class_names:
             raise ConfigError(f"the run needs classes, but the data has none ({words})", fix="--against data with classes")
         if isinstance(semantic, TextSemantic) and not self.data.summary.captioned:
@@ -110,6 +115,8 @@ class SampledPictures:
         words["latents"] = self.run.recipe.autoencoder.trained_on
         if isinstance(self.run.recipe.conditioning.semantic, ClassSemantic):
             words["labels"] = "equal counts" if self.equal_labels else "at random"
+        if self.readable_only:
+            words["captions"] = f"the {len(self._readable):,} that the run can read, of {len(self.data):,}"
         return words
 
     def __len__(self) -> int:
@@ -144,18 +151,38 @@ class SampledPictures:
 
     def _check_captions(self) -> None:
         """Raise ConfigError for a caption that the run cannot read, such as a name of the held-out part with a new word."""
-        if self.run.text_encoder is None:
-            return
         for seed in self.seeds:
-            try:
-                self.run.text_encoder.check_prompt(self._shows(seed) or "")
-            except ConfigError as error:
-                fix = "pictures whose captions the run can read: --part train, another --against, or fewer by --n"
+            if (error := self._refused(self._shows(seed) or "")) is not None:
+                fix = "pictures whose captions the run can read: --part train, another --against"
+                if self.readable_only:
+                    raise ConfigError(f"the run can read none of {len(self.data):,} captions", needed=error.needed, fix=fix)
+                fix = f"captions=readable, or {fix}"
                 raise ConfigError(error.problem, needed=error.needed, fix=fix) from error
+
+    def _refused(self, caption: str) -> ConfigError | None:
+        if self.run.text_encoder is None:
+            return None
+        try:
+            self.run.text_encoder.check_prompt(caption)
+        except ConfigError as error:
+            return error
+        return None
+
+    @cached_property
+    def _readable(self) -> list[str]:
+        """The captions that the run can read, in the order of the shuffled data."""
+        shown = [self._in_data(seed) or "" for seed in range(len(self.data))]
+        return [caption for caption in shown if self._refused(caption) is None]
 
     def _shows(self, seed: int) -> str | None:
         if self.equal_labels:
             return self.data.class_names[seed % len(self.data.class_names)]
+        shown = self._in_data(seed)
+        if not (self.readable_only and self._readable) or self._refused(shown or "") is None:
+            return shown
+        return self._readable[seed % len(self._readable)]
+
+    def _in_data(self, seed: int) -> str | None:
         return shown_as_in(self.data, self.run.recipe.conditioning.semantic, seed)
 
     def _conditions(self) -> str:
@@ -217,9 +244,11 @@ def open_evaluated(
         settings = validate(SamplingConfig, content, source="sampling")
         seeds = range(config.seed, config.seed + (config.n or _SAMPLED))
         shown = _of_bucket(run, open_data(run.recipe.data, part) if data is None else data)
-        return SampledPictures(run, settings, seeds, config.controls, shown, config.labels == "equal")
-    if config.sampling or config.controls or config.seed or config.labels != "random":
-        raise ConfigError(f"{given} holds pictures, not a run", fix="leave --seed, --control, labels and sampling.* out")
+        equal, readable = config.labels == "equal", config.captions == "readable"
+        return SampledPictures(run, settings, seeds, config.controls, shown, equal, readable)
+    if config.sampling or config.controls or config.seed or config.labels != "random" or config.captions != "all":
+        fix = "leave --seed, --control, labels, captions and sampling.* out"
+        raise ConfigError(f"{given} holds pictures, not a run", fix=fix)
     source = open_against(given) if given.suffix in (".yaml", ".yml") else open_pictures(given)
     if config.size_px is None:
         return GivenPictures(source, config.n or _READ, _common_size(source))

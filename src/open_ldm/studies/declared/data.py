@@ -94,6 +94,11 @@ def control_effect(values: tuple[str, ...] = SIZES, control: str = "size", pictu
     return {"kind": "control_effect", "control": control, "values": list(values), "pictures": pictures, **more}
 
 
+def cut_shapes(pictures: int = 256) -> dict[str, Any]:
+    """Share of drawings with a shape that touches the border; unwanted."""
+    return {"kind": "cut_shapes", "pictures": pictures}
+
+
 def reading_features(shrunk_to_px: int, column: str | None = None, pictures: int = 12_000) -> FitConfig:
     """A classifier that reads a label, the class or the attribute `column` of the data, also off coarse pictures."""
     return FitConfig(pictures=pictures, column=column, shrunk_to_px=shrunk_to_px)

@@ -14,7 +14,8 @@ from open_ldm.autoencoders import MeasuredStats
 from open_ldm.checkpoints.checkpoint import CheckpointFolder
 from open_ldm.checkpoints.names import samples_seen_of
 from open_ldm.commands.evaluate.config import EvaluationConfig
-from open_ldm.commands.evaluate.evaluate import evaluate_run
+from open_ldm.commands.evaluate.evaluate import evaluate
+from open_ldm.conditioning.semantic import TextSemantic
 from open_ldm.controls.data import survey_for
 from open_ldm.core.device import set_up_machine
 from open_ldm.core.errors import ConfigError, StoppedError
@@ -218,20 +219,26 @@ class Speedrun:
 
     def _measure(self, training: Training, checkpoint: str) -> dict[str, Value]:
         """Measure one checkpoint, with the pictures, noise and sampler of the level."""
-        config = EvaluationConfig.model_validate({"metrics": ["fid"], "extractors": [self._extractor]})
-        found = evaluate_run(
+        text = isinstance(self.base.conditioning.semantic, TextSemantic)
+        loss = {"kind": "held_out_loss", "pictures": LOSS_PICTURES, "prediction": self.base.process.prediction}
+        content = {
+            "metrics": ["fid", loss],
+            "extractors": [self._extractor],
+            "n": self.choice.pictures,
+            "against_n": self.choice.pictures,
+            "seed": _PICTURE_SEED,
+            "sampling": sampling_of_level(self.base, self.choice),
+            "captions": "readable" if text else "all",  # held-out captions have words of their own
+            "bootstrap": self.choice.bootstrap,
+        }
+        found = evaluate(
             training.run / "checkpoints" / checkpoint,
             self.base.data,
-            ["fid", {"kind": "held_out_loss", "pictures": LOSS_PICTURES, "prediction": self.base.process.prediction}],
+            EvaluationConfig.model_validate(content),
             part="held_out",
-            extractors=config.extractors,
-            n=self.choice.pictures,
-            against_n=self.choice.pictures,
-            seed=_PICTURE_SEED,
-            sampling=sampling_of_level(self.base, self.choice),
-            bootstrap=self.choice.bootstrap,
             out=training.run / "speedrun",
             cache=self.folder / "references",
+            silent=True,
         )
         values = {one.estimate.name: one for one in found.results}
         if missing := [metric for metric in METRICS if metric not in values]:
@@ -260,9 +267,10 @@ class Speedrun:
         file = self.folder / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(self.base.data)
-            facts = read_facts(self.base, source, survey_for(self.base.conditioning.controls, source))
-            encoders, buckets = load_encoders(self.base, source, facts, machine), buckets_of(self.base.transform, source)
-            measured = live_batches(self.base, source, facts, encoders, buckets).latent_stats()
+            base = self.base
+            facts = read_facts(base, source, survey_for(base.conditioning.controls, source))
+            encoders, buckets = load_encoders(base, source, facts, machine), buckets_of(base.transform, source)
+            measured = live_batches(base, source, facts, encoders, buckets).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return f"latent_stats={json.dumps(parse_json(file.read_text(encoding='utf-8')))}"
 

@@ -15,6 +15,7 @@ from open_ldm.core.overrides import last_given
 from open_ldm.evaluation.bootstrap import BootstrapConfig
 from open_ldm.evaluation.features.classifier_fit import FitConfig
 from open_ldm.evaluation.own_features import FIT
+from open_ldm.runs.autoencoder_format import require_format_by_name
 from open_ldm.runs.editions import earlier_edition, note_on_edition
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.sampling.guidance import branches
@@ -80,7 +81,9 @@ def resolved(side: Side, choice: Choice, stats: str | None = None) -> Recipe:
     Raises:
         ConfigError: A setting cannot be used, or the training is too short for so many points.
     """
-    return load_recipe(side.recipe, changes_of(side, choice, stats))
+    recipe = load_recipe(side.recipe, changes_of(side, choice, stats))
+    require_format_by_name(recipe)
+    return recipe
 
 
 def changes_of(side: Side, choice: Choice, stats: str | None = None) -> list[str]:
