@@ -22,7 +22,7 @@ from open_ldm.studies.choice import Choice
 from open_ldm.studies.found import METRICS, StudyFound
 from open_ldm.studies.jobs import jobs_of
 from open_ldm.studies.measure import read_strip
-from open_ldm.studies.results import at
+from open_ldm.studies.results import at, condition_of
 from open_ldm.studies.run import Runner
 from tests.run_folder.test_report import Page
 from tests.studies.small import FIT, small_study, told
@@ -248,7 +248,7 @@ def test_arms_that_differ_in_sampling_share_a_training_and_a_start_is_trained_fi
     assert (root / "from-before-seed0" / "checkpoints").is_dir()
     assert json.loads((root / "carried-on-seed0" / "transfer.json").read_text())
     shared = {each.arm: each.values["fid"] for each in found.settings[0].measured}
-    assert {name for each in found.settings[0].measured for name in each.values} <= set(METRICS)
+    assert {condition_of(name)[0] for each in found.settings[0].measured for name in each.values} <= set(METRICS)
     assert shared["late, size=8x8"].protocol != shared["carried on"].protocol  # the control is part of the protocol
 
 

@@ -206,7 +206,7 @@ def test_both_recipes_are_timed_to_the_level_of_the_first(out: Path) -> None:
 
 def test_the_same_command_trains_and_measures_nothing_anew(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = json.loads((out / "speedrun.json").read_text())
-    for name in ("train", "evaluate_run"):
+    for name in ("train", "evaluate"):
         monkeypatch.setattr(f"open_ldm.studies.speedrun.run.{name}", lambda *given, **named: pytest.fail("done anew"))
     again = json.loads(json.dumps(speedrun(out, "training.optimizer.learning_rate=0.01").run().to_json()))
     for name in ("base", "tuned"):
