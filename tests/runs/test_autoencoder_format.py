@@ -19,12 +19,12 @@ from open_ldm.commands.encode import encode
 from open_ldm.core.errors import ConfigError, DataError, StoppedError
 from open_ldm.core.signals import StopRequest
 from open_ldm.encoded.cache.format_record import FormatRecord
-from open_ldm.runs.autoencoder_format import begun_format, require_format_by_name
+from open_ldm.runs.autoencoder_format import require_format_by_name
 from open_ldm.runs.load import load_run
 from open_ldm.runs.recipe import Recipe, load_recipe
 from open_ldm.runs.train import train
 from open_ldm.studies.speedrun.settings import Choice, Side, resolved
-from tests.runs.tiny import losses, tiny_recipe
+from tests.runs.tiny import last_seen, losses, tiny_recipe
 
 CPU = torch.device("cpu")
 HARMLESS, LOSSY = 0.0, 1000.0
@@ -269,10 +269,14 @@ def test_layout_and_the_format_of_decoding(tmp_path: Path, monkeypatch: pytest.M
     assert float((decoded["bf16", True] - decoded["float32", True]).abs().max()) > 1e-4
 
 
-def test_another_autoencoder_does_not_take_over_the_format_of_a_run(tmp_path: Path) -> None:
-    asked, begun = recipe(tmp_path, HARMLESS).autoencoder, recipe(tmp_path, HARMLESS, dtype="bf16").autoencoder
-    assert begun_format(asked, begun) == begun
-    assert begun_format(asked, recipe(tmp_path, LOSSY, dtype="bf16").autoencoder) == asked
+def test_a_run_keeps_its_format_where_its_autoencoder_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine_multiplies(True, monkeypatch)
+    train(recipe(tmp_path, HARMLESS), tmp_path / "run", silent=True)
+    moved = autoencoder(tmp_path, HARMLESS).rename(tmp_path / "moved")
+    machine_multiplies(False, monkeypatch)
+    longer = recipe(tmp_path, HARMLESS, f"autoencoder.path={moved}", "training.samples=16")
+    assert train(longer, tmp_path / "run", silent=True).code == 0
+    assert stored(tmp_path / "run") == "bf16" and last_seen(tmp_path / "run") == 16
 
 
 def test_what_is_compared_names_its_format(tmp_path: Path) -> None:

@@ -57,12 +57,11 @@ def require_format_by_name(recipe: Recipe) -> None:
 def begun_format(now: AutoencoderConfig, before: AutoencoderConfig) -> AutoencoderConfig:
     """Give the autoencoder of a run that goes on the format that it began with, where the recipe leaves that open.
 
-    Another autoencoder than that keeps its `auto`.
+    It may have moved, so its path does not matter; another encoder is refused by its fingerprint.
     """
-    if not _is_open(now) or not isinstance(before, PretrainedConfig):
-        return now
-    begun = now.model_copy(update={"dtype": before.dtype})
-    return begun if begun == before else now
+    if _is_open(now) and isinstance(before, PretrainedConfig):
+        return now.model_copy(update={"dtype": before.dtype})
+    return now
 
 
 def note_on_begun(asked: AutoencoderConfig, begun: AutoencoderConfig) -> list[str]:

@@ -119,7 +119,7 @@ STUDY = Study(
     notes=(
         "The data are measured by their middle, samples of an arm that knows crops are sampled at crop=0,0. With mirroring half"
         " of the captions' left and right are wrong in training (15 % at small scale); only a model that is told of it"
-        " can know. Where crops are studied nothing is mirrored; a model without the crop control would cut as many"
-        " shapes as the real training views do."
+        " can know. Where crops are studied nothing is mirrored; a model without the crop control has no reason"
+        " to cut fewer shapes than the real training views do."
     ),
 )

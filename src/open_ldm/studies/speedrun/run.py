@@ -267,10 +267,9 @@ class Speedrun:
         file = self.folder / _STATS
         if not file.is_file():
             machine, source = set_up_machine("auto", "auto"), open_data(self.base.data)
-            base = self.base
-            facts = read_facts(base, source, survey_for(base.conditioning.controls, source))
-            encoders, buckets = load_encoders(base, source, facts, machine), buckets_of(base.transform, source)
-            measured = live_batches(base, source, facts, encoders, buckets).latent_stats()
+            facts = read_facts(self.base, source, survey_for(self.base.conditioning.controls, source))
+            encoders, buckets = load_encoders(self.base, source, facts, machine), buckets_of(self.base.transform, source)
+            measured = live_batches(self.base, source, facts, encoders, buckets).latent_stats()
             write_json(file, measured.as_given().model_dump(mode="json"))
         return f"latent_stats={json.dumps(parse_json(file.read_text(encoding='utf-8')))}"
 
